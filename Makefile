@@ -1,0 +1,50 @@
+# One word per job; each makes .venv when it is missing.
+#   make demo     train, export and judge real solar cells; the report is in runs/demo/
+#   make test     lint, types, arrows, then every test that needs no GPU
+#   make install  only the environment
+PYTHON ?= python3
+# For a CPU-only torch: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := train,export,onnx-cpu,opencv-headless,demo,dev
+
+.PHONY: install demo test check format soak test-gpu bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (torch is large: minutes on a slow line)"
+	@if [ -n "$(TORCH_INDEX)" ]; then $(BIN)/python -m pip install torch torchvision --index-url $(TORCH_INDEX); fi
+	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/differnet demo --output runs/demo
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: check
+	$(BIN)/python -m pytest
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 7200
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) dist build runs

@@ -1,0 +1,1 @@
+"""Writing the trained model as one ONNX graph, and proving that it equals what was trained."""

@@ -1,0 +1,151 @@
+"""The threshold, from the scores of good parts only, with what it promises.
+
+Split conformal prediction: of n scores that training never saw, the k-th smallest with
+k = ceil((n + 1) (1 - rate)) is exceeded by a new good part with probability at most `rate`
+(Vovk et al. 2005, Algorithmic Learning in a Random World). For this one calibration, the
+share of good parts above it follows Beta(n + 1 - k, k) if the scores have no ties, which
+gives the bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import CalibrationError
+from .metadata import Calibration
+
+DEFAULT_FALSE_REJECT_RATE = 0.05
+CONFIDENCE = 0.95
+
+
+def calibrate(
+    good_scores: Sequence[float],
+    false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE,
+    *,
+    confidence: float = CONFIDENCE,
+    scored_by: str,
+) -> Calibration:
+    """Chooses the threshold for a wanted false-reject rate.
+
+    Args:
+        good_scores: Scores of good parts that neither training nor early stopping saw.
+        false_reject_rate: Share of good parts that may be rejected, on average.
+        confidence: For the printed bound.
+        scored_by: What gave the scores: `torch` or a backend.
+
+    Returns:
+        Threshold, bound and the sorted scores.
+
+    Raises:
+        CalibrationError: Too few scores for the rate, or scores that are not finite.
+    """
+    scores = np.sort(np.asarray(good_scores, dtype=np.float64))
+    if not np.isfinite(scores).all():
+        count = int((~np.isfinite(scores)).sum())
+        raise CalibrationError(
+            f"{count} of {scores.size} good scores are not finite numbers; no threshold can be "
+            "set. Look at those pictures, and train again."
+        )
+    check_enough(scores.size, false_reject_rate)
+    rank = _rank(scores.size, false_reject_rate)
+    return Calibration(
+        threshold=float(scores[rank - 1]),
+        false_reject_rate=false_reject_rate,
+        confidence=confidence,
+        bound=upper_bound(scores.size, rank, confidence),
+        good_scores=tuple(float(score) for score in scores),
+        images=scores.size,
+        scored_by=scored_by,
+    )
+
+
+def check_enough(images: int, false_reject_rate: float) -> None:
+    """Refuses a rate that so few images can't promise.
+
+    Raises:
+        CalibrationError: The rate is not within (0, 1), or needs more images.
+    """
+    if not 0.0 < false_reject_rate < 1.0:
+        raise CalibrationError(
+            f"the false-reject rate must lie between 0 and 1; received {false_reject_rate}"
+        )
+    needed = images_needed(false_reject_rate)
+    if images < needed:
+        raise CalibrationError(
+            f"a false-reject rate of {false_reject_rate:g} needs at least {needed} good images for "
+            f"calibration; there are {images}. Take more pictures of good parts, or ask for "
+            f"--false-reject-rate {_lowest_rate(images):g}."
+        )
+
+
+def images_needed(false_reject_rate: float) -> int:
+    """Returns the fewest calibration images with which the rate can be promised on average."""
+    return math.ceil(round(1.0 / false_reject_rate, 9)) - 1
+
+
+def images_for_confidence(false_reject_rate: float, confidence: float = CONFIDENCE) -> int:
+    """Returns the fewest images whose greatest score keeps the rate with that confidence."""
+    return math.ceil(math.log(1.0 - confidence) / math.log(1.0 - false_reject_rate))
+
+
+def _lowest_rate(images: int) -> float:
+    return math.ceil(1e4 / (images + 1)) / 1e4
+
+
+def _rank(images: int, false_reject_rate: float) -> int:
+    return math.ceil(round((images + 1) * (1.0 - false_reject_rate), 9))
+
+
+def upper_bound(images: int, rank: int, confidence: float) -> float:
+    """Returns the share of good parts above the `rank`-th of `images` scores, bounded from above.
+
+    The `confidence` quantile of Beta(images + 1 - rank, rank), through its binomial tail.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        if _binomial_cdf(images - rank, images, middle) > 1.0 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _binomial_cdf(most: int, trials: int, probability: float) -> float:
+    """Returns P(X <= most) for X ~ Binomial(trials, probability)."""
+    if probability >= 1.0:
+        return float(most >= trials)
+    log_p, log_q = math.log(probability), math.log1p(-probability)
+    log_terms = (
+        math.lgamma(trials + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(trials - k + 1)
+        + k * log_p
+        + (trials - k) * log_q
+        for k in range(most + 1)
+    )
+    return math.fsum(math.exp(term) for term in log_terms)
+
+
+def good_percentile(good_scores: Sequence[float], score: float) -> float:
+    """Returns the share, in percent, of (ascending) good scores that are at most `score`."""
+    return 100.0 * float(np.searchsorted(good_scores, score, side="right")) / len(good_scores)
+
+
+def describe(calibration: Calibration) -> str:
+    """Says in two sentences what the threshold promises and what it would take to promise more."""
+    text = (
+        f"Threshold {calibration.threshold:.4g} from {calibration.images} good images: on average "
+        f"{calibration.false_reject_rate:.2%} of good parts are rejected, and with "
+        f"{calibration.confidence:.0%} confidence at most {calibration.bound:.2%}."
+    )
+    needed = images_for_confidence(calibration.false_reject_rate, calibration.confidence)
+    if calibration.bound > calibration.false_reject_rate and calibration.images < needed:
+        text += (
+            f" To be sure of {calibration.false_reject_rate:.2%} with "
+            f"{calibration.confidence:.0%} confidence takes at least {needed} calibration images."
+        )
+    return text

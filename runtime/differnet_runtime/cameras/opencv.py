@@ -1,0 +1,150 @@
+"""Video files, camera devices and network streams through OpenCV; the boundary of its errors.
+
+A network stream that stalls makes OpenCV wait for the read timeout and then hand out the last
+frame again, as if it were new; so a read that takes that long counts as a lost camera. Nothing
+here reconnects, and a reader slower than a stream falls behind: both belong to the service,
+which keeps the capture in a process of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from differnet_runtime.errors import CameraError, ImageReadError
+from differnet_runtime.records import Frame, Image
+
+from .base import Camera
+
+Kind = Literal["file", "device", "url"]
+
+TIMEOUT_MS = 5000
+_ATTEMPTS = 10
+"""Failed reads in a row that end a source: a single one may be one damaged packet."""
+
+_SECRET = re.compile(r"((?:user|login|pass|pwd|token|secret|key|auth)\w*=)[^&/?#]*", re.IGNORECASE)
+
+
+def redact(source: str) -> str:
+    """Returns a source without user names, passwords and tokens, for every text that leaves us."""
+    if "://" not in source:
+        return source
+    # The last "@": an unescaped one may be part of the password.
+    return _SECRET.sub(r"\1***", re.sub(r"://.*@", "://***@", source))
+
+
+class OpenCvCamera(Camera):
+    """Reads a video file, a device or a network stream.
+
+    Args:
+        source: Path of a video, index or path of a device, or a URL.
+        kind: Which of the three.
+        timeout_ms: For a URL: the longest wait for the connection, and for a frame.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    def __init__(self, source: str, kind: Kind, *, timeout_ms: int = TIMEOUT_MS) -> None:
+        self._source = redact(source)
+        self._label = Path(source).name if kind == "file" else self._source
+        self._kind = kind
+        self._timeout_s = timeout_ms / 1e3
+        self.live = kind != "file"
+        self._index = 0
+        self._waiting: Image | None = None
+        self._capture = _open(source, kind, timeout_ms)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise CameraError(f"{self._source}: {_NOT_OPENED[kind]}")
+        if kind == "device":
+            self.controls = self._capture
+        if kind == "file":
+            self.length = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
+
+    def read(self) -> Frame | None:
+        """Reads the next frame; see `Camera.read`.
+
+        A frame that can't be decoded is reported once a later one could be.
+        """
+        index, image, failures = self._index, self._waiting, 0
+        self._waiting = None
+        while image is None and failures < _ATTEMPTS:
+            image = self._read_once()
+            failures += image is None
+        if image is None:
+            self._refuse_loss()
+            return None
+        self._index += 1
+        name = f"{self._label}#{index}"
+        if failures:
+            self._waiting = image
+            raise ImageReadError(name, f"{failures} frame(s) can't be decoded")
+        return Frame(image, name, index, time.monotonic_ns(), time.time())
+
+    def _read_once(self) -> Image | None:
+        start = time.monotonic()
+        try:
+            ok, image = self._capture.read()
+        except cv2.error:  # raised by some builds for a damaged frame
+            return None
+        waited_s = time.monotonic() - start
+        if self._kind == "url" and waited_s >= self._timeout_s * 0.98:
+            raise CameraError(
+                f"{self._source}: no new frame for {waited_s:.1f} s after {self._index} frames. "
+                "Look at the camera and its network, then open it again."
+            )
+        return image if ok and image is not None and image.size else None  # type: ignore[return-value]
+
+    def _refuse_loss(self) -> None:
+        """Raises unless no frame left means that a video is at its end."""
+        if self.live:
+            raise CameraError(
+                f"{self._source}: the camera stopped giving frames after {self._index}. "
+                "Look at its cable, power and network, then open it again."
+            )
+        if self._index == 0:
+            raise CameraError(f"{self._source}: the video opens, but holds no frame to decode")
+
+    def close(self) -> None:
+        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
+        self._capture.release()
+
+    def describe(self) -> str:
+        """Returns the path, the device or the URL without its password."""
+        return self._source
+
+
+_NOT_OPENED: dict[Kind, str] = {
+    "file": "OpenCV can't open it as a video; pictures are known by their ending",
+    "device": (
+        "the camera can't be opened. Look whether it is listed (`ls /dev/v4l/by-id`), whether "
+        "another program uses it, and whether you may read it (group video)"
+    ),
+    "url": (
+        "the stream can't be opened. Look at address, user, password and network, and whether "
+        "this OpenCV has FFmpeg (`python -c 'import cv2; print(cv2.getBuildInformation())'`)"
+    ),
+}
+
+
+def _open(source: str, kind: Kind, timeout_ms: int) -> cv2.VideoCapture:
+    if kind == "file":
+        return cv2.VideoCapture(source)
+    if kind == "url":
+        # Only as constructor arguments, and only for FFmpeg, do the timeouts take effect.
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms]
+        timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
+        return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+    driver = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
+    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, driver)
+    if capture.isOpened():
+        # Left to choose, USB cameras send YUYV: sixteen times the data, and fewer frames.
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture

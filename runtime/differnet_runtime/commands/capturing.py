@@ -1,0 +1,217 @@
+"""The steps of `differnet capture`: settle, lock, agree on the region, take pictures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from differnet_runtime.cameras import Camera
+from differnet_runtime.cameras.settings import lock_settings
+from differnet_runtime.capture_record import CaptureRecord, CaptureSettings, read_capture
+from differnet_runtime.command import progress
+from differnet_runtime.errors import CameraError, DataError, DifferNetError, ImageReadError
+from differnet_runtime.images import write_image
+from differnet_runtime.metadata import Fit, Region
+from differnet_runtime.records import Frame
+
+_AFTER_LOCKING_S = 0.5
+"""Frames that were on their way while the settings changed."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for.
+
+    Args:
+        roi: The region of interest; None for the whole frame, or that of the folder's record.
+        choose_roi: Have it dragged on the first frame.
+        fit: None for `stretch`, or that of the folder's record.
+        settle_s: Seconds for the camera's automatics.
+        settings: Values by setting name; None keeps what the camera has.
+    """
+
+    roi: Region | None = None
+    choose_roi: bool = False
+    fit: Fit | None = None
+    settle_s: float = 0.0
+    settings: dict[str, float | None] = field(default_factory=dict)
+
+
+def prepare(camera: Camera, folder: Path, wish: Wish) -> tuple[Frame, CaptureRecord]:
+    """Locks the camera's settings and agrees with what the folder already holds.
+
+    Returns:
+        The first frame to be saved, and the record to be written before it.
+
+    Raises:
+        CameraError: The camera is lost, or has no settings although some were asked for.
+        DataError: The folder's record says otherwise, or the region does not fit the frame.
+        OutputError: A window was asked for and there is none.
+    """
+    before = read_capture(folder)
+    _refuse_change("region of interest", before and before.roi, wish.roi, before)
+    _refuse_change("fit", before and before.fit, wish.fit, before)
+    if wish.choose_roi and before is not None:
+        raise DataError(f"{folder} has its region of interest already; leave out --choose-roi")
+    _settle(camera, wish.settle_s)
+    settings = _lock(camera, wish, before)
+    _settle(camera, min(wish.settle_s, _AFTER_LOCKING_S))
+    frame = _next_frame(camera, due_ns=0)
+    record = CaptureRecord(
+        source=camera.describe(),
+        roi=_chosen(frame) if wish.choose_roi else wish.roi or (before and before.roi),
+        fit=wish.fit or (before.fit if before else "stretch"),
+        settings=settings,
+        frame_size=_size(frame),
+        created=before.created if before else _now(),
+    )
+    _check_size(record, before, folder)
+    return frame, record
+
+
+def _refuse_change(what: str, there: object, wished: object, before: CaptureRecord | None) -> None:
+    if before is not None and wished is not None and wished != there:
+        raise DataError(
+            f"the pictures in this folder were taken with {what} {there or '(the whole frame)'}; "
+            f"{wished} was asked for. One model needs one {what}: capture into another folder, or "
+            "leave the option out."
+        )
+
+
+def _settle(camera: Camera, duration_s: float) -> None:
+    if not camera.live:
+        return
+    end = time.monotonic() + duration_s
+    while time.monotonic() < end:
+        _next_frame(camera, due_ns=0)
+
+
+def _lock(camera: Camera, wish: Wish, before: CaptureRecord | None) -> CaptureSettings:
+    asked = {name: value for name, value in wish.settings.items() if value is not None}
+    if camera.controls is None:
+        if asked:
+            raise CameraError(
+                f"{camera.describe()}: {', '.join(asked)} can be set on a device only "
+                "(0 or /dev/video0); set it in the camera's own menu"
+            )
+        if camera.live:
+            _warn("a stream's settings can't be locked from here: do it in the camera's own menu")
+        return CaptureSettings()
+    there = before.settings.actual if before else {}
+    settings = lock_settings(camera.controls, {**there, **asked})
+    for setting in settings:
+        if setting.warning:
+            _warn(f"{setting.warning}; it may change while pictures are taken and inspected")
+        if there.get(setting.name) not in (None, setting.actual):
+            _warn(
+                f"{setting.name} was {there[setting.name]} for the pictures that are there, "
+                f"and is {setting.actual} now"
+            )
+    return CaptureSettings(
+        requested={setting.name: setting.requested for setting in settings},
+        actual={setting.name: setting.actual for setting in settings},
+    )
+
+
+def _chosen(frame: Frame) -> Region:
+    from .window import Window
+
+    window = Window("region of interest", "Or give the region with --roi X,Y,W,H.")
+    try:
+        return window.choose_region(frame.image)
+    finally:
+        window.close()
+
+
+def _check_size(record: CaptureRecord, before: CaptureRecord | None, folder: Path) -> None:
+    width, height = record.frame_size
+    if before is not None and before.frame_size != record.frame_size:
+        there = " x ".join(map(str, before.frame_size))
+        raise DataError(
+            f"the pictures in {folder} have {there} pixels; this camera gives {width} x {height}. "
+            "Set the camera back, or capture into another folder."
+        )
+    roi = record.roi
+    if roi is not None and (roi.x + roi.width > width or roi.y + roi.height > height):
+        raise DataError(
+            f"the region of interest {roi} (x,y,width,height) does not lie inside the camera's "
+            f"frame of {width} x {height} pixels"
+        )
+
+
+def take(camera: Camera, first: Frame, folder: Path, count: int, interval_s: float) -> Path:
+    """Saves `first` and what follows, numbered on from what is in the folder.
+
+    Args:
+        camera: Settled and locked.
+        first: Its first frame.
+        folder: Where to.
+        count: Pictures to save.
+        interval_s: Least time between two pictures of a live camera.
+
+    Returns:
+        The last picture.
+
+    Raises:
+        DifferNetError: The camera or the disk failed; what was saved stays, and the message says
+            how to go on.
+    """
+    start, frame = _next_number(folder), first
+    saved = 0
+    try:
+        for number in progress(range(start, start + count), "capture", unit="pictures"):
+            if saved:
+                frame = _next_frame(camera, frame.captured_ns + round(interval_s * 1e9))
+            if _size(frame) != _size(first):
+                raise CameraError(f"{frame.name} has another size than the frames before it")
+            path = folder / f"{number:06d}.png"
+            write_image(path, frame.image)
+            saved += 1
+    except DifferNetError as error:
+        raise type(error)(f"{error}\n{_state(saved, count, folder)}") from error
+    except KeyboardInterrupt:
+        print(f"\n{_state(saved, count, folder)}", file=sys.stderr)
+        raise
+    return path
+
+
+def _state(saved: int, count: int, folder: Path) -> str:
+    return (
+        f"{saved} of {count} pictures were saved in {folder}. To go on, give the same command with "
+        f"--count {count - saved}: it numbers on and keeps the settings."
+    )
+
+
+def _next_number(folder: Path) -> int:
+    numbers = (int(path.stem) for path in folder.iterdir() if path.stem.isdecimal())
+    return max(numbers, default=0) + 1
+
+
+def _next_frame(camera: Camera, due_ns: int) -> Frame:
+    """Returns the next good frame that was taken when it was due; earlier ones are dropped."""
+    while True:
+        try:
+            frame = camera.read()
+        except ImageReadError as error:
+            _warn(f"left out: {error}")
+            continue
+        if frame is None:
+            raise CameraError(f"{camera.describe()} has no more frames")
+        if not camera.live or frame.captured_ns >= due_ns:
+            return frame
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    height, width = frame.image.shape[:2]
+    return width, height
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

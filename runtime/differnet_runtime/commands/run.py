@@ -1,0 +1,104 @@
+"""`differnet run`: inspects the frames of a source and says GOOD, DEFECT or NO_DECISION."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from differnet_runtime.command import Command, progress
+
+from .arguments import add_backend, count, finite
+
+if TYPE_CHECKING:
+    from differnet_runtime.records import Frame, Inspection
+
+UNDECIDED = 3
+"""Exit code when every frame was a NO_DECISION."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `differnet run`."""
+    parser.epilog = (
+        "Exit code 0: at least one frame was judged (GOOD or DEFECT). 2: an error; also when there "
+        "was no frame. 3: every frame was a NO_DECISION. 130: interrupted."
+    )
+    parser.add_argument("--model", required=True, metavar="FILE", help="the exported part.onnx")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="SOURCE",
+        help="a folder of pictures, a picture, a video, a device (0, /dev/video0) or a URL",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="add one line of JSON per frame to this file"
+    )
+    parser.add_argument(
+        "--save", type=Path, metavar="DIR", help="write every picture with its verdict drawn on"
+    )
+    parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
+    parser.add_argument(
+        "--threshold", type=finite, metavar="X", help="use this in place of the model's threshold"
+    )
+    parser.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
+    parser.add_argument("--json", action="store_true", help="print lines of JSON")
+    add_backend(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs `differnet run`."""
+    from differnet_runtime.cameras import open_camera
+    from differnet_runtime.detector import Detector
+    from differnet_runtime.errors import CameraError
+    from differnet_runtime.inspector import inspect
+
+    from .sinks import Sinks
+    from .verdicts import Summary
+
+    summary = Summary()
+    with (
+        Detector(arguments.model, backend=arguments.backend, threads=arguments.threads) as detector,
+        open_camera(arguments.source) as camera,
+        Sinks(
+            arguments.output, json=arguments.json, save=arguments.save, show=arguments.show
+        ) as sinks,
+    ):
+        frames = inspect(camera, detector, threshold=arguments.threshold)
+        try:
+            for frame, inspection in _limited(frames, arguments, camera.length):
+                summary.add(inspection)
+                if not sinks.add(frame, inspection):
+                    break
+        finally:
+            if summary.frames:
+                print(summary.text(detector.backend), file=sys.stderr)
+    if summary.frames == 0:
+        raise CameraError(f"{camera.describe()} gave no frame: nothing was inspected")
+    return UNDECIDED if summary.undecided else 0
+
+
+def _limited(
+    frames: Iterable[tuple[Frame | None, Inspection]],
+    arguments: argparse.Namespace,
+    length: int | None,
+) -> Iterable[tuple[Frame | None, Inspection]]:
+    """Applies --limit, and shows progress where no line is printed per frame."""
+    limit: int | None = arguments.limit
+    frames = islice(frames, limit)
+    if not arguments.output or arguments.json:
+        return frames
+    known = [number for number in (limit, length) if number is not None]
+    return progress(frames, "inspect", total=min(known, default=None), unit="frames")
+
+
+COMMAND = Command(
+    "run",
+    "inspect pictures, a video, a camera or a stream with an exported model",
+    configure,
+    run,
+    extra="opencv-headless,onnx-cpu",
+    modules=("cv2",),
+)

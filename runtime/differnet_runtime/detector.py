@@ -1,0 +1,138 @@
+"""Frame to score: the model file, its preprocessing and a backend, held together."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Backend, open_backend
+from .calibration import good_percentile
+from .errors import BackendError
+from .metadata import ModelMetadata
+from .model_file import read_model_file
+from .preprocess import golden_frames, preprocess
+from .records import Image, Score
+
+
+class Detector:
+    """Scores frames with an exported model.
+
+    Args:
+        model: Path of a file that `differnet export` wrote.
+        backend: `auto`, or a name that `open_backend` knows.
+        threads: CPU threads for inference; 0 lets the backend choose.
+
+    Raises:
+        ModelFileError: The file can't be used.
+        ViewsError: The file's views were never trained.
+        BackendError: No backend can run it.
+
+    Example:
+        >>> with Detector("part.onnx") as detector:  # doctest: +SKIP
+        ...     score = detector(cv2.imread("part.png"))
+    """
+
+    def __init__(self, model: str | Path, *, backend: str = "auto", threads: int = 0) -> None:
+        data, self.metadata = read_model_file(model)
+        self.metadata.views.check()
+        self._backend = open_backend(backend, data, threads=threads)
+        self.stages_ms: dict[str, float] = {}
+        """Milliseconds that the last call spent in `preprocess` and `infer`."""
+
+    @classmethod
+    def over(cls, backend: Backend, metadata: ModelMetadata) -> Detector:
+        """Returns a detector over an open backend (the fake one, in tests)."""
+        detector = cls.__new__(cls)
+        detector.metadata, detector._backend, detector.stages_ms = metadata, backend, {}
+        return detector
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that really runs."""
+        return self._backend.name
+
+    def __call__(self, frame: Image) -> Score:
+        """Scores one frame.
+
+        Args:
+            frame: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16, of any size.
+
+        Returns:
+            The raw score, with threshold and good-percentile where the model is calibrated.
+
+        Raises:
+            FrameError: The frame does not fit the model's input contract.
+            BackendError: Inference failed.
+        """
+        start = time.perf_counter()
+        prepared = preprocess(frame, self.metadata.input)
+        ready = time.perf_counter()
+        value = self.score_input(prepared)
+        done = time.perf_counter()
+        self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
+        return self._judged(value)
+
+    def score_input(self, prepared: NDArray[np.uint8]) -> float:
+        """Scores one frame that is already the graph's input.
+
+        Args:
+            prepared: `(size, size, 3) uint8` BGR, as `preprocess` gives it.
+
+        Raises:
+            BackendError: Inference failed.
+        """
+        scores = self._backend.infer(prepared[None])
+        if scores.shape != (1,):
+            raise BackendError(f"{self.backend} gave scores of shape {scores.shape}, expected (1,)")
+        return float(scores[0])
+
+    def _judged(self, value: float) -> Score:
+        calibration = self.metadata.calibration
+        if calibration is None:
+            return Score(value, None, None)
+        percentile = good_percentile(calibration.good_scores, value) if value == value else None
+        return Score(value, calibration.threshold, percentile)
+
+    def self_test(self, limit: float = 1e-2) -> float:
+        """Scores the golden frames and compares them with those written in the file.
+
+        Args:
+            limit: Greatest relative difference allowed (1e-2 leaves room for FP16).
+
+        Returns:
+            The greatest relative difference found.
+
+        Raises:
+            BackendError: It exceeds the limit: this device does not compute this model.
+        """
+        if self.metadata.verification is None:
+            raise BackendError("the model file holds no golden scores; export it again")
+        expected = np.array(self.metadata.verification.golden_scores)
+        frames = golden_frames(self.metadata.input.size, len(expected))
+        actual = np.array([self.score_input(frame) for frame in frames])
+        difference = float(np.max(np.abs(actual - expected) / np.maximum(np.abs(expected), 1e-12)))
+        if not difference <= limit:
+            raise BackendError(
+                f"{self.backend} scores the golden frames {actual.tolist()}, but the file says "
+                f"{expected.tolist()} (relative difference {difference:.2g}, limit {limit:g})"
+            )
+        return difference
+
+    def close(self) -> None:
+        """Releases the backend."""
+        self._backend.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,80 @@
+"""Every error that this product raises on purpose.
+
+    DifferNetError                  a message for the user; the command line prints it and exits with 2
+    |-- ImageReadError              a picture can't be read; names the file and the cause
+    |-- FrameError                  a frame does not fit the model's input contract
+    |-- CameraError                 a source can't be opened, or stopped giving frames
+    |-- ModelFileError              the file is not a model of ours, is damaged, or is too new
+    |-- BackendError                inference failed
+    |   `-- BackendUnavailableError the backend's package or device is missing
+    |-- CalibrationError            no threshold can be promised from these scores
+    |-- ViewsError                  views asked for that the model was never trained on
+    |-- DataError                   pictures, folders or splits are not as needed
+    |-- WeightsError                extractor weights or a checkpoint can't be had or don't fit
+    |-- TrainingError               training can't start, go on, or be resumed
+    |-- ExportError                 the graph can't be written, or does not equal the trained model
+    `-- OutputError                 a result can't be written (full disk, no permission)
+
+A message says what happened, what was received and expected, and what to do.
+"""
+
+
+class DifferNetError(Exception):
+    """Base of all errors raised on purpose; its text is meant for the user."""
+
+
+class ImageReadError(DifferNetError):
+    """A picture can't be read; the message names the file and the cause."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"{name}: {cause}")
+        self.name = name
+        self.cause = cause
+
+
+class FrameError(DifferNetError):
+    """A frame does not fit the model's input contract (size, channels, type)."""
+
+
+class CameraError(DifferNetError):
+    """A camera, stream or folder can't be opened, or stopped giving frames."""
+
+
+class ModelFileError(DifferNetError):
+    """The file is not a differnet-edge model, is damaged, or has a newer format."""
+
+
+class BackendError(DifferNetError):
+    """A backend failed to load or to run the model."""
+
+
+class BackendUnavailableError(BackendError):
+    """The backend's package or device is missing; the message names what to install."""
+
+
+class CalibrationError(DifferNetError):
+    """The scores at hand can't support the promised false-reject rate."""
+
+
+class ViewsError(DifferNetError):
+    """Views were asked for that the model was never trained on."""
+
+
+class DataError(DifferNetError):
+    """Pictures, folders or splits are not as needed."""
+
+
+class WeightsError(DifferNetError):
+    """Extractor weights or a checkpoint can't be found or don't fit."""
+
+
+class TrainingError(DifferNetError):
+    """Training can't start, go on, or be resumed."""
+
+
+class ExportError(DifferNetError):
+    """The graph can't be written, or does not equal the trained model."""
+
+
+class OutputError(DifferNetError):
+    """A result can't be written; the message names the path and the cause."""

@@ -1,0 +1,115 @@
+"""Reading and writing picture files: the one place, for training and for the camera."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .errors import ImageReadError, OutputError
+from .records import Image
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+"""File name endings that count as pictures."""
+
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Returns the picture files directly in `folder`, by name."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns the file's bytes.
+
+    Raises:
+        ImageReadError: It can't be read, or is empty.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageReadError(str(path), error.strerror or str(error)) from error
+    if not data:
+        raise ImageReadError(str(path), "the file is empty")
+    return data
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """Decodes a picture file's bytes.
+
+    Grey becomes three equal channels, a palette its colours, CMYK is converted, the EXIF
+    rotation is applied and an alpha channel is dropped. The bit depth is kept.
+
+    Args:
+        data: The whole file.
+        name: Named in errors.
+
+    Returns:
+        `(H, W, 3)` BGR, uint8 or uint16.
+
+    Raises:
+        ImageReadError: Not a picture, cut short, or of a depth that is not supported.
+    """
+    # Older OpenCV fills the missing part of a JPEG with grey and says nothing.
+    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+        raise ImageReadError(name, "the JPEG is cut short (it has no end marker)")
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageReadError(name, f"OpenCV can't decode it ({error.err})") from error
+    if image is None:
+        raise ImageReadError(name, "not a picture that OpenCV can decode, or cut short")
+    if image.dtype == np.uint8:
+        return image.astype(np.uint8, copy=False)
+    if image.dtype == np.uint16:
+        return image.astype(np.uint16, copy=False)
+    raise ImageReadError(name, f"pixels are {image.dtype}; 8- and 16-bit integers are supported")
+
+
+def read_image(path: Path) -> Image:
+    """Reads a picture file; see `decode_image`.
+
+    Raises:
+        ImageReadError: It can't be read or decoded.
+    """
+    return decode_image(read_bytes(path), str(path))
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Writes a picture atomically, in the format of the file name's ending.
+
+    Raises:
+        OutputError: The format is unknown, the disk is full, or the path can't be written.
+    """
+    try:
+        encoded = cv2.imencode(path.suffix, image)[1].tobytes()
+    except cv2.error as error:
+        raise OutputError(f"{path}: OpenCV can't write this format ({error.err})") from error
+    write_bytes(path, encoded)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file so that it is there whole or not at all.
+
+    Raises:
+        OutputError: The disk is full, or the path can't be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path}: {error.strerror or error}. Nothing was replaced.") from error

@@ -1,0 +1,191 @@
+"""What a model says of itself: the input contract, the views, the flow, the calibration.
+
+The same classes are written by training (`model.json`), carried in the exported file's
+metadata and read at the camera, so that all of them see the same pixels and views.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import ViewsError
+
+FORMAT_VERSION = 1
+"""Raised whenever an older reader would misread a newer model."""
+
+Fit = Literal["stretch", "letterbox", "crop"]
+ScoreKind = Literal["z2", "likelihood"]
+RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
+
+
+class Part(BaseModel):
+    """Base of every metadata part: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(Part):
+    """The region of interest, in pixels of the camera's frame."""
+
+    x: Annotated[int, Field(ge=0)]
+    y: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=8)]
+    height: Annotated[int, Field(ge=8)]
+
+    def __str__(self) -> str:
+        """Returns the form that `--roi` takes."""
+        return f"{self.x},{self.y},{self.width},{self.height}"
+
+
+class InputContract(Part):
+    """How a camera's frame becomes the graph's `(N, size, size, 3)` uint8 BGR input.
+
+    Args:
+        size: Side of the square, in pixels; a multiple of 4, so that the half and quarter scales
+            by nearest neighbour are strided slices.
+        region: Cut out first; None keeps the whole frame.
+        fit: `stretch` ignores the aspect ratio (as the original does), `letterbox` pads with
+            black, `crop` cuts the longer side.
+        white_level: The 16-bit value that becomes 255 (4095 for a 12-bit camera); one fixed
+            scale, never taken from the picture. 8-bit frames are not scaled.
+    """
+
+    size: Annotated[int, Field(ge=32, le=2048, multiple_of=4)]
+    region: Region | None = None
+    fit: Fit = "stretch"
+    white_level: Annotated[int, Field(ge=255, le=65535)] = 65535
+
+
+class Views(Part):
+    """The rotations whose scores are averaged, and those that training covered.
+
+    Args:
+        angles: Degrees counter-clockwise; the score is the mean over them.
+        trained: Angles that training saw, or "any" when it drew random rotations.
+    """
+
+    angles: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+    trained: tuple[float, ...] | Literal["any"]
+
+    def check(self) -> None:
+        """Refuses angles that training never saw: they invert the score.
+
+        Raises:
+            ViewsError: An angle is not covered by training.
+        """
+        if self.trained == "any":
+            return
+        unseen = [angle for angle in self.angles if angle % 360 not in self.trained]
+        if unseen:
+            raise ViewsError(
+                f"views {_degrees(unseen)} were never trained: the model saw "
+                f"{_degrees(self.trained)}. A rotation that training never saw makes good parts "
+                "score as defects. Use trained angles, or train with --rotation random."
+            )
+
+
+def _degrees(angles: tuple[float, ...] | list[float]) -> str:
+    return ", ".join(f"{angle:g}" for angle in angles) + " degrees"
+
+
+class ExtractorSpec(Part):
+    """The frozen feature extractor.
+
+    Args:
+        name: `alexnet`, `efficientnet_lite0` or `timm:NAME`.
+        tap: The block whose output is pooled; None for the network's own last feature map.
+        channels: Channels of that feature map.
+        scales: Divisors of the input size that are read, each by nearest neighbour.
+        mean: Normalisation mean, RGB in 0..1.
+        std: Normalisation standard deviation, RGB in 0..1.
+        weights_sha256: Hash of the extractor's tensors; part of the feature cache's key.
+    """
+
+    name: str
+    tap: int | None
+    channels: Annotated[int, Field(ge=1)]
+    scales: tuple[int, ...] = (1, 2, 4)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    weights_sha256: str
+
+    @property
+    def features(self) -> int:
+        """Length of the concatenated feature vector."""
+        return self.channels * len(self.scales)
+
+
+class FlowSpec(Part):
+    """The normalizing flow's shape."""
+
+    features: Annotated[int, Field(ge=2)]
+    blocks: Annotated[int, Field(ge=1)] = 8
+    width: Annotated[int, Field(ge=1)] = 2048
+    clamp: Annotated[float, Field(gt=0)] = 3.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    whitened: bool = False
+
+
+class Calibration(Part):
+    """A threshold from good parts only.
+
+    Args:
+        threshold: Scores above it are defects.
+        false_reject_rate: The promised share of good parts rejected, on average over calibrations.
+        confidence: Probability with which `bound` holds for this calibration.
+        bound: The share of good parts rejected is at most this, with that confidence.
+        good_scores: Scores of the calibration images, ascending.
+        images: Number of calibration images.
+        scored_by: `torch`, or the name of the backend that gave the scores.
+    """
+
+    threshold: float
+    false_reject_rate: float
+    confidence: float
+    bound: float
+    good_scores: tuple[float, ...]
+    images: int
+    scored_by: str
+
+
+class Provenance(Part):
+    """Where a model comes from."""
+
+    recipe: str
+    seed: int
+    images: int
+    epochs: int
+    data_sha256: str
+    created: str
+    versions: dict[str, str]
+
+
+class Verification(Part):
+    """The exported graph against the trained model, on the frames that export ran."""
+
+    frames: int
+    greatest_relative_difference: float
+    golden_scores: tuple[float, ...]
+
+
+class ModelMetadata(Part):
+    """All of it; `format_version` is checked before anything else is read."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    input: InputContract
+    views: Views
+    extractor: ExtractorSpec
+    flow: FlowSpec
+    score: ScoreKind = "z2"
+    calibration: Calibration | None = None
+    provenance: Provenance
+    weights_sha256: str | None = None
+    precision: Literal["fp32"] = "fp32"
+    verification: Verification | None = None
+
+    def replaced(self, **changes: Any) -> ModelMetadata:
+        """Returns a copy with `changes`, validated again."""
+        return ModelMetadata.model_validate({**dict(self), **changes})

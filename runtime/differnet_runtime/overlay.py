@@ -1,0 +1,114 @@
+"""Draws an inspection on its picture: a border in the verdict's colour and a caption."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .records import Image, Inspection, Verdict
+
+Colour = tuple[int, int, int]
+Picture = NDArray[np.uint8]
+
+_COLOURS: dict[Verdict, Colour] = {
+    Verdict.GOOD: (74, 150, 22),
+    Verdict.DEFECT: (38, 38, 205),
+    Verdict.NO_DECISION: (0, 140, 232),
+}
+"""BGR; dark enough that white text on it can be read."""
+
+_WHITE: Colour = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+_CAPITALS = 21
+"""Height of the font's capital letters at scale 1, in pixels."""
+
+_LEAST_WIDTH, _GREATEST_ENLARGED = 320, 2048
+_REASON_LENGTH = 110
+
+
+def annotate(image: Image, inspection: Inspection) -> Picture:
+    """Draws the verdict, the score against its threshold and the good-percentile.
+
+    The caption lies below the picture and covers nothing of it. A picture too small for text
+    is enlarged by a whole number.
+
+    Args:
+        image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; uint8 or uint16.
+        inspection: What is known of it.
+
+    Returns:
+        `(H', W', 3)` uint8 BGR, larger than the picture by border and caption.
+    """
+    picture = _enlarged(_eight_bit_colour(image))
+    colour = _COLOURS[inspection.decision.verdict]
+    edge = max(3, round(min(picture.shape[:2]) / 80))
+    framed = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=colour)
+    return np.vstack([framed, _caption(inspection, framed.shape[1], framed.shape[0], colour)])
+
+
+def _eight_bit_colour(image: Image) -> Picture:
+    """Brings any frame to 8 bits by the smallest usual depth that holds its greatest value."""
+    if image.dtype == np.uint16:
+        greatest = int(image.max(initial=0))
+        bits = next(depth for depth in (8, 10, 12, 14, 16) if greatest < 1 << depth)
+        image = (image * (255.0 / ((1 << bits) - 1)) + 0.5).astype(np.uint8)
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)  # type: ignore[assignment]
+    return np.ascontiguousarray(image[:, :, :3], dtype=np.uint8)
+
+
+def _enlarged(picture: Picture) -> Picture:
+    """Repeats pixels until text fits, and pads at the sides what would grow too tall."""
+    height, width = picture.shape[:2]
+    factor = max(1, min(-(-_LEAST_WIDTH // width), _GREATEST_ENLARGED // height))
+    picture = np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
+    lacking = max(0, _LEAST_WIDTH - picture.shape[1])
+    left = lacking // 2
+    return np.pad(picture, ((0, 0), (left, lacking - left), (0, 0)))
+
+
+def _caption(inspection: Inspection, width: int, height: int, colour: Colour) -> Picture:
+    bar_height = int(np.clip(height * 0.12, width * 0.11, width * 0.16))
+    bar = np.full((bar_height, width, 3), colour, np.uint8)
+    margin, split = width // 40, int(width * 0.36)
+    title = inspection.decision.verdict.value.replace("_", " ")
+    _write(bar, title, (margin, bar_height // 2), split - 2 * margin, bar_height * 0.3)
+    lines = _details(inspection)
+    for number, line in enumerate(lines):
+        middle = round(bar_height * (0.5 + 0.34 * (number - (len(lines) - 1) / 2)))
+        _write(bar, line, (split, middle), width - split - margin, bar_height * 0.19)
+    return bar
+
+
+def _details(inspection: Inspection) -> list[str]:
+    if inspection.decision.reason is not None:
+        return _wrapped(inspection.decision.reason)
+    score = inspection.score
+    if score is None or score.threshold is None:
+        return ["no score"]
+    lines = [f"score {score.value:.4g}   threshold {score.threshold:.4g}"]
+    if score.good_percentile is not None:
+        lines.append(f"good-percentile {score.good_percentile:.1f} %")
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    text = text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 3] + "..."
+    if len(text) <= 40:
+        return [text]
+    space = text.find(" ", len(text) // 2)
+    return [text] if space < 0 else [text[:space], text[space + 1 :]]
+
+
+def _write(bar: Picture, text: str, left_middle: tuple[int, int], room: int, height: float) -> None:
+    """Writes one line with capitals of that height, or smaller where the room is too narrow."""
+    text = text.encode("ascii", "replace").decode()  # OpenCV 4's fonts have no more
+    scale = height / _CAPITALS
+    thickness = max(1, round(scale * 1.3))
+    (wide, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    scale *= min(1.0, room / max(wide, 1))
+    x, middle = left_middle
+    baseline = (x, round(middle + _CAPITALS * scale / 2))
+    cv2.putText(bar, text, baseline, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)

@@ -1,0 +1,159 @@
+"""A camera's frame to the graph's input: the one path for training, calibration and the camera."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FrameError
+from .metadata import InputContract, Region
+from .records import Image
+
+
+def preprocess(image: Image, contract: InputContract) -> NDArray[np.uint8]:
+    """Cuts the region, brings the depth to 8 bits and the size to the contract's square.
+
+    Shrinking averages areas, enlarging interpolates linearly.
+
+    Args:
+        image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA/BGRx; uint8 or uint16.
+        contract: The model's input contract.
+
+    Returns:
+        `(size, size, 3)` uint8 BGR, contiguous.
+
+    Raises:
+        FrameError: The frame's type, channels or size do not fit.
+    """
+    image = _three_channels(image)
+    if contract.region is not None:
+        image = _cut(image, contract.region)
+    if contract.fit == "crop":
+        image = _centre_square(image)
+    image = _resize(image, contract)
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=255.0 / contract.white_level)
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def _three_channels(image: Image) -> Image:
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        received = getattr(image, "dtype", type(image).__name__)
+        raise FrameError(f"a frame must be a uint8 or uint16 array; received {received}")
+    if image.size == 0 or image.ndim not in (2, 3):
+        raise FrameError(f"a frame must be (H, W) or (H, W, channels); received {image.shape}")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
+    if channels == 4:
+        return image[:, :, :3]
+    if channels == 3:
+        return image
+    raise FrameError(f"a frame must have 1, 3 or 4 channels; received {channels}")
+
+
+def _cut(image: Image, region: Region) -> Image:
+    height, width = image.shape[:2]
+    if region.x + region.width > width or region.y + region.height > height:
+        raise FrameError(
+            f"the model's region of interest {region} (x,y,width,height) does not lie inside this "
+            f"frame of {width} x {height} pixels. Set the camera to the size used in training."
+        )
+    return image[region.y : region.y + region.height, region.x : region.x + region.width]
+
+
+def _centre_square(image: Image) -> Image:
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _resize(image: Image, contract: InputContract) -> Image:
+    height, width = image.shape[:2]
+    size = contract.size
+    if (height, width) == (size, size):
+        return image
+    if contract.fit != "letterbox":
+        return _scale(image, size, size)
+    ratio = size / max(height, width)
+    inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
+    canvas = np.zeros((size, size, 3), image.dtype)
+    top, left = (size - inner_height) // 2, (size - inner_width) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = _scale(
+        image, inner_height, inner_width
+    )
+    return canvas  # type: ignore[return-value]
+
+
+def _scale(image: Image, height: int, width: int) -> Image:
+    shrinks = height < image.shape[0] or width < image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
+
+
+def rotation_index(size: int, angle: float) -> NDArray[np.int32]:
+    """Gives, for every pixel of a rotated square, the pixel that it is read from.
+
+    Nearest neighbour about the centre, counter-clockwise, the size kept: the pixels that
+    Pillow's `Image.rotate(angle)` takes (the original's RandomRotation). Multiples of 90
+    degrees are exact.
+
+    Args:
+        size: Side of the square in pixels.
+        angle: Degrees, counter-clockwise.
+
+    Returns:
+        `(size * size,) int32` positions in the flattened square; `size * size` is black.
+    """
+    black = size * size
+    turns, rest = divmod(angle % 360.0, 90.0)
+    if rest == 0.0:
+        square = np.arange(black, dtype=np.int32).reshape(size, size)
+        return np.ascontiguousarray(np.rot90(square, int(turns))).reshape(-1)
+    radians = -math.radians(angle % 360.0)
+    cosine, sine = round(math.cos(radians), 15), round(math.sin(radians), 15)
+    centre = size / 2.0
+    # 16.16 fixed point, as Pillow's C code steps through the picture.
+    across, down = _fixed(cosine), _fixed(sine)
+    x_start = _fixed(centre - cosine * centre - sine * centre + (cosine + sine) * 0.5)
+    y_start = _fixed(centre + sine * centre - cosine * centre + (cosine - sine) * 0.5)
+    column, row = np.arange(size)[None, :], np.arange(size)[:, None]
+    x = (x_start + across * column + down * row) >> 16
+    y = (y_start + _fixed(-sine) * column + across * row) >> 16
+    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+    return np.where(inside, y * size + x, black).astype(np.int32).reshape(-1)
+
+
+def _fixed(value: float) -> int:
+    return math.floor(value * 65536.0 + 0.5)
+
+
+def rotate(image: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
+    """Rotates a `(size, size, 3)` uint8 picture by `rotation_index`, filling with black."""
+    size = image.shape[0]
+    padded = np.concatenate([image.reshape(-1, 3), np.zeros((1, 3), np.uint8)])
+    return padded[rotation_index(size, angle)].reshape(size, size, 3)
+
+
+def golden_frames(size: int, count: int = 3) -> NDArray[np.uint8]:
+    """Makes test frames from a seeded formula, so that no picture needs to be shipped.
+
+    Smoothed noise from `numpy.random.RandomState`, whose streams are frozen; integer
+    arithmetic only, so every machine makes the same bytes.
+
+    Returns:
+        `(count, size, size, 3)` uint8.
+    """
+    frames = np.empty((count, size, size, 3), np.uint8)
+    for seed in range(count):
+        coarse = np.random.RandomState(seed).randint(0, 256, (size // 8 + 2, size // 8 + 2, 3))
+        fine = np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1)
+        blurred = sum(
+            fine[dy : dy + size, dx : dx + size] for dy in range(0, 8, 2) for dx in range(0, 8, 2)
+        )
+        frames[seed] = blurred // 16
+    return frames

@@ -1,0 +1,105 @@
+"""The nouns of inspection: what passes from the camera to the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+"""A picture: `(H, W)` or `(H, W, 3)` BGR, uint8 or uint16."""
+
+
+class Verdict(str, Enum):
+    """What is said of a part; every output treats NO_DECISION as a reject."""
+
+    GOOD = "GOOD"
+    DEFECT = "DEFECT"
+    NO_DECISION = "NO_DECISION"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture from a source.
+
+    Args:
+        image: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16.
+        name: File name, or source and index; what a person looks it up by.
+        index: Position in the source, from 0.
+        captured_ns: `time.monotonic_ns()` after the read.
+        captured_at_s: Wall clock in seconds since the epoch, after the read.
+    """
+
+    image: Image
+    name: str
+    index: int
+    captured_ns: int
+    captured_at_s: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """An anomaly score with what is needed to judge it; the three travel together.
+
+    Args:
+        value: The raw score; near 1 for good parts when the score is the mean of z squared.
+        threshold: Above it a part is a defect; None until the model is calibrated.
+        good_percentile: Share in percent of good calibration parts that score at most `value`.
+    """
+
+    value: float
+    threshold: float | None
+    good_percentile: float | None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the score is a finite number."""
+        return math.isfinite(self.value)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict and, for NO_DECISION, its reason."""
+
+    verdict: Verdict
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything known of one inspected frame; `record()` is its JSON line.
+
+    Args:
+        name: The frame's name.
+        index: The frame's position in its source.
+        captured_at_s: Wall clock of the capture, seconds since the epoch.
+        decision: Verdict and reason.
+        score: None if the frame never reached the model.
+        stages_ms: Milliseconds per stage (`preprocess`, `infer`), and `total` from read to verdict.
+    """
+
+    name: str
+    index: int
+    captured_at_s: float
+    decision: Decision
+    score: Score | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Returns the JSON-ready record (no NaN: a score that is not finite becomes null)."""
+        score = self.score
+        return {
+            "name": self.name,
+            "index": self.index,
+            "captured_at_s": round(self.captured_at_s, 6),
+            "verdict": self.decision.verdict.value,
+            "reason": self.decision.reason,
+            "score": score.value if score is not None and score.finite else None,
+            "threshold": score.threshold if score is not None else None,
+            "good_percentile": score.good_percentile if score is not None else None,
+            "stages_ms": {stage: round(ms, 3) for stage, ms in self.stages_ms.items()},
+        }

@@ -1,0 +1,1 @@
+"""Learning from good parts: data, frozen extractor, normalizing flow, calibration, evaluation."""

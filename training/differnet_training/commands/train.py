@@ -1,0 +1,150 @@
+"""`differnet train`: good pictures to a calibrated model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from differnet_runtime.command import Command
+
+if TYPE_CHECKING:
+    from differnet_runtime.metadata import InputContract, Region
+
+    from ..recipes import Recipe
+
+_OVERRIDES: dict[str, type] = {
+    "extractor": str,
+    "tap": int,
+    "size": int,
+    "test_views": int,
+    "blocks": int,
+    "width": int,
+    "clamp": float,
+    "dropout": float,
+    "noise": float,
+    "epochs": int,
+    "patience": int,
+    "learning_rate": float,
+}
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="folder of good pictures, MVTec AD layout, or elpv:mono|poly|both",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--recipe", default="edge", help="edge (default), paper-lite or paper")
+    parser.add_argument("--false-reject-rate", type=float, default=0.05, metavar="RATE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--roi", metavar="X,Y,W,H", help="region of interest (capture's by default)")
+    parser.add_argument("--fit", choices=("stretch", "letterbox", "crop"), help="default stretch")
+    parser.add_argument("--white-level", type=int, default=65535, help="of 16-bit pictures (65535)")
+    parser.add_argument("--weights", type=Path, help="extractor weights file (no download)")
+    parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
+    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--no-cache", action="store_true", help="compute every feature afresh")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished model")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch")
+    parser.add_argument("--json", action="store_true", help="print the model's metadata as JSON")
+    group = parser.add_argument_group("settings of the recipe, one by one")
+    for name, kind in _OVERRIDES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+    group.add_argument("--rotation", choices=("none", "right-angles", "random", "random-fresh"))
+    group.add_argument("--score", choices=("z2", "likelihood"))
+
+
+def _run(args: argparse.Namespace) -> int:
+    import torch
+
+    from differnet_runtime.calibration import describe
+    from differnet_runtime.errors import TrainingError
+
+    from ..datasets import open_data
+    from ..features import default_cache_folder
+    from ..learning import Job, learn
+    from ..model_directory import MODEL_JSON
+
+    if (args.output / MODEL_JSON).exists() and not args.overwrite:
+        raise TrainingError(
+            f"{args.output} already holds a finished model. Train into another folder, or replace "
+            "it: --overwrite."
+        )
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    recipe = _recipe(args)
+    metadata = learn(
+        Job(
+            data=open_data(args.data, args.seed),
+            recipe=recipe,
+            contract=_contract(args, recipe),
+            output=args.output,
+            cache=None if args.no_cache else args.cache or default_cache_folder(),
+            seed=args.seed,
+            false_reject_rate=args.false_reject_rate,
+            weights=args.weights,
+            skip_unreadable=args.skip_unreadable,
+        )
+    )
+    if args.json:
+        print(json.dumps(metadata.model_dump(mode="json"), indent=2))
+        return 0
+    assert metadata.calibration is not None
+    print(describe(metadata.calibration))
+    print(f"Model: {args.output}\nNext: differnet export {args.output} -o part.onnx")
+    return 0
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from pydantic import ValidationError
+
+    from differnet_runtime.errors import TrainingError
+
+    from ..recipes import RECIPES
+
+    if args.recipe not in RECIPES:
+        raise TrainingError(f"there is no recipe {args.recipe!r}; choose {', '.join(RECIPES)}")
+    names = (*_OVERRIDES, "rotation", "score")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    recipe = RECIPES[args.recipe]
+    if not changes:
+        return recipe
+    if "extractor" in changes:
+        changes.setdefault("tap", None)
+    try:
+        name = f"{recipe.name} changed"
+        return type(recipe).model_validate({**dict(recipe), **changes, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise TrainingError(f"--{option} {first['input']}: {first['msg']}") from error
+
+
+def _contract(args: argparse.Namespace, recipe: Recipe) -> InputContract:
+    from differnet_runtime.capture_record import read_capture
+    from differnet_runtime.metadata import InputContract
+
+    folder = Path(args.data)
+    captured = read_capture(folder) if folder.is_dir() else None
+    region = _region(args.roi) if args.roi else (captured.roi if captured else None)
+    fit = args.fit or (captured.fit if captured else "stretch")
+    return InputContract(size=recipe.size, region=region, fit=fit, white_level=args.white_level)
+
+
+def _region(text: str) -> Region:
+    from differnet_runtime.capture_record import parse_region
+
+    return parse_region(text)
+
+
+COMMAND = Command(
+    name="train",
+    summary="learn a model from pictures of good parts",
+    configure=_configure,
+    run=_run,
+    extra="train",
+    modules=("torch", "torchvision", "timm", "sklearn", "safetensors"),
+)

@@ -1,0 +1,139 @@
+"""What a data set is here: pictures of good parts to learn from, and labelled ones to judge by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from differnet_runtime.calibration import images_needed
+from differnet_runtime.errors import DataError, ImageReadError
+from differnet_runtime.images import list_images, read_bytes
+
+FEWEST_TRAINING_IMAGES = 8
+FEWEST_STOPPING_IMAGES = 4
+
+
+class Label(str, Enum):
+    """What is known of a part; `uncertain` ones are scored and reported, but count for nothing."""
+
+    GOOD = "good"
+    DEFECT = "defect"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture file and what is known of it.
+
+    Args:
+        path: The file.
+        label: Good, defect or uncertain.
+        kind: The class of defect (its folder's name), or `good`.
+        mask: Ground truth of the defect's pixels, where the data set has it.
+    """
+
+    path: Path
+    label: Label = Label.GOOD
+    kind: str = "good"
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Good pictures to learn from, and test pictures that nothing is chosen by.
+
+    Args:
+        name: Shown in reports.
+        good: The pool of good pictures: training, early stopping and calibration share it.
+        test: Labelled pictures; may be empty.
+        note: What a reader of the results must know (licence, traps).
+    """
+
+    name: str
+    good: tuple[Picture, ...]
+    test: tuple[Picture, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Three disjoint parts of the good pool."""
+
+    train: tuple[Picture, ...]
+    stopping: tuple[Picture, ...]
+    calibration: tuple[Picture, ...]
+
+
+def split_good(good: Sequence[Picture], seed: int, false_reject_rate: float) -> Parts:
+    """Splits good pictures by seed: 70 % train, 10 % stop training early, 20 % calibrate.
+
+    Where 20 % are too few to promise the false-reject rate, calibration takes what it needs.
+
+    Raises:
+        DataError: There are too few for the three parts; says how many each needs.
+    """
+    calibration = max(images_needed(false_reject_rate), round(0.2 * len(good)))
+    stopping = max(FEWEST_STOPPING_IMAGES, round(0.1 * len(good)))
+    train = len(good) - calibration - stopping
+    if train < FEWEST_TRAINING_IMAGES:
+        needed = images_needed(false_reject_rate)
+        raise DataError(
+            f"too few good pictures: found {len(good)}, expected at least "
+            f"{FEWEST_TRAINING_IMAGES + FEWEST_STOPPING_IMAGES + needed} "
+            f"({FEWEST_TRAINING_IMAGES} to train, {FEWEST_STOPPING_IMAGES} to stop training early, "
+            f"{needed} to promise a false-reject rate of {false_reject_rate:g}). Take more pictures "
+            "(`differnet capture`), or allow a higher --false-reject-rate."
+        )
+    order = np.random.RandomState(seed).permutation(len(good))
+    shuffled = [good[position] for position in order]
+    return Parts(
+        train=tuple(shuffled[:train]),
+        stopping=tuple(shuffled[train : train + stopping]),
+        calibration=tuple(shuffled[train + stopping :]),
+    )
+
+
+def pictures_in(
+    folder: Path, label: Label = Label.GOOD, kind: str = "good"
+) -> tuple[Picture, ...]:
+    """Returns the pictures directly in `folder`, by name."""
+    return tuple(Picture(path, label, kind) for path in list_images(folder))
+
+
+def check_no_overlap(data: DataSet) -> None:
+    """Refuses test pictures that are also good pictures to learn from, byte for byte.
+
+    Files that can't be read are passed over; reading them for training reports them.
+
+    Raises:
+        DataError: Lists the pairs.
+    """
+    if not data.test:
+        return
+    known: dict[str, Path] = {}
+    for picture in data.good:
+        if digest := _digest(picture.path):
+            known[digest] = picture.path
+    pairs = [
+        f"  {picture.path}  =  {known[digest]}"
+        for picture in data.test
+        if (digest := _digest(picture.path)) in known
+    ]
+    if pairs:
+        shown = "\n".join(pairs[:20]) + ("" if len(pairs) <= 20 else f"\n  ... {len(pairs) - 20} more")
+        raise DataError(
+            f"{len(pairs)} test pictures are also training pictures, which makes every figure look "
+            f"better than it is. Remove them from one side:\n{shown}"
+        )
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except ImageReadError:
+        return None

@@ -1,0 +1,80 @@
+"""ELPV: 2,624 electroluminescence pictures of solar cells, from the package `elpv-dataset`.
+
+Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells, 2018;
+Deitsch et al., Solar Energy 185, 2019. Licence of the data: CC BY-NC-SA 4.0 (no commercial use).
+"""
+
+from __future__ import annotations
+
+import csv
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from differnet_runtime.errors import DataError
+
+from .base import DataSet, Label, Picture
+
+KINDS = ("mono", "poly", "both")
+TEST_SHARE = 0.4
+NOTE = (
+    "ELPV (CC BY-NC-SA 4.0, no commercial use). Good is defect probability 0, defect is 1; 0.33 "
+    "and 0.67 are reported apart. Cells of one solar module can fall on both sides of the split."
+)
+
+
+def read_elpv(kind: str, seed: int) -> DataSet:
+    """Splits ELPV by seed: 60 % of the good cells to learn from, 40 % and all others to judge.
+
+    The files follow the modules that the cells come from, so the split never goes by position.
+
+    Args:
+        kind: `mono`, `poly` or `both`.
+        seed: Of the split.
+
+    Raises:
+        DataError: Unknown kind, or the package is missing.
+    """
+    good, others = elpv_pictures(kind)
+    order = np.random.RandomState(seed).permutation(len(good))
+    shuffled = [good[position] for position in order]
+    held_out = round(TEST_SHARE * len(good))
+    return DataSet(
+        name=f"ELPV {kind}",
+        good=tuple(shuffled[held_out:]),
+        test=(*shuffled[:held_out], *others),
+        note=NOTE,
+    )
+
+
+def elpv_pictures(kind: str) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """Returns the good cells, and all others, in the order of the files."""
+    if kind not in KINDS:
+        raise DataError(f"ELPV has the cell types {', '.join(KINDS)}; received {kind!r}")
+    root = _root()
+    pictures = []
+    with (root / "labels.csv").open(encoding="utf-8") as file:
+        for name, probability, cell_type in csv.reader(file, delimiter=" ", skipinitialspace=True):
+            if kind in ("both", cell_type.strip()):
+                pictures.append(_picture(root / name, float(probability)))
+    good = tuple(picture for picture in pictures if picture.label is Label.GOOD)
+    return good, tuple(picture for picture in pictures if picture.label is not Label.GOOD)
+
+
+def _picture(path: Path, probability: float) -> Picture:
+    if probability == 0.0:
+        return Picture(path)
+    if probability == 1.0:
+        return Picture(path, Label.DEFECT, "defect")
+    return Picture(path, Label.UNCERTAIN, f"probability {probability:.2f}")
+
+
+def _root() -> Path:
+    try:
+        return Path(str(files("elpv_dataset"))) / "data"
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "the ELPV pictures are missing. Install them with `pip install 'differnet-edge[demo]'` "
+            "(CC BY-NC-SA 4.0: no commercial use)."
+        ) from error

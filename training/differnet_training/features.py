@@ -1,0 +1,232 @@
+"""Features of pictures, computed once: the extractor is frozen, so they never change.
+
+Each picture is extracted on its own (all its views as one batch), so its features do not depend
+on which pictures stand beside it, and a run that was killed half-way goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from differnet_runtime.command import progress
+from differnet_runtime.errors import DataError, DifferNetError, FrameError, ImageReadError
+from differnet_runtime.images import decode_image, read_bytes, write_bytes
+from differnet_runtime.metadata import InputContract
+from differnet_runtime.preprocess import preprocess, rotate
+
+from .datasets import Picture
+from .extractors import FeatureExtractor
+
+_FEATURES_VERSION = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Which rotations of each picture are extracted.
+
+    Args:
+        key: Names the plan in the feature cache's key.
+        angles: From a picture's content hash to its angles, in degrees.
+    """
+
+    key: str
+    angles: Callable[[str], tuple[float, ...]]
+
+    @classmethod
+    def fixed(cls, angles: tuple[float, ...]) -> ViewPlan:
+        """The same angles for every picture."""
+        return cls("fixed " + " ".join(f"{angle:g}" for angle in angles), lambda _: angles)
+
+    @classmethod
+    def random(cls, draws: int, seed: str) -> ViewPlan:
+        """Angles drawn uniformly from (-180, 180), as the original's RandomRotation(180)."""
+
+        def draw(content: str) -> tuple[float, ...]:
+            word = hashlib.sha256(f"{seed} {content}".encode()).digest()[:4]
+            generator = np.random.RandomState(int.from_bytes(word, "little"))
+            return tuple(generator.uniform(-180.0, 180.0, draws).tolist())
+
+        return cls(f"random {draws} {seed}", draw)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What was extracted.
+
+    Args:
+        values: `(N, V, D) float32`, a row of views for each picture.
+        pictures: The N pictures.
+        content: Their files' SHA-256.
+    """
+
+    values: NDArray[np.float32]
+    pictures: tuple[Picture, ...]
+    content: tuple[str, ...]
+
+
+class FeatureCache:
+    """Features on disk, under a key of all that they depend on; shared between runs.
+
+    An entry is a file: the SHA-256 of its payload, then the payload. It appears by renaming, so a
+    killed run leaves none half-written, and an entry that was damaged later is found by its hash
+    and computed again, never served.
+
+    Args:
+        folder: Where the entries lie.
+        key: Everything besides the picture that the features depend on; see `cache_key`.
+    """
+
+    def __init__(self, folder: Path, key: dict[str, object]) -> None:
+        text = json.dumps(key, sort_keys=True)
+        self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
+        if not (self.folder / "key.json").is_file():
+            write_bytes(self.folder / "key.json", text.encode())
+
+    def get(self, content: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+        """Returns the `(V, D) float32` features of the picture with that hash, or None."""
+        path = self._path(content)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, payload = data[:32], data[32:]
+        whole = hashlib.sha256(payload).digest() == digest
+        if not whole or len(payload) != 4 * shape[0] * shape[1]:
+            _log.warning("the cached features %s are damaged; they are computed again", path)
+            return None
+        return np.frombuffer(payload, np.float32).reshape(shape)
+
+    def put(self, content: str, values: NDArray[np.float32]) -> None:
+        """Stores `(V, D) float32` features.
+
+        Raises:
+            OutputError: The disk is full or the folder can't be written.
+        """
+        payload = np.ascontiguousarray(values, np.float32).tobytes()
+        write_bytes(self._path(content), hashlib.sha256(payload).digest() + payload)
+
+    def _path(self, content: str) -> Path:
+        return self.folder / content[:2] / f"{content}.features"
+
+
+def default_cache_folder() -> Path:
+    """Returns `$DIFFERNET_CACHE`, or `differnet-edge/features` in the user's cache folder."""
+    if named := os.environ.get("DIFFERNET_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "differnet-edge" / "features"
+
+
+class FeatureReader:
+    """Pictures to features, through the cache.
+
+    Args:
+        extractor: The frozen extractor.
+        contract: How a picture becomes the extractor's input.
+        cache_folder: Where the cache lies; None computes everything afresh.
+        skip_unreadable: Go on without pictures that can't be read, instead of refusing.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        contract: InputContract,
+        cache_folder: Path | None,
+        *,
+        skip_unreadable: bool = False,
+    ) -> None:
+        self.extractor = extractor
+        self.contract = contract
+        self.cache_folder = cache_folder
+        self.skip_unreadable = skip_unreadable
+
+    def read(self, pictures: Sequence[Picture], views: ViewPlan, what: str) -> Features:
+        """Extracts all pictures, with a progress bar.
+
+        Args:
+            pictures: To be read.
+            views: The rotations of each.
+            what: Shown by the progress bar.
+
+        Raises:
+            DataError: Pictures can't be read (each is listed), or none is left.
+        """
+        cache = self._cache(views)
+        values, kept, contents, unreadable = [], [], [], []
+        for picture in progress(pictures, what, unit="image"):
+            try:
+                content, rows = self._features(picture, views, cache)
+            except (ImageReadError, FrameError) as error:
+                unreadable.append(_named(picture, error))
+                continue
+            values.append(rows)
+            kept.append(picture)
+            contents.append(content)
+        self._report(unreadable, kept)
+        return Features(np.stack(values), tuple(kept), tuple(contents))
+
+    def _cache(self, views: ViewPlan) -> FeatureCache | None:
+        if self.cache_folder is None:
+            return None
+        key: dict[str, object] = {
+            "features_version": _FEATURES_VERSION,
+            "input": self.contract.model_dump(mode="json"),
+            "extractor": self.extractor.spec.model_dump(mode="json"),
+            "views": views.key,
+            "opencv": cv2.__version__,
+            "torch": torch.__version__,
+        }
+        return FeatureCache(self.cache_folder, key)
+
+    def _features(
+        self, picture: Picture, views: ViewPlan, cache: FeatureCache | None
+    ) -> tuple[str, NDArray[np.float32]]:
+        data = read_bytes(picture.path)
+        content = hashlib.sha256(data).hexdigest()
+        angles = views.angles(content)
+        if cache is not None:
+            cached = cache.get(content, (len(angles), self.extractor.spec.features))
+            if cached is not None:
+                return content, cached
+        image = preprocess(decode_image(data, str(picture.path)), self.contract)
+        rows = self.extract(np.stack([rotate(image, angle) for angle in angles]))
+        if cache is not None:
+            cache.put(content, rows)
+        return content, rows
+
+    def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Runs the extractor on `(V, size, size, 3) uint8` BGR; returns `(V, D) float32`."""
+        with torch.inference_mode():
+            x = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32)
+            rows: NDArray[np.float32] = self.extractor(x).numpy()
+        return rows
+
+    def _report(self, unreadable: list[str], kept: list[Picture]) -> None:
+        if not unreadable:
+            if not kept:
+                raise DataError("there are no pictures to read")
+            return
+        listed = "\n".join(f"  {line}" for line in unreadable)
+        message = f"{len(unreadable)} of {len(unreadable) + len(kept)} pictures can't be used:\n{listed}"
+        if not self.skip_unreadable or not kept:
+            raise DataError(
+                f"{message}\nMend or remove them, or go on without them: --skip-unreadable."
+            )
+        _log.warning("%s", message)
+
+
+def _named(picture: Picture, error: DifferNetError) -> str:
+    text = str(error)
+    return text if str(picture.path) in text else f"{picture.path}: {text}"

@@ -1,0 +1,207 @@
+"""The normalizing flow: fixed permutations and Glow coupling blocks, in one pass.
+
+A normalizing flow maps features x to z = f(x) so that z of good parts is standard normal:
+log p(x) = log N(z; 0, I) + log |det df/dx| (Rudolph et al. 2021, eq. 2, arXiv:2008.12577).
+
+References:
+    Rudolph et al., Same Same But DifferNet, WACV 2021, https://arxiv.org/abs/2008.12577
+    Dinh et al., Density estimation using Real NVP, 2017, https://arxiv.org/abs/1605.08803
+    Kingma and Dhariwal, Glow, 2018, https://arxiv.org/abs/1807.03039
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from differnet_runtime.metadata import FlowSpec
+
+OUTPUT_LIMIT = 1e6
+"""Coupling outputs are clamped to this magnitude, as in the original; the log-determinant is not."""
+
+
+class Subnet(nn.Module):
+    """Four linear layers with dropout and ReLU: `(N, inputs) float32 -> (N, outputs) float32`."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, width)
+        self.fc2 = nn.Linear(width, width)
+        self.fc3 = nn.Linear(width, width)
+        self.fc4 = nn.Linear(width, outputs)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns log-scales and shifts, side by side, not yet clamped."""
+        for layer in (self.fc1, self.fc2, self.fc3):
+            x = F.relu(self.dropout(layer(x)))
+        out: Tensor = self.fc4(x)
+        return out
+
+
+class CouplingBlock(nn.Module):
+    """A fixed permutation, then a Glow coupling layer with soft-clamped scales.
+
+    With the permuted input split in (x1, x2), x1 the first half:
+
+        y1 = exp(g(s2)) * x1 + t2,   (s2, t2) = subnet2(x2)
+        y2 = exp(g(s1)) * x2 + t1,   (s1, t1) = subnet1(y1)
+        g(s) = clamp * 0.636 * atan(s / clamp),   |g| < clamp
+
+    Args:
+        features: Length D of the feature vector; an odd one gives the second half one more.
+        width: Width of the subnets.
+        clamp: Bound of the log-scales (3 in the original).
+        dropout: Dropout probability in the subnets (0 in the original).
+        seed: Seed k of the permutation, `numpy.random.RandomState(k).permutation(D)`.
+    """
+
+    permutation: Tensor
+    inverse_permutation: Tensor
+
+    def __init__(
+        self, features: int, width: int, clamp: float, dropout: float, seed: int
+    ) -> None:
+        super().__init__()
+        first, second = features // 2, features - features // 2
+        self.sizes = (first, second)
+        self.clamp = clamp
+        self.subnet1 = Subnet(first, 2 * second, width, dropout)
+        self.subnet2 = Subnet(second, 2 * first, width, dropout)
+        permutation = np.random.RandomState(seed).permutation(features)
+        self.register_buffer("permutation", torch.from_numpy(permutation), persistent=False)
+        self.register_buffer(
+            "inverse_permutation", torch.from_numpy(np.argsort(permutation)), persistent=False
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps `(N, D)` to `(N, D)`, with the log-determinant `(N,)`."""
+        x1, x2 = torch.split(torch.index_select(x, 1, self.permutation), self.sizes, dim=1)
+        log_scale2, shift2 = self._scale_and_shift(self.subnet2(x2), self.sizes[0])
+        y1 = torch.exp(log_scale2) * x1 + shift2
+        log_scale1, shift1 = self._scale_and_shift(self.subnet1(y1), self.sizes[1])
+        y2 = torch.exp(log_scale1) * x2 + shift1
+        z = torch.cat([y1, y2], dim=1).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
+        return z, log_scale2.sum(dim=1) + log_scale1.sum(dim=1)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Maps `(N, D)` back; exact where the output clamp did not act."""
+        y1, y2 = torch.split(z, self.sizes, dim=1)
+        log_scale1, shift1 = self._scale_and_shift(self.subnet1(y1), self.sizes[1])
+        x2 = (y2 - shift1) * torch.exp(-log_scale1)
+        log_scale2, shift2 = self._scale_and_shift(self.subnet2(x2), self.sizes[0])
+        x1 = (y1 - shift2) * torch.exp(-log_scale2)
+        return torch.index_select(torch.cat([x1, x2], dim=1), 1, self.inverse_permutation)
+
+    def _scale_and_shift(self, out: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        raw, shift = torch.split(out, size, dim=1)
+        return self.clamp * 0.636 * torch.atan(raw / self.clamp), shift
+
+
+class Whitening(nn.Module):
+    """A fixed linear map to zero mean and unit covariance: x -> (x - mean) W.
+
+    Args:
+        features: Length D of the feature vector.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+    log_det: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("matrix", torch.eye(features))
+        self.register_buffer("log_det", torch.zeros(()))
+
+    def fit(self, mean: np.ndarray, covariance: np.ndarray) -> None:
+        """Sets W = E diag(1 / sqrt(lambda)) from covariance = E diag(lambda) E^T.
+
+        Args:
+            mean: `(D,)` float64.
+            covariance: `(D, D)` float64, positive definite (a shrinkage estimate is).
+        """
+        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.matrix.copy_(torch.from_numpy(eigenvectors / np.sqrt(eigenvalues)))
+        self.log_det.fill_(-0.5 * float(np.log(eigenvalues).sum()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps `(N, D)` to `(N, D)`, with the (constant) log-determinant as a scalar."""
+        return (x - self.mean) @ self.matrix, self.log_det
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Maps `(N, D)` back."""
+        return torch.linalg.solve(self.matrix.T, z.T).T + self.mean
+
+
+class NormalizingFlow(nn.Module):
+    """Whitening, where asked for, then the coupling blocks, seeds 0, 1, 2, ...
+
+    Args:
+        spec: The flow's shape.
+    """
+
+    def __init__(self, spec: FlowSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.whitening = Whitening(spec.features) if spec.whitened else None
+        self.blocks = nn.ModuleList(
+            CouplingBlock(spec.features, spec.width, spec.clamp, spec.dropout, seed)
+            for seed in range(spec.blocks)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps features to latents.
+
+        Args:
+            x: `(N, D) float32` features.
+
+        Returns:
+            z `(N, D) float32` and log |det dz/dx| `(N,) float32`, from one pass.
+        """
+        z, log_det = self.whiten(x)
+        return self.couple(z, log_det)
+
+    def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies the fixed linear part only; returns `(N, D)` and its log-determinant `(N,)`."""
+        log_det = x.new_zeros(x.shape[0])
+        if self.whitening is None:
+            return x, log_det
+        z, constant = self.whitening(x)
+        return z, log_det + constant
+
+    def couple(self, z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies the coupling blocks only, adding to `log_det`."""
+        for block in self.blocks:
+            z, block_log_det = block(z)
+            log_det = log_det + block_log_det
+        return z, log_det
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Maps latents `(N, D)` back to features `(N, D)`."""
+        for block in reversed(self.blocks):
+            z = block.inverse(z)
+        return z if self.whitening is None else self.whitening.inverse(z)
+
+
+def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
+    """Returns the training loss `()`: mean over N of (||z||^2 / 2 - log |det J|) / D.
+
+    Rudolph et al. 2021, eq. 5, arXiv:2008.12577, divided by D as in the original's code; the
+    constant of the normal density is left out.
+    """
+    return likelihood_score(z, log_det).mean()
+
+
+def z2_score(z: Tensor) -> Tensor:
+    """Returns the original's score `(N,)`: the mean over D of z squared."""
+    return (z * z).mean(dim=1)
+
+
+def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
+    """Returns the negative log-likelihood per feature `(N,)`, up to a constant."""
+    return (0.5 * (z * z).sum(dim=1) - log_det) / z.shape[1]

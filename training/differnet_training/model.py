@@ -1,0 +1,99 @@
+"""DifferNet: views, frozen extractor, flow and score in one module; what export traces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from differnet_runtime.metadata import FlowSpec, InputContract, ScoreKind, Views
+from differnet_runtime.preprocess import rotation_index
+
+from .extractors import FeatureExtractor
+from .flow import NormalizingFlow, likelihood_score, z2_score
+
+
+class Rotations(nn.Module):
+    """Rotates a batch to every view: `(N, 3, S, S) -> (V * N, 3, S, S)`, views outermost.
+
+    Right angles are flips and transpositions; other angles read each pixel by a constant index
+    (`preprocess.rotation_index`), so that the graph and training see the same pixels.
+
+    Args:
+        angles: Degrees, counter-clockwise.
+        size: Side S in pixels.
+    """
+
+    def __init__(self, angles: tuple[float, ...], size: int) -> None:
+        super().__init__()
+        self.angles = angles
+        self.size = size
+        for position, angle in enumerate(angles):
+            if angle % 90 != 0:
+                index = torch.from_numpy(rotation_index(size, angle))
+                self.register_buffer(f"index_{position}", index, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns all views of the batch."""
+        if self.angles == (0.0,):
+            return x
+        return torch.cat([self._view(x, k, angle) for k, angle in enumerate(self.angles)])
+
+    def _view(self, x: Tensor, position: int, angle: float) -> Tensor:
+        if angle % 90 != 0:
+            flat = x.flatten(2)
+            padded = torch.cat([flat, torch.zeros_like(flat[:, :, :1])], dim=2)
+            index = self.get_buffer(f"index_{position}")
+            return torch.index_select(padded, 2, index).reshape(-1, 3, self.size, self.size)
+        turns = int(angle // 90) % 4
+        if turns == 1:
+            return x.transpose(2, 3).flip(2)
+        if turns == 2:
+            return x.flip(2, 3)
+        return x.transpose(2, 3).flip(3) if turns == 3 else x
+
+
+class DifferNet(nn.Module):
+    """From frames to scores, as at the camera.
+
+    Args:
+        contract: Size of the input.
+        views: Rotations that are averaged.
+        extractor: Frozen; stays in eval mode whatever `train()` says.
+        flow: Shape of the flow.
+        score: `z2` (the original) or `likelihood`.
+    """
+
+    def __init__(
+        self,
+        contract: InputContract,
+        views: Views,
+        extractor: FeatureExtractor,
+        flow: FlowSpec,
+        score: ScoreKind = "z2",
+    ) -> None:
+        super().__init__()
+        views.check()
+        self.contract = contract
+        self.views = views
+        self.score = score
+        self.rotations = Rotations(views.angles, contract.size)
+        self.extractor = extractor
+        self.flow = NormalizingFlow(flow)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores frames.
+
+        Args:
+            image: `(N, size, size, 3) uint8` BGR.
+
+        Returns:
+            `(N,) float32`: the score, averaged over the views.
+        """
+        x = image.to(torch.float32).permute(0, 3, 1, 2)
+        scores = self.score_features(self.extractor(self.rotations(x)))
+        return scores.reshape(len(self.views.angles), -1).mean(dim=0)
+
+    def score_features(self, features: Tensor) -> Tensor:
+        """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""
+        z, log_det = self.flow(features)
+        return z2_score(z) if self.score == "z2" else likelihood_score(z, log_det)

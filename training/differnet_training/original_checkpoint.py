@@ -1,0 +1,141 @@
+"""Reading a checkpoint of the original repository: what its `save_weights` wrote.
+
+It holds the whole AlexNet, classifier included, and the flow as `nf.module_list.I.sK.fcJ.*`, where I
+= 2, 4, 6, ... are the coupling layers. Left unread are the classifier and BatchNorms that
+the original builds and never calls. The permutations are not in it: they come from the seeds.
+
+Source of the format: https://github.com/marco-rudolph/differnet (freia_funcs.py, model.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import Tensor
+
+from differnet_runtime.errors import WeightsError
+from differnet_runtime.metadata import (
+    FlowSpec,
+    InputContract,
+    ModelMetadata,
+    Provenance,
+    Views,
+)
+
+from .extractors import alexnet_extractor, tensors_sha256
+from .flow import NormalizingFlow
+from .model import DifferNet
+from .recipes import PAPER, even_angles
+from .weights import features_of, load_state, read_state
+
+_FLOW_KEY = re.compile(r"nf\.module_list\.(\d+)\.s([12])\.(fc1|fc2|fc2b|fc3)\.(weight|bias)")
+_LAYERS = {"fc1": "fc1", "fc2": "fc2", "fc2b": "fc3", "fc3": "fc4"}
+_ALEXNET_PREFIX = "feature_extractor.features."
+
+
+def import_original(file: Path, views: int, size: int = PAPER.size) -> tuple[DifferNet, ModelMetadata]:
+    """Reads an original checkpoint as a model without a threshold.
+
+    Args:
+        file: The state dict.
+        views: 1, 4, 16 or 64 evenly spread rotations (the original trains on random ones, so any
+            angle is covered).
+        size: Side of the input in pixels.
+
+    Raises:
+        WeightsError: Not such a checkpoint; says which tensors are missing.
+    """
+    state = read_state(file)
+    extractor = alexnet_extractor(_alexnet_state(state, file))
+    spec, flow_state = convert_flow(state)
+    if spec.features != extractor.spec.features:
+        raise WeightsError(
+            f"{file}: the flow takes {spec.features} features, but AlexNet at three scales gives "
+            f"{extractor.spec.features}; checkpoints with another extractor or number of scales "
+            "can't be imported"
+        )
+    contract = InputContract(size=size)
+    rotations = Views(angles=even_angles(views), trained="any")
+    model = DifferNet(contract, rotations, extractor, spec)
+    load_flow(model.flow, flow_state)
+    return model.eval(), ModelMetadata(
+        name=file.stem,
+        input=contract,
+        views=rotations,
+        extractor=extractor.spec,
+        flow=spec,
+        provenance=_provenance(state),
+    )
+
+
+def convert_flow(state: Mapping[str, Tensor]) -> tuple[FlowSpec, dict[str, Tensor]]:
+    """Renames the flow's tensors and reads its shape off them.
+
+    Args:
+        state: An original state dict, with or without AlexNet.
+
+    Returns:
+        The flow's shape (clamp 3, as the original fixes it) and its state.
+
+    Raises:
+        WeightsError: There is no flow in it.
+    """
+    layers: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        if match := _FLOW_KEY.fullmatch(key):
+            layer, half, name, kind = match.groups()
+            layers.setdefault(int(layer), {})[f"subnet{half}.{_LAYERS[name]}.{kind}"] = value
+    if not layers:
+        raise WeightsError(
+            "the file holds no flow of the original DifferNet (no tensor named "
+            "nf.module_list.*.fc1.weight). Expected what its save_weights wrote."
+        )
+    try:
+        first = layers[min(layers)]["subnet1.fc1.weight"]
+        second = layers[min(layers)]["subnet2.fc1.weight"]
+    except KeyError as error:
+        raise WeightsError(f"the flow's first coupling layer has no {error}") from error
+    spec = FlowSpec(
+        features=first.shape[1] + second.shape[1], blocks=len(layers), width=first.shape[0]
+    )
+    renamed = {
+        f"blocks.{block}.{name}": value
+        for block, layer in enumerate(sorted(layers))
+        for name, value in layers[layer].items()
+    }
+    return spec, renamed
+
+
+def load_flow(flow: NormalizingFlow, state: Mapping[str, Tensor]) -> None:
+    """Loads converted tensors.
+
+    Raises:
+        WeightsError: Tensors are missing or of another shape.
+    """
+    load_state(flow, state, "the original's flow")
+
+
+def _alexnet_state(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    alexnet = features_of(state, _ALEXNET_PREFIX)
+    if not alexnet:
+        raise WeightsError(
+            f"{file} holds no AlexNet (no tensor named {_ALEXNET_PREFIX}*). Expected what the "
+            "original's save_weights wrote: the whole model's state dict."
+        )
+    return alexnet
+
+
+def _provenance(state: Mapping[str, Tensor]) -> Provenance:
+    return Provenance(
+        recipe="imported from the original",
+        seed=0,
+        images=0,
+        epochs=0,
+        data_sha256=tensors_sha256(state),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        versions={name: version(name) for name in ("differnet-edge", "torch")},
+    )

@@ -1,0 +1,136 @@
+"""Named settings of training. What each costs and reaches stands in docs/accuracy.md."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from differnet_runtime.errors import TrainingError
+from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, ScoreKind, Views
+
+Rotation = Literal["none", "right-angles", "random", "random-fresh"]
+
+
+class Recipe(BaseModel):
+    """Everything that training decides, but the data and the seed.
+
+    Args:
+        name: Recorded in the model.
+        extractor: See `extractors.build_extractor`.
+        tap: Block of the extractor that is pooled; None for its default.
+        size: Side of the input in pixels.
+        rotation: `right-angles` or `none` train on exactly the views that are judged later.
+            `random` draws angles for each picture once (cached); `random-fresh` anew in every
+            epoch, as the original does, which runs the extractor in every epoch.
+        draws: Random rotations of each picture (an epoch).
+        test_views: Number of rotations that the score is averaged over.
+        blocks: Coupling blocks.
+        width: Width of their subnets.
+        clamp: Bound of the log-scales.
+        dropout: Dropout probability in the subnets.
+        whitened: Put a whitening of the features (Ledoit-Wolf covariance) before the flow.
+        identity_start: Begin with couplings that change nothing.
+        noise: Standard deviation of Gaussian noise on the flow's input, in training only.
+        epochs: At most.
+        patience: Epochs without a better likelihood of held-out good pictures, after which
+            training stops and the best epoch is kept; None keeps the last epoch, always.
+        batch_images: Pictures in a batch; each brings all its views.
+        learning_rate: Of Adam.
+        betas: Of Adam.
+        epsilon: Of Adam.
+        weight_decay: Of Adam (L2 on the weights, not decoupled).
+        score: See `metadata.ScoreKind`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    extractor: str
+    tap: int | None = None
+    size: Annotated[int, Field(ge=32, le=2048, multiple_of=4)]
+    rotation: Rotation = "right-angles"
+    draws: Annotated[int, Field(ge=1, le=64)] = 4
+    test_views: Annotated[int, Field(ge=1, le=64)] = 4
+    blocks: Annotated[int, Field(ge=1, le=64)] = 8
+    width: Annotated[int, Field(ge=1, le=8192)]
+    clamp: Annotated[float, Field(gt=0)] = 3.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    whitened: bool = False
+    identity_start: bool = False
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)] | None = None
+    batch_images: Annotated[int, Field(ge=1)] = 24
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    betas: tuple[float, float] = (0.8, 0.8)
+    epsilon: float = 1e-4
+    weight_decay: float = 1e-5
+    score: ScoreKind = "z2"
+
+    def flow(self, features: int) -> FlowSpec:
+        """Returns the flow's shape for feature vectors of that length."""
+        return FlowSpec(
+            features=features,
+            blocks=self.blocks,
+            width=self.width,
+            clamp=self.clamp,
+            dropout=self.dropout,
+            whitened=self.whitened,
+        )
+
+    def views(self) -> Views:
+        """Returns the views that calibration, export and camera use."""
+        if self.rotation == "none":
+            return Views(angles=(0.0,), trained=(0.0,))
+        if self.rotation == "right-angles":
+            if self.test_views not in (1, 2, 4):
+                raise TrainingError(
+                    f"right-angle rotation gives 1, 2 or 4 views; received {self.test_views}"
+                )
+            return Views(angles=RIGHT_ANGLES[:: 4 // self.test_views], trained=RIGHT_ANGLES)
+        return Views(angles=even_angles(self.test_views), trained="any")
+
+
+def even_angles(count: int) -> tuple[float, ...]:
+    """Returns `count` angles spread evenly over the circle, as the original's fixed rotations."""
+    return tuple(index * 360.0 / count for index in range(count))
+
+
+PAPER = Recipe(
+    name="paper",
+    extractor="alexnet",
+    size=448,
+    rotation="random-fresh",
+    test_views=64,
+    width=2048,
+    epochs=192,
+)
+"""The original's settings, exactly (Rudolph et al. 2021 and its code's config)."""
+
+PAPER_LITE = Recipe(
+    name="paper-lite",
+    extractor="efficientnet_lite0",
+    tap=10,
+    size=256,
+    width=256,
+    epochs=48,
+)
+"""The original's flow and training on EfficientNet-Lite0 and four right angles."""
+
+EDGE = Recipe(
+    name="edge",
+    extractor="efficientnet_lite0",
+    tap=10,
+    size=256,
+    blocks=4,
+    width=128,
+    clamp=1.0,
+    whitened=True,
+    noise=0.3,
+    epochs=200,
+    patience=20,
+)
+"""The default: what measurements recommend."""
+
+RECIPES = {recipe.name: recipe for recipe in (EDGE, PAPER_LITE, PAPER)}

