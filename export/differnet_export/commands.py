@@ -80,9 +80,7 @@ def _run_verify(args: argparse.Namespace) -> int:
 def _pictures(named: list[Path]) -> list[Path]:
     from differnet_runtime.images import list_images
 
-    return [
-        path for name in named for path in (list_images(name) if name.is_dir() else [name])
-    ]
+    return [path for name in named for path in (list_images(name) if name.is_dir() else [name])]
 
 
 EXPORT = Command(

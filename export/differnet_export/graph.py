@@ -33,9 +33,9 @@ def trace(model: DifferNet) -> bytes:
     parameters = sum(tensor.numel() for tensor in model.state_dict().values())
     if 4 * parameters > _TOO_LARGE:
         raise ExportError(
-            f"the model has {parameters / 1e6:.0f} M numbers, {4 * parameters / 2**30:.1f} GiB; one "
-            "ONNX file holds at most 2 GiB and weights outside the file are not supported. Train a "
-            "narrower flow (--width)."
+            f"the model has {parameters / 1e6:.0f} M numbers, {4 * parameters / 2**30:.1f} GiB; "
+            "one ONNX file holds at most 2 GiB and weights outside the file are not supported. Train "
+            "a narrower flow (--width)."
         )
     size = model.contract.size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
@@ -44,11 +44,12 @@ def trace(model: DifferNet) -> bytes:
         with warnings.catch_warnings(), torch.inference_mode():
             # The exporter is deprecated (see OPSET), and constant shapes are what is wanted.
             warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.onnx.export(
                 model,
                 (example,),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
                 input_names=["image"],
                 output_names=["score"],
                 dynamic_axes={"image": {0: "N"}, "score": {0: "N"}},
@@ -57,7 +58,9 @@ def trace(model: DifferNet) -> bytes:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).splitlines()[0]
-        raise ExportError(f"{model.extractor.spec.name} can't be written as ONNX: {reason}") from error
+        raise ExportError(
+            f"{model.extractor.spec.name} can't be written as ONNX: {reason}"
+        ) from error
     graph = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(graph)
     return buffer.getvalue()

@@ -76,8 +76,9 @@ def verify(model_file: Path, folder: Path, images: Sequence[Path], backend: str)
             [detector.score_input(frame) for frame in progress(frames.values(), "exported file")],
             np.float32,
         )
-        threshold = detector.metadata.calibration and detector.metadata.calibration.threshold
-    return compare(list(frames), torch_scores(model, list(frames.values())), exported, threshold)
+        calibration = detector.metadata.calibration
+    trained = torch_scores(model, list(frames.values()))
+    return compare(list(frames), trained, exported, calibration.threshold if calibration else None)
 
 
 def compare(
@@ -134,7 +135,9 @@ def extreme_frames(size: int) -> dict[str, Frame]:
 def recorded_images(folder: Path, most: int = 16) -> list[Path]:
     """Returns up to `most` pictures that training recorded and that are still there."""
     parts = read_training(folder).get("parts", {})
-    paths = [Path(entry["path"]) for name in ("calibration", "train") for entry in parts.get(name, ())]
+    paths = [
+        Path(entry["path"]) for name in ("calibration", "train") for entry in parts.get(name, ())
+    ]
     return [path for path in paths if path.is_file()][:most]
 
 
@@ -156,4 +159,3 @@ def find_folder(model_file: Path, named: Path | None) -> Path:
 def _named_frames(size: int) -> dict[str, Frame]:
     golden = {f"golden {k}": frame for k, frame in enumerate(golden_frames(size))}
     return golden | extreme_frames(size)
-

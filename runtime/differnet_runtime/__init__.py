@@ -1,9 +1,9 @@
 """Visual inspection at the camera: a model file, a frame, a verdict. No torch, no onnx.
 
-    from differnet_runtime import Detector
+from differnet_runtime import Detector
 
-    detector = Detector("part.onnx")
-    score = detector(frame)  # (H, W, 3) uint8 BGR, as OpenCV gives it
+detector = Detector("part.onnx")
+score = detector(frame)  # (H, W, 3) uint8 BGR, as OpenCV gives it
 """
 
 from importlib.metadata import version

@@ -1,6 +1,6 @@
 """Every error that this product raises on purpose.
 
-    DifferNetError                  a message for the user; the command line prints it and exits with 2
+    DifferNetError                  a message for the user; the command line exits with 2
     |-- ImageReadError              a picture can't be read; names the file and the cause
     |-- FrameError                  a frame does not fit the model's input contract
     |-- CameraError                 a source can't be opened, or stopped giving frames

@@ -6,7 +6,7 @@ metadata and read at the camera, so that all of them see the same pixels and vie
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -186,6 +186,6 @@ class ModelMetadata(Part):
     precision: Literal["fp32"] = "fp32"
     verification: Verification | None = None
 
-    def replaced(self, **changes: Any) -> ModelMetadata:
+    def replaced(self, **changes: object) -> ModelMetadata:
         """Returns a copy with `changes`, validated again."""
         return ModelMetadata.model_validate({**dict(self), **changes})

@@ -48,7 +48,7 @@ def read_model_file(path: str | Path) -> tuple[bytes, ModelMetadata]:
         entries = {key: (value, start) for key, value, start, _ in _metadata_entries(data)}
     except (IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(
-            f"{path} is not an ONNX file, or is cut short. Export the model again, or copy it again."
+            f"{path} is not an ONNX file, or is cut short. Export it again, or copy it again."
         ) from error
     if _METADATA_KEY not in entries:
         raise ModelFileError(

@@ -35,7 +35,8 @@ def preprocess(image: Image, contract: InputContract) -> NDArray[np.uint8]:
         image = _centre_square(image)
     image = _resize(image, contract)
     if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=255.0 / contract.white_level)
+        scaled = cv2.convertScaleAbs(image, alpha=255.0 / contract.white_level)
+        return np.ascontiguousarray(scaled, dtype=np.uint8)
     return np.ascontiguousarray(image, dtype=np.uint8)
 
 
@@ -86,7 +87,7 @@ def _resize(image: Image, contract: InputContract) -> Image:
     canvas[top : top + inner_height, left : left + inner_width] = _scale(
         image, inner_height, inner_width
     )
-    return canvas  # type: ignore[return-value]
+    return canvas
 
 
 def _scale(image: Image, height: int, width: int) -> Image:

@@ -78,7 +78,9 @@ class Baselines:
             tensors = load(path.read_bytes())
             return cls(*(tensors[key].numpy() for key in ("mean", "covariance", "bank")))
         except Exception as error:  # safetensors' and numpy's errors share no base class
-            raise ModelFileError(f"{path} can't be read ({error}); train the model again") from error
+            raise ModelFileError(
+                f"{path} can't be read ({error}); train the model again"
+            ) from error
 
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         scaled: NDArray[np.float64] = (rows - self._mean) / self._scale

@@ -50,7 +50,7 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("rgb", torch.tensor([2, 1, 0]), persistent=False)
         self.eval()
 
-    def train(self, mode: bool = True) -> FeatureExtractor:  # noqa: ARG002, FBT001, FBT002
+    def train(self, mode: bool = True) -> FeatureExtractor:  # noqa: ARG002
         """Stays in eval mode."""
         return super().train(mode=False)
 
@@ -85,7 +85,9 @@ def build_extractor(
     if name == "alexnet":
         return alexnet_extractor(alexnet_state(weights))
     network = _timm_network(name, tap, weights)
-    return _with_spec(network, name, LITE0_TAP if name == "efficientnet_lite0" and tap is None else tap)
+    return _with_spec(
+        network, name, LITE0_TAP if name == "efficientnet_lite0" and tap is None else tap
+    )
 
 
 def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
@@ -155,7 +157,9 @@ class _EfficientNetTap(nn.Module):
         super().__init__()
         blocks = [block for stage in network.blocks for block in stage]  # type: ignore[union-attr]
         if not 0 <= tap < len(blocks):
-            raise WeightsError(f"the extractor has blocks 0 to {len(blocks) - 1}; received tap {tap}")
+            raise WeightsError(
+                f"the extractor has blocks 0 to {len(blocks) - 1}; received tap {tap}"
+            )
         self.stem = nn.Sequential(network.conv_stem, network.bn1)  # type: ignore[arg-type]
         self.blocks = nn.Sequential(*blocks[: tap + 1])
 

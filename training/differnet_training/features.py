@@ -219,7 +219,9 @@ class FeatureReader:
                 raise DataError("there are no pictures to read")
             return
         listed = "\n".join(f"  {line}" for line in unreadable)
-        message = f"{len(unreadable)} of {len(unreadable) + len(kept)} pictures can't be used:\n{listed}"
+        message = (
+            f"{len(unreadable)} of {len(unreadable) + len(kept)} pictures can't be used:\n{listed}"
+        )
         if not self.skip_unreadable or not kept:
             raise DataError(
                 f"{message}\nMend or remove them, or go on without them: --skip-unreadable."

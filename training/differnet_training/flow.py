@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from differnet_runtime.metadata import FlowSpec
 
 OUTPUT_LIMIT = 1e6
-"""Coupling outputs are clamped to this magnitude, as in the original; the log-determinant is not."""
+"""Coupling outputs are clamped to this magnitude, as in the original; log-determinants are not."""
 
 
 class Subnet(nn.Module):
@@ -61,12 +61,10 @@ class CouplingBlock(nn.Module):
     permutation: Tensor
     inverse_permutation: Tensor
 
-    def __init__(
-        self, features: int, width: int, clamp: float, dropout: float, seed: int
-    ) -> None:
+    def __init__(self, features: int, width: int, clamp: float, dropout: float, seed: int) -> None:
         super().__init__()
         first, second = features // 2, features - features // 2
-        self.sizes = (first, second)
+        self.sizes = [first, second]
         self.clamp = clamp
         self.subnet1 = Subnet(first, 2 * second, width, dropout)
         self.subnet2 = Subnet(second, 2 * first, width, dropout)
@@ -131,11 +129,13 @@ class Whitening(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps `(N, D)` to `(N, D)`, with the (constant) log-determinant as a scalar."""
-        return (x - self.mean) @ self.matrix, self.log_det
+        centred = x - self.mean
+        return torch.matmul(centred, self.matrix), self.log_det
 
     def inverse(self, z: Tensor) -> Tensor:
         """Maps `(N, D)` back."""
-        return torch.linalg.solve(self.matrix.T, z.T).T + self.mean
+        x: Tensor = torch.linalg.solve(self.matrix.T, z.T).T + self.mean
+        return x
 
 
 class NormalizingFlow(nn.Module):
@@ -171,7 +171,7 @@ class NormalizingFlow(nn.Module):
         log_det = x.new_zeros(x.shape[0])
         if self.whitening is None:
             return x, log_det
-        z, constant = self.whitening(x)
+        z, constant = self.whitening.forward(x)
         return z, log_det + constant
 
     def couple(self, z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,6 +184,7 @@ class NormalizingFlow(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         """Maps latents `(N, D)` back to features `(N, D)`."""
         for block in reversed(self.blocks):
+            assert isinstance(block, CouplingBlock)
             z = block.inverse(z)
         return z if self.whitening is None else self.whitening.inverse(z)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -25,12 +25,13 @@ from .baselines import Baselines
 from .datasets import DataSet, Parts, Picture, check_no_overlap, split_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
+from .flow import NormalizingFlow
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
-from .trainer import EpochFeatures, History, fit_flow
+from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINTS = ("selection.checkpoint", "training.checkpoint")
 
 
 @dataclass(frozen=True)
@@ -76,49 +77,94 @@ def learn(job: Job) -> ModelMetadata:
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
         parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     extractor = build_extractor(job.recipe.extractor, tap=job.recipe.tap, weights=job.weights)
-    reader = FeatureReader(
-        extractor, job.contract, job.cache, skip_unreadable=job.skip_unreadable
-    )
-    views = job.recipe.views()
-    fixed = ViewPlan.fixed(views.angles)
-    train, source = _training_features(job.recipe, reader, parts.train, job.seed)
-    stopping = reader.read(parts.stopping, fixed, "held-out features") if parts.stopping else None
-    calibration = reader.read(parts.calibration, fixed, "calibration features")
-
-    fingerprint = _fingerprint(job, extractor, train, stopping)
-    flow, history = fit_flow(
-        source,
-        extractor.spec.features,
-        torch.from_numpy(stopping.values) if stopping else None,
-        job.recipe,
-        job.seed,
-        checkpoint=job.output / CHECKPOINT,
-        fingerprint=fingerprint,
-        checkpoint_every_s=job.checkpoint_every_s,
-    )
-    model = DifferNet(job.contract, views, extractor, flow.spec, job.recipe.score)
+    reader = FeatureReader(extractor, job.contract, job.cache, skip_unreadable=job.skip_unreadable)
+    calibration_views = ViewPlan.fixed(job.recipe.views().angles)
+    material = _read_material(job, reader, parts)
+    calibration = reader.read(parts.calibration, calibration_views, "calibration features")
+    fingerprint = _fingerprint(job, extractor, material)
+    flow, history = _fit(job, material, extractor.spec.features, fingerprint)
+    model = DifferNet(job.contract, job.recipe.views(), extractor, flow.spec, job.recipe.score)
     model.flow = flow
+    scores = score_features(model, calibration.values)
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
-        views=views,
+        views=model.views,
         extractor=extractor.spec,
         flow=flow.spec,
         score=job.recipe.score,
-        calibration=calibrate(
-            score_features(model, calibration.values).tolist(),
-            job.false_reject_rate,
-            scored_by="torch",
-        ),
-        provenance=_provenance(job, history, fingerprint, len(train.pictures)),
+        calibration=calibrate(scores.tolist(), job.false_reject_rate, scored_by="torch"),
+        provenance=_provenance(job, history, fingerprint, len(material.first.pictures)),
     )
-    seen = train.values if stopping is None else np.concatenate([train.values, stopping.values])
-    Baselines.fit(seen).save(job.output / BASELINES)
-    used = {"train": train, "stopping": stopping, "calibration": calibration}
-    write_training(job.output, _record(job.recipe, history, used))
+    Baselines.fit(material.first.values).save(job.output / BASELINES)
+    write_training(job.output, _record(job.recipe, history, material, calibration))
     metadata = save_model(job.output, model.eval(), metadata)
-    (job.output / CHECKPOINT).unlink(missing_ok=True)
+    for name in CHECKPOINTS:
+        (job.output / name).unlink(missing_ok=True)
     return metadata
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What the flow learns from: the training part, then the part that stops training early.
+
+    Args:
+        first: Features of epoch 0, of both parts.
+        epoch: Features of any epoch, of both parts.
+        train_images: The first so many pictures are the training part.
+        held_out: `(M, V, D) float32` of the other part, in the views of calibration; None where
+            nothing stops training early.
+    """
+
+    first: Features
+    epoch: EpochFeatures
+    train_images: int
+    held_out: Tensor | None
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """Returns the training part's features of an epoch."""
+        return self.epoch(epoch)[: self.train_images]
+
+
+def _read_material(job: Job, reader: FeatureReader, parts: Parts) -> _Material:
+    recipe, views = job.recipe, job.recipe.views()
+    first, epoch = _sources(recipe, reader, (*parts.train, *parts.stopping), job.seed)
+    train = set(parts.train)
+    train_images = sum(picture in train for picture in first.pictures)
+    held_out = None
+    if recipe.patience is not None and views.angles == views.trained:
+        held_out = torch.from_numpy(first.values[train_images:])
+    elif recipe.patience is not None:
+        plan = ViewPlan.fixed(views.angles)
+        kept = first.pictures[train_images:]
+        held_out = torch.from_numpy(reader.read(kept, plan, "held-out features").values)
+    return _Material(first, epoch, train_images, held_out)
+
+
+def _fit(
+    job: Job, material: _Material, dimension: int, fingerprint: str
+) -> tuple[NormalizingFlow, History]:
+    """Chooses the number of epochs by held-out likelihood, then trains on both parts."""
+    recipe, epochs, history = job.recipe, job.recipe.epochs, None
+    selection, final = (
+        Checkpoint(job.output / name, fingerprint, job.checkpoint_every_s) for name in CHECKPOINTS
+    )
+    if material.held_out is not None:
+        _, history = fit_flow(
+            material.train_epoch,
+            dimension,
+            recipe,
+            job.seed,
+            epochs=epochs,
+            held_out=material.held_out,
+            checkpoint=selection,
+            description="choosing the number of epochs",
+        )
+        epochs = history.best_epochs
+    flow, last = fit_flow(
+        material.epoch, dimension, recipe, job.seed, epochs=epochs, checkpoint=final
+    )
+    return flow, history or last
 
 
 def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,29 +176,30 @@ def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[n
     return means
 
 
-def _training_features(
-    recipe: Recipe, reader: FeatureReader, pictures: tuple[Picture, ...], seed: int
+def _sources(
+    recipe: Recipe, reader: FeatureReader, pictures: Sequence[Picture], seed: int
 ) -> tuple[Features, EpochFeatures]:
     """Returns the features of epoch 0 and the source of every epoch's."""
     if recipe.rotation != "random-fresh":
+        trained = recipe.views().trained
         plan = (
-            ViewPlan.random(recipe.draws, f"{seed}")
-            if recipe.rotation == "random"
-            else ViewPlan.fixed(recipe.views().trained)  # type: ignore[arg-type]
+            ViewPlan.random(recipe.draws, str(seed))
+            if trained == "any"
+            else ViewPlan.fixed(trained)
         )
         cached = reader.read(pictures, plan, "training features")
         tensor = torch.from_numpy(cached.values)
         return cached, lambda _: tensor
 
-    uncached = FeatureReader(reader.extractor, reader.contract, None)
+    uncached = FeatureReader(
+        reader.extractor, reader.contract, None, skip_unreadable=reader.skip_unreadable
+    )
 
     @lru_cache(maxsize=1)
     def fresh(epoch: int) -> Features:
         plan = ViewPlan.random(recipe.draws, f"{seed} {epoch}")
-        return uncached.read(kept, plan, f"features of epoch {epoch + 1}")
+        return uncached.read(pictures, plan, f"features of epoch {epoch + 1}")
 
-    first = reader.read(pictures, ViewPlan.fixed((0.0,)), "reading the pictures")
-    kept = first.pictures
     return fresh(0), _tensors(fresh)
 
 
@@ -163,16 +210,14 @@ def _tensors(features: Callable[[int], Features]) -> EpochFeatures:
     return source
 
 
-def _fingerprint(
-    job: Job, extractor: FeatureExtractor, train: Features, stopping: Features | None
-) -> str:
+def _fingerprint(job: Job, extractor: FeatureExtractor, material: _Material) -> str:
     what = {
         "recipe": job.recipe.model_dump(mode="json"),
         "input": job.contract.model_dump(mode="json"),
         "extractor": extractor.spec.weights_sha256,
         "seed": job.seed,
-        "train": train.content,
-        "stopping": stopping.content if stopping else (),
+        "pictures": material.first.content,
+        "train_images": material.train_images,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
@@ -183,25 +228,30 @@ def _provenance(job: Job, history: History, fingerprint: str, images: int) -> Pr
         recipe=job.recipe.name,
         seed=job.seed,
         images=images,
-        epochs=history.best_epoch + 1,
+        epochs=history.best_epochs,
         data_sha256=fingerprint,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
     )
 
 
 def _record(
-    recipe: Recipe, history: History, parts: dict[str, Features | None]
+    recipe: Recipe, history: History, material: _Material, calibration: Features
 ) -> dict[str, Any]:
+    seen, n = material.first, material.train_images
+    parts = {
+        "train": zip(seen.pictures[:n], seen.content[:n], strict=True),
+        "stopping": zip(seen.pictures[n:], seen.content[n:], strict=True),
+        "calibration": zip(calibration.pictures, calibration.content, strict=True),
+    }
     return {
         "recipe": recipe.model_dump(mode="json"),
-        "history": vars(history),
+        "history": {**vars(history), "best_epochs": history.best_epochs},
         "parts": {
-            name: [
-                {"path": str(picture.path), "sha256": content}
-                for picture, content in zip(features.pictures, features.content, strict=True)
-            ]
-            for name, features in parts.items()
-            if features is not None
+            name: [{"path": str(picture.path), "sha256": content} for picture, content in pairs]
+            for name, pairs in parts.items()
         },
     }

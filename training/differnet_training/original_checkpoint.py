@@ -1,7 +1,7 @@
 """Reading a checkpoint of the original repository: what its `save_weights` wrote.
 
-It holds the whole AlexNet, classifier included, and the flow as `nf.module_list.I.sK.fcJ.*`, where I
-= 2, 4, 6, ... are the coupling layers. Left unread are the classifier and BatchNorms that
+It holds the whole AlexNet, classifier included, and the flow as `nf.module_list.I.sK.fcJ.*`,
+where I = 2, 4, 6, ... are the coupling layers. Left unread are the classifier and BatchNorms that
 the original builds and never calls. The permutations are not in it: they come from the seeds.
 
 Source of the format: https://github.com/marco-rudolph/differnet (freia_funcs.py, model.py).
@@ -37,7 +37,9 @@ _LAYERS = {"fc1": "fc1", "fc2": "fc2", "fc2b": "fc3", "fc3": "fc4"}
 _ALEXNET_PREFIX = "feature_extractor.features."
 
 
-def import_original(file: Path, views: int, size: int = PAPER.size) -> tuple[DifferNet, ModelMetadata]:
+def import_original(
+    file: Path, views: int, size: int = PAPER.size
+) -> tuple[DifferNet, ModelMetadata]:
     """Reads an original checkpoint as a model without a threshold.
 
     Args:

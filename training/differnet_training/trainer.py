@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from differnet_runtime.images import write_bytes
 from .flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
 from .recipes import Recipe
 
-CHECKPOINT_EVERY_S = 10.0
+NARROW = 512
+"""Flows up to this width train on one thread."""
+
 _log = logging.getLogger(__name__)
 
 EpochFeatures = Callable[[int], Tensor]
@@ -31,11 +34,38 @@ EpochFeatures = Callable[[int], Tensor]
 
 @dataclass
 class History:
-    """Training curves; the held-out one is empty where nothing was held out."""
+    """Training curves.
+
+    Args:
+        train_nll: Mean loss of each epoch.
+        held_out_nll: Loss of held-out good parts before training and after each epoch; empty where
+            nothing was held out.
+    """
 
     train_nll: list[float] = field(default_factory=list)
     held_out_nll: list[float] = field(default_factory=list)
-    best_epoch: int = -1
+
+    @property
+    def best_epochs(self) -> int:
+        """Epochs after which the held-out loss was least; all, where nothing was held out."""
+        if not self.held_out_nll:
+            return len(self.train_nll)
+        return int(np.argmin(self.held_out_nll))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run that was cut short goes on.
+
+    Args:
+        path: The file.
+        fingerprint: Names data, recipe and seed; another run's checkpoint is not resumed.
+        every_s: Written at most so often, in seconds; 0 for every epoch.
+    """
+
+    path: Path
+    fingerprint: str
+    every_s: float = 10.0
 
 
 @dataclass
@@ -45,19 +75,18 @@ class _State:
     flow: NormalizingFlow
     optimizer: torch.optim.Adam
     history: History
-    best: dict[str, Tensor]
 
 
 def fit_flow(
     features: EpochFeatures,
     dimension: int,
-    held_out: Tensor | None,
     recipe: Recipe,
     seed: int,
     *,
-    checkpoint: Path | None = None,
-    fingerprint: str = "",
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    epochs: int,
+    held_out: Tensor | None = None,
+    checkpoint: Checkpoint | None = None,
+    description: str = "training the flow",
 ) -> tuple[NormalizingFlow, History]:
     """Trains a flow by the likelihood of good parts (Rudolph et al. 2021, eq. 5).
 
@@ -67,40 +96,65 @@ def fit_flow(
     Args:
         features: Gives the features of each epoch; epoch 0's also fit the whitening.
         dimension: Length D of a feature vector.
-        held_out: `(M, V, D) float32` features of good parts for early stopping.
         recipe: The settings.
         seed: Of initial weights, order and noise.
-        checkpoint: File for resuming; None keeps none.
-        fingerprint: Names data, recipe and seed; another run's checkpoint is not resumed.
-        checkpoint_every_s: At most so often; 0 after every epoch.
+        epochs: To train for, at most.
+        held_out: `(M, V, D) float32` features of good parts; with them, training ends after
+            `recipe.patience` epochs without a better likelihood.
+        checkpoint: For resuming; None keeps none.
+        description: Shown by the progress bar.
 
     Returns:
-        The flow, in eval mode, and the curves.
+        The flow as the last epoch left it, in eval mode, and the curves.
 
     Raises:
-        TrainingError: Early stopping without held-out features, or a loss that is not finite.
+        TrainingError: The loss is not finite.
     """
-    if recipe.patience is not None and held_out is None:
-        raise TrainingError("early stopping needs held-out good pictures; the recipe has patience")
     state = _start(features, dimension, recipe, seed)
     if checkpoint is not None:
-        _resume(state, checkpoint, fingerprint)
+        _resume(state, checkpoint)
+    with _few_threads(recipe.width):
+        _train(state, features, recipe, seed, epochs, held_out, checkpoint, description)
+    return state.flow.eval(), state.history
+
+
+def _train(
+    state: _State,
+    features: EpochFeatures,
+    recipe: Recipe,
+    seed: int,
+    epochs: int,
+    held_out: Tensor | None,
+    checkpoint: Checkpoint | None,
+    description: str,
+) -> None:
+    if held_out is not None and not state.history.held_out_nll:
+        state.history.held_out_nll.append(_held_out_loss(state.flow, held_out))
     saved_at = time.monotonic()
     first = len(state.history.train_nll)
-    for epoch in progress(range(first, recipe.epochs), "training the flow", unit="epoch"):
-        if _finished(state.history, recipe):
+    for epoch in progress(range(first, epochs), description, unit="epoch"):
+        if held_out is not None and _finished(state.history, recipe):
             break
         state.history.train_nll.append(_run_epoch(state, features(epoch), recipe, seed, epoch))
         if held_out is not None:
-            _judge(state, held_out, recipe, epoch)
-        if checkpoint is not None and time.monotonic() - saved_at >= checkpoint_every_s:
-            _save(state, checkpoint, fingerprint)
+            state.history.held_out_nll.append(_held_out_loss(state.flow, held_out))
+        if checkpoint is not None and time.monotonic() - saved_at >= checkpoint.every_s:
+            _save(state, checkpoint)
             saved_at = time.monotonic()
-    if recipe.patience is not None:
-        state.flow.load_state_dict(state.best)
-    else:
-        state.history.best_epoch = len(state.history.train_nll) - 1
-    return state.flow.eval(), state.history
+
+
+@contextmanager
+def _few_threads(width: int) -> Iterator[None]:
+    """Trains a narrow flow on one thread: its matrices are too small for a second one to help.
+
+    Beside another busy process, two threads took 8.9 s an epoch where one took 1.5 s.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if width <= NARROW else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def build_flow(recipe: Recipe, features: int, seed: int) -> NormalizingFlow:
@@ -142,7 +196,7 @@ def _start(features: EpochFeatures, dimension: int, recipe: Recipe, seed: int) -
         eps=recipe.epsilon,
         weight_decay=recipe.weight_decay,
     )
-    return _State(flow, optimizer, History(), {})
+    return _State(flow, optimizer, History())
 
 
 def _run_epoch(state: _State, features: Tensor, recipe: Recipe, seed: int, epoch: int) -> float:
@@ -176,37 +230,33 @@ def _step(state: _State, x: Tensor, noise: float, generator: torch.Generator) ->
     return float(loss)
 
 
-def _judge(state: _State, held_out: Tensor, recipe: Recipe, epoch: int) -> None:
-    state.flow.eval()
+def _held_out_loss(flow: NormalizingFlow, held_out: Tensor) -> float:
+    flow.eval()
     with torch.no_grad():
-        loss = negative_log_likelihood(*state.flow(held_out.reshape(-1, held_out.shape[-1])))
-    history = state.history
-    history.held_out_nll.append(float(loss))
-    if recipe.patience is not None and history.held_out_nll[-1] <= min(history.held_out_nll):
-        history.best_epoch = epoch
-        state.best = {key: value.clone() for key, value in state.flow.state_dict().items()}
+        loss = negative_log_likelihood(*flow(held_out.reshape(-1, held_out.shape[-1])))
+    return float(loss)
 
 
 def _finished(history: History, recipe: Recipe) -> bool:
-    if recipe.patience is None or history.best_epoch < 0:
+    if recipe.patience is None:
         return False
-    return len(history.train_nll) - 1 - history.best_epoch >= recipe.patience
+    return len(history.train_nll) - history.best_epochs >= recipe.patience
 
 
-def _save(state: _State, path: Path, fingerprint: str) -> None:
+def _save(state: _State, checkpoint: Checkpoint) -> None:
     contents: dict[str, Any] = {
-        "fingerprint": fingerprint,
+        "fingerprint": checkpoint.fingerprint,
         "flow": state.flow.state_dict(),
         "optimizer": state.optimizer.state_dict(),
-        "best": state.best,
         "history": vars(state.history),
     }
     buffer = io.BytesIO()
     torch.save(contents, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(checkpoint.path, buffer.getvalue())
 
 
-def _resume(state: _State, path: Path, fingerprint: str) -> None:
+def _resume(state: _State, checkpoint: Checkpoint) -> None:
+    path = checkpoint.path
     if not path.is_file():
         return
     try:
@@ -214,11 +264,10 @@ def _resume(state: _State, path: Path, fingerprint: str) -> None:
     except Exception:  # a damaged file raises many kinds; training then starts over
         _log.warning("the checkpoint %s is damaged; training starts over", path)
         return
-    if contents.get("fingerprint") != fingerprint:
+    if contents.get("fingerprint") != checkpoint.fingerprint:
         _log.warning("the checkpoint %s is of other data or settings; training starts over", path)
         return
     state.flow.load_state_dict(contents["flow"])
     state.optimizer.load_state_dict(contents["optimizer"])
-    state.best = contents["best"]
     state.history = History(**contents["history"])
     _log.info("training goes on after epoch %d", len(state.history.train_nll))

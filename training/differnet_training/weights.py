@@ -42,7 +42,9 @@ def alexnet_state(file: Path | None) -> dict[str, Tensor]:
 
 def features_of(state: Mapping[str, Tensor], prefix: str = "features.") -> dict[str, Tensor]:
     """Returns the entries below `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
 
 
 def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: bool) -> nn.Module:

@@ -27,4 +27,6 @@ def open_backend(name: str, model: bytes, *, threads: int = 0) -> Backend:
         from .ort import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(model, threads=threads)
-    raise BackendUnavailableError(f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}")
+    raise BackendUnavailableError(
+        f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"
+    )

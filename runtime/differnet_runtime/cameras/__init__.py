@@ -30,7 +30,7 @@ def open_camera(source: str) -> Camera:
     if source.lower().startswith(SCHEMES):
         return OpenCvCamera(source, "url")
     path = Path(source)
-    if path.is_dir():
+    if source and path.is_dir():
         return folder_camera(path)
     if path.is_file():
         picture = path.suffix.lower() in SUFFIXES

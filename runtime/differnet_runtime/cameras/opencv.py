@@ -56,7 +56,7 @@ class OpenCvCamera(Camera):
         self._kind = kind
         self._timeout_s = timeout_ms / 1e3
         self.live = kind != "file"
-        self._index = 0
+        self._index = self._promised = 0
         self._waiting: Image | None = None
         self._capture = _open(source, kind, timeout_ms)
         if not self._capture.isOpened():
@@ -65,7 +65,8 @@ class OpenCvCamera(Camera):
         if kind == "device":
             self.controls = self._capture
         if kind == "file":
-            self.length = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
+            self._promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+            self.length = self._promised or None
 
     def read(self) -> Frame | None:
         """Reads the next frame; see `Camera.read`.
@@ -110,6 +111,13 @@ class OpenCvCamera(Camera):
             )
         if self._index == 0:
             raise CameraError(f"{self._source}: the video opens, but holds no frame to decode")
+        promised, self._promised = self._promised, 0
+        if self._index < promised - max(2, promised // 50):  # some files only estimate it
+            raise ImageReadError(
+                f"{self._label}#{self._index}",
+                f"the video promises {promised} frames and ends after {self._index}; it may be "
+                "cut short",
+            )
 
     def close(self) -> None:
         """Releases the capture; never call it while another thread reads (OpenCV crashes)."""

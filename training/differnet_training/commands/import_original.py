@@ -9,7 +9,9 @@ from differnet_runtime.command import Command
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", type=Path, help="state dict that the original's save_weights wrote")
+    parser.add_argument(
+        "weights", type=Path, help="state dict that the original's save_weights wrote"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the model")
     parser.add_argument(
         "--views",
@@ -29,8 +31,8 @@ def _run(args: argparse.Namespace) -> int:
     save_model(args.output, model, metadata)
     flow = metadata.flow
     print(
-        f"Imported {args.weights}: {flow.blocks} blocks, {flow.width} wide, {flow.features} features, "
-        f"{args.views} views, {args.size} px.\n"
+        f"Imported {args.weights}: {flow.blocks} blocks, {flow.width} wide, "
+        f"{flow.features} features, {args.views} views, {args.size} px.\n"
         f"Model: {args.output}\n"
         "It has no threshold yet, so `differnet run` gives NO_DECISION. Next:\n"
         f"  differnet export {args.output} -o part.onnx\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
+from differnet_runtime.commands.arguments import region
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import InputContract, Region
+    from differnet_runtime.metadata import InputContract
 
     from ..recipes import Recipe
 
@@ -40,7 +41,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="edge", help="edge (default), paper-lite or paper")
     parser.add_argument("--false-reject-rate", type=float, default=0.05, metavar="RATE")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--roi", metavar="X,Y,W,H", help="region of interest (capture's by default)")
+    parser.add_argument(
+        "--roi", type=region, metavar="X,Y,W,H", help="region of interest (capture's by default)"
+    )
     parser.add_argument("--fit", choices=("stretch", "letterbox", "crop"), help="default stretch")
     parser.add_argument("--white-level", type=int, default=65535, help="of 16-bit pictures (65535)")
     parser.add_argument("--weights", type=Path, help="extractor weights file (no download)")
@@ -129,15 +132,9 @@ def _contract(args: argparse.Namespace, recipe: Recipe) -> InputContract:
 
     folder = Path(args.data)
     captured = read_capture(folder) if folder.is_dir() else None
-    region = _region(args.roi) if args.roi else (captured.roi if captured else None)
+    roi = args.roi or (captured.roi if captured else None)
     fit = args.fit or (captured.fit if captured else "stretch")
-    return InputContract(size=recipe.size, region=region, fit=fit, white_level=args.white_level)
-
-
-def _region(text: str) -> Region:
-    from differnet_runtime.capture_record import parse_region
-
-    return parse_region(text)
+    return InputContract(size=recipe.size, region=roi, fit=fit, white_level=args.white_level)
 
 
 COMMAND = Command(

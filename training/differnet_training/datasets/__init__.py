@@ -49,7 +49,9 @@ def open_test(source: str, seed: int = 0) -> DataSet:
     if source.startswith("elpv"):
         return read_elpv(source.partition(":")[2] or "mono", seed)
     folder = _existing(source)
-    data = read_mvtec(folder) if is_mvtec(folder) else DataSet(folder.name, (), read_classes(folder))
+    data = (
+        read_mvtec(folder) if is_mvtec(folder) else DataSet(folder.name, (), read_classes(folder))
+    )
     if not data.test:
         raise DataError(f"{folder} holds no labelled pictures to judge by.\n{expected_layouts()}")
     return data

@@ -86,8 +86,8 @@ def split_good(good: Sequence[Picture], seed: int, false_reject_rate: float) -> 
             f"too few good pictures: found {len(good)}, expected at least "
             f"{FEWEST_TRAINING_IMAGES + FEWEST_STOPPING_IMAGES + needed} "
             f"({FEWEST_TRAINING_IMAGES} to train, {FEWEST_STOPPING_IMAGES} to stop training early, "
-            f"{needed} to promise a false-reject rate of {false_reject_rate:g}). Take more pictures "
-            "(`differnet capture`), or allow a higher --false-reject-rate."
+            f"{needed} to promise a false-reject rate of {false_reject_rate:g}). Take more "
+            "pictures (`differnet capture`), or allow a higher --false-reject-rate."
         )
     order = np.random.RandomState(seed).permutation(len(good))
     shuffled = [good[position] for position in order]
@@ -98,9 +98,7 @@ def split_good(good: Sequence[Picture], seed: int, false_reject_rate: float) -> 
     )
 
 
-def pictures_in(
-    folder: Path, label: Label = Label.GOOD, kind: str = "good"
-) -> tuple[Picture, ...]:
+def pictures_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[Picture, ...]:
     """Returns the pictures directly in `folder`, by name."""
     return tuple(Picture(path, label, kind) for path in list_images(folder))
 
@@ -125,7 +123,9 @@ def check_no_overlap(data: DataSet) -> None:
         if (digest := _digest(picture.path)) in known
     ]
     if pairs:
-        shown = "\n".join(pairs[:20]) + ("" if len(pairs) <= 20 else f"\n  ... {len(pairs) - 20} more")
+        shown = "\n".join(pairs[:20]) + (
+            "" if len(pairs) <= 20 else f"\n  ... {len(pairs) - 20} more"
+        )
         raise DataError(
             f"{len(pairs)} test pictures are also training pictures, which makes every figure look "
             f"better than it is. Remove them from one side:\n{shown}"

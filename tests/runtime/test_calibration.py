@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta
+
+from differnet_runtime.calibration import (
+    calibrate,
+    check_enough,
+    describe,
+    good_percentile,
+    images_for_confidence,
+    images_needed,
+    upper_bound,
+)
+from differnet_runtime.errors import CalibrationError
+
+
+def calibrated(scores, rate: float = 0.05):
+    return calibrate(scores, rate, scored_by="torch")
+
+
+@pytest.mark.parametrize(
+    ("rate", "images"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.5, 1), (0.001, 999)]
+)
+def test_images_needed_on_average(rate: float, images: int) -> None:
+    assert images_needed(rate) == images
+    calibrated(range(images), rate)
+    with pytest.raises(CalibrationError, match=rf"at least {images} good images"):
+        check_enough(images - 1, rate)
+
+
+def test_images_for_confidence() -> None:
+    assert images_for_confidence(0.01) == 299
+    for rate in (0.01, 0.05, 0.2):
+        enough = images_for_confidence(rate)
+        assert upper_bound(enough, enough, 0.95) <= rate < upper_bound(enough - 1, enough - 1, 0.95)
+
+
+@given(st.integers(1, 400), st.data())
+def test_the_bound_is_the_beta_quantile(images: int, data: st.DataObject) -> None:
+    rank = data.draw(st.integers(1, images))
+    confidence = data.draw(st.sampled_from([0.8, 0.95, 0.99]))
+    expected = beta.ppf(confidence, images + 1 - rank, rank)
+    assert upper_bound(images, rank, confidence) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.integers(19, 500), st.floats(0.05, 0.6))
+def test_the_threshold_is_a_score_with_few_enough_above_it(images: int, rate: float) -> None:
+    scores = np.random.RandomState(images).permutation(images).astype(float)
+    result = calibrated(scores, rate)
+    above = int((scores > result.threshold).sum())
+    assert result.threshold in scores
+    assert (above + 1) / (images + 1) <= rate + 1e-9
+    assert (above + 2) / (images + 1) > rate - 1e-9
+    assert result.good_scores == tuple(sorted(scores))
+
+
+@pytest.mark.parametrize(
+    ("images", "rate"), [(19, 0.05), (60, 0.05), (99, 0.01), (300, 0.1), (37, 0.2)]
+)
+def test_the_promise_holds_over_many_calibrations(images: int, rate: float) -> None:
+    """With uniform scores the true share of good parts above a threshold t is 1 - t."""
+    trials = 1500
+    scores = np.random.RandomState(0).random_sample((trials, images))
+    results = [calibrated(row, rate) for row in scores]
+    true_rates = np.array([1.0 - result.threshold for result in results])
+    bound = results[0].bound
+    assert (true_rates > bound).mean() <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / trials)
+    assert true_rates.mean() <= rate + 4 * true_rates.std() / math.sqrt(trials)
+    rank = results[0].good_scores.index(results[0].threshold) + 1
+    assert beta.sf(bound, images + 1 - rank, rank) == pytest.approx(0.05, abs=1e-6)
+
+
+@given(st.integers(1, 3000), st.floats(1e-5, 0.4))
+def test_the_rate_that_is_offered_can_be_had(images: int, rate: float) -> None:
+    try:
+        check_enough(images, rate)
+    except CalibrationError as error:
+        offered = float(str(error).rsplit("--false-reject-rate ", 1)[1].rstrip("."))
+        check_enough(images, offered)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 1.5, math.nan])
+def test_a_rate_outside_0_and_1_is_refused(rate: float) -> None:
+    with pytest.raises(CalibrationError, match="between 0 and 1"):
+        calibrated(range(500), rate)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_scores_that_are_not_finite_are_refused(wrong: float) -> None:
+    with pytest.raises(CalibrationError, match="1 of 31 good scores are not finite"):
+        calibrated([*range(30), wrong])
+
+
+def test_no_pictures_at_all() -> None:
+    with pytest.raises(CalibrationError, match="there are 0"):
+        calibrated([])
+
+
+def test_good_percentile_counts_the_scores_at_most_as_high() -> None:
+    scores = (1.0, 2.0, 2.0, 4.0)
+    found = [good_percentile(scores, score) for score in (0.5, 1.0, 2.0, 3.9, 4.0, 99.0)]
+    assert found == [0.0, 25.0, 75.0, 75.0, 100.0, 100.0]
+
+
+def test_the_description_says_what_more_certainty_takes() -> None:
+    few = describe(calibrated(range(30), 0.05))
+    assert "from 30 good images" in few
+    assert "5.00% of good parts" in few
+    assert "at least 59 calibration images" in few
+    assert "at least" not in describe(calibrated(range(2000), 0.05))

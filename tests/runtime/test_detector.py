@@ -1,0 +1,103 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from differnet_runtime import Detector
+from differnet_runtime.backends import FakeBackend
+from differnet_runtime.errors import BackendError, FrameError, ViewsError
+from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Verification, Views
+from differnet_runtime.preprocess import golden_frames
+
+
+def grey(value: int, height: int = 32, width: int = 32) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_the_score_is_the_graphs_of_the_preprocessed_frame(tiny_model: Callable[..., Path]) -> None:
+    contract = InputContract(size=32, region=Region(x=10, y=0, width=50, height=50))
+    frame = grey(0, 100, 60)
+    frame[:50, 10:] = 110
+    with Detector(tiny_model(input=contract)) as detector:
+        score = detector(frame)
+    assert score.value == pytest.approx(110.0)
+    assert score.threshold == 118.0
+    assert score.good_percentile == pytest.approx(55.0)
+
+
+def test_a_batch_is_scored_frame_by_frame(tiny_model: Callable[..., Path]) -> None:
+    """The tiny graph keeps the batch apart, as the exported one must."""
+    with Detector(tiny_model()) as detector:
+        scores = [detector(grey(value)).value for value in (0, 37, 255)]
+    assert scores == pytest.approx([0.0, 37.0, 255.0])
+
+
+def test_it_says_what_runs_and_for_how_long(tiny_model: Callable[..., Path]) -> None:
+    with Detector(tiny_model(), threads=1) as detector:
+        assert detector.backend == "onnxruntime-cpu"
+        detector(grey(1))
+        assert detector.stages_ms.keys() == {"preprocess", "infer"}
+        assert all(value >= 0.0 for value in detector.stages_ms.values())
+
+
+def test_without_calibration_there_is_no_threshold(tiny_model: Callable[..., Path]) -> None:
+    with Detector(tiny_model(calibration=None)) as detector:
+        score = detector(grey(5))
+    assert score.threshold is None
+    assert score.good_percentile is None
+
+
+def test_a_score_that_is_no_number_has_no_percentile(tiny_model: Callable[..., Path]) -> None:
+    with Detector(tiny_model(factor=math.nan)) as detector:
+        score = detector(grey(5))
+    assert not score.finite
+    assert score.good_percentile is None
+
+
+def test_untrained_views_are_refused_before_anything_runs(tiny_model: Callable[..., Path]) -> None:
+    with pytest.raises(ViewsError, match="45 degrees"):
+        Detector(tiny_model(views=Views(angles=(45.0,), trained=(0.0,))))
+
+
+def test_a_frame_that_does_not_fit_is_a_frame_error(tiny_model: Callable[..., Path]) -> None:
+    contract = InputContract(size=32, region=Region(x=0, y=0, width=64, height=64))
+    with Detector(tiny_model(input=contract)) as detector, pytest.raises(FrameError):
+        detector(grey(5))
+
+
+def golden(scores: list[float]) -> Verification:
+    return Verification(
+        frames=len(scores), greatest_relative_difference=0.0, golden_scores=tuple(scores)
+    )
+
+
+def test_the_self_test_tells_right_from_wrong_arithmetic(tiny_model: Callable[..., Path]) -> None:
+    right = [float(frame.mean()) for frame in golden_frames(32)]
+    with Detector(tiny_model(verification=golden(right))) as detector:
+        assert detector.self_test() < 1e-5
+    wrong = [*right[:2], right[2] * 1.05]
+    with (
+        Detector(tiny_model(verification=golden(wrong))) as detector,
+        pytest.raises(BackendError, match="onnxruntime-cpu scores the golden frames"),
+    ):
+        detector.self_test()
+
+
+def test_a_device_that_computes_no_number_fails_the_self_test(metadata: ModelMetadata) -> None:
+    verified = metadata.replaced(verification=golden([1.0, 1.0]))
+    detector = Detector.over(FakeBackend(lambda _: math.nan), verified)
+    with pytest.raises(BackendError, match="nan"):
+        detector.self_test()
+
+
+def test_the_self_test_needs_golden_scores(metadata: ModelMetadata) -> None:
+    with pytest.raises(BackendError, match="no golden scores"):
+        Detector.over(FakeBackend(), metadata).self_test()
+
+
+def test_it_runs_over_the_fake_backend(metadata: ModelMetadata) -> None:
+    detector = Detector.over(FakeBackend(), metadata)
+    assert detector.backend == "fake"
+    assert detector(grey(42)).value == pytest.approx(42.0)

@@ -1,0 +1,46 @@
+import pytest
+from pydantic import ValidationError
+
+from differnet_runtime.errors import ViewsError
+from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Views
+
+
+def test_views_that_training_saw_are_accepted() -> None:
+    Views(angles=(0.0, 450.0, -90.0), trained=(0.0, 90.0, 270.0)).check()
+    Views(angles=(12.5,), trained="any").check()
+
+
+def test_views_that_training_never_saw_are_refused_by_name() -> None:
+    with pytest.raises(ViewsError, match=r"views 45 degrees were never trained: .* 0, 90 degrees"):
+        Views(angles=(0.0, 45.0), trained=(0.0, 90.0)).check()
+
+
+def test_unknown_keys_are_refused(metadata: ModelMetadata) -> None:
+    fields = metadata.model_dump(mode="json")
+    fields["input"]["zoom"] = 2
+    with pytest.raises(ValidationError, match=r"input\.zoom"):
+        ModelMetadata.model_validate(fields)
+
+
+def test_metadata_survives_json(metadata: ModelMetadata) -> None:
+    assert ModelMetadata.model_validate_json(metadata.model_dump_json()) == metadata
+
+
+def test_a_replaced_part_is_validated(metadata: ModelMetadata) -> None:
+    assert metadata.replaced(name="nut").name == "nut"
+    assert metadata.name == "washer"
+    with pytest.raises(ValidationError):
+        metadata.replaced(score="guess")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 16}, {"size": 4096}, {"size": 64, "fit": "zoom"}, {"size": 64, "white_level": 1}],
+)
+def test_an_input_contract_has_limits(wrong: dict) -> None:
+    with pytest.raises(ValidationError):
+        InputContract(**wrong)
+
+
+def test_a_region_reads_as_the_option_takes_it() -> None:
+    assert str(Region(x=1, y=2, width=30, height=40)) == "1,2,30,40"

@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from differnet_runtime.errors import ModelFileError
+from differnet_runtime.metadata import FORMAT_VERSION, ModelMetadata
+from differnet_runtime.model_file import (
+    content_hash,
+    parse_metadata,
+    read_model_file,
+    write_model_file,
+)
+
+
+@pytest.fixture
+def written(tmp_path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> Path:
+    write_model_file(tmp_path / "part.onnx", onnx_bytes, metadata)
+    return tmp_path / "part.onnx"
+
+
+def properties(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def test_metadata_and_bytes_come_back(written: Path, metadata: ModelMetadata) -> None:
+    data, read = read_model_file(written)
+    assert read == metadata
+    assert data == written.read_bytes()
+
+
+def test_the_onnx_package_reads_what_was_written(written: Path, metadata: ModelMetadata) -> None:
+    model = onnx.load(written)
+    onnx.checker.check_model(model, full_check=True)
+    assert ModelMetadata.model_validate_json(properties(written)["differnet"]) == metadata
+    assert properties(written)["differnet.sha256"] == content_hash(written.read_bytes())
+
+
+def test_writing_again_replaces_ours_and_keeps_others(
+    tmp_path: Path, onnx_bytes: bytes, metadata: ModelMetadata
+) -> None:
+    model = onnx.load_from_string(onnx_bytes)
+    onnx.helper.set_model_props(model, {"author": "somebody", "line": "7"})
+    path = tmp_path / "part.onnx"
+    write_model_file(path, model.SerializeToString(), metadata)
+    first = path.read_bytes()
+    write_model_file(path, first, metadata.replaced(name="second"))
+    assert read_model_file(path)[1].name == "second"
+    assert len(onnx.load(path).metadata_props) == 4
+    assert properties(path)["author"] == "somebody"
+    assert onnx.load(path).graph == model.graph
+    write_model_file(path, path.read_bytes(), metadata)
+    assert path.read_bytes() == first
+
+
+def test_every_single_changed_byte_is_found(written: Path, tmp_path: Path) -> None:
+    data = written.read_bytes()
+    changed = tmp_path / "changed.onnx"
+    for position in range(len(data)):
+        for flip in (0x01, 0x80):
+            damaged = bytearray(data)
+            damaged[position] ^= flip
+            changed.write_bytes(damaged)
+            with pytest.raises(ModelFileError):
+                read_model_file(changed)
+
+
+def test_every_way_of_cutting_it_short_is_found(written: Path, tmp_path: Path) -> None:
+    data = written.read_bytes()
+    cut = tmp_path / "cut.onnx"
+    for length in range(len(data)):
+        cut.write_bytes(data[:length])
+        with pytest.raises(ModelFileError):
+            read_model_file(cut)
+
+
+def test_anything_added_at_the_end_is_found(
+    written: Path, tmp_path: Path, onnx_bytes: bytes, metadata: ModelMetadata
+) -> None:
+    """A protobuf reader merges what follows: it could change the graph or the threshold."""
+    data = written.read_bytes()
+    write_model_file(tmp_path / "other.onnx", b"", metadata.replaced(name="other"))
+    other = (tmp_path / "other.onnx").read_bytes()
+    without_hash = other[: other.rfind(b"differnet.sha256") - 10]
+    for added in (b"\0", onnx_bytes, other, without_hash):
+        written.write_bytes(data + added)
+        with pytest.raises(ModelFileError):
+            read_model_file(written)
+
+
+@given(content=st.binary(max_size=400))
+def test_any_other_bytes_are_refused_by_the_errors_own_kind(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError):
+        read_model_file(path)
+
+
+def test_a_foreign_model_is_told_apart(tmp_path: Path, onnx_bytes: bytes) -> None:
+    (tmp_path / "resnet.onnx").write_bytes(onnx_bytes)
+    with pytest.raises(ModelFileError, match=r"no differnet metadata.*differnet export"):
+        read_model_file(tmp_path / "resnet.onnx")
+
+
+@pytest.mark.parametrize("content", [b"hello\n" * 50, b"\xff" * 64, b"PK\x03\x04zip"])
+def test_what_is_no_onnx_is_told_apart(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(ModelFileError, match="not an ONNX file, or is cut short"):
+        read_model_file(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(("name", "message"), [("nix.onnx", "No such file"), ("", "directory")])
+def test_a_missing_file_is_named(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        read_model_file(tmp_path / name)
+
+
+def changed(metadata: ModelMetadata, **fields: object) -> str:
+    return json.dumps({**metadata.model_dump(mode="json"), **fields})
+
+
+def test_a_newer_format_is_refused_before_its_keys_are_read(metadata: ModelMetadata) -> None:
+    text = changed(metadata, format_version=FORMAT_VERSION + 1, invented="key")
+    with pytest.raises(ModelFileError, match=rf"model format {FORMAT_VERSION + 1};.*--upgrade"):
+        parse_metadata(text, "part.onnx")
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"invented": 1}, "metadata key invented"),
+        ({"input": {"size": "big"}}, r"metadata key input\.size"),
+        ({"views": {"angles": [], "trained": "any"}}, r"metadata key views\.angles"),
+    ],
+)
+def test_a_wrong_key_is_named(metadata: ModelMetadata, fields: dict, key: str) -> None:
+    with pytest.raises(ModelFileError, match=key):
+        parse_metadata(changed(metadata, **fields), "part.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"format_version": "new"}', "null"])
+def test_metadata_that_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(ModelFileError, match=r"part\.onnx: the model's metadata can't be read"):
+        parse_metadata(text, "part.onnx")
+
+
+def test_names_need_not_be_ascii(
+    tmp_path: Path, onnx_bytes: bytes, metadata: ModelMetadata
+) -> None:
+    named = metadata.replaced(name="Dichtung Größe 5 · 垫圈")
+    write_model_file(tmp_path / "größe.onnx", onnx_bytes, named)
+    assert read_model_file(tmp_path / "größe.onnx")[1] == named

@@ -1,0 +1,160 @@
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+
+from differnet_runtime.errors import FrameError
+from differnet_runtime.metadata import InputContract, Region
+from differnet_runtime.preprocess import golden_frames, preprocess, rotate, rotation_index
+
+
+def noise(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
+    return (
+        np.random.RandomState(0)
+        .randint(0, np.iinfo(dtype).max + 1, (height, width, 3))
+        .astype(dtype)
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(size=st.integers(1, 70), angle=st.floats(-720, 720, allow_nan=False))
+def test_rotation_takes_pillows_pixels(size: int, angle: float) -> None:
+    image = noise(size, size)
+    expected = np.asarray(PillowImage.fromarray(image).rotate(angle))
+    np.testing.assert_array_equal(rotate(image, angle), expected)
+
+
+@pytest.mark.parametrize("size", [224, 448])
+@pytest.mark.parametrize("angle", [0, 7.5, 30, 45, 90, 137.3, 180, 225, 270, 359.99])
+def test_rotation_takes_pillows_pixels_at_the_sizes_in_use(size: int, angle: float) -> None:
+    image = noise(size, size)
+    expected = np.asarray(PillowImage.fromarray(image).rotate(angle))
+    np.testing.assert_array_equal(rotate(image, angle), expected)
+
+
+def test_four_quarter_turns_are_none() -> None:
+    quarter = rotation_index(31, 90.0)
+    turned = np.arange(31 * 31)
+    for _ in range(4):
+        turned = turned[quarter]
+    np.testing.assert_array_equal(turned, np.arange(31 * 31))
+
+
+def test_a_frame_of_the_right_size_is_left_alone() -> None:
+    image = noise(64, 64)
+    np.testing.assert_array_equal(preprocess(image, InputContract(size=64)), image)
+
+
+@pytest.mark.parametrize("shape", [(100, 60), (60, 100), (7, 9), (640, 480), (65, 64)])
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_fit_gives_the_contracts_square(shape: tuple, fit: str, dtype: type) -> None:
+    result = preprocess(noise(*shape, dtype), InputContract(size=64, fit=fit))
+    assert result.shape == (64, 64, 3)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+
+
+def test_letterbox_keeps_the_aspect_and_pads_with_black() -> None:
+    white = np.full((50, 100, 3), 255, np.uint8)
+    result = preprocess(white, InputContract(size=64, fit="letterbox"))
+    rows = result.min(axis=(1, 2))
+    assert (rows[16:48] == 255).all()
+    assert (result[:16] == 0).all()
+    assert (result[48:] == 0).all()
+
+
+def test_crop_takes_the_middle_and_stretch_takes_all() -> None:
+    image = np.zeros((64, 192, 3), np.uint8)
+    image[:, 64:128] = 255
+    assert (preprocess(image, InputContract(size=64, fit="crop")) == 255).all()
+    assert preprocess(image, InputContract(size=64, fit="stretch")).mean() == pytest.approx(
+        85, abs=2
+    )
+
+
+def test_the_region_is_cut_before_anything_else() -> None:
+    image = noise(100, 120)
+    region = Region(x=11, y=5, width=64, height=64)
+    np.testing.assert_array_equal(
+        preprocess(image, InputContract(size=64, region=region, fit="crop")), image[5:69, 11:75]
+    )
+
+
+@pytest.mark.parametrize(("x", "y"), [(57, 0), (0, 37), (1000, 1000)])
+def test_a_region_outside_the_frame_names_both(x: int, y: int) -> None:
+    contract = InputContract(size=64, region=Region(x=x, y=y, width=64, height=64))
+    with pytest.raises(FrameError, match=rf"{x},{y},64,64 .* 120 x 100 pixels.*camera"):
+        preprocess(noise(100, 120), contract)
+
+
+@given(st.integers(0, 65535), st.sampled_from([1023, 4095, 65535]))
+@settings(max_examples=60, deadline=None)
+def test_16_bit_has_one_fixed_scale(value: int, white: int) -> None:
+    """A picture's own extremes must not move its other pixels."""
+    contract = InputContract(size=32, white_level=white)
+    alone = np.full((32, 32, 3), value, np.uint16)
+    beside = alone.copy()
+    beside[0, 0] = 65535
+    expected = min(255.0, value * 255.0 / white)
+    assert abs(int(preprocess(alone, contract)[5, 5, 0]) - expected) <= 0.5 + 1e-6
+    assert preprocess(beside, contract)[5, 5, 0] == preprocess(alone, contract)[5, 5, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_is_three_equal_channels_and_a_fourth_is_dropped(dtype: type) -> None:
+    contract = InputContract(size=32)
+    image = noise(48, 48, dtype)
+    grey = np.ascontiguousarray(image[:, :, 0])
+    for form in (grey, grey[:, :, None]):
+        result = preprocess(form, contract)
+        assert (result == result[:, :, :1]).all()
+    four = np.dstack([image, noise(48, 48, dtype)[:, :, :1]])
+    np.testing.assert_array_equal(preprocess(four, contract), preprocess(image, contract))
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (None, "received NoneType"),
+        ([[1, 2]], "received list"),
+        (np.zeros((8, 8, 3), np.float32), "received float32"),
+        (np.zeros((8, 8, 3), np.int16), "received int16"),
+        (np.zeros((0, 8, 3), np.uint8), r"received \(0, 8, 3\)"),
+        (np.zeros((8,), np.uint8), r"received \(8,\)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"received \(2, 8, 8, 3\)"),
+        (np.zeros((8, 8, 2), np.uint8), "1, 3 or 4 channels; received 2"),
+        (np.zeros((8, 8, 5), np.uint8), "1, 3 or 4 channels; received 5"),
+    ],
+)
+def test_what_is_no_frame_is_refused_with_what_it_is(frame: object, message: str) -> None:
+    with pytest.raises(FrameError, match=message):
+        preprocess(frame, InputContract(size=32))  # type: ignore[arg-type]
+
+
+def test_the_frame_is_not_changed() -> None:
+    image = noise(100, 120)
+    copy = image.copy()
+    preprocess(image, InputContract(size=64, fit="letterbox"))
+    np.testing.assert_array_equal(image, copy)
+
+
+def test_shrinking_averages() -> None:
+    """A checkerboard of single pixels becomes even grey, not stripes."""
+    board = np.indices((256, 256)).sum(axis=0) % 2 * np.uint8(255)
+    result = preprocess(
+        cv2.cvtColor(board.astype(np.uint8), cv2.COLOR_GRAY2BGR), InputContract(size=64)
+    )
+    assert result.min() >= 126
+    assert result.max() <= 129
+
+
+def test_golden_frames_never_change() -> None:
+    """Exported files hold scores of these very bytes."""
+    digest = hashlib.sha256(golden_frames(224).tobytes()).hexdigest()
+    assert digest == "c5bdfd6c92084e81d0470a692d959d29e44da2fbd6d41b7b821fbac029e497c8"
+    np.testing.assert_array_equal(golden_frames(64, 5)[:2], golden_frames(64, 2))
