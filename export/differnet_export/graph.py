@@ -34,8 +34,8 @@ def trace(model: DifferNet) -> bytes:
     if 4 * parameters > _TOO_LARGE:
         raise ExportError(
             f"the model has {parameters / 1e6:.0f} M numbers, {4 * parameters / 2**30:.1f} GiB; "
-            "one ONNX file holds at most 2 GiB and weights outside the file are not supported. Train "
-            "a narrower flow (--width)."
+            "one ONNX file holds at most 2 GiB and weights outside the file are not supported. "
+            "Train a narrower flow (--width)."
         )
     size = model.contract.size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)

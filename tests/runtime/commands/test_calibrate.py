@@ -1,0 +1,137 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from differnet_runtime import Detector
+from differnet_runtime.cli import main
+from differnet_runtime.metadata import Calibration, ModelMetadata
+from differnet_runtime.model_file import read_model_file
+
+Make = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+
+def calibrate(model: Path, images: Path, *options: object) -> int:
+    return main(["calibrate", str(model), "--images", str(images), *map(str, options)])
+
+
+def test_the_model_gets_the_threshold_of_the_new_pictures(
+    tiny_model: Make, pictures: Make, capsys: Captured, metadata: ModelMetadata
+) -> None:
+    model = tiny_model(calibration=None)
+    graph = onnx.load(model).graph
+    assert calibrate(model, pictures(*range(40, 80)), "--false-reject-rate", 0.1) == 0
+    assert "Threshold 76 from 40 good images" in capsys.readouterr().out
+    _, read = read_model_file(model)
+    assert onnx.load(model).graph == graph
+    assert read.calibration is not None
+    assert read.calibration.scored_by == "onnxruntime-cpu"
+    assert read.calibration.images == 40
+    assert read.replaced(calibration=None) == metadata.replaced(calibration=None)
+    with Detector(model) as detector:
+        assert detector(np.full((32, 32, 3), 76, np.uint8)).threshold == pytest.approx(76)
+
+
+def test_the_default_rate_is_5_percent(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
+    assert calibrate(tiny_model(), pictures(*range(19)), "--json") == 0
+    calibration = Calibration.model_validate_json(capsys.readouterr().out)
+    assert calibration.false_reject_rate == 0.05
+    assert calibration.threshold == 18.0
+
+
+def test_another_output_leaves_the_model_as_it_is(
+    tiny_model: Make, pictures: Make, tmp_path: Path
+) -> None:
+    model, other = tiny_model(), tmp_path / "other.onnx"
+    before = model.read_bytes()
+    assert calibrate(model, pictures(*range(19)), "--output", other) == 0
+    assert model.read_bytes() == before
+    calibration = read_model_file(other)[1].calibration
+    assert calibration
+    assert calibration.threshold == 18.0
+
+
+def test_unreadable_pictures_are_all_listed_and_nothing_is_changed(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    folder = pictures(*range(25))
+    (folder / "003.png").write_bytes(b"")
+    (folder / "004.png").write_bytes(b"text")
+    model = tiny_model()
+    before = model.read_bytes()
+    assert calibrate(model, folder) == 2
+    shown = capsys.readouterr().err
+    assert "2 of 25 pictures can't be used" in shown
+    assert "003.png: the file is empty" in shown
+    assert "004.png: not a picture" in shown
+    assert "--skip-unreadable" in shown
+    assert model.read_bytes() == before
+
+
+def test_unreadable_pictures_can_be_left_out(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    folder = pictures(*range(25))
+    (folder / "003.png").write_bytes(b"")
+    assert calibrate(tiny_model(), folder, "--skip-unreadable", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["images"] == 24
+    assert "left out: " in shown.err
+    assert "003.png: the file is empty" in shown.err
+
+
+def test_leaving_out_can_leave_too_few(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
+    folder = pictures(*range(19))
+    (folder / "003.png").write_bytes(b"")
+    assert calibrate(tiny_model(), folder, "--skip-unreadable") == 2
+    assert "needs at least 19 good images for calibration; there are 18" in capsys.readouterr().err
+
+
+def test_copies_are_refused_by_name(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
+    folder = pictures(*range(25))
+    (folder / "copy.png").write_bytes((folder / "007.png").read_bytes())
+    assert calibrate(tiny_model(), folder) == 2
+    assert "007.png = copy.png" in capsys.readouterr().err
+
+
+def test_scores_that_are_no_numbers_name_the_pictures(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    assert calibrate(tiny_model(factor=math.nan), pictures(*range(25))) == 2
+    shown = capsys.readouterr().err
+    assert "the scores of 000.png, 001.png" in shown
+    assert "and 15 more are not finite" in shown
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "message"),
+    [
+        (5, [], "needs at least 19 good images for calibration; there are 5"),
+        (0, [], "holds no pictures"),
+        (25, ["--false-reject-rate", "1"], "between 0 and 1"),
+        (25, ["--backend", "tpu"], "there is no backend 'tpu'"),
+        (25, ["--images", "nowhere"], "No such file"),
+        (25, ["--output", "/dev/null/part.onnx"], "/dev/null/part.onnx"),
+    ],
+)
+def test_what_can_not_be_promised_is_refused(
+    count: int, options: list[str], message: str, tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    assert calibrate(tiny_model(), pictures(*range(count)), *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_exported_file_scores_as_it_will_at_the_camera(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    """Every calibration picture but the promised share passes `differnet run` afterwards."""
+    model, folder = tiny_model(), pictures(*range(40, 80))
+    calibrate(model, folder, "--false-reject-rate", 0.1)
+    capsys.readouterr()
+    main(["run", "--model", str(model), "--source", str(folder)])
+    assert "40 frames: 37 GOOD, 3 DEFECT" in capsys.readouterr().err

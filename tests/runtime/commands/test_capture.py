@@ -1,0 +1,263 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from differnet_runtime.capture_record import CaptureRecord, read_capture
+from differnet_runtime.cli import main
+from differnet_runtime.images import read_image
+
+Make = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+
+def capture(source: Path | str, folder: Path, *options: object) -> int:
+    return main(
+        ["capture", "--camera", str(source), "--output", str(folder), "--settle", "0"]
+        + [str(option) for option in options]
+    )
+
+
+def record_of(folder: Path) -> CaptureRecord:
+    record = read_capture(folder)
+    assert record is not None
+    return record
+
+
+class Webcam:
+    """A USB camera whose pictures get brighter one by one; dies after `lives` reads."""
+
+    lives: ClassVar[int] = 10**6
+    locked: ClassVar[bool] = True
+    exposure: ClassVar[float] = 157.0
+
+    def __init__(self, *_: object) -> None:
+        self.reads = 0
+        self.values = {
+            cv2.CAP_PROP_AUTO_EXPOSURE: 3.0,
+            cv2.CAP_PROP_EXPOSURE: type(self).exposure,
+            cv2.CAP_PROP_GAIN: 12.0,
+            cv2.CAP_PROP_AUTO_WB: 1.0,
+            cv2.CAP_PROP_WB_TEMPERATURE: 4600.0,
+        }
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, prop: int) -> float:
+        return self.values.get(prop, -1.0)
+
+    def set(self, prop: int, value: float) -> bool:
+        if prop in self.values and type(self).locked:
+            self.values[prop] = value
+            return True
+        return False
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.reads += 1
+        if self.reads > type(self).lives:
+            return False, None
+        return True, np.full((48, 64, 3), self.reads % 256, np.uint8)
+
+    def release(self) -> None: ...
+
+
+@pytest.fixture
+def webcam(monkeypatch: pytest.MonkeyPatch) -> type[Webcam]:
+    camera = type("Camera", (Webcam,), {})
+    monkeypatch.setattr(cv2, "VideoCapture", camera)
+    return camera
+
+
+def test_pictures_are_whole_frames_numbered_from_1(webcam: type, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    assert capture(0, folder, "--count", 3, "--roi", "4,5,20,30", "--fit", "crop") == 0
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["000001.png", "000002.png", "000003.png", "capture.json"]
+    assert [int(read_image(folder / name)[0, 0, 0]) for name in names[:3]] == [1, 2, 3]
+    assert read_image(folder / "000001.png").shape == (48, 64, 3)
+    record = record_of(folder)
+    assert (record.source, str(record.roi), record.fit) == ("0", "4,5,20,30", "crop")
+    assert record.frame_size == (64, 48)
+
+
+def test_the_settings_are_locked_and_written_down(webcam: type, tmp_path: Path) -> None:
+    assert capture(0, tmp_path, "--count", 1, "--gain", 7) == 0
+    settings = record_of(tmp_path).settings
+    assert settings.requested == {"exposure": 157.0, "gain": 7.0, "white_balance": 4600.0}
+    assert settings.actual == settings.requested
+
+
+def test_refused_settings_are_warned_of_and_written_down(
+    webcam: type, tmp_path: Path, capsys: Captured
+) -> None:
+    webcam.locked = False
+    assert capture(0, tmp_path, "--count", 1, "--exposure", 80) == 0
+    shown = capsys.readouterr().err
+    assert "warning: the driver does not switch automatic exposure off" in shown
+    settings = record_of(tmp_path).settings
+    assert (settings.requested["exposure"], settings.actual["exposure"]) == (80.0, 157.0)
+
+
+def test_a_second_capture_numbers_on_and_keeps_region_and_settings(
+    webcam: type, tmp_path: Path
+) -> None:
+    capture(0, tmp_path, "--count", 2, "--roi", "0,0,20,20", "--fit", "letterbox", "--exposure", 80)
+    first = record_of(tmp_path)
+    before = (tmp_path / "000002.png").read_bytes()
+    webcam.exposure = 300.0
+    assert capture(0, tmp_path, "--count", 2) == 0
+    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert (tmp_path / "000002.png").read_bytes() == before
+    assert record_of(tmp_path) == first
+
+
+def test_pictures_that_were_there_are_never_overwritten(webcam: type, tmp_path: Path) -> None:
+    (tmp_path / "000007.png").write_bytes(b"mine")
+    assert capture(0, tmp_path, "--count", 2) == 0
+    assert (tmp_path / "000007.png").read_bytes() == b"mine"
+    assert (tmp_path / "000009.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--roi", "1,1,20,20"], "region of interest 0,0,20,20; 1,1,20,20 was asked for"),
+        (["--fit", "crop"], "fit stretch; crop was asked for"),
+        (["--choose-roi"], "has its region of interest already"),
+    ],
+)
+def test_one_folder_holds_one_region_and_fit(
+    webcam: type, tmp_path: Path, options: list[str], message: str, capsys: Captured
+) -> None:
+    capture(0, tmp_path, "--count", 1, "--roi", "0,0,20,20")
+    assert capture(0, tmp_path, "--count", 1, *options) == 2
+    assert message in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_a_region_for_a_folder_of_whole_frames_is_refused(
+    webcam: type, tmp_path: Path, capsys: Captured
+) -> None:
+    capture(0, tmp_path, "--count", 1)
+    assert capture(0, tmp_path, "--count", 1, "--roi", "0,0,20,20") == 2
+    assert "(the whole frame); 0,0,20,20 was asked for" in capsys.readouterr().err
+
+
+def test_a_camera_that_dies_leaves_its_pictures_and_says_how_to_go_on(
+    webcam: type, tmp_path: Path, capsys: Captured
+) -> None:
+    webcam.lives = 4
+    assert capture(0, tmp_path, "--count", 10) == 2
+    shown = capsys.readouterr().err
+    assert "stopped giving frames" in shown
+    assert "4 of 10 pictures were saved" in shown
+    assert "--count 6" in shown
+    assert len(list(tmp_path.glob("0*.png"))) == 4
+    assert record_of(tmp_path).frame_size == (64, 48)
+
+
+def test_an_interrupt_says_how_to_go_on(
+    webcam: type, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Webcam) -> None:
+        if self.reads == 2:
+            raise KeyboardInterrupt
+        return Webcam.read(self)
+
+    webcam.read = interrupt
+    assert capture(0, tmp_path, "--count", 10) == 130
+    assert "2 of 10 pictures were saved" in capsys.readouterr().err
+
+
+def test_pictures_with_another_size_are_refused(
+    webcam: type, tmp_path: Path, pictures: Make, capsys: Captured
+) -> None:
+    capture(0, tmp_path, "--count", 1)
+    assert capture(pictures(1, 2), tmp_path, "--count", 1) == 2
+    assert "have 64 x 48 pixels; this camera gives 32 x 32" in capsys.readouterr().err
+
+
+def test_settling_drops_frames_and_an_interval_waits(webcam: type, tmp_path: Path) -> None:
+    code = main(
+        [
+            "capture",
+            "--camera=0",
+            f"--output={tmp_path}",
+            "--count=2",
+            "--settle=0.05",
+            "--interval=0.05",
+        ]
+    )
+    assert code == 0
+    first, second = (int(read_image(path)[0, 0, 0]) for path in sorted(tmp_path.glob("0*.png")))
+    assert first > 1
+    assert second != first + 1
+
+
+def test_a_region_outside_the_frame_is_refused_before_anything_is_written(
+    webcam: type, tmp_path: Path, capsys: Captured
+) -> None:
+    assert capture(0, tmp_path / "good", "--roi", "60,0,20,20") == 2
+    assert "does not lie inside the camera's frame of 64 x 48" in capsys.readouterr().err
+    assert not (tmp_path / "good").exists()
+
+
+@pytest.mark.parametrize("roi", ["1,2,3", "a,b,c,d", "-1,0,20,20", "0,0,4,4", ""])
+def test_a_region_that_is_none_is_refused(
+    webcam: type, tmp_path: Path, roi: str, capsys: Captured
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        capture(0, tmp_path, f"--roi={roi}")
+    assert caught.value.code == 2
+    assert "X,Y,WIDTH,HEIGHT" in capsys.readouterr().err
+
+
+def test_a_region_can_not_be_dragged_without_a_window(
+    webcam: type, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert capture(0, tmp_path / "good", "--choose-roi") == 2
+    assert "--roi X,Y,W,H" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dragged", "code"), [((3, 4, 20, 21), 0), ((0, 0, 0, 0), 2)])
+def test_a_region_can_be_dragged(
+    webcam: type,
+    tmp_path: Path,
+    dragged: tuple[int, ...],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "selectROI", lambda *_, **__: dragged)
+    assert capture(0, tmp_path, "--count", 1, "--choose-roi") == code
+    if code == 0:
+        assert str(record_of(tmp_path).roi) == "3,4,20,21"
+
+
+def test_a_source_without_controls_can_be_captured_but_not_set(
+    pictures: Make, tmp_path: Path, capsys: Captured
+) -> None:
+    folder = pictures(10, 20, 30)
+    (folder / "001.png").write_bytes(b"")
+    assert capture(folder, tmp_path / "out", "--count", 2) == 0
+    assert "left out: 001.png" in capsys.readouterr().err
+    assert int(read_image(tmp_path / "out" / "000002.png").mean()) == 30
+    assert capture(folder, tmp_path / "other", "--gain", 3) == 2
+    assert "gain can be set on a device only" in capsys.readouterr().err
+
+
+def test_a_source_that_ends_too_early_says_so(
+    pictures: Make, tmp_path: Path, capsys: Captured
+) -> None:
+    assert capture(pictures(1, 2), tmp_path / "out", "--count", 5) == 2
+    shown = capsys.readouterr().err
+    assert "has no more frames" in shown
+    assert "2 of 5 pictures were saved" in shown

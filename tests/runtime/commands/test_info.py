@@ -1,0 +1,87 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from differnet_runtime.cli import main
+from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Verification
+from differnet_runtime.model_file import content_hash
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_everything_a_person_asks_is_shown(
+    tiny_model: Callable[..., Path], capsys: Captured
+) -> None:
+    contract = InputContract(size=32, fit="letterbox", region=Region(x=1, y=2, width=30, height=40))
+    path = tiny_model(
+        input=contract,
+        verification=Verification(
+            frames=3, greatest_relative_difference=1.5e-5, golden_scores=(1.0,)
+        ),
+    )
+    assert main(["info", str(path)]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "washer",
+        "32 x 32 pixels, letterbox",
+        "1,2,30,40",
+        "0, 90; trained: 0, 90, 180, 270",
+        "alexnet, 768 features",
+        "8 blocks of width 2048",
+        "mean of z squared",
+        "Threshold 118 from 20 good images",
+        "3 frames against the trained model",
+        "1.5e-05",
+        "seed 7",
+        "torch 2.6.0",
+        content_hash(path.read_bytes()),
+        "MB",
+    ):
+        assert text in shown
+
+
+def test_json_is_the_metadata(
+    tiny_model: Callable[..., Path], metadata: ModelMetadata, capsys: Captured
+) -> None:
+    path = tiny_model()
+    assert main(["info", str(path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert ModelMetadata.model_validate(shown["metadata"]) == metadata
+    assert shown["file"]["bytes"] == path.stat().st_size
+
+
+def test_an_uncalibrated_model_says_how_to_calibrate(
+    tiny_model: Callable[..., Path], capsys: Captured
+) -> None:
+    assert main(["info", str(tiny_model(calibration=None))]) == 0
+    assert "none: run `differnet calibrate`" in capsys.readouterr().out
+
+
+def test_a_trained_models_folder_is_shown_too(
+    tmp_path: Path, metadata: ModelMetadata, capsys: Captured
+) -> None:
+    (tmp_path / "model.json").write_text(metadata.model_dump_json())
+    assert main(["info", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "washer" in shown
+    assert str(tmp_path) in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("", None, r"model.json can't be read (No such file or directory)"),
+        ("part.onnx", None, "No such file"),
+        ("part.onnx", b"\xff\xff", "not an ONNX file"),
+        ("model.json", b"{}", "not an ONNX file"),
+    ],
+)
+def test_what_is_no_model_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, message: str, capsys: Captured
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert main(["info", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,227 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+
+from differnet_runtime import Decision, Inspection, Verdict
+from differnet_runtime.cli import main
+from differnet_runtime.commands.run import UNDECIDED
+from differnet_runtime.commands.sinks import saved_name
+from differnet_runtime.commands.verdicts import HEADER, Summary
+
+Make = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+
+def run(model: Path, source: Path | str, *options: object) -> int:
+    return main(["run", "--model", str(model), "--source", str(source), *map(str, options)])
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_per_frame_and_a_summary(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
+    folder = pictures(100, 200, 101)
+    (folder / "002.png").write_bytes(b"")
+    assert run(tiny_model(), folder) == 0
+    shown = capsys.readouterr()
+    header, good, defect, undecided = shown.out.splitlines()
+    assert header == HEADER
+    assert good.split()[:4] == ["GOOD", "100", "118", "5.0"]
+    assert defect.split()[:4] == ["DEFECT", "200", "118", "100.0"]
+    assert undecided.split()[:4] == ["NO_DECISION", "-", "-", "-"]
+    assert undecided.endswith("002.png: the file is empty")
+    assert good.index("000.png") == defect.index("001.png") == header.index("name")
+    assert "3 frames: 1 GOOD, 1 DEFECT, 1 NO_DECISION" in shown.err
+    assert "latency p50" in shown.err
+    assert "backend onnxruntime-cpu" in shown.err
+
+
+def test_json_lines_on_standard_output(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
+    assert run(tiny_model(), pictures(100, 200), "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["verdict"] for line in lines] == ["GOOD", "DEFECT"]
+    assert [line["name"] for line in lines] == ["000.png", "001.png"]
+
+
+def test_json_lines_are_added_to_a_file(
+    tiny_model: Make, pictures: Make, tmp_path: Path, capsys: Captured
+) -> None:
+    output = tmp_path / "new" / "verdicts.jsonl"
+    for _ in range(2):
+        assert run(tiny_model(), pictures(100, 200), "--output", output) == 0
+    assert [record["verdict"] for record in records(output)] == ["GOOD", "DEFECT"] * 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "inspect" in shown.err
+
+
+def test_a_line_cut_short_by_a_power_cut_spoils_no_other(
+    tiny_model: Make, pictures: Make, tmp_path: Path
+) -> None:
+    output = tmp_path / "verdicts.jsonl"
+    output.write_text('{"verdict": "GO')
+    run(tiny_model(), pictures(100), "--output", output)
+    assert json.loads(output.read_text().splitlines()[1])["verdict"] == "GOOD"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_ends_the_run_and_names_the_lost_verdict(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    assert run(tiny_model(), pictures(100, 100), "--output", "/dev/full") == 2
+    shown = capsys.readouterr().err
+    assert "/dev/full: No space left on device" in shown
+    assert "000.png" in shown
+    assert "001.png" not in shown
+
+
+def test_a_folder_can_not_be_the_output(
+    tiny_model: Make, pictures: Make, tmp_path: Path, capsys: Captured
+) -> None:
+    assert run(tiny_model(), pictures(100), "--output", tmp_path) == 2
+    assert "Is a directory" in capsys.readouterr().err
+
+
+def test_annotated_pictures_are_saved_under_index_and_name(
+    tiny_model: Make, pictures: Make, tmp_path: Path
+) -> None:
+    assert run(tiny_model(), pictures(100, 200), "--save", tmp_path / "seen") == 0
+    saved = sorted(tmp_path.glob("seen/*"))
+    assert [path.name for path in saved] == ["000000_000.png", "000001_001.png"]
+    for path in saved:
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        assert picture.shape[1] >= 320
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("part 7.JPEG", "000003_part_7.png"),
+        ("rtsp://***@host/live#12", "000003_rtsp_host_live_12.png"),
+        ("../../etc/passwd", "000003_.._.._etc_passwd.png"),
+        ("ü" * 300, "000003__.png"),
+    ],
+)
+def test_saved_names_are_plain(name: str, saved: str) -> None:
+    assert saved_name(Inspection(name, 3, 0.0, Decision(Verdict.GOOD))) == saved
+
+
+def test_threshold_and_limit(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
+    assert run(tiny_model(), pictures(1, 2, 3), "--threshold", 1.5, "--limit", 2, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["verdict"], line["threshold"]) for line in lines] == [
+        ("GOOD", 1.5),
+        ("DEFECT", 1.5),
+    ]
+
+
+def test_a_run_in_which_nothing_was_judged_exits_with_3(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    assert run(tiny_model(calibration=None), pictures(1, 2)) == UNDECIDED
+    assert "differnet calibrate" in capsys.readouterr().out
+    assert run(tiny_model(calibration=None), pictures(1, 2), "--threshold", 5) == 0
+
+
+def test_a_video_is_inspected_frame_by_frame(
+    tiny_model: Make, video: Path, capsys: Captured
+) -> None:
+    assert run(tiny_model(), video, "--json", "--threshold", 110) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["verdict"] for line in lines] == ["GOOD"] * 6 + ["DEFECT"] * 6
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "message"),
+    [
+        ("nix.onnx", None, "nix.onnx: No such file"),
+        (None, "nowhere", "'nowhere' is no source of frames"),
+        (None, "empty", "holds no pictures"),
+    ],
+)
+def test_what_can_not_run_says_why(
+    model: str | None,
+    source: str | None,
+    message: str,
+    tiny_model: Make,
+    pictures: Make,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code = run(Path(model) if model else tiny_model(), source or pictures(1))
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--threshold", "nan"], ["--limit", "0"], ["--threads", "-1"]])
+def test_values_without_sense_are_refused(
+    options: list[str], tiny_model: Make, pictures: Make
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(tiny_model(), pictures(1), *options)
+    assert caught.value.code == 2
+
+
+def test_a_window_that_can_not_be_opened_is_an_error_before_the_first_frame(
+    tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert run(tiny_model(), pictures(1), "--show") == 2
+    shown = capsys.readouterr()
+    assert "differnet-edge[opencv]" in shown.err
+    assert shown.out == ""
+
+
+def test_an_opencv_without_windows_says_which_one_has_them(
+    tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def headless(*_: object) -> None:
+        raise cv2.error("The function is not implemented")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", headless)
+    assert run(tiny_model(), pictures(1), "--show") == 2
+    assert "built without" in capsys.readouterr().err
+
+
+def test_q_in_the_window_ends_the_run(
+    tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda _, picture: shown.append(picture.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 2 else -1)
+    assert run(tiny_model(), pictures(1, 2, 3, 4), "--show") == 0
+    assert len(shown) == 2
+    assert "2 frames" in capsys.readouterr().err
+
+
+def test_an_interrupt_still_prints_the_summary(
+    tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("differnet_runtime.commands.sinks.table_line", interrupt)
+    assert run(tiny_model(), pictures(1, 2)) == 130
+    shown = capsys.readouterr().err
+    assert "1 frames: 1 GOOD" in shown
+    assert shown.endswith("interrupted\n")
+
+
+def test_the_summary_of_a_run_without_scores_has_no_latency() -> None:
+    summary = Summary()
+    summary.add(Inspection("a", 0, 0.0, Decision(Verdict.NO_DECISION, "why")))
+    assert summary.undecided
+    assert "latency" not in summary.text("fake")
