@@ -52,18 +52,19 @@ def prepare(camera: Camera, folder: Path, wish: Wish) -> tuple[Frame, CaptureRec
         OutputError: A window was asked for and there is none.
     """
     before = read_capture(folder)
-    _refuse_change("region of interest", before and before.roi, wish.roi, before)
-    _refuse_change("fit", before and before.fit, wish.fit, before)
-    if wish.choose_roi and before is not None:
-        raise DataError(f"{folder} has its region of interest already; leave out --choose-roi")
+    if before is not None:
+        _refuse_change("region of interest", before.roi, wish.roi)
+        _refuse_change("fit", before.fit, wish.fit)
+        if wish.choose_roi:
+            raise DataError(f"{folder} has its region of interest already; leave out --choose-roi")
     _settle(camera, wish.settle_s)
     settings = _lock(camera, wish, before)
     _settle(camera, min(wish.settle_s, _AFTER_LOCKING_S))
     frame = _next_frame(camera, due_ns=0)
     record = CaptureRecord(
         source=camera.describe(),
-        roi=_chosen(frame) if wish.choose_roi else wish.roi or (before and before.roi),
-        fit=wish.fit or (before.fit if before else "stretch"),
+        roi=before.roi if before else _chosen(frame) if wish.choose_roi else wish.roi,
+        fit=before.fit if before else wish.fit or "stretch",
         settings=settings,
         frame_size=_size(frame),
         created=before.created if before else _now(),
@@ -72,8 +73,8 @@ def prepare(camera: Camera, folder: Path, wish: Wish) -> tuple[Frame, CaptureRec
     return frame, record
 
 
-def _refuse_change(what: str, there: object, wished: object, before: CaptureRecord | None) -> None:
-    if before is not None and wished is not None and wished != there:
+def _refuse_change(what: str, there: object, wished: object) -> None:
+    if wished is not None and wished != there:
         raise DataError(
             f"the pictures in this folder were taken with {what} {there or '(the whole frame)'}; "
             f"{wished} was asked for. One model needs one {what}: capture into another folder, or "
