@@ -128,8 +128,9 @@ def _report(
     args: argparse.Namespace, data: DataSet, scores: dict[Path, float], latencies: list[float]
 ) -> str:
     from differnet_training.evaluation import evaluate
-    from differnet_training.features import default_cache_folder
     from differnet_training.report import summary_table, write_report
+
+    from differnet_training.features import default_cache_folder
 
     report = evaluate(
         args.output / "model",

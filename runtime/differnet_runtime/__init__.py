@@ -1,19 +1,36 @@
 """Visual inspection at the camera: a model file, a frame, a verdict. No torch, no onnx.
 
-from differnet_runtime import Detector
+    from differnet_runtime import Detector
 
-detector = Detector("part.onnx")
-score = detector(frame)  # (H, W, 3) uint8 BGR, as OpenCV gives it
+    detector = Detector("part.onnx")
+    score = detector(frame)  # (H, W, 3) uint8 BGR, as OpenCV gives it
+
+Names are imported when they are first used, so that `differnet --help` needs no OpenCV.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from .decision import decide
-from .detector import Detector
-from .errors import DifferNetError
-from .records import Decision, Frame, Inspection, Score, Verdict
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = version("differnet-edge")
+if TYPE_CHECKING:
+    from .decision import decide
+    from .detector import Detector
+    from .errors import DifferNetError
+    from .records import Decision, Frame, Inspection, Score, Verdict
+
+    __version__: str
+
+_HOMES = {
+    "Decision": "records",
+    "Detector": "detector",
+    "DifferNetError": "errors",
+    "Frame": "records",
+    "Inspection": "records",
+    "Score": "records",
+    "Verdict": "records",
+    "decide": "decision",
+}
 
 __all__ = [
     "Decision",
@@ -26,3 +43,13 @@ __all__ = [
     "__version__",
     "decide",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("differnet-edge")
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

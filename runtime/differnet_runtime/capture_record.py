@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from .errors import DataError
-from .images import write_bytes
+from .files import write_bytes
 from .metadata import Fit, Part, Region
 
 CAPTURE_VERSION: Literal[1] = 1

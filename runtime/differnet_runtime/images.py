@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from .errors import ImageReadError, OutputError
+from .files import write_bytes
 from .records import Image
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
@@ -94,22 +94,3 @@ def write_image(path: Path, image: Image) -> None:
     except cv2.error as error:
         raise OutputError(f"{path}: OpenCV can't write this format ({error.err})") from error
     write_bytes(path, encoded)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all.
-
-    Raises:
-        OutputError: The disk is full, or the path can't be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path}: {error.strerror or error}. Nothing was replaced.") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from .errors import ModelFileError
-from .images import write_bytes
+from .files import write_bytes
 from .metadata import FORMAT_VERSION, ModelMetadata
 
 _METADATA_FIELD = 14
@@ -45,7 +45,7 @@ def read_model_file(path: str | Path) -> tuple[bytes, ModelMetadata]:
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror or error}") from error
     try:
-        entries = {key: (value, start) for key, value, start, _ in _metadata_entries(data)}
+        entries = {key: (value, start, end) for key, value, start, end in _metadata_entries(data)}
     except (IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path} is not an ONNX file, or is cut short. Export it again, or copy it again."
@@ -59,10 +59,10 @@ def read_model_file(path: str | Path) -> tuple[bytes, ModelMetadata]:
     return data, parse_metadata(entries[_METADATA_KEY][0], str(path))
 
 
-def _check_hash(path: Path, data: bytes, entries: dict[str, tuple[str, int]]) -> None:
-    expected, end = entries.get(_HASH_KEY, ("none", len(data)))
-    actual = hashlib.sha256(memoryview(data)[:end]).hexdigest()
-    if actual != expected:
+def _check_hash(path: Path, data: bytes, entries: dict[str, tuple[str, int, int]]) -> None:
+    expected, start, end = entries.get(_HASH_KEY, ("none", len(data), len(data)))
+    actual = hashlib.sha256(memoryview(data)[:start]).hexdigest()
+    if actual != expected or end != len(data):  # a reader would merge what follows the hash
         raise ModelFileError(
             f"{path} is damaged or was changed: its content hash is {actual[:16]}..., but "
             f"{expected[:16]}... is written in it. Copy the file again, or export it again."

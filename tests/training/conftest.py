@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from differnet_training.original_checkpoint import convert_flow, load_flow
 from differnet_training.flow import NormalizingFlow
+from differnet_training.original_checkpoint import convert_flow, load_flow
 
 FIXTURE = Path(__file__).parent / "original_flow_48.npz"
 

@@ -11,7 +11,6 @@ from differnet_training.datasets.elpv import elpv_pictures
 from tests.drawn import write_parts
 
 
-
 def mvtec(folder: Path) -> Path:
     write_parts(folder / "train" / "good", 6)
     write_parts(folder / "test" / "good", 3, first=50)
@@ -125,7 +124,7 @@ class TestSplit:
         assert "19 to promise a false-reject rate of 0.05" in str(caught.value)
 
     def test_a_stricter_rate_needs_more(self):
-        with pytest.raises(DataError, match="99 to promise a false-reject rate of 0.01"):
+        with pytest.raises(DataError, match=r"99 to promise a false-reject rate of 0\.01"):
             split_good(self.pictures(100), 0, 0.01)
 
 

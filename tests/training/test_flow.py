@@ -132,7 +132,9 @@ def test_likelihood_score_is_the_density_of_a_standard_normal_up_to_a_constant()
     z = torch.randn(100, 5, dtype=torch.float64)
     density = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(dim=1)
     score = likelihood_score(z, torch.zeros(100, dtype=torch.float64))
-    assert torch.allclose(-density / 5 - score, torch.full((100,), 0.5 * np.log(2 * np.pi)).double())
+    assert torch.allclose(
+        -density / 5 - score, torch.full((100,), 0.5 * np.log(2 * np.pi)).double()
+    )
 
 
 def test_whitened_features_have_unit_covariance():

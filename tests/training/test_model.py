@@ -99,7 +99,9 @@ def test_lite0_features_are_those_that_timm_computes():
     from differnet_training.weights import packaged_lite0_state
 
     reference = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    counters = {k: v for k, v in reference.state_dict().items() if k.endswith("num_batches_tracked")}
+    counters = {
+        k: v for k, v in reference.state_dict().items() if k.endswith("num_batches_tracked")
+    }
     reference.load_state_dict({**counters, **packaged_lite0_state(reference)})
     for size in (64, 60, 100):  # odd maps on the way: the padding is on one side
         net = build_extractor("efficientnet_lite0").network

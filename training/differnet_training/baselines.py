@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from sklearn.neighbors import NearestNeighbors
 
 from differnet_runtime.errors import ModelFileError
-from differnet_runtime.images import write_bytes
+from differnet_runtime.files import write_bytes
 
 from .trainer import shrunk_moments
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
 from differnet_runtime.errors import DataError, DifferNetError, FrameError, ImageReadError
-from differnet_runtime.images import decode_image, read_bytes, write_bytes
+from differnet_runtime.files import write_bytes
+from differnet_runtime.images import decode_image, read_bytes
 from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess, rotate
 

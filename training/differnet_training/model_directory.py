@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from differnet_runtime.errors import ModelFileError, TrainingError
-from differnet_runtime.images import write_bytes
+from differnet_runtime.files import write_bytes
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import parse_metadata
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from differnet_runtime.command import progress
 from differnet_runtime.errors import TrainingError
-from differnet_runtime.images import write_bytes
+from differnet_runtime.files import write_bytes
 
 from .flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
 from .recipes import Recipe
