@@ -1,0 +1,332 @@
+"""What a model is worth on labelled pictures, beside a Gaussian and nearest neighbours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from differnet_runtime.calibration import describe
+from differnet_runtime.decision import decide
+from differnet_runtime.errors import DataError, TrainingError
+from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.records import Score
+
+from .baselines import Baselines
+from .datasets import DataSet, Label, Picture
+from .features import FeatureReader, Features, ViewPlan
+from .learning import score_features
+from .metrics import Figure, Rate, aupr, auroc, bootstrap_auroc, paired_difference, rate, rejected
+from .model import DifferNet
+from .model_directory import BASELINES, load_model, read_training
+from .recipes import Recipe
+from .trainer import fit_flow
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class KindRow(_Frozen):
+    """One class of defect, or one degree of uncertainty, against the good parts."""
+
+    kind: str
+    images: int
+    image_auroc: float
+    rejected: Rate | None
+
+
+class Result(_Frozen):
+    """One picture."""
+
+    path: str
+    label: str
+    kind: str
+    score: float | None
+    verdict: str
+
+
+class Seeds(_Frozen):
+    """The same data, other seeds of the flow."""
+
+    seeds: tuple[int, ...]
+    aurocs: tuple[float, ...]
+    mean: float
+    standard_deviation: float
+
+
+class Report(_Frozen):
+    """All that evaluation found; `report.json` is this."""
+
+    name: str
+    scored_by: str
+    good: int
+    defect: int
+    image_auroc: Figure
+    image_aupr: float
+    threshold: float | None
+    calibration: str | None
+    false_reject: Rate | None
+    miss: Rate | None
+    no_decision: int
+    kinds: tuple[KindRow, ...]
+    uncertain: tuple[KindRow, ...]
+    baselines: dict[str, Figure] | None
+    minus_gaussian: Figure | None
+    earns_its_place: str
+    latency_ms: dict[str, float] | None
+    seeds: Seeds | None
+    training: dict[str, Any]
+    note: str
+    model: ModelMetadata
+    results: tuple[Result, ...]
+    baseline_scores: dict[str, tuple[float, ...]]
+
+
+def evaluate(
+    folder: Path,
+    data: DataSet,
+    *,
+    cache: Path | None,
+    scores: Mapping[Path, float] | None = None,
+    latency_ms: Sequence[float] | None = None,
+    scored_by: str = "torch",
+    seeds: int = 1,
+    skip_unreadable: bool = False,
+) -> Report:
+    """Judges a trained model by labelled pictures.
+
+    Args:
+        folder: The model's folder.
+        data: Labelled pictures in `data.test`.
+        cache: Folder of the feature cache.
+        scores: Scores by an exported file, by path, in place of torch's; a picture without one
+            counts as rejected.
+        latency_ms: Milliseconds of each frame, where they were measured.
+        scored_by: What gave the scores.
+        seeds: Refit the flow with so many seeds, to show the spread.
+        skip_unreadable: Go on without pictures that can't be read.
+
+    Raises:
+        DataError: One class is missing, or test pictures were trained on.
+        ModelFileError: There is no whole model.
+        TrainingError: `seeds` is asked of a model without a record of its training.
+    """
+    model, metadata = load_model(folder)
+    record = read_training(folder)
+    reader = FeatureReader(model.extractor, metadata.input, cache, skip_unreadable=skip_unreadable)
+    features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
+    _check_unseen(features, record)
+    values = score_features(model, features.values).astype(np.float64)
+    if scores is not None:
+        values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
+    groups = _Groups(features.pictures, values)
+    baseline_scores = _baseline_scores(folder, features)
+    return Report(
+        name=data.name,
+        scored_by=scored_by,
+        note=data.note,
+        model=metadata,
+        training=record.get("history", {}),
+        latency_ms=_latency(latency_ms),
+        seeds=_seeds(model, record, reader, features, seeds) if seeds > 1 else None,
+        results=tuple(
+            _result(p, v, metadata) for p, v in zip(features.pictures, values, strict=True)
+        ),
+        **_judged(groups, metadata),
+        **_compared(groups, baseline_scores),
+    )
+
+
+class _Groups:
+    """Scores by label and kind."""
+
+    def __init__(self, pictures: Sequence[Picture], values: NDArray[np.float64]) -> None:
+        self.labels = np.array([picture.label.value for picture in pictures])
+        self.kinds = np.array([picture.kind for picture in pictures])
+        self.values = values
+        for label in (Label.GOOD, Label.DEFECT):
+            if not (self.labels == label.value).any():
+                raise DataError(
+                    f"there is no picture of a {label.value} part to judge by; expected both good "
+                    "and defective ones"
+                )
+
+    def of(self, label: Label, values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Returns the scores of a label."""
+        chosen: NDArray[np.float64] = (self.values if values is None else values)[
+            self.labels == label.value
+        ]
+        return chosen
+
+    def rows(self, label: Label, threshold: float | None) -> tuple[KindRow, ...]:
+        """Returns a row for each kind of a label."""
+        rows = []
+        for kind in sorted(set(self.kinds[self.labels == label.value])):
+            scores = self.values[(self.labels == label.value) & (self.kinds == kind)]
+            rows.append(
+                KindRow(
+                    kind=kind,
+                    images=len(scores),
+                    image_auroc=auroc(self.of(Label.GOOD), scores),
+                    rejected=None
+                    if threshold is None
+                    else rate(rejected(scores, threshold), len(scores)),
+                )
+            )
+        return tuple(rows)
+
+
+def _judged(groups: _Groups, metadata: ModelMetadata) -> dict[str, Any]:
+    good, defect = groups.of(Label.GOOD), groups.of(Label.DEFECT)
+    calibration = metadata.calibration
+    threshold = calibration.threshold if calibration else None
+    false_reject = miss = None
+    if threshold is not None:
+        false_reject = rate(rejected(good, threshold), len(good))
+        miss = rate(len(defect) - rejected(defect, threshold), len(defect))
+    return {
+        "good": len(good),
+        "defect": len(defect),
+        "image_auroc": bootstrap_auroc(good, defect),
+        "image_aupr": aupr(good, defect),
+        "threshold": threshold,
+        "calibration": describe(calibration) if calibration else None,
+        "false_reject": false_reject,
+        "miss": miss,
+        "no_decision": int((~np.isfinite(groups.values)).sum()),
+        "kinds": groups.rows(Label.DEFECT, threshold),
+        "uncertain": groups.rows(Label.UNCERTAIN, threshold),
+    }
+
+
+def _compared(groups: _Groups, baseline_scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    if not baseline_scores:
+        return {
+            "baselines": None,
+            "minus_gaussian": None,
+            "earns_its_place": "No baselines: the model was imported, not trained here.",
+            "baseline_scores": {},
+        }
+
+    def pair(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return groups.of(Label.GOOD, values), groups.of(Label.DEFECT, values)
+
+    difference = paired_difference(pair(groups.values), pair(baseline_scores["gaussian"]))
+    return {
+        "baselines": {
+            name: bootstrap_auroc(*pair(values)) for name, values in baseline_scores.items()
+        },
+        "minus_gaussian": difference,
+        "earns_its_place": _sentence(difference),
+        "baseline_scores": {
+            name: tuple(float(value) for value in values)
+            for name, values in baseline_scores.items()
+        },
+    }
+
+
+def _sentence(difference: Figure) -> str:
+    points = (
+        f"{100 * difference.value:+.2f} points of AUROC against a Gaussian on the same features"
+    )
+    interval = f"(95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f})"
+    if difference.low > 0:
+        return f"The flow earns its place: {points} {interval}."
+    if difference.high < 0:
+        return f"The flow does NOT earn its place here: {points} {interval}."
+    return f"The flow neither helps nor hurts measurably: {points} {interval}."
+
+
+def _baseline_scores(folder: Path, features: Features) -> dict[str, NDArray[np.float64]]:
+    if not (folder / BASELINES).is_file():
+        return {}
+    baselines = Baselines.load(folder / BASELINES)
+    return {
+        "gaussian": baselines.gaussian(features.values),
+        "nearest_neighbour": baselines.nearest(features.values),
+    }
+
+
+def _check_unseen(features: Features, record: dict[str, Any]) -> None:
+    seen = {entry["sha256"] for part in record.get("parts", {}).values() for entry in part}
+    doubled = [
+        str(picture.path)
+        for picture, content in zip(features.pictures, features.content, strict=True)
+        if content in seen
+    ]
+    if doubled:
+        listed = "\n".join(f"  {path}" for path in doubled[:20])
+        raise DataError(
+            f"{len(doubled)} test pictures were used in training, which makes every figure look "
+            f"better than it is. Judge by others:\n{listed}"
+        )
+
+
+def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
+    if not latency_ms:
+        return None
+    quantiles = np.quantile(latency_ms, [0.5, 0.95, 0.99])
+    names = ("p50", "p95", "p99")
+    return {
+        **{name: float(value) for name, value in zip(names, quantiles, strict=True)},
+        "max": float(max(latency_ms)),
+        "frames": float(len(latency_ms)),
+    }
+
+
+def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
+    threshold = metadata.calibration.threshold if metadata.calibration else None
+    score = Score(float(value), threshold, None)
+    return Result(
+        path=str(picture.path),
+        label=picture.label.value,
+        kind=picture.kind,
+        score=score.value if score.finite else None,
+        verdict=decide(score).verdict.value,
+    )
+
+
+def _seeds(
+    model: DifferNet, record: dict[str, Any], reader: FeatureReader, features: Features, count: int
+) -> Seeds:
+    """Refits the flow on the recorded training pictures, with the recorded epochs, per seed."""
+    if "parts" not in record:
+        raise TrainingError("the model holds no record of its training; --seeds needs one")
+    recipe = Recipe.model_validate_json(json.dumps(record["recipe"]))
+    entries = [*record["parts"]["train"], *record["parts"]["stopping"]]
+    missing = [entry["path"] for entry in entries if not Path(entry["path"]).is_file()]
+    if missing or recipe.views().trained == "any":
+        raise TrainingError(
+            f"--seeds needs the training pictures where they were ({len(missing)} are gone, the "
+            f"first: {missing[0]})"
+            if missing
+            else "--seeds refits on fixed views; this model was trained on random rotations"
+        )
+    pictures = [Picture(Path(entry["path"])) for entry in entries]
+    train = reader.read(pictures, ViewPlan.fixed(recipe.views().trained), "training features")  # type: ignore[arg-type]
+    tensor = torch.from_numpy(train.values)
+    groups, aurocs = _Groups(features.pictures, np.zeros(len(features.pictures))), []
+    for seed in range(count):
+        model.flow, _ = fit_flow(
+            lambda _: tensor,
+            tensor.shape[-1],
+            recipe,
+            seed,
+            epochs=record["history"]["best_epochs"],
+            description=f"seed {seed}",
+        )
+        values = score_features(model, features.values).astype(np.float64)
+        aurocs.append(auroc(groups.of(Label.GOOD, values), groups.of(Label.DEFECT, values)))
+    return Seeds(
+        seeds=tuple(range(count)),
+        aurocs=tuple(aurocs),
+        mean=float(np.mean(aurocs)),
+        standard_deviation=float(np.std(aurocs, ddof=1)),
+    )
