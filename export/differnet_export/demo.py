@@ -110,7 +110,7 @@ def _judge(output: Path, data: DataSet) -> tuple[dict[Path, float], list[float]]
     latencies = []
     with (
         Detector(output / "part.onnx") as detector,
-        FilesCamera(paths) as camera,
+        FilesCamera(paths, data.name) as camera,
         (output / "verdicts.jsonl").open("w", encoding="utf-8") as verdicts,
     ):
         stream = inspect(camera, detector)
@@ -128,9 +128,8 @@ def _report(
     args: argparse.Namespace, data: DataSet, scores: dict[Path, float], latencies: list[float]
 ) -> str:
     from differnet_training.evaluation import evaluate
-    from differnet_training.report import summary_table, write_report
-
     from differnet_training.features import default_cache_folder
+    from differnet_training.report import summary_table, write_report
 
     report = evaluate(
         args.output / "model",
@@ -140,7 +139,7 @@ def _report(
         latency_ms=latencies,
         scored_by="part.onnx",
     )
-    write_report(report, args.output, data)
+    write_report(report, args.output)
     return summary_table(report)
 
 

@@ -1,0 +1,140 @@
+"""The report's charts, as SVG text."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from .evaluation import Report
+from .metrics import roc
+
+# Okabe and Ito's colours, which differ for colour-blind readers too.
+GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
+_NAMES = {"gaussian": "Gaussian", "nearest_neighbour": "nearest neighbour"}
+_METHOD_COLOURS = {"flow": "#009E73", "gaussian": "#E69F00", "nearest_neighbour": "#56B4E9"}
+
+
+def histogram(report: Report) -> str:
+    """Draws the scores of good and defective parts, with the threshold, on a logarithmic axis."""
+    canvas, axes = _axes()
+    groups = {
+        "good": (_scores(report, "good"), GOOD),
+        "defect": (_scores(report, "defect"), DEFECT),
+        "uncertain": (_scores(report, "uncertain"), UNCERTAIN),
+    }
+    everything = np.concatenate([values for values, _ in groups.values()])
+    logarithmic = everything.min() > 0
+    low, high = everything.min(), np.quantile(everything, 0.995)
+    bins = np.geomspace(low, high, 45) if logarithmic else np.linspace(low, high, 45)
+    for name, (values, colour) in groups.items():
+        if len(values) and name != "uncertain":
+            clipped = np.clip(values, low, high)
+            axes.hist(
+                clipped, bins=list(bins), color=colour, alpha=0.6, label=f"{name} ({len(values)})"
+            )
+    if logarithmic:
+        axes.set_xscale("log")
+    if report.threshold is not None:
+        axes.axvline(report.threshold, color=INK, linestyle="--", linewidth=1.5, label="threshold")
+    axes.set_xlabel("anomaly score")
+    axes.set_ylabel("pictures")
+    axes.legend(frameon=False)
+    return _svg(canvas)
+
+
+def roc_curves(report: Report) -> str:
+    """Draws the ROC of the flow and the baselines, with the operating point."""
+    canvas, axes = _axes()
+    labels = np.array([result.label for result in report.results])
+    methods = {"flow": _all_scores(report)}
+    methods |= {name: np.array(values) for name, values in report.baseline_scores.items()}
+    for name, values in methods.items():
+        false_rejects, detected = roc(values[labels == "good"], values[labels == "defect"])
+        colour, width = _METHOD_COLOURS[name], 2.2 if name == "flow" else 1.4
+        label = f"{_NAMES.get(name, 'flow')} {_auroc(report, name):.3f}"
+        axes.plot(false_rejects, detected, color=colour, linewidth=width, label=label)
+    if report.false_reject is not None and report.miss is not None:
+        axes.plot(
+            report.false_reject.value, 1 - report.miss.value, "o", color=INK, label="threshold"
+        )
+    axes.set_xlabel("false-reject rate")
+    axes.set_ylabel("defects found")
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.legend(frameon=False, loc="lower right", title="image AUROC")
+    return _svg(canvas)
+
+
+def comparison(report: Report) -> str:
+    """Draws each method's AUROC with its interval."""
+    canvas, axes = _axes(height=2.0)
+    figures = {"flow": report.image_auroc, **(report.baselines or {})}
+    for position, (name, figure) in enumerate(reversed(figures.items())):
+        colour = _METHOD_COLOURS[name]
+        axes.plot([figure.low, figure.high], [position] * 2, color=colour, linewidth=3)
+        axes.plot(figure.value, position, "o", color=colour, markersize=8)
+        axes.annotate(
+            f"{figure.value:.3f}", (figure.value, position), (0, 9), textcoords="offset points",
+            ha="center", color=INK, fontsize=9,
+        )  # fmt: skip
+    axes.set_yticks(range(len(figures)), [_NAMES.get(name, "flow") for name in reversed(figures)])
+    axes.set_ylim(-0.6, len(figures) - 0.4)
+    axes.set_xlabel("image AUROC with 95 % bootstrap interval")
+    return _svg(canvas)
+
+
+def training_curves(report: Report) -> str:
+    """Draws the loss over the epochs, with the one that was chosen; empty without a record."""
+    train = report.training.get("train_nll", [])
+    if not train:
+        return ""
+    canvas, axes = _axes()
+    axes.plot(range(1, len(train) + 1), train, color=GOOD, label="training pictures")
+    if held_out := report.training.get("held_out_nll"):
+        axes.plot(range(len(held_out)), held_out, color=DEFECT, label="held-out good pictures")
+        axes.axvline(
+            report.training["best_epochs"], color=INK, linestyle="--", linewidth=1.2, label="chosen"
+        )
+        spread = [*train, *held_out[: len(held_out)]]
+        axes.set_ylim(min(spread) - 0.02, float(np.quantile(spread, 0.95)) + 0.05)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("negative log-likelihood per feature")
+    axes.legend(frameon=False)
+    return _svg(canvas)
+
+
+def _auroc(report: Report, name: str) -> float:
+    return report.image_auroc.value if name == "flow" else (report.baselines or {})[name].value
+
+
+def _all_scores(report: Report) -> NDArray[np.float64]:
+    return np.array([np.nan if r.score is None else r.score for r in report.results])
+
+
+def _scores(report: Report, label: str) -> NDArray[np.float64]:
+    return np.array([r.score for r in report.results if r.label == label and r.score is not None])
+
+
+def _axes(height: float = 3.2) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(5.6, height), layout="constrained")
+    canvas.patch.set_alpha(0.0)
+    axes = canvas.add_subplot()
+    axes.patch.set_alpha(0.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    return canvas, axes
+
+
+def _svg(canvas: Canvas) -> str:
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "differnet", "svg.fonttype": "none"}):
+        FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

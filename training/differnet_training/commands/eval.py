@@ -1,0 +1,88 @@
+"""`differnet eval`: what a model is worth on labelled pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from differnet_runtime.command import Command
+
+if TYPE_CHECKING:
+    from ..datasets import Picture
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="folder that train wrote")
+    parser.add_argument(
+        "--data", required=True, help="MVTec AD layout, good/ and DEFECT/ folders, or elpv:mono"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="default runs/eval")
+    parser.add_argument("--onnx", type=Path, help="let this exported file score the pictures")
+    parser.add_argument("--seeds", type=int, default=1, help="refit the flow with so many seeds")
+    parser.add_argument("--seed", type=int, default=0, help="of ELPV's split, as in training")
+    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..datasets import open_test
+    from ..evaluation import evaluate
+    from ..features import default_cache_folder
+    from ..report import summary_table, write_report
+
+    data = open_test(args.data, args.seed)
+    scores = latency = None
+    if args.onnx is not None:
+        scores, latency = _score_with_file(args.onnx, args.model, data.test)
+    report = evaluate(
+        args.model,
+        data,
+        cache=args.cache or default_cache_folder(),
+        scores=scores,
+        latency_ms=latency,
+        scored_by=str(args.onnx) if args.onnx else "torch",
+        seeds=args.seeds,
+        skip_unreadable=args.skip_unreadable,
+    )
+    path = write_report(report, args.output)
+    if args.json:
+        print(report.model_dump_json(indent=1))
+    else:
+        print(f"{summary_table(report)}\n\n{report.earns_its_place}\nReport: {path}")
+    return 0
+
+
+def _score_with_file(
+    file: Path, folder: Path, pictures: Sequence[Picture]
+) -> tuple[dict[Path, float], list[float]]:
+    from differnet_runtime.command import progress
+    from differnet_runtime.detector import Detector
+    from differnet_runtime.errors import DataError, FrameError, ImageReadError
+    from differnet_runtime.images import read_image
+
+    from ..model_directory import load_metadata
+
+    scores, latency = {}, []
+    with Detector(file) as detector:
+        if detector.metadata.weights_sha256 != load_metadata(folder).weights_sha256:
+            raise DataError(f"{file} was not exported from {folder}: its weights have another hash")
+        for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
+            try:
+                scores[picture.path] = detector(read_image(picture.path)).value
+            except (ImageReadError, FrameError):
+                continue  # reading the features names it, and refuses or skips it
+            latency.append(sum(detector.stages_ms.values()))
+    return scores, latency
+
+
+COMMAND = Command(
+    name="eval",
+    summary="judge a model by labelled pictures, with a report",
+    configure=_configure,
+    run=_run,
+    extra="train",
+    modules=("torch", "torchvision", "timm", "sklearn", "safetensors", "matplotlib", "jinja2"),
+)
