@@ -227,14 +227,14 @@ def _step(state: _State, x: Tensor, noise: float, generator: torch.Generator) ->
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _held_out_loss(flow: NormalizingFlow, held_out: Tensor) -> float:
     flow.eval()
     with torch.no_grad():
         loss = negative_log_likelihood(*flow(held_out.reshape(-1, held_out.shape[-1])))
-    return float(loss)
+    return float(loss.detach())
 
 
 def _finished(history: History, recipe: Recipe) -> bool:
