@@ -1,0 +1,1 @@
+"""What is measured, and against whom; see README.md here."""

@@ -1,0 +1,47 @@
+"""What every result names: the machine, the versions, the commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "timm", "onnxruntime", "numpy", "scikit-learn", "opencv-python-headless")
+
+
+def describe() -> dict[str, Any]:
+    """Returns processor, cores, versions, commit and time."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": commit,
+        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def write(name: str, result: dict[str, Any]) -> Path:
+    """Writes `results/NAME.json` with the machine's description."""
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": describe(), **result}, indent=1) + "\n")
+    print(f"wrote {path}")
+    return path
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
