@@ -49,7 +49,6 @@ WIDE = {"paper-lite, 2048 wide": PAPER_LITE.model_copy(update={"width": 2048})}
 CANDIDATES = {
     "edge": EDGE,
     "tap 10": _changed(tap=10),
-    "tap 14": _changed(tap=14),
     "48 epochs always": _changed(epochs=48, patience=None),
     "random start, 48 epochs": _changed(epochs=48, patience=None, identity_start=False),
     "tap 10, random start, 48 epochs": _changed(
@@ -178,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     name, recipes, seeds, which, sets = "accuracy", REPORTED, 5, 1, SETS
     if args.choose:
-        name, recipes, seeds, which = "accuracy_choice", CANDIDATES, 3, 0
+        name, recipes, seeds, which = "accuracy_choice", CANDIDATES, 2, 0
     elif args.wide:
         name, recipes, seeds, sets = "accuracy_wide", WIDE, 1, ("mono",)
     machine.write(

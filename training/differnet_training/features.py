@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress
 from differnet_runtime.errors import DataError, DifferNetError, FrameError, ImageReadError
 from differnet_runtime.files import write_bytes
-from differnet_runtime.images import decode_image, read_bytes
+from differnet_runtime.images import decode_image, read_bytes, read_image
 from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess, rotate
 
@@ -178,6 +178,23 @@ class FeatureReader:
             contents.append(content)
         self._report(unreadable, kept)
         return Features(np.stack(values), tuple(kept), tuple(contents))
+
+    def check(self, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+        """Returns the pictures that can be read, before anything is made of them.
+
+        Raises:
+            DataError: Pictures can't be read (each is listed), or none is left.
+        """
+        kept, unreadable = [], []
+        for picture in progress(pictures, "checking the pictures", unit="image"):
+            try:
+                preprocess(read_image(picture.path), self.contract)
+            except (ImageReadError, FrameError) as error:
+                unreadable.append(_named(picture, error))
+                continue
+            kept.append(picture)
+        self._report(unreadable, kept)
+        return tuple(kept)
 
     def _cache(self, views: ViewPlan) -> FeatureCache | None:
         if self.cache_folder is None:

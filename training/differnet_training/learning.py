@@ -73,11 +73,11 @@ def learn(job: Job) -> ModelMetadata:
         OutputError: The model can't be written.
     """
     check_no_overlap(job.data)
-    parts = split_good(job.data.good, job.seed, job.false_reject_rate)
-    if job.recipe.patience is None:  # nothing stops early, so all may be learned from
-        parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     extractor = build_extractor(job.recipe.extractor, tap=job.recipe.tap, weights=job.weights)
     reader = FeatureReader(extractor, job.contract, job.cache, skip_unreadable=job.skip_unreadable)
+    parts = split_good(reader.check(job.data.good), job.seed, job.false_reject_rate)
+    if job.recipe.patience is None:  # nothing stops early, so all may be learned from
+        parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     calibration_views = ViewPlan.fixed(job.recipe.views().angles)
     material = _read_material(job, reader, parts)
     calibration = reader.read(parts.calibration, calibration_views, "calibration features")
