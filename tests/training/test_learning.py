@@ -100,8 +100,12 @@ class TestFitting:
         first, _ = fit_flow(lambda _: features, 8, TINY, 3, epochs=4)
         again, _ = fit_flow(lambda _: features, 8, TINY, 3, epochs=4)
         other, _ = fit_flow(lambda _: features, 8, TINY, 4, epochs=4)
-        assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
-        assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()))
+        assert all(
+            torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
+        )
+        assert not all(
+            torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True)
+        )
 
     def test_training_makes_good_parts_more_likely(self):
         # Two features bent into a banana: no Gaussian fits it.
