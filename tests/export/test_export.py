@@ -158,7 +158,8 @@ class TestCommands:
             "for name in ('torch', 'torchvision', 'onnx', 'timm', 'sklearn', 'scipy'):\n"
             "    sys.modules[name] = None\n"
             "from differnet_runtime.cli import main\n"
-            f"sys.exit(main(['run', '--model', {str(exported)!r}, '--source', {str(folder)!r}, '--json']))"
+            f"arguments = ['run', '--model', {str(exported)!r}, '--source', {str(folder)!r}]\n"
+            "sys.exit(main([*arguments, '--json']))"
         )
         run = subprocess.run(
             [sys.executable, "-c", blocked], capture_output=True, text=True, check=True

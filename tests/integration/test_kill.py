@@ -49,7 +49,7 @@ def _arm(moment: str, count: int) -> None:
         fsync, ending = os.fsync, {"cache write": ".features", "checkpoint write": ".checkpoint"}
 
         def dying_fsync(descriptor: int) -> None:
-            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
             if ending[moment] in path and not passes():
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
                 _die()

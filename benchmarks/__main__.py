@@ -1,0 +1,18 @@
+"""Runs every benchmark, one after the other: `make bench`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+RUNS = (
+    ("accuracy", "--choose"),
+    ("accuracy",),
+    ("accuracy", "--wide"),
+    ("calibration",),
+    ("training_time",),
+)
+
+for name, *arguments in RUNS:
+    print(f"== {name} {' '.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)
