@@ -6,7 +6,8 @@ All on the same good pictures (60 % of ELPV's monocrystalline ones). What would 
 for two epochs and extrapolated, and the result says so. The original's procedure is written from
 its described behaviour: AlexNet at 448 px under four random rotations made one by one with
 Pillow, the extractor in every epoch with gradients kept, a 2048-wide flow whose subnets run a
-second time for the log-determinant, 192 epochs. Its weights are random: they do not change the time.
+second time for the log-determinant, 192 epochs. Its weights are random, which leaves the time as
+it is.
 """
 
 from __future__ import annotations

@@ -1,1 +1,7 @@
 """Learning from good parts: data, frozen extractor, normalizing flow, calibration, evaluation."""
+
+import os
+
+# Read once, when torch loads OpenMP: idle threads sleep instead of spinning. Beside another busy
+# process on two cores, spinning threads made feature extraction ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
