@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 
+from differnet_runtime.images import write_image
+from differnet_runtime.metadata import InputContract
+from differnet_training.datasets import DataSet, open_data
+from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE, Recipe
-from tests.drawn import mvtec_layout
+from tests.drawn import draw_part, write_parts
 
 TINY: Recipe = EDGE.model_copy(
     update={
@@ -26,32 +33,56 @@ TINY: Recipe = EDGE.model_copy(
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model: its folder, its data and the feature cache that it used."""
+    """A really trained tiny model, and what it was trained and can be judged on."""
 
     folder: Path
-    data: Path
+    data: DataSet
     cache: Path
+    source: Path
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A tiny model, trained once for all tests; leave it as it is."""
-    from differnet_runtime.metadata import InputContract
-    from differnet_training.datasets import open_data
-    from differnet_training.learning import Job, learn
+def one_thread() -> Iterator[None]:
+    """Tiny models on one thread: beside a busy process, more take several times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
+
+@pytest.fixture(scope="session")
+def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A tiny model, trained once for all tests; leave it as it is."""
     root = tmp_path_factory.mktemp("trained")
-    data = mvtec_layout(root / "rings")
+    source = root / "rings"
+    write_parts(source / "train" / "good", 40)
+    write_parts(source / "test" / "good", 12, first=100)
+    _write_scratches(source / "test" / "scratch", 12)
+    data = open_data(str(source))
+    recipe = EDGE.model_copy(
+        update={"name": "tiny", "tap": 2, "size": 64, "width": 16, "blocks": 2, "epochs": 4}
+    )
     learn(
         Job(
-            data=open_data(str(data)),
-            recipe=TINY,
-            contract=InputContract(size=TINY.size),
+            data=data,
+            recipe=recipe,
+            contract=InputContract(size=64),
             output=root / "model",
             cache=root / "cache",
+            false_reject_rate=0.1,
         )
     )
-    return Trained(root / "model", data, root / "cache")
+    return Trained(root / "model", data, root / "cache", source)
+
+
+def _write_scratches(folder: Path, count: int) -> None:
+    """Writes defects from obvious to hardly there, so that no figure is trivially 0 or 1."""
+    folder.mkdir(parents=True)
+    for k in range(count):
+        whole, scratched = draw_part(200 + k), draw_part(200 + k, defect=True)
+        share = k / count
+        faded = cv2.addWeighted(whole, share, scratched, 1 - share, 0)
+        write_image(folder / f"part{k:02d}.png", faded)
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,3 @@ def write_parts(folder: Path, count: int, *, first: int = 0, defect: bool = Fals
         cv2.imwrite(str(path), draw_part(seed, defect=defect))
         paths.append(path)
     return paths
-
-
-def mvtec_layout(folder: Path, *, good: int = 40, test: int = 12) -> Path:
-    """Writes drawn parts in MVTec AD's layout; returns the folder."""
-    write_parts(folder / "train" / "good", good)
-    write_parts(folder / "test" / "good", test, first=1000)
-    write_parts(folder / "test" / "scratch", test, first=2000, defect=True)
-    return folder

@@ -19,6 +19,9 @@ from .metadata import Calibration
 
 DEFAULT_FALSE_REJECT_RATE = 0.05
 CONFIDENCE = 0.95
+HEADROOM = 1e-4
+"""The threshold lies this share above the score that sets it, so that rounding in another backend
+does not turn the verdict of that very picture. It only lowers the false-reject rate."""
 
 
 def calibrate(
@@ -51,8 +54,9 @@ def calibrate(
         )
     check_enough(scores.size, false_reject_rate)
     rank = _rank(scores.size, false_reject_rate)
+    score = float(scores[rank - 1])
     return Calibration(
-        threshold=float(scores[rank - 1]),
+        threshold=score + HEADROOM * abs(score),
         false_reject_rate=false_reject_rate,
         confidence=confidence,
         bound=upper_bound(scores.size, rank, confidence),

@@ -24,8 +24,8 @@ from tests.original_format import original_state
 
 
 def real_pictures(trained):
-    return list_images(trained.data / "test" / "good")[:4] + list_images(
-        trained.data / "test" / "scratch"
+    return list_images(trained.source / "test" / "good")[:4] + list_images(
+        trained.source / "test" / "scratch"
     )
 
 
@@ -152,7 +152,7 @@ class TestCommands:
         assert "--model FOLDER" in capsys.readouterr().err
 
     def test_scores_are_the_same_without_torch_and_onnx(self, trained, exported):
-        folder = trained.data / "test" / "scratch"
+        folder = trained.source / "test" / "scratch"
         blocked = (
             "import sys\n"
             "for name in ('torch', 'torchvision', 'onnx', 'timm', 'sklearn', 'scipy'):\n"

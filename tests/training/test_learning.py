@@ -34,7 +34,7 @@ class TestSavedModel:
         model, metadata = load_model(trained.folder)
         assert metadata.calibration is not None
         assert metadata.calibration.scored_by == "torch"
-        assert metadata.provenance.images == 21  # 40 less the 19 of calibration
+        assert metadata.provenance.images == 31  # 40 less the 9 of calibration
         assert metadata.views.angles == (0.0, 90.0, 180.0, 270.0)
         assert not model.training
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from .evaluation import Report
 from .metrics import roc
+from .results import Report
 
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
@@ -29,17 +31,30 @@ def histogram(report: Report) -> str:
         "uncertain": (_scores(report, "uncertain"), UNCERTAIN),
     }
     everything = np.concatenate([values for values, _ in groups.values()])
+    if not len(everything):
+        return ""
     logarithmic = everything.min() > 0
     low, high = everything.min(), np.quantile(everything, 0.995)
+    if low == high:
+        low, high = 0.9 * low, 1.1 * high + 1e-9
     bins = np.geomspace(low, high, 45) if logarithmic else np.linspace(low, high, 45)
     for name, (values, colour) in groups.items():
-        if len(values) and name != "uncertain":
-            clipped = np.clip(values, low, high)
+        if len(values):
+            outlined = name == "uncertain"
             axes.hist(
-                clipped, bins=list(bins), color=colour, alpha=0.6, label=f"{name} ({len(values)})"
+                np.clip(values, low, high),
+                bins=list(bins),
+                color=colour,
+                alpha=0.9 if outlined else 0.6,
+                histtype="step" if outlined else "bar",
+                linewidth=1.5,
+                label=f"{name} ({len(values)})",
             )
     if logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if report.threshold is not None:
         axes.axvline(report.threshold, color=INK, linestyle="--", linewidth=1.5, label="threshold")
     axes.set_xlabel("anomaly score")
@@ -137,4 +152,5 @@ def _svg(canvas: Canvas) -> str:
     with rc_context({"svg.hashsalt": "differnet", "svg.fonttype": "none"}):
         FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r'<g id="[^"]*"', "<g", text)  # several charts share the page: ids would clash

@@ -2,91 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from differnet_runtime.calibration import describe
 from differnet_runtime.decision import decide
-from differnet_runtime.errors import DataError, TrainingError
-from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.errors import DataError
+from differnet_runtime.metadata import Calibration, ModelMetadata
 from differnet_runtime.records import Score
 
 from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
 from .learning import score_features
-from .metrics import Figure, Rate, aupr, auroc, bootstrap_auroc, paired_difference, rate, rejected
-from .model import DifferNet
+from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model_directory import BASELINES, load_model, read_training
-from .recipes import Recipe
-from .trainer import fit_flow
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class KindRow(_Frozen):
-    """One class of defect, or one degree of uncertainty, against the good parts."""
-
-    kind: str
-    images: int
-    image_auroc: float
-    rejected: Rate | None
-
-
-class Result(_Frozen):
-    """One picture."""
-
-    path: str
-    label: str
-    kind: str
-    score: float | None
-    verdict: str
-
-
-class Seeds(_Frozen):
-    """The same data, other seeds of the flow."""
-
-    seeds: tuple[int, ...]
-    aurocs: tuple[float, ...]
-    mean: float
-    standard_deviation: float
-
-
-class Report(_Frozen):
-    """All that evaluation found; `report.json` is this."""
-
-    name: str
-    scored_by: str
-    good: int
-    defect: int
-    image_auroc: Figure
-    image_aupr: float
-    threshold: float | None
-    calibration: str | None
-    false_reject: Rate | None
-    miss: Rate | None
-    no_decision: int
-    kinds: tuple[KindRow, ...]
-    uncertain: tuple[KindRow, ...]
-    baselines: dict[str, Figure] | None
-    minus_gaussian: Figure | None
-    earns_its_place: str
-    latency_ms: dict[str, float] | None
-    seeds: Seeds | None
-    training: dict[str, Any]
-    note: str
-    model: ModelMetadata
-    results: tuple[Result, ...]
-    baseline_scores: dict[str, tuple[float, ...]]
+from .reseeding import refit
+from .results import Groups, Report, Result, printable
 
 
 def evaluate(
@@ -97,6 +33,7 @@ def evaluate(
     scores: Mapping[Path, float] | None = None,
     latency_ms: Sequence[float] | None = None,
     scored_by: str = "torch",
+    calibration: Calibration | None = None,
     seeds: int = 1,
     skip_unreadable: bool = False,
 ) -> Report:
@@ -110,6 +47,8 @@ def evaluate(
             counts as rejected.
         latency_ms: Milliseconds of each frame, where they were measured.
         scored_by: What gave the scores.
+        calibration: The exported file's, which `differnet calibrate` may have set again; None
+            takes the model's.
         seeds: Refit the flow with so many seeds, to show the spread.
         skip_unreadable: Go on without pictures that can't be read.
 
@@ -118,7 +57,10 @@ def evaluate(
         ModelFileError: There is no whole model.
         TrainingError: `seeds` is asked of a model without a record of its training.
     """
+    if seeds < 1:
+        raise DataError(f"--seeds takes a whole number from 1 on; received {seeds}")
     model, metadata = load_model(folder)
+    metadata = metadata.replaced(calibration=calibration or metadata.calibration)
     record = read_training(folder)
     reader = FeatureReader(model.extractor, metadata.input, cache, skip_unreadable=skip_unreadable)
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
@@ -126,16 +68,17 @@ def evaluate(
     values = score_features(model, features.values).astype(np.float64)
     if scores is not None:
         values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
-    groups = _Groups(features.pictures, values)
+    groups = Groups(features.pictures, values)
     baseline_scores = _baseline_scores(folder, features)
+    base = metadata.provenance.seed
     return Report(
-        name=data.name,
+        name=printable(data.name),
         scored_by=scored_by,
         note=data.note,
         model=metadata,
         training=record.get("history", {}),
         latency_ms=_latency(latency_ms),
-        seeds=_seeds(model, record, reader, features, seeds) if seeds > 1 else None,
+        seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,
         results=tuple(
             _result(p, v, metadata) for p, v in zip(features.pictures, values, strict=True)
         ),
@@ -144,46 +87,7 @@ def evaluate(
     )
 
 
-class _Groups:
-    """Scores by label and kind."""
-
-    def __init__(self, pictures: Sequence[Picture], values: NDArray[np.float64]) -> None:
-        self.labels = np.array([picture.label.value for picture in pictures])
-        self.kinds = np.array([picture.kind for picture in pictures])
-        self.values = values
-        for label in (Label.GOOD, Label.DEFECT):
-            if not (self.labels == label.value).any():
-                raise DataError(
-                    f"there is no picture of a {label.value} part to judge by; expected both good "
-                    "and defective ones"
-                )
-
-    def of(self, label: Label, values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Returns the scores of a label."""
-        chosen: NDArray[np.float64] = (self.values if values is None else values)[
-            self.labels == label.value
-        ]
-        return chosen
-
-    def rows(self, label: Label, threshold: float | None) -> tuple[KindRow, ...]:
-        """Returns a row for each kind of a label."""
-        rows = []
-        for kind in sorted(set(self.kinds[self.labels == label.value])):
-            scores = self.values[(self.labels == label.value) & (self.kinds == kind)]
-            rows.append(
-                KindRow(
-                    kind=kind,
-                    images=len(scores),
-                    image_auroc=auroc(self.of(Label.GOOD), scores),
-                    rejected=None
-                    if threshold is None
-                    else rate(rejected(scores, threshold), len(scores)),
-                )
-            )
-        return tuple(rows)
-
-
-def _judged(groups: _Groups, metadata: ModelMetadata) -> dict[str, Any]:
+def _judged(groups: Groups, metadata: ModelMetadata) -> dict[str, Any]:
     good, defect = groups.of(Label.GOOD), groups.of(Label.DEFECT)
     calibration = metadata.calibration
     threshold = calibration.threshold if calibration else None
@@ -206,7 +110,7 @@ def _judged(groups: _Groups, metadata: ModelMetadata) -> dict[str, Any]:
     }
 
 
-def _compared(groups: _Groups, baseline_scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+def _compared(groups: Groups, baseline_scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
     if not baseline_scores:
         return {
             "baselines": None,
@@ -285,48 +189,9 @@ def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
     threshold = metadata.calibration.threshold if metadata.calibration else None
     score = Score(float(value), threshold, None)
     return Result(
-        path=str(picture.path),
+        path=printable(str(picture.path)),
         label=picture.label.value,
-        kind=picture.kind,
+        kind=printable(picture.kind),
         score=score.value if score.finite else None,
         verdict=decide(score).verdict.value,
-    )
-
-
-def _seeds(
-    model: DifferNet, record: dict[str, Any], reader: FeatureReader, features: Features, count: int
-) -> Seeds:
-    """Refits the flow on the recorded training pictures, with the recorded epochs, per seed."""
-    if "parts" not in record:
-        raise TrainingError("the model holds no record of its training; --seeds needs one")
-    recipe = Recipe.model_validate_json(json.dumps(record["recipe"]))
-    entries = [*record["parts"]["train"], *record["parts"]["stopping"]]
-    missing = [entry["path"] for entry in entries if not Path(entry["path"]).is_file()]
-    if missing or recipe.views().trained == "any":
-        raise TrainingError(
-            f"--seeds needs the training pictures where they were ({len(missing)} are gone, the "
-            f"first: {missing[0]})"
-            if missing
-            else "--seeds refits on fixed views; this model was trained on random rotations"
-        )
-    pictures = [Picture(Path(entry["path"])) for entry in entries]
-    train = reader.read(pictures, ViewPlan.fixed(recipe.views().trained), "training features")  # type: ignore[arg-type]
-    tensor = torch.from_numpy(train.values)
-    groups, aurocs = _Groups(features.pictures, np.zeros(len(features.pictures))), []
-    for seed in range(count):
-        model.flow, _ = fit_flow(
-            lambda _: tensor,
-            tensor.shape[-1],
-            recipe,
-            seed,
-            epochs=record["history"]["best_epochs"],
-            description=f"seed {seed}",
-        )
-        values = score_features(model, features.values).astype(np.float64)
-        aurocs.append(auroc(groups.of(Label.GOOD, values), groups.of(Label.DEFECT, values)))
-    return Seeds(
-        seeds=tuple(range(count)),
-        aurocs=tuple(aurocs),
-        mean=float(np.mean(aurocs)),
-        standard_deviation=float(np.std(aurocs, ddof=1)),
     )

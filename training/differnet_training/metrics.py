@@ -48,13 +48,21 @@ def aupr(good: Scores, defect: Scores) -> float:
 
 
 def bootstrap_auroc(good: Scores, defect: Scores, *, seed: int = 0) -> Figure:
-    """Returns the AUROC with a percentile interval from a stratified bootstrap."""
+    """Returns the AUROC with a percentile interval from a stratified bootstrap.
+
+    Where every pair is in order no resample can show an error, and the percentiles would claim
+    certainty: the interval is then the exact one of min(good, defects) independent pairs.
+    """
     values = [
         _fast_auroc(ranked(good)[g], ranked(defect)[d])
         for g, d in _resamples(len(good), len(defect), seed)
     ]
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Figure(value=auroc(good, defect), low=float(low), high=float(high))
+    value = auroc(good, defect)
+    if value in (0.0, 1.0):
+        exact = rate(round(value * min(len(good), len(defect))), min(len(good), len(defect)))
+        low, high = exact.low, exact.high
+    return Figure(value=value, low=float(low), high=float(high))
 
 
 def paired_difference(

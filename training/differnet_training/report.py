@@ -14,7 +14,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.preprocess import preprocess
 
 from . import charts
-from .evaluation import Report, Result
+from .results import Report, Result
 
 MOST_PICTURES = 12
 _THUMBNAIL = 160

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from differnet_runtime.command import Command
 
 if TYPE_CHECKING:
+    from differnet_runtime.metadata import Calibration
+
     from ..datasets import Picture
 
 
@@ -34,9 +36,9 @@ def _run(args: argparse.Namespace) -> int:
     from ..report import summary_table, write_report
 
     data = open_test(args.data, args.seed)
-    scores = latency = None
+    scores = latency = calibration = None
     if args.onnx is not None:
-        scores, latency = _score_with_file(args.onnx, args.model, data.test)
+        scores, latency, calibration = _score_with_file(args.onnx, args.model, data.test)
     report = evaluate(
         args.model,
         data,
@@ -44,6 +46,7 @@ def _run(args: argparse.Namespace) -> int:
         scores=scores,
         latency_ms=latency,
         scored_by=str(args.onnx) if args.onnx else "torch",
+        calibration=calibration,
         seeds=args.seeds,
         skip_unreadable=args.skip_unreadable,
     )
@@ -57,25 +60,31 @@ def _run(args: argparse.Namespace) -> int:
 
 def _score_with_file(
     file: Path, folder: Path, pictures: Sequence[Picture]
-) -> tuple[dict[Path, float], list[float]]:
+) -> tuple[dict[Path, float], list[float], Calibration | None]:
     from differnet_runtime.command import progress
     from differnet_runtime.detector import Detector
     from differnet_runtime.errors import DataError, FrameError, ImageReadError
     from differnet_runtime.images import read_image
+    from differnet_runtime.preprocess import golden_frames
 
     from ..model_directory import load_metadata
 
     scores, latency = {}, []
     with Detector(file) as detector:
         if detector.metadata.weights_sha256 != load_metadata(folder).weights_sha256:
-            raise DataError(f"{file} was not exported from {folder}: its weights have another hash")
+            raise DataError(
+                f"{file} was not exported from {folder}: its weights have another hash. Name the "
+                f"folder that it came from, or export again: differnet export {folder} -o {file}"
+            )
+        # The first frame is slower (memory is laid out); it would be the p99 of a small set.
+        detector.score_input(golden_frames(detector.metadata.input.size, 1)[0])
         for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
             try:
                 scores[picture.path] = detector(read_image(picture.path)).value
             except (ImageReadError, FrameError):
                 continue  # reading the features names it, and refuses or skips it
             latency.append(sum(detector.stages_ms.values()))
-    return scores, latency
+        return scores, latency, detector.metadata.calibration
 
 
 COMMAND = Command(

@@ -1,0 +1,121 @@
+"""What evaluation finds, as records; `report.json` is a `Report`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from differnet_runtime.errors import DataError
+from differnet_runtime.metadata import ModelMetadata
+
+from .datasets import Label, Picture
+from .metrics import Figure, Rate, auroc, rate, rejected
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class KindRow(_Frozen):
+    """One class of defect, or one degree of uncertainty, against the good parts."""
+
+    kind: str
+    images: int
+    image_auroc: float
+    rejected: Rate | None
+
+
+class Result(_Frozen):
+    """One picture."""
+
+    path: str
+    label: str
+    kind: str
+    score: float | None
+    verdict: str
+
+
+class Seeds(_Frozen):
+    """The same data, other seeds of the flow."""
+
+    seeds: tuple[int, ...]
+    aurocs: tuple[float, ...]
+    mean: float
+    standard_deviation: float
+
+
+class Report(_Frozen):
+    """All that evaluation found; `report.json` is this."""
+
+    name: str
+    scored_by: str
+    good: int
+    defect: int
+    image_auroc: Figure
+    image_aupr: float
+    threshold: float | None
+    calibration: str | None
+    false_reject: Rate | None
+    miss: Rate | None
+    no_decision: int
+    kinds: tuple[KindRow, ...]
+    uncertain: tuple[KindRow, ...]
+    baselines: dict[str, Figure] | None
+    minus_gaussian: Figure | None
+    earns_its_place: str
+    latency_ms: dict[str, float] | None
+    seeds: Seeds | None
+    training: dict[str, Any]
+    note: str
+    model: ModelMetadata
+    results: tuple[Result, ...]
+    baseline_scores: dict[str, tuple[float, ...]]
+
+
+def printable(text: str) -> str:
+    """Returns text that JSON and HTML can hold: bytes that are not UTF-8 are replaced."""
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+class Groups:
+    """Scores by label and kind."""
+
+    def __init__(self, pictures: Sequence[Picture], values: NDArray[np.float64]) -> None:
+        self.labels = np.array([picture.label.value for picture in pictures])
+        self.kinds = np.array([picture.kind for picture in pictures])
+        self.values = values
+        for label in (Label.GOOD, Label.DEFECT):
+            if not (self.labels == label.value).any():
+                raise DataError(
+                    f"there is no picture of a {label.value} part to judge by; expected both good "
+                    "and defective ones"
+                )
+
+    def of(self, label: Label, values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Returns the scores of a label."""
+        chosen: NDArray[np.float64] = (self.values if values is None else values)[
+            self.labels == label.value
+        ]
+        return chosen
+
+    def rows(self, label: Label, threshold: float | None) -> tuple[KindRow, ...]:
+        """Returns a row for each kind of a label."""
+        rows = []
+        for kind in sorted(set(self.kinds[self.labels == label.value])):
+            scores = self.values[(self.labels == label.value) & (self.kinds == kind)]
+            rows.append(
+                KindRow(
+                    kind=printable(str(kind)),
+                    images=len(scores),
+                    image_auroc=auroc(self.of(Label.GOOD), scores),
+                    rejected=None
+                    if threshold is None
+                    else rate(rejected(scores, threshold), len(scores)),
+                )
+            )
+        return tuple(rows)
