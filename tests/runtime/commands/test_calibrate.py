@@ -27,7 +27,7 @@ def test_the_model_gets_the_threshold_of_the_new_pictures(
     model = tiny_model(calibration=None)
     graph = onnx.load(model).graph
     assert calibrate(model, pictures(*range(40, 80)), "--false-reject-rate", 0.1) == 0
-    assert "Threshold 76 from 40 good images" in capsys.readouterr().out
+    assert "Threshold 76.01 from 40 good images" in capsys.readouterr().out
     _, read = read_model_file(model)
     assert onnx.load(model).graph == graph
     assert read.calibration is not None
