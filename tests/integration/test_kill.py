@@ -13,7 +13,7 @@ import pytest
 from tests.drawn import write_parts
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["differnet_training.learning"])
+CONTEXT.set_forkserver_preload(["differnet_training.learning", "timm", "torchvision.models"])
 
 MOMENTS = [
     *(("extract", count) for count in (1, 4, 9, 15, 22, 34)),

@@ -42,9 +42,7 @@ def test_torch_and_onnx_are_not_there(environment: Path) -> None:
 
 def test_run_gives_the_same_scores(environment: Path, trained: Trained, exported: Path) -> None:
     folder = trained.source / "test" / "scratch"
-    said = run(
-        environment / "differnet", "run", "--model", exported, "--source", folder, "--json"
-    )
+    said = run(environment / "differnet", "run", "--model", exported, "--source", folder, "--json")
     scores = [json.loads(line)["score"] for line in said.splitlines()]
     with Detector(exported) as detector:
         expected = [detector(read_image(path)).value for path in list_images(folder)]

@@ -83,7 +83,7 @@ def evaluate(
             _result(p, v, metadata) for p, v in zip(features.pictures, values, strict=True)
         ),
         **_judged(groups, metadata),
-        **_compared(groups, baseline_scores),
+        **_compared(groups, baseline_scores, metadata),
     )
 
 
@@ -110,7 +110,9 @@ def _judged(groups: Groups, metadata: ModelMetadata) -> dict[str, Any]:
     }
 
 
-def _compared(groups: Groups, baseline_scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+def _compared(
+    groups: Groups, baseline_scores: dict[str, NDArray[np.float64]], metadata: ModelMetadata
+) -> dict[str, Any]:
     if not baseline_scores:
         return {
             "baselines": None,
@@ -128,7 +130,7 @@ def _compared(groups: Groups, baseline_scores: dict[str, NDArray[np.float64]]) -
             name: bootstrap_auroc(*pair(values)) for name, values in baseline_scores.items()
         },
         "minus_gaussian": difference,
-        "earns_its_place": _sentence(difference),
+        "earns_its_place": _sentence(difference, metadata),
         "baseline_scores": {
             name: tuple(float(value) for value in values)
             for name, values in baseline_scores.items()
@@ -136,7 +138,12 @@ def _compared(groups: Groups, baseline_scores: dict[str, NDArray[np.float64]]) -
     }
 
 
-def _sentence(difference: Figure) -> str:
+def _sentence(difference: Figure, metadata: ModelMetadata) -> str:
+    if metadata.provenance.epochs == 0:
+        return (
+            "Held-out good pictures chose no epoch of training: the model is the Gaussian that the "
+            "flow starts from. More, or more varied, good pictures may change that."
+        )
     points = (
         f"{100 * difference.value:+.2f} points of AUROC against a Gaussian on the same features"
     )

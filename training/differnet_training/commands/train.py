@@ -19,6 +19,7 @@ _OVERRIDES: dict[str, type] = {
     "extractor": str,
     "tap": int,
     "size": int,
+    "draws": int,
     "test_views": int,
     "blocks": int,
     "width": int,

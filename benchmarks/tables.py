@@ -1,0 +1,111 @@
+"""Writes the tables of docs/accuracy.md from results/.
+
+    python -m benchmarks.tables
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`. A test compares the page with
+what the results give.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .machine import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+_MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def render(page: str) -> str:
+    """Returns the page with every marked table made anew from its result file."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}{_TABLES[match[2]](_result(match[2]))}\n{match[3]}"
+
+    return _MARKED.sub(table, page)
+
+
+def _result(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return result
+
+
+def _accuracy(result: dict[str, Any]) -> str:
+    lines = [
+        "| cells | method | image AUROC | spread over seeds | epochs |",
+        "|---|---|---|---|---|",
+    ]
+    for cells, recipes in result["image_auroc"].items():
+        for recipe, figures in recipes.items():
+            epochs = sorted({run["epochs"] for run in figures["runs"]})
+            score = result["settings"][recipe]["score"]
+            rows = {f"**{recipe}**": score, f"{recipe}, scored by likelihood": "likelihood"}
+            rows |= {f"Gaussian, features of {recipe}": "gaussian"}
+            rows |= {f"nearest neighbour, features of {recipe}": "nearest_neighbour"}
+            for name, key in rows.items():
+                mean, spread = figures["mean"][key], figures["standard_deviation"][key]
+                shown = f"{epochs[0]} to {epochs[-1]}" if name == f"**{recipe}**" else ""
+                lines.append(f"| {cells} | {name} | {mean:.4f} | {spread:.4f} | {shown} |")
+    return "\n".join(lines)
+
+
+def _calibration(result: dict[str, Any]) -> str:
+    lines = [
+        "| calibration pictures | judged | mean share rejected | greatest | printed bound | splits "
+        "within it | splits within the exact bound for so many judged |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['calibration_images']} | {row['judged']} | {row['mean_realised']:.2%} | "
+        f"{row['greatest_realised']:.2%} | {row['bound']:.2%} | {row['share_within_bound']:.1%} | "
+        f"{row['share_within_exact_finite_bound']:.1%} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
+
+
+def _training_time(result: dict[str, Any]) -> str:
+    edge, uncached = result["edge"], result["edge_without_cache"]
+    original = result["original_procedure"]
+    rows = {
+        "`edge`, pictures to saved model, empty cache": _seconds(edge["empty_cache_s"]),
+        "`edge`, the same again, full cache": _seconds(edge["full_cache_s"]),
+        f"`edge` without a cache, {uncached['epochs']} epochs: extraction alone": (
+            f"{uncached['extrapolated_s']:.0f} s, extrapolated from "
+            f"{uncached['timed_epochs']} epochs"
+        ),
+        f"the original's procedure, {original['epochs']} epochs": (
+            f"{original['extrapolated_s'] / 3600:.1f} h, extrapolated from "
+            f"{original['timed_epochs']} epochs of {original['timed_batches_of'][0]} of "
+            f"{original['timed_batches_of'][1]} batches"
+        ),
+    }
+    return "\n".join(
+        [
+            "| what | wall time |",
+            "|---|---|",
+            *(f"| {what} | {time} |" for what, time in rows.items()),
+        ]
+    )
+
+
+def _seconds(figure: dict[str, float]) -> str:
+    spread = f"{figure['runs']:.0f} runs: {figure['min']:.0f} to {figure['max']:.0f}"
+    return f"{figure['median']:.0f} s ({spread})"
+
+
+_TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "accuracy": _accuracy,
+    "accuracy_choice": _accuracy,
+    "accuracy_wide": _accuracy,
+    "calibration": _calibration,
+    "training_time": _training_time,
+}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text()))

@@ -1,0 +1,19 @@
+"""The figures in the docs are those in benchmarks/results/."""
+
+from benchmarks.tables import PAGE, RESULTS, render
+
+
+def test_the_tables_come_from_the_results() -> None:
+    assert render(PAGE.read_text()) == PAGE.read_text()
+
+
+def test_every_result_names_machine_and_versions() -> None:
+    import json
+
+    results = list(RESULTS.glob("*.json"))
+    assert results
+    for path in results:
+        machine = json.loads(path.read_text())["machine"]
+        assert machine["processor"]
+        assert machine["versions"]["torch"]
+        assert machine["commit"]
