@@ -34,6 +34,7 @@ def describe() -> dict[str, Any]:
 
 def write(name: str, result: dict[str, Any]) -> Path:
     """Writes `results/NAME.json` with the machine's description."""
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": describe(), **result}, indent=1) + "\n")
     print(f"wrote {path}")

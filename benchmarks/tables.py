@@ -1,9 +1,9 @@
-"""Writes the tables of docs/accuracy.md from results/.
+"""Writes the tables of README.md and docs/accuracy.md from results/.
 
     python -m benchmarks.tables
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`. A test compares the page with
-what the results give.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`. A test compares the pages with
+what the results give; a table without a result file is left alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from .machine import RESULTS
 
-PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+_ROOT = Path(__file__).parents[1]
+PAGES = (_ROOT / "README.md", _ROOT / "docs" / "accuracy.md")
 _MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -24,6 +25,8 @@ def render(page: str) -> str:
     """Returns the page with every marked table made anew from its result file."""
 
     def table(match: re.Match[str]) -> str:
+        if not (RESULTS / f"{match[2]}.json").is_file():
+            return match[0]
         return f"{match[1]}{_TABLES[match[2]](_result(match[2]))}\n{match[3]}"
 
     return _MARKED.sub(table, page)
@@ -98,14 +101,40 @@ def _seconds(figure: dict[str, float]) -> str:
     return f"{figure['median']:.0f} s ({spread})"
 
 
+def _demo(result: dict[str, Any]) -> str:
+    auroc, latency = result["image_auroc"], result["latency_ms"]
+    rows = {
+        "unseen cells": f"{result['good']} good, {result['defect']} defective",
+        "image AUROC": (
+            f"{auroc['value']:.3f} (95 % interval {auroc['low']:.3f} to {auroc['high']:.3f})"
+        ),
+        "good cells rejected": _share(result["false_reject"]),
+        "defective cells missed": _share(result["miss"]),
+        "latency on two CPU cores": f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms",
+    }
+    return "\n".join(
+        [
+            "| the demo's held-out cells | |",
+            "|---|---|",
+            *(f"| {k} | {v} |" for k, v in rows.items()),
+        ]
+    )
+
+
+def _share(figure: dict[str, float]) -> str:
+    return f"{figure['count']:.0f} of {figure['of']:.0f} ({figure['value']:.1%})"
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy": _accuracy,
     "accuracy_choice": _accuracy,
     "accuracy_wide": _accuracy,
     "calibration": _calibration,
     "training_time": _training_time,
+    "demo": _demo,
 }
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text()))
+    for page in PAGES:
+        page.write_text(render(page.read_text()))

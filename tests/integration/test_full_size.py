@@ -19,7 +19,9 @@ from tests.original_format import original_state
 def test_scores_equal_torchs_on_frames_of_448_pixels(tmp_path: Path, views: int) -> None:
     torch.save(original_state(width=2048), tmp_path / "weights.pt")
     model, metadata = import_original(tmp_path / "weights.pt", views=views)
-    assert sum(p.numel() for p in model.flow.parameters()) == 172_077_056  # 12,288 fewer: BatchNorms never called
+    assert (
+        sum(p.numel() for p in model.flow.parameters()) == 172_077_056
+    )  # 12,288 fewer: BatchNorms never called
     save_model(tmp_path / "model", model, metadata)
     export_model(tmp_path / "model", tmp_path / "part.onnx")
     assert (tmp_path / "part.onnx").stat().st_size < 2**31
