@@ -51,8 +51,10 @@ def _accuracy(result: dict[str, Any]) -> str:
             rows |= {f"nearest neighbour, features of {recipe}": "nearest_neighbour"}
             for name, key in rows.items():
                 mean, spread = figures["mean"][key], figures["standard_deviation"][key]
-                shown = f"{epochs[0]} to {epochs[-1]}" if name == f"**{recipe}**" else ""
-                lines.append(f"| {cells} | {name} | {mean:.4f} | {spread:.4f} | {shown} |")
+                shown = " to ".join(str(e) for e in dict.fromkeys((epochs[0], epochs[-1])))
+                shown = shown if name == f"**{recipe}**" else ""
+                around = f"{spread:.4f}" if len(figures["runs"]) > 1 else "one seed"
+                lines.append(f"| {cells} | {name} | {mean:.4f} | {around} | {shown} |")
     return "\n".join(lines)
 
 
