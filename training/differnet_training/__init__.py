@@ -3,5 +3,5 @@
 import os
 
 # Read once, when torch loads OpenMP: idle threads sleep instead of spinning. Beside another busy
-# process on two cores, spinning threads made feature extraction ten times slower.
+# process on two cores, spinning threads make feature extraction many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

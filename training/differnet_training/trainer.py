@@ -147,7 +147,7 @@ def _train(
 def _few_threads(width: int) -> Iterator[None]:
     """Trains a narrow flow on one thread: its matrices are too small for a second one to help.
 
-    Beside another busy process, two threads took 8.9 s an epoch where one took 1.5 s.
+    Beside another busy process, a second one makes it slower.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if width <= NARROW else threads)
