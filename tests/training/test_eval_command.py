@@ -15,7 +15,7 @@ from tests.drawn import write_parts
 @pytest.fixture(scope="module")
 def part(trained, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "part.onnx"
-    export_model(trained.folder, path)
+    export_model(trained.folder, path, precision="fp32")
     return path
 
 

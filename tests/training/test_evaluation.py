@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import DataError, ModelFileError, TrainingError
+from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import Label, Picture
 from differnet_training.evaluation import evaluate
+from differnet_training.learning import Job, learn
 from differnet_training.model_directory import BASELINES, TRAINING_JSON, load_metadata
+from tests.conftest import TINY
 from tests.drawn import write_parts
 
 
@@ -52,6 +55,10 @@ def test_the_report_is_json(report):
     assert set(dumped["image_auroc"]) == {"value", "low", "high", "confidence"}
     assert set(dumped["miss"]) == {"value", "low", "high", "confidence", "count", "of"}
     assert type(report).model_validate(dumped) == report
+
+
+def test_without_a_measured_time_no_machine_is_named(report):
+    assert (report.latency_ms, report.machine) == (None, None)
 
 
 def test_evaluating_twice_gives_the_same(report, trained):
@@ -101,6 +108,7 @@ def test_scores_of_the_exported_file_replace_torchs(trained):
     assert found.scored_by == "part.onnx"
     assert found.latency_ms["p50"] == 2.0
     assert found.latency_ms["p99"] == pytest.approx(2.98)
+    assert {"processor", "cores", "python", "numpy"} <= set(found.machine)
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf, None])
@@ -176,6 +184,26 @@ def test_seeds_show_the_spread(trained):
 def test_the_models_own_seed_gives_the_models_own_auroc(report, trained):
     found = evaluate(trained.folder, trained.data, cache=trained.cache, seeds=2).seeds
     assert found.aurocs[0] == report.image_auroc.value
+
+
+@pytest.mark.parametrize("rotation", ["random", "random-fresh"])
+def test_seeds_draw_other_rotations_where_training_drew_them(trained, tmp_path, rotation):
+    changes = {"rotation": rotation, "draws": 2, "test_views": 2, "epochs": 2, "patience": None}
+    learn(
+        Job(
+            data=trained.data,
+            recipe=TINY.model_copy(update=changes),
+            contract=InputContract(size=64),
+            output=tmp_path / "model",
+            cache=trained.cache,
+            seed=3,
+            false_reject_rate=0.1,
+        )
+    )
+    found = evaluate(tmp_path / "model", trained.data, cache=trained.cache, seeds=3)
+    assert found.seeds.seeds == (3, 4, 5)
+    assert found.seeds.aurocs[0] == found.image_auroc.value
+    assert found.seeds.standard_deviation > 0
 
 
 def test_seeds_need_a_record_of_the_training(trained, tmp_path):

@@ -205,3 +205,33 @@ def test_sixteen_bit_pictures_use_one_fixed_scale(tmp_path, extractor):
     contract = InputContract(size=64, white_level=4095)
     narrow = FeatureReader(extractor, contract, None).read(picture, RIGHT, "x").values
     assert not np.allclose(wide, narrow)
+
+
+def deep_pictures(folder: Path, *brightest: int) -> list[Picture]:
+    """Writes 16-bit pictures, each of which holds its greatest value once."""
+    for k, value in enumerate(brightest):
+        image = np.full((64, 64), value // 3, np.uint16)
+        image[k, k] = value
+        cv2.imwrite(str(folder / f"deep{k}.png"), image)
+    return [Picture(path) for path in sorted(folder.glob("deep*.png"))]
+
+
+@pytest.mark.parametrize(("brightest", "bits", "white"), [(4090, 12, 4095), (1000, 10, 1023)])
+def test_pictures_of_a_narrower_camera_are_warned_of_once(
+    tmp_path, extractor, caplog, brightest, bits, white
+):
+    data = deep_pictures(tmp_path, brightest // 2, brightest, 5)
+    FeatureReader(extractor, CONTRACT, None).check([*data, *pictures(tmp_path / "plain")])
+    (record,) = caplog.records
+    assert f"none of the 3 pictures of 16 bits has a value above {brightest}" in record.getMessage()
+    assert f"a {bits}-bit camera" in record.getMessage()
+    assert f"--white-level {white}" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("brightest", "white"), [((900, 5000), 65535), ((900, 1000), 4095), ((), 65535)]
+)
+def test_no_warning_without_need(tmp_path, extractor, caplog, brightest, white):
+    data = [*deep_pictures(tmp_path, *brightest), *pictures(tmp_path / "plain")]
+    FeatureReader(extractor, InputContract(size=64, white_level=white), None).check(data)
+    assert caplog.records == []

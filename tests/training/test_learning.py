@@ -134,6 +134,13 @@ class TestFitting:
         gaussian = Baselines.fit(rows.numpy()).gaussian(rows.numpy())
         assert np.allclose(z2, gaussian, rtol=1e-3)
 
+    def test_the_way_denormals_are_treated_is_put_back(self):
+        features = torch.randn(10, 1, 6, generator=torch.Generator().manual_seed(0))
+        for flushed in (True, False):
+            torch.set_flush_denormal(flushed)
+            fit_flow(lambda _: features, 6, TINY, 0, epochs=1)
+            assert bool(torch.tensor(1e-39) * 1.0) is not flushed
+
     def test_building_a_flow_leaves_the_global_generator_alone(self):
         torch.manual_seed(1)
         expected = torch.rand(3)
@@ -154,13 +161,13 @@ class TestRotations:
     def test_fresh_rotations_differ_from_epoch_to_epoch(self, tmp_path):
         from differnet_training.extractors import build_extractor
         from differnet_training.features import FeatureReader
-        from differnet_training.learning import _sources
+        from differnet_training.learning import training_features
 
         pictures = open_data(str(write_parts(tmp_path, 3)[0].parent)).good
         recipe = TINY.model_copy(update={"rotation": "random-fresh"})
         extractor = build_extractor("efficientnet_lite0", tap=2)
         reader = FeatureReader(extractor, InputContract(size=64), None)
-        _, source = _sources(recipe, reader, pictures, 0)
+        _, source = training_features(recipe, reader, pictures, 0)
         assert torch.equal(source(1), source(1))
         assert not torch.allclose(source(1), source(2))
 

@@ -34,9 +34,10 @@ ANGLES = (0.0, 90.0, 180.0, 270.0, 37.5, -12.0, 222.2)
 
 
 def test_rotations_are_those_of_pillow():
-    frames = golden_frames(64, 2)
+    frames = golden_frames(InputContract(size=64), 2)
     x = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    rotated = Rotations(ANGLES, 64)(x).permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    turned = Rotations(ANGLES, 64)(x, torch.zeros(1, 3, 1, 1))
+    rotated = turned.permute(0, 2, 3, 1).numpy().astype(np.uint8)
     expected = [
         np.asarray(Image.fromarray(frame).rotate(angle)) for angle in ANGLES for frame in frames
     ]
@@ -45,7 +46,7 @@ def test_rotations_are_those_of_pillow():
 
 def test_the_score_is_the_mean_over_views_of_rotated_frames(extractor):
     net = model(extractor, ANGLES)
-    frame = golden_frames(64, 1)[0]
+    frame = golden_frames(InputContract(size=64), 1)[0]
     turned = np.stack([rotate(frame, angle) for angle in ANGLES])
     with torch.inference_mode():
         whole = net(torch.from_numpy(frame[None]))
@@ -56,7 +57,7 @@ def test_the_score_is_the_mean_over_views_of_rotated_frames(extractor):
 
 def test_a_batch_scores_as_its_frames_do(extractor):
     net = model(extractor, (0.0, 90.0))
-    frames = torch.from_numpy(golden_frames(64, 3))
+    frames = torch.from_numpy(golden_frames(InputContract(size=64), 3))
     with torch.inference_mode():
         together = net(frames)
         alone = torch.cat([net(frame[None]) for frame in frames])
@@ -66,7 +67,7 @@ def test_a_batch_scores_as_its_frames_do(extractor):
 @pytest.mark.parametrize("score", ["z2", "likelihood"])
 def test_cached_features_score_as_frames_do(extractor, score):
     net = model(extractor, (0.0, 90.0), score)
-    frame = golden_frames(64, 1)[0]
+    frame = golden_frames(InputContract(size=64), 1)[0]
     turned = np.stack([rotate(frame, angle) for angle in (0.0, 90.0)])
     with torch.inference_mode():
         x = torch.from_numpy(turned).permute(0, 3, 1, 2).float()
@@ -82,7 +83,7 @@ def test_the_extractor_stays_frozen_and_in_eval_mode(extractor):
     net.train()
     assert not any(module.training for module in net.extractor.modules())
     assert all(not p.requires_grad for p in net.extractor.parameters())
-    net(torch.from_numpy(golden_frames(64, 2)))
+    net(torch.from_numpy(golden_frames(InputContract(size=64), 2)))
     assert tensors_sha256(net.extractor.network.state_dict()) == before
 
 

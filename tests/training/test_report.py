@@ -2,10 +2,12 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,17 @@ def test_the_table_tells_the_counts(trained):
     assert "false rejects" in table
     assert "12 of 12 = 100.0%" in table
     assert "p50 3.5 ms" in table
+    measured = next(line for line in table.splitlines() if line.startswith("measured on"))
+    assert f"{os.cpu_count()} cores" in measured
+    assert f"python {platform.python_version()}" in measured
+    assert f"onnxruntime {version('onnxruntime')}" in measured
+
+
+def test_the_page_says_how_many_pictures_were_learned_from(report, tmp_path):
+    write_report(report, tmp_path)
+    provenance = report.model.provenance
+    assert provenance.images > 0
+    assert f"Learned from {provenance.images} good pictures (recipe tiny" in page(tmp_path).text
 
 
 def test_no_misses_and_no_false_rejects_are_said(trained, tmp_path):
@@ -191,9 +204,16 @@ def test_an_imported_model_gets_its_page(trained, tmp_path):
     shutil.copytree(trained.folder, folder)
     for name in ("baselines.safetensors", "training.json"):
         (folder / name).unlink()
+    record = json.loads((folder / "model.json").read_text())
+    imported = {"recipe": "imported from the original", "images": 0, "epochs": 0}
+    record["provenance"].update(imported)
+    (folder / "model.json").write_text(json.dumps(record))
     write_report(evaluate(folder, trained.data, cache=trained.cache), tmp_path)
     found = page(tmp_path)
     assert "No baselines" in found.text
+    assert "Imported from the original; how many good pictures it learned from" in found.text
+    assert "0 good pictures" not in found.text
+    assert "0 epochs" not in found.text
     assert found.tags.count("svg") == 3
 
 

@@ -19,6 +19,7 @@ from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
 from .learning import score_features
+from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model_directory import BASELINES, load_model, read_training
 from .reseeding import refit
@@ -45,7 +46,7 @@ def evaluate(
         cache: Folder of the feature cache.
         scores: Scores by an exported file, by path, in place of torch's; a picture without one
             counts as rejected.
-        latency_ms: Milliseconds of each frame, where they were measured.
+        latency_ms: Milliseconds of each frame, where they were measured: here, just now.
         scored_by: What gave the scores.
         calibration: The exported file's, which `differnet calibrate` may have set again; None
             takes the model's.
@@ -78,6 +79,7 @@ def evaluate(
         model=metadata,
         training=record.get("history", {}),
         latency_ms=_latency(latency_ms),
+        machine=describe_machine() if latency_ms else None,
         seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,
         results=tuple(
             _result(p, v, metadata) for p, v in zip(features.pictures, values, strict=True)

@@ -8,8 +8,10 @@ network that timm can give feature maps of.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +50,7 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("mean", mean.reshape(shape), persistent=False)
         self.register_buffer("std", std.reshape(shape), persistent=False)
         self.register_buffer("rgb", torch.tensor([2, 1, 0]), persistent=False)
+        self.reads_bgr = False
         self.eval()
 
     def train(self, mode: bool = True) -> FeatureExtractor:  # noqa: ARG002
@@ -63,10 +66,61 @@ class FeatureExtractor(nn.Module):
         Returns:
             `(N, D) float32`, the scales side by side, full size first.
         """
-        x = (torch.index_select(x, 1, self.rgb) - self.mean) / self.std
+        return self.pooled(self.normalise(x))
+
+    @property
+    def black(self) -> Tensor:
+        """A black pixel as `normalise` gives it, `(1, C, 1, 1) float32`."""
+        return -self.mean / self.std
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Brings BGR in 0..255 to the network's own order and range: `(N, 3, H, W)` both."""
+        if not self.reads_bgr:
+            x = torch.index_select(x, 1, self.rgb)
+        return (x - self.mean) / self.std
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Averages the feature map of each scale: `(N, 3, H, W) -> (N, D)`, normalised input."""
         # A strided slice is nearest-neighbour scaling where the factor divides the size.
         maps = [self.network(x[:, :, ::scale, ::scale]) for scale in self.spec.scales]
         return torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
+
+    @contextmanager
+    def reading(self, channels: int) -> Iterator[None]:
+        """Lets the network take BGR (3) or BGRx (4 channels) without a copy of the frame.
+
+        The order of the channels moves into the first convolution's weights, where the fourth
+        channel's are zero. The sums are the same, added in another order. A network whose first
+        convolution is not plain to see keeps the copy.
+        """
+        readers = [m for m in self.network.modules() if _reads_rgb(m)]
+        if len(readers) != 1:
+            yield
+            return
+        first = readers[0]
+        kept = first.weight, self.mean, self.std
+        first.weight = nn.Parameter(_reordered(kept[0], channels, 0.0), requires_grad=False)
+        self.mean, self.std = (
+            _reordered(self.mean, channels, 0.0),
+            _reordered(self.std, channels, 1.0),
+        )
+        self.reads_bgr = True
+        try:
+            yield
+        finally:
+            first.weight, self.mean, self.std = kept
+            self.reads_bgr = False
+
+
+def _reads_rgb(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return isinstance(module, nn.Conv2d) and module.weight.shape[1] == 3 and module.groups == 1
+
+
+def _reordered(tensor: Tensor, channels: int, fourth: float) -> Tensor:
+    """Turns RGB into BGR or BGRx along axis 1."""
+    tensor = tensor.detach().flip(1)
+    extra = torch.full_like(tensor[:, :1], fourth)
+    return tensor if channels == 3 else torch.cat([tensor, extra], dim=1)
 
 
 def build_extractor(

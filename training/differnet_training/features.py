@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress
 from differnet_runtime.errors import DataError, DifferNetError, FrameError, ImageReadError
 from differnet_runtime.files import write_bytes
-from differnet_runtime.images import decode_image, read_bytes, read_image
+from differnet_runtime.images import decode_image, likely_white_level, read_bytes, read_image
 from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess, rotate
 
 from .datasets import Picture
 from .extractors import FeatureExtractor
 
+WIDEST_WHITE = 65535
 _FEATURES_VERSION = 1
 _log = logging.getLogger(__name__)
 
@@ -182,26 +183,49 @@ class FeatureReader:
     def check(self, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
         """Returns the pictures that can be read, before anything is made of them.
 
+        Warns of 16-bit pictures that seem to need another white level.
+
         Raises:
             DataError: Pictures can't be read (each is listed), or none is left.
         """
-        kept, unreadable = [], []
+        kept, unreadable, brightest = [], [], []
         for picture in progress(pictures, "checking the pictures", unit="image"):
             try:
-                preprocess(read_image(picture.path), self.contract)
+                image = read_image(picture.path)
+                preprocess(image, self.contract)
             except (ImageReadError, FrameError) as error:
                 unreadable.append(_named(picture, error))
                 continue
             kept.append(picture)
+            if image.dtype == np.uint16:
+                brightest.append(int(image.max()))
         self._report(unreadable, kept)
+        self._doubt_white_level(brightest)
         return tuple(kept)
+
+    def _doubt_white_level(self, brightest: Sequence[int]) -> None:
+        """Warns if the greatest values of all 16-bit pictures lie far below the widest scale."""
+        white = self.contract.white_level
+        likely = likely_white_level(max(brightest)) if brightest else None
+        if likely is None or white != WIDEST_WHITE:
+            return
+        _log.warning(
+            "none of the %d pictures of 16 bits has a value above %d, as if a %d-bit camera had "
+            "taken them; with the white level at %d the model sees them almost black. If it was "
+            "such a camera, train with --white-level %d",
+            len(brightest),
+            max(brightest),
+            likely.bit_length(),
+            white,
+            likely,
+        )
 
     def _cache(self, views: ViewPlan) -> FeatureCache | None:
         if self.cache_folder is None:
             return None
         key: dict[str, object] = {
             "features_version": _FEATURES_VERSION,
-            "input": self.contract.model_dump(mode="json"),
+            "input": self.contract.model_dump(mode="json", exclude={"pixel"}),
             "extractor": self.extractor.spec.model_dump(mode="json"),
             "views": views.key,
             "opencv": cv2.__version__,

@@ -167,12 +167,10 @@ class NormalizingFlow(nn.Module):
         return self.couple(z, log_det)
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies the fixed linear part only; returns `(N, D)` and its log-determinant `(N,)`."""
-        log_det = x.new_zeros(x.shape[0])
+        """Applies the fixed linear part only; returns `(N, D)` and its log-determinant `()`."""
         if self.whitening is None:
-            return x, log_det
-        z, constant = self.whitening.forward(x)
-        return z, log_det + constant
+            return x, x.new_zeros(())
+        return self.whitening.forward(x)
 
     def couple(self, z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         """Applies the coupling blocks only, adding to `log_det`."""

@@ -128,7 +128,7 @@ class _Material:
 
 def _read_material(job: Job, reader: FeatureReader, parts: Parts) -> _Material:
     recipe, views = job.recipe, job.recipe.views()
-    first, epoch = _sources(recipe, reader, (*parts.train, *parts.stopping), job.seed)
+    first, epoch = training_features(recipe, reader, (*parts.train, *parts.stopping), job.seed)
     train = set(parts.train)
     train_images = sum(picture in train for picture in first.pictures)
     held_out = None
@@ -176,10 +176,23 @@ def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[n
     return means
 
 
-def _sources(
+def training_features(
     recipe: Recipe, reader: FeatureReader, pictures: Sequence[Picture], seed: int
 ) -> tuple[Features, EpochFeatures]:
-    """Returns the features of epoch 0 and the source of every epoch's."""
+    """Reads what a flow trains on, in the views that the recipe trains on.
+
+    Args:
+        recipe: Its rotation decides between fixed and random views, drawn once or every epoch.
+        reader: Reads the pictures.
+        pictures: To learn from.
+        seed: Of random views.
+
+    Returns:
+        The features of epoch 0, and the source of every epoch's.
+
+    Raises:
+        DataError: Pictures can't be read.
+    """
     if recipe.rotation != "random-fresh":
         trained = recipe.views().trained
         plan = (

@@ -13,7 +13,7 @@ from .flow import NormalizingFlow, likelihood_score, z2_score
 
 
 class Rotations(nn.Module):
-    """Rotates a batch to every view: `(N, 3, S, S) -> (V * N, 3, S, S)`, views outermost.
+    """Rotates a batch to every view: `(N, C, S, S) -> (V * N, C, S, S)`, views outermost.
 
     Right angles are flips and transpositions; other angles read each pixel by a constant index
     (`preprocess.rotation_index`), so that the graph and training see the same pixels.
@@ -32,18 +32,21 @@ class Rotations(nn.Module):
                 index = torch.from_numpy(rotation_index(size, angle))
                 self.register_buffer(f"index_{position}", index, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns all views of the batch."""
+    def forward(self, x: Tensor, black: Tensor) -> Tensor:
+        """Returns all views of the batch; what comes from outside is `black`, `(1, C, 1, 1)`."""
         if self.angles == (0.0,):
             return x
-        return torch.cat([self._view(x, k, angle) for k, angle in enumerate(self.angles)])
+        return torch.cat([self._view(x, black, k, angle) for k, angle in enumerate(self.angles)])
 
-    def _view(self, x: Tensor, position: int, angle: float) -> Tensor:
+    def _view(self, x: Tensor, black: Tensor, position: int, angle: float) -> Tensor:
         if angle % 90 != 0:
             flat = x.flatten(2)
-            padded = torch.cat([flat, torch.zeros_like(flat[:, :, :1])], dim=2)
+            # Not zeros of that shape: a traced graph would have to compute the shape.
+            outside = flat[:, :, :1] * 0.0 + black[:, :, :, 0]
+            padded = torch.cat([flat, outside], dim=2)
             index = self.get_buffer(f"index_{position}")
-            return torch.index_select(padded, 2, index).reshape(-1, 3, self.size, self.size)
+            shape = (-1, int(x.shape[1]), self.size, self.size)
+            return torch.index_select(padded, 2, index).reshape(shape)
         turns = int(angle // 90) % 4
         if turns == 1:
             return x.transpose(2, 3).flip(2)
@@ -89,8 +92,21 @@ class DifferNet(nn.Module):
         Returns:
             `(N,) float32`: the score, averaged over the views.
         """
-        x = image.to(torch.float32).permute(0, 3, 1, 2)
-        scores = self.score_features(self.extractor(self.rotations(x)))
+        return self.combine_views(self.score_features(self.features(image)))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Extracts the features of every view: `(N, size, size, C) uint8 -> (V * N, D) float32`.
+
+        Normalised once, before the views: elementwise, so the numbers are those of normalised
+        views.
+        """
+        x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
+        return self.extractor.pooled(self.rotations(x, self.extractor.black))
+
+    def combine_views(self, scores: Tensor) -> Tensor:
+        """Averages over the views: `(V * N,) -> (N,)`."""
+        if len(self.views.angles) == 1:
+            return scores
         return scores.reshape(len(self.views.angles), -1).mean(dim=0)
 
     def score_features(self, features: Tensor) -> Tensor:

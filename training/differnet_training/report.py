@@ -36,6 +36,7 @@ def write_report(report: Report, folder: Path) -> Path:
     html = environment.get_template("report.html.j2").render(
         report=report,
         rows=_rows(report),
+        origin=_origin(report),
         charts={
             "Scores": charts.histogram(report),
             "ROC": charts.roc_curves(report),
@@ -100,6 +101,8 @@ def _rows(report: Report) -> list[tuple[str, str]]:
                 f"p99 {latency['p99']:.1f} ms a frame, by {report.scored_by}",
             )
         )
+    if report.machine is not None:
+        rows.append(("measured on", _machine(report.machine)))
     if report.seeds is not None:
         seeds = report.seeds
         rows.append(
@@ -109,6 +112,23 @@ def _rows(report: Report) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _machine(machine: dict[str, str]) -> str:
+    about = dict(machine)
+    head = f"{about.pop('processor')}, {about.pop('cores')} cores, {about.pop('system')}; "
+    return head + ", ".join(f"{name} {version}" for name, version in about.items())
+
+
+def _origin(report: Report) -> str:
+    provenance = report.model.provenance
+    if provenance.images == 0:
+        name = provenance.recipe[:1].upper() + provenance.recipe[1:]
+        return f"{name}; how many good pictures it learned from is not known."
+    return (
+        f"Learned from {provenance.images} good pictures (recipe {provenance.recipe}, "
+        f"seed {provenance.seed})."
+    )
 
 
 def _pictures(report: Report, results: list[Result]) -> dict[str, object]:

@@ -50,7 +50,10 @@ class Seeds(_Frozen):
 
 
 class Report(_Frozen):
-    """All that evaluation found; `report.json` is this."""
+    """All that evaluation found; `report.json` is this.
+
+    `machine` is where `latency_ms` was measured, and with which versions.
+    """
 
     name: str
     scored_by: str
@@ -69,6 +72,7 @@ class Report(_Frozen):
     minus_gaussian: Figure | None
     earns_its_place: str
     latency_ms: dict[str, float] | None
+    machine: dict[str, str] | None = None
     seeds: Seeds | None
     training: dict[str, Any]
     note: str

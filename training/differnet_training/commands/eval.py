@@ -77,7 +77,7 @@ def _score_with_file(
                 f"folder that it came from, or export again: differnet export {folder} -o {file}"
             )
         # The first frame is slower (memory is laid out); it would be the p99 of a small set.
-        detector.score_input(golden_frames(detector.metadata.input.size, 1)[0])
+        detector.score_input(golden_frames(detector.metadata.input, 1)[0])
         for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
             try:
                 scores[picture.path] = detector(read_image(picture.path)).value

@@ -1,0 +1,26 @@
+"""A measured time names its machine, on whatever system."""
+
+from differnet_training.machine import _processor, _version, describe_machine
+
+
+def test_every_fact_is_a_word_to_print():
+    facts = describe_machine()
+    assert all(isinstance(value, str) and value for value in facts.values())
+    assert {"processor", "cores", "system", "python", "differnet-edge", "numpy"} <= set(facts)
+
+
+def test_what_is_not_installed_is_not_named():
+    assert _version("no-such-package-anywhere") is None
+
+
+def test_the_processor_has_a_name_where_the_system_gives_none(tmp_path):
+    arm = tmp_path / "cpuinfo"
+    arm.write_text("processor : 0\nBogoMIPS : 62.50\n")
+    assert _processor(arm)
+    assert _processor(tmp_path / "nowhere")
+
+
+def test_the_processors_own_name_is_taken(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Made Up 9000\n")
+    assert _processor(cpuinfo) == "Made Up 9000"
