@@ -2,15 +2,17 @@
 
 Split conformal prediction: of n scores that training never saw, the k-th smallest with
 k = ceil((n + 1) (1 - rate)) is exceeded by a new good part with probability at most `rate`
-(Vovk et al. 2005, Algorithmic Learning in a Random World). For this one calibration, the
-share of good parts above it follows Beta(n + 1 - k, k) if the scores have no ties, which
-gives the bound.
+(Vovk et al. 2005, Algorithmic Learning in a Random World). What one calibration promises is
+said twice, with a confidence. Of the next m good parts, the number above the threshold follows
+BetaBinomial(m, n + 1 - k, k), so its quantile is a promise that can be counted. In the long
+run, the share of good parts above it follows Beta(n + 1 - k, k). Ties only lower both.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from .metadata import Calibration
 
 DEFAULT_FALSE_REJECT_RATE = 0.05
 CONFIDENCE = 0.95
+BATCH = 1000
+"""Good parts that the printed promise speaks of."""
 HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
@@ -30,6 +34,7 @@ def calibrate(
     *,
     confidence: float = CONFIDENCE,
     scored_by: str,
+    headroom: float = HEADROOM,
 ) -> Calibration:
     """Chooses the threshold for a wanted false-reject rate.
 
@@ -38,6 +43,7 @@ def calibrate(
         false_reject_rate: Share of good parts that may be rejected, on average.
         confidence: For the printed bound.
         scored_by: What gave the scores: `torch` or a backend.
+        headroom: See `HEADROOM`; the error of FP16, where that is greater.
 
     Returns:
         Threshold, bound and the sorted scores.
@@ -53,10 +59,10 @@ def calibrate(
             "set. Look at those pictures, and train again."
         )
     check_enough(scores.size, false_reject_rate)
-    rank = _rank(scores.size, false_reject_rate)
+    rank = threshold_rank(scores.size, false_reject_rate)
     score = float(scores[rank - 1])
     return Calibration(
-        threshold=score + HEADROOM * abs(score),
+        threshold=score + headroom * abs(score),
         false_reject_rate=false_reject_rate,
         confidence=confidence,
         bound=upper_bound(scores.size, rank, confidence),
@@ -99,8 +105,40 @@ def _lowest_rate(images: int) -> float:
     return math.ceil(1e4 / (images + 1)) / 1e4
 
 
-def _rank(images: int, false_reject_rate: float) -> int:
+def threshold_rank(images: int, false_reject_rate: float) -> int:
+    """Returns k: the k-th smallest of the calibration scores sets the threshold."""
     return math.ceil(round((images + 1) * (1.0 - false_reject_rate), 9))
+
+
+def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
+    """Returns how many of the next `parts` good parts score above the threshold, at most.
+
+    The exact `confidence` quantile of BetaBinomial(parts, images + 1 - rank, rank), in whole
+    numbers: of all orders in which the new scores and the old ones can lie, those with j new
+    ones above the `rank`-th old one are C(j + images - rank, j) C(parts - j + rank - 1, parts - j).
+
+    Args:
+        images: Number of calibration scores.
+        rank: The one of them that sets the threshold, from 1 on, smallest first.
+        parts: Number of good parts still to come.
+        confidence: Probability of the promise, over calibrations and parts together.
+    """
+    above, below = images + 1 - rank, rank
+    wanted = Fraction(str(confidence)) * math.comb(images + parts, parts)
+    orders, reached = math.comb(parts + below - 1, parts), 0
+    for rejected in range(parts):
+        reached += orders
+        if reached >= wanted:
+            return rejected
+        orders *= (parts - rejected) * (rejected + above)
+        orders //= (rejected + 1) * (parts - rejected - 1 + below)
+    return parts
+
+
+def promised_rejects(calibration: Calibration, parts: int = BATCH) -> int:
+    """Returns how many of the next `parts` good parts this calibration rejects, at most."""
+    rank = threshold_rank(calibration.images, calibration.false_reject_rate)
+    return batch_bound(calibration.images, rank, parts, calibration.confidence)
 
 
 def upper_bound(images: int, rank: int, confidence: float) -> float:
@@ -140,16 +178,18 @@ def good_percentile(good_scores: Sequence[float], score: float) -> float:
 
 
 def describe(calibration: Calibration) -> str:
-    """Says in two sentences what the threshold promises and what it would take to promise more."""
+    """Says what the threshold promises, and what it would take to promise more."""
     text = (
         f"Threshold {calibration.threshold:.4g} from {calibration.images} good images: on average "
-        f"{calibration.false_reject_rate:.2%} of good parts are rejected, and with "
-        f"{calibration.confidence:.0%} confidence at most {calibration.bound:.2%}."
+        f"{calibration.false_reject_rate:.2%} of good parts are rejected. Of the next {BATCH:,} "
+        f"good parts, with {calibration.confidence:.0%} confidence at most "
+        f"{promised_rejects(calibration):,} will be; in the long run, with the same confidence, "
+        f"at most {calibration.bound:.2%}."
     )
     needed = images_for_confidence(calibration.false_reject_rate, calibration.confidence)
     if calibration.bound > calibration.false_reject_rate and calibration.images < needed:
         text += (
-            f" To be sure of {calibration.false_reject_rate:.2%} with "
+            f" To be sure of {calibration.false_reject_rate:.2%} in the long run with "
             f"{calibration.confidence:.0%} confidence takes at least {needed} calibration images."
         )
     return text

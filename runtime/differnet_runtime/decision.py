@@ -13,13 +13,20 @@ def decide(score: Score) -> Decision:
 
     Returns:
         DEFECT above the threshold, GOOD at or below it; NO_DECISION, with the reason, for a score
-        that is not finite or a model without a threshold. (NaN > threshold is False: without
-        that check a gross defect would pass.)
+        that is not finite or lies far below every good part's, or a model without a threshold.
+        (NaN > threshold is False: without that check a gross defect would pass. A covered lens
+        can score lower than any part.)
     """
     if not score.finite:
         return Decision(Verdict.NO_DECISION, f"the score is not finite ({score.value})")
     if score.threshold is None:
         return Decision(
             Verdict.NO_DECISION, "the model has no threshold; run `differnet calibrate`"
+        )
+    if score.lowest is not None and score.value < score.lowest:
+        return Decision(
+            Verdict.NO_DECISION,
+            f"the score {score.value:.4g} lies far below every good part's (the least plausible "
+            f"is {score.lowest:.4g}): look at the lens, the light and the camera",
         )
     return Decision(Verdict.DEFECT if score.value > score.threshold else Verdict.GOOD)

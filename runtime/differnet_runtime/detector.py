@@ -9,13 +9,14 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, open_backend
+from .backends import Backend
 from .calibration import good_percentile
 from .errors import BackendError
 from .metadata import ModelMetadata
 from .model_file import read_model_file
 from .preprocess import golden_frames, preprocess
 from .records import Image, Score
+from .selection import open_backend
 
 
 class Detector:
@@ -39,7 +40,8 @@ class Detector:
     def __init__(self, model: str | Path, *, backend: str = "auto", threads: int = 0) -> None:
         data, self.metadata = read_model_file(model)
         self.metadata.views.check()
-        self._backend = open_backend(backend, data, threads=threads)
+        self._backend = open_backend(backend, data, path=Path(model), threads=threads)
+        self._frame = self._backend.buffer((1, *self.metadata.input.shape))
         self.stages_ms: dict[str, float] = {}
         """Milliseconds that the last call spent in `preprocess` and `infer`."""
 
@@ -48,6 +50,7 @@ class Detector:
         """Returns a detector over an open backend (the fake one, in tests)."""
         detector = cls.__new__(cls)
         detector.metadata, detector._backend, detector.stages_ms = metadata, backend, {}
+        detector._frame = backend.buffer((1, *metadata.input.shape))
         return detector
 
     @property
@@ -69,7 +72,7 @@ class Detector:
             BackendError: Inference failed.
         """
         start = time.perf_counter()
-        prepared = preprocess(frame, self.metadata.input)
+        prepared = preprocess(frame, self.metadata.input, self._frame[0])
         ready = time.perf_counter()
         value = self.score_input(prepared)
         done = time.perf_counter()
@@ -80,12 +83,12 @@ class Detector:
         """Scores one frame that is already the graph's input.
 
         Args:
-            prepared: `(size, size, 3) uint8` BGR, as `preprocess` gives it.
+            prepared: `metadata.input.shape` uint8, as `preprocess` gives it.
 
         Raises:
             BackendError: Inference failed.
         """
-        scores = self._backend.infer(prepared[None])
+        scores = self._backend.infer(prepared[None]).scores
         if scores.shape != (1,):
             raise BackendError(f"{self.backend} gave scores of shape {scores.shape}, expected (1,)")
         return float(scores[0])
@@ -95,7 +98,7 @@ class Detector:
         if calibration is None:
             return Score(value, None, None)
         percentile = good_percentile(calibration.good_scores, value) if value == value else None
-        return Score(value, calibration.threshold, percentile)
+        return Score(value, calibration.threshold, percentile, calibration.lowest_plausible)
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.
@@ -112,7 +115,7 @@ class Detector:
         if self.metadata.verification is None:
             raise BackendError("the model file holds no golden scores; export it again")
         expected = np.array(self.metadata.verification.golden_scores)
-        frames = golden_frames(self.metadata.input.size, len(expected))
+        frames = golden_frames(self.metadata.input, len(expected))
         actual = np.array([self.score_input(frame) for frame in frames])
         difference = float(np.max(np.abs(actual - expected) / np.maximum(np.abs(expected), 1e-12)))
         if not difference <= limit:

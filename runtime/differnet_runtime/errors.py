@@ -6,7 +6,8 @@
     |-- CameraError                 a source can't be opened, or stopped giving frames
     |-- ModelFileError              the file is not a model of ours, is damaged, or is too new
     |-- BackendError                inference failed
-    |   `-- BackendUnavailableError the backend's package or device is missing
+    |   |-- BackendUnavailableError the backend's package or device is missing
+    |   `-- EngineError             an engine can't be built, or is not this device's or model's
     |-- CalibrationError            no threshold can be promised from these scores
     |-- ViewsError                  views asked for that the model was never trained on
     |-- DataError                   pictures, folders or splits are not as needed
@@ -50,6 +51,10 @@ class BackendError(DifferNetError):
 
 class BackendUnavailableError(BackendError):
     """The backend's package or device is missing; the message names what to install."""
+
+
+class EngineError(BackendError):
+    """An engine can't be built, or is not this device's or this model's."""
 
 
 class CalibrationError(DifferNetError):

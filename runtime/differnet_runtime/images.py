@@ -14,6 +14,9 @@ from .records import Image
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 """File name endings that count as pictures."""
 
+NARROW_WHITES = (1023, 4095)
+"""Greatest values of 10- and 12-bit cameras, whose pictures are stored with 16 bits."""
+
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -81,6 +84,15 @@ def read_image(path: Path) -> Image:
         ImageReadError: It can't be read or decoded.
     """
     return decode_image(read_bytes(path), str(path))
+
+
+def likely_white_level(brightest: int) -> int | None:
+    """Returns the white level of a 10- or 12-bit camera that 16-bit pictures seem to come from.
+
+    Args:
+        brightest: The greatest value of any of them; one picture alone may just be dark.
+    """
+    return next((white for white in NARROW_WHITES if brightest <= white), None)
 
 
 def write_image(path: Path, image: Image) -> None:

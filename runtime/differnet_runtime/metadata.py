@@ -6,6 +6,7 @@ metadata and read at the camera, so that all of them see the same pixels and vie
 
 from __future__ import annotations
 
+import statistics
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,8 @@ FORMAT_VERSION = 1
 """Raised whenever an older reader would misread a newer model."""
 
 Fit = Literal["stretch", "letterbox", "crop"]
+Pixel = Literal["bgr", "bgrx"]
+Precision = Literal["fp32", "fp16"]
 ScoreKind = Literal["z2", "likelihood"]
 RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
 
@@ -40,7 +43,7 @@ class Region(Part):
 
 
 class InputContract(Part):
-    """How a camera's frame becomes the graph's `(N, size, size, 3)` uint8 BGR input.
+    """How a camera's frame becomes the graph's `(N, size, size, channels)` uint8 input.
 
     Args:
         size: Side of the square, in pixels; a multiple of 4, so that the half and quarter scales
@@ -50,12 +53,25 @@ class InputContract(Part):
             black, `crop` cuts the longer side.
         white_level: The 16-bit value that becomes 255 (4095 for a 12-bit camera); one fixed
             scale, never taken from the picture. 8-bit frames are not scaled.
+        pixel: `bgr`, or `bgrx` with a fourth byte that is ignored (what Jetson's nvvidconv gives
+            without a copy through the CPU).
     """
 
     size: Annotated[int, Field(ge=32, le=2048, multiple_of=4)]
     region: Region | None = None
     fit: Fit = "stretch"
     white_level: Annotated[int, Field(ge=255, le=65535)] = 65535
+    pixel: Pixel = "bgr"
+
+    @property
+    def channels(self) -> int:
+        """Bytes of a pixel of the graph's input."""
+        return len(self.pixel)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one frame of the graph's input."""
+        return (self.size, self.size, self.channels)
 
 
 class Views(Part):
@@ -149,6 +165,16 @@ class Calibration(Part):
     images: int
     scored_by: str
 
+    @property
+    def lowest_plausible(self) -> float:
+        """A score below it is no good part's, but a fault: a covered lens, a dead sensor.
+
+        Three times as far below the median as the lowest good score, and a hundredth of the
+        median lower still, for sets of good scores that hardly differ.
+        """
+        median = statistics.median(self.good_scores)
+        return median - 3.0 * (median - self.good_scores[0]) - 0.01 * abs(median)
+
 
 class Provenance(Part):
     """Where a model comes from."""
@@ -162,12 +188,36 @@ class Provenance(Part):
     versions: dict[str, str]
 
 
+class HalfPrecision(Part):
+    """What FP16 did to the model, on the frames that export ran.
+
+    Args:
+        weights: How many are stored in FP16.
+        subnormal_share: Share of them, zeros apart, too small for FP16's full precision.
+        median_relative_error: Of the scores, emulated FP16 against FP32.
+        greatest_relative_error: Likewise.
+    """
+
+    weights: int
+    subnormal_share: float
+    median_relative_error: float
+    greatest_relative_error: float
+
+
 class Verification(Part):
-    """The exported graph against the trained model, on the frames that export ran."""
+    """The exported graph against the trained model, on the frames that export ran.
+
+    Args:
+        frames: How many: golden and extreme ones, and the calibration pictures at hand.
+        greatest_relative_difference: Of the FP32 graph's scores against torch's.
+        golden_scores: What the graph, as it is in the file, gives for the golden frames.
+        half: In an FP16 file.
+    """
 
     frames: int
     greatest_relative_difference: float
     golden_scores: tuple[float, ...]
+    half: HalfPrecision | None = None
 
 
 class ModelMetadata(Part):
@@ -183,7 +233,7 @@ class ModelMetadata(Part):
     calibration: Calibration | None = None
     provenance: Provenance
     weights_sha256: str | None = None
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = "fp32"
     verification: Verification | None = None
 
     def replaced(self, **changes: object) -> ModelMetadata:

@@ -13,47 +13,64 @@ from .metadata import InputContract, Region
 from .records import Image
 
 
-def preprocess(image: Image, contract: InputContract) -> NDArray[np.uint8]:
-    """Cuts the region, brings the depth to 8 bits and the size to the contract's square.
+def preprocess(
+    image: Image, contract: InputContract, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Cuts the region, brings the size to the contract's square and the depth to 8 bits.
 
     Shrinking averages areas, enlarging interpolates linearly.
 
     Args:
         image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA/BGRx; uint8 or uint16.
         contract: The model's input contract.
+        out: `contract.shape` uint8, contiguous, to be written; a backend's own buffer saves a copy.
 
     Returns:
-        `(size, size, 3)` uint8 BGR, contiguous.
+        `contract.shape` uint8 BGR or BGRx, contiguous: `out`, where it was given.
 
     Raises:
         FrameError: The frame's type, channels or size do not fit.
     """
-    image = _three_channels(image)
+    image = _checked(image)
     if contract.region is not None:
         image = _cut(image, contract.region)
     if contract.fit == "crop":
         image = _centre_square(image)
-    image = _resize(image, contract)
-    if image.dtype == np.uint16:
-        scaled = cv2.convertScaleAbs(image, alpha=255.0 / contract.white_level)
-        return np.ascontiguousarray(scaled, dtype=np.uint8)
-    return np.ascontiguousarray(image, dtype=np.uint8)
+    out = np.empty(contract.shape, np.uint8) if out is None else out
+    fits = image.dtype == np.uint8 and image.shape[2:] == contract.shape[2:]
+    resized = _resize(image, contract, out if fits else None)
+    if resized is not out:
+        if resized.dtype == np.uint16:
+            resized = _eight_bits(resized, contract.white_level)
+        out[...] = _coloured(resized, contract.channels)
+    return out
 
 
-def _three_channels(image: Image) -> Image:
+def _eight_bits(image: Image, white_level: int) -> Image:
+    return cv2.convertScaleAbs(image, alpha=255.0 / white_level)  # type: ignore[return-value]
+
+
+def _checked(image: Image) -> Image:
+    """Refuses what is no frame; returns `(H, W)` or `(H, W, channels)`."""
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
         received = getattr(image, "dtype", type(image).__name__)
         raise FrameError(f"a frame must be a uint8 or uint16 array; received {received}")
     if image.size == 0 or image.ndim not in (2, 3):
         raise FrameError(f"a frame must be (H, W) or (H, W, channels); received {image.shape}")
     channels = 1 if image.ndim == 2 else image.shape[2]
-    if channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
-    if channels == 4:
-        return image[:, :, :3]
-    if channels == 3:
-        return image
-    raise FrameError(f"a frame must have 1, 3 or 4 channels; received {channels}")
+    if channels not in (1, 3, 4):
+        raise FrameError(f"a frame must have 1, 3 or 4 channels; received {channels}")
+    return image[:, :, 0] if image.ndim == 3 and channels == 1 else image
+
+
+def _coloured(image: Image, channels: int) -> Image:
+    """Repeats a grey frame, leaves out a fourth channel, or adds one."""
+    if image.ndim == 2:
+        code = cv2.COLOR_GRAY2BGR if channels == 3 else cv2.COLOR_GRAY2BGRA
+        return cv2.cvtColor(image, code)  # type: ignore[return-value]
+    if image.shape[2] < channels:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)  # type: ignore[return-value]
+    return image[:, :, :channels]
 
 
 def _cut(image: Image, region: Region) -> Image:
@@ -73,16 +90,17 @@ def _centre_square(image: Image) -> Image:
     return image[top : top + side, left : left + side]
 
 
-def _resize(image: Image, contract: InputContract) -> Image:
+def _resize(image: Image, contract: InputContract, out: NDArray[np.uint8] | None) -> Image:
+    """Resizes; into `out`, and returns it, where it is given and no border is needed."""
     height, width = image.shape[:2]
     size = contract.size
     if (height, width) == (size, size):
         return image
     if contract.fit != "letterbox":
-        return _scale(image, size, size)
+        return _scale(image, size, size, out)
     ratio = size / max(height, width)
     inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
-    canvas = np.zeros((size, size, 3), image.dtype)
+    canvas = np.zeros((size, size, *image.shape[2:]), image.dtype)
     top, left = (size - inner_height) // 2, (size - inner_width) // 2
     canvas[top : top + inner_height, left : left + inner_width] = _scale(
         image, inner_height, inner_width
@@ -90,10 +108,13 @@ def _resize(image: Image, contract: InputContract) -> Image:
     return canvas
 
 
-def _scale(image: Image, height: int, width: int) -> Image:
+def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None = None) -> Image:
     shrinks = height < image.shape[0] or width < image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
+    resized = cv2.resize(image, (width, height), dst=out, interpolation=method)
+    if out is not None and np.may_share_memory(resized, out):
+        return out
+    return resized  # type: ignore[return-value]
 
 
 def rotation_index(size: int, angle: float) -> NDArray[np.int32]:
@@ -140,21 +161,22 @@ def rotate(image: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
     return padded[rotation_index(size, angle)].reshape(size, size, 3)
 
 
-def golden_frames(size: int, count: int = 3) -> NDArray[np.uint8]:
+def golden_frames(contract: InputContract, count: int = 3) -> NDArray[np.uint8]:
     """Makes test frames from a seeded formula, so that no picture needs to be shipped.
 
     Smoothed noise from `numpy.random.RandomState`, whose streams are frozen; integer
     arithmetic only, so every machine makes the same bytes.
 
     Returns:
-        `(count, size, size, 3)` uint8.
+        `(count, *contract.shape)` uint8; a fourth channel, which the graph ignores, is 255.
     """
-    frames = np.empty((count, size, size, 3), np.uint8)
+    size = contract.size
+    frames = np.full((count, *contract.shape), 255, np.uint8)
     for seed in range(count):
         coarse = np.random.RandomState(seed).randint(0, 256, (size // 8 + 2, size // 8 + 2, 3))
         fine = np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1)
         blurred = sum(
             fine[dy : dy + size, dx : dx + size] for dy in range(0, 8, 2) for dx in range(0, 8, 2)
         )
-        frames[seed] = blurred // 16
+        frames[seed, :, :, :3] = blurred // 16
     return frames

@@ -49,11 +49,13 @@ class Score:
         value: The raw score; near 1 for good parts when the score is the mean of z squared.
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
+        lowest: Below it a score is no part's, but a fault.
     """
 
     value: float
     threshold: float | None
     good_percentile: float | None
+    lowest: float | None = None
 
     @property
     def finite(self) -> bool:

@@ -1,12 +1,33 @@
+import json
+import platform
 import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from differnet_runtime.backends import BACKENDS, FakeBackend, open_backend
+from differnet_runtime import driver
+from differnet_runtime.backends import FakeBackend, ort_providers
+from differnet_runtime.backends import ort as ort_module
+from differnet_runtime.backends.ort import PROBE, OnnxRuntimeBackend, describe, try_provider
+from differnet_runtime.backends.ort_providers import (
+    CPU,
+    CUDA,
+    PROVIDERS,
+    TENSORRT,
+    left_to_cpu,
+    not_started,
+    options,
+    placement,
+    require,
+)
 from differnet_runtime.errors import BackendError, BackendUnavailableError
+
+GPU_PROVIDERS = [TENSORRT, CUDA]
 
 
 def failing_graph() -> bytes:
@@ -25,19 +46,27 @@ def failing_graph() -> bytes:
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_every_backend_scores_a_batch(name: str, onnx_bytes: bytes) -> None:
-    backend = open_backend(name, onnx_bytes, threads=1)
-    batch = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (1, 2, 250)])
-    scores = backend.infer(batch)
-    backend.close()
+def plain_frames(*values: int) -> np.ndarray:
+    return np.stack([np.full((32, 32, 3), value, np.uint8) for value in values])
+
+
+def test_the_cpu_scores_a_batch(onnx_bytes: bytes) -> None:
+    with OnnxRuntimeBackend(onnx_bytes, threads=1) as backend:
+        assert backend.name == "onnxruntime-cpu"
+        scores = backend.infer(plain_frames(1, 2, 250)).scores
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, [1.0, 2.0, 250.0])
 
 
-def test_an_unknown_backend_lists_those_that_there_are(onnx_bytes: bytes) -> None:
-    with pytest.raises(BackendUnavailableError, match=r"'tpu'.*auto, onnxruntime-cpu"):
-        open_backend("tpu", onnx_bytes)
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", GPU_PROVIDERS)
+def test_a_gpus_provider_scores_a_batch(name: str, onnx_bytes: bytes, tmp_path: Path) -> None:
+    if PROVIDERS[name] not in describe()[1]:
+        pytest.skip(f"this onnxruntime is built without {PROVIDERS[name]}")
+    with OnnxRuntimeBackend(onnx_bytes, name=name, cache=tmp_path) as backend:
+        scores = backend.infer(plain_frames(1, 2, 250)).scores
+    np.testing.assert_allclose(scores, [1.0, 2.0, 250.0], rtol=1e-5)
+    assert bool(list(tmp_path.iterdir())) == (name == TENSORRT)
 
 
 def test_a_missing_package_is_named_with_its_extra(
@@ -45,13 +74,13 @@ def test_a_missing_package_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendUnavailableError, match=r"differnet-edge\[onnx-cpu\]"):
-        open_backend("auto", onnx_bytes)
+        OnnxRuntimeBackend(onnx_bytes)
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage" * 100])
 def test_bytes_that_are_no_graph_are_a_backend_error(data: bytes) -> None:
     with pytest.raises(BackendError, match="can't load"):
-        open_backend("auto", data)
+        OnnxRuntimeBackend(data)
 
 
 @pytest.mark.parametrize(
@@ -63,18 +92,188 @@ def test_bytes_that_are_no_graph_are_a_backend_error(data: bytes) -> None:
     ],
 )
 def test_a_wrong_batch_is_refused_with_both_shapes(batch: np.ndarray, onnx_bytes: bytes) -> None:
-    backend = open_backend("auto", onnx_bytes)
-    with pytest.raises(BackendError, match=r"takes \(N, 32, 32, 3\) uint8; received"):
+    with (
+        OnnxRuntimeBackend(onnx_bytes) as backend,
+        pytest.raises(BackendError, match=r"takes \(N, 32, 32, 3\) uint8; received"),
+    ):
         backend.infer(batch)
 
 
 def test_a_failure_while_running_is_a_backend_error() -> None:
-    backend = open_backend("auto", failing_graph())
-    with pytest.raises(BackendError, match="ONNX Runtime failed"):
+    with (
+        OnnxRuntimeBackend(failing_graph()) as backend,
+        pytest.raises(BackendError, match="ONNX Runtime failed"),
+    ):
         backend.infer(np.zeros((1, 4, 4, 3), np.uint8))
 
 
 def test_the_fake_scores_by_the_function_it_is_given() -> None:
     batch = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
-    np.testing.assert_allclose(FakeBackend().infer(batch), batch.mean(axis=(1, 2, 3)))
-    np.testing.assert_allclose(FakeBackend(lambda frame: float(frame.max())).infer(batch), [35, 71])
+    np.testing.assert_allclose(FakeBackend().infer(batch).scores, batch.mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(
+        FakeBackend(lambda frame: float(frame.max())).infer(batch).scores, [35, 71]
+    )
+
+
+def test_the_probe_is_a_graph_like_ours_with_a_convolution() -> None:
+    probe = onnx.load_from_string(PROBE)
+    onnx.checker.check_model(probe, full_check=True)
+    assert [node.op_type for node in probe.graph.node] == ["Cast", "Conv", "ReduceMean"]
+    try_provider(CPU)
+
+
+def test_a_provider_that_computes_something_else_does_not_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort_module, "PROBE", PROBE.replace(b"\x00\x00\x80?", b"\x00\x00\x00?", 1))
+    with pytest.raises(BackendError, match=r"computes \[11.5, 230.0\] where \[12.0, 240.0\]"):
+        try_provider(CPU)
+
+
+class BuiltWithEverything:
+    """The real onnxruntime, listing providers that it does not have, as GPU builds do."""
+
+    __version__, __path__ = onnxruntime.__version__, onnxruntime.__path__
+    SessionOptions, InferenceSession = onnxruntime.SessionOptions, onnxruntime.InferenceSession
+
+    @staticmethod
+    def get_available_providers() -> list[str]:
+        return list(PROVIDERS.values())
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
+
+
+@pytest.fixture
+def cpu_only() -> None:
+    """ONNX Runtime without a GPU's providers, as every machine without a GPU has it."""
+    if len(set(PROVIDERS.values()) & set(onnxruntime.get_available_providers())) > 1:
+        pytest.skip("this onnxruntime is built for a GPU")
+
+
+@pytest.mark.parametrize("name", GPU_PROVIDERS)
+def test_without_a_gpu_nothing_is_loaded_and_nothing_to_install_is_named(
+    name: str, onnx_bytes: bytes, no_driver: None
+) -> None:
+    with pytest.raises(BackendUnavailableError, match=r"^no NVIDIA driver is here"):
+        OnnxRuntimeBackend(onnx_bytes, name=name)
+    with pytest.raises(BackendUnavailableError, match=r"^no NVIDIA driver is here"):
+        require(BuiltWithEverything, name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [(CUDA, r"onnxruntime-gpu\[cuda,cudnn\]"), (TENSORRT, "--backend tensorrt")]
+)
+def test_beside_a_gpu_a_package_built_without_the_provider_is_named(
+    name: str,
+    remedy: str,
+    onnx_bytes: bytes,
+    cpu_only: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(BackendUnavailableError, match=f"built without {PROVIDERS[name]}.*{remedy}"):
+        OnnxRuntimeBackend(onnx_bytes, name=name)
+
+
+def test_on_a_jetson_the_remedy_is_tensorrt(
+    cpu_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(BackendUnavailableError, match="On a Jetson use `--backend tensorrt`"):
+        require(onnxruntime, CUDA)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+@pytest.mark.parametrize("name", GPU_PROVIDERS)
+def test_a_silent_fallback_is_refused(name: str, cpu_only: None) -> None:
+    """The real onnxruntime is asked for a provider that it lacks, and starts the CPU's."""
+    settings = onnxruntime.SessionOptions()
+    with pytest.raises(BackendUnavailableError) as caught:
+        ort_module._start(onnxruntime, PROBE, name, settings, {})
+    assert f"can't start {PROVIDERS[name]}" in str(caught.value)
+    assert "libonnxruntime_providers_" in str(caught.value)  # the library that can't be loaded
+
+
+def test_the_cause_is_picked_from_onnx_runtimes_error(tmp_path: Path) -> None:
+    """An error as onnxruntime-gpu 1.31.1 gave it over a driver that it can't use, shortened."""
+    library = tmp_path / "capi" / "libonnxruntime_providers_cuda.so"
+    library.parent.mkdir()
+    library.symlink_to(_loadable())
+    runtime = type("Runtime", (), {"__path__": [str(tmp_path)]})
+    error = RuntimeError(
+        "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:146 std::conditional_t<THRW"
+        ", void, onnxruntime::common::Status> CUDA failure 36: API call is not supported in the "
+        "installed CUDA driver ; GPU=0 ; hostname=x ; expr=cudaSetDevice(info_.device_id);"
+    )
+    text = str(not_started(runtime, CUDA, error))  # type: ignore[arg-type]
+    assert "CUDA failure 36: API call is not supported in the installed CUDA driver. " in text
+    assert "hostname" not in text
+    assert len(str(not_started(runtime, CUDA, RuntimeError("x" * 9999)))) < 1000  # type: ignore[arg-type]
+
+
+def _loadable() -> Path:
+    """Any shared library that loads: an extension module of Python's own, or of numpy."""
+    import numpy.random._common
+
+    return Path(numpy.random._common.__file__)
+
+
+def test_what_costs_must_not_be_left_to_the_cpu() -> None:
+    """The real profile of the real CPU provider, judged as if a GPU had been asked for."""
+    settings = onnxruntime.SessionOptions()
+    with pytest.raises(BackendUnavailableError, match="leaves 1 Conv to the CPU"):
+        ort_module._on_gpu(onnxruntime, PROBE, CPU, settings, None)
+
+
+def test_what_costs_little_may_be(onnx_bytes: bytes, tmp_path: Path) -> None:
+    """The brightness graph has no convolution; its session runs on after the profile."""
+    settings = onnxruntime.SessionOptions()
+    session = ort_module._on_gpu(onnxruntime, onnx_bytes, CPU, settings, tmp_path / "cache")
+    np.testing.assert_allclose(session.run(None, {"image": plain_frames(3)})[0], [3.0])
+    assert (tmp_path / "cache").is_dir()
+
+
+def test_a_cache_that_can_not_be_made_is_a_backend_error(onnx_bytes: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = onnxruntime.SessionOptions()
+    with pytest.raises(BackendError, match="Set DIFFERNET_ENGINES"):
+        ort_module._on_gpu(onnxruntime, onnx_bytes, CPU, settings, tmp_path / "file" / "cache")
+
+
+def test_a_graph_that_fails_on_its_first_frame_does_not_open() -> None:
+    settings = onnxruntime.SessionOptions()
+    with pytest.raises(BackendUnavailableError, match=r"fails on its first frame: .*Reshape"):
+        ort_module._on_gpu(onnxruntime, failing_graph(), CPU, settings, None)
+
+
+def test_placement_counts_operators_by_where_they_ran() -> None:
+    events = [
+        {"cat": "Session", "name": "model_run", "args": {}},
+        {"cat": "Node", "args": {"op_name": "Conv", "provider": "CUDAExecutionProvider"}},
+        {"cat": "Node", "args": {"op_name": "Atan", "provider": "CPUExecutionProvider"}},
+        {"cat": "Node", "args": {"op_name": "Atan", "provider": "CPUExecutionProvider"}},
+        {"cat": "Node", "args": {"op_name": "Conv"}},
+        {"cat": "Node"},
+    ]
+    ran = placement(json.dumps(events))
+    assert ran == {("CUDAExecutionProvider", "Conv"): 1, ("CPUExecutionProvider", "Atan"): 2}
+    assert left_to_cpu(CUDA, ran) == {"Atan": 2}
+
+
+@pytest.mark.parametrize("operator", ["Conv", "FusedConv", "NhwcFusedConv", "MatMul", "FusedGemm"])
+def test_the_names_of_fused_operators_count(operator: str) -> None:
+    ran = Counter({("CPUExecutionProvider", operator): 3})
+    with pytest.raises(BackendUnavailableError, match=f"3 {operator}"):
+        left_to_cpu(CUDA, ran)
+
+
+def test_engines_are_kept_where_they_are_asked_to_be(tmp_path: Path) -> None:
+    asked = options(TENSORRT, tmp_path)
+    assert asked["trt_engine_cache_path"] == asked["trt_timing_cache_path"] == str(tmp_path)
+    assert not [key for key in asked if "fp16" in key]
+    assert options(TENSORRT, None) == options(CUDA, tmp_path) == {}

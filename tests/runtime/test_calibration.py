@@ -1,19 +1,24 @@
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta
+from scipy.stats import beta, betabinom
 
 from differnet_runtime.calibration import (
+    BATCH,
     HEADROOM,
+    batch_bound,
     calibrate,
     check_enough,
     describe,
     good_percentile,
     images_for_confidence,
     images_needed,
+    promised_rejects,
+    threshold_rank,
     upper_bound,
 )
 from differnet_runtime.errors import CalibrationError
@@ -48,6 +53,52 @@ def test_the_bound_is_the_beta_quantile(images: int, data: st.DataObject) -> Non
     assert upper_bound(images, rank, confidence) == pytest.approx(expected, abs=1e-9)
 
 
+@given(st.integers(1, 300), st.integers(1, 300), st.data())
+def test_the_bound_for_a_batch_is_the_beta_binomial_quantile(
+    images: int, parts: int, data: st.DataObject
+) -> None:
+    rank = data.draw(st.integers(1, images))
+    confidence = data.draw(st.sampled_from([0.8, 0.95, 0.99]))
+    most = batch_bound(images, rank, parts, confidence)
+    law = betabinom(parts, images + 1 - rank, rank)
+    assert law.cdf(most) >= confidence - 1e-9
+    assert most == 0 or law.cdf(most - 1) < confidence + 1e-9
+
+
+def test_the_bound_for_a_batch_counts_every_order() -> None:
+    """Of all places that new scores can take among the old ones, the bound holds in enough."""
+    images, rank, parts, confidence = 6, 5, 4, 0.8
+    threshold_places = [
+        sorted(set(range(images + parts)) - set(new))[rank - 1]
+        for new in combinations(range(images + parts), parts)
+    ]
+    above = [
+        sum(place > threshold for place in new)
+        for new, threshold in zip(
+            combinations(range(images + parts), parts), threshold_places, strict=True
+        )
+    ]
+    most = batch_bound(images, rank, parts, confidence)
+    assert np.mean(np.array(above) <= most) >= confidence
+    assert np.mean(np.array(above) <= most - 1) < confidence
+
+
+@pytest.mark.parametrize(("images", "parts", "most"), [(19, 1, 0), (18, 1, 1), (399, 21, 0)])
+def test_the_bound_for_a_batch_is_exact_where_rounding_would_tip_it(
+    images: int, parts: int, most: int
+) -> None:
+    """19 of 20 is 0.95 exactly, and 399 of 420 too."""
+    assert batch_bound(images, images, parts, 0.95) == most
+
+
+def test_the_batch_outgrows_the_long_run_by_its_own_scatter() -> None:
+    rank = threshold_rank(100, 0.05)
+    long_run = upper_bound(100, rank, 0.95)
+    shares = [batch_bound(100, rank, parts, 0.95) / parts for parts in (20, 200, 2000, 20000)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == pytest.approx(long_run, rel=5e-3)
+
+
 @given(st.integers(19, 500), st.floats(0.05, 0.6))
 def test_the_threshold_is_a_score_with_few_enough_above_it(images: int, rate: float) -> None:
     scores = np.random.RandomState(images).permutation(images).astype(float)
@@ -74,6 +125,17 @@ def test_the_promise_holds_over_many_calibrations(images: int, rate: float) -> N
     assert true_rates.mean() <= rate + 4 * true_rates.std() / math.sqrt(trials)
     rank = int(np.searchsorted(results[0].good_scores, results[0].threshold))
     assert beta.sf(bound, images + 1 - rank, rank) == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize(("images", "parts"), [(19, 20), (60, 300), (200, 188)])
+def test_the_promise_for_a_batch_holds_over_many_calibrations(images: int, parts: int) -> None:
+    trials, kept = 1500, 0
+    random = np.random.RandomState(1)
+    for _ in range(trials):
+        calibration = calibrated(random.standard_normal(images) ** 2, 0.05)
+        rejected = int((random.standard_normal(parts) ** 2 > calibration.threshold).sum())
+        kept += rejected <= promised_rejects(calibration, parts)
+    assert kept / trials >= 0.95 - 4 * math.sqrt(0.05 * 0.95 / trials)
 
 
 @given(st.integers(1, 3000), st.floats(1e-5, 0.4))
@@ -109,8 +171,14 @@ def test_good_percentile_counts_the_scores_at_most_as_high() -> None:
 
 
 def test_the_description_says_what_more_certainty_takes() -> None:
-    few = describe(calibrated(range(30), 0.05))
+    calibration = calibrated(range(30), 0.05)
+    few = describe(calibration)
     assert "from 30 good images" in few
     assert "5.00% of good parts" in few
+    assert (
+        f"next 1,000 good parts, with 95% confidence at most {promised_rejects(calibration)}" in few
+    )
+    assert BATCH == 1000
+    assert f"at most {calibration.bound:.2%}" in few
     assert "at least 59 calibration images" in few
-    assert "at least" not in describe(calibrated(range(2000), 0.05))
+    assert "takes at least" not in describe(calibrated(range(2000), 0.05))

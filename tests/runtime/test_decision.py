@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from differnet_runtime import Score, Verdict, decide
+from differnet_runtime.metadata import Calibration
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -34,3 +35,20 @@ def test_without_a_threshold_nothing_is_good() -> None:
     decision = decide(Score(-1e9, None, None))
     assert decision.verdict is Verdict.NO_DECISION
     assert "differnet calibrate" in (decision.reason or "")
+
+
+def test_a_score_far_below_every_good_part_is_a_fault() -> None:
+    """A covered lens can score lower than any part."""
+    decision = decide(Score(0.03, 1.2, 0.0, lowest=0.5))
+    assert decision.verdict == Verdict.NO_DECISION
+    assert "look at the lens" in str(decision.reason)
+    assert decide(Score(0.5, 1.2, 0.0, lowest=0.5)).verdict == Verdict.GOOD
+
+
+def test_the_lowest_plausible_score_follows_the_good_ones(calibration: Calibration) -> None:
+    scores = (0.8, 0.9, 1.0, 1.1)
+    assert calibration.model_copy(update={"good_scores": scores}).lowest_plausible == pytest.approx(
+        0.95 - 3 * 0.15 - 0.0095
+    )
+    below_zero = calibration.model_copy(update={"good_scores": (-2.0, -1.9, -1.8)})
+    assert below_zero.lowest_plausible < -2.0

@@ -74,7 +74,7 @@ def golden(scores: list[float]) -> Verification:
 
 
 def test_the_self_test_tells_right_from_wrong_arithmetic(tiny_model: Callable[..., Path]) -> None:
-    right = [float(frame.mean()) for frame in golden_frames(32)]
+    right = [float(frame.mean()) for frame in golden_frames(InputContract(size=32))]
     with Detector(tiny_model(verification=golden(right))) as detector:
         assert detector.self_test() < 1e-5
     wrong = [*right[:2], right[2] * 1.05]

@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 from differnet_runtime.errors import ImageReadError, OutputError
 from differnet_runtime.images import (
     decode_image,
+    likely_white_level,
     list_images,
     read_image,
     write_bytes,
@@ -147,3 +148,12 @@ def test_folders_are_made_on_the_way_unless_a_file_is_in_it(tmp_path: Path) -> N
     assert (tmp_path / "a" / "b" / "c").read_bytes() == b"x"
     with pytest.raises(OutputError):
         write_bytes(tmp_path / "a" / "b" / "c" / "d", b"x")
+
+
+@pytest.mark.parametrize(
+    ("brightest", "white"), [(0, 1023), (1023, 1023), (1024, 4095), (4095, 4095), (4096, None)]
+)
+def test_the_white_level_that_16_bit_pictures_seem_to_have(
+    brightest: int, white: int | None
+) -> None:
+    assert likely_white_level(brightest) == white

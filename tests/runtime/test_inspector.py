@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime import Detector, Inspection, Verdict
-from differnet_runtime.backends import Backend, FakeBackend
+from differnet_runtime.backends import Backend, FakeBackend, Outputs
 from differnet_runtime.cameras import Camera, folder_camera
 from differnet_runtime.errors import BackendError, CameraError
 from differnet_runtime.inspector import inspect
@@ -66,7 +66,7 @@ class Stumbling(FakeBackend):
 
     calls = 0
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
+    def infer(self, batch: np.ndarray) -> Outputs:
         self.calls += 1
         if self.calls == 2:
             raise BackendError("the device is out of memory")

@@ -155,6 +155,26 @@ def test_shrinking_averages() -> None:
 
 def test_golden_frames_never_change() -> None:
     """Exported files hold scores of these very bytes."""
-    digest = hashlib.sha256(golden_frames(224).tobytes()).hexdigest()
+    digest = hashlib.sha256(golden_frames(InputContract(size=224)).tobytes()).hexdigest()
     assert digest == "c5bdfd6c92084e81d0470a692d959d29e44da2fbd6d41b7b821fbac029e497c8"
-    np.testing.assert_array_equal(golden_frames(64, 5)[:2], golden_frames(64, 2))
+    contract = InputContract(size=64)
+    np.testing.assert_array_equal(golden_frames(contract, 5)[:2], golden_frames(contract, 2))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("shape", [(70, 50), (70, 50, 1), (70, 50, 3), (70, 50, 4), (64, 64, 4)])
+def test_bgrx_has_the_pixels_of_bgr_and_one_byte_more(fit: str, shape: tuple[int, ...]) -> None:
+    image = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    contract = InputContract(size=64, fit=fit)
+    three = preprocess(image, contract)
+    four = preprocess(image, contract.model_copy(update={"pixel": "bgrx"}))
+    assert (three.shape, four.shape) == ((64, 64, 3), (64, 64, 4))
+    np.testing.assert_array_equal(four[:, :, :3], three)
+
+
+@pytest.mark.parametrize("image", [noise(70, 50), noise(64, 64), noise(30, 64, np.uint16)])
+def test_a_buffer_that_is_given_is_written(image: np.ndarray) -> None:
+    contract = InputContract(size=64)
+    out = np.zeros(contract.shape, np.uint8)
+    assert preprocess(image, contract, out) is out
+    np.testing.assert_array_equal(out, preprocess(image, contract))

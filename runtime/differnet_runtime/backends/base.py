@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the graph gives for a batch.
+
+    Args:
+        scores: `(N,)` float32.
+        heatmaps: `(N, h, w)` float32 where the graph has that output, else None.
+    """
+
+    scores: NDArray[np.float32]
+    heatmaps: NDArray[np.float32] | None = None
 
 
 class Backend(ABC):
@@ -15,15 +29,25 @@ class Backend(ABC):
     name: str
     """What really runs, for logs and results (`onnxruntime-cpu`)."""
 
+    def buffer(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        """Returns an array in which a batch is prepared; the device's own memory where it has any.
+
+        `infer` of that very array saves a copy; any other array may be given as well.
+
+        Args:
+            shape: `(N, size, size, C)`.
+        """
+        return np.empty(shape, np.uint8)
+
     @abstractmethod
-    def infer(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         """Runs the graph.
 
         Args:
-            batch: `(N, size, size, 3)` uint8 BGR, contiguous.
+            batch: `(N, size, size, C)` uint8 BGR (C = 3) or BGRx (C = 4), contiguous.
 
         Returns:
-            `(N,)` float32 scores.
+            Arrays that stay as they are when the next batch runs.
 
         Raises:
             BackendError: The batch does not fit, or inference failed.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Backend
+from .base import Backend, Outputs
 
 
 class FakeBackend(Backend):
@@ -18,9 +18,9 @@ class FakeBackend(Backend):
     def __init__(self, score: Callable[[NDArray[np.uint8]], float] | None = None) -> None:
         self._score = score or (lambda frame: float(frame.mean()))
 
-    def infer(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns `(N,)` float32 scores; see `Backend.infer`."""
-        return np.array([self._score(frame) for frame in batch], np.float32)
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        """Returns a score for each frame; see `Backend.infer`."""
+        return Outputs(np.array([self._score(frame) for frame in batch], np.float32))
 
     def close(self) -> None:
         """Does nothing."""

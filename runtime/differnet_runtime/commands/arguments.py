@@ -16,7 +16,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default="auto",
         metavar="NAME",
-        help="what runs the model: auto (the best that works here) or onnxruntime-cpu",
+        help="what runs the model: auto (the best that works here; `differnet doctor` tells), "
+        "tensorrt, onnxruntime-tensorrt, onnxruntime-cuda or onnxruntime-cpu",
     )
     parser.add_argument(
         "--threads",

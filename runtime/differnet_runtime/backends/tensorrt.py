@@ -1,0 +1,255 @@
+"""TensorRT: the engine in a stream of its own, with buffers that are allocated once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cuda import PrimaryContext, cuda_errors, load, open_device
+from ..errors import BackendError
+from .base import Backend, Outputs
+from .cuda_graph import CudaGraph
+from .cuda_memory import Tensor
+from .tensorrt_engine import HEATMAP, IMAGE, SCORE, Engine
+
+log = logging.getLogger(__name__)
+
+_NON_BLOCKING = 1
+# The same kernels on the same input: what differs more is not rounding.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
+_in_use: list[PrimaryContext] = []
+"""Contexts whose memory somebody still viewed when their backend was closed."""
+
+
+@dataclass
+class _Slot:
+    """A place where a batch is prepared, and the graph that runs the engine on it."""
+
+    image: Tensor
+    graph: CudaGraph | None = None
+
+    def drop_graph(self) -> None:
+        if self.graph is not None:
+            self.graph.close()
+            self.graph = None
+
+
+class TensorRTBackend(Backend):
+    """Runs an engine with TensorRT on the first GPU.
+
+    One thread makes it, uses it and closes it. On a device whose GPU shares the CPU's memory
+    (Jetson) the engine reads the frame where the CPU wrote it; elsewhere frames are copied from
+    page-locked memory in the engine's stream.
+
+    Args:
+        plan: What `differnet engine` built. TensorRT trusts it, and a damaged one can crash the
+            process: compare its hash before.
+        cuda_graph: Launch the whole engine at once, where the device allows it and the result is
+            the same. `graph_reason` says why not.
+        spin: Wait for a result as the driver likes, which is a busy loop where there are cores
+            to spare: it may be quicker, and takes a whole core. Otherwise the thread sleeps.
+
+    Raises:
+        BackendUnavailableError: No driver, no GPU, no pycuda or no TensorRT; says which.
+        BackendError: TensorRT can't read or run the plan, or memory is used up.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, plan: bytes, *, cuda_graph: bool = True, spin: bool = False) -> None:
+        self.device = open_device()  # before TensorRT, which does without a driver until it crashes
+        self.graph_reason: str | None = None if cuda_graph else "it was not asked for"
+        """Why no CUDA graph is used; None while one is."""
+        self.zero_copy = self.device.integrated and self.device.can_map_host_memory
+        """Whether the engine works in the host's memory."""
+        self._owner = threading.current_thread()
+        self._closed = False
+        self._tensors: list[Tensor] = []
+        self._lent: _Slot | None = None
+        self._bound = 0
+        self._made = contextlib.ExitStack()  # what it holds is undone in the opposite order
+        self._context = PrimaryContext(self.device)
+        try:
+            with self._context, cuda_errors("opening the engine"):
+                self._open(plan, spin)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, plan: bytes, spin: bool) -> None:
+        driver = load()
+        flags = driver.event_flags.DISABLE_TIMING
+        flags |= 0 if spin else driver.event_flags.BLOCKING_SYNC
+        self._stream: Any = driver.Stream(_NON_BLOCKING)
+        self._made.callback(self.__dict__.pop, "_stream")
+        self._event: Any = driver.Event(flags)
+        self._made.callback(self.__dict__.pop, "_event")
+        self._engine = Engine(plan)
+        self._made.callback(self._engine.close)
+        self.batch = self._engine.image_shape[0]
+        """Frames that the engine takes at once."""
+        self._outputs = {
+            name: self._tensor(shape, np.float32)
+            for name, shape in self._engine.output_shapes.items()
+        }
+        for name, tensor in self._outputs.items():
+            self._engine.bind(name, tensor.address)
+        self._staging = self._slot()
+
+    def buffer(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        """Returns page-locked memory that `infer` takes without a copy in Python.
+
+        Every call returns the same memory; `infer` of other arrays leaves it as it is. A shape
+        that the engine does not take at once gets ordinary memory. Drop it before `close`: while it
+        is held, its memory and the CUDA context stay.
+        """
+        self._check()
+        if shape[0] > self.batch or shape[1:] != self._engine.image_shape[1:]:
+            return super().buffer(shape)
+        if self._lent is None:
+            with self._context, cuda_errors("allocating a buffer"):
+                self._lent = self._slot()
+        return self._lent.image.host[: shape[0]]
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        """Runs the engine, as often as the batch needs; see `Backend.infer`.
+
+        Raises:
+            BackendError: The batch does not fit, another thread calls, or inference failed.
+        """
+        self._check()
+        frame = self._engine.image_shape[1:]
+        if batch.dtype != np.uint8 or batch.shape[1:] != frame:
+            raise BackendError(
+                f"the engine takes (N, {', '.join(map(str, frame))}) uint8; "
+                f"received {batch.shape} {batch.dtype}"
+            )
+        results = {
+            name: np.empty((len(batch), *tensor.host.shape[1:]), np.float32)
+            for name, tensor in self._outputs.items()
+        }
+        with self._context, cuda_errors("inference"):
+            for start in range(0, len(batch), self.batch):
+                part = batch[start : start + self.batch]
+                self._run(self._prepared(part), len(part))
+                for name, result in results.items():
+                    result[start : start + len(part)] = self._outputs[name].host[: len(part)]
+        return Outputs(results[SCORE], results.get(HEATMAP))
+
+    def inspect(self) -> str:
+        """Returns TensorRT's description of the engine's layers, as JSON."""
+        self._check()
+        with self._context:
+            return self._engine.inspect()
+
+    @property
+    def device_memory(self) -> int:
+        """Bytes of device memory that a run needs besides the weights and the tensors."""
+        self._check()
+        return self._engine.device_memory
+
+    def close(self) -> None:
+        """Frees everything, in order; a second call does nothing.
+
+        Raises:
+            BackendError: Another thread calls than the one that made it.
+        """
+        self._check_thread()
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with self._context, cuda_errors("closing the engine"):
+                self._made.close()
+        except BackendError as error:  # after a fault of the device; the fault was reported
+            log.warning("the engine was not closed cleanly: %s", error)
+            self._made.close()
+        if any(tensor.viewed for tensor in self._tensors):
+            log.warning("a buffer is still in use: it and the CUDA context stay until the end")
+            _in_use.append(self._context)
+        else:
+            self._context.close()
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is not self._owner:
+            raise BackendError(
+                f"this backend belongs to the thread {self._owner.name!r}, which made it; "
+                f"{threading.current_thread().name!r} called it. A CUDA context is bound to its "
+                "thread: make, use and close the backend in one, or one backend in each."
+            )
+
+    def _check(self) -> None:
+        self._check_thread()
+        if self._closed:
+            raise BackendError("the backend is closed")
+
+    def _tensor(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
+        tensor = Tensor(shape, dtype, mapped=self.zero_copy)
+        self._made.callback(tensor.free)
+        self._tensors.append(tensor)
+        return tensor
+
+    def _slot(self) -> _Slot:
+        """Makes a slot, runs the engine on it once, and records its graph where that works."""
+        slot = _Slot(self._tensor(self._engine.image_shape, np.uint8))
+        self._made.callback(slot.drop_graph)
+        shape = slot.image.host.shape
+        slot.image.host[...] = np.random.RandomState(7).randint(0, 256, shape, np.uint8)
+        self._run(slot, self.batch)
+        if self.graph_reason is None:
+            try:
+                self._record(slot)
+            except BackendError as error:
+                self._do_without_graph(slot, str(error))
+        slot.image.host[...] = 0
+        return slot
+
+    def _record(self, slot: _Slot) -> None:
+        """Records the slot's graph, and compares what it gives with what the engine gave."""
+        expected = {name: tensor.host.copy() for name, tensor in self._outputs.items()}
+        slot.graph = CudaGraph(self._stream.handle, lambda: self._enqueue(slot))
+        for name, tensor in self._outputs.items():
+            # A graph that records nothing would leave the right result in its place.
+            tensor.host[...] = np.nan_to_num(expected[name] + np.abs(expected[name]) + 1)
+            tensor.upload(self._stream, self.batch)
+        self._run(slot, self.batch)
+        for name, tensor in self._outputs.items():
+            if not np.allclose(tensor.host, expected[name], _RELATIVE, _ABSOLUTE, equal_nan=True):
+                raise BackendError(f"the graph gives another {name} than the engine")
+
+    def _do_without_graph(self, slot: _Slot, reason: str) -> None:
+        self.graph_reason = reason
+        log.warning("no CUDA graph is used: %s", reason)
+        slot.drop_graph()
+        self._run(slot, self.batch)  # a refused recording must leave nothing behind
+
+    def _prepared(self, part: NDArray[np.uint8]) -> _Slot:
+        """Returns the slot that holds these frames; copies them unless it is the lent one."""
+        if self._lent is not None and self._lent.image.holds(part):
+            return self._lent
+        self._staging.image.host[: len(part)] = part
+        return self._staging
+
+    def _run(self, slot: _Slot, count: int) -> None:
+        """Runs the engine on the slot's first `count` frames and waits for the outputs."""
+        slot.image.upload(self._stream, count)
+        if slot.graph is None:
+            self._enqueue(slot)
+        else:
+            slot.graph.launch()
+        for tensor in self._outputs.values():
+            tensor.download(self._stream, count)
+        self._event.record(self._stream)
+        self._event.synchronize()
+
+    def _enqueue(self, slot: _Slot) -> None:
+        if self._bound != slot.image.address:
+            self._engine.bind(IMAGE, slot.image.address)
+            self._bound = slot.image.address
+        self._engine.enqueue(self._stream.handle)

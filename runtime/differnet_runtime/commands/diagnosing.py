@@ -1,0 +1,157 @@
+"""The steps of `differnet doctor`: try a model, and write down what was found."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from differnet_runtime import selection
+from differnet_runtime.diagnosis import Finding
+from differnet_runtime.errors import BackendError
+from differnet_runtime.model_file import read_model_file
+from differnet_runtime.selection import AUTO, choose
+
+_SIGNS = {"ok": "ok", "missing": "missing", "none": "-"}
+
+
+@dataclass
+class Trial:
+    """What became of a model on this machine.
+
+    Args:
+        path: The model file.
+        precision: `fp32` or `fp16`.
+        backend: What `auto` takes; None where nothing runs it.
+        reasons: Why not a better one, by name.
+        warnings: What deserves a look though it works.
+        difference: Greatest relative difference of the golden frames' scores; None if not scored.
+        failure: Why the model does not run, or not right; None if it does.
+    """
+
+    path: Path
+    precision: str
+    backend: str | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    difference: float | None = None
+    failure: str | None = None
+
+
+def try_model(path: Path) -> Trial:
+    """Opens a model with the backend that `auto` takes, and scores its golden frames.
+
+    Raises:
+        ModelFileError: The file can't be used.
+    """
+    data, metadata = read_model_file(path)
+    trial = Trial(path, metadata.precision)
+    try:
+        from differnet_runtime.detector import Detector
+    except Exception as error:  # OpenCV's: missing, or built for another numpy
+        trial.failure = f"the model needs OpenCV, which can't be imported ({error})"
+        return trial
+    try:
+        with _kept_warnings(trial.warnings):
+            choice = choose(AUTO, data, path=path)
+        trial.backend, trial.reasons = choice.backend.name, choice.reasons
+        with Detector.over(choice.backend, metadata) as detector:
+            trial.difference = detector.self_test()
+    except BackendError as error:
+        trial.failure = str(error)
+    return trial
+
+
+@contextmanager
+def _kept_warnings(kept: list[str]) -> Iterator[None]:
+    """Keeps what the choice warns of, which would otherwise go to standard error."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: kept.append(record.getMessage())  # type: ignore[method-assign]
+    selection.log.addHandler(handler)
+    try:
+        yield
+    finally:
+        selection.log.removeHandler(handler)
+
+
+def as_record(
+    findings: list[Finding], backends: dict[str, str | None], trial: Trial | None
+) -> dict[str, Any]:
+    """Returns all of it for JSON; the keys stay the same from version to version."""
+    return {
+        "checks": {
+            finding.name: {"state": finding.state, "text": finding.text} for finding in findings
+        },
+        "backends": {
+            name: {"works": reason is None, "reason": reason} for name, reason in backends.items()
+        },
+        "model": None
+        if trial is None
+        else {
+            "path": str(trial.path),
+            "precision": trial.precision,
+            "backend": trial.backend,
+            "reasons": trial.reasons,
+            "warnings": trial.warnings,
+            "self_test": {
+                "passed": trial.failure is None,
+                "greatest_relative_difference": trial.difference,
+                "failure": trial.failure,
+            },
+        },
+    }
+
+
+def as_text(findings: list[Finding], backends: dict[str, str | None], trial: Trial | None) -> str:
+    """Returns all of it for people, as wide as the terminal."""
+    no_gpu = {
+        finding.text: "there is no GPU (above)" for finding in findings if finding.name == "gpu"
+    }
+    lines = ["machine"]
+    lines += [_row(_SIGNS[finding.state], finding.name, finding.text) for finding in findings]
+    lines += ["", "backends"]
+    lines += [
+        _row("works" if reason is None else "no", name, no_gpu.get(reason or "", reason or ""))
+        for name, reason in backends.items()
+    ]
+    if trial is not None:
+        lines += ["", f"model {trial.path}", *_trial_rows(trial)]
+    return "\n".join(lines)
+
+
+def _trial_rows(trial: Trial) -> Iterator[str]:
+    if trial.backend is not None:
+        yield _row("takes", trial.backend, f"chosen by auto, for this {trial.precision} file")
+    for name, reason in trial.reasons.items():
+        yield _row("not", name, reason)
+    for warning in trial.warnings:
+        yield _row("warning", "", warning)
+    if trial.failure is not None:
+        yield _row("failed", "self test", trial.failure)
+    else:
+        yield _row(
+            "ok", "self test", f"golden frames score as exported, within {trial.difference:.2g}"
+        )
+
+
+def _row(sign: str, name: str, text: str) -> str:
+    indent = f"  {sign:<8} {name:<21} "
+    width = max(60, shutil.get_terminal_size().columns)
+    return (
+        textwrap.fill(
+            text or " ",
+            width,
+            initial_indent=indent,
+            subsequent_indent=" " * len(indent),
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+        ).rstrip()
+        if text
+        else indent.rstrip()
+    )

@@ -1,0 +1,200 @@
+"""What an engine was built from, for and with: it runs where all of it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .. import cuda, tensorrt_api
+from ..errors import EngineError
+from ..metadata import ModelMetadata, Part, Precision
+
+L4T_RELEASE = Path("/etc/nv_tegra_release")
+"""Where a Jetson says which release of its Linux runs."""
+
+Typing = Literal["strongly typed", "pinned layers"]
+STRONG: Typing = "strongly typed"
+PINNED: Typing = "pinned layers"
+_FLAGS = ("level", "workspace_mib", "typing")
+_STRONG_SINCE = 10
+_PINNED_BEFORE = (10, 12)
+_KEY_DIGITS = 16
+
+_LABELS = {
+    "model_sha256": "model file",
+    "tensorrt": "TensorRT",
+    "cuda_driver": "CUDA driver",
+    "gpu": "GPU",
+    "compute_capability": "compute capability",
+    "multiprocessors": "multiprocessors",
+    "memory_gib": "GPU memory",
+    "machine": "machine",
+    "l4t": "L4T release",
+    "batch": "batch",
+    "input_shape": "input shape",
+    "precision": "precision",
+    "level": "optimisation level",
+    "workspace_mib": "workspace",
+    "typing": "typing",
+    "tool": "differnet-edge",
+}
+
+
+class BuildOptions(Part):
+    """What a user may ask of a build.
+
+    Args:
+        level: TensorRT's `builder_optimization_level`: higher tries more kernels and takes longer.
+        workspace_mib: Scratch memory that a kernel may use; None leaves the choice to the
+            builder, which caps it where CPU and GPU share their memory.
+        pinned: Build with FP16 flags and each FP32 layer pinned, in place of a strongly typed
+            network. What TensorRT 8.6 needs, and below 10.12 a way round gaps of strong typing.
+    """
+
+    level: Annotated[int, Field(ge=0, le=5)] = 3
+    workspace_mib: Annotated[int, Field(ge=1)] | None = None
+    pinned: bool = False
+
+
+class EngineIdentity(Part):
+    """All that an engine depends on; its fields are compared one by one.
+
+    Args:
+        model_sha256: Of the whole ONNX file.
+        tensorrt: The bindings' full version.
+        cuda_driver: The newest CUDA version that the driver takes, `12.6`.
+        gpu: Its name.
+        compute_capability: `8.7` for Orin.
+        multiprocessors: Streaming multiprocessors.
+        memory_gib: All of the GPU's, to a tenth: the last bytes are the kernel's to move.
+        machine: `x86_64` or `aarch64`.
+        l4t: The release of Jetson's Linux, `36.4.3`; None elsewhere.
+        batch: Frames that the engine takes at once.
+        input_shape: Of one frame, `(size, size, channels)`.
+        precision: Of the graph.
+        level: See `BuildOptions`.
+        workspace_mib: See `BuildOptions`.
+        typing: `strongly typed` or `pinned layers`.
+        tool: Version of differnet-edge.
+    """
+
+    model_sha256: str
+    tensorrt: str
+    cuda_driver: str
+    gpu: str
+    compute_capability: str
+    multiprocessors: int
+    memory_gib: float
+    machine: str
+    l4t: str | None
+    batch: Annotated[int, Field(ge=1)]
+    input_shape: tuple[int, int, int]
+    precision: Precision
+    level: int
+    workspace_mib: int | None
+    typing: Typing
+    tool: str
+
+    @property
+    def key(self) -> str:
+        """Names the engine's files: 16 hexadecimal digits of the fields' hash."""
+        fields = self.model_dump_json().encode()  # in the order of the class, which is fixed
+        return hashlib.sha256(fields).hexdigest()[:_KEY_DIGITS]
+
+    def differences(self, other: EngineIdentity, *, flags: bool = True) -> list[str]:
+        """Says in which fields `other`, what is wanted here, differs from this built engine.
+
+        Args:
+            other: What is wanted.
+            flags: Compare also what only says how the engine was built.
+
+        Returns:
+            One text for each field: `TensorRT: built for 10.3.0, this is 10.7.0`.
+        """
+        texts = []
+        for name, label in _LABELS.items():
+            built, wanted = getattr(self, name), getattr(other, name)
+            if built != wanted and (flags or name not in _FLAGS):
+                texts.append(f"{label}: built for {_text(built)}, this is {_text(wanted)}")
+        return texts
+
+    def described(self) -> dict[str, str]:
+        """Returns every field as text, by its label."""
+        return {label: _text(getattr(self, name)) for name, label in _LABELS.items()}
+
+    def same_place(self, other: EngineIdentity) -> bool:
+        """Whether both are for the same device and batch: the newer one replaces the older."""
+        names = ("gpu", "compute_capability", "multiprocessors", "memory_gib", "machine", "batch")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+def identify(
+    model: bytes, metadata: ModelMetadata, batch: int, options: BuildOptions
+) -> EngineIdentity:
+    """Identifies the engine that this model needs on this device.
+
+    Raises:
+        BackendUnavailableError: There is no GPU, or TensorRT or pycuda is missing.
+        EngineError: This TensorRT knows no pinned layers, and they were asked for.
+    """
+    device = cuda.open_device()
+    version = tensorrt_api.version()
+    return EngineIdentity(
+        model_sha256=hashlib.sha256(model).hexdigest(),
+        tensorrt=".".join(map(str, version)),
+        cuda_driver=f"{device.driver_version // 1000}.{device.driver_version % 1000 // 10}",
+        gpu=device.name,
+        compute_capability=".".join(map(str, device.compute_capability)),
+        multiprocessors=device.multiprocessors,
+        memory_gib=round(device.total_memory / 2**30, 1),
+        machine=platform.machine(),
+        l4t=_l4t_release(),
+        batch=batch,
+        input_shape=metadata.input.shape,
+        precision=metadata.precision,
+        level=options.level,
+        workspace_mib=options.workspace_mib,
+        typing=typing_of(version, pinned=options.pinned),
+        tool=installed_version("differnet-edge"),
+    )
+
+
+def typing_of(version: tuple[int, ...], *, pinned: bool) -> Typing:
+    """Returns how TensorRT `version` is told the precision, `STRONG` or `PINNED`.
+
+    Raises:
+        EngineError: `pinned` was asked for, and strong typing is complete in this version.
+    """
+    if version[0] < _STRONG_SINCE:
+        return PINNED
+    if not pinned:
+        return STRONG
+    if version >= _PINNED_BEFORE:
+        raise EngineError(
+            f"pinned layers were asked for; TensorRT {'.'.join(map(str, version))} types its "
+            "networks strongly, and from 10.12 on needs nothing else. Leave --pinned out."
+        )
+    return PINNED
+
+
+def _l4t_release() -> str | None:
+    """Reads `# R36 (release), REVISION: 4.3, ...` as 36.4.3."""
+    try:
+        line = L4T_RELEASE.read_text("utf-8", "replace").partition("\n")[0]
+    except OSError:
+        return None
+    numbers = re.match(r"# R(\d+).*?REVISION: ([\d.]+)", line)
+    return f"{numbers[1]}.{numbers[2]}" if numbers else line.strip() or None
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "none"
+    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 2 * _KEY_DIGITS else f"{text[:_KEY_DIGITS]}..."

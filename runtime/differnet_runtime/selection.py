@@ -1,0 +1,164 @@
+"""Which backend runs a model file here."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from .backends import Backend
+from .errors import BackendError, BackendUnavailableError, OutputError
+from .model_file import read_model_file
+
+AUTO, TENSORRT = "auto", "tensorrt"
+ORT_TENSORRT, ORT_CUDA, ORT_CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"
+BACKENDS = (AUTO, TENSORRT, ORT_TENSORRT, ORT_CUDA, ORT_CPU)
+
+BEST_FIRST = (TENSORRT, ORT_CUDA, ORT_CPU)
+"""What `auto` tries, in this order.
+
+onnxruntime-tensorrt runs only when asked for by name: it needs the TensorRT that `tensorrt` needs,
+and builds its engines in this process, without the checks that `tensorrt` makes before and after.
+"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and why it is not a better one.
+
+    Args:
+        backend: Open; close it.
+        reasons: Why not, by the name of each better backend; empty when one was asked for by name.
+    """
+
+    backend: Backend
+    reasons: dict[str, str]
+
+
+def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Backend:
+    """Opens a backend; `choose` also tells why it is not a better one.
+
+    Args:
+        name: One of `BACKENDS`; `auto` takes the best that works here.
+        model: The model file's bytes.
+        path: The model file, beside which engines are kept; None builds none.
+        threads: CPU threads; 0 lets the backend choose.
+
+    Raises:
+        BackendUnavailableError: The name is unknown, or its package or device is missing.
+        BackendError: The backend can't load the model.
+    """
+    return choose(name, model, path=path, threads=threads).backend
+
+
+def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:
+    """Opens a backend by name, or the best that works; see `open_backend`."""
+    if name not in BACKENDS:
+        raise BackendUnavailableError(
+            f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"
+        )
+    if name != AUTO:
+        return Choice(_open(name, model, path, threads), {})
+    errors: dict[str, BackendError] = {}
+    for candidate in BEST_FIRST:
+        opened = _try(candidate, model, path, threads)
+        if isinstance(opened, Backend):
+            log.info("auto takes %s", opened.name)
+            return Choice(opened, {name: str(error) for name, error in errors.items()})
+        errors[candidate] = opened
+    missing = all(isinstance(error, BackendUnavailableError) for error in errors.values())
+    why = "".join(f"\n  {candidate}: {error}" for candidate, error in errors.items())
+    raise (BackendUnavailableError if missing else BackendError)(
+        f"no backend runs this model here:{why}"
+    )
+
+
+def _try(name: str, model: bytes, path: Path | None, threads: int) -> Backend | BackendError:
+    try:
+        return _open(name, model, path, threads)
+    except BackendUnavailableError as error:
+        log.info("not %s: %s", name, error)
+        return error
+    except BackendError as error:  # it is there, and fails: that deserves a look
+        log.warning("not %s: %s", name, error)
+        return error
+
+
+def try_backend(name: str) -> None:
+    """Finds out whether a backend works here, without a model.
+
+    Of `tensorrt` the packages and the device are asked; an engine is built only for a model. The
+    others run a tiny graph.
+
+    Args:
+        name: One of `BACKENDS` but `auto`.
+
+    Raises:
+        BackendError: It does not work; says why, and what to install.
+    """
+    if name == TENSORRT:
+        _require_tensorrt()
+        return
+    from .backends.ort import try_provider
+
+    try_provider(name)
+
+
+def _open(name: str, model: bytes, path: Path | None, threads: int) -> Backend:
+    if name == TENSORRT:
+        return _open_tensorrt(model, path)
+    from .backends.ort import OnnxRuntimeBackend
+
+    if name == ORT_CPU:
+        _warn_of_fp16(path)
+    cache = _ort_cache(path, model) if path and name == ORT_TENSORRT else None
+    return OnnxRuntimeBackend(model, name=name, threads=threads, cache=cache)
+
+
+def _ort_cache(path: Path, model: bytes) -> Path:
+    """A folder for each content: ONNX Runtime knows its engines by the graph, not the weights."""
+    from .engine import engines_folder
+
+    digest = hashlib.sha256(model).hexdigest()
+    return engines_folder(path, digest) / "ort" / digest[:16]
+
+
+def _open_tensorrt(model: bytes, path: Path | None) -> Backend:
+    if path is None:
+        raise BackendUnavailableError(
+            "the tensorrt backend needs a model file, not only its bytes: the engine is kept "
+            "beside it"
+        )
+    _require_tensorrt()
+    from .backends.tensorrt import TensorRTBackend
+    from .engine import ensure_engine
+
+    try:
+        engine = ensure_engine(path, model, read_model_file(path)[1])
+    except OutputError as error:
+        raise BackendError(
+            f"the engine can't be kept: {error} Set DIFFERNET_ENGINES to a folder that can be "
+            "written."
+        ) from error
+    return TensorRTBackend(engine.plan)
+
+
+def _require_tensorrt() -> None:
+    """Asks for the GPU first, and for TensorRT last: it takes seconds to import."""
+    from .cuda import open_device
+    from .tensorrt_api import load
+
+    open_device()
+    load()
+
+
+def _warn_of_fp16(path: Path | None) -> None:
+    if path is not None and read_model_file(path)[1].precision == "fp16":
+        log.warning(
+            "%s is an FP16 file, and it runs on the CPU, where FP32 is faster: "
+            "export it with `--precision fp32` for this machine",
+            path,
+        )
