@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
 
-from differnet_runtime.backends import open_backend
+from differnet_runtime.calibration import HEADROOM, calibrate
 from differnet_runtime.errors import ExportError
-from differnet_runtime.metadata import ModelMetadata, Verification
+from differnet_runtime.metadata import (
+    Calibration,
+    HalfPrecision,
+    ModelMetadata,
+    Pixel,
+    Precision,
+    Verification,
+)
 from differnet_runtime.model_file import write_model_file
-from differnet_runtime.preprocess import golden_frames
 from differnet_training.model_directory import load_model
 
+from . import frames
+from .comparison import HALF_LIMIT, LIMIT, relative_difference, torch_scores
 from .graph import trace
-from .verify import LIMIT, compare, extreme_frames, relative_difference, torch_scores
+from .precision import HalfWeights, to_half
+from .scoring import EMULATION, on_cpu, scores
+from .soundness import unsound
 
-_log = logging.getLogger(__name__)
+Scores = NDArray[np.float32]
 
 
-def export_model(folder: Path, output: Path) -> ModelMetadata:
+@dataclass(frozen=True)
+class _Scored:
+    """Scores of one graph on all frames that export runs."""
+
+    golden: Scores
+    extreme: Scores
+    calibration: Scores
+
+    @property
+    def plausible(self) -> Scores:
+        """Those of frames that a camera could give."""
+        return np.concatenate([self.golden, self.calibration])
+
+    @property
+    def made(self) -> Scores:
+        """Those of frames made by a formula."""
+        return np.concatenate([self.golden, self.extreme])
+
+
+def export_model(
+    folder: Path, output: Path, *, precision: Precision = "fp16", pixel: Pixel = "bgr"
+) -> ModelMetadata:
     """Exports a trained model.
 
     Golden and extreme frames run through torch and through the graph first; the file is written
-    only if their scores agree.
+    only if their scores agree. The threshold is set again from the graph's own scores of the
+    calibration pictures, if they are still there.
 
     Args:
         folder: What `differnet train` or `differnet import` wrote.
         output: The `.onnx` file.
+        precision: `fp16` for GPUs; CPUs run `fp32` faster.
+        pixel: What the graph reads.
 
     Returns:
         The metadata carried by the file.
@@ -39,27 +75,90 @@ def export_model(folder: Path, output: Path) -> ModelMetadata:
         OutputError: The file can't be written; what was there stays.
     """
     model, metadata = load_model(folder)
-    graph = trace(model)
-    size = metadata.input.size
-    golden = golden_frames(size)
-    frames = [*golden, *extreme_frames(size).values()]
-    with open_backend("onnxruntime-cpu", graph) as backend:
-        exported = np.concatenate([backend.infer(frame[None]) for frame in frames])
-    trained = torch_scores(model, frames)
-    threshold = metadata.calibration.threshold if metadata.calibration else None
-    comparison = compare([f"frame {k}" for k in range(len(frames))], trained, exported, threshold)
-    if not comparison.greatest <= LIMIT:
-        raise ExportError(
-            f"the graph's scores differ from the trained model's by {comparison.greatest:.2g} "
-            f"relative (limit {LIMIT:g}); nothing was written. Please report this with the output "
-            f"of `differnet info {folder}`."
-        )
+    contract = metadata.input.model_copy(update={"pixel": pixel})
+    metadata = metadata.replaced(input=contract, precision=precision)
+    graph = trace(model, pixel)
+    exact = _score(graph, folder, metadata, "FP32 graph")
+    made = [*frames.golden(metadata.input).values(), *frames.extreme(contract.size).values()]
+    difference = _checked(torch_scores(model, made), exact.made, folder)
+    scored, half = exact, None
+    if precision == "fp16":
+        graph, weights = to_half(graph)
+        _check_sound(graph)
+        scored = _score(on_cpu(graph), folder, metadata, "FP16 graph, emulated")
+        half = _half(exact, scored, weights)
     metadata = metadata.replaced(
+        calibration=_recalibrated(metadata.calibration, scored.calibration, half),
         verification=Verification(
-            frames=len(frames),
-            greatest_relative_difference=float(relative_difference(trained, exported).max()),
-            golden_scores=tuple(float(score) for score in exported[: len(golden)]),
-        )
+            frames=len(scored.made) + len(scored.calibration),
+            greatest_relative_difference=difference,
+            golden_scores=tuple(float(score) for score in scored.golden),
+            half=half,
+        ),
     )
-    write_model_file(output, graph, metadata)
+    write_model_file(output, graph.SerializeToString(), metadata)
     return metadata
+
+
+def _score(graph: ModelProto, folder: Path, metadata: ModelMetadata, what: str) -> _Scored:
+    contract = metadata.input
+    golden = list(frames.golden(contract).values())
+    extreme = list(frames.extreme(contract.size).values())
+    pictures = frames.recorded(folder, "calibration") if metadata.calibration else []
+    real = list(frames.real(pictures, contract).values())
+    found = scores(graph, [*golden, *extreme, *real], what)
+    return _Scored(*np.split(found, [len(golden), len(golden) + len(extreme)]))
+
+
+def _checked(trained: Scores, exact: Scores, folder: Path) -> float:
+    """Returns the greatest relative difference between torch and the FP32 graph."""
+    difference = float(relative_difference(trained, exact).max())
+    if not difference <= LIMIT:
+        raise ExportError(
+            f"the graph's scores differ from the trained model's by {difference:.2g} relative "
+            f"(limit {LIMIT:g}); nothing was written. Please report this with the output of "
+            f"`differnet info {folder}`."
+        )
+    return difference
+
+
+def _check_sound(graph: ModelProto) -> None:
+    if problems := unsound(graph):
+        raise ExportError(
+            "the FP16 graph could give a score that is not finite: "
+            + "; ".join(problems[:5])
+            + ". Export with --precision fp32, and please report this."
+        )
+
+
+def _half(exact: _Scored, scored: _Scored, weights: HalfWeights) -> HalfPrecision:
+    """Measures what FP16 does; refuses a graph that it spoils."""
+    errors = relative_difference(exact.plausible, scored.plausible)
+    finite = bool(np.isfinite(scored.made).all())
+    if not (finite and errors.max() <= HALF_LIMIT):
+        what = f"changes scores by up to {errors.max():.2g} relative (limit {HALF_LIMIT:g})"
+        raise ExportError(
+            f"FP16 {what if finite else 'gives scores that are not finite'}; nothing was written. "
+            "Export with --precision fp32, or train again with a smaller --clamp."
+        )
+    return HalfPrecision(
+        weights=weights.count,
+        subnormal_share=weights.subnormal_share,
+        median_relative_error=float(np.median(errors)),
+        greatest_relative_error=float(errors.max()),
+    )
+
+
+def _recalibrated(
+    trained: Calibration | None, good_scores: Scores, half: HalfPrecision | None
+) -> Calibration | None:
+    """Sets the threshold again from the graph's own scores; without them the trained one stays."""
+    if trained is None or len(good_scores) != trained.images:
+        return trained
+    return calibrate(
+        good_scores.tolist(),
+        trained.false_reject_rate,
+        confidence=trained.confidence,
+        scored_by=EMULATION if half else "onnxruntime-cpu",
+        headroom=max(HEADROOM, half.greatest_relative_error if half else 0.0),
+    )

@@ -9,7 +9,10 @@ import onnx
 import torch
 
 from differnet_runtime.errors import ExportError
+from differnet_runtime.metadata import Pixel
 from differnet_training.model import DifferNet
+
+from .simplify import simplify
 
 OPSET = 17
 """TensorRT 8.6 reads no later one; only torch's tracing exporter still writes it."""
@@ -17,28 +20,39 @@ OPSET = 17
 _TOO_LARGE = 2**31 - 1
 
 
-def trace(model: DifferNet) -> bytes:
-    """Traces a model to a serialised ONNX graph.
+FEATURES = "features"
+"""Name of the tensor between extractor and flow, `(V * N, D) float32`."""
+
+
+class _Exported(torch.nn.Module):
+    """The model as the camera sees it; the features are an output only to be given their name."""
+
+    def __init__(self, model: DifferNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.model.features(image)
+        return self.model.combine_views(self.model.score_features(features)), features
+
+
+def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
+    """Traces a model to an ONNX graph in FP32.
 
     Args:
         model: In eval mode.
+        pixel: What the camera gives.
 
     Returns:
-        The bytes of an ONNX model: `image (N, S, S, 3) uint8` to `score (N,) float32`, N free.
+        `image (N, S, S, len(pixel)) uint8` to `score (N,) float32`, N free.
 
     Raises:
         ExportError: It is larger than one ONNX file may be, or uses an operator that has no ONNX
             form (an extractor of timm may).
     """
-    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
-    if 4 * parameters > _TOO_LARGE:
-        raise ExportError(
-            f"the model has {parameters / 1e6:.0f} M numbers, {4 * parameters / 2**30:.1f} GiB; "
-            "one ONNX file holds at most 2 GiB and weights outside the file are not supported. "
-            "Train a narrower flow (--width)."
-        )
+    _check_size(model)
     size = model.contract.size
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    example = torch.zeros(2, size, size, len(pixel), dtype=torch.uint8)
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.inference_mode():
@@ -46,21 +60,32 @@ def trace(model: DifferNet) -> bytes:
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            torch.onnx.export(
-                model,
-                (example,),
-                buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
-                input_names=["image"],
-                output_names=["score"],
-                dynamic_axes={"image": {0: "N"}, "score": {0: "N"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
+            with model.extractor.reading(len(pixel)):
+                torch.onnx.export(
+                    _Exported(model).eval(),
+                    (example,),
+                    buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
+                    input_names=["image"],
+                    output_names=["score", FEATURES],
+                    dynamic_axes={"image": {0: "N"}, "score": {0: "N"}, FEATURES: {0: "VN"}},
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).splitlines()[0]
         raise ExportError(
             f"{model.extractor.spec.name} can't be written as ONNX: {reason}"
         ) from error
     graph = onnx.load_from_string(buffer.getvalue())
-    onnx.checker.check_model(graph)
-    return buffer.getvalue()
+    del graph.graph.output[1]
+    return simplify(graph)
+
+
+def _check_size(model: DifferNet) -> None:
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    if 4 * parameters > _TOO_LARGE:
+        raise ExportError(
+            f"the model has {parameters / 1e6:.0f} M numbers, {4 * parameters / 2**30:.1f} GiB; "
+            "one ONNX file holds at most 2 GiB and weights outside the file are not supported. "
+            "Train a narrower flow (--width)."
+        )

@@ -1,7 +1,8 @@
 """The trained model against the exported file, on the frames where they could part.
 
-A relative difference tells how far the scores are apart; a verdict flip tells whether anybody
-would notice: a frame that one calls good and the other a defect.
+Frames that a camera could give must score alike. Gross inputs, which no good part gives, must
+score finitely and never be called good: frames of noise or stripes, covered lenses, features many
+times too large.
 """
 
 from __future__ import annotations
@@ -11,125 +12,150 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+import onnx
 from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
+from differnet_runtime.decision import decide
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ExportError
-from differnet_runtime.images import read_image
-from differnet_runtime.preprocess import golden_frames, preprocess
-from differnet_training.model import DifferNet
+from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.model_file import read_model_file
+from differnet_runtime.records import Score, Verdict
 from differnet_training.model_directory import load_model, read_training
 
-LIMIT = 1e-4
-"""Greatest relative difference between torch and the file in FP32."""
+from . import frames
+from .comparison import HALF_LIMIT, LIMIT, Comparison, torch_scores
+from .scoring import EMULATION, on_cpu, scores, with_scaled_features
 
-Frame = NDArray[np.uint8]
+FACTORS = (0.0, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""By what features are multiplied, to be gross inputs; 1.5 may still be called good."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What was found.
+class GrossInput:
+    """An input that no good part gives.
 
     Args:
-        names: Of the frames.
-        trained: Scores by torch, `(N,) float32`.
-        exported: Scores by the file, `(N,) float32`.
-        flips: Names of the frames whose verdict differs.
+        name: What it is.
+        score: By the file.
+        verdict: By the file's own threshold.
+        may_be_good: Whether GOOD is no fault.
     """
 
-    names: tuple[str, ...]
-    trained: NDArray[np.float32]
-    exported: NDArray[np.float32]
-    flips: tuple[str, ...]
+    name: str
+    score: float
+    verdict: Verdict
+    may_be_good: bool = False
 
     @property
-    def greatest(self) -> float:
-        """The greatest relative difference; NaN where one of the two is not finite."""
-        return float(relative_difference(self.trained, self.exported).max())
+    def passed(self) -> bool:
+        """Finite, and not called good."""
+        return np.isfinite(self.score) and (self.verdict != Verdict.GOOD or self.may_be_good)
 
 
-def verify(model_file: Path, folder: Path, images: Sequence[Path], backend: str) -> Comparison:
-    """Compares the file with the trained model on real, golden and extreme frames.
+@dataclass(frozen=True)
+class Result:
+    """What `verify` found.
+
+    Args:
+        comparison: On frames that a camera could give.
+        gross: On those that no good part gives.
+        scored_by: What ran the file.
+    """
+
+    comparison: Comparison
+    gross: tuple[GrossInput, ...]
+    scored_by: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file may be deployed."""
+        return self.comparison.passed and all(entry.passed for entry in self.gross)
+
+
+def verify(
+    model_file: Path,
+    folder: Path,
+    images: Sequence[Path],
+    backend: str = "auto",
+    limit: float | None = None,
+) -> Result:
+    """Compares the file with the trained model on real, golden and gross inputs.
 
     Args:
         model_file: The exported file.
         folder: The trained model's folder.
-        images: Real pictures.
-        backend: What runs the file.
+        images: Real pictures, good and defective.
+        backend: What runs the file; `auto` runs an FP16 file by the emulation, since the CPU
+            backend does not round as a GPU does.
+        limit: Greatest relative difference; by precision if None.
 
     Raises:
         ExportError: The file was exported from another model.
         DifferNetError: The model, the file or a picture can't be read.
     """
-    model, metadata = load_model(folder)
-    with Detector(model_file, backend=backend) as detector:
-        if detector.metadata.weights_sha256 != metadata.weights_sha256:
-            raise ExportError(
-                f"{model_file} was not exported from {folder}: its weights have another hash. Name "
-                "the right folder with --model."
-            )
-        frames = _named_frames(metadata.input.size)
-        frames |= {str(path): preprocess(read_image(path), metadata.input) for path in images}
-        exported = np.array(
-            [detector.score_input(frame) for frame in progress(frames.values(), "exported file")],
-            np.float32,
+    model, trained_metadata = load_model(folder)
+    data, metadata = read_model_file(model_file)
+    if metadata.weights_sha256 != trained_metadata.weights_sha256:
+        raise ExportError(
+            f"{model_file} was not exported from {folder}: its weights have another hash. Name "
+            "the right folder with --model."
         )
-        calibration = detector.metadata.calibration
-    trained = torch_scores(model, list(frames.values()))
-    return compare(list(frames), trained, exported, calibration.threshold if calibration else None)
+    half = metadata.precision == "fp16"
+    graph = on_cpu(onnx.load_from_string(data))
+    plausible = frames.golden(metadata.input) | frames.real(list(images), metadata.input)
+    exported, scored_by = _exported(model_file, graph, list(plausible.values()), backend, half=half)
+    comparison = Comparison(
+        names=tuple(plausible),
+        trained=torch_scores(model, list(plausible.values())),
+        exported=exported,
+        threshold=metadata.calibration.threshold if metadata.calibration else None,
+        limit=limit if limit is not None else HALF_LIMIT if half else LIMIT,
+    )
+    last = list(plausible.items())[-1]
+    return Result(comparison, _gross(graph, metadata, last), scored_by)
 
 
-def compare(
-    names: Sequence[str],
-    trained: NDArray[np.float32],
-    exported: NDArray[np.float32],
-    threshold: float | None,
-) -> Comparison:
-    """Holds two sets of scores together."""
-    flips: tuple[str, ...] = ()
-    if threshold is not None:
-        differs = (trained > threshold) != (exported > threshold)
-        flips = tuple(name for name, flip in zip(names, differs, strict=True) if flip)
-    return Comparison(tuple(names), trained, exported, flips)
+def _exported(
+    model_file: Path,
+    graph: onnx.ModelProto,
+    inputs: list[frames.Frame],
+    backend: str,
+    *,
+    half: bool,
+) -> tuple[NDArray[np.float32], str]:
+    if half and backend == "auto":
+        return scores(graph, inputs, "exported file, FP16 emulated"), EMULATION
+    with Detector(model_file, backend=backend) as detector:
+        found = [detector.score_input(frame) for frame in progress(inputs, "exported file")]
+        return np.array(found, np.float32), detector.backend
 
 
-def relative_difference(
-    trained: NDArray[np.float32], exported: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Returns |exported - trained| / |trained|, per frame."""
-    reference = np.maximum(np.abs(trained.astype(np.float64)), 1e-12)
-    difference: NDArray[np.float64] = np.abs(exported - trained.astype(np.float64)) / reference
-    return difference
+def _gross(
+    graph: onnx.ModelProto, metadata: ModelMetadata, base: tuple[str, frames.Frame]
+) -> tuple[GrossInput, ...]:
+    extreme = frames.extreme(metadata.input.size)
+    found = scores(graph, list(extreme.values()), "gross frames")
+    entries = [_judged(name, s, metadata) for name, s in zip(extreme, found, strict=True)]
+    name, frame = base
+    for factor in progress(FACTORS, "gross features"):
+        (score,) = scores(with_scaled_features(graph, factor), [frame], f"features x {factor:g}")
+        entry = _judged(
+            f"features x {factor:g} of {name}", score, metadata, may_be_good=0 < factor < 2
+        )
+        entries.append(entry)
+    return tuple(entries)
 
 
-def torch_scores(model: DifferNet, frames: Sequence[Frame]) -> NDArray[np.float32]:
-    """Scores `(size, size, 3) uint8` frames with torch, one at a time; returns `(N,) float32`."""
-    with torch.inference_mode():
-        scores = [
-            model(torch.from_numpy(np.ascontiguousarray(frame))[None])
-            for frame in progress(frames, "trained model")
-        ]
-        result: NDArray[np.float32] = torch.cat(scores).numpy()
-    return result
-
-
-def extreme_frames(size: int) -> dict[str, Frame]:
-    """Makes frames that no camera should give: `(size, size, 3) uint8` each, by name."""
-    black = np.zeros((size, size, 3), np.uint8)
-    one_pixel = black.copy()
-    one_pixel[size // 2, size // 2] = 255
-    stripes = black.copy()
-    stripes[:, ::2] = 255
-    noise = np.random.RandomState(0).randint(0, 256, (size, size, 3)).astype(np.uint8)
-    return {
-        "black": black,
-        "white": np.full_like(black, 255),
-        "noise": noise,
-        "one pixel": one_pixel,
-        "stripes": stripes,
-    }
+def _judged(
+    name: str, score: float, metadata: ModelMetadata, *, may_be_good: bool = False
+) -> GrossInput:
+    calibration = metadata.calibration
+    threshold = calibration.threshold if calibration else None
+    lowest = calibration.lowest_plausible if calibration else None
+    verdict = decide(Score(float(score), threshold, None, lowest)).verdict
+    return GrossInput(name, float(score), verdict, may_be_good)
 
 
 def recorded_images(folder: Path, most: int = 16) -> list[Path]:
@@ -154,8 +180,3 @@ def find_folder(model_file: Path, named: Path | None) -> Path:
             "--model FOLDER"
         )
     return folder
-
-
-def _named_frames(size: int) -> dict[str, Frame]:
-    golden = {f"golden {k}": frame for k, frame in enumerate(golden_frames(size))}
-    return golden | extreme_frames(size)

@@ -10,10 +10,13 @@ import onnx
 import pytest
 import torch
 
+from differnet_export.comparison import Comparison, torch_scores
 from differnet_export.exporter import export_model
+from differnet_export.frames import extreme
 from differnet_export.graph import trace
-from differnet_export.verify import compare, extreme_frames, verify
+from differnet_export.verify import verify
 from differnet_runtime import Detector
+from differnet_runtime.backends import Outputs
 from differnet_runtime.cli import main
 from differnet_runtime.errors import BackendError, ExportError, OutputError
 from differnet_runtime.images import list_images
@@ -44,37 +47,38 @@ class TestGraph:
         assert not operators & {"GatherND", "NonZero", "Loop", "If", "Resize"}
 
     def test_a_batch_scores_as_its_frames_do(self, exported):
-        from differnet_runtime.backends import open_backend
+        from differnet_runtime.selection import open_backend
 
         data, _ = read_model_file(exported)
-        frames = np.stack(list(extreme_frames(64).values()))
+        frames = np.stack(list(extreme(64).values()))
         with open_backend("auto", data) as backend:
-            together = backend.infer(frames)
-            alone = np.concatenate([backend.infer(frame[None]) for frame in frames])
+            together = backend.infer(frames).scores
+            alone = np.concatenate([backend.infer(frame[None]).scores for frame in frames])
         assert np.allclose(together, alone, rtol=1e-5)
 
 
 class TestParity:
     def test_torch_and_file_agree_on_real_golden_and_extreme_frames(self, trained, exported):
-        result = verify(exported, trained.folder, real_pictures(trained), "auto")
-        assert result.greatest <= 1e-4
-        assert result.flips == ()
-        assert len(result.names) == 4 + 12 + 8
+        result = verify(exported, trained.folder, real_pictures(trained))
+        assert result.comparison.greatest <= 1e-5
+        assert result.comparison.flips == ()
+        assert len(result.comparison.names) == 4 + 12 + 3
 
     def test_a_model_of_any_angle(self, tmp_path):
         torch.save(original_state(width=16), tmp_path / "weights.pt")
         model, metadata = import_original(tmp_path / "weights.pt", views=16, size=256)
         save_model(tmp_path / "model", model, metadata)
-        export_model(tmp_path / "model", tmp_path / "part.onnx")
-        result = verify(tmp_path / "part.onnx", tmp_path / "model", [], "auto")
-        assert result.greatest <= 1e-4
+        export_model(tmp_path / "model", tmp_path / "part.onnx", precision="fp32")
+        result = verify(tmp_path / "part.onnx", tmp_path / "model", [])
+        assert result.comparison.greatest <= 1e-5
 
     def test_the_likelihood_score(self, trained, tmp_path):
         model, metadata = load_model(trained.folder)
         model.score = "likelihood"
         save_model(tmp_path / "model", model, metadata.replaced(score="likelihood"))
-        export_model(tmp_path / "model", tmp_path / "part.onnx")
-        assert verify(tmp_path / "part.onnx", tmp_path / "model", [], "auto").greatest <= 1e-4
+        export_model(tmp_path / "model", tmp_path / "part.onnx", precision="fp32")
+        result = verify(tmp_path / "part.onnx", tmp_path / "model", [])
+        assert result.comparison.greatest <= 1e-5
 
     def test_a_graph_that_differs_is_not_written(self, trained, tmp_path, monkeypatch):
         import differnet_export.exporter as exporter
@@ -87,15 +91,18 @@ class TestParity:
 
     def test_a_flipped_verdict_is_named(self):
         trained, exported = np.array([0.9, 1.1], np.float32), np.array([1.01, 1.1], np.float32)
-        assert compare(["a", "b"], trained, exported, 1.0).flips == ("a",)
-        assert compare(["a", "b"], trained, exported, None).flips == ()
+        found = Comparison(("a", "b"), trained, exported, 1.0, limit=0.2)
+        assert (found.flips, found.wrong_flips, found.passed) == (("a",), (), True)
+        found = Comparison(("a", "b"), trained, exported, 1.0, limit=0.05)
+        assert (found.flips, found.wrong_flips, found.passed) == (("a",), ("a",), False)
+        assert Comparison(("a", "b"), trained, exported, None, limit=0.2).flips == ()
 
     def test_another_models_file_is_refused(self, trained, exported, tmp_path):
         model, metadata = load_model(trained.folder)
         model.flow.blocks[0].subnet1.fc1.weight.data.add_(1e-3)
         save_model(tmp_path / "model", model, metadata)
         with pytest.raises(ExportError, match="was not exported from"):
-            verify(exported, tmp_path / "model", [], "auto")
+            verify(exported, tmp_path / "model", [])
 
 
 class TestFile:
@@ -106,7 +113,7 @@ class TestFile:
     def test_a_device_that_computes_otherwise_is_found(self, exported):
         with Detector(exported) as detector:
             infer = detector._backend.infer
-            detector._backend.infer = lambda batch: infer(batch) * 1.1
+            detector._backend.infer = lambda batch: Outputs(infer(batch).scores * 1.1)
             with pytest.raises(BackendError, match="scores the golden frames"):
                 detector.self_test()
 
@@ -139,7 +146,9 @@ class TestCommands:
         assert main(["verify", str(file), "--json"]) == 0
         record = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))
         assert record["passed"]
-        assert len(record["frames"]) == 16 + 8
+        assert len(record["frames"]) == 16 + 3
+        assert record["scored_by"] == "fp16-emulation"
+        assert len(record["gross_inputs"]) == 12
 
     def test_verify_above_its_limit_ends_with_one(self, trained, exported, capsys):
         arguments = ["verify", str(exported), "--model", str(trained.folder), "--limit", "0"]
@@ -166,7 +175,6 @@ class TestCommands:
         )
         lines = [json.loads(line) for line in run.stdout.splitlines()]
         model, _ = load_model(trained.folder)
-        from differnet_export.verify import torch_scores
         from differnet_runtime.images import read_image
         from differnet_runtime.preprocess import preprocess
 

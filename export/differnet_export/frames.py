@@ -1,0 +1,66 @@
+"""The frames on which a file is held against its model: golden, extreme, real."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from differnet_runtime.errors import ImageReadError
+from differnet_runtime.images import read_bytes, read_image
+from differnet_runtime.metadata import InputContract
+from differnet_runtime.preprocess import golden_frames, preprocess
+from differnet_training.model_directory import read_training
+
+Frame = NDArray[np.uint8]
+
+
+def golden(contract: InputContract) -> dict[str, Frame]:
+    """Makes the golden frames, by name."""
+    return {f"golden {k}": frame for k, frame in enumerate(golden_frames(contract))}
+
+
+def extreme(size: int) -> dict[str, Frame]:
+    """Makes frames that no camera should give: `(size, size, 3) uint8` each, by name."""
+    black = np.zeros((size, size, 3), np.uint8)
+    one_pixel = black.copy()
+    one_pixel[size // 2, size // 2] = 255
+    stripes = black.copy()
+    stripes[:, ::2] = 255
+    noise = np.random.RandomState(0).randint(0, 256, (size, size, 3)).astype(np.uint8)
+    return {
+        "black": black,
+        "white": np.full_like(black, 255),
+        "noise": noise,
+        "one pixel": one_pixel,
+        "stripes": stripes,
+    }
+
+
+def real(paths: list[Path], contract: InputContract) -> dict[str, Frame]:
+    """Reads pictures as the graph's input, by path.
+
+    Raises:
+        DifferNetError: A picture can't be read, or does not fit.
+    """
+    return {str(path): preprocess(read_image(path), contract) for path in paths}
+
+
+def recorded(folder: Path, part: str) -> list[Path]:
+    """Returns the pictures of a part of the training data, if all are there, unchanged.
+
+    Args:
+        folder: The trained model's.
+        part: `train`, `stopping` or `calibration`.
+    """
+    entries = read_training(folder).get("parts", {}).get(part, ())
+    try:
+        unchanged = all(
+            hashlib.sha256(read_bytes(Path(entry["path"]))).hexdigest() == entry["sha256"]
+            for entry in entries
+        )
+    except ImageReadError:
+        return []
+    return [Path(entry["path"]) for entry in entries] if unchanged else []

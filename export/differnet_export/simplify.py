@@ -1,0 +1,183 @@
+"""Tidying a traced graph: constants as initializers, no identities, padding inside convolutions.
+
+What is computed stays the same, bit for bit. What goes is what the tracer leaves behind: it
+writes every constant as a node, and copies of shared weights as Identity nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+Array = NDArray[np.generic]
+
+
+def simplify(model: ModelProto) -> ModelProto:
+    """Returns the same computation in fewer nodes.
+
+    Args:
+        model: As the tracer wrote it.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    names: dict[str, str] = {}
+    nodes: list[NodeProto] = []
+    outputs = {output.name for output in graph.output}
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = names.get(name, name)
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            names[node.output[0]] = node.input[0]
+        elif all(not name or name in constants for name in node.input):
+            constants |= _evaluated(node, constants, model)
+        else:
+            nodes.append(node)
+    nodes = _without_pads(nodes, constants)
+    return _rebuilt(model, nodes, constants)
+
+
+def _evaluated(
+    node: NodeProto, constants: dict[str, TensorProto], model: ModelProto
+) -> dict[str, TensorProto]:
+    """Runs a node whose inputs are all constant."""
+    inputs = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
+    values = ReferenceEvaluator(
+        helper.make_model(
+            helper.make_graph(
+                [node],
+                "constant",
+                [_described(name, array) for name, array in inputs.items()],
+                [onnx.ValueInfoProto(name=name) for name in node.output],
+            ),
+            opset_imports=model.opset_import,
+        )
+    ).run(None, inputs)
+    return {
+        name: numpy_helper.from_array(np.asarray(value), name)
+        for name, value in zip(node.output, values, strict=True)
+    }
+
+
+def _described(name: str, array: Array) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return helper.make_tensor_value_info(name, kind, array.shape)
+
+
+def _without_pads(nodes: list[NodeProto], constants: dict[str, TensorProto]) -> list[NodeProto]:
+    """Moves zero padding in front of a convolution into the convolution."""
+    users = uses(nodes)
+    kept: list[NodeProto] = []
+    pads = {
+        node.output[0]: node
+        for node in nodes
+        if _pads_zeros(node, constants)
+        and all(user.op_type == "Conv" for user in users[node.output[0]])
+    }
+    for node in nodes:
+        if node.op_type == "Conv" and node.input[0] in pads:
+            pad = pads[node.input[0]]
+            amounts = numpy_helper.to_array(constants[pad.input[1]]).tolist()
+            _add_padding(node, amounts[2:4] + amounts[6:8])
+            node.input[0] = pad.input[0]
+        if node.output[0] not in pads:
+            kept.append(node)
+    return kept
+
+
+def _pads_zeros(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
+    if node.op_type != "Pad" or attribute(node, "mode", b"constant") != b"constant":
+        return False
+    if len(node.input) > 2 and node.input[2]:
+        value = constants.get(node.input[2])
+        if value is None or numpy_helper.to_array(value).any():
+            return False
+    amounts = constants.get(node.input[1])
+    if amounts is None:
+        return False
+    values = numpy_helper.to_array(amounts)
+    return values.size == 8 and not values[[0, 1, 4, 5]].any() and bool((values >= 0).all())
+
+
+def _add_padding(conv: NodeProto, amounts: list[int]) -> None:
+    for position, field in enumerate(conv.attribute):
+        if field.name == "pads":
+            amounts = [a + b for a, b in zip(amounts, field.ints, strict=True)]
+            del conv.attribute[position]
+            break
+    conv.attribute.append(helper.make_attribute("pads", amounts))
+
+
+def _rebuilt(
+    model: ModelProto, nodes: list[NodeProto], constants: dict[str, TensorProto]
+) -> ModelProto:
+    """Puts the graph together again, with each constant that is used, once."""
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    for node in nodes:
+        for position, name in enumerate(node.input):
+            if name in constants:
+                tensor = constants[name]
+                key = (tensor.data_type, tuple(tensor.dims), _digest(tensor))
+                node.input[position] = first.setdefault(key, name)
+    return with_nodes(model, nodes, constants.values())
+
+
+def _digest(tensor: TensorProto) -> bytes:
+    from hashlib import sha256
+
+    return sha256(numpy_helper.to_array(tensor).tobytes()).digest()
+
+
+def with_nodes(
+    model: ModelProto, nodes: Iterable[NodeProto], initializers: Iterable[TensorProto]
+) -> ModelProto:
+    """Returns a model of these nodes and of those initializers that they use.
+
+    Nodes whose outputs nobody uses are left out.
+    """
+    wanted = {output.name for output in model.graph.output}
+    kept = []
+    for node in reversed(list(nodes)):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted |= set(node.input)
+    graph = GraphProto(name=model.graph.name)
+    graph.node.extend(reversed(kept))
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.initializer.extend(tensor for tensor in initializers if tensor.name in wanted)
+    return helper.make_model(
+        graph,
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+        producer_name="differnet-edge",
+    )
+
+
+def uses(nodes: Iterable[NodeProto]) -> dict[str, list[NodeProto]]:
+    """Returns who uses each tensor; a tensor that nobody uses has an empty list."""
+    found: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        for name in node.output:
+            found.setdefault(name, [])
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def attribute(node: NodeProto, name: str, default: object) -> object:
+    """Returns a node's attribute, or the default."""
+    for field in node.attribute:
+        if field.name == name:
+            return helper.get_attribute_value(field)
+    return default
+
+
+def operators(model: ModelProto) -> Counter[str]:
+    """Counts the nodes of each kind."""
+    return Counter(node.op_type for node in model.graph.node)

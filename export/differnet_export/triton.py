@@ -1,0 +1,111 @@
+"""A model repository for NVIDIA's Triton Inference Server, for lines that outgrow one device.
+
+    DIR/NAME/config.pbtxt     what the server must know, with the threshold among its parameters
+    DIR/NAME/1/model.onnx     the model file, byte for byte
+
+The format: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from differnet_runtime.errors import ExportError
+from differnet_runtime.files import write_bytes
+from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.model_file import content_hash, read_model_file
+
+_TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def write_repository(model_file: Path, folder: Path, *, max_batch: int = 8) -> Path:
+    """Writes a model into a model repository; one of the same name is replaced.
+
+    Args:
+        model_file: A file that `differnet export` wrote.
+        folder: The repository; made if it is not there.
+        max_batch: Greatest number of frames that the server scores together.
+
+    Returns:
+        The model's folder, `folder/NAME`.
+
+    Raises:
+        ModelFileError: The file can't be used.
+        ExportError: Its graph takes a fixed number of frames, or `max_batch` is below 1.
+        OutputError: The repository can't be written.
+    """
+    if max_batch < 1:
+        raise ExportError(f"a batch of {max_batch} frames was asked for; at least 1 is needed")
+    data, metadata = read_model_file(model_file)
+    name = _FOREIGN.sub("_", metadata.name).strip(".") or "model"
+    graph = onnx.load_from_string(data).graph
+    config = "\n".join(
+        [
+            *_heading(model_file, metadata),
+            f"name: {_quoted(name)}",
+            'platform: "onnxruntime_onnx"',
+            f"max_batch_size: {max_batch}",
+            *(f"input [ {_tensor(tensor)} ]" for tensor in graph.input),
+            *(f"output [ {_tensor(tensor)} ]" for tensor in graph.output),
+            "dynamic_batching { }",
+            *_parameters(metadata, content_hash(data)),
+        ]
+    )
+    write_bytes(folder / name / "1" / "model.onnx", data)
+    write_bytes(folder / name / "config.pbtxt", f"{config}\n".encode())
+    return folder / name
+
+
+def _heading(model_file: Path, metadata: ModelMetadata) -> list[str]:
+    threshold = metadata.calibration.threshold if metadata.calibration else None
+    verdict = (
+        f"a score above {threshold!r} is a defect, and so is one that is not finite"
+        if threshold is not None
+        else "the model has no threshold yet: run `differnet calibrate`, then export again"
+    )
+    lines = [
+        f"Written by differnet-edge {version('differnet-edge')} from {model_file.name}.",
+        "The client sends the graph's input: cut out the region and resize first, with",
+        "`differnet_runtime.preprocess` and the parameter differnet.input.",
+        f"The client decides, too: {verdict}.",
+    ]
+    return [f"# {line}".replace("\n", " ") for line in lines]
+
+
+def _tensor(tensor: onnx.ValueInfoProto) -> str:
+    """Returns the message for an input or output; Triton leaves the batch out of `dims`."""
+    kind = tensor.type.tensor_type
+    batch, *sizes = kind.shape.dim
+    if batch.WhichOneof("value") == "dim_value":
+        raise ExportError(
+            f"{tensor.name} has the fixed batch {batch.dim_value}; Triton's batching needs a free "
+            "one. Export the model again with this version."
+        )
+    # A scalar for each frame has no size left, and Triton takes no empty `dims`: [N] is [N, 1].
+    dims = [size.dim_value or -1 for size in sizes]
+    shape = f"dims: {dims}" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
+    return f"{{ name: {_quoted(tensor.name)} data_type: {_TYPES[kind.elem_type]} {shape} }}"
+
+
+def _parameters(metadata: ModelMetadata, digest: str) -> list[str]:
+    values = {
+        "differnet.content_sha256": digest,
+        "differnet.input": metadata.input.model_dump_json(),
+        "differnet.precision": metadata.precision,
+    }
+    if metadata.calibration:
+        values["differnet.threshold"] = repr(metadata.calibration.threshold)
+    return [
+        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+        for key, value in values.items()
+    ]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,226 @@
+"""NVIDIA's own parser and compiler take the graph, and fuse it as it was written to be fused.
+
+TensorRT-RTX builds without a GPU. It is a relative of TensorRT 11's compiler, not the same
+product, and knows no Jetson Orin (SM87): an engine built on a device is audited there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torchvision.models import alexnet
+
+from differnet_export.graph import trace
+from differnet_export.precision import to_half
+from differnet_runtime.cli import main
+from differnet_runtime.engine.audit import audit
+from differnet_runtime.engine.rtx import TARGETS
+from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Views
+from differnet_training.extractors import alexnet_extractor, build_extractor
+from differnet_training.model import DifferNet
+from differnet_training.recipes import EDGE, even_angles
+from tests.kept import installed
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Path:
+    try:
+        return installed("tensorrt-rtx")
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the compiler made of a file."""
+
+    plan_bytes: int
+    file_bytes: int
+    layers: list[dict[str, Any]]
+
+    @property
+    def kernels(self) -> list[dict[str, Any]]:
+        return [layer for layer in self.layers if layer["LayerType"] not in ("signal", "wait")]
+
+    @property
+    def connected(self) -> list[dict[str, Any]]:
+        return [layer for layer in self.kernels if layer["Name"].startswith("__myl_Fc")]
+
+    def reading(self, tensor_type: str) -> list[dict[str, Any]]:
+        return [
+            layer
+            for layer in self.kernels
+            if any(entry["Datatype"].startswith(tensor_type) for entry in layer["Inputs"])
+        ]
+
+
+DRY_BUILD = """
+import json, sys
+from pathlib import Path
+from differnet_runtime.engine.rtx import dry_build
+built = dry_build(Path(sys.argv[1]), sys.argv[2])
+print(json.dumps([len(built.plan), built.layers]))
+"""
+
+
+def build(rtx: Path, file: Path, target: str = "SM86") -> Engine:
+    run = subprocess.run(
+        [sys.executable, "-c", DRY_BUILD, str(file), target],
+        env={**os.environ, "PYTHONPATH": str(rtx)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    plan_bytes, layers = json.loads(run.stdout.splitlines()[-1])
+    assert layers, "the compiler listed no kernels"
+    return Engine(plan_bytes, file.stat().st_size, layers)
+
+
+def write(model: DifferNet, path: Path, precision: str, pixel: str = "bgr") -> Path:
+    graph = trace(model, pixel)
+    if precision == "fp16":
+        graph, _ = to_half(graph)
+    onnx.save(graph, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compact() -> dict[str, DifferNet]:
+    """The default recipe's model, its flow not trained: the kernels are the same."""
+    extractor = build_extractor("efficientnet_lite0", tap=EDGE.tap)
+    flow, contract = EDGE.flow(extractor.spec.features), InputContract(size=EDGE.size)
+    views = {
+        "one view": Views(angles=(0.0,), trained=(0.0,)),
+        "right angles": Views(angles=RIGHT_ANGLES, trained=RIGHT_ANGLES),
+        "any angle": Views(angles=even_angles(6), trained="any"),
+    }
+    return {
+        **{k: DifferNet(contract, v, extractor, flow).eval() for k, v in views.items()},
+        "likelihood": DifferNet(contract, views["one view"], extractor, flow, "likelihood").eval(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("one view", "fp16"),
+        ("right angles", "fp16"),
+        ("right angles", "fp32"),
+        ("any angle", "fp16"),
+        ("likelihood", "fp16"),
+    ],
+)
+def test_the_compact_graph_builds(
+    rtx: Path, compact: dict[str, DifferNet], tmp_path: Path, kind: str, precision: str
+) -> None:
+    engine = build(rtx, write(compact[kind], tmp_path / "part.onnx", precision))
+    report = audit(
+        engine.layers,
+        precision=precision,
+        weight_bytes=engine.file_bytes,
+        plan_bytes=engine.plan_bytes,
+    )
+    assert report.failures == ()
+    if precision == "fp16":
+        assert len(engine.reading("UInt8")) == 1, "one kernel reads the frame"
+        assert all(weights_of(layer) == {"Half"} for layer in engine.connected)
+    assert engine.kernels[-1]["Outputs"][0]["Datatype"] == "Float"
+
+
+def weights_of(layer: dict[str, Any]) -> set[str]:
+    return {entry["Datatype"] for entry in layer["Constants"] if len(entry["Dimensions"]) > 1}
+
+
+def test_bgrx_is_read_by_the_same_one_kernel(
+    rtx: Path, compact: dict[str, DifferNet], tmp_path: Path
+) -> None:
+    file = write(compact["one view"], tmp_path / "part.onnx", "fp16", "bgrx")
+    engine = build(rtx, file)
+    (first,) = engine.reading("UInt8")
+    assert first["Inputs"][0]["Dimensions"] == [1, 256, 256, 4]
+
+
+def full_size(views: Views) -> DifferNet:
+    """The original at full size, with random weights."""
+    torch.manual_seed(0)
+    extractor = alexnet_extractor(alexnet(weights=None).features.state_dict())
+    return DifferNet(InputContract(size=448), views, extractor, FlowSpec(features=768)).eval()
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full")
+    return write(full_size(Views(angles=(0.0,), trained="any")), folder / "full.onnx", "fp16")
+
+
+def test_the_full_size_graph_builds_in_one_piece(rtx: Path, full: Path) -> None:
+    """No more than 112 kernels and 355 MB: what a frame has to read at batch 1."""
+    engine = build(rtx, full)
+    assert len(engine.kernels) <= 112, Counter(layer["LayerType"] for layer in engine.kernels)
+    assert engine.plan_bytes <= 355e6
+    assert len(engine.reading("UInt8")) == 1
+    assert len(engine.connected) == 64
+    assert all(weights_of(layer) == {"Half"} for layer in engine.connected)
+    convolutions = [layer for layer in engine.kernels if layer["LayerType"] == "correlation"]
+    assert len(convolutions) == 15
+    assert engine.kernels[-1]["Outputs"][0]["Datatype"] == "Float"
+
+
+def test_more_views_cost_index_tables_and_no_weights(rtx: Path, full: Path, tmp_path: Path) -> None:
+    one = build(rtx, full)
+    views = Views(angles=even_angles(3), trained="any")
+    turned = build(rtx, write(full_size(views), tmp_path / "turned.onnx", "fp16"))
+    tables = 2 * 4 * 448 * 448
+    assert turned.plan_bytes - one.plan_bytes <= tables + 2**21
+    assert len(turned.kernels) <= len(one.kernels) + 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_compute_capability_builds(
+    rtx: Path, full: Path, compact: dict[str, DifferNet], tmp_path: Path, target: str
+) -> None:
+    assert len(build(rtx, full, target).kernels) <= 112
+    for kind, model in compact.items():
+        for precision in ("fp16", "fp32"):
+            build(rtx, write(model, tmp_path / f"{kind}.onnx", precision), target)
+
+
+def test_the_command_builds_audits_and_keeps_the_plan(
+    rtx: Path, exported_half: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "part.onnx"
+    shutil.copy(exported_half, file)
+    command = "import sys; from differnet_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = subprocess.run(
+        [sys.executable, "-c", command, "engine", str(file), "--dry-run", "SM89"],
+        env={**os.environ, "PYTHONPATH": str(rtx)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "for SM89, without a GPU" in run.stdout
+    assert (tmp_path / "part.SM89.rtx").stat().st_size > 10_000
+
+
+def test_the_command_says_what_to_install_and_what_it_builds_for(
+    exported_half: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert main(["engine", str(exported_half), "--dry-run"]) == 2
+    assert "differnet-edge[rtx]" in capsys.readouterr().err
+    assert main(["engine", str(exported_half), "--dry-run", "SM87"]) == 2
+    assert "choose SM75" in capsys.readouterr().err
