@@ -11,6 +11,9 @@ RUNS = (
     ("accuracy", "--wide"),
     ("calibration",),
     ("training_time",),
+    ("precision",),
+    ("precision", "--full"),
+    ("flow_cost",),
 )
 
 for name, *arguments in RUNS:

@@ -17,7 +17,10 @@ from typing import Any
 from .machine import RESULTS
 
 _ROOT = Path(__file__).parents[1]
-PAGES = (_ROOT / "README.md", _ROOT / "docs" / "accuracy.md")
+PAGES = tuple(
+    _ROOT / page
+    for page in ("README.md", "docs/accuracy.md", "docs/jetson.md", "docs/precision.md")
+)
 _MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -58,18 +61,41 @@ def _accuracy(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _calibration(result: dict[str, Any]) -> str:
+def _choice(result: dict[str, Any]) -> str:
+    sets = result["image_auroc"]
     lines = [
-        "| calibration pictures | judged | mean share rejected | greatest | printed bound | splits "
-        "within it | splits within the exact bound for so many judged |",
-        "|---|---|---|---|---|---|---|",
+        "| candidate | " + " | ".join(f"{cells} | its Gaussian | epochs" for cells in sets) + " |",
+        "|---|" + "---|---|---|" * len(sets),
     ]
-    lines += [
-        f"| {row['calibration_images']} | {row['judged']} | {row['mean_realised']:.2%} | "
-        f"{row['greatest_realised']:.2%} | {row['bound']:.2%} | {row['share_within_bound']:.1%} | "
-        f"{row['share_within_exact_finite_bound']:.1%} |"
-        for row in result["rows"]
+    for name in result["settings"]:
+        cells = []
+        for recipes in sets.values():
+            figures = recipes[name]
+            mean, spread = figures["mean"], figures["standard_deviation"]
+            epochs = sorted({run["epochs"] for run in figures["runs"]})
+            cells += [f"{mean['z2']:.4f} ± {spread['z2']:.4f}", f"{mean['gaussian']:.4f}"]
+            cells.append(" to ".join(str(e) for e in dict.fromkeys((epochs[0], epochs[-1]))))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _calibration(result: dict[str, Any]) -> str:
+    first, every = result["splits"]["first"], result["splits"]["all"]
+    lines = [
+        "| calibration pictures | judged | promised: rejected at most | mean rejected | most "
+        f"rejected | kept, {first:,} splits | kept, {every:,} splits | by the law | long-run bound "
+        "| splits within it |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    for row in result["rows"]:
+        kept, judged = row["kept"], row["judged"]
+        lines.append(
+            f"| {row['calibration_images']} | {judged} | {row['promised_at_most']} "
+            f"({row['promised_at_most'] / judged:.1%}) | {row['mean_realised']:.2%} | "
+            f"{row['greatest_rejected']} | {kept['first']:.1%} | "
+            f"{kept['all']:.2%} | {kept['by_the_law']:.2%} | {row['long_run_bound']:.2%} | "
+            f"{row['within_long_run_bound']:.1%} |"
+        )
     return "\n".join(lines)
 
 
@@ -127,9 +153,42 @@ def _share(figure: dict[str, float]) -> str:
     return f"{figure['count']:.0f} of {figure['of']:.0f} ({figure['value']:.1%})"
 
 
+def _flow_cost(result: dict[str, Any]) -> str:
+    devices = list(result["bandwidth_gb_s"])
+    lines = [
+        f"| flow (features, blocks, width) | parameters | FP16 | {' | '.join(devices)} |",
+        "|---|---|---|" + "---|" * len(devices),
+    ]
+    for name, flow in result["flows"].items():
+        shape = f"{name} ({flow['features']}, {flow['blocks']}, {flow['width']})"
+        floors = " | ".join(f"{flow['floor_ms'][device]:.2g} ms" for device in devices)
+        size = f"{flow['parameters'] / 1e6:.2f} M | {flow['fp16_mb']:.1f} MB"
+        lines.append(f"| {shape} | {size} | {floors} |")
+    return "\n".join(lines)
+
+
+def _precision(result: dict[str, Any]) -> str:
+    lines = [
+        "| model | pictures | FP32 from torch, greatest | FP16 from FP32, median | greatest | rank "
+        "correlation | verdict flips |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in result["models"].items():
+        beyond = found["flips_beyond_the_error"]
+        flips = f"{len(found['verdict_flips'])} ({beyond} beyond the error)"
+        lines.append(
+            f"| {name} | {found['images']} | {found['greatest_difference_from_torch']:.1e} | "
+            f"{found['median_error']:.1e} | {found['greatest_error']:.1e} | "
+            f"{found['rank_correlation']:.5f} | {flips} |"
+        )
+    return "\n".join(lines)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "flow_cost": _flow_cost,
+    "precision": _precision,
     "accuracy": _accuracy,
-    "accuracy_choice": _accuracy,
+    "accuracy_choice": _choice,
     "accuracy_wide": _accuracy,
     "calibration": _calibration,
     "training_time": _training_time,

@@ -87,9 +87,19 @@ def _write_scratches(folder: Path, count: int) -> None:
 
 @pytest.fixture(scope="session")
 def exported(trained: Trained) -> Path:
-    """The tiny model's exported file, beside its folder; leave it as it is."""
+    """The tiny model's FP32 file, beside its folder; leave it as it is."""
     from differnet_export.exporter import export_model
 
     path = trained.folder.parent / "part.onnx"
+    export_model(trained.folder, path, precision="fp32")
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported_half(trained: Trained) -> Path:
+    """The tiny model's FP16 file, beside its folder; leave it as it is."""
+    from differnet_export.exporter import export_model
+
+    path = trained.folder.parent / "part16.onnx"
     export_model(trained.folder, path)
     return path

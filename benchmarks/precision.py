@@ -1,0 +1,128 @@
+"""What FP16 does to the scores: emulated FP16 against FP32, on every ELPV picture.
+
+    python -m benchmarks.precision            the compact models (edge, paper-lite)
+    python -m benchmarks.precision --full     the original at full size, with random weights
+
+The models learn from good cells of both kinds, one seed, and are exported as a user exports them.
+Scores are those of ONNX Runtime on the CPU; FP16 is emulated (see differnet_export.emulation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torchvision.models import alexnet
+
+from differnet_export import frames
+from differnet_export.comparison import Comparison, relative_difference, torch_scores
+from differnet_export.exporter import export_model
+from differnet_export.graph import trace
+from differnet_export.precision import to_half
+from differnet_export.scoring import on_cpu, scores
+from differnet_export.verify import verify
+from differnet_runtime.metadata import FlowSpec, InputContract, Views
+from differnet_runtime.model_file import read_model_file
+from differnet_training.datasets import open_data
+from differnet_training.extractors import alexnet_extractor
+from differnet_training.features import default_cache_folder
+from differnet_training.learning import Job, learn
+from differnet_training.model import DifferNet
+from differnet_training.model_directory import load_model
+from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
+
+from . import machine
+
+TORCH_FRAMES = 64
+Scores = NDArray[np.float32]
+
+
+def compact(recipe: Recipe) -> dict[str, Any]:
+    """Trains, exports in both precisions and compares on every picture."""
+    data = open_data("elpv:both")
+    with tempfile.TemporaryDirectory() as name:
+        folder, file = Path(name) / "model", Path(name) / "part.onnx"
+        contract = InputContract(size=recipe.size)
+        learn(Job(data, recipe, contract, folder, default_cache_folder()))
+        metadata = export_model(folder, file)
+        assert metadata.calibration is not None
+        model, _ = load_model(folder)
+        half = onnx.load_from_string(read_model_file(file)[0])
+        pictures = [picture.path for picture in (*data.good, *data.test)]
+        found = _compared(model, half, pictures, metadata.calibration.threshold)
+        gross = verify(file, folder, pictures[:4]).gross
+    return {
+        **found,
+        "images": len(pictures),
+        "gross_inputs": [
+            {"name": g.name.split(" of ")[0], "score": g.score, "verdict": g.verdict.value}
+            for g in gross
+        ],
+    }
+
+
+def full_size() -> dict[str, Any]:
+    """The original, 2048 wide, one view; random weights, since its own can not be had here."""
+    torch.manual_seed(0)
+    extractor = alexnet_extractor(alexnet(weights=None).features.state_dict())
+    views = Views(angles=(0.0,), trained="any")
+    model = DifferNet(InputContract(size=448), views, extractor, FlowSpec(features=768)).eval()
+    data = open_data("elpv:both")
+    pictures = [picture.path for picture in (*data.good, *data.test)]
+    half = to_half(trace(model))[0]
+    return {**_compared(model, half, pictures, None), "images": len(pictures)}
+
+
+def _compared(
+    model: DifferNet, half: onnx.ModelProto, pictures: list[Path], threshold: float | None
+) -> dict[str, Any]:
+    inputs = list(frames.real(pictures, model.contract).values())
+    single = scores(trace(model), inputs, "FP32")
+    rounded = scores(on_cpu(half), inputs, "FP16, emulated")
+    trained = torch_scores(model, inputs[:TORCH_FRAMES])
+    names = tuple(path.name for path in pictures)
+    errors = relative_difference(single, rounded)
+    # Without a threshold of its own, the median is the worst place for one.
+    used = float(np.median(single)) if threshold is None else threshold
+    comparison = Comparison(names, single, rounded, used, limit=float(errors.max()))
+    return {
+        "torch_frames": TORCH_FRAMES,
+        "greatest_difference_from_torch": float(
+            relative_difference(trained, single[:TORCH_FRAMES]).max()
+        ),
+        "median_error": float(np.median(errors)),
+        "greatest_error": float(errors.max()),
+        "rank_correlation": float(spearmanr(single, rounded).statistic),
+        "threshold": used,
+        "verdict_flips": [
+            {
+                "name": name,
+                "fp32": float(single[names.index(name)]),
+                "fp16": float(rounded[names.index(name)]),
+            }
+            for name in comparison.flips
+        ],
+        "flips_beyond_the_error": len(comparison.wrong_flips),
+    }
+
+
+def main() -> None:
+    """Writes results/precision.json or results/precision_full.json."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--full", action="store_true")
+    if parser.parse_args().full:
+        machine.write("precision_full", {"full size, random weights": full_size()})
+        return
+    found = {recipe.name: compact(recipe) for recipe in (EDGE, PAPER_LITE)}
+    machine.write("precision", {"models": found})
+
+
+if __name__ == "__main__":
+    main()
