@@ -14,6 +14,7 @@ RUNS = (
     ("precision",),
     ("precision", "--full"),
     ("flow_cost",),
+    ("flow_cost", "--auroc"),
 )
 
 for name, *arguments in RUNS:

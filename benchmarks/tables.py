@@ -156,14 +156,26 @@ def _share(figure: dict[str, float]) -> str:
 def _flow_cost(result: dict[str, Any]) -> str:
     devices = list(result["bandwidth_gb_s"])
     lines = [
-        f"| flow (features, blocks, width) | parameters | FP16 | {' | '.join(devices)} |",
-        "|---|---|---|" + "---|" * len(devices),
+        "| flow (features, blocks, width) | parameters | FP16 | measured, CPU in FP32 | "
+        f"{' | '.join(devices)} |",
+        "|---|---|---|---|" + "---|" * len(devices),
     ]
     for name, flow in result["flows"].items():
         shape = f"{name} ({flow['features']}, {flow['blocks']}, {flow['width']})"
         floors = " | ".join(f"{flow['floor_ms'][device]:.2g} ms" for device in devices)
         size = f"{flow['parameters'] / 1e6:.2f} M | {flow['fp16_mb']:.1f} MB"
-        lines.append(f"| {shape} | {size} | {floors} |")
+        lines.append(f"| {shape} | {size} | {flow['cpu_latency_ms']['median']:.2g} ms | {floors} |")
+    return "\n".join(lines)
+
+
+def _flow_auroc(result: dict[str, Any]) -> str:
+    lines = ["| blocks | width | image AUROC | spread over seeds |", "|---|---|---|---|"]
+    for flow in result["flows"].values():
+        mono = flow["auroc"]["mono"]
+        lines.append(
+            f"| {flow['blocks']} | {flow['width']} | {mono['mean']:.4f} | "
+            f"{mono['standard_deviation']:.4f} |"
+        )
     return "\n".join(lines)
 
 
@@ -185,6 +197,7 @@ def _precision(result: dict[str, Any]) -> str:
 
 
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "flow_auroc": _flow_auroc,
     "flow_cost": _flow_cost,
     "precision": _precision,
     "accuracy": _accuracy,
