@@ -18,8 +18,8 @@ from .driver import LIBRARY, find_gpu
 from .errors import BackendError, BackendUnavailableError
 
 _INSTALL = (
-    "Install it with `pip install 'differnet-edge[tensorrt]'`; it is compiled on this machine, "
-    "which needs CUDA's headers and a C++ compiler."
+    "Install it with `pip install pycuda`; it is compiled on this machine, which needs CUDA's "
+    "headers and a C++ compiler."
 )
 
 

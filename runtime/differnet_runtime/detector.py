@@ -16,7 +16,7 @@ from .metadata import ModelMetadata
 from .model_file import read_model_file
 from .preprocess import golden_frames, preprocess
 from .records import Image, Score
-from .selection import open_backend
+from .selection import choose
 
 
 class Detector:
@@ -40,7 +40,10 @@ class Detector:
     def __init__(self, model: str | Path, *, backend: str = "auto", threads: int = 0) -> None:
         data, self.metadata = read_model_file(model)
         self.metadata.views.check()
-        self._backend = open_backend(backend, data, path=Path(model), threads=threads)
+        choice = choose(backend, data, path=Path(model), threads=threads)
+        self._backend = choice.backend
+        self.not_better = choice.reasons
+        """Why `auto` took no better backend, by the name of each."""
         self._frame = self._backend.buffer((1, *self.metadata.input.shape))
         self.stages_ms: dict[str, float] = {}
         """Milliseconds that the last call spent in `preprocess` and `infer`."""
@@ -50,6 +53,7 @@ class Detector:
         """Returns a detector over an open backend (the fake one, in tests)."""
         detector = cls.__new__(cls)
         detector.metadata, detector._backend, detector.stages_ms = metadata, backend, {}
+        detector.not_better = {}
         detector._frame = backend.buffer((1, *metadata.input.shape))
         return detector
 

@@ -169,11 +169,14 @@ class Calibration(Part):
     def lowest_plausible(self) -> float:
         """A score below it is no good part's, but a fault: a covered lens, a dead sensor.
 
-        Three times as far below the median as the lowest good score, and a hundredth of the
-        median lower still, for sets of good scores that hardly differ.
+        Three times as far below the median as the lowest good score, in the logarithm where all
+        are positive (a mean of squares varies by factors), and a hundredth of the median lower
+        still, for sets of good scores that hardly differ.
         """
-        median = statistics.median(self.good_scores)
-        return median - 3.0 * (median - self.good_scores[0]) - 0.01 * abs(median)
+        median, lowest = statistics.median(self.good_scores), self.good_scores[0]
+        if lowest > 0:
+            return median * (lowest / median) ** 3 - 0.01 * median
+        return median - 3.0 * (median - lowest) - 0.01 * abs(median)
 
 
 class Provenance(Part):

@@ -48,7 +48,7 @@ def onnx_bytes() -> bytes:
 
 @pytest.fixture
 def calibration() -> Calibration:
-    scores = (60.0, *(float(score) for score in range(101, 120)))
+    scores = (1.0, *(float(score) for score in range(101, 120)))
     return Calibration(
         threshold=118.0,
         false_reject_rate=0.1,

@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output, json=arguments.json, save=arguments.save, show=arguments.show
         ) as sinks,
     ):
+        for name, reason in detector.not_better.items():
+            print(f"not {name}: {reason}", file=sys.stderr)
         frames = inspect(camera, detector, threshold=arguments.threshold)
         try:
             for frame, inspection in _limited(frames, arguments, camera.length):

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from differnet_runtime import Decision, Inspection, Verdict
+from differnet_runtime import Decision, Inspection, Verdict, cuda, driver
 from differnet_runtime.cli import main
 from differnet_runtime.commands.run import UNDECIDED
 from differnet_runtime.commands.sinks import saved_name
@@ -38,6 +38,19 @@ def test_a_line_per_frame_and_a_summary(tiny_model: Make, pictures: Make, capsys
     assert "3 frames: 1 GOOD, 1 DEFECT, 1 NO_DECISION" in shown.err
     assert "latency p50" in shown.err
     assert "backend onnxruntime-cpu" in shown.err
+
+
+def test_it_says_why_it_runs_on_nothing_better(
+    tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
+    cuda.load.cache_clear()
+    assert run(tiny_model(), pictures(100)) == 0
+    told = capsys.readouterr().err
+    for name in ("tensorrt", "onnxruntime-cuda"):
+        assert f"not {name}: no NVIDIA driver" in told
+    assert run(tiny_model(), pictures(100), "--backend", "onnxruntime-cpu") == 0
+    assert "not tensorrt" not in capsys.readouterr().err
 
 
 def test_json_lines_on_standard_output(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
