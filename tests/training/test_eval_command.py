@@ -143,3 +143,11 @@ def test_a_threshold_set_later_in_the_file_counts(run, tmp_path, part):
     write_model_file(later, data, metadata.replaced(calibration=calibration))
     run("--onnx", later)
     assert read(tmp_path)["threshold"] == 123.0
+
+
+def test_heatmaps_are_drawn_when_asked_for(run, tmp_path):
+    code, out, _ = run("--heatmaps")
+    assert code == 0
+    assert f"12 defective pictures in {tmp_path / 'out' / 'heatmaps'}" in out
+    assert len(list((tmp_path / "out" / "heatmaps").glob("*.png"))) == 12
+    assert read(tmp_path)["localization"]["drawn"] == 12

@@ -19,6 +19,7 @@ from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
 from .learning import score_features
+from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model_directory import BASELINES, load_model, read_training
@@ -36,6 +37,7 @@ def evaluate(
     scored_by: str = "torch",
     calibration: Calibration | None = None,
     seeds: int = 1,
+    heatmaps: Path | None = None,
     skip_unreadable: bool = False,
 ) -> Report:
     """Judges a trained model by labelled pictures.
@@ -51,6 +53,7 @@ def evaluate(
         calibration: The exported file's, which `differnet calibrate` may have set again; None
             takes the model's.
         seeds: Refit the flow with so many seeds, to show the spread.
+        heatmaps: Folder for gradient maps of the defective pictures; None draws none.
         skip_unreadable: Go on without pictures that can't be read.
 
     Raises:
@@ -81,6 +84,7 @@ def evaluate(
         latency_ms=_latency(latency_ms),
         machine=describe_machine() if latency_ms else None,
         seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,
+        localization=localize(model, features.pictures, heatmaps) if heatmaps else None,
         results=tuple(
             _result(p, v, metadata) for p, v in zip(features.pictures, values, strict=True)
         ),

@@ -14,7 +14,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.preprocess import preprocess
 
 from . import charts
-from .results import Report, Result
+from .results import Localization, Report, Result
 
 MOST_PICTURES = 12
 _THUMBNAIL = 160
@@ -111,6 +111,16 @@ def _rows(report: Report) -> list[tuple[str, str]]:
                 f"{len(seeds.seeds)} flows: {seeds.mean:.4f} +- {seeds.standard_deviation:.4f}",
             )
         )
+    if report.localization is not None:
+        rows += _localization(report.localization)
+    return rows
+
+
+def _localization(found: Localization) -> list[tuple[str, str]]:
+    rows = [("heatmaps", f"{found.drawn} defective pictures in {found.folder}")]
+    if found.pixel_auroc is not None and found.aupro is not None:
+        shown = f"{found.pixel_auroc:.3f}, AUPRO {found.aupro:.3f}"
+        rows.append(("pixel AUROC", f"{shown}  ({found.with_masks} pictures with masks)"))
     return rows
 
 

@@ -49,6 +49,20 @@ class Seeds(_Frozen):
     standard_deviation: float
 
 
+class Localization(_Frozen):
+    """What gradient maps found.
+
+    `scale` is the value drawn in full colour. The metrics are None where no picture has a mask.
+    """
+
+    folder: str
+    drawn: int
+    with_masks: int
+    scale: float
+    pixel_auroc: float | None
+    aupro: float | None
+
+
 class Report(_Frozen):
     """All that evaluation found; `report.json` is this.
 
@@ -74,6 +88,7 @@ class Report(_Frozen):
     latency_ms: dict[str, float] | None
     machine: dict[str, str] | None = None
     seeds: Seeds | None
+    localization: Localization | None = None
     training: dict[str, Any]
     note: str
     model: ModelMetadata

@@ -23,6 +23,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="default runs/eval")
     parser.add_argument("--onnx", type=Path, help="let this exported file score the pictures")
     parser.add_argument("--seeds", type=int, default=1, help="refit the flow with so many seeds")
+    parser.add_argument(
+        "--heatmaps",
+        action="store_true",
+        help="draw where defects are (gradient maps, seconds a picture); with masks, judge them",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of ELPV's split, as in training")
     parser.add_argument("--cache", type=Path, help="folder of the feature cache")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
@@ -48,6 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         scored_by=str(args.onnx) if args.onnx else "torch",
         calibration=calibration,
         seeds=args.seeds,
+        heatmaps=args.output / "heatmaps" if args.heatmaps else None,
         skip_unreadable=args.skip_unreadable,
     )
     path = write_report(report, args.output)

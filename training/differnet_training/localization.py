@@ -1,0 +1,134 @@
+"""Where the defect is, as the original finds it: the score's gradient at the input's pixels.
+
+Rudolph et al. 2021, section 3.4: the loss is propagated back to the image, its gradient's absolute
+values are summed over the colours, averaged over the rotations and smoothed by a Gaussian. It costs
+a backward pass for each view, so it belongs to evaluation and is not in the exported graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from differnet_runtime.command import progress
+from differnet_runtime.errors import DataError
+from differnet_runtime.images import read_image, write_image
+from differnet_runtime.metadata import InputContract
+from differnet_runtime.preprocess import preprocess
+
+from .datasets import Label, Picture
+from .model import DifferNet
+from .pixel_metrics import aupro, pixel_auroc
+from .results import Localization
+
+SMOOTHING = 1 / 48
+"""The Gaussian's standard deviation, as a share of the input's side."""
+
+SCALE_QUANTILE = 0.999
+"""Share of good pictures' pixels below the full colour; the rest is what stands out."""
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Located:
+    picture: Picture
+    frame: NDArray[np.uint8]
+    heat: Map
+
+
+def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
+    """Returns how strongly each pixel moves the score.
+
+    Args:
+        model: In eval mode.
+        frame: `(S, S, 3) uint8` BGR, as `preprocess` gives it.
+
+    Returns:
+        `(S, S) float32`, not negative; every view's gradient lies where its pixel came from.
+    """
+    image = torch.from_numpy(frame).float()[None].requires_grad_()
+    scores = model.score_features(model.features(image))
+    total = np.zeros(frame.shape[:2], np.float32)
+    for position, score in enumerate(scores):
+        more = position + 1 < len(scores)
+        (gradient,) = torch.autograd.grad(score, image, retain_graph=more)
+        total += gradient[0].abs().sum(dim=2).numpy()
+    smooth = cv2.GaussianBlur(total / len(scores), (0, 0), SMOOTHING * frame.shape[0])
+    return np.asarray(smooth, np.float32)
+
+
+def localize(model: DifferNet, pictures: Sequence[Picture], output: Path) -> Localization:
+    """Draws a heatmap of every defective picture, and judges them where there are masks.
+
+    All are drawn at one scale, taken from the good pictures, so that colours compare.
+
+    Args:
+        model: In eval mode.
+        pictures: Labelled; those that can't be read are an error.
+        output: Folder for `INDEX_NAME.png`.
+
+    Raises:
+        DataError: No good picture, or a mask that does not fit its picture.
+        ImageReadError: A picture or mask can't be read.
+        OutputError: A heatmap can't be written.
+    """
+    located = [
+        _located(model, picture)
+        for picture in progress(pictures, "gradient maps", unit="image")
+        if picture.label is not Label.UNCERTAIN
+    ]
+    good = [one.heat for one in located if one.picture.label is Label.GOOD]
+    if not good:
+        raise DataError("heatmaps take their scale from good pictures, and there are none")
+    scale = max(float(np.quantile(np.stack(good), SCALE_QUANTILE)), 1e-12)
+    defects = [one for one in located if one.picture.label is Label.DEFECT]
+    for index, one in enumerate(defects):
+        name = f"{index:04d}_{one.picture.path.stem}.png"
+        write_image(output / name, overlaid(one.frame, one.heat, scale))
+    masked = [one for one in defects if one.picture.mask is not None]
+    maps = [*good, *(one.heat for one in masked)]
+    masks = [np.zeros(heat.shape, bool) for heat in good]
+    masks += [_mask(one.picture, model.contract) for one in masked]
+    return Localization(
+        folder=str(output),
+        drawn=len(defects),
+        with_masks=len(masked),
+        scale=scale,
+        pixel_auroc=pixel_auroc(maps, masks) if masked else None,
+        aupro=aupro(maps, masks) if masked else None,
+    )
+
+
+def overlaid(frame: NDArray[np.uint8], heat: Map, scale: float) -> NDArray[np.uint8]:
+    """Draws a map over its picture: `(S, S, 3) uint8` BGR, the picture on the left."""
+    share = np.clip(heat / scale, 0.0, 1.0)[:, :, None]
+    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    mixed = frame * (1 - 0.7 * share) + colours * (0.7 * share)
+    return np.hstack([frame, mixed.astype(np.uint8)])
+
+
+def _located(model: DifferNet, picture: Picture) -> _Located:
+    frame = preprocess(read_image(picture.path), model.contract)[:, :, :3]
+    frame = np.ascontiguousarray(frame)
+    return _Located(picture, frame, gradient_map(model, frame))
+
+
+def _mask(picture: Picture, contract: InputContract) -> NDArray[np.bool_]:
+    """Brings a mask to the network's input as its picture was brought."""
+    assert picture.mask is not None
+    mask, image = read_image(picture.mask), read_image(picture.path)
+    if mask.shape[:2] != image.shape[:2]:
+        raise DataError(
+            f"{picture.mask}: the mask has {mask.shape[1]} x {mask.shape[0]} pixels, its picture "
+            f"{image.shape[1]} x {image.shape[0]}"
+        )
+    marked = np.where(mask > 0, 255, 0).astype(np.uint8)
+    found: NDArray[np.bool_] = preprocess(marked, contract)[:, :, 0] > 127
+    return found
