@@ -196,10 +196,15 @@ def _precision(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _precision_full(result: dict[str, Any]) -> str:
+    return _precision({"models": {name: f for name, f in result.items() if name != "machine"}})
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "flow_auroc": _flow_auroc,
     "flow_cost": _flow_cost,
     "precision": _precision,
+    "precision_full": _precision_full,
     "accuracy": _accuracy,
     "accuracy_choice": _choice,
     "accuracy_wide": _accuracy,
