@@ -1,9 +1,9 @@
 """Image AUROC on ELPV: the recipes beside a Gaussian and nearest neighbours, several seeds.
 
     python -m benchmarks.accuracy --choose     settings, on the half that choices are made on
-                                               (about 40 minutes, a third of them to read features)
     python -m benchmarks.accuracy              the table, on the other half
     python -m benchmarks.accuracy --wide       one run 2048 wide, one seed (about 10 minutes)
+    python -m benchmarks.accuracy --few        the default from 16 pictures on, choice half
 
 Each half is divided by seed: 60 % of its good cells to learn from (of which a fifth is left to
 calibration, as in the product), the others and the defective ones to judge by.
@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from differnet_runtime.metadata import RIGHT_ANGLES, InputContract
-from differnet_training.baselines import Baselines
+from differnet_runtime.metadata import InputContract
+from differnet_training.baselines import Baselines, in_chunks
 from differnet_training.datasets import Label, Picture, split_good
 from differnet_training.datasets.elpv import elpv_pictures
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
-from differnet_training.flow import likelihood_score, z2_score
+from differnet_training.flow import NormalizingFlow, likelihood_score, z2_score
 from differnet_training.metrics import auroc
-from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
+from differnet_training.recipes import EDGE, EDGE_GLOBAL, PAPER_LITE, Recipe
 from differnet_training.trainer import fit_flow
 
 from . import machine
@@ -39,25 +39,32 @@ SETS = ("mono", "poly", "both")
 HALVES_SEED = 77
 METHODS = ("z2", "likelihood", "gaussian", "nearest_neighbour")
 Features = NDArray[np.float32]
+Run = dict[str, Any]
 
 
 def _changed(**changes: object) -> Recipe:
     return EDGE.model_copy(update=changes)
 
 
-REPORTED = {"paper-lite": PAPER_LITE, "edge": EDGE}
+def _global(**changes: object) -> Recipe:
+    return EDGE_GLOBAL.model_copy(update=changes)
+
+
+REPORTED = {"paper-lite": PAPER_LITE, "edge-global": EDGE_GLOBAL, "edge": EDGE}
 WIDE = {"paper-lite, 2048 wide": PAPER_LITE.model_copy(update={"width": 2048})}
 CANDIDATES = {
     "edge": EDGE,
-    "tap 14": _changed(tap=14),
-    "tap 10": _changed(tap=10),
-    "noise 1.0": _changed(noise=1.0),
-    "five times the learning rate": _changed(learning_rate=1e-3),
-    "48 epochs always": _changed(epochs=48, patience=None),
-    "random start, 48 epochs": _changed(epochs=48, patience=None, identity_start=False),
-    "tap 10, random start, 48 epochs": _changed(
-        tap=10, epochs=48, patience=None, identity_start=False
-    ),
+    "edge, 4 x 4 windows": _changed(pooling=4),
+    "edge, taps 10 and 14": _changed(tap=(10, 14)),
+    "edge, taps 4, 10 and 15": _changed(tap=(4, 10, 15)),
+    "edge, four views": _changed(rotation="right-angles"),
+    "edge-global": EDGE_GLOBAL,
+    "edge-global, tap 14": _global(tap=14),
+    "edge-global, tap 10": _global(tap=10),
+    "edge-global, noise 1.0": _global(noise=1.0),
+    "edge-global, five times the learning rate": _global(learning_rate=1e-3),
+    "edge-global, 48 epochs always": _global(epochs=48, patience=None),
+    "edge-global, random start, 48 epochs": _global(epochs=48, patience=None, identity_start=False),
 }
 
 
@@ -92,29 +99,43 @@ class Bench:
 
     def __init__(self, cache: Path, half: Half) -> None:
         self._cache, self._pictures = cache, [*half.good, *half.defect]
-        self._tables: dict[int | None, dict[Path, Features]] = {}
+        self._read: tuple[object, dict[Path, int], Features] | None = None
 
-    def features(self, tap: int | None, pictures: Sequence[Picture]) -> Features:
-        """Returns `(N, 4, D) float32` features of pictures."""
-        if tap not in self._tables:
-            extractor = build_extractor("efficientnet_lite0", tap=tap)
-            reader = FeatureReader(extractor, InputContract(size=256), self._cache)
-            read = reader.read(self._pictures, ViewPlan.fixed(RIGHT_ANGLES), f"features, tap {tap}")
-            rows = zip(read.pictures, read.values, strict=True)
-            self._tables[tap] = {picture.path: row for picture, row in rows}
-        return np.stack([self._tables[tap][picture.path] for picture in pictures])
+    def features(self, recipe: Recipe, pictures: Sequence[Picture]) -> Features:
+        """Returns `(N, V, ..., D) float32` features of pictures."""
+        key = (recipe.tap, recipe.pooling, recipe.rotation)
+        if self._read is None or self._read[0] != key:
+            self._read = None  # of one kind at a time: windows of all pictures take a gigabyte
+            extractor = build_extractor("efficientnet_lite0", tap=recipe.tap)
+            contract, windows = InputContract(size=256), recipe.windows()
+            reader = FeatureReader(extractor, contract, self._cache, windows=windows)
+            views = ViewPlan.fixed(recipe.views().angles)
+            read = reader.read(self._pictures, views, f"features {key}")
+            rows = {picture.path: row for row, picture in enumerate(read.pictures)}
+            self._read = (key, rows, read.values)
+        return self._read[2][[self._read[1][picture.path] for picture in pictures]]
 
-    def run(self, half: Half, seed: int, recipe: Recipe) -> dict[str, Any]:
-        """Trains one flow on one split; returns each method's AUROC."""
-        order = np.random.RandomState(seed).permutation(len(half.good))
-        shuffled = [half.good[k] for k in order]
-        pool, held = shuffled[: round(0.6 * len(order))], shuffled[round(0.6 * len(order)) :]
+    def run(self, half: Half, seed: int, recipe: Recipe, images: int | None = None) -> Run:
+        """Trains one flow on one split; returns each method's AUROC.
+
+        Args:
+            half: Of a set.
+            seed: Of the split and the flow.
+            recipe: The settings.
+            images: Learn from so many pictures only, a fifth of which stops training early.
+        """
+        pool, held = split(half, seed)
         parts = split_good(pool, seed, 0.05)
-        train = self.features(recipe.tap, [*parts.train, *parts.stopping])
+        train, stopping = list(parts.train), list(parts.stopping)
+        if images is not None:
+            stopping = stopping[: images // 5]
+            train = train[: images - len(stopping)]
+        values = self.features(recipe, [*train, *stopping])
         start = time.perf_counter()
-        flow, epochs = _fit(torch.from_numpy(train), len(parts.train), recipe, seed)
+        flow, epochs = _fit(torch.from_numpy(values), len(train), recipe, seed)
         seconds = time.perf_counter() - start
-        good, defect = self.features(recipe.tap, held), self.features(recipe.tap, half.defect)
+        good, defect = self.features(recipe, held), self.features(recipe, half.defect)
+        train = values
         baselines = Baselines.fit(train)
         return {
             "z2": auroc(_score(flow, good, "z2"), _score(flow, defect, "z2")),
@@ -127,9 +148,17 @@ class Bench:
         }
 
 
+def split(half: Half, seed: int) -> tuple[list[Picture], list[Picture]]:
+    """Divides a half's good cells: (to learn and calibrate from, to judge by)."""
+    order = np.random.RandomState(seed).permutation(len(half.good))
+    shuffled = [half.good[k] for k in order]
+    middle = round(0.6 * len(order))
+    return shuffled[:middle], shuffled[middle:]
+
+
 def _fit(
     features: torch.Tensor, train_images: int, recipe: Recipe, seed: int
-) -> tuple[torch.nn.Module, int]:
+) -> tuple[NormalizingFlow, int]:
     dimension, epochs = features.shape[-1], recipe.epochs
     if recipe.patience is not None:
         held_out, train = features[train_images:], features[:train_images]
@@ -141,13 +170,15 @@ def _fit(
     return flow, epochs
 
 
-def _score(flow: torch.nn.Module, features: Features, kind: str) -> NDArray[np.float64]:
-    count, views, dimension = features.shape
-    with torch.inference_mode():
-        z, log_det = flow(torch.from_numpy(features.reshape(-1, dimension)))
-        scores = z2_score(z) if kind == "z2" else likelihood_score(z, log_det)
-    result: NDArray[np.float64] = scores.reshape(count, views).mean(dim=1).double().numpy()
-    return result
+def _score(flow: NormalizingFlow, features: Features, kind: str) -> NDArray[np.float64]:
+    def score(rows: Features) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            z, constant = flow.whiten(torch.from_numpy(rows))
+            z, log_det = flow.couple(z, torch.zeros_like(constant))
+            scores = z2_score(z) if kind == "z2" else likelihood_score(z, log_det)
+            return scores.double().numpy()
+
+    return in_chunks(features, score)
 
 
 def _table(
@@ -155,20 +186,31 @@ def _table(
 ) -> dict[str, Any]:
     bench = Bench(cache, halves("both")[which])
     table: dict[str, Any] = {kind: {} for kind in sets}
-    for kind in sets:
-        for name, recipe in recipes.items():
+    for name, recipe in recipes.items():
+        for kind in sets:
             runs = [bench.run(halves(kind)[which], seed, recipe) for seed in range(seeds)]
-            table[kind][name] = {
-                "mean": {key: float(np.mean([run[key] for run in runs])) for key in METHODS},
-                "standard_deviation": {
-                    key: float(np.std([run[key] for run in runs], ddof=min(1, seeds - 1)))
-                    for key in METHODS
-                },
-                "runs": runs,
-            }
-            means = {key: round(value, 4) for key, value in table[kind][name]["mean"].items()}
-            print(kind, name, means, [run["epochs"] for run in runs], flush=True)
+            table[kind][name] = _summed(f"{kind} {name}", runs)
     return table
+
+
+def _few(cache: Path, seeds: int) -> dict[str, Any]:
+    """The default from few pictures; the cells left to calibration count as well in `images`."""
+    half = halves("mono")[0]
+    bench, table = Bench(cache, half), {}
+    for images in (16, 32, 64, 128):
+        runs = [bench.run(half, seed, EDGE, images) for seed in range(seeds)]
+        table[str(images)] = _summed(f"mono, {images} pictures", runs)
+    return table
+
+
+def _summed(what: str, runs: list[Run]) -> dict[str, Any]:
+    found = {key: [run[key] for run in runs] for key in METHODS}
+    means = {key: float(np.mean(values)) for key, values in found.items()}
+    ddof = min(1, len(runs) - 1)
+    spread = {key: float(np.std(values, ddof=ddof)) for key, values in found.items()}
+    shown = {key: round(value, 4) for key, value in means.items()}
+    print(what, shown, [run["epochs"] for run in runs], flush=True)
+    return {"mean": means, "standard_deviation": spread, "runs": runs}
 
 
 def main() -> None:
@@ -177,8 +219,12 @@ def main() -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--choose", action="store_true")
     mode.add_argument("--wide", action="store_true")
+    mode.add_argument("--few", action="store_true")
     parser.add_argument("--cache", type=Path, default=default_cache_folder())
     args = parser.parse_args()
+    if args.few:
+        machine.write("accuracy_few", {"half": "choice", "image_auroc": _few(args.cache, 5)})
+        return
     name, recipes, seeds, which, sets = "accuracy", REPORTED, 5, 1, SETS
     if args.choose:
         name, recipes, seeds, which = "accuracy_choice", CANDIDATES, 3, 0

@@ -14,10 +14,10 @@ from differnet_runtime.images import write_image
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import DataSet, open_data
 from differnet_training.learning import Job, learn
-from differnet_training.recipes import EDGE, Recipe
+from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 from tests.drawn import draw_part, write_parts
 
-TINY: Recipe = EDGE.model_copy(
+TINY: Recipe = EDGE_GLOBAL.model_copy(
     update={
         "name": "tiny",
         "tap": 2,
@@ -59,7 +59,7 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Train
     write_parts(source / "test" / "good", 12, first=100)
     _write_scratches(source / "test" / "scratch", 12)
     data = open_data(str(source))
-    recipe = EDGE.model_copy(
+    recipe = EDGE_GLOBAL.model_copy(
         update={"name": "tiny", "tap": 2, "size": 64, "width": 16, "blocks": 2, "epochs": 4}
     )
     learn(
@@ -103,3 +103,31 @@ def exported_half(trained: Trained) -> Path:
     path = trained.folder.parent / "part16.onnx"
     export_model(trained.folder, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def windowed(trained: Trained) -> Trained:
+    """A tiny model of the default recipe's kind, in four views; leave it as it is."""
+    folder = trained.folder.parent / "windowed"
+    recipe = EDGE.model_copy(
+        update={
+            "tap": (1, 3, 5),
+            "pooling": 4,
+            "rotation": "right-angles",
+            "size": 64,
+            "width": 16,
+            "blocks": 2,
+            "epochs": 3,
+        }
+    )
+    learn(
+        Job(
+            data=trained.data,
+            recipe=recipe,
+            contract=InputContract(size=64),
+            output=folder,
+            cache=trained.cache,
+            false_reject_rate=0.1,
+        )
+    )
+    return Trained(folder, trained.data, trained.cache, trained.source)

@@ -31,9 +31,10 @@ class _Exported(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features = self.model.features(image)
-        return self.model.combine_views(self.model.score_features(features)), features
+        score, heatmap = self.model.combine(self.model.score_features(features))
+        return (score, features) if heatmap is None else (score, features, heatmap)
 
 
 def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
@@ -44,7 +45,8 @@ def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
         pixel: What the camera gives.
 
     Returns:
-        `image (N, S, S, len(pixel)) uint8` to `score (N,) float32`, N free.
+        `image (N, S, S, len(pixel)) uint8` to `score (N,) float32`, and `heatmap (N, n, n) float32`
+        where the model has n x n windows; N free.
 
     Raises:
         ExportError: It is larger than one ONNX file may be, or uses an operator that has no ONNX
@@ -54,6 +56,7 @@ def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
     size = model.contract.size
     example = torch.zeros(2, size, size, len(pixel), dtype=torch.uint8)
     buffer = io.BytesIO()
+    outputs = ["score", FEATURES] + (["heatmap"] if model.windows else [])
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             # The exporter is deprecated (see OPSET), and constant shapes are what is wanted.
@@ -66,8 +69,12 @@ def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
                     (example,),
                     buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
                     input_names=["image"],
-                    output_names=["score", FEATURES],
-                    dynamic_axes={"image": {0: "N"}, "score": {0: "N"}, FEATURES: {0: "VN"}},
+                    output_names=outputs,
+                    dynamic_axes={
+                        "image": {0: "N"},
+                        FEATURES: {0: "VN"},
+                        **{name: {0: "N"} for name in outputs if name != FEATURES},
+                    },
                     opset_version=OPSET,
                     dynamo=False,
                 )

@@ -78,10 +78,10 @@ class Detector:
         start = time.perf_counter()
         prepared = preprocess(frame, self.metadata.input, self._frame[0])
         ready = time.perf_counter()
-        value = self.score_input(prepared)
+        value, heatmap = self._infer(prepared)
         done = time.perf_counter()
         self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
-        return self._judged(value)
+        return self._judged(value, heatmap)
 
     def score_input(self, prepared: NDArray[np.uint8]) -> float:
         """Scores one frame that is already the graph's input.
@@ -92,17 +92,24 @@ class Detector:
         Raises:
             BackendError: Inference failed.
         """
-        scores = self._backend.infer(prepared[None]).scores
-        if scores.shape != (1,):
-            raise BackendError(f"{self.backend} gave scores of shape {scores.shape}, expected (1,)")
-        return float(scores[0])
+        return self._infer(prepared)[0]
 
-    def _judged(self, value: float) -> Score:
+    def _infer(self, prepared: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32] | None]:
+        found = self._backend.infer(prepared[None])
+        if found.scores.shape != (1,):
+            raise BackendError(
+                f"{self.backend} gave scores of shape {found.scores.shape}, expected (1,)"
+            )
+        return float(found.scores[0]), None if found.heatmaps is None else found.heatmaps[0]
+
+    def _judged(self, value: float, heatmap: NDArray[np.float32] | None) -> Score:
         calibration = self.metadata.calibration
         if calibration is None:
-            return Score(value, None, None)
+            return Score(value, None, None, heatmap=heatmap)
         percentile = good_percentile(calibration.good_scores, value) if value == value else None
-        return Score(value, calibration.threshold, percentile, calibration.lowest_plausible)
+        return Score(
+            value, calibration.threshold, percentile, calibration.lowest_plausible, heatmap
+        )
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.

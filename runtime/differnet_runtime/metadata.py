@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ViewsError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever an older reader would misread a newer model."""
 
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -111,8 +111,8 @@ class ExtractorSpec(Part):
 
     Args:
         name: `alexnet`, `efficientnet_lite0` or `timm:NAME`.
-        tap: The block whose output is pooled; None for the network's own last feature map.
-        channels: Channels of that feature map.
+        tap: The block, or blocks, whose output is pooled; None for the network's own last map.
+        channels: Channels of those feature maps together.
         scales: Divisors of the input size that are read, each by nearest neighbour.
         mean: Normalisation mean, RGB in 0..1.
         std: Normalisation standard deviation, RGB in 0..1.
@@ -120,7 +120,7 @@ class ExtractorSpec(Part):
     """
 
     name: str
-    tap: int | None
+    tap: int | tuple[int, ...] | None
     channels: Annotated[int, Field(ge=1)]
     scales: tuple[int, ...] = (1, 2, 4)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -142,6 +142,25 @@ class FlowSpec(Part):
     clamp: Annotated[float, Field(gt=0)] = 3.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     whitened: bool = False
+
+
+class Windows(Part):
+    """Local evidence: the same flow judges the averaged features of every window of a grid.
+
+    The score is the greatest of the window scores, and the window scores are the heatmap, so the
+    threshold holds for every window.
+
+    Args:
+        grid: n, for n x n windows.
+        low: Where a heatmap's colours begin: the median window score of good calibration parts;
+            None until the model is calibrated.
+        high: Where they end: as far above the threshold as `low` lies below it. Both are fixed
+            once, so colours compare between pictures.
+    """
+
+    grid: Annotated[int, Field(ge=2, le=64)]
+    low: float | None = None
+    high: float | None = None
 
 
 class Calibration(Part):
@@ -224,7 +243,10 @@ class Verification(Part):
 
 
 class ModelMetadata(Part):
-    """All of it; `format_version` is checked before anything else is read."""
+    """All of it; `format_version` is checked before anything else is read.
+
+    `windows` is None where features are averaged over the whole picture, as in the original.
+    """
 
     format_version: int = FORMAT_VERSION
     name: str
@@ -233,6 +255,7 @@ class ModelMetadata(Part):
     extractor: ExtractorSpec
     flow: FlowSpec
     score: ScoreKind = "z2"
+    windows: Windows | None = None
     calibration: Calibration | None = None
     provenance: Provenance
     weights_sha256: str | None = None

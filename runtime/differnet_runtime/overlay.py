@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .heatmap import blended, on_frame
+from .metadata import ModelMetadata
 from .records import Image, Inspection, Verdict
 
 Colour = tuple[int, int, int]
@@ -27,8 +29,10 @@ _LEAST_WIDTH, _GREATEST_ENLARGED = 320, 2048
 _REASON_LENGTH = 110
 
 
-def annotate(image: Image, inspection: Inspection) -> Picture:
-    """Draws the verdict, the score against its threshold and the good-percentile.
+def annotate(
+    image: Image, inspection: Inspection, metadata: ModelMetadata | None = None
+) -> Picture:
+    """Draws the verdict, the score against its threshold, the good-percentile and the heatmap.
 
     The caption lies below the picture and covers nothing of it. A picture too small for text
     is enlarged by a whole number.
@@ -36,15 +40,26 @@ def annotate(image: Image, inspection: Inspection) -> Picture:
     Args:
         image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; uint8 or uint16.
         inspection: What is known of it.
+        metadata: The model's, with the scale of the heatmap; None draws none.
 
     Returns:
         `(H', W', 3)` uint8 BGR, larger than the picture by border and caption.
     """
-    picture = _enlarged(_eight_bit_colour(image))
+    picture = _enlarged(_with_heatmap(_eight_bit_colour(image), inspection, metadata))
     colour = _COLOURS[inspection.decision.verdict]
     edge = max(3, round(min(picture.shape[:2]) / 80))
     framed = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=colour)
     return np.vstack([framed, _caption(inspection, framed.shape[1], framed.shape[0], colour)])
+
+
+def _with_heatmap(
+    picture: Picture, inspection: Inspection, metadata: ModelMetadata | None
+) -> Picture:
+    heatmap = inspection.score.heatmap if inspection.score is not None else None
+    if heatmap is None or metadata is None or metadata.windows is None:
+        return picture
+    heat = on_frame(heatmap, picture.shape[0], picture.shape[1], metadata.input)
+    return blended(picture, heat, metadata.windows)
 
 
 def _eight_bit_colour(image: Image) -> Picture:

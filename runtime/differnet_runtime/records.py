@@ -50,12 +50,14 @@ class Score:
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
         lowest: Below it a score is no part's, but a fault.
+        heatmap: `(n, n) float32` scores of the windows, where the model has them.
     """
 
     value: float
     threshold: float | None
     good_percentile: float | None
     lowest: float | None = None
+    heatmap: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     @property
     def finite(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from differnet_runtime.errors import DataError
 from differnet_training.datasets import Label, Picture, open_test
-from differnet_training.localization import gradient_map, localize, overlaid
+from differnet_training.localization import gradient_map, localize
 from differnet_training.model_directory import load_model
 from tests.drawn import draw_part
 

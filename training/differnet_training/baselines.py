@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,19 @@ from sklearn.neighbors import NearestNeighbors
 from differnet_runtime.errors import ModelFileError
 from differnet_runtime.files import write_bytes
 
-from .trainer import shrunk_moments
+from .trainer import CHUNK, shrunk_moments
 
 NEIGHBOURS = 3
+
+BANK = 5_000
+"""Most rows that are kept to search for neighbours; a picture of 64 windows gives 64."""
 
 
 class Baselines:
     """A Gaussian (Mahalanobis distance) and the mean distance to the 3 nearest neighbours.
 
-    Both see features scaled to unit variance, one row per view, and average over the views of a
-    picture, as the flow's score does.
+    Both see features scaled to unit variance, one row per view and window, and make a picture's
+    score of them as the flow does: see `picture_scores`.
 
     Args:
         mean: `(D,) float64`.
@@ -41,22 +45,23 @@ class Baselines:
 
     @classmethod
     def fit(cls, features: NDArray[np.float32]) -> Baselines:
-        """Fits both to `(N, V, D) float32` features of good parts."""
+        """Fits both to `(N, V, ..., D) float32` features of good parts.
+
+        Of more than `BANK` rows, so many are kept, drawn at random by a fixed seed.
+        """
         rows = features.reshape(-1, features.shape[-1])
-        mean, covariance = shrunk_moments(rows.astype(np.float64))
-        return cls(mean, covariance, rows)
+        if len(rows) > BANK:
+            rows = rows[np.sort(np.random.RandomState(0).permutation(len(rows))[:BANK])]
+        return cls(*shrunk_moments(features), rows)
 
     def gaussian(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Returns squared Mahalanobis distances `(N,)` of `(N, V, D)`, averaged over views."""
-        rows = features.reshape(-1, features.shape[-1]) - self._mean
-        distances = ((rows @ self._factor) ** 2).sum(axis=1)
-        return self._per_picture(distances, features)
+        """Returns squared Mahalanobis distances `(N,)` of `(N, V, ..., D)`."""
+        return in_chunks(features, lambda rows: (((rows - self._mean) @ self._factor) ** 2).sum(1))
 
     def nearest(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Returns mean distances `(N,)` to the nearest neighbours, averaged over views."""
-        rows = features.reshape(-1, features.shape[-1])
-        distances = self._neighbours.kneighbors(self._scaled(rows))[0].mean(axis=1)
-        return self._per_picture(distances, features)
+        """Returns mean distances `(N,)` to the nearest neighbours of `(N, V, ..., D)`."""
+        nearest = self._neighbours.kneighbors
+        return in_chunks(features, lambda rows: nearest(self._scaled(rows))[0].mean(axis=1))
 
     def save(self, path: Path) -> None:
         """Writes the baselines."""
@@ -86,9 +91,30 @@ class Baselines:
         scaled: NDArray[np.float64] = (rows - self._mean) / self._scale
         return scaled
 
-    @staticmethod
-    def _per_picture(
-        distances: NDArray[np.float64], features: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
-        means: NDArray[np.float64] = distances.reshape(features.shape[:2]).mean(axis=1)
-        return means
+
+def picture_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Makes `(N,)` scores of `(N, V)` or, with windows, `(N, V, n * n)` ones.
+
+    The mean over the views, then the greatest of the windows.
+    """
+    means: NDArray[np.float64] = rows.mean(axis=1)
+    return means if means.ndim == 1 else means.max(axis=1)
+
+
+def in_chunks(
+    features: NDArray[np.float32], score: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Scores the pictures of `(N, V, ..., D)` features, some at a time.
+
+    Args:
+        features: Of N pictures, a file mapped into memory perhaps.
+        score: From `(M, D)` rows to `(M,)`.
+
+    Returns:
+        `(N,)`; see `picture_scores`.
+    """
+    found = [
+        picture_scores(score(part.reshape(-1, part.shape[-1])).reshape(part.shape[:-1]))
+        for part in (features[k : k + CHUNK] for k in range(0, len(features), CHUNK))
+    ]
+    return np.concatenate(found)

@@ -18,13 +18,14 @@ from differnet_runtime.records import Score
 from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
-from .learning import score_features
+from .learning import score_features, window_scores
 from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
+from .model import DifferNet
 from .model_directory import BASELINES, load_model, read_training
 from .reseeding import refit
-from .results import Groups, Report, Result, printable
+from .results import Groups, Heatmap, Report, Result, printable
 
 
 def evaluate(
@@ -53,7 +54,7 @@ def evaluate(
         calibration: The exported file's, which `differnet calibrate` may have set again; None
             takes the model's.
         seeds: Refit the flow with so many seeds, to show the spread.
-        heatmaps: Folder for gradient maps of the defective pictures; None draws none.
+        heatmaps: Folder for heatmaps of the defective pictures; None draws none.
         skip_unreadable: Go on without pictures that can't be read.
 
     Raises:
@@ -66,7 +67,13 @@ def evaluate(
     model, metadata = load_model(folder)
     metadata = metadata.replaced(calibration=calibration or metadata.calibration)
     record = read_training(folder)
-    reader = FeatureReader(model.extractor, metadata.input, cache, skip_unreadable=skip_unreadable)
+    reader = FeatureReader(
+        model.extractor,
+        metadata.input,
+        cache,
+        windows=model.windows,
+        skip_unreadable=skip_unreadable,
+    )
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
     _check_unseen(features, record)
     values = score_features(model, features.values).astype(np.float64)
@@ -84,9 +91,14 @@ def evaluate(
         latency_ms=_latency(latency_ms),
         machine=describe_machine() if latency_ms else None,
         seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,
-        localization=localize(model, features.pictures, heatmaps) if heatmaps else None,
+        localization=localize(model, features.pictures, heatmaps, metadata.windows)
+        if heatmaps
+        else None,
         results=tuple(
-            _result(p, v, metadata) for p, v in zip(features.pictures, values, strict=True)
+            _result(p, v, metadata, heatmap)
+            for p, v, heatmap in zip(
+                features.pictures, values, _heatmaps(model, features), strict=True
+            )
         ),
         **_judged(groups, metadata),
         **_compared(groups, baseline_scores, metadata),
@@ -198,7 +210,16 @@ def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
     }
 
 
-def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
+def _heatmaps(model: DifferNet, features: Features) -> list[Heatmap | None]:
+    if model.windows is None:
+        return [None] * len(features.pictures)
+    maps = window_scores(model, features.values)
+    return [tuple(tuple(float(f"{v:.4g}") for v in row) for row in one) for one in maps]
+
+
+def _result(
+    picture: Picture, value: float, metadata: ModelMetadata, heatmap: Heatmap | None
+) -> Result:
     threshold = metadata.calibration.threshold if metadata.calibration else None
     score = Score(float(value), threshold, None)
     return Result(
@@ -207,4 +228,5 @@ def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
         kind=printable(picture.kind),
         score=score.value if score.finite else None,
         verdict=decide(score).verdict.value,
+        heatmap=heatmap,
     )

@@ -8,6 +8,7 @@ network that timm can give feature maps of.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from differnet_runtime.errors import WeightsError
-from differnet_runtime.metadata import ExtractorSpec
+from differnet_runtime.metadata import ExtractorSpec, Windows
 
 from .weights import alexnet_state, load_state, timm_model
 
+Tap = int | tuple[int, ...] | None
 LITE0_TAP = 10
 """Default block of EfficientNet-Lite0 whose output is pooled (112 channels, stride 16)."""
 
@@ -33,7 +35,7 @@ class FeatureExtractor(nn.Module):
     would drift with the data).
 
     Args:
-        network: `(N, 3, H, W) -> (N, channels, h, w)`.
+        network: `(N, 3, H, W)` to a feature map `(N, channels, h, w)`, or a list of several.
         spec: Scales, normalisation and identity.
     """
 
@@ -79,11 +81,27 @@ class FeatureExtractor(nn.Module):
             x = torch.index_select(x, 1, self.rgb)
         return (x - self.mean) / self.std
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """Averages the feature map of each scale: `(N, 3, H, W) -> (N, D)`, normalised input."""
+    def pooled(self, x: Tensor, windows: Windows | None = None) -> Tensor:
+        """Averages the feature maps of each scale: all of a map, or each window of a grid.
+
+        Args:
+            x: `(N, 3, H, W) float32`, normalised.
+            windows: n x n windows; None averages the whole map.
+
+        Returns:
+            `(N, D)`, or `(N, n * n, D)`, rows of windows first.
+        """
+        maps = [feature_map for scale in self.spec.scales for feature_map in self._maps(x, scale)]
+        if windows is None:
+            return torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
+        averaged = [window_means(feature_map, windows.grid) for feature_map in maps]
+        rows = torch.cat(averaged, dim=1).transpose(1, 2).transpose(2, 3)
+        return rows.reshape(-1, windows.grid**2, self.spec.features)
+
+    def _maps(self, x: Tensor, scale: int) -> list[Tensor]:
         # A strided slice is nearest-neighbour scaling where the factor divides the size.
-        maps = [self.network(x[:, :, ::scale, ::scale]) for scale in self.spec.scales]
-        return torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
+        found = self.network(x[:, :, ::scale, ::scale])
+        return [found] if isinstance(found, Tensor) else found
 
     @contextmanager
     def reading(self, channels: int) -> Iterator[None]:
@@ -112,6 +130,29 @@ class FeatureExtractor(nn.Module):
             self.reads_bgr = False
 
 
+def window_means(feature_map: Tensor, grid: int) -> Tensor:
+    """Averages a map over a grid of equal windows: `(N, C, h, w) -> (N, C, grid, grid)`.
+
+    Exact for every size: a pixel that lies in several windows counts in each by the share of it
+    that lies there. Only slices, repetitions and means, which any exporter and engine knows.
+    """
+    rows = _means_along(feature_map, 2, grid)
+    return _means_along(rows, 3, grid)
+
+
+def _means_along(x: Tensor, axis: int, grid: int) -> Tensor:
+    _, *sizes = (int(size) for size in x.shape)  # numbers: a traced graph would compute shapes
+    size = sizes[axis - 1]
+    repeats = grid // math.gcd(size, grid)
+    if repeats > 1:
+        x = torch.cat([x.unsqueeze(axis + 1)] * repeats, dim=axis + 1)
+    count = size * repeats // grid
+    before, after = sizes[: axis - 1], sizes[axis:]
+    if count == 1:
+        return x if size == grid else x.reshape(-1, *before, grid, *after)
+    return x.reshape(-1, *before, grid, count, *after).mean(dim=axis + 1)
+
+
 def _reads_rgb(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     return isinstance(module, nn.Conv2d) and module.weight.shape[1] == 3 and module.groups == 1
 
@@ -123,14 +164,13 @@ def _reordered(tensor: Tensor, channels: int, fourth: float) -> Tensor:
     return tensor if channels == 3 else torch.cat([tensor, extra], dim=1)
 
 
-def build_extractor(
-    name: str, *, tap: int | None = None, weights: Path | None = None
-) -> FeatureExtractor:
+def build_extractor(name: str, *, tap: Tap = None, weights: Path | None = None) -> FeatureExtractor:
     """Builds an extractor with its ImageNet weights.
 
     Args:
         name: `alexnet`, `efficientnet_lite0` or `timm:NAME`.
-        tap: Index of the block (for timm: of the feature map) to pool; None for the default.
+        tap: Index of the block (for timm: of the feature map) to pool, or several in ascending
+            order; None for the default.
         weights: A weights file, for machines without internet.
 
     Raises:
@@ -172,10 +212,12 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _with_spec(network: nn.Module, name: str, tap: int | None) -> FeatureExtractor:
+def _with_spec(network: nn.Module, name: str, tap: Tap) -> FeatureExtractor:
     network.eval()
     with torch.no_grad():
-        channels = int(network(torch.zeros(1, 3, 64, 64)).shape[1])
+        found = network(torch.zeros(1, 3, 64, 64))
+    maps = [found] if isinstance(found, Tensor) else found
+    channels = sum(int(feature_map.shape[1]) for feature_map in maps)
     spec = ExtractorSpec(
         name=name, tap=tap, channels=channels, weights_sha256=tensors_sha256(network.state_dict())
     )
@@ -190,7 +232,7 @@ def _alexnet_features() -> nn.Sequential:
 
 
 def _timm_network(
-    name: str, tap: int | None, weights: Path | None, *, pretrained: bool = True
+    name: str, tap: Tap, weights: Path | None, *, pretrained: bool = True
 ) -> nn.Module:
     if name == "efficientnet_lite0":
         network = timm_model("tf_efficientnet_lite0", name, weights, pretrained=pretrained)
@@ -205,27 +247,34 @@ def _timm_network(
 
 
 class _EfficientNetTap(nn.Module):
-    """EfficientNet up to and including block `tap`, counted from 0 over all stages."""
+    """EfficientNet up to the last of the blocks `tap`, counted from 0 over all stages."""
 
-    def __init__(self, network: nn.Module, tap: int) -> None:
+    def __init__(self, network: nn.Module, tap: int | tuple[int, ...]) -> None:
         super().__init__()
         blocks = [block for stage in network.blocks for block in stage]  # type: ignore[union-attr]
-        if not 0 <= tap < len(blocks):
-            raise WeightsError(
-                f"the extractor has blocks 0 to {len(blocks) - 1}; received tap {tap}"
-            )
+        self.taps = (tap,) if isinstance(tap, int) else tap
+        for one in self.taps:
+            if not 0 <= one < len(blocks):
+                raise WeightsError(
+                    f"the extractor has blocks 0 to {len(blocks) - 1}; received tap {one}"
+                )
         self.stem = nn.Sequential(network.conv_stem, network.bn1)  # type: ignore[arg-type]
-        self.blocks = nn.Sequential(*blocks[: tap + 1])
+        self.blocks = nn.Sequential(*blocks[: max(self.taps) + 1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.blocks(self.stem(x))
-        return out
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
 
 
 class _TimmTap(nn.Module):
-    """Any timm network's feature map number `tap` (None: its last), as `(N, C, h, w)`."""
+    """Any timm network's feature maps number `tap` (None: its last), each `(N, C, h, w)`."""
 
-    def __init__(self, network: nn.Module, tap: int | None) -> None:
+    def __init__(self, network: nn.Module, tap: Tap) -> None:
         super().__init__()
         if not hasattr(network, "forward_intermediates"):
             raise WeightsError(
@@ -233,13 +282,13 @@ class _TimmTap(nn.Module):
                 "`forward_intermediates`"
             )
         self.network = network
-        self.indices = 1 if tap is None else [tap]
+        self.indices = 1 if tap is None else [tap] if isinstance(tap, int) else list(tap)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
             x, indices=self.indices, intermediates_only=True, output_fmt="NCHW"
         )
-        return maps[-1]
+        return maps
 
 
 def _static_padding(network: nn.Module) -> nn.Module:

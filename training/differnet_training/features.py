@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +22,23 @@ import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
-from differnet_runtime.errors import DataError, DifferNetError, FrameError, ImageReadError
+from differnet_runtime.errors import (
+    DataError,
+    DifferNetError,
+    FrameError,
+    ImageReadError,
+    OutputError,
+)
 from differnet_runtime.files import write_bytes
 from differnet_runtime.images import decode_image, likely_white_level, read_bytes, read_image
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.metadata import InputContract, Windows
 from differnet_runtime.preprocess import preprocess, rotate
 
 from .datasets import Picture
 from .extractors import FeatureExtractor
 
 WIDEST_WHITE = 65535
-_FEATURES_VERSION = 1
+_FEATURES_VERSION = 2
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +76,9 @@ class Features:
     """What was extracted.
 
     Args:
-        values: `(N, V, D) float32`, a row of views for each picture.
+        values: `(N, V, D) float32`, a row of views for each picture; `(N, V, n * n, D)` of
+            windows, which lie on each other in all views. In a file that is mapped into memory,
+            so that memory does not grow with the number of pictures.
         pictures: The N pictures.
         content: Their files' SHA-256.
     """
@@ -96,8 +106,8 @@ class FeatureCache:
         if not (self.folder / "key.json").is_file():
             write_bytes(self.folder / "key.json", text.encode())
 
-    def get(self, content: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-        """Returns the `(V, D) float32` features of the picture with that hash, or None."""
+    def get(self, content: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+        """Returns the float32 features of that shape of the picture with that hash, or None."""
         path = self._path(content)
         try:
             data = path.read_bytes()
@@ -105,13 +115,13 @@ class FeatureCache:
             return None
         digest, payload = data[:32], data[32:]
         whole = hashlib.sha256(payload).digest() == digest
-        if not whole or len(payload) != 4 * shape[0] * shape[1]:
+        if not whole or len(payload) != 4 * math.prod(shape):
             _log.warning("the cached features %s are damaged; they are computed again", path)
             return None
         return np.frombuffer(payload, np.float32).reshape(shape)
 
     def put(self, content: str, values: NDArray[np.float32]) -> None:
-        """Stores `(V, D) float32` features.
+        """Stores float32 features.
 
         Raises:
             OutputError: The disk is full or the folder can't be written.
@@ -138,6 +148,7 @@ class FeatureReader:
         extractor: The frozen extractor.
         contract: How a picture becomes the extractor's input.
         cache_folder: Where the cache lies; None computes everything afresh.
+        windows: Average over each window of a grid; None over the whole picture.
         skip_unreadable: Go on without pictures that can't be read, instead of refusing.
     """
 
@@ -147,12 +158,14 @@ class FeatureReader:
         contract: InputContract,
         cache_folder: Path | None,
         *,
+        windows: Windows | None = None,
         skip_unreadable: bool = False,
     ) -> None:
         # Channels last in memory: the same numbers to 1e-5, in two thirds of the time on a CPU.
         self.extractor = extractor.to(memory_format=torch.channels_last)
         self.contract = contract
         self.cache_folder = cache_folder
+        self.windows = windows
         self.skip_unreadable = skip_unreadable
 
     def read(self, pictures: Sequence[Picture], views: ViewPlan, what: str) -> Features:
@@ -165,20 +178,43 @@ class FeatureReader:
 
         Raises:
             DataError: Pictures can't be read (each is listed), or none is left.
+            OutputError: The disk has no room for them.
         """
         cache = self._cache(views)
-        values, kept, contents, unreadable = [], [], [], []
+        kept: list[Picture] = []
+        contents: list[str] = []
+        unreadable: list[str] = []
+        values: NDArray[np.float32] | None = None
         for picture in progress(pictures, what, unit="image"):
             try:
                 content, rows = self._features(picture, views, cache)
             except (ImageReadError, FrameError) as error:
                 unreadable.append(_named(picture, error))
                 continue
-            values.append(rows)
+            if values is None:
+                values = self._mapped((len(pictures), *rows.shape))
+            values[len(kept)] = rows
             kept.append(picture)
             contents.append(content)
         self._report(unreadable, kept)
-        return Features(np.stack(values), tuple(kept), tuple(contents))
+        assert values is not None
+        return Features(values[: len(kept)], tuple(kept), tuple(contents))
+
+    def _mapped(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Returns an array in a nameless file, which goes with it."""
+        size = 4 * math.prod(shape)
+        try:
+            if self.cache_folder is not None:
+                self.cache_folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.cache_folder) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
+        except OSError as error:
+            raise OutputError(
+                f"there is no room for {size / 2**30:.2f} GiB of features in "
+                f"{self.cache_folder or tempfile.gettempdir()} ({error.strerror or error}). Name "
+                "another folder with --cache."
+            ) from error
 
     def check(self, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
         """Returns the pictures that can be read, before anything is made of them.
@@ -228,6 +264,7 @@ class FeatureReader:
             "input": self.contract.model_dump(mode="json", exclude={"pixel"}),
             "extractor": self.extractor.spec.model_dump(mode="json"),
             "views": views.key,
+            "grid": self.windows.grid if self.windows else None,
             "opencv": cv2.__version__,
             "torch": torch.__version__,
         }
@@ -240,22 +277,43 @@ class FeatureReader:
         content = hashlib.sha256(data).hexdigest()
         angles = views.angles(content)
         if cache is not None:
-            cached = cache.get(content, (len(angles), self.extractor.spec.features))
+            cached = cache.get(content, (len(angles), *self._row_shape))
             if cached is not None:
                 return content, cached
         image = preprocess(decode_image(data, str(picture.path)), self.contract)
-        rows = self.extract(np.stack([rotate(image, angle) for angle in angles]))
+        rows = self._aligned(self.extract(np.stack([rotate(image, a) for a in angles])), angles)
         if cache is not None:
             cache.put(content, rows)
         return content, rows
 
     def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Runs the extractor on `(V, size, size, 3) uint8` BGR; returns `(V, D) float32`."""
+        """Runs the extractor on `(V, size, size, 3) uint8` BGR.
+
+        Returns:
+            `(V, D) float32`, or `(V, n * n, D)` as each view sees its windows.
+        """
         with torch.inference_mode():
             x = torch.from_numpy(images).permute(0, 3, 1, 2)
             x = x.to(torch.float32, memory_format=torch.channels_last)
-            rows: NDArray[np.float32] = self.extractor(x).numpy()
+            pooled = self.extractor.pooled(self.extractor.normalise(x), self.windows)
+            rows: NDArray[np.float32] = pooled.numpy()
         return rows
+
+    @property
+    def _row_shape(self) -> tuple[int, ...]:
+        features = self.extractor.spec.features
+        return (features,) if self.windows is None else (self.windows.grid**2, features)
+
+    def _aligned(self, rows: NDArray[np.float32], angles: tuple[float, ...]) -> NDArray[np.float32]:
+        """Turns the windows of right-angle views back to where they are in the frame."""
+        if self.windows is None:
+            return rows
+        n = self.windows.grid
+        turned = [
+            np.rot90(view.reshape(n, n, -1), -int(angle // 90)).reshape(n * n, -1)
+            for view, angle in zip(rows, angles, strict=True)
+        ]
+        return np.stack(turned)
 
     def _report(self, unreadable: list[str], kept: list[Picture]) -> None:
         if not unreadable:

@@ -193,7 +193,7 @@ def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
     Rudolph et al. 2021, eq. 5, arXiv:2008.12577, divided by D as in the original's code; the
     constant of the normal density is left out.
     """
-    return likelihood_score(z, log_det).mean()
+    return ((0.5 * (z * z).sum(dim=1) - log_det) / z.shape[1]).mean()
 
 
 def z2_score(z: Tensor) -> Tensor:
@@ -202,5 +202,11 @@ def z2_score(z: Tensor) -> Tensor:
 
 
 def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
-    """Returns the negative log-likelihood per feature `(N,)`, up to a constant."""
-    return (0.5 * (z * z).sum(dim=1) - log_det) / z.shape[1]
+    """Returns twice the negative log-likelihood per feature `(N,)`, up to a constant.
+
+    Args:
+        z: `(N, D)` latents.
+        log_det: `(N,)` log-determinants of the coupling blocks; that of the whitening is the same
+            for every x and left out. So the score of a flow that changes nothing is `z2_score`.
+    """
+    return z2_score(z) - 2.0 * log_det / z.shape[1]

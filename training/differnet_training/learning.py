@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE, calibrate
-from differnet_runtime.metadata import InputContract, ModelMetadata, Provenance
+from differnet_runtime.metadata import InputContract, ModelMetadata, Provenance, Windows
 
-from .baselines import Baselines
+from .baselines import Baselines, in_chunks
 from .datasets import DataSet, Parts, Picture, check_no_overlap, split_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
@@ -74,7 +74,14 @@ def learn(job: Job) -> ModelMetadata:
     """
     check_no_overlap(job.data)
     extractor = build_extractor(job.recipe.extractor, tap=job.recipe.tap, weights=job.weights)
-    reader = FeatureReader(extractor, job.contract, job.cache, skip_unreadable=job.skip_unreadable)
+    windows = job.recipe.windows()
+    reader = FeatureReader(
+        extractor,
+        job.contract,
+        job.cache,
+        windows=windows,
+        skip_unreadable=job.skip_unreadable,
+    )
     parts = split_good(reader.check(job.data.good), job.seed, job.false_reject_rate)
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
         parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
@@ -83,17 +90,23 @@ def learn(job: Job) -> ModelMetadata:
     calibration = reader.read(parts.calibration, calibration_views, "calibration features")
     fingerprint = _fingerprint(job, extractor, material)
     flow, history = _fit(job, material, extractor.spec.features, fingerprint)
-    model = DifferNet(job.contract, job.recipe.views(), extractor, flow.spec, job.recipe.score)
+    views, score = job.recipe.views(), job.recipe.score
+    model = DifferNet(job.contract, views, extractor, flow.spec, score, windows)
     model.flow = flow
     scores = score_features(model, calibration.values)
+    threshold = calibrate(scores.tolist(), job.false_reject_rate, scored_by="torch")
+    if windows is not None:
+        maps = window_scores(model, calibration.values)
+        windows = scaled(windows, maps, threshold.threshold)
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
         views=model.views,
         extractor=extractor.spec,
         flow=flow.spec,
-        score=job.recipe.score,
-        calibration=calibrate(scores.tolist(), job.false_reject_rate, scored_by="torch"),
+        score=score,
+        windows=windows,
+        calibration=threshold,
         provenance=_provenance(job, history, fingerprint, len(material.first.pictures)),
     )
     Baselines.fit(material.first.values).save(job.output / BASELINES)
@@ -112,8 +125,8 @@ class _Material:
         first: Features of epoch 0, of both parts.
         epoch: Features of any epoch, of both parts.
         train_images: The first so many pictures are the training part.
-        held_out: `(M, V, D) float32` of the other part, in the views of calibration; None where
-            nothing stops training early.
+        held_out: `(M, V, ..., D) float32` of the other part, in the views of calibration; None
+            where nothing stops training early.
     """
 
     first: Features
@@ -168,12 +181,33 @@ def _fit(
 
 
 def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores `(N, V, D) float32` features as the model scores frames; returns `(N,) float32`."""
-    count, views, dimension = features.shape
-    with torch.inference_mode():
-        scores = model.score_features(torch.from_numpy(features.reshape(-1, dimension).copy()))
-        means: NDArray[np.float32] = scores.reshape(count, views).mean(dim=1).numpy()
-    return means
+    """Scores `(N, V, ..., D)` features as the model scores frames; returns `(N,) float32`."""
+    return in_chunks(features, _row_scores(model)).astype(np.float32)
+
+
+def window_scores(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the heatmaps `(N, n, n) float32` of `(N, V, n * n, D)` features."""
+    assert model.windows is not None
+    n, score = model.windows.grid, _row_scores(model)
+    each = [
+        score(picture.reshape(-1, picture.shape[-1])).reshape(len(picture), -1).mean(axis=0)
+        for picture in features
+    ]
+    return np.stack(each).reshape(-1, n, n).astype(np.float32)
+
+
+def scaled(windows: Windows, good_maps: NDArray[np.float32], threshold: float) -> Windows:
+    """Sets the fixed scale of the heatmaps' colours; see `metadata.Windows`."""
+    low = float(np.median(good_maps))
+    return Windows(grid=windows.grid, low=low, high=2 * threshold - low)
+
+
+def _row_scores(model: DifferNet) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    def score(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            return model.score_features(torch.from_numpy(rows.copy())).double().numpy()
+
+    return score
 
 
 def training_features(
@@ -205,7 +239,11 @@ def training_features(
         return cached, lambda _: tensor
 
     uncached = FeatureReader(
-        reader.extractor, reader.contract, None, skip_unreadable=reader.skip_unreadable
+        reader.extractor,
+        reader.contract,
+        None,
+        windows=reader.windows,
+        skip_unreadable=reader.skip_unreadable,
     )
 
     @lru_cache(maxsize=1)

@@ -1,8 +1,9 @@
-"""Where the defect is, as the original finds it: the score's gradient at the input's pixels.
+"""Where the defect is: the scores of a model's windows, or else the score's gradient.
 
-Rudolph et al. 2021, section 3.4: the loss is propagated back to the image, its gradient's absolute
-values are summed over the colours, averaged over the rotations and smoothed by a Gaussian. It costs
-a backward pass for each view, so it belongs to evaluation and is not in the exported graph.
+The gradient is how the original finds it. Rudolph et al. 2021, section 3.4: the loss is propagated
+back to the image, its gradient's absolute values are summed over the colours, averaged over the
+rotations and smoothed by a Gaussian. It costs a backward pass for each view, so it belongs to
+evaluation and is not in the exported graph; the scores of the windows are.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
 from differnet_runtime.errors import DataError
+from differnet_runtime.heatmap import blended, resized
 from differnet_runtime.images import read_image, write_image
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.metadata import InputContract, Windows
 from differnet_runtime.preprocess import preprocess
 
 from .datasets import Label, Picture
@@ -47,7 +49,7 @@ def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
     """Returns how strongly each pixel moves the score.
 
     Args:
-        model: In eval mode.
+        model: In eval mode, without windows.
         frame: `(S, S, 3) uint8` BGR, as `preprocess` gives it.
 
     Returns:
@@ -64,15 +66,36 @@ def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
     return np.asarray(smooth, np.float32)
 
 
-def localize(model: DifferNet, pictures: Sequence[Picture], output: Path) -> Localization:
+def window_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
+    """Returns the scores of the windows, brought to the frame's size as the camera does.
+
+    Args:
+        model: In eval mode, with windows.
+        frame: `(S, S, 3) uint8` BGR, as `preprocess` gives it.
+
+    Returns:
+        `(S, S) float32`.
+    """
+    with torch.inference_mode():
+        scores = model.score_features(model.features(torch.from_numpy(frame)[None]))
+        heatmaps = model.combine(scores)[1]
+    assert heatmaps is not None
+    return resized(heatmaps[0].numpy(), frame.shape[0], frame.shape[1])
+
+
+def localize(
+    model: DifferNet, pictures: Sequence[Picture], output: Path, windows: Windows | None = None
+) -> Localization:
     """Draws a heatmap of every defective picture, and judges them where there are masks.
 
-    All are drawn at one scale, taken from the good pictures, so that colours compare.
+    All are drawn at one scale, taken from good pictures, so that colours compare: the model's own
+    for windows, else one of these pictures.
 
     Args:
         model: In eval mode.
         pictures: Labelled; those that can't be read are an error.
-        output: Folder for `INDEX_NAME.png`.
+        output: Folder for `INDEX_NAME.png`, the picture on the left of each.
+        windows: The calibrated model's; None for gradient maps.
 
     Raises:
         DataError: No good picture, or a mask that does not fit its picture.
@@ -81,17 +104,18 @@ def localize(model: DifferNet, pictures: Sequence[Picture], output: Path) -> Loc
     """
     located = [
         _located(model, picture)
-        for picture in progress(pictures, "gradient maps", unit="image")
+        for picture in progress(pictures, "heatmaps", unit="image")
         if picture.label is not Label.UNCERTAIN
     ]
     good = [one.heat for one in located if one.picture.label is Label.GOOD]
     if not good:
         raise DataError("heatmaps take their scale from good pictures, and there are none")
-    scale = max(float(np.quantile(np.stack(good), SCALE_QUANTILE)), 1e-12)
+    scale = windows or _gradient_scale(good)
     defects = [one for one in located if one.picture.label is Label.DEFECT]
     for index, one in enumerate(defects):
         name = f"{index:04d}_{one.picture.path.stem}.png"
-        write_image(output / name, overlaid(one.frame, one.heat, scale))
+        mixed = blended(one.frame, one.heat, scale)
+        write_image(output / name, np.hstack([one.frame, mixed]))
     masked = [one for one in defects if one.picture.mask is not None]
     maps = [*good, *(one.heat for one in masked)]
     masks = [np.zeros(heat.shape, bool) for heat in good]
@@ -100,24 +124,22 @@ def localize(model: DifferNet, pictures: Sequence[Picture], output: Path) -> Loc
         folder=str(output),
         drawn=len(defects),
         with_masks=len(masked),
-        scale=scale,
+        scale=float(scale.high or 0.0),
         pixel_auroc=pixel_auroc(maps, masks) if masked else None,
         aupro=aupro(maps, masks) if masked else None,
     )
 
 
-def overlaid(frame: NDArray[np.uint8], heat: Map, scale: float) -> NDArray[np.uint8]:
-    """Draws a map over its picture: `(S, S, 3) uint8` BGR, the picture on the left."""
-    share = np.clip(heat / scale, 0.0, 1.0)[:, :, None]
-    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    mixed = frame * (1 - 0.7 * share) + colours * (0.7 * share)
-    return np.hstack([frame, mixed.astype(np.uint8)])
-
-
 def _located(model: DifferNet, picture: Picture) -> _Located:
     frame = preprocess(read_image(picture.path), model.contract)[:, :, :3]
     frame = np.ascontiguousarray(frame)
-    return _Located(picture, frame, gradient_map(model, frame))
+    find = gradient_map if model.windows is None else window_map
+    return _Located(picture, frame, find(model, frame))
+
+
+def _gradient_scale(good: Sequence[Map]) -> Windows:
+    high = max(float(np.quantile(np.stack(good), SCALE_QUANTILE)), 1e-12)
+    return Windows(grid=2, low=0.0, high=high)
 
 
 def _mask(picture: Picture, contract: InputContract) -> NDArray[np.bool_]:

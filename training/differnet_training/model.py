@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from differnet_runtime.metadata import FlowSpec, InputContract, ScoreKind, Views
+from differnet_runtime.errors import ViewsError
+from differnet_runtime.metadata import FlowSpec, InputContract, ScoreKind, Views, Windows
 from differnet_runtime.preprocess import rotation_index
 
 from .extractors import FeatureExtractor
@@ -47,12 +48,17 @@ class Rotations(nn.Module):
             index = self.get_buffer(f"index_{position}")
             shape = (-1, int(x.shape[1]), self.size, self.size)
             return torch.index_select(padded, 2, index).reshape(shape)
-        turns = int(angle // 90) % 4
-        if turns == 1:
-            return x.transpose(2, 3).flip(2)
-        if turns == 2:
-            return x.flip(2, 3)
-        return x.transpose(2, 3).flip(3) if turns == 3 else x
+        return quarter_turns(x, int(angle // 90))
+
+
+def quarter_turns(x: Tensor, turns: int) -> Tensor:
+    """Turns the last two axes of four by so many right angles, counter-clockwise."""
+    turns %= 4
+    if turns == 1:
+        return x.transpose(2, 3).flip(2)
+    if turns == 2:
+        return x.flip(2, 3)
+    return x.transpose(2, 3).flip(3) if turns == 3 else x
 
 
 class DifferNet(nn.Module):
@@ -64,6 +70,10 @@ class DifferNet(nn.Module):
         extractor: Frozen; stays in eval mode whatever `train()` says.
         flow: Shape of the flow.
         score: `z2` (the original) or `likelihood`.
+        windows: Judge each window of a grid; None judges the whole picture, as the original.
+
+    Raises:
+        ViewsError: Angles that training never saw, or windows turned by other than right angles.
     """
 
     def __init__(
@@ -73,12 +83,19 @@ class DifferNet(nn.Module):
         extractor: FeatureExtractor,
         flow: FlowSpec,
         score: ScoreKind = "z2",
+        windows: Windows | None = None,
     ) -> None:
         super().__init__()
         views.check()
+        if windows is not None and any(angle % 90 for angle in views.angles):
+            raise ViewsError(
+                "windows of turned views lie on each other only at right angles. Use --rotation "
+                "none or right-angles, or --pooling global."
+            )
         self.contract = contract
         self.views = views
         self.score = score
+        self.windows = windows
         self.rotations = Rotations(views.angles, contract.size)
         self.extractor = extractor
         self.flow = NormalizingFlow(flow)
@@ -92,24 +109,48 @@ class DifferNet(nn.Module):
         Returns:
             `(N,) float32`: the score, averaged over the views.
         """
-        return self.combine_views(self.score_features(self.features(image)))
+        return self.combine(self.score_features(self.features(image)))[0]
 
     def features(self, image: Tensor) -> Tensor:
-        """Extracts the features of every view: `(N, size, size, C) uint8 -> (V * N, D) float32`.
+        """Extracts features, views outermost, then pictures, then windows as each view sees them.
 
         Normalised once, before the views: elementwise, so the numbers are those of normalised
         views.
+
+        Args:
+            image: `(N, size, size, C) uint8`.
+
+        Returns:
+            `(V * N, D) float32`, or `(V * N * n * n, D)` with windows.
         """
         x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
-        return self.extractor.pooled(self.rotations(x, self.extractor.black))
+        x = self.extractor.pooled(self.rotations(x, self.extractor.black), self.windows)
+        return x.reshape(-1, int(x.shape[-1]))
 
-    def combine_views(self, scores: Tensor) -> Tensor:
-        """Averages over the views: `(V * N,) -> (N,)`."""
-        if len(self.views.angles) == 1:
-            return scores
-        return scores.reshape(len(self.views.angles), -1).mean(dim=0)
+    def combine(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Averages over the views, and takes the greatest of the windows.
+
+        Args:
+            scores: In the order of `features`.
+
+        Returns:
+            Scores `(N,)`, and the heatmaps `(N, n, n)` where there are windows.
+        """
+        views = len(self.views.angles)
+        if self.windows is None:
+            return (scores if views == 1 else scores.reshape(views, -1).mean(dim=0)), None
+        n = self.windows.grid
+        turned = [
+            quarter_turns(maps, -int(angle // 90))
+            for maps, angle in zip(
+                torch.chunk(scores.reshape(views, -1, n, n), views), self.views.angles, strict=True
+            )
+        ]
+        heatmaps = torch.cat(turned).mean(dim=0) if views > 1 else turned[0].flatten(0, 1)
+        return heatmaps.flatten(1).amax(dim=1), heatmaps
 
     def score_features(self, features: Tensor) -> Tensor:
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""
-        z, log_det = self.flow(features)
+        z, constant = self.flow.whiten(features)
+        z, log_det = self.flow.couple(z, torch.zeros_like(constant))
         return z2_score(z) if self.score == "z2" else likelihood_score(z, log_det)

@@ -71,6 +71,7 @@ def load_model(folder: Path) -> tuple[DifferNet, ModelMetadata]:
         empty_extractor(metadata.extractor),
         metadata.flow,
         metadata.score,
+        metadata.windows,
     )
     try:
         model.load_state_dict(load(weights))

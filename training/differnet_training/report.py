@@ -6,10 +6,12 @@ import base64
 from pathlib import Path
 
 import cv2
+import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from differnet_runtime.errors import DifferNetError
 from differnet_runtime.files import write_bytes
+from differnet_runtime.heatmap import blended, resized
 from differnet_runtime.images import read_image
 from differnet_runtime.preprocess import preprocess
 
@@ -153,6 +155,10 @@ def _thumbnail(report: Report, result: Result) -> str | None:
     contract = report.model.input.model_copy(update={"size": _THUMBNAIL})
     try:
         image = preprocess(read_image(Path(result.path)), contract)
+        windows = report.model.windows
+        if result.heatmap is not None and windows is not None:
+            heat = resized(np.array(result.heatmap, np.float32), _THUMBNAIL, _THUMBNAIL)
+            image = blended(image[:, :, :3], heat, windows)
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
     except DifferNetError:
         return None

@@ -42,7 +42,9 @@ def refit(
     entries = [*record["parts"]["train"], *record["parts"]["stopping"]]
     _refuse_missing(entries)
     pictures = [Picture(Path(entry["path"])) for entry in entries]
-    strict = FeatureReader(reader.extractor, reader.contract, reader.cache_folder)
+    strict = FeatureReader(
+        reader.extractor, reader.contract, reader.cache_folder, windows=reader.windows
+    )
     groups, aurocs = Groups(features.pictures, np.zeros(len(features.pictures))), []
     source = None
     for seed in range(base, base + count):

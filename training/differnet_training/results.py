@@ -30,14 +30,18 @@ class KindRow(_Frozen):
     rejected: Rate | None
 
 
+Heatmap = tuple[tuple[float, ...], ...]
+
+
 class Result(_Frozen):
-    """One picture."""
+    """One picture; `heatmap` holds the scores of its windows, where the model has them."""
 
     path: str
     label: str
     kind: str
     score: float | None
     verdict: str
+    heatmap: Heatmap | None = None
 
 
 class Seeds(_Frozen):
@@ -50,7 +54,7 @@ class Seeds(_Frozen):
 
 
 class Localization(_Frozen):
-    """What gradient maps found.
+    """What heatmaps found.
 
     `scale` is the value drawn in full colour. The metrics are None where no picture has a mask.
     """

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
 from differnet_runtime.command import progress
@@ -29,7 +28,10 @@ NARROW = 512
 _log = logging.getLogger(__name__)
 
 EpochFeatures = Callable[[int], Tensor]
-"""From an epoch's number to the features `(N, V, D) float32` that it trains on."""
+"""From an epoch's number to the features that it trains on, `(N, V, ..., D) float32`."""
+
+CHUNK = 64
+"""Pictures at a time, where all of them are gone through."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ def fit_flow(
         recipe: The settings.
         seed: Of initial weights, order and noise.
         epochs: To train for, at most.
-        held_out: `(M, V, D) float32` features of good parts; with them, training ends after
+        held_out: `(M, V, ..., D) float32` features of good parts; with them, training ends after
             `recipe.patience` epochs without a better likelihood.
         checkpoint: For resuming; None keeps none.
         description: Shown by the progress bar.
@@ -185,22 +187,41 @@ def build_flow(recipe: Recipe, features: int, seed: int) -> NormalizingFlow:
     return flow
 
 
-def shrunk_moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean `(D,)` and covariance `(D, D)` of `(N, D)` rows.
+def shrunk_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean `(D,)` and covariance `(D, D)`, float64, of features `(N, ..., D)`.
 
-    The covariance is Ledoit and Wolf's (2004) shrinkage estimate, taken after scaling each
-    feature to unit variance and scaled back.
+    The covariance is shrunk as Ledoit and Wolf do (A well-conditioned estimator for
+    large-dimensional covariance matrices, 2004), after scaling each feature to unit variance, and
+    scaled back. Twice through the features, a chunk at a time: memory does not grow with them.
     """
-    mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-12
-    correlation = LedoitWolf().fit((rows - mean) / scale).covariance_
-    return mean, correlation * np.outer(scale, scale)
+    dimension = features.shape[-1]
+    count = features.size // dimension
+    mean = sum(rows.sum(axis=0) for rows in _chunks(features)) / count
+    square = sum(((rows - mean) ** 2).sum(axis=0) for rows in _chunks(features)) / count
+    scale = np.sqrt(square) + 1e-12
+    product, fourth = np.zeros((dimension, dimension)), 0.0
+    for rows in _chunks(features):
+        scaled = (rows - mean) / scale
+        product += scaled.T @ scaled
+        fourth += float(((scaled**2).sum(axis=1) ** 2).sum())
+    correlation = product / count
+    target = np.trace(correlation) / dimension
+    own = float((correlation**2).sum())
+    spread = max(own - dimension * target**2, 1e-12)
+    share = min(max((fourth / count - own) / count, 0.0) / spread, 1.0)
+    shrunk = (1 - share) * correlation + share * target * np.eye(dimension)
+    return mean, shrunk * np.outer(scale, scale)
+
+
+def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(features), CHUNK):
+        yield features[start : start + CHUNK].reshape(-1, features.shape[-1]).astype(np.float64)
 
 
 def _start(features: EpochFeatures, dimension: int, recipe: Recipe, seed: int) -> _State:
     flow = build_flow(recipe, dimension, seed)
     if flow.whitening is not None:
-        rows = features(0).reshape(-1, dimension).double().numpy()
-        flow.whitening.fit(*shrunk_moments(rows))
+        flow.whitening.fit(*shrunk_moments(features(0).numpy()))
     optimizer = torch.optim.Adam(
         flow.parameters(),
         lr=recipe.learning_rate,
@@ -244,9 +265,12 @@ def _step(state: _State, x: Tensor, noise: float, generator: torch.Generator) ->
 
 def _held_out_loss(flow: NormalizingFlow, held_out: Tensor) -> float:
     flow.eval()
+    total = 0.0
     with torch.no_grad():
-        loss = negative_log_likelihood(*flow(held_out.reshape(-1, held_out.shape[-1])))
-    return float(loss.detach())
+        for part in torch.split(held_out, CHUNK):
+            loss = negative_log_likelihood(*flow(part.reshape(-1, part.shape[-1])))
+            total += float(loss) * len(part)
+    return total / len(held_out)
 
 
 def _finished(history: History, recipe: Recipe) -> bool:

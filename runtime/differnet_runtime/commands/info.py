@@ -78,10 +78,19 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
         "flow": f"{flow.blocks} blocks of width {flow.width}, clamp {flow.clamp:g}"
         + (", whitened" if flow.whitened else ""),
         "score": "mean of z squared" if metadata.score == "z2" else "negative log-likelihood",
+        "heatmap": _heatmap(metadata),
         "precision": metadata.precision,
         "calibration": describe(calibration) if calibration else "none: run `differnet calibrate`",
         "scored by": calibration.scored_by if calibration else "-",
     }
+
+
+def _heatmap(metadata: ModelMetadata) -> str:
+    windows = metadata.windows
+    if windows is None:
+        return "none (the whole picture is averaged; `differnet eval --heatmaps` draws gradients)"
+    scale = f", colours from {windows.low:.4g} to {windows.high:.4g}" if windows.high else ""
+    return f"scores of {windows.grid} x {windows.grid} windows, the greatest is the score{scale}"
 
 
 def _degrees(angles: tuple[float, ...] | str) -> str:

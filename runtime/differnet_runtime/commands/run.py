@@ -63,7 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
         Detector(arguments.model, backend=arguments.backend, threads=arguments.threads) as detector,
         open_camera(arguments.source) as camera,
         Sinks(
-            arguments.output, json=arguments.json, save=arguments.save, show=arguments.show
+            arguments.output,
+            json=arguments.json,
+            save=arguments.save,
+            show=arguments.show,
+            metadata=detector.metadata,
         ) as sinks,
     ):
         for name, reason in detector.not_better.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from differnet_runtime.images import write_image
+from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.overlay import annotate
 from differnet_runtime.records import Frame, Inspection
 
@@ -23,13 +24,22 @@ class Sinks:
         json: Print lines of JSON.
         save: Folder for annotated pictures.
         show: Show them in a window.
+        metadata: The model's, for the heatmap on the pictures.
 
     Raises:
         OutputError: One of them can't be opened.
     """
 
-    def __init__(self, output: Path | None, *, json: bool, save: Path | None, show: bool) -> None:
-        self._json, self._save = json, save
+    def __init__(
+        self,
+        output: Path | None,
+        *,
+        json: bool,
+        save: Path | None,
+        show: bool,
+        metadata: ModelMetadata | None = None,
+    ) -> None:
+        self._json, self._save, self._metadata = json, save, metadata
         self._table = output is None and not json
         with ExitStack() as stack:
             self._window = None
@@ -60,7 +70,7 @@ class Sinks:
             print(table_line(inspection), flush=True)
         if frame is None or (self._save is None and self._window is None):
             return True
-        picture = annotate(frame.image, inspection)
+        picture = annotate(frame.image, inspection, self._metadata)
         if self._save is not None:
             write_image(self._save / saved_name(inspection), picture)
         return self._window is None or self._window.show(picture)

@@ -26,7 +26,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heatmaps",
         action="store_true",
-        help="draw where defects are (gradient maps, seconds a picture); with masks, judge them",
+        help="draw where defects are, and judge it where there are masks (seconds a picture "
+        "for a model without windows)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of ELPV's split, as in training")
     parser.add_argument("--cache", type=Path, help="folder of the feature cache")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _OVERRIDES: dict[str, type] = {
     "extractor": str,
-    "tap": int,
     "size": int,
     "draws": int,
     "test_views": int,
@@ -39,7 +38,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="folder of good pictures, MVTec AD layout, or elpv:mono|poly|both",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--recipe", default="edge", help="edge (default), paper-lite or paper")
+    parser.add_argument(
+        "--recipe", default="edge", help="edge (default), edge-global, paper-lite or paper"
+    )
     parser.add_argument("--false-reject-rate", type=float, default=0.05, metavar="RATE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -57,8 +58,29 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings of the recipe, one by one")
     for name, kind in _OVERRIDES.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+    group.add_argument(
+        "--tap",
+        type=_tap,
+        metavar="BLOCK[,BLOCK...]",
+        help="the extractor's blocks that are pooled",
+    )
+    group.add_argument(
+        "--pooling",
+        type=_pooling,
+        metavar="global|N",
+        help="average the whole picture, or each of N x N windows",
+    )
     group.add_argument("--rotation", choices=("none", "right-angles", "random", "random-fresh"))
     group.add_argument("--score", choices=("z2", "likelihood"))
+
+
+def _tap(text: str) -> int | tuple[int, ...]:
+    taps = tuple(int(part) for part in text.split(","))
+    return taps[0] if len(taps) == 1 else taps
+
+
+def _pooling(text: str) -> str | int:
+    return text if text == "global" else int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -111,7 +133,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
     if args.recipe not in RECIPES:
         raise TrainingError(f"there is no recipe {args.recipe!r}; choose {', '.join(RECIPES)}")
-    names = (*_OVERRIDES, "rotation", "score")
+    names = (*_OVERRIDES, "tap", "pooling", "rotation", "score")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     recipe = RECIPES[args.recipe]
     if not changes:

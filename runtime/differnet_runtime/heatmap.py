@@ -1,0 +1,70 @@
+"""A model's window scores as colours over the picture, at the scale fixed in the model."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .metadata import InputContract, Windows
+
+Map = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+_STRONGEST = 0.7
+"""Share of the colour where it is strongest; the picture stays to be seen."""
+
+
+def resized(heatmap: Map, height: int, width: int) -> Map:
+    """Brings `(n, n) float32` window scores to `(height, width)`, linear between the centres."""
+    grown = cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(grown, np.float32)
+
+
+def on_frame(heatmap: Map, height: int, width: int, contract: InputContract) -> Map:
+    """Lays window scores where the model saw them: region and fit of the input undone.
+
+    Args:
+        heatmap: `(n, n) float32`.
+        height: The camera's frame, in pixels.
+        width: Likewise.
+        contract: How the frame became the graph's input.
+
+    Returns:
+        `(height, width) float32`; NaN where the model saw nothing.
+    """
+    region = contract.region
+    top, left, tall, wide = (
+        (region.y, region.x, region.height, region.width) if region else (0, 0, height, width)
+    )
+    side = min(tall, wide) if contract.fit == "crop" else max(tall, wide)
+    square = (tall, wide) if contract.fit == "stretch" else (side, side)
+    shift_y, shift_x = (tall - square[0]) // 2, (wide - square[1]) // 2
+    grown = resized(heatmap, *square)
+    seen = np.full((height, width), np.nan, np.float32)
+    y, x = max(0, shift_y), max(0, shift_x)  # a letterbox's border lies outside the region
+    part = grown[y - shift_y : y - shift_y + tall, x - shift_x : x - shift_x + wide]
+    part = part[: tall - y, : wide - x]
+    seen[top + y : top + y + part.shape[0], left + x : left + x + part.shape[1]] = part
+    return seen
+
+
+def blended(picture: Picture, heat: Map, windows: Windows) -> Picture:
+    """Draws scores over a picture; below the scale it stays as it is.
+
+    Args:
+        picture: `(H, W, 3) uint8` BGR.
+        heat: `(H, W) float32`; NaN draws nothing.
+        windows: Holds the scale, which a calibrated model has.
+
+    Returns:
+        `(H, W, 3) uint8` BGR.
+    """
+    if windows.low is None or windows.high is None:
+        return picture
+    span = max(windows.high - windows.low, 1e-12)
+    share = np.clip(np.nan_to_num((heat - windows.low) / span, posinf=1.0), 0.0, 1.0)[:, :, None]
+    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    strength = _STRONGEST * share
+    mixed: Picture = (picture * (1 - strength) + colours * strength).astype(np.uint8)
+    return mixed
