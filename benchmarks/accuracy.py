@@ -54,9 +54,10 @@ REPORTED = {"paper-lite": PAPER_LITE, "edge-global": EDGE_GLOBAL, "edge": EDGE}
 WIDE = {"paper-lite, 2048 wide": PAPER_LITE.model_copy(update={"width": 2048})}
 CANDIDATES = {
     "edge": EDGE,
-    "edge, 4 x 4 windows": _changed(pooling=4),
-    "edge, taps 10 and 14": _changed(tap=(10, 14)),
-    "edge, taps 4, 10 and 15": _changed(tap=(4, 10, 15)),
+    "edge, one Gaussian for all windows": _changed(placed=False),
+    "edge, 8 x 8 windows": _changed(pooling=8),
+    "edge, taps 4, 10 and 14": _changed(tap=(4, 10, 14)),
+    "edge, three scales": _changed(scales=(1, 2, 4), kept=(112, 32, 16)),
     "edge, four views": _changed(rotation="right-angles"),
     "edge-global": EDGE_GLOBAL,
     "edge-global, tap 14": _global(tap=14),
@@ -103,10 +104,10 @@ class Bench:
 
     def features(self, recipe: Recipe, pictures: Sequence[Picture]) -> Features:
         """Returns `(N, V, ..., D) float32` features of pictures."""
-        key = (recipe.tap, recipe.pooling, recipe.rotation)
+        key = (recipe.tap, recipe.scales, recipe.kept, recipe.pooling, recipe.rotation)
         if self._read is None or self._read[0] != key:
             self._read = None  # of one kind at a time: windows of all pictures take a gigabyte
-            extractor = build_extractor("efficientnet_lite0", tap=recipe.tap)
+            extractor = build_extractor(**recipe.reading())
             contract, windows = InputContract(size=256), recipe.windows()
             reader = FeatureReader(extractor, contract, self._cache, windows=windows)
             views = ViewPlan.fixed(recipe.views().angles)
@@ -136,7 +137,7 @@ class Bench:
         seconds = time.perf_counter() - start
         good, defect = self.features(recipe, held), self.features(recipe, half.defect)
         train = values
-        baselines = Baselines.fit(train)
+        baselines = Baselines.fit(train, placed=recipe.placed)
         return {
             "z2": auroc(_score(flow, good, "z2"), _score(flow, defect, "z2")),
             "likelihood": auroc(_score(flow, good, "nll"), _score(flow, defect, "nll")),
@@ -171,12 +172,12 @@ def _fit(
 
 
 def _score(flow: NormalizingFlow, features: Features, kind: str) -> NDArray[np.float64]:
-    def score(rows: Features) -> NDArray[np.float64]:
+    def score(part: Features) -> NDArray[np.float64]:
         with torch.inference_mode():
-            z, constant = flow.whiten(torch.from_numpy(rows))
-            z, log_det = flow.couple(z, torch.zeros_like(constant))
+            z = flow.whiten(torch.from_numpy(part.reshape(-1, part.shape[-1])))[0]
+            z, log_det = flow.couple(z, z.new_zeros(()))
             scores = z2_score(z) if kind == "z2" else likelihood_score(z, log_det)
-            return scores.double().numpy()
+            return scores.double().numpy().reshape(part.shape[:-1])
 
     return in_chunks(features, score)
 

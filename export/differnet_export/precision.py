@@ -170,13 +170,16 @@ class _Writer:
         )
 
     def _is_connected(self, node: NodeProto) -> bool:
-        """Whether it is a fully connected layer with constant weights."""
+        """Whether it is a fully connected layer with constant weights, or one for each window."""
         if node.op_type not in ("Gemm", "MatMul") or len(node.input) < 2:
             return False
         weight = self.constants.get(node.input[1])
         plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
         return (
-            weight is not None and weight.ndim == 2 and plain and not attribute(node, "transA", 0)
+            weight is not None
+            and weight.ndim in (2, 3)
+            and plain
+            and not attribute(node, "transA", 0)
         )
 
     def _write_connected(self, node: NodeProto) -> None:

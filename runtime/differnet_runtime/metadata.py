@@ -116,6 +116,8 @@ class ExtractorSpec(Part):
         scales: Divisors of the input size that are read, each by nearest neighbour.
         mean: Normalisation mean, RGB in 0..1.
         std: Normalisation standard deviation, RGB in 0..1.
+        kept: At most so many channels of each scale are features, drawn by a fixed seed; None
+            keeps all.
         weights_sha256: Hash of the extractor's tensors; part of the feature cache's key.
     """
 
@@ -125,16 +127,21 @@ class ExtractorSpec(Part):
     scales: tuple[int, ...] = (1, 2, 4)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    kept: tuple[int, ...] | None = None
     weights_sha256: str
 
     @property
     def features(self) -> int:
         """Length of the concatenated feature vector."""
-        return self.channels * len(self.scales)
+        kept = self.kept or (self.channels,) * len(self.scales)
+        return sum(min(count, self.channels) for count in kept)
 
 
 class FlowSpec(Part):
-    """The normalizing flow's shape."""
+    """The normalizing flow's shape.
+
+    `places` is the number of windows that have a whitening of their own; 0 for one whitening.
+    """
 
     features: Annotated[int, Field(ge=2)]
     blocks: Annotated[int, Field(ge=1)] = 8
@@ -142,13 +149,13 @@ class FlowSpec(Part):
     clamp: Annotated[float, Field(gt=0)] = 3.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     whitened: bool = False
+    places: Annotated[int, Field(ge=0)] = 0
 
 
 class Windows(Part):
     """Local evidence: the same flow judges the averaged features of every window of a grid.
 
-    The score is the greatest of the window scores, and the window scores are the heatmap, so the
-    threshold holds for every window.
+    The window scores are the heatmap. The score is the greatest mean of 3 x 3 neighbouring ones.
 
     Args:
         grid: n, for n x n windows.

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from differnet_runtime.errors import DataError
+from differnet_runtime.heatmap import blended
+from differnet_runtime.metadata import Windows
 from differnet_training.datasets import Label, Picture, open_test
 from differnet_training.localization import gradient_map, localize
 from differnet_training.model_directory import load_model
@@ -86,8 +88,9 @@ def test_the_scale_is_not_the_pictures_own():
     frame = np.full((8, 8, 3), 100, np.uint8)
     weak = np.zeros((8, 8), np.float32)
     weak[2, 2] = 0.01
-    assert (overlaid(frame, weak, scale=1.0)[:, 8:] >= 98).all()
-    strong = overlaid(frame, weak * 100, scale=1.0)[:, 8:]
+    scale = Windows(grid=8, low=0.0, high=1.0)
+    assert (blended(frame, weak, scale) >= 98).all()
+    strong = blended(frame, weak * 100, scale)
     assert (strong[2, 2] != 100).any()
     assert (strong[5, 5] == 100).all()
 

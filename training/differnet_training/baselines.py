@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from differnet_runtime.errors import ModelFileError
 from differnet_runtime.files import write_bytes
 
-from .trainer import CHUNK, shrunk_moments
+from .gaussian import CHUNK, Gaussian
+from .model import neighbourhood_means
 
 NEIGHBOURS = 3
 
@@ -23,28 +25,24 @@ BANK = 5_000
 
 
 class Baselines:
-    """A Gaussian (Mahalanobis distance) and the mean distance to the 3 nearest neighbours.
+    """The Gaussian that the flow starts from, and the mean distance to the 3 nearest neighbours.
 
-    Both see features scaled to unit variance, one row per view and window, and make a picture's
-    score of them as the flow does: see `picture_scores`.
+    Neighbours are searched among features scaled to unit variance, one row per view and window.
+    A picture's score is made of its rows as the flow's is: see `picture_scores`.
 
     Args:
-        mean: `(D,) float64`.
-        covariance: `(D, D) float64`, positive definite.
+        gaussian: Of the same features.
         bank: `(M, D) float32` training features.
     """
 
-    def __init__(
-        self, mean: NDArray[np.float64], covariance: NDArray[np.float64], bank: NDArray[np.float32]
-    ) -> None:
-        self._mean, self._covariance, self._bank = mean, covariance, bank
-        self._factor = np.linalg.cholesky(np.linalg.inv(covariance))
-        self._scale = np.sqrt(np.diag(covariance))
+    def __init__(self, gaussian: Gaussian, bank: NDArray[np.float32]) -> None:
+        self._gaussian, self._bank = gaussian, bank
+        self._centre, self._scale = bank.mean(axis=0), bank.std(axis=0) + 1e-12
         self._neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(bank)))
         self._neighbours.fit(self._scaled(bank))
 
     @classmethod
-    def fit(cls, features: NDArray[np.float32]) -> Baselines:
+    def fit(cls, features: NDArray[np.float32], *, placed: bool = False) -> Baselines:
         """Fits both to `(N, V, ..., D) float32` features of good parts.
 
         Of more than `BANK` rows, so many are kept, drawn at random by a fixed seed.
@@ -52,24 +50,27 @@ class Baselines:
         rows = features.reshape(-1, features.shape[-1])
         if len(rows) > BANK:
             rows = rows[np.sort(np.random.RandomState(0).permutation(len(rows))[:BANK])]
-        return cls(*shrunk_moments(features), rows)
+        return cls(Gaussian.fit(features, placed=placed), rows)
 
     def gaussian(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Returns squared Mahalanobis distances `(N,)` of `(N, V, ..., D)`."""
-        return in_chunks(features, lambda rows: (((rows - self._mean) @ self._factor) ** 2).sum(1))
+        """Returns the Gaussian's scores `(N,)` of `(N, V, ..., D)`: means of z squared."""
+        return in_chunks(features, self._gaussian.squares)
 
     def nearest(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns mean distances `(N,)` to the nearest neighbours of `(N, V, ..., D)`."""
-        nearest = self._neighbours.kneighbors
-        return in_chunks(features, lambda rows: nearest(self._scaled(rows))[0].mean(axis=1))
+
+        def distances(part: NDArray[np.float32]) -> NDArray[np.float64]:
+            rows = self._scaled(part.reshape(-1, part.shape[-1]))
+            means: NDArray[np.float64] = self._neighbours.kneighbors(rows)[0].mean(axis=1)
+            return means.reshape(part.shape[:-1])
+
+        return in_chunks(features, distances)
 
     def save(self, path: Path) -> None:
         """Writes the baselines."""
-        tensors = {
-            "mean": torch.from_numpy(self._mean),
-            "covariance": torch.from_numpy(self._covariance),
-            "bank": torch.from_numpy(np.ascontiguousarray(self._bank)),
-        }
+        gaussian = {"mean": self._gaussian.mean, "matrix": self._gaussian.matrix}
+        tensors = {name: torch.from_numpy(array) for name, array in gaussian.items()}
+        tensors["bank"] = torch.from_numpy(np.ascontiguousarray(self._bank))
         write_bytes(path, save(tensors))
 
     @classmethod
@@ -81,24 +82,29 @@ class Baselines:
         """
         try:
             tensors = load(path.read_bytes())
-            return cls(*(tensors[key].numpy() for key in ("mean", "covariance", "bank")))
+            mean, matrix, bank = (tensors[key].numpy() for key in ("mean", "matrix", "bank"))
+            return cls(Gaussian(mean, matrix, np.zeros(mean.shape[:-1])), bank)
         except Exception as error:  # safetensors' and numpy's errors share no base class
             raise ModelFileError(
                 f"{path} can't be read ({error}); train the model again"
             ) from error
 
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        scaled: NDArray[np.float64] = (rows - self._mean) / self._scale
+        scaled: NDArray[np.float64] = (rows - self._centre) / self._scale
         return scaled
 
 
 def picture_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Makes `(N,)` scores of `(N, V)` or, with windows, `(N, V, n * n)` ones.
 
-    The mean over the views, then the greatest of the windows.
+    The mean over the views; of windows, the greatest mean of 3 x 3 neighbours (those there are).
     """
     means: NDArray[np.float64] = rows.mean(axis=1)
-    return means if means.ndim == 1 else means.max(axis=1)
+    if means.ndim == 1:
+        return means
+    n = math.isqrt(means.shape[1])
+    maps = torch.from_numpy(means.reshape(-1, 1, n, n))
+    return neighbourhood_means(maps).flatten(1).amax(dim=1).numpy()
 
 
 def in_chunks(
@@ -108,13 +114,10 @@ def in_chunks(
 
     Args:
         features: Of N pictures, a file mapped into memory perhaps.
-        score: From `(M, D)` rows to `(M,)`.
+        score: From `(M, V, ..., D)` to `(M, V, ...)`.
 
     Returns:
         `(N,)`; see `picture_scores`.
     """
-    found = [
-        picture_scores(score(part.reshape(-1, part.shape[-1])).reshape(part.shape[:-1]))
-        for part in (features[k : k + CHUNK] for k in range(0, len(features), CHUNK))
-    ]
-    return np.concatenate(found)
+    parts = (features[k : k + CHUNK] for k in range(0, len(features), CHUNK))
+    return np.concatenate([picture_scores(score(part)) for part in parts])

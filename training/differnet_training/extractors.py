@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeGuard
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,6 +52,10 @@ class FeatureExtractor(nn.Module):
         mean, std = torch.tensor(spec.mean) * 255.0, torch.tensor(spec.std) * 255.0
         self.register_buffer("mean", mean.reshape(shape), persistent=False)
         self.register_buffer("std", std.reshape(shape), persistent=False)
+        for position, count in enumerate(spec.kept or ()):
+            order = np.random.RandomState(position).permutation(spec.channels)
+            chosen = torch.from_numpy(np.sort(order[:count]))
+            self.register_buffer(f"kept_{position}", chosen, persistent=False)
         self.register_buffer("rgb", torch.tensor([2, 1, 0]), persistent=False)
         self.reads_bgr = False
         self.eval()
@@ -91,12 +96,23 @@ class FeatureExtractor(nn.Module):
         Returns:
             `(N, D)`, or `(N, n * n, D)`, rows of windows first.
         """
-        maps = [feature_map for scale in self.spec.scales for feature_map in self._maps(x, scale)]
+        found = [self._averaged(x, position, windows) for position in range(len(self.spec.scales))]
+        features = torch.cat(found, dim=1)
         if windows is None:
-            return torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
-        averaged = [window_means(feature_map, windows.grid) for feature_map in maps]
-        rows = torch.cat(averaged, dim=1).transpose(1, 2).transpose(2, 3)
+            return features
+        rows = features.transpose(1, 2).transpose(2, 3)
         return rows.reshape(-1, windows.grid**2, self.spec.features)
+
+    def _averaged(self, x: Tensor, position: int, windows: Windows | None) -> Tensor:
+        """Returns one scale's `(N, channels)` or `(N, channels, n, n)`, those that are kept."""
+        maps = self._maps(x, self.spec.scales[position])
+        if windows is None:
+            averaged = torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
+        else:
+            averaged = torch.cat([window_means(one, windows.grid) for one in maps], dim=1)
+        if self.spec.kept is None:
+            return averaged
+        return torch.index_select(averaged, 1, self.get_buffer(f"kept_{position}"))
 
     def _maps(self, x: Tensor, scale: int) -> list[Tensor]:
         # A strided slice is nearest-neighbour scaling where the factor divides the size.
@@ -164,7 +180,14 @@ def _reordered(tensor: Tensor, channels: int, fourth: float) -> Tensor:
     return tensor if channels == 3 else torch.cat([tensor, extra], dim=1)
 
 
-def build_extractor(name: str, *, tap: Tap = None, weights: Path | None = None) -> FeatureExtractor:
+def build_extractor(
+    name: str,
+    *,
+    tap: Tap = None,
+    weights: Path | None = None,
+    scales: tuple[int, ...] = (1, 2, 4),
+    kept: tuple[int, ...] | None = None,
+) -> FeatureExtractor:
     """Builds an extractor with its ImageNet weights.
 
     Args:
@@ -172,16 +195,22 @@ def build_extractor(name: str, *, tap: Tap = None, weights: Path | None = None) 
         tap: Index of the block (for timm: of the feature map) to pool, or several in ascending
             order; None for the default.
         weights: A weights file, for machines without internet.
+        scales: Divisors of the input size that are read.
+        kept: At most so many channels of each scale, drawn by a fixed seed; None keeps all.
 
     Raises:
         WeightsError: Unknown name, or weights that are missing or don't fit.
     """
     if name == "alexnet":
-        return alexnet_extractor(alexnet_state(weights))
-    network = _timm_network(name, tap, weights)
-    return _with_spec(
-        network, name, LITE0_TAP if name == "efficientnet_lite0" and tap is None else tap
-    )
+        built = alexnet_extractor(alexnet_state(weights))
+    else:
+        network = _timm_network(name, tap, weights)
+        default = LITE0_TAP if name == "efficientnet_lite0" else None
+        built = _with_spec(network, name, default if tap is None else tap)
+    if (scales, kept) == (built.spec.scales, built.spec.kept):
+        return built
+    spec = built.spec.model_copy(update={"scales": scales, "kept": kept})
+    return FeatureExtractor(built.network, spec)
 
 
 def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:

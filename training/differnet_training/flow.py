@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from differnet_runtime.metadata import FlowSpec
 
+from .gaussian import Gaussian
+
 OUTPUT_LIMIT = 1e6
 """Coupling outputs are clamped to this magnitude, as in the original; log-determinants are not."""
 
@@ -103,39 +105,51 @@ class Whitening(nn.Module):
 
     Args:
         features: Length D of the feature vector.
+        places: Number of windows with a map of their own; 0 for one map.
     """
 
     mean: Tensor
     matrix: Tensor
     log_det: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, places: int = 0) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("matrix", torch.eye(features))
-        self.register_buffer("log_det", torch.zeros(()))
+        several = (places,) if places else ()
+        eye = torch.eye(features).expand(*several, features, features).clone()
+        self.places, self.features = places, features
+        self.register_buffer("mean", torch.zeros(*several, features))
+        self.register_buffer("matrix", eye)
+        self.register_buffer("log_det", torch.zeros(several))
 
-    def fit(self, mean: np.ndarray, covariance: np.ndarray) -> None:
-        """Sets W = E diag(1 / sqrt(lambda)) from covariance = E diag(lambda) E^T.
-
-        Args:
-            mean: `(D,)` float64.
-            covariance: `(D, D)` float64, positive definite (a shrinkage estimate is).
-        """
-        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-        self.mean.copy_(torch.from_numpy(mean))
-        self.matrix.copy_(torch.from_numpy(eigenvectors / np.sqrt(eigenvalues)))
-        self.log_det.fill_(-0.5 * float(np.log(eigenvalues).sum()))
+    def set(self, gaussian: Gaussian) -> None:
+        """Takes the map of a Gaussian of the same shape."""
+        for buffer, values in (
+            (self.mean, gaussian.mean),
+            (self.matrix, gaussian.matrix),
+            (self.log_det, gaussian.log_det),
+        ):
+            buffer.copy_(torch.from_numpy(np.asarray(values)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps `(N, D)` to `(N, D)`, with the (constant) log-determinant as a scalar."""
-        centred = x - self.mean
-        return torch.matmul(centred, self.matrix), self.log_det
+        """Maps `(N, D)` to `(N, D)`; with places, the rows run through all of them in turn.
+
+        Returns:
+            z, and the (constant) log-determinant: `()`, or `(N,)` with places.
+        """
+        if not self.places:
+            z: Tensor = torch.matmul(x - self.mean, self.matrix)
+            return z, self.log_det
+        centred = x.reshape(-1, self.places, self.features) - self.mean
+        z = torch.matmul(centred.transpose(0, 1), self.matrix).transpose(0, 1)
+        rows = z.reshape(-1, self.features)
+        return rows, self.log_det.expand(len(rows) // self.places, -1).flatten()
 
     def inverse(self, z: Tensor) -> Tensor:
         """Maps `(N, D)` back."""
-        x: Tensor = torch.linalg.solve(self.matrix.T, z.T).T + self.mean
-        return x
+        rows = z.reshape(-1, max(self.places, 1), self.features).transpose(0, 1)
+        matrix = self.matrix.reshape(-1, self.features, self.features)
+        solved: Tensor = torch.linalg.solve(matrix, rows, left=False)
+        return (solved.transpose(0, 1) + self.mean).reshape(-1, self.features)
 
 
 class NormalizingFlow(nn.Module):
@@ -148,7 +162,7 @@ class NormalizingFlow(nn.Module):
     def __init__(self, spec: FlowSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.whitening = Whitening(spec.features) if spec.whitened else None
+        self.whitening = Whitening(spec.features, spec.places) if spec.whitened else None
         self.blocks = nn.ModuleList(
             CouplingBlock(spec.features, spec.width, spec.clamp, spec.dropout, seed)
             for seed in range(spec.blocks)
@@ -167,7 +181,7 @@ class NormalizingFlow(nn.Module):
         return self.couple(z, log_det)
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies the fixed linear part only; returns `(N, D)` and its log-determinant `()`."""
+        """Applies the fixed linear part only; see `Whitening`."""
         if self.whitening is None:
             return x, x.new_zeros(())
         return self.whitening.forward(x)

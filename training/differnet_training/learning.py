@@ -26,6 +26,7 @@ from .datasets import DataSet, Parts, Picture, check_no_overlap, split_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
+from .gaussian import CHUNK
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -73,7 +74,7 @@ def learn(job: Job) -> ModelMetadata:
         OutputError: The model can't be written.
     """
     check_no_overlap(job.data)
-    extractor = build_extractor(job.recipe.extractor, tap=job.recipe.tap, weights=job.weights)
+    extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
     windows = job.recipe.windows()
     reader = FeatureReader(
         extractor,
@@ -109,7 +110,7 @@ def learn(job: Job) -> ModelMetadata:
         calibration=threshold,
         provenance=_provenance(job, history, fingerprint, len(material.first.pictures)),
     )
-    Baselines.fit(material.first.values).save(job.output / BASELINES)
+    Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
     write_training(job.output, _record(job.recipe, history, material, calibration))
     metadata = save_model(job.output, model.eval(), metadata)
     for name in CHECKPOINTS:
@@ -189,11 +190,9 @@ def window_scores(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np
     """Returns the heatmaps `(N, n, n) float32` of `(N, V, n * n, D)` features."""
     assert model.windows is not None
     n, score = model.windows.grid, _row_scores(model)
-    each = [
-        score(picture.reshape(-1, picture.shape[-1])).reshape(len(picture), -1).mean(axis=0)
-        for picture in features
-    ]
-    return np.stack(each).reshape(-1, n, n).astype(np.float32)
+    parts = (features[k : k + CHUNK] for k in range(0, len(features), CHUNK))
+    rows = np.concatenate([score(part).mean(axis=1) for part in parts])
+    return rows.reshape(-1, n, n).astype(np.float32)
 
 
 def scaled(windows: Windows, good_maps: NDArray[np.float32], threshold: float) -> Windows:
@@ -203,9 +202,10 @@ def scaled(windows: Windows, good_maps: NDArray[np.float32], threshold: float) -
 
 
 def _row_scores(model: DifferNet) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
-    def score(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    def score(part: NDArray[np.float32]) -> NDArray[np.float64]:
+        rows = torch.from_numpy(part.reshape(-1, part.shape[-1]).copy())
         with torch.inference_mode():
-            return model.score_features(torch.from_numpy(rows.copy())).double().numpy()
+            return model.score_features(rows).double().numpy().reshape(part.shape[:-1])
 
     return score
 

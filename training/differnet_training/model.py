@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from differnet_runtime.errors import ViewsError
@@ -61,6 +62,11 @@ def quarter_turns(x: Tensor, turns: int) -> Tensor:
     return x.transpose(2, 3).flip(3) if turns == 3 else x
 
 
+def neighbourhood_means(maps: Tensor) -> Tensor:
+    """Averages each window with its (up to eight) neighbours: `(N, 1, n, n)` both."""
+    return F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
+
+
 class DifferNet(nn.Module):
     """From frames to scores, as at the camera.
 
@@ -112,7 +118,7 @@ class DifferNet(nn.Module):
         return self.combine(self.score_features(self.features(image)))[0]
 
     def features(self, image: Tensor) -> Tensor:
-        """Extracts features, views outermost, then pictures, then windows as each view sees them.
+        """Extracts features, views outermost, then pictures, then windows.
 
         Normalised once, before the views: elementwise, so the numbers are those of normalised
         views.
@@ -125,10 +131,24 @@ class DifferNet(nn.Module):
         """
         x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
         x = self.extractor.pooled(self.rotations(x, self.extractor.black), self.windows)
-        return x.reshape(-1, int(x.shape[-1]))
+        if self.windows is not None and self.views.angles != (0.0,):
+            x = self._as_the_frame_lies(x, self.windows.grid)
+        return x.reshape(-1, self.extractor.spec.features)
+
+    def _as_the_frame_lies(self, x: Tensor, n: int) -> Tensor:
+        """Turns each view's windows back, `(V * N, n * n, D)` both."""
+        grids = x.transpose(1, 2).reshape(-1, self.extractor.spec.features, n, n)
+        turned = [
+            quarter_turns(view, -int(angle // 90))
+            for view, angle in zip(
+                torch.chunk(grids, len(self.views.angles)), self.views.angles, strict=True
+            )
+        ]
+        rows = torch.cat(turned).reshape(-1, self.extractor.spec.features, n * n)
+        return rows.transpose(1, 2)
 
     def combine(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Averages over the views, and takes the greatest of the windows.
+        """Averages over the views, and takes the greatest mean of 3 x 3 windows.
 
         Args:
             scores: In the order of `features`.
@@ -140,17 +160,13 @@ class DifferNet(nn.Module):
         if self.windows is None:
             return (scores if views == 1 else scores.reshape(views, -1).mean(dim=0)), None
         n = self.windows.grid
-        turned = [
-            quarter_turns(maps, -int(angle // 90))
-            for maps, angle in zip(
-                torch.chunk(scores.reshape(views, -1, n, n), views), self.views.angles, strict=True
-            )
-        ]
-        heatmaps = torch.cat(turned).mean(dim=0) if views > 1 else turned[0].flatten(0, 1)
-        return heatmaps.flatten(1).amax(dim=1), heatmaps
+        heatmaps = scores.reshape(views, -1, n, n)
+        heatmaps = heatmaps.mean(dim=0) if views > 1 else heatmaps.reshape(-1, n, n)
+        smooth = neighbourhood_means(heatmaps.unsqueeze(1))
+        return smooth.flatten(1).amax(dim=1), heatmaps
 
     def score_features(self, features: Tensor) -> Tensor:
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""
-        z, constant = self.flow.whiten(features)
-        z, log_det = self.flow.couple(z, torch.zeros_like(constant))
+        z = self.flow.whiten(features)[0]
+        z, log_det = self.flow.couple(z, z.new_zeros(()))
         return z2_score(z) if self.score == "z2" else likelihood_score(z, log_det)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ class Recipe(BaseModel):
         tap: Block, or blocks, of the extractor that are pooled; None for its default.
         pooling: `global` averages the whole picture, as the original does; n averages each of
             n x n windows, whose greatest score is the picture's.
+        scales: Divisors of the input size that are read.
+        kept: At most so many channels of each scale; None keeps all.
         size: Side of the input in pixels.
         rotation: `right-angles` or `none` train on exactly the views that are judged later.
             `random` draws angles for each picture once (cached); `random-fresh` anew in every
@@ -32,6 +34,8 @@ class Recipe(BaseModel):
         clamp: Bound of the log-scales.
         dropout: Dropout probability in the subnets.
         whitened: Put a whitening of the features (Ledoit-Wolf covariance) before the flow.
+        placed: One whitening for each window, for parts that lie the same in every picture; how
+            far each window is trusted is chosen by held-out good pictures.
         identity_start: Begin with couplings that change nothing.
         noise: Standard deviation of Gaussian noise on the flow's input, in training only.
         epochs: At most.
@@ -51,6 +55,8 @@ class Recipe(BaseModel):
     extractor: str
     tap: int | tuple[int, ...] | None = None
     pooling: Literal["global"] | Annotated[int, Field(ge=2, le=64)] = "global"
+    scales: tuple[int, ...] = (1, 2, 4)
+    kept: tuple[int, ...] | None = None
     size: Annotated[int, Field(ge=32, le=2048, multiple_of=4)]
     rotation: Rotation = "right-angles"
     draws: Annotated[int, Field(ge=1, le=64)] = 4
@@ -60,6 +66,7 @@ class Recipe(BaseModel):
     clamp: Annotated[float, Field(gt=0)] = 3.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     whitened: bool = False
+    placed: bool = False
     identity_start: bool = False
     noise: Annotated[float, Field(ge=0)] = 0.0
     epochs: Annotated[int, Field(ge=1)]
@@ -71,6 +78,10 @@ class Recipe(BaseModel):
     weight_decay: float = 1e-5
     score: ScoreKind = "z2"
 
+    def reading(self) -> dict[str, Any]:
+        """Returns what `extractors.build_extractor` takes, but for a weights file."""
+        return {"name": self.extractor, "tap": self.tap, "scales": self.scales, "kept": self.kept}
+
     def flow(self, features: int) -> FlowSpec:
         """Returns the flow's shape for feature vectors of that length."""
         return FlowSpec(
@@ -80,6 +91,7 @@ class Recipe(BaseModel):
             clamp=self.clamp,
             dropout=self.dropout,
             whitened=self.whitened,
+            places=self.pooling**2 if self.placed and self.pooling != "global" else 0,
         )
 
     def windows(self) -> Windows | None:
@@ -148,8 +160,12 @@ leaves it only as far as held-out good pictures grow more likely.
 EDGE = EDGE_GLOBAL.model_copy(
     update={
         "name": "edge",
-        "tap": (4, 10, 14),
-        "pooling": 8,
+        "tap": (2, 4, 10),
+        "scales": (1, 2),
+        "kept": (128, 32),
+        "pooling": 16,
+        "placed": True,
+        "width": 64,
         "rotation": "none",
         "epochs": 8,
         "patience": 3,

@@ -20,6 +20,7 @@ from differnet_runtime.errors import TrainingError
 from differnet_runtime.files import write_bytes
 
 from .flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
+from .gaussian import CHUNK, Gaussian
 from .recipes import Recipe
 
 NARROW = 512
@@ -29,9 +30,6 @@ _log = logging.getLogger(__name__)
 
 EpochFeatures = Callable[[int], Tensor]
 """From an epoch's number to the features that it trains on, `(N, V, ..., D) float32`."""
-
-CHUNK = 64
-"""Pictures at a time, where all of them are gone through."""
 
 
 @dataclass
@@ -187,41 +185,11 @@ def build_flow(recipe: Recipe, features: int, seed: int) -> NormalizingFlow:
     return flow
 
 
-def shrunk_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean `(D,)` and covariance `(D, D)`, float64, of features `(N, ..., D)`.
-
-    The covariance is shrunk as Ledoit and Wolf do (A well-conditioned estimator for
-    large-dimensional covariance matrices, 2004), after scaling each feature to unit variance, and
-    scaled back. Twice through the features, a chunk at a time: memory does not grow with them.
-    """
-    dimension = features.shape[-1]
-    count = features.size // dimension
-    mean = sum(rows.sum(axis=0) for rows in _chunks(features)) / count
-    square = sum(((rows - mean) ** 2).sum(axis=0) for rows in _chunks(features)) / count
-    scale = np.sqrt(square) + 1e-12
-    product, fourth = np.zeros((dimension, dimension)), 0.0
-    for rows in _chunks(features):
-        scaled = (rows - mean) / scale
-        product += scaled.T @ scaled
-        fourth += float(((scaled**2).sum(axis=1) ** 2).sum())
-    correlation = product / count
-    target = np.trace(correlation) / dimension
-    own = float((correlation**2).sum())
-    spread = max(own - dimension * target**2, 1e-12)
-    share = min(max((fourth / count - own) / count, 0.0) / spread, 1.0)
-    shrunk = (1 - share) * correlation + share * target * np.eye(dimension)
-    return mean, shrunk * np.outer(scale, scale)
-
-
-def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(features), CHUNK):
-        yield features[start : start + CHUNK].reshape(-1, features.shape[-1]).astype(np.float64)
-
-
 def _start(features: EpochFeatures, dimension: int, recipe: Recipe, seed: int) -> _State:
     flow = build_flow(recipe, dimension, seed)
     if flow.whitening is not None:
-        flow.whitening.fit(*shrunk_moments(features(0).numpy()))
+        placed = flow.spec.places > 0
+        flow.whitening.set(Gaussian.fit(features(0).numpy(), placed=placed))
     optimizer = torch.optim.Adam(
         flow.parameters(),
         lr=recipe.learning_rate,

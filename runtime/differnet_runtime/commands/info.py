@@ -76,7 +76,8 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
         "views": f"{_degrees(views.angles)}; trained: {_degrees(views.trained)}",
         "extractor": f"{extractor.name}, {extractor.features} features at scales {scales}",
         "flow": f"{flow.blocks} blocks of width {flow.width}, clamp {flow.clamp:g}"
-        + (", whitened" if flow.whitened else ""),
+        + (", whitened" if flow.whitened else "")
+        + (" in each window" if flow.places else ""),
         "score": "mean of z squared" if metadata.score == "z2" else "negative log-likelihood",
         "heatmap": _heatmap(metadata),
         "precision": metadata.precision,
@@ -90,7 +91,7 @@ def _heatmap(metadata: ModelMetadata) -> str:
     if windows is None:
         return "none (the whole picture is averaged; `differnet eval --heatmaps` draws gradients)"
     scale = f", colours from {windows.low:.4g} to {windows.high:.4g}" if windows.high else ""
-    return f"scores of {windows.grid} x {windows.grid} windows, the greatest is the score{scale}"
+    return f"scores of {windows.grid} x {windows.grid} windows{scale}"
 
 
 def _degrees(angles: tuple[float, ...] | str) -> str:

@@ -1,0 +1,152 @@
+"""The Gaussian of good parts' features, which a whitened flow starts from.
+
+One for all rows, or, where parts lie the same in every picture, one for each window of the grid
+(as PaDiM has one for each position: Defard et al., 2020, arXiv:2011.08785). A window alone has
+few pictures to learn a covariance from, so its own is trusted by a share only, the rest is the
+shared one; held-out good pictures choose the share, and 0 is the shared Gaussian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+CHUNK = 64
+"""Pictures at a time, where all of them are gone through."""
+
+SHARES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
+"""How far a window's own covariance may be trusted."""
+
+RIDGE = 0.01
+"""Added to each feature's variance in a window, as a share of its variance over all windows."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Whitens rows: z = (x - mean) matrix has zero mean and unit covariance.
+
+    Args:
+        mean: `(D,) float64`, or `(W, D)` for W windows.
+        matrix: `(D, D) float64`, or `(W, D, D)`.
+        log_det: Of the map, `()` or `(W,)`.
+        share: How far windows' own covariances are trusted; 0 for one Gaussian.
+    """
+
+    mean: Array
+    matrix: Array
+    log_det: Array
+    share: float = 0.0
+
+    @classmethod
+    def of(cls, mean: Array, covariance: Array, share: float = 0.0) -> Gaussian:
+        """From means and positive definite covariances: W = E diag(1 / sqrt(lambda))."""
+        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+        matrix = eigenvectors / np.sqrt(eigenvalues)[..., None, :]
+        return cls(mean, matrix, -0.5 * np.log(eigenvalues).sum(axis=-1), share)
+
+    @classmethod
+    def fit(cls, features: NDArray[np.float32], *, placed: bool = False) -> Gaussian:
+        """Fits `(N, V, ..., D)` features of good parts.
+
+        Args:
+            features: Mapped into memory, perhaps; gone through in chunks.
+            placed: One Gaussian for each window; the features are `(N, V, W, D)` then. A fifth
+                of the pictures choose how far the windows are trusted.
+        """
+        if not placed:
+            return cls.of(*shrunk_moments(features))
+        learned = max(2, round(0.8 * len(features)))
+        moments = _Placed.of(features[:learned])
+        held_out = features[learned:]
+        fits = (moments.gaussian(share) for share in SHARES)
+        losses = {fit.share: fit.negative_log_likelihood(held_out) for fit in fits}
+        return _Placed.of(features).gaussian(min(losses, key=losses.__getitem__))
+
+    def squares(self, features: NDArray[np.float32]) -> Array:
+        """Returns the mean over D of z squared, `(N, V, ...)` of `(N, V, ..., D)`."""
+        return np.asarray((self._latents(features) ** 2).mean(axis=-1), np.float64)
+
+    def negative_log_likelihood(self, features: NDArray[np.float32]) -> float:
+        """Returns the mean over all rows, up to a constant; 0 of no rows."""
+        total: float = sum(
+            float((0.5 * (self._latents(part) ** 2).sum(axis=-1) - self.log_det).sum())
+            for part in _parts(features)
+        )
+        return float(total / max(features.size // features.shape[-1], 1))
+
+    def _latents(self, features: NDArray[np.float32]) -> Array:
+        centred = features - self.mean
+        if self.mean.ndim == 1:
+            return np.asarray(centred @ self.matrix, np.float64)
+        windows, dimension = self.mean.shape
+        by_window = centred.reshape(-1, windows, dimension).transpose(1, 0, 2)
+        z = np.matmul(by_window, self.matrix).transpose(1, 0, 2)
+        return np.asarray(z.reshape(features.shape), np.float64)
+
+
+def shrunk_moments(features: NDArray[np.floating]) -> tuple[Array, Array]:
+    """Returns mean `(D,)` and covariance `(D, D)`, float64, of features `(N, ..., D)`.
+
+    The covariance is shrunk as Ledoit and Wolf do (A well-conditioned estimator for
+    large-dimensional covariance matrices, 2004), after scaling each feature to unit variance, and
+    scaled back. Twice through the features, a chunk at a time: memory does not grow with them.
+    """
+    dimension = features.shape[-1]
+    count = features.size // dimension
+    mean = sum(rows.sum(axis=0) for rows in _chunks(features)) / count
+    variance = sum(((rows - mean) ** 2).sum(axis=0) for rows in _chunks(features)) / count
+    scale = np.sqrt(variance) + 1e-12
+    product, fourth = np.zeros((dimension, dimension)), 0.0
+    for rows in _chunks(features):
+        scaled = (rows - mean) / scale
+        product += scaled.T @ scaled
+        fourth += float(((scaled**2).sum(axis=1) ** 2).sum())
+    correlation = product / count
+    target = np.trace(correlation) / dimension
+    own = float((correlation**2).sum())
+    spread = max(own - dimension * target**2, 1e-12)
+    share = min(max((fourth / count - own) / count, 0.0) / spread, 1.0)
+    shrunk = (1 - share) * correlation + share * target * np.eye(dimension)
+    return mean, shrunk * np.outer(scale, scale)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Moments of each window about its own mean, features scaled to unit variance overall."""
+
+    mean: Array
+    covariance: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, features: NDArray[np.float32]) -> _Placed:
+        pictures, views, windows, dimension = features.shape
+        count = pictures * views
+        mean = sum(part.astype(np.float64).sum(axis=(0, 1)) for part in _parts(features)) / count
+        product = np.zeros((windows, dimension, dimension))
+        for part in _parts(features):
+            rows = (part - mean).reshape(-1, windows, dimension).transpose(1, 2, 0)
+            product += rows @ rows.transpose(0, 2, 1)
+        variance = product.diagonal(axis1=1, axis2=2).mean(axis=0) / count
+        scale = np.sqrt(variance) + 1e-12
+        return cls(mean, product / count / np.outer(scale, scale), scale)
+
+    def gaussian(self, share: float) -> Gaussian:
+        shared = self.covariance.mean(axis=0)
+        mixed = share * self.covariance + (1 - share) * shared + RIDGE * np.eye(len(shared))
+        return Gaussian.of(self.mean, mixed * np.outer(self.scale, self.scale), share)
+
+
+def _parts(features: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
+    for start in range(0, len(features), CHUNK):
+        yield features[start : start + CHUNK]
+
+
+def _chunks(features: NDArray[np.floating]) -> Iterator[Array]:
+    for part in _parts(features):
+        yield part.reshape(-1, features.shape[-1]).astype(np.float64)
