@@ -55,9 +55,10 @@ WIDE = {"paper-lite, 2048 wide": PAPER_LITE.model_copy(update={"width": 2048})}
 CANDIDATES = {
     "edge": EDGE,
     "edge, one Gaussian for all windows": _changed(placed=False),
+    "edge, 160 of 352 channels": _changed(kept=(128, 32)),
     "edge, 8 x 8 windows": _changed(pooling=8),
     "edge, taps 4, 10 and 14": _changed(tap=(4, 10, 14)),
-    "edge, three scales": _changed(scales=(1, 2, 4), kept=(112, 32, 16)),
+    "edge, three scales": _changed(scales=(1, 2, 4), kept=(64, 24, 8)),
     "edge, four views": _changed(rotation="right-angles"),
     "edge-global": EDGE_GLOBAL,
     "edge-global, tap 14": _global(tap=14),

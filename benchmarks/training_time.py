@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torchvision.models import alexnet
 
-from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract
+from differnet_runtime.metadata import FlowSpec, InputContract
 from differnet_training.datasets import DataSet, Picture, open_data
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan
@@ -56,12 +56,12 @@ def time_edge(data: DataSet, runs: int) -> tuple[dict[str, Any], int]:
 
 def time_edge_uncached(data: DataSet, epochs: int) -> dict[str, Any]:
     """Times the extraction that every epoch would repeat without a cache."""
-    extractor = build_extractor(EDGE.extractor, tap=EDGE.tap)
-    reader = FeatureReader(extractor, InputContract(size=EDGE.size), None)
+    extractor = build_extractor(**EDGE.reading())
+    reader = FeatureReader(extractor, InputContract(size=EDGE.size), None, windows=EDGE.windows())
     times = []
     for _ in range(TIMED_EPOCHS):
         start = time.perf_counter()
-        reader.read(data.good, ViewPlan.fixed(RIGHT_ANGLES), "features, no cache")
+        reader.read(data.good, ViewPlan.fixed(EDGE.views().angles), "features, no cache")
         times.append(time.perf_counter() - start)
     return {
         "timed_epochs": TIMED_EPOCHS,

@@ -112,6 +112,7 @@ def windowed(trained: Trained) -> Trained:
     recipe = EDGE.model_copy(
         update={
             "tap": (1, 3, 5),
+            "kept": (24, 8),
             "pooling": 4,
             "rotation": "right-angles",
             "size": 64,

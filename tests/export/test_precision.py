@@ -27,6 +27,7 @@ from differnet_runtime.metadata import RIGHT_ANGLES, ExtractorSpec, FlowSpec, In
 from differnet_runtime.model_file import read_model_file
 from differnet_runtime.preprocess import golden_frames
 from differnet_training.extractors import FeatureExtractor
+from differnet_training.gaussian import Gaussian
 from differnet_training.model import DifferNet
 
 SIZE = 32
@@ -50,7 +51,7 @@ def toy(gain: float = 1.0, *, whitened: bool = False) -> DifferNet:
     extractor = FeatureExtractor(network, spec)
     model = DifferNet(InputContract(size=SIZE), views, extractor, flow).eval()
     if whitened:
-        model.flow.whitening.fit(np.full(24, 0.1), np.diag(np.linspace(1e-4, 1.0, 24)))
+        model.flow.whitening.set(Gaussian.of(np.full(24, 0.1), np.diag(np.linspace(1e-4, 1.0, 24))))
     return model
 
 

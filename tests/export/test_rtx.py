@@ -29,7 +29,7 @@ from differnet_runtime.engine.rtx import TARGETS
 from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Views
 from differnet_training.extractors import alexnet_extractor, build_extractor
 from differnet_training.model import DifferNet
-from differnet_training.recipes import EDGE, even_angles
+from differnet_training.recipes import EDGE, EDGE_GLOBAL, even_angles
 from tests.kept import installed
 
 
@@ -106,9 +106,10 @@ def write(model: DifferNet, path: Path, precision: str, pixel: str = "bgr") -> P
 
 @pytest.fixture(scope="module")
 def compact() -> dict[str, DifferNet]:
-    """The default recipe's model, its flow not trained: the kernels are the same."""
-    extractor = build_extractor("efficientnet_lite0", tap=EDGE.tap)
-    flow, contract = EDGE.flow(extractor.spec.features), InputContract(size=EDGE.size)
+    """The recipes' models, their flows not trained: the kernels are the same."""
+    extractor = build_extractor(**EDGE_GLOBAL.reading())
+    flow, contract = EDGE_GLOBAL.flow(extractor.spec.features), InputContract(size=EDGE.size)
+    local = build_extractor(**EDGE.reading())
     views = {
         "one view": Views(angles=(0.0,), trained=(0.0,)),
         "right angles": Views(angles=RIGHT_ANGLES, trained=RIGHT_ANGLES),
@@ -117,6 +118,14 @@ def compact() -> dict[str, DifferNet]:
     return {
         **{k: DifferNet(contract, v, extractor, flow).eval() for k, v in views.items()},
         "likelihood": DifferNet(contract, views["one view"], extractor, flow, "likelihood").eval(),
+        "windows": DifferNet(
+            contract,
+            EDGE.views(),
+            local,
+            EDGE.flow(local.spec.features),
+            EDGE.score,
+            EDGE.windows(),
+        ).eval(),
     }
 
 
@@ -128,6 +137,7 @@ def compact() -> dict[str, DifferNet]:
         ("right angles", "fp32"),
         ("any angle", "fp16"),
         ("likelihood", "fp16"),
+        ("windows", "fp16"),
     ],
 )
 def test_the_compact_graph_builds(

@@ -127,7 +127,7 @@ def test_normalisation_and_order_of_scales(extractor):
     channels = extractor.spec.channels
     for position, scale in enumerate((1, 2, 4)):
         x = torch.nn.functional.interpolate((rgb - mean) / std, size=64 // scale)
-        expected = extractor.network(x).mean(dim=(2, 3))
+        expected = extractor.network(x)[0].mean(dim=(2, 3))
         actual = features[:, position * channels : (position + 1) * channels]
         assert torch.allclose(actual, expected, atol=1e-5)
 

@@ -63,7 +63,10 @@ def test_a_finished_model_is_not_replaced_unasked(one_thread, parts, tmp_path, c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "cake"], "there is no recipe 'cake'; choose edge, paper-lite, paper"),
+        (
+            ["--recipe", "cake"],
+            "choose edge, edge-global, paper-lite, paper",
+        ),
         (["--size", "65"], "--size 65: Input should be a multiple of 4"),
         (["--extractor", "resnet99"], "there is no extractor 'resnet99'"),
         (["--false-reject-rate", "0.01"], "found 34, expected at least 111"),

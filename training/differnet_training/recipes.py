@@ -162,7 +162,7 @@ EDGE = EDGE_GLOBAL.model_copy(
         "name": "edge",
         "tap": (2, 4, 10),
         "scales": (1, 2),
-        "kept": (128, 32),
+        "kept": (72, 24),
         "pooling": 16,
         "placed": True,
         "width": 64,
