@@ -9,8 +9,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend
-from .calibration import good_percentile
+from .backends import Backend, Outputs
+from .calibration import judged
 from .errors import BackendError
 from .metadata import ModelMetadata
 from .model_file import read_model_file
@@ -81,7 +81,7 @@ class Detector:
         value = self.score_input(prepared)
         done = time.perf_counter()
         self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
-        return self._judged(value)
+        return judged(value, self.metadata.calibration)
 
     def score_input(self, prepared: NDArray[np.uint8]) -> float:
         """Scores one frame that is already the graph's input.
@@ -92,17 +92,14 @@ class Detector:
         Raises:
             BackendError: Inference failed.
         """
-        scores = self._backend.infer(prepared[None]).scores
+        scores = self.outputs(prepared).scores
         if scores.shape != (1,):
             raise BackendError(f"{self.backend} gave scores of shape {scores.shape}, expected (1,)")
         return float(scores[0])
 
-    def _judged(self, value: float) -> Score:
-        calibration = self.metadata.calibration
-        if calibration is None:
-            return Score(value, None, None)
-        percentile = good_percentile(calibration.good_scores, value) if value == value else None
-        return Score(value, calibration.threshold, percentile, calibration.lowest_plausible)
+    def outputs(self, prepared: NDArray[np.uint8]) -> Outputs:
+        """Runs the graph on one frame that is already its input, and checks nothing."""
+        return self._backend.infer(prepared[None])
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.
