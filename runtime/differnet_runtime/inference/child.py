@@ -22,7 +22,7 @@ import numpy as np
 
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector
-from ..errors import BackendError, BackendUnavailableError, DifferNetError, EngineFault
+from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash
 from .memory import SharedMemory
 from .messages import MOST_TEXT, PACKET, Failed, Ready, Request, Result, Start, Unscored
@@ -142,7 +142,7 @@ def _packet(message: Ready | Failed | Result | Unscored) -> bytes:
 
 
 def _text(error: Exception) -> str:
-    told = str(error) if isinstance(error, BackendError | DifferNetError) else repr(error)
+    told = str(error) if isinstance(error, DifferNetError) else repr(error)
     return told[:MOST_TEXT]
 
 

@@ -1,0 +1,7 @@
+"""The model in a process of its own, and the change from one model to another under load."""
+
+from .budget import RestartBudget
+from .process import EngineProcess
+from .records import Answer, EngineState, EngineStatus, Model
+
+__all__ = ["Answer", "EngineProcess", "EngineState", "EngineStatus", "Model", "RestartBudget"]
