@@ -59,7 +59,7 @@ class EngineError(BackendError):
     """An engine can't be built, or is not this device's or this model's."""
 
 
-class EngineFault(BackendError):
+class EngineFault(BackendError):  # noqa: N818 - it is the engine's, not ours
     """The engine process gave no score for a frame; `code` says why, for metrics and events."""
 
     def __init__(self, code: str, text: str) -> None:

@@ -2,6 +2,16 @@
 
 from .budget import RestartBudget
 from .process import EngineProcess
-from .records import Answer, EngineState, EngineStatus, Model
+from .records import Answer, EngineState, EngineStatus
+from .switch import ModelSwitch, Probation, check_model
 
-__all__ = ["Answer", "EngineProcess", "EngineState", "EngineStatus", "Model", "RestartBudget"]
+__all__ = [
+    "Answer",
+    "EngineProcess",
+    "EngineState",
+    "EngineStatus",
+    "ModelSwitch",
+    "Probation",
+    "RestartBudget",
+    "check_model",
+]

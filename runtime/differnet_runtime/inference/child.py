@@ -105,7 +105,7 @@ def _serve(channel: socket.socket, detector: Detector, memory: SharedMemory) -> 
 
 def _score(request: Request, detector: Detector, memory: SharedMemory) -> Result:
     begun = time.perf_counter()
-    outputs = detector.outputs(memory.frames[request.slot])
+    outputs = detector.outputs(memory.frame(request.slot))
     infer_ms = (time.perf_counter() - begun) * 1e3
     if outputs.scores.shape != (1,):
         raise EngineFault(
@@ -126,12 +126,12 @@ def _score(request: Request, detector: Detector, memory: SharedMemory) -> Result
 def _share_heatmap(heatmaps: np.ndarray | None, memory: SharedMemory) -> int | None:
     if heatmaps is None:
         return None
-    side = heatmaps.shape[-1]
-    if heatmaps.shape != (1, side, side) or side > memory.frames.shape[1]:
+    side: int = heatmaps.shape[-1]
+    if heatmaps.shape != (1, side, side) or side > memory.size:
         raise EngineFault(
             "bad_shape",
             f"the heatmap has the shape {heatmaps.shape}; expected (1, n, n), n at most "
-            f"{memory.frames.shape[1]}",
+            f"{memory.size}",
         )
     memory.heatmap(side)[:] = heatmaps[0]
     return side

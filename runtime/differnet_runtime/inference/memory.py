@@ -39,10 +39,14 @@ class SharedMemory:
         # Never closed by hand: a caller may still hold a view, and unmapping it would be a fault.
         mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
         self._heatmap = mapped[:heatmap_bytes].view(np.float32)
-        self.frames: NDArray[np.uint8] = mapped[heatmap_bytes:].reshape(
-            SLOTS, size, size, channels
-        )
+        self._frames = mapped[heatmap_bytes:].reshape(SLOTS, size, size, channels)
+        self.size = size
         weakref.finalize(self, os.close, descriptor)
+
+    def frame(self, slot: int) -> NDArray[np.uint8]:
+        """Returns a slot's `(size, size, channels)` uint8."""
+        frame: NDArray[np.uint8] = self._frames[slot]
+        return frame
 
     def heatmap(self, side: int) -> NDArray[np.float32]:
         """Returns the `(side, side)` float32 heatmap, side at most the input's."""

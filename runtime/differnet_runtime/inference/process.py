@@ -112,7 +112,7 @@ class EngineProcess:
 
     def buffer(self) -> NDArray[np.uint8]:
         """Returns the calling thread's `(size, size, C)` uint8, in which it prepares its frames."""
-        return self._memory.frames[self._slots.own()]
+        return self._memory.frame(self._slots.own())
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:
@@ -125,9 +125,7 @@ class EngineProcess:
         """
         timeout_s = self._deadline_s if timeout_s is None else timeout_s
         if not self._turns.take(timeout_s):
-            raise EngineFault(
-                "timeout", f"the engine was busy with other cameras for {timeout_s:g} s"
-            )
+            raise EngineFault("busy", f"the engine was busy with other cameras for {timeout_s:g} s")
         try:
             yield
         finally:
@@ -159,7 +157,7 @@ class EngineProcess:
 
     def _place(self, prepared: NDArray[np.uint8]) -> int:
         slot = self._slots.own()
-        own = self._memory.frames[slot]
+        own = self._memory.frame(slot)
         if prepared.shape != own.shape or prepared.dtype != np.uint8:
             raise EngineFault(
                 "bad_shape",
@@ -215,6 +213,8 @@ class EngineProcess:
         )
 
     def _note(self, fault: EngineFault) -> None:
+        if fault.code == "busy":  # that is the load's fault
+            return
         self._faults += 1
         if fault.code not in ("starting", "no_model"):  # those repeat what is known
             self._last_fault = f"{fault.code}: {fault.text}"
@@ -242,6 +242,7 @@ class EngineProcess:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.kill()  # whoever asks it sees the end of its channel
+            worker.close()
 
     def _watch(self) -> None:
         worker = self._worker

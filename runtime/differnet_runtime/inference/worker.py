@@ -1,4 +1,4 @@
-"""One engine process as the daemon sees it: started, asked, killed, never waited for without end."""
+"""One engine process as the daemon sees it: started, asked, killed, and not waited for forever."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from .turns import remaining_s
 _POLL_S = 0.1
 _REAP_S = 1.0
 _TOLD_LINES = 5
+_TRACE = ("  File", "Extension modules", "Current thread", "Thread ")
+"""How the lines of a crash start that only the log needs."""
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Worker:
         self.ready: Ready | None = None
         self.pending: Pending | None = None
         self._next_id = 0
+        self._asking = threading.Lock()
         self._told: deque[str] = deque(maxlen=_TOLD_LINES)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         contract = model.metadata.input
@@ -86,7 +89,8 @@ class Worker:
                 )
             except OSError as error:
                 self._channel.close()
-                raise EngineFault("crashed", f"no engine process can be started: {error}") from error
+                text = f"no engine process can be started: {error}"
+                raise EngineFault("crashed", text) from error
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
 
@@ -124,6 +128,10 @@ class Worker:
         Raises:
             EngineFault: There is no score. `overdue` then says whether the process hangs.
         """
+        with self._asking:
+            return self._ask(slot, until_ns, limit_s)
+
+    def _ask(self, slot: int, until_ns: int, limit_s: float) -> Result:
         self._finish_pending(until_ns)
         self._next_id += 1
         request = Request(id=self._next_id, slot=slot)
@@ -161,8 +169,8 @@ class Worker:
         return None
 
     def _receive(self, timeout_s: float) -> Ready | Failed | Result | Unscored | None:
-        self._channel.settimeout(max(timeout_s, 1e-6))
         try:
+            self._channel.settimeout(max(timeout_s, 1e-6))
             packet = self._channel.recv(PACKET)
             if packet:
                 return ANSWER.validate_json(packet)
@@ -192,13 +200,16 @@ class Worker:
     def kill(self) -> None:
         """Ends the process; one that the kernel can't end (in a driver) is left behind."""
         self._process.kill()
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_S)
         self._reader.join(_REAP_S)
 
     def close(self) -> None:
-        """Closes the daemon's end of the socket; nobody may ask any more."""
-        self._channel.close()
+        """Closes the daemon's end of the socket of a killed process."""
+        with self._asking:
+            self._channel.close()
 
     def _read_errors(self) -> None:
         if self._process.stderr is None:
@@ -206,5 +217,6 @@ class Worker:
         with self._process.stderr as lines:
             for line in lines:
                 text = line.decode("utf-8", "replace").rstrip()
-                self._told.append(text)
+                if text and not text.startswith(_TRACE):
+                    self._told.append(text)
                 log.info("engine process %d: %s", self.pid, text)
