@@ -95,8 +95,7 @@ class ModelSwitch:
             new = _Held(self._make(model))
             new.engine.start()
             try:
-                if not new.engine.wait_ready(timeout_s):
-                    raise EngineFault("no_model", f"{model} can't take over: {_why(new.engine)}")
+                _require_ready(new.engine, model, timeout_s)
                 self._swap_for(new, model)
             except BaseException:
                 new.engine.stop()
@@ -146,6 +145,11 @@ def _why(engine: EngineProcess) -> str:
     return engine.status.last_fault or f"it is {engine.status.state.value}"
 
 
+def _require_ready(engine: EngineProcess, model: Path, timeout_s: float) -> None:
+    if not engine.wait_ready(timeout_s):
+        raise EngineFault("no_model", f"{model} can't be used: {_why(engine)}")
+
+
 def check_model(
     model: Path, *, backend: str = "auto", threads: int = 0, timeout_s: float = _START_S
 ) -> None:
@@ -160,7 +164,6 @@ def check_model(
     )
     engine.start()
     try:
-        if not engine.wait_ready(timeout_s):
-            raise EngineFault("no_model", f"{model} can't be used: {_why(engine)}")
+        _require_ready(engine, model, timeout_s)
     finally:
         engine.stop()
