@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -155,7 +155,7 @@ class ModelStore:
             _record(folder, "rollback", previous.stem, reason)
         return self._stored(previous)
 
-    def history(self, name: str) -> list[Change]:
+    def history(self, name: str) -> Sequence[Change]:
         """Returns what was done, the oldest first; a line that a power cut tore is left out."""
         changes = []
         with contextlib.suppress(FileNotFoundError):
