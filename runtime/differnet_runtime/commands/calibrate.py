@@ -1,4 +1,4 @@
-"""`differnet calibrate`: a new threshold for an exported model, from new good pictures or stored scores."""
+"""`differnet calibrate`: a new threshold for an exported model, from pictures or stored scores."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def read_scores(path: Path, model_hash: str, camera: str | None = None) -> list[
     is told on standard error.
 
     Args:
-        path: JSON lines, as `differnet run --jsonl` and the daemon's sink write them.
+        path: JSON lines, as `differnet run --output` and the daemon's sink write them.
         model_hash: Content hash of the model, for lines that name one.
         camera: Only this camera's.
 

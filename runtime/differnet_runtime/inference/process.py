@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration import judged
-from ..errors import DifferNetError, EngineFault
+from ..errors import EngineFault
 from ..metadata import ModelMetadata
-from ..selection import AUTO, ORT_CPU, ORT_TENSORRT, TENSORRT
+from ..selection import AUTO, ORT_TENSORRT, TENSORRT
 from .budget import RestartBudget
 from .memory import SharedMemory, Slots
 from .messages import Result
 from .records import Answer, EngineState, EngineStatus, Model
+from .supervisor import Supervisor
 from .turns import Turns, remaining_s
 from .worker import Worker
 
-_WATCH_S = 0.2
-_BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 _START_S, _START_BUILDING_S = 120.0, 1800.0
-_RESTART_LEAST_S, _RESTART_FACTOR = 10.0, 3.0
-
-log = logging.getLogger(__name__)
+_NOT_THE_FRAMES = ("busy", "starting", "no_model")
+"""Faults that say nothing new of the engine."""
 
 
 class EngineProcess:
@@ -61,54 +57,45 @@ class EngineProcess:
         restarts: RestartBudget | None = None,
         fallback: bool = True,
     ) -> None:
-        self._model = Model.read(model)
-        self._backend, self._threads, self._deadline_s = backend, threads, deadline_s
-        builds = backend in (AUTO, TENSORRT, ORT_TENSORRT)
-        self._start_timeout_s = start_timeout_s or (_START_BUILDING_S if builds else _START_S)
-        self._budget = restarts or RestartBudget()
-        self._fallback = fallback and model is not None
-        contract = self._model.metadata.input
+        read = Model.read(model)
+        contract = read.metadata.input
+        self._deadline_s = deadline_s
         self._memory = SharedMemory(contract.size, contract.channels)
         self._slots, self._turns = Slots(), Turns()
-        self._worker: Worker | None = None
-        self._lock = threading.Lock()
-        self._wake, self._stopping = threading.Event(), threading.Event()
-        self._settled = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._state, self._reasons = EngineState.STOPPED, dict[str, str]()
-        self._fallen_back, self._started_once = False, False
-        self._restarts = self._faults = self._answers = self._failed_starts = 0
-        self._last_fault: str | None = None
-        self._pid: int | None = None
+        self._answers = 0
+        builds = backend in (AUTO, TENSORRT, ORT_TENSORRT)
+        self._supervisor = Supervisor(
+            read,
+            backend,
+            threads,
+            self._memory,
+            start_timeout_s=start_timeout_s or (_START_BUILDING_S if builds else _START_S),
+            budget=restarts or RestartBudget(),
+            fallback=fallback and model is not None,
+        )
 
     @property
     def metadata(self) -> ModelMetadata:
         """Of the model: the input contract for the caller's preprocessing among it."""
-        return self._model.metadata
+        return self._supervisor.model.metadata
 
     @property
     def model_hash(self) -> str:
         """Content hash of the model file."""
-        return self._model.hash
+        return self._supervisor.model.hash
 
     def start(self) -> None:
-        """Starts the process and its supervisor; `wait_ready` waits for the model."""
-        self._state = EngineState.STARTING
-        self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
-        self._thread.start()
+        """Starts the process; `wait_ready` waits for the model."""
+        self._supervisor.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready, or has failed to start; says whether it is ready."""
-        self._settled.wait(timeout_s)
-        return self._state is EngineState.READY
+        self._supervisor.wait_settled(timeout_s)
+        return self._supervisor.state is EngineState.READY
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Kills the process and ends the supervisor; returns within `timeout_s`."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        self._state = EngineState.STOPPED
+        """Kills the process; returns within `timeout_s`."""
+        self._supervisor.stop(timeout_s)
 
     def buffer(self) -> NDArray[np.uint8]:
         """Returns the calling thread's `(size, size, C)` uint8, in which it prepares its frames."""
@@ -150,7 +137,8 @@ class EngineProcess:
             with self.turn(limit_s):
                 answer = self._ask(slot, until_ns)
         except EngineFault as fault:
-            self._note(fault)
+            if fault.code not in _NOT_THE_FRAMES:
+                self._supervisor.note(fault)
             raise
         self._answers += 1
         return answer
@@ -168,17 +156,18 @@ class EngineProcess:
         return slot
 
     def _ask(self, slot: int, until_ns: int) -> Answer:
-        worker = self._worker
+        supervisor = self._supervisor
+        worker = supervisor.worker
         if worker is None:
-            code = "no_model" if self._state is EngineState.FAILED else "starting"
-            why = f": {self._last_fault}" if self._last_fault else ""
-            raise EngineFault(code, f"the engine is {self._state.value}{why}")
+            state, last = supervisor.state, supervisor.last_fault
+            code = "no_model" if state is EngineState.FAILED else "starting"
+            raise EngineFault(code, f"the engine is {state.value}{f': {last}' if last else ''}")
         limit_s = max(self._deadline_s, remaining_s(until_ns))
         try:
             result = worker.ask(slot, until_ns, limit_s)
         except EngineFault as fault:
             if fault.code == "crashed" or worker.overdue:
-                self._lose(worker, fault)
+                supervisor.lose(worker, fault.text)
             raise
         return self._answer(worker, result)
 
@@ -196,123 +185,19 @@ class EngineProcess:
     @property
     def status(self) -> EngineStatus:
         """A snapshot of everything known."""
-        worker = self._worker
+        supervisor = self._supervisor
+        worker, model = supervisor.worker, supervisor.model
         ready = worker.ready if worker else None
         return EngineStatus(
-            state=self._state,
+            state=supervisor.state,
             backend=ready.backend if ready else None,
-            reasons={**(ready.reasons if ready else {}), **self._reasons},
-            fallback=self._fallen_back,
-            model=self._model.metadata.name,
-            model_hash=self._model.hash,
-            restarts=self._restarts,
-            faults=self._faults,
+            reasons={**(ready.reasons if ready else {}), **supervisor.reasons},
+            fallback=supervisor.fallen_back,
+            model=model.metadata.name,
+            model_hash=model.hash,
+            restarts=supervisor.restarts,
+            faults=supervisor.faults,
             answers=self._answers,
-            last_fault=self._last_fault,
-            pid=self._pid,
+            last_fault=supervisor.last_fault,
+            pid=supervisor.pid,
         )
-
-    def _note(self, fault: EngineFault) -> None:
-        if fault.code == "busy":  # that is the load's fault
-            return
-        self._faults += 1
-        if fault.code not in ("starting", "no_model"):  # those repeat what is known
-            self._last_fault = f"{fault.code}: {fault.text}"
-
-    def _lose(self, worker: Worker, fault: EngineFault) -> None:
-        """Gives up a process; the supervisor starts another."""
-        with self._lock:
-            if self._worker is not worker:
-                return
-            self._worker, self._state = None, EngineState.RESTARTING
-        log.warning("the engine process is lost: %s", fault.text)
-        self._note(fault)
-        worker.kill()
-        worker.close()
-        self._wake.set()
-
-    def _supervise(self) -> None:
-        """Owns the processes: the kernel ends them with the thread that started them."""
-        while not self._stopping.is_set():
-            if self._worker is None:
-                self._bring_up()
-            self._wake.wait(_WATCH_S)
-            self._wake.clear()
-            self._watch()
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.kill()  # whoever asks it sees the end of its channel
-            worker.close()
-
-    def _watch(self) -> None:
-        worker = self._worker
-        if worker is None:
-            return
-        if worker.overdue:
-            self._lose(worker, EngineFault("timeout", "the engine hangs on a frame"))
-        elif (death := worker.died()) is not None:
-            self._lose(worker, EngineFault("crashed", death))
-
-    def _bring_up(self) -> None:
-        if self._started_once:
-            if not self._budget.take(time.monotonic_ns()):
-                self._fail(f"{self._budget.restarts} restarts in {self._budget.window_s:g} s")
-                return
-            self._restarts += 1
-            self._stopping.wait(_BACKOFF_S[min(self._failed_starts, len(_BACKOFF_S) - 1)])
-        self._started_once = True
-        begun = time.monotonic()
-        try:
-            worker = self._started()
-        except (EngineFault, DifferNetError) as error:
-            self._failed_starts += 1
-            fault = error if isinstance(error, EngineFault) else EngineFault("no_model", str(error))
-            self._note(fault)
-            self._fail(fault.text)
-            return
-        taken_s = time.monotonic() - begun
-        self._start_timeout_s = max(_RESTART_LEAST_S, _RESTART_FACTOR * taken_s)
-        self._failed_starts = 0
-        with self._lock:
-            self._worker, self._model, self._pid = worker, worker.model, worker.pid
-            self._state = EngineState.READY
-        self._settled.set()
-
-    def _started(self) -> Worker:
-        model = self._read_again() if self._restarts else self._model
-        worker = Worker(model, self._backend, self._threads, self._memory)
-        self._pid = worker.pid
-        try:
-            ready = worker.wait_ready(self._start_timeout_s, self._stopping)
-        except EngineFault:
-            worker.kill()
-            worker.close()
-            raise
-        log.info("engine process %d is ready with %s", worker.pid, ready.backend)
-        return worker
-
-    def _read_again(self) -> Model:
-        """Reads the file as it is now: it may have been calibrated again meanwhile."""
-        model = Model.read(self._model.path)
-        if model.metadata.input.shape != self._model.metadata.input.shape:
-            raise EngineFault("no_model", f"{model.path} was replaced by one of another input size")
-        if model.hash != self._model.hash:
-            log.warning("%s has changed; the engine now runs it as it is", model.path)
-        return model
-
-    def _fail(self, why: str) -> None:
-        """Falls back where that is allowed, or waits for room in the budget."""
-        if self._stopping.is_set():
-            return
-        if self._fallback and self._backend != ORT_CPU:
-            log.warning("%s falls back to %s: %s", self._backend, ORT_CPU, why)
-            self._reasons[self._backend] = why
-            self._backend, self._fallen_back, self._started_once = ORT_CPU, True, False
-            self._budget, self._failed_starts = self._budget.fresh(), 0
-            self._state = EngineState.RESTARTING
-            self._wake.set()
-            return
-        if self._state is not EngineState.FAILED:
-            log.error("the engine has failed: %s", why)
-        self._state = EngineState.FAILED
-        self._settled.set()

@@ -205,9 +205,6 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_S)
         self._reader.join(_REAP_S)
-
-    def close(self) -> None:
-        """Closes the daemon's end of the socket of a killed process."""
         with self._asking:
             self._channel.close()
 

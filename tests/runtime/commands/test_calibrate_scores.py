@@ -50,7 +50,7 @@ def test_the_lines_of_differnet_run_will_do(
 ) -> None:
     model, lines = tiny_model(), tmp_path / "run.jsonl"
     folder = pictures(*range(101, 121))
-    main(["run", "--model", str(model), "--source", str(folder), "--jsonl", str(lines)])
+    main(["run", "--model", str(model), "--source", str(folder), "--output", str(lines)])
     assert main(["calibrate", str(model), "--scores", str(lines)]) == 0
     calibration = read_model_file(model)[1].calibration
     assert calibration
