@@ -9,10 +9,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from differnet_runtime.errors import DifferNetError, EngineFault
-from differnet_runtime.inference import EngineProcess, ModelSwitch, Probation
+from differnet_runtime.inference import EngineProcess, EngineState, ModelSwitch, Probation
 from differnet_runtime.metadata import ModelMetadata, Verification
 from differnet_runtime.model_file import content_hash, write_model_file
 from differnet_runtime.preprocess import golden_frames
+from tests.runtime.waiting import wait_for
 
 SIZE = 32
 BRIGHTNESS = 250
@@ -136,3 +137,29 @@ def test_no_frame_is_judged_by_a_wrong_model(
         assert score == pytest.approx(factors[model] * BRIGHTNESS, rel=1e-5)
     assert fading not in {model for model, _ in load.answers}
     assert {fault.code for fault in load.faults} <= {"not_finite"}  # by one that was taken back
+
+
+def test_it_stops_while_a_model_is_changed() -> None:
+    def make(path: Path) -> EngineProcess:
+        return EngineProcess(None, backend="fake:hang@0")
+
+    engine = EngineProcess(None, backend="fake")
+    engine.start()
+    assert engine.wait_ready(30.0)
+    switch = ModelSwitch(engine, make)
+    raised: list[Exception] = []
+
+    def change() -> None:
+        try:
+            switch.to(Path("new.onnx"))
+        except EngineFault as fault:
+            raised.append(fault)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    wait_for(lambda: switch._candidate is not None and switch._candidate.status.pid is not None)
+    switch.stop(4.0)
+    changing.join(4.0)
+    assert not changing.is_alive()
+    assert raised
+    assert engine.status.state is EngineState.STOPPED

@@ -80,6 +80,7 @@ class Supervisor:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         self.state = EngineState.STOPPED
+        self._settled.set()
 
     def note(self, fault: EngineFault) -> None:
         """Counts a fault, and keeps its text."""

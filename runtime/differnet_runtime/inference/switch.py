@@ -60,6 +60,7 @@ class ModelSwitch:
     ) -> None:
         self._held = _Held(engine)
         self._make = make
+        self._candidate: EngineProcess | None = None
         self._probation = probation or Probation()
         self._changed = threading.Condition()
         self._switching = threading.Lock()
@@ -93,8 +94,11 @@ class ModelSwitch:
         """
         with self._switching:
             new = _Held(self._make(model))
+            self._candidate = new.engine
             new.engine.start()
             try:
+                if self._stopping.is_set():
+                    new.engine.stop()
                 _require_ready(new.engine, model, timeout_s)
                 self._swap_for(new, model)
             except BaseException:
@@ -136,9 +140,14 @@ class ModelSwitch:
             self._changed.wait_for(lambda: held.users == 0, timeout=self._probation.longest_s)
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Stops the engine that judges now, and cuts a probation short."""
+        """Stops the engine that judges now, and a change that is under way."""
+        until = time.monotonic() + timeout_s
         self._stopping.set()
-        self._held.engine.stop(timeout_s)
+        if self._candidate is not None:
+            self._candidate.stop(timeout_s)
+        if self._switching.acquire(timeout=max(0.0, until - time.monotonic())):
+            self._switching.release()
+        self._held.engine.stop(max(0.1, until - time.monotonic()))
 
 
 def _why(engine: EngineProcess) -> str:
