@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import CalibrationError
 from .metadata import Calibration
+from .records import Score
 
 DEFAULT_FALSE_REJECT_RATE = 0.05
 CONFIDENCE = 0.95
@@ -175,6 +177,17 @@ def _binomial_cdf(most: int, trials: int, probability: float) -> float:
 def good_percentile(good_scores: Sequence[float], score: float) -> float:
     """Returns the share, in percent, of (ascending) good scores that are at most `score`."""
     return 100.0 * float(np.searchsorted(good_scores, score, side="right")) / len(good_scores)
+
+
+def judged(
+    value: float, calibration: Calibration | None, heatmap: NDArray[np.float32] | None = None
+) -> Score:
+    """Returns a score with what is needed to judge it; without a threshold if there is none."""
+    if calibration is None:
+        return Score(value, None, None, heatmap=heatmap)
+    percentile = good_percentile(calibration.good_scores, value) if value == value else None
+    lowest = calibration.lowest_plausible
+    return Score(value, calibration.threshold, percentile, lowest, heatmap)
 
 
 def describe(calibration: Calibration) -> str:

@@ -9,8 +9,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend
-from .calibration import good_percentile
+from .backends import Backend, Outputs
+from .calibration import judged
 from .errors import BackendError
 from .metadata import ModelMetadata
 from .model_file import read_model_file
@@ -81,7 +81,7 @@ class Detector:
         value, heatmap = self._infer(prepared)
         done = time.perf_counter()
         self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
-        return self._judged(value, heatmap)
+        return judged(value, self.metadata.calibration, heatmap)
 
     def score_input(self, prepared: NDArray[np.uint8]) -> float:
         """Scores one frame that is already the graph's input.
@@ -94,22 +94,17 @@ class Detector:
         """
         return self._infer(prepared)[0]
 
+    def outputs(self, prepared: NDArray[np.uint8]) -> Outputs:
+        """Runs the graph on one frame that is already its input, and checks nothing."""
+        return self._backend.infer(prepared[None])
+
     def _infer(self, prepared: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32] | None]:
-        found = self._backend.infer(prepared[None])
+        found = self.outputs(prepared)
         if found.scores.shape != (1,):
             raise BackendError(
                 f"{self.backend} gave scores of shape {found.scores.shape}, expected (1,)"
             )
         return float(found.scores[0]), None if found.heatmaps is None else found.heatmaps[0]
-
-    def _judged(self, value: float, heatmap: NDArray[np.float32] | None) -> Score:
-        calibration = self.metadata.calibration
-        if calibration is None:
-            return Score(value, None, None, heatmap=heatmap)
-        percentile = good_percentile(calibration.good_scores, value) if value == value else None
-        return Score(
-            value, calibration.threshold, percentile, calibration.lowest_plausible, heatmap
-        )
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.

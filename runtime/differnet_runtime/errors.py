@@ -7,7 +7,9 @@
     |-- ModelFileError              the file is not a model of ours, is damaged, or is too new
     |-- BackendError                inference failed
     |   |-- BackendUnavailableError the backend's package or device is missing
-    |   `-- EngineError             an engine can't be built, or is not this device's or model's
+    |   |-- EngineError             an engine can't be built, or is not this device's or model's
+    |   `-- EngineFault             the engine process gave no score for a frame; has a code
+    |-- ModelStoreError             a model can't be added to the device's store, or used from it
     |-- CalibrationError            no threshold can be promised from these scores
     |-- ViewsError                  views asked for that the model was never trained on
     |-- DataError                   pictures, folders or splits are not as needed
@@ -55,6 +57,19 @@ class BackendUnavailableError(BackendError):
 
 class EngineError(BackendError):
     """An engine can't be built, or is not this device's or this model's."""
+
+
+class EngineFault(BackendError):  # noqa: N818 - it is the engine's, not ours
+    """The engine process gave no score for a frame; `code` says why, for metrics and events."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class ModelStoreError(DifferNetError):
+    """A model can't be added to the device's store, or can't be used from it."""
 
 
 class CalibrationError(DifferNetError):

@@ -7,7 +7,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from .backends import Backend
+from .backends import Backend, FakeBackend
+from .backends.fake import PREFIX, FakeOptions
 from .errors import BackendError, BackendUnavailableError, OutputError
 from .model_file import read_model_file
 
@@ -42,7 +43,8 @@ def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: 
     """Opens a backend; `choose` also tells why it is not a better one.
 
     Args:
-        name: One of `BACKENDS`; `auto` takes the best that works here.
+        name: One of `BACKENDS`; `auto` takes the best that works here. A name that starts with
+            `fake` opens none of them; see `FakeOptions.parse`.
         model: The model file's bytes.
         path: The model file, beside which engines are kept; None builds none.
         threads: CPU threads; 0 lets the backend choose.
@@ -56,6 +58,8 @@ def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: 
 
 def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:
     """Opens a backend by name, or the best that works; see `open_backend`."""
+    if name.split(":")[0] == PREFIX:
+        return Choice(FakeBackend(options=FakeOptions.parse(name)), {})
     if name not in BACKENDS:
         raise BackendUnavailableError(
             f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"

@@ -18,9 +18,11 @@ from differnet_runtime.metadata import (
     InputContract,
     ModelMetadata,
     Provenance,
+    Verification,
     Views,
 )
 from differnet_runtime.model_file import write_model_file
+from differnet_runtime.preprocess import golden_frames
 
 SIZE = 32
 
@@ -90,6 +92,23 @@ def tiny_model(tmp_path: Path, metadata: ModelMetadata) -> Callable[..., Path]:
         graph = brightness_graph(factor=factor).SerializeToString()
         write_model_file(path, graph, metadata.replaced(**changes))
         return path
+
+    return write
+
+
+@pytest.fixture
+def sound_model(tiny_model: Callable[..., Path], metadata: ModelMetadata) -> Callable[..., Path]:
+    """Returns a function that writes a brightness model with its golden scores."""
+
+    def write(name: str = "part.onnx", *, factor: float = 1.0, golden: float | None = None) -> Path:
+        frames = golden_frames(metadata.input).astype(np.float64)
+        scale = factor if golden is None else golden
+        verification = Verification(
+            frames=3,
+            greatest_relative_difference=0.0,
+            golden_scores=tuple(float(frame.mean()) * scale for frame in frames),
+        )
+        return tiny_model(name, factor=factor, verification=verification)
 
     return write
 

@@ -137,3 +137,48 @@ def test_test_pictures_that_are_training_pictures_are_listed(tmp_path):
         check_no_overlap(data)
     assert "copied.png" in str(caught.value)
     assert "part0001.png" in str(caught.value)
+
+
+class TestVisa:
+    def visa(self, folder: Path) -> Path:
+        write_parts(folder / "Data" / "Images" / "Normal", 10)
+        made = write_parts(folder / "Data" / "Images" / "Anomaly", 3, first=80, defect=True)
+        masks = folder / "Data" / "Masks" / "Anomaly"
+        masks.mkdir(parents=True)
+        (masks / f"{made[1].stem}.png").write_bytes(made[1].read_bytes())
+        return folder
+
+    def test_layout_labels_and_masks(self, tmp_path):
+        data = open_data(str(self.visa(tmp_path / "pcb1")))
+        assert (data.name, len(data.good)) == ("pcb1", 6)
+        assert [p.label for p in data.test] == [Label.GOOD] * 4 + [Label.DEFECT] * 3
+        assert [p.mask is not None for p in data.test] == [False] * 5 + [True, False]
+        assert not {p.path for p in data.good} & {p.path for p in data.test}
+
+    def test_the_seed_divides(self, tmp_path):
+        folder = str(self.visa(tmp_path))
+        assert open_data(folder, 1).good == open_data(folder, 1).good
+        assert open_data(folder, 1).good != open_data(folder, 2).good
+        assert open_test(folder, 1) == open_data(folder, 1)
+
+    def test_without_normal_pictures(self, tmp_path):
+        write_parts(tmp_path / "Data" / "Images" / "Anomaly", 1)
+        with pytest.raises(DataError, match="Data/Images/Normal holds no pictures"):
+            open_data(str(tmp_path))
+
+
+class TestMagneticTiles:
+    def test_layout_labels_and_masks(self, tmp_path):
+        for kind, count in (("MT_Free", 5), ("MT_Crack", 2)):
+            for path in write_parts(tmp_path / kind / "Imgs", count, first=len(kind)):
+                path.rename(path.with_suffix(".jpg"))
+                path.with_suffix(".png").write_bytes(b"the mask")
+        data = open_data(str(tmp_path))
+        assert len(data.good) == 3
+        assert [p.kind for p in data.test] == ["good", "good", "crack", "crack"]
+        assert [p.mask is not None for p in data.test] == [False, False, True, True]
+
+    def test_without_good_tiles(self, tmp_path):
+        (tmp_path / "MT_Free").mkdir()
+        with pytest.raises(DataError, match=r"MT_Free/Imgs holds no \*.jpg"):
+            open_data(str(tmp_path))

@@ -105,7 +105,7 @@ class FeatureExtractor(nn.Module):
 
     def _averaged(self, x: Tensor, position: int, windows: Windows | None) -> Tensor:
         """Returns one scale's `(N, channels)` or `(N, channels, n, n)`, those that are kept."""
-        maps = self._maps(x, self.spec.scales[position])
+        maps = self._scale_maps(x, self.spec.scales[position])
         if windows is None:
             averaged = torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
         else:
@@ -114,7 +114,11 @@ class FeatureExtractor(nn.Module):
             return averaged
         return torch.index_select(averaged, 1, self.get_buffer(f"kept_{position}"))
 
-    def _maps(self, x: Tensor, scale: int) -> list[Tensor]:
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Returns all feature maps, `(N, channels, h, w)` each, of normalised input."""
+        return [found for scale in self.spec.scales for found in self._scale_maps(x, scale)]
+
+    def _scale_maps(self, x: Tensor, scale: int) -> list[Tensor]:
         # A strided slice is nearest-neighbour scaling where the factor divides the size.
         found = self.network(x[:, :, ::scale, ::scale])
         return [found] if isinstance(found, Tensor) else found

@@ -1,26 +1,117 @@
-"""A backend without a model, for tests and for trying a camera set-up."""
+"""A backend without a model: for tests, and for trying a camera set-up or a daemon under faults."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import re
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BackendError, BackendUnavailableError
 from .base import Backend, Outputs
+
+PREFIX = "fake"
+FAULTS = ("hang", "raise", "segfault", "nan", "shape", "slow")
+SLOW_S = 0.5
+_HANG_S = 1e6
+_LATENCY = re.compile(r"(\d+(?:\.\d+)?)ms")
+_FAULT = re.compile(rf"({'|'.join(FAULTS)})@(\d+)")
+
+
+@dataclass(frozen=True)
+class FakeOptions:
+    """How the fake behaves.
+
+    Args:
+        latency_s: What a batch takes.
+        faults: Name of the fault at a batch's number, from 1 on; 0 is while it opens.
+        file: Each line that is found there is the next batch's fault; the file is then removed.
+    """
+
+    latency_s: float = 0.0
+    faults: dict[int, str] = field(default_factory=dict)
+    file: Path | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> FakeOptions:
+        """Reads `fake`, `fake:100ms`, `fake:20ms,hang@50,nan@60`, `fake:faults=/run/next`.
+
+        Raises:
+            BackendUnavailableError: It is none of these.
+        """
+        latency_s, faults, file = 0.0, {}, None
+        for part in filter(None, name.removeprefix(PREFIX).removeprefix(":").split(",")):
+            if found := _LATENCY.fullmatch(part):
+                latency_s = float(found[1]) / 1e3
+            elif found := _FAULT.fullmatch(part):
+                faults[int(found[2])] = found[1]
+            elif part.startswith("faults="):
+                file = Path(part.removeprefix("faults="))
+            else:
+                raise BackendUnavailableError(
+                    f"the fake backend does not know {part!r}; give a latency (100ms), a fault at "
+                    f"a frame ({', '.join(f'{fault}@50' for fault in FAULTS)}) or faults=FILE"
+                )
+        return cls(latency_s, faults, file)
 
 
 class FakeBackend(Backend):
-    """Scores each frame by a function of its pixels; the mean brightness by default."""
+    """Scores each frame by a function of its pixels; the mean brightness by default.
 
-    name = "fake"
+    Args:
+        score: That function.
+        options: Latency and faults; see `FakeOptions.parse`.
+    """
 
-    def __init__(self, score: Callable[[NDArray[np.uint8]], float] | None = None) -> None:
+    name = PREFIX
+
+    def __init__(
+        self,
+        score: Callable[[NDArray[np.uint8]], float] | None = None,
+        options: FakeOptions | None = None,
+    ) -> None:
         self._score = score or (lambda frame: float(frame.mean()))
+        self._options = options or FakeOptions()
+        self._batches = 0
+        self._waiting: list[str] = []
+        _suffer(self._options.faults.get(0))
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         """Returns a score for each frame; see `Backend.infer`."""
+        self._batches += 1
+        fault = self._options.faults.get(self._batches) or self._from_file()
+        if self._options.latency_s:
+            time.sleep(self._options.latency_s)
+        _suffer(fault)
+        if fault == "shape":
+            return Outputs(np.zeros((len(batch) + 1, 2), np.float32))
+        if fault == "nan":
+            return Outputs(np.full(len(batch), np.nan, np.float32))
         return Outputs(np.array([self._score(frame) for frame in batch], np.float32))
+
+    def _from_file(self) -> str | None:
+        if self._options.file is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._waiting += self._options.file.read_text().split()
+                self._options.file.unlink()
+        return self._waiting.pop(0) if self._waiting else None
 
     def close(self) -> None:
         """Does nothing."""
+
+
+def _suffer(fault: str | None) -> None:
+    if fault == "hang":
+        time.sleep(_HANG_S)
+    if fault == "slow":
+        time.sleep(SLOW_S)
+    if fault == "segfault":
+        ctypes.string_at(0)
+    if fault == "raise":
+        raise BackendError("the fake backend was told to fail")

@@ -1,4 +1,4 @@
-"""`differnet calibrate`: a new threshold for an exported model, from new good pictures."""
+"""`differnet calibrate`: a new threshold for an exported model, from pictures or stored scores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `differnet calibrate`."""
     parser.description = (
-        "Scores pictures of good parts with the exported model, sets its threshold for the wanted "
-        "false-reject rate and writes it into the model file. The pictures must be new: a picture "
-        "that training saw scores too low."
+        "Scores pictures of good parts with the exported model (or reads the scores that it gave "
+        "at the camera), sets its threshold for the wanted false-reject rate and writes it into "
+        "the model file. The pictures must be new: a picture that training saw scores too low."
     )
     parser.add_argument("model", type=Path, metavar="FILE", help="the exported part.onnx")
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="pictures of good parts only"
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="DIR", help="pictures of good parts only")
+    source.add_argument(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="JSON lines of verdicts on good parts only: also those that it called defects",
     )
+    parser.add_argument("--camera", metavar="NAME", help="with --scores: only this camera's")
     parser.add_argument(
         "--false-reject-rate",
         type=finite,
@@ -45,15 +51,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet calibrate`."""
-    from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE, calibrate, check_enough
-    from differnet_runtime.detector import Detector
+    from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
     from differnet_runtime.model_file import read_model_file, write_model_file
-
-    from .calibrating import pictures, refuse_duplicates, score
 
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
     data, metadata = read_model_file(arguments.model)
+    if arguments.scores:
+        calibration = _from_scores(arguments, data, rate)
+    else:
+        calibration = _from_pictures(arguments, rate)
+    output = arguments.output or arguments.model
+    write_model_file(output, data, metadata.replaced(calibration=calibration))
+    _report(calibration, output, as_json=arguments.json)
+    return 0
+
+
+def _from_pictures(arguments: argparse.Namespace, rate: float) -> Calibration:
+    from differnet_runtime.calibration import calibrate, check_enough
+    from differnet_runtime.detector import Detector
+
+    from .calibrating import pictures, refuse_duplicates, score
+
     paths = pictures(arguments.images)
     check_enough(len(paths), rate)
     refuse_duplicates(paths)
@@ -61,11 +80,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
         scores = score(detector, paths, skip=arguments.skip_unreadable)
-        calibration = calibrate(scores, rate, scored_by=detector.backend)
-    output = arguments.output or arguments.model
-    write_model_file(output, data, metadata.replaced(calibration=calibration))
-    _report(calibration, output, as_json=arguments.json)
-    return 0
+        return calibrate(scores, rate, scored_by=detector.backend)
+
+
+def _from_scores(arguments: argparse.Namespace, model: bytes, rate: float) -> Calibration:
+    from differnet_runtime.calibration import calibrate
+    from differnet_runtime.model_file import content_hash
+
+    from .stored_scores import read_scores
+
+    scores = read_scores(arguments.scores, content_hash(model), arguments.camera)
+    return calibrate(scores, rate, scored_by="stored scores")
 
 
 def _report(calibration: Calibration, output: Path, *, as_json: bool) -> None:
@@ -80,7 +105,7 @@ def _report(calibration: Calibration, output: Path, *, as_json: bool) -> None:
 
 COMMAND = Command(
     "calibrate",
-    "set an exported model's threshold from new pictures of good parts",
+    "set an exported model's threshold from new pictures of good parts, or their scores",
     configure,
     run,
     extra="opencv-headless,onnx-cpu",

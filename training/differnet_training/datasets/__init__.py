@@ -1,4 +1,4 @@
-"""Data sets: folders of good parts, the MVTec AD layout, and ELPV from the package index."""
+"""Data sets: folders of good parts, MVTec AD's, VisA's and MTD's layouts, and packaged ELPV."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from differnet_runtime.errors import DataError
 from .base import DataSet, Label, Parts, Picture, check_no_overlap, split_good
 from .elpv import read_elpv
 from .folder import expected_layouts, read_classes, read_folder
+from .mtd import is_mtd, read_mtd
 from .mvtec import is_mvtec, read_mvtec
+from .visa import is_visa, read_visa
 
 __all__ = [
     "DataSet",
@@ -27,9 +29,10 @@ def open_data(source: str, seed: int = 0) -> DataSet:
     """Opens what training reads.
 
     Args:
-        source: A folder of good pictures, a folder in MVTec AD's layout, or `elpv:mono`,
+        source: A folder of good pictures, a folder in the layout of MVTec AD, VisA
+            (one category) or MTD, or `elpv:mono`,
             `elpv:poly`, `elpv:both`.
-        seed: Of ELPV's split.
+        seed: Of the split, where the data set has none of its own (ELPV, VisA, MTD).
 
     Raises:
         DataError: It does not exist, or its layout is none of these.
@@ -37,7 +40,7 @@ def open_data(source: str, seed: int = 0) -> DataSet:
     if source.startswith("elpv"):
         return read_elpv(source.partition(":")[2] or "mono", seed)
     folder = _existing(source)
-    return read_mvtec(folder) if is_mvtec(folder) else read_folder(folder)
+    return _divided(folder, seed) or read_folder(folder)
 
 
 def open_test(source: str, seed: int = 0) -> DataSet:
@@ -49,12 +52,19 @@ def open_test(source: str, seed: int = 0) -> DataSet:
     if source.startswith("elpv"):
         return read_elpv(source.partition(":")[2] or "mono", seed)
     folder = _existing(source)
-    data = (
-        read_mvtec(folder) if is_mvtec(folder) else DataSet(folder.name, (), read_classes(folder))
-    )
+    data = _divided(folder, seed) or DataSet(folder.name, (), read_classes(folder))
     if not data.test:
         raise DataError(f"{folder} holds no labelled pictures to judge by.\n{expected_layouts()}")
     return data
+
+
+def _divided(folder: Path, seed: int) -> DataSet | None:
+    """Reads a layout that holds pictures to learn from and others to judge by, or returns None."""
+    if is_visa(folder):
+        return read_visa(folder, seed)
+    if is_mtd(folder):
+        return read_mtd(folder, seed)
+    return read_mvtec(folder) if is_mvtec(folder) else None
 
 
 def _existing(source: str) -> Path:

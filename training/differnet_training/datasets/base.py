@@ -16,6 +16,8 @@ from differnet_runtime.images import list_images, read_bytes
 
 FEWEST_TRAINING_IMAGES = 8
 FEWEST_STOPPING_IMAGES = 4
+TEST_SHARE = 0.4
+"""Of the good pictures of a data set that is not divided yet, left to judge by."""
 
 
 class Label(str, Enum):
@@ -96,6 +98,16 @@ def split_good(good: Sequence[Picture], seed: int, false_reject_rate: float) -> 
         stopping=tuple(shuffled[train : train + stopping]),
         calibration=tuple(shuffled[train + stopping :]),
     )
+
+
+def divided(
+    name: str, good: Sequence[Picture], others: Sequence[Picture], seed: int, note: str = ""
+) -> DataSet:
+    """Leaves `TEST_SHARE` of the good pictures, drawn by seed, to judge by, with all others."""
+    order = np.random.RandomState(seed).permutation(len(good))
+    shuffled = [good[position] for position in order]
+    held_out = round(TEST_SHARE * len(good))
+    return DataSet(name, tuple(shuffled[held_out:]), (*shuffled[:held_out], *others), note)
 
 
 def pictures_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[Picture, ...]:

@@ -10,14 +10,11 @@ import csv
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
 from differnet_runtime.errors import DataError
 
-from .base import DataSet, Label, Picture
+from .base import DataSet, Label, Picture, divided
 
 KINDS = ("mono", "poly", "both")
-TEST_SHARE = 0.4
 NOTE = (
     "ELPV (CC BY-NC-SA 4.0, no commercial use). Good is defect probability 0, defect is 1; 0.33 "
     "and 0.67 are reported apart. Cells of one solar module can fall on both sides of the split."
@@ -37,15 +34,7 @@ def read_elpv(kind: str, seed: int) -> DataSet:
         DataError: Unknown kind, or the package is missing.
     """
     good, others = elpv_pictures(kind)
-    order = np.random.RandomState(seed).permutation(len(good))
-    shuffled = [good[position] for position in order]
-    held_out = round(TEST_SHARE * len(good))
-    return DataSet(
-        name=f"ELPV {kind}",
-        good=tuple(shuffled[held_out:]),
-        test=(*shuffled[:held_out], *others),
-        note=NOTE,
-    )
+    return divided(f"ELPV {kind}", good, others, seed, NOTE)
 
 
 def elpv_pictures(kind: str) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:

@@ -48,6 +48,8 @@ def expected_layouts() -> str:
         f"  FOLDER/*.png                       good parts only ({', '.join(sorted(SUFFIXES))})\n"
         "  FOLDER/train/good/*.png            MVTec AD: good parts to learn from\n"
         "  FOLDER/test/good/*.png, FOLDER/test/DEFECT/*.png    and labelled ones to judge by\n"
+        "  FOLDER/Data/Images/Normal, Data/Images/Anomaly      VisA, one category\n"
+        "  FOLDER/MT_Free/Imgs, MT_KIND/Imgs                   magnetic tiles (MTD)\n"
         "  FOLDER/good/*.png, FOLDER/DEFECT/*.png              labelled pictures, for eval only"
     )
 

@@ -1,0 +1,108 @@
+"""What windows, flow, score and heatmap cost beside the extractor alone.
+
+    python -m benchmarks.graph_cost      about a minute; on an idle machine
+
+The default model's whole graph against the same extractor passes (scales, views, precision) in
+ONNX Runtime on the CPU, batch 1, frame by frame in turn.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from differnet_export.graph import OPSET, trace
+from differnet_export.simplify import simplify
+from differnet_runtime.metadata import InputContract
+from differnet_runtime.preprocess import golden_frames
+from differnet_training.extractors import FeatureExtractor, build_extractor
+from differnet_training.model import DifferNet, Rotations
+from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
+
+from . import machine
+
+WARM_UP, ROUNDS = 20, 200
+
+
+class _Maps(torch.nn.Module):
+    """Views and extractor, up to the feature maps."""
+
+    def __init__(self, extractor: FeatureExtractor, recipe: Recipe) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.rotations = Rotations(recipe.views().angles, recipe.size)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
+        turned = self.rotations(x, self.extractor.black)
+        return tuple(self.extractor.maps(turned))
+
+
+def graphs(recipe: Recipe) -> dict[str, onnx.ModelProto]:
+    """Returns the whole graph, and the extractor's alone."""
+    extractor = build_extractor(**recipe.reading())
+    flow = recipe.flow(extractor.spec.features)
+    contract, views = InputContract(size=recipe.size), recipe.views()
+    model = DifferNet(contract, views, extractor, flow, recipe.score, recipe.windows()).eval()
+    whole = trace(model)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), extractor.reading(3):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Maps(extractor, recipe).eval(),
+            (torch.zeros(2, recipe.size, recipe.size, 3, dtype=torch.uint8),),
+            buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
+            input_names=["image"],
+            dynamic_axes={"image": {0: "N"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    alone = simplify(onnx.load_from_string(buffer.getvalue()))
+    return {"whole graph": whole, "extractor alone": alone}
+
+
+def latencies(recipe: Recipe, threads: int) -> dict[str, dict[str, float]]:
+    """Times both, frame by frame in turn; milliseconds."""
+    frame = golden_frames(InputContract(size=recipe.size), 1)
+    sessions = {}
+    for name, graph in graphs(recipe).items():
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        sessions[name] = onnxruntime.InferenceSession(graph.SerializeToString(), settings)
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(WARM_UP + ROUNDS):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, {"image": frame})
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {
+        name: {
+            "median": statistics.median(values[WARM_UP:]),
+            "p05": float(np.quantile(values[WARM_UP:], 0.05)),
+            "p95": float(np.quantile(values[WARM_UP:], 0.95)),
+        }
+        for name, values in times.items()
+    }
+
+
+def main() -> None:
+    """Measures the recipes on one and two threads and writes results/graph_cost.json."""
+    rows = []
+    for recipe in (EDGE, EDGE_GLOBAL):
+        for threads in (1, 2):
+            found = latencies(recipe, threads)
+            ratio = found["whole graph"]["median"] / found["extractor alone"]["median"]
+            rows.append({"recipe": recipe.name, "threads": threads, "ratio": ratio, "ms": found})
+            print(rows[-1], flush=True)
+    machine.write("graph_cost", {"rounds": ROUNDS, "warm_up": WARM_UP, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

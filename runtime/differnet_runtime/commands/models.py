@@ -1,0 +1,113 @@
+"""`differnet models`: the models on this device, and which of them judges."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from differnet_runtime.command import Command
+
+from .arguments import add_backend
+
+if TYPE_CHECKING:
+    from differnet_runtime.models import ModelStore, StoredModel
+
+_HASH_DIGITS = 16
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `differnet models`."""
+    parser.description = (
+        "Lists the models on this device, adds one, makes one judge, or goes back to the one "
+        "before. A model judges only once it has scored its golden frames right in a process of "
+        "its own; a running daemon takes it over without missing a frame."
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _action(actions, "list", "show all models")
+    add = _action(actions, "add", "copy a model file into the store")
+    add.add_argument("file", type=Path, metavar="FILE", help="the exported part.onnx")
+    add.add_argument("--name", help="the part's name, if not the one in the file")
+    activate = _action(actions, "activate", "make a model judge")
+    activate.add_argument("model", metavar="MODEL", help="name (its newest), or hash")
+    add_backend(activate)
+    rollback = _action(actions, "rollback", "go back to the model before")
+    rollback.add_argument("name", nargs="?", metavar="NAME", help="needed if there are several")
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=f"Will {summary}.")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="the store (DIFFERNET_MODELS, or /var/lib/differnet/models)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs `differnet models`."""
+    from functools import partial
+
+    from differnet_runtime.inference import check_model
+    from differnet_runtime.models import ModelStore, default_folder
+
+    check = check_model
+    if arguments.action == "activate":
+        check = partial(check_model, backend=arguments.backend, threads=arguments.threads)
+    store = ModelStore(arguments.store or default_folder(), check)
+    if arguments.action == "list":
+        _list(store, as_json=arguments.json)
+        return 0
+    model = _change(store, arguments)
+    if arguments.json:
+        print(model.model_dump_json(indent=2))
+    else:
+        done = {"add": "is in the store", "activate": "judges", "rollback": "judges again"}
+        print(f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}.")
+    return 0
+
+
+def _change(store: ModelStore, arguments: argparse.Namespace) -> StoredModel:
+    if arguments.action == "add":
+        return store.add(arguments.file, arguments.name)
+    if arguments.action == "activate":
+        return store.activate(arguments.model)
+    return store.rollback(arguments.name, reason="asked for by command")
+
+
+def _list(store: ModelStore, *, as_json: bool) -> None:
+    import json
+
+    models = store.list()
+    if as_json:
+        print(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
+        return
+    if not models:
+        print(f"No models in {store.root}. Add one with `differnet models add part.onnx`.")
+    for model in models:
+        print(_line(model))
+
+
+def _line(model: StoredModel) -> str:
+    role = "active" if model.active else "previous" if model.previous else ""
+    threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
+    about = model.damaged or f"{model.precision}, threshold {threshold}"
+    return (
+        f"{role:<8}  {model.name}  {model.hash[:_HASH_DIGITS]}  {model.bytes / 1e6:.1f} MB  "
+        f"{model.added[:19]}  {about}"
+    )
+
+
+COMMAND = Command(
+    "models",
+    "list, add, activate and roll back the models on this device",
+    configure,
+    run,
+    extra="opencv-headless,onnx-cpu",
+    modules=("cv2",),
+)

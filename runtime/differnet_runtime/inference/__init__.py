@@ -1,0 +1,17 @@
+"""The model in a process of its own, and the change from one model to another under load."""
+
+from .budget import RestartBudget
+from .process import EngineProcess
+from .records import Answer, EngineState, EngineStatus
+from .switch import ModelSwitch, Probation, check_model
+
+__all__ = [
+    "Answer",
+    "EngineProcess",
+    "EngineState",
+    "EngineStatus",
+    "ModelSwitch",
+    "Probation",
+    "RestartBudget",
+    "check_model",
+]

@@ -1,0 +1,151 @@
+"""The engine process: `python -m differnet_runtime.inference.child START`.
+
+The model runs here, so that its crash, hang or memory ends only this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import logging
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..backends.fake import PREFIX, FakeBackend, FakeOptions
+from ..detector import Detector
+from ..errors import BackendUnavailableError, DifferNetError, EngineFault
+from ..model_file import content_hash
+from .memory import SharedMemory
+from .messages import MOST_TEXT, PACKET, Failed, Ready, Request, Result, Start, Unscored
+from .records import FAKE_METADATA
+
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_SOONER_THAN_THE_DAEMON = "500"
+
+
+def main() -> None:
+    """Runs the model that the first argument names until the daemon closes the socket."""
+    start = Start.model_validate_json(sys.argv[1])
+    _tie_to(start.parent)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    memory = SharedMemory(start.size, start.channels, start.memory)
+    with socket.socket(fileno=start.channel) as channel:
+        try:
+            detector = _open(start)
+        except Exception as error:  # whatever it is, the daemon has to know
+            channel.send(_packet(Failed(code=_start_code(error), text=_text(error))))
+            return
+        channel.send(_packet(Ready(backend=detector.backend, reasons=detector.not_better)))
+        _serve(channel, detector, memory)
+
+
+def _tie_to(parent: int) -> None:
+    """Ends with the daemon, goes before it when memory runs out, and leaves no core file."""
+    os.dup2(2, 1)  # what libraries print
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the daemon's
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_text(_SOONER_THAN_THE_DAEMON)
+
+
+def _open(start: Start) -> Detector:
+    """Opens the model and scores its golden frames; the fake computes nothing to be tested."""
+    if start.model is None:
+        backend = FakeBackend(options=FakeOptions.parse(start.backend))
+        return Detector.over(backend, FAKE_METADATA)
+    if content_hash(start.model.read_bytes()) != start.model_hash:
+        raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
+    detector = Detector(start.model, backend=start.backend, threads=start.threads)
+    if detector.metadata.input.shape != (start.size, start.size, start.channels):
+        raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
+    _test(detector)
+    return detector
+
+
+def _test(detector: Detector) -> None:
+    if detector.backend != PREFIX:
+        detector.self_test()
+
+
+def _start_code(error: Exception) -> str:
+    if isinstance(error, EngineFault):
+        return error.code
+    if isinstance(error, BackendUnavailableError):
+        return "unavailable"
+    return "no_model" if isinstance(error, (DifferNetError, OSError)) else "exception"
+
+
+def _serve(channel: socket.socket, detector: Detector, memory: SharedMemory) -> None:
+    while packet := channel.recv(PACKET):
+        request = Request.model_validate_json(packet)
+        try:
+            answer: Result | Unscored = _score(request, detector, memory)
+        except EngineFault as fault:
+            answer = Unscored(id=request.id, code=fault.code, text=_text(fault))
+        except Exception as error:  # a backend of another make may raise anything
+            answer = Unscored(id=request.id, code="exception", text=_text(error))
+        channel.send(_packet(answer))
+        if isinstance(answer, Unscored):
+            _test(detector)  # was it the frame, or is it this process? An error here ends it.
+
+
+def _score(request: Request, detector: Detector, memory: SharedMemory) -> Result:
+    begun = time.perf_counter()
+    outputs = detector.outputs(memory.frame(request.slot))
+    infer_ms = (time.perf_counter() - begun) * 1e3
+    if outputs.scores.shape != (1,):
+        raise EngineFault(
+            "bad_shape",
+            f"{detector.backend} gave scores of shape {outputs.scores.shape}, expected (1,)",
+        )
+    score = float(outputs.scores[0])
+    if not math.isfinite(score):
+        raise EngineFault("not_finite", f"the score is not finite ({score})")
+    return Result(
+        id=request.id,
+        score=score,
+        heatmap=_share_heatmap(outputs.heatmaps, memory),
+        infer_ms=infer_ms,
+    )
+
+
+def _share_heatmap(heatmaps: np.ndarray | None, memory: SharedMemory) -> int | None:
+    if heatmaps is None:
+        return None
+    side: int = heatmaps.shape[-1]
+    if heatmaps.shape != (1, side, side) or side > memory.size:
+        raise EngineFault(
+            "bad_shape",
+            f"the heatmap has the shape {heatmaps.shape}; expected (1, n, n), n at most "
+            f"{memory.size}",
+        )
+    memory.heatmap(side)[:] = heatmaps[0]
+    return side
+
+
+def _packet(message: Ready | Failed | Result | Unscored) -> bytes:
+    return message.model_dump_json().encode()
+
+
+def _text(error: Exception) -> str:
+    told = str(error) if isinstance(error, DifferNetError) else repr(error)
+    return told[:MOST_TEXT]
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # a GPU's libraries may fault when they are unloaded

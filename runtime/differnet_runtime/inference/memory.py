@@ -1,0 +1,83 @@
+"""The memory that the daemon and the engine process share: prepared frames, and one heatmap.
+
+A memfd is not a file in /dev/shm, which containers make small, and it goes with its last user. Its
+pages take memory only once they are written, so there is a slot for more threads than any daemon
+has cameras.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import weakref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineFault
+
+SLOTS = 64
+
+
+class SharedMemory:
+    """Both sides map it.
+
+    Args:
+        size: Side of the input, in pixels.
+        channels: Its channels.
+        descriptor: Of memory that the other side made; None makes it.
+    """
+
+    def __init__(self, size: int, channels: int, descriptor: int | None = None) -> None:
+        heatmap_bytes, frame_bytes = size * size * 4, size * size * channels
+        length = heatmap_bytes + SLOTS * frame_bytes
+        if descriptor is None:
+            descriptor = os.memfd_create("differnet-frames", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, length)
+        self.descriptor = descriptor
+        # Never closed by hand: a caller may still hold a view, and unmapping it would be a fault.
+        mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
+        self._heatmap = mapped[:heatmap_bytes].view(np.float32)
+        self._frames = mapped[heatmap_bytes:].reshape(SLOTS, size, size, channels)
+        self.size = size
+        weakref.finalize(self, os.close, descriptor)
+
+    def frame(self, slot: int) -> NDArray[np.uint8]:
+        """Returns a slot's `(size, size, channels)` uint8."""
+        frame: NDArray[np.uint8] = self._frames[slot]
+        return frame
+
+    def heatmap(self, side: int) -> NDArray[np.float32]:
+        """Returns the `(side, side)` float32 heatmap, side at most the input's."""
+        return self._heatmap[: side * side].reshape(side, side)
+
+
+class Slots:
+    """Gives each thread its own slot, and takes it back when the thread has ended."""
+
+    def __init__(self) -> None:
+        self._free = list(range(SLOTS))
+        self._own = threading.local()
+
+    def own(self) -> int:
+        """Returns the calling thread's slot.
+
+        Raises:
+            EngineFault: As many threads as there are slots use the engine.
+        """
+        if not hasattr(self._own, "slot"):
+            try:
+                self._own.slot = _Slot(self._free.pop())
+            except IndexError:
+                raise EngineFault(
+                    "busy", f"more than {SLOTS} threads use one engine; close some cameras"
+                ) from None
+            weakref.finalize(self._own.slot, self._free.append, self._own.slot.number)
+        number: int = self._own.slot.number
+        return number
+
+
+class _Slot:
+    def __init__(self, number: int) -> None:
+        self.number = number

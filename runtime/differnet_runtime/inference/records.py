@@ -1,0 +1,134 @@
+"""What an engine process gives, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.fake import PREFIX
+from ..metadata import (
+    Calibration,
+    ExtractorSpec,
+    FlowSpec,
+    InputContract,
+    ModelMetadata,
+    Provenance,
+    Views,
+)
+from ..model_file import content_hash, read_model_file
+from ..records import Score
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame's score, and which model gave it.
+
+    Args:
+        score: With the threshold of that very model.
+        heatmap: `(n, n)` float32, or None where the graph has no such output.
+        model_hash: Content hash of the model file that the process holds.
+        infer_ms: Milliseconds in the backend.
+        backend: What ran (`onnxruntime-cpu`).
+    """
+
+    score: Score
+    heatmap: NDArray[np.float32] | None
+    model_hash: str
+    infer_ms: float
+    backend: str
+
+
+class EngineState(str, Enum):
+    """What the engine process does."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """A snapshot of an engine process.
+
+    Args:
+        state: Only `ready` scores frames.
+        backend: What runs; None until it is ready.
+        reasons: Why no better backend does, by the name of each; a fallback is among them.
+        fallback: Whether the backend is the fallback, and not the one that was asked for.
+        model: The model's name.
+        model_hash: Its content hash.
+        restarts: Since the start; faults and answers likewise.
+        faults: Frames without a score, and processes that died.
+        answers: Frames with a score.
+        last_fault: In words.
+        pid: Of the process, if there is one.
+    """
+
+    state: EngineState
+    backend: str | None
+    reasons: dict[str, str]
+    fallback: bool
+    model: str
+    model_hash: str
+    restarts: int
+    faults: int
+    answers: int
+    last_fault: str | None
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file as the daemon knows it: what it says of itself, but not its weights.
+
+    Args:
+        path: None for the fake backend's model.
+        hash: Content hash.
+        metadata: All that the file says.
+    """
+
+    path: Path | None
+    hash: str
+    metadata: ModelMetadata = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path | None) -> Model:
+        """Reads and checks a model file.
+
+        Raises:
+            ModelFileError: It can't be used.
+            ViewsError: Its views were never trained.
+        """
+        if path is None:
+            return cls(None, PREFIX, FAKE_METADATA)
+        data, metadata = read_model_file(path)
+        metadata.views.check()
+        return cls(path.absolute(), content_hash(data), metadata)
+
+
+FAKE_METADATA = ModelMetadata(
+    name=PREFIX,
+    input=InputContract(size=256),
+    views=Views(angles=(0.0,), trained="any"),
+    extractor=ExtractorSpec(name=PREFIX, tap=None, channels=1, weights_sha256=""),
+    flow=FlowSpec(features=2),
+    calibration=Calibration(
+        threshold=200.0,
+        false_reject_rate=0.05,
+        confidence=0.95,
+        bound=1.0,
+        good_scores=(0.0, 128.0, 200.0),
+        images=3,
+        scored_by=PREFIX,
+    ),
+    provenance=Provenance(
+        recipe=PREFIX, seed=0, images=0, epochs=0, data_sha256="", created="", versions={}
+    ),
+)
+"""The fake backend's model: the score is the mean brightness, and a bright frame is a defect."""

@@ -1,0 +1,185 @@
+"""Keeps an engine process running: starts it, starts it again within a budget, or falls back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from ..errors import DifferNetError, EngineFault
+from ..selection import ORT_CPU
+from .budget import RestartBudget
+from .memory import SharedMemory
+from .records import EngineState, Model
+from .worker import Worker
+
+_WATCH_S = 0.2
+_BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+"""Waits before a start, by how many starts before it failed in a row."""
+_RESTART_LEAST_S, _RESTART_FACTOR = 10.0, 3.0
+"""A later start may take this many times what the first took: then it is taken for hung."""
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Owns the processes, in a thread of its own: the kernel ends them with the thread.
+
+    Args:
+        model: What they run.
+        backend: `auto`, or a name that `open_backend` knows.
+        threads: CPU threads; 0 lets the backend choose.
+        memory: Where the frames lie.
+        start_timeout_s: How long the first start may take.
+        budget: How often it may be started again; when that is used up, the next start waits for
+            room.
+        fallback: Whether onnxruntime-cpu may take over from a backend that does not start, or
+            that uses up its restarts.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        backend: str,
+        threads: int,
+        memory: SharedMemory,
+        *,
+        start_timeout_s: float,
+        budget: RestartBudget,
+        fallback: bool,
+    ) -> None:
+        self.model = model
+        self.state = EngineState.STOPPED
+        self.worker: Worker | None = None
+        """The process that is ready; None while there is none."""
+        self.pid: int | None = None
+        self.reasons: dict[str, str] = {}
+        self.fallen_back = False
+        self.restarts = self.faults = 0
+        self.last_fault: str | None = None
+        self._backend, self._threads, self._memory = backend, threads, memory
+        self._start_timeout_s, self._budget, self._fallback = start_timeout_s, budget, fallback
+        self._started_once, self._failed_starts = False, 0
+        self._lock = threading.Lock()
+        self._wake, self._stopping, self._settled = (threading.Event() for _ in range(3))
+        self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread, and with it the first process."""
+        self.state = EngineState.STARTING
+        self._thread.start()
+
+    def wait_settled(self, timeout_s: float) -> None:
+        """Waits until the first start has come to an end, good or bad."""
+        self._settled.wait(timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """Kills the process and ends the thread."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self.state = EngineState.STOPPED
+        self._settled.set()
+
+    def note(self, fault: EngineFault) -> None:
+        """Counts a fault, and keeps its text."""
+        self.faults += 1
+        self.last_fault = f"{fault.code}: {fault.text}"
+
+    def lose(self, worker: Worker, why: str) -> bool:
+        """Gives up a process, so that another is started; False if another thread just did."""
+        with self._lock:
+            if self.worker is not worker:
+                return False
+            self.worker, self.state = None, EngineState.RESTARTING
+        log.warning("the engine process is lost: %s", why)
+        worker.kill()
+        self._wake.set()
+        return True
+
+    def _supervise(self) -> None:
+        while not self._stopping.is_set():
+            if self.worker is None:
+                self._bring_up()
+            self._wake.wait(_WATCH_S)
+            self._wake.clear()
+            self._watch()
+        with self._lock:
+            worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.kill()  # whoever asks it sees the end of its channel
+
+    def _watch(self) -> None:
+        worker = self.worker
+        if worker is None:
+            return
+        fault = None
+        if worker.overdue:
+            fault = EngineFault("timeout", "the engine hangs on a frame")
+        elif (death := worker.died()) is not None:
+            fault = EngineFault("crashed", death)
+        if fault is not None and self.lose(worker, fault.text):
+            self.note(fault)
+
+    def _bring_up(self) -> None:
+        if self._started_once:
+            if not self._budget.take(time.monotonic_ns()):
+                self._fail(f"{self._budget.restarts} restarts in {self._budget.window_s:g} s")
+                return
+            self.restarts += 1
+            self._stopping.wait(_BACKOFF_S[min(self._failed_starts, len(_BACKOFF_S) - 1)])
+        self._started_once = True
+        begun = time.monotonic()
+        try:
+            worker = self._started()
+        except DifferNetError as error:
+            if self._stopping.is_set():
+                return
+            self._failed_starts += 1
+            fault = error if isinstance(error, EngineFault) else EngineFault("no_model", str(error))
+            self.note(fault)
+            self._fail(fault.text)
+            return
+        taken_s = time.monotonic() - begun
+        self._start_timeout_s = max(_RESTART_LEAST_S, _RESTART_FACTOR * taken_s)
+        self._failed_starts = 0
+        with self._lock:
+            self.worker, self.model, self.state = worker, worker.model, EngineState.READY
+        self._settled.set()
+
+    def _started(self) -> Worker:
+        model = self._read_again() if self.restarts else self.model
+        worker = Worker(model, self._backend, self._threads, self._memory)
+        self.pid = worker.pid
+        try:
+            ready = worker.wait_ready(self._start_timeout_s, self._stopping)
+        except EngineFault:
+            worker.kill()
+            raise
+        log.info("engine process %d is ready with %s", worker.pid, ready.backend)
+        return worker
+
+    def _read_again(self) -> Model:
+        """Reads the file as it is now: it may have been calibrated again meanwhile."""
+        model = Model.read(self.model.path)
+        if model.metadata.input != self.model.metadata.input:
+            raise EngineFault("no_model", f"{model.path} was replaced by one with another input")
+        if model.hash != self.model.hash:
+            log.warning("%s has changed; the engine now runs it as it is", model.path)
+        return model
+
+    def _fail(self, why: str) -> None:
+        """Falls back where that is allowed, or waits for room in the budget."""
+        if self._fallback and self._backend != ORT_CPU:
+            log.warning("%s falls back to %s: %s", self._backend, ORT_CPU, why)
+            self.reasons = {**self.reasons, self._backend: why}
+            self._backend, self.fallen_back, self._started_once = ORT_CPU, True, False
+            self._budget, self._failed_starts = self._budget.fresh(), 0
+            self.state = EngineState.RESTARTING
+            self._wake.set()
+            return
+        if self.state is not EngineState.FAILED:
+            log.error("the engine has failed: %s", why)
+        self.state = EngineState.FAILED
+        self._settled.set()

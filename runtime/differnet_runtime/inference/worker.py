@@ -1,0 +1,219 @@
+"""One engine process as the daemon sees it: started, asked, killed, and not waited for forever."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from ..errors import EngineFault
+from .memory import SharedMemory
+from .messages import ANSWER, PACKET, Failed, Ready, Request, Result, Start, Unscored
+from .records import Model
+from .turns import remaining_s
+
+_POLL_S = 0.1
+_REAP_S = 1.0
+_TOLD_LINES = 5
+_TRACE = ("  File", "Extension modules", "Current thread", "Thread ")
+"""How the lines of a crash start that only the log needs."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Pending:
+    """The request that the process works on.
+
+    Args:
+        id: Its number.
+        kill_ns: When the process is taken for hung.
+    """
+
+    id: int
+    kill_ns: int
+
+
+class Worker:
+    """Owns a process from its start to its end.
+
+    Args:
+        model: What it runs.
+        backend: `auto`, or a name that `open_backend` knows.
+        threads: CPU threads; 0 lets the backend choose.
+        memory: Where the frames lie.
+
+    Raises:
+        EngineFault: No process can be started.
+    """
+
+    def __init__(self, model: Model, backend: str, threads: int, memory: SharedMemory) -> None:
+        self.model = model
+        self.ready: Ready | None = None
+        self.pending: Pending | None = None
+        self._next_id = 0
+        self._asking = threading.Lock()
+        self._told: deque[str] = deque(maxlen=_TOLD_LINES)
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        contract = model.metadata.input
+        start = Start(
+            model=model.path,
+            model_hash=model.hash,
+            backend=backend,
+            threads=threads,
+            size=contract.size,
+            channels=contract.channels,
+            channel=theirs.fileno(),
+            memory=memory.descriptor,
+            parent=os.getpid(),
+        )
+        with theirs:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - this Python, our own module
+                    [sys.executable, "-m", f"{__package__}.child", start.model_dump_json()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(start.channel, start.memory),
+                    cwd="/",  # `-m` looks for modules there first
+                )
+            except OSError as error:
+                self._channel.close()
+                text = f"no engine process can be started: {error}"
+                raise EngineFault("crashed", text) from error
+        self._reader = threading.Thread(target=self._read_errors, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def wait_ready(self, timeout_s: float, stop: threading.Event) -> Ready:
+        """Waits until the model is loaded and tested.
+
+        Raises:
+            EngineFault: It can't be, took too long, or `stop` was set.
+        """
+        until_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        while not stop.is_set():
+            answer = self._receive(min(_POLL_S, remaining_s(until_ns)))
+            if isinstance(answer, Ready):
+                self.ready = answer
+                return answer
+            if isinstance(answer, Failed):
+                raise EngineFault(answer.code, answer.text)
+            if time.monotonic_ns() >= until_ns:
+                raise EngineFault("timeout", f"the model was not loaded within {timeout_s:g} s")
+        raise EngineFault("starting", "the engine was stopped while it started")
+
+    def ask(self, slot: int, until_ns: int, limit_s: float) -> Result:
+        """Has the frame in a slot scored.
+
+        Args:
+            slot: Where it lies.
+            until_ns: When the caller needs the answer.
+            limit_s: How long the process may work on it.
+
+        Raises:
+            EngineFault: There is no score. `overdue` then says whether the process hangs.
+        """
+        with self._asking:
+            return self._ask(slot, until_ns, limit_s)
+
+    def _ask(self, slot: int, until_ns: int, limit_s: float) -> Result:
+        self._finish_pending(until_ns)
+        self._next_id += 1
+        request = Request(id=self._next_id, slot=slot)
+        self.pending = Pending(request.id, time.monotonic_ns() + int(limit_s * 1e9))
+        try:
+            self._channel.send(request.model_dump_json().encode())
+        except OSError as error:
+            raise EngineFault("crashed", self._death()) from error
+        answer = self._answer(until_ns)
+        if answer is None:
+            raise EngineFault("timeout", "the engine gave no score within the deadline")
+        if isinstance(answer, Unscored):
+            raise EngineFault(answer.code, answer.text)
+        return answer
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has worked on a frame for longer than it may."""
+        pending = self.pending
+        return pending is not None and time.monotonic_ns() >= pending.kill_ns
+
+    def _finish_pending(self, until_ns: int) -> None:
+        """Waits for the answer to a frame whose caller has given up; it is thrown away."""
+        if self.pending and self._answer(until_ns) is None:
+            raise EngineFault("timeout", "the engine still works on an earlier frame")
+
+    def _answer(self, until_ns: int) -> Result | Unscored | None:
+        while self.pending:
+            answer = self._receive(remaining_s(until_ns))
+            if answer is None:
+                return None
+            if isinstance(answer, (Result, Unscored)) and answer.id == self.pending.id:
+                self.pending = None
+                return answer
+        return None
+
+    def _receive(self, timeout_s: float) -> Ready | Failed | Result | Unscored | None:
+        try:
+            self._channel.settimeout(max(timeout_s, 1e-6))
+            packet = self._channel.recv(PACKET)
+            if packet:
+                return ANSWER.validate_json(packet)
+        except TimeoutError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise EngineFault("crashed", f"{self._death()} ({type(error).__name__})") from error
+        raise EngineFault("crashed", self._death())
+
+    def died(self) -> str | None:
+        """Returns how the process ended, or None while it runs."""
+        return None if self._process.poll() is None else self._death()
+
+    def _death(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_POLL_S)
+        code = self._process.poll()
+        if code is not None:
+            self._reader.join(_POLL_S)
+        told = " | ".join(self._told)
+        how = "closed its channel" if code is None else f"ended with code {code}"
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"was ended by {signal.Signals(-code).name}"
+        return f"the engine process {how}{f'; it said: {told}' if told else ''}"
+
+    def kill(self) -> None:
+        """Ends the process; one that the kernel can't end (in a driver) is left behind."""
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_S)
+        self._reader.join(_REAP_S)
+        with self._asking:
+            self._channel.close()
+
+    def _read_errors(self) -> None:
+        if self._process.stderr is None:
+            return
+        with self._process.stderr as lines:
+            for line in lines:
+                text = line.decode("utf-8", "replace").rstrip()
+                if text and not text.startswith(_TRACE):
+                    self._told.append(text)
+                log.info("engine process %d: %s", self.pid, text)

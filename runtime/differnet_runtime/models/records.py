@@ -1,0 +1,52 @@
+"""What the store tells of its models, and of what was done with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ..metadata import Part
+
+
+class StoredModel(Part):
+    """A model file in the store.
+
+    Args:
+        name: Of the part that it judges; models of one name take each other's place.
+        hash: Content hash.
+        path: Where it lies.
+        bytes: Its size.
+        added: When, ISO 8601.
+        active: It judges.
+        previous: It judged before; a rollback makes it active again.
+        precision: `fp32` or `fp16`; None if it is damaged.
+        threshold: None if it is damaged, or not calibrated.
+        damaged: Why it can't be used, or None.
+    """
+
+    name: str
+    hash: str
+    path: Path
+    bytes: int
+    added: str
+    active: bool
+    previous: bool
+    precision: str | None
+    threshold: float | None
+    damaged: str | None
+
+
+class Change(Part):
+    """A line of a name's history.
+
+    Args:
+        at: When, ISO 8601.
+        action: What was done.
+        hash: With which model.
+        reason: Why, where it is known (a rollback's cause).
+    """
+
+    at: str
+    action: Literal["add", "activate", "rollback"]
+    hash: str
+    reason: str | None = None

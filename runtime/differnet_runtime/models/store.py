@@ -1,0 +1,256 @@
+"""The device's model store.
+
+ROOT/NAME/files/HASH.onnx    never changed once it is there; engines lie beside it
+ROOT/NAME/active             link to the file that judges; replaced in one step
+ROOT/NAME/previous           link to the one before; what a rollback takes
+ROOT/NAME/history.jsonl      what was done, a line each
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ..errors import DifferNetError, EngineFault, ModelFileError, ModelStoreError, OutputError
+from ..files import write_bytes
+from ..inference import check_model
+from ..metadata import ModelMetadata
+from ..model_file import content_hash, read_model_file
+from .records import Change, StoredModel
+
+FOLDER_VARIABLE = "DIFFERNET_MODELS"
+_DEFAULT = Path("/var/lib/differnet/models")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_HASH = re.compile(r"[0-9a-f]{4,64}")
+_ACTIVE, _PREVIOUS = "active", "previous"
+
+
+def default_folder() -> Path:
+    """Returns DIFFERNET_MODELS, or /var/lib/differnet/models."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or _DEFAULT)
+
+
+class ModelStore:
+    """The models of one device.
+
+    Args:
+        root: Its folder; made when the first model is added.
+        check: Loads a model and scores its golden frames, in another process; raises
+            `DifferNetError` where that fails.
+    """
+
+    def __init__(self, root: Path, check: Callable[[Path], None] = check_model) -> None:
+        self.root = root
+        self._check = check
+
+    def list(self) -> list[StoredModel]:
+        """Returns every model, by name and age; damaged ones say so."""
+        try:
+            files = [path for path in self.root.glob("*/files/*.onnx") if path.is_file()]
+        except OSError as error:
+            raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
+        found = [self._stored(path) for path in files]
+        return sorted(found, key=lambda model: (model.name, model.added, model.hash))
+
+    def _stored(self, path: Path) -> StoredModel:
+        folder, status = path.parent.parent, path.stat()
+        metadata = damaged = None
+        try:
+            metadata = _verified(path)
+        except DifferNetError as error:
+            damaged = str(error)
+        calibration = metadata.calibration if metadata else None
+        return StoredModel(
+            name=folder.name,
+            hash=path.stem,
+            path=path,
+            bytes=status.st_size,
+            added=datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat(),
+            active=_target(folder, _ACTIVE) == path,
+            previous=_target(folder, _PREVIOUS) == path,
+            precision=metadata.precision if metadata else None,
+            threshold=calibration.threshold if calibration else None,
+            damaged=damaged,
+        )
+
+    def add(self, path: Path, name: str | None = None) -> StoredModel:
+        """Copies a model file into the store; it does not judge yet.
+
+        Args:
+            path: A file that `differnet export` wrote.
+            name: Of the part; None takes the name in the file.
+
+        Raises:
+            ModelFileError: It is damaged, or not ours.
+            ModelStoreError: The name can't be a folder's.
+            OutputError: The store can't be written.
+        """
+        data, metadata = read_model_file(path)
+        name = metadata.name.lower() if name is None else name
+        if not _NAME.fullmatch(name):
+            raise ModelStoreError(
+                f"{name!r} can't be a model's name in the store: a-z, 0-9, - and _ are allowed, at "
+                "most 64. Give another with --name."
+            )
+        digest = content_hash(data)
+        with self._locked(self.root / name) as folder:
+            target = folder / "files" / f"{digest}.onnx"
+            write_bytes(target, data)
+            _sync(target.parent)
+            _record(folder, "add", digest)
+        return self._stored(target)
+
+    def active(self, name: str) -> Path | None:
+        """Returns the file that judges parts of that name, if there is one."""
+        return _target(self.root / name, _ACTIVE)
+
+    def activate(self, model: str, *, checked: bool = False) -> StoredModel:
+        """Makes a model the one that judges, once it has passed in a process of its own.
+
+        Args:
+            model: Hash (or its first digits, four at least), or name: its newest.
+            checked: It has just passed elsewhere (a `ModelSwitch` under load).
+
+        Raises:
+            ModelStoreError: There is no such model, or it does not pass; the old one stays.
+            OutputError: The store can't be written.
+        """
+        chosen = self._find(model)
+        self._pass(chosen.path, checked=checked)
+        with self._locked(self.root / chosen.name) as folder:
+            before = _target(folder, _ACTIVE)
+            if before != chosen.path:
+                if before is not None:
+                    _link(folder, _PREVIOUS, before)
+                _link(folder, _ACTIVE, chosen.path)
+                _record(folder, "activate", chosen.hash)
+        return self._stored(chosen.path)
+
+    def rollback(self, name: str | None = None, *, reason: str | None = None) -> StoredModel:
+        """Makes the model active that was active before; can be done once after each activation.
+
+        Args:
+            name: Whose; None where the store holds only one.
+            reason: Kept in the history.
+
+        Raises:
+            ModelStoreError: There is nothing to go back to, or that file is damaged.
+            OutputError: The store can't be written.
+        """
+        with self._locked(self.root / (name or self._only_name())) as folder:
+            previous = _target(folder, _PREVIOUS)
+            if previous is None or previous == _target(folder, _ACTIVE):
+                raise ModelStoreError(
+                    f"{folder.name} has no previous model to go back to; `differnet models list` "
+                    "shows what can be activated"
+                )
+            self._pass(previous, checked=True)
+            _link(folder, _ACTIVE, previous)
+            (folder / _PREVIOUS).unlink(missing_ok=True)
+            _record(folder, "rollback", previous.stem, reason)
+        return self._stored(previous)
+
+    def history(self, name: str) -> Sequence[Change]:
+        """Returns what was done, the oldest first; a line that a power cut tore is left out."""
+        changes = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.root / name / "history.jsonl").read_bytes().splitlines():
+                with contextlib.suppress(ValueError):
+                    changes.append(Change.model_validate_json(line))
+        return changes
+
+    def _pass(self, path: Path, *, checked: bool) -> None:
+        try:
+            _verified(path)
+            if not checked:
+                self._check(path)
+        except (ModelFileError, EngineFault) as error:
+            raise ModelStoreError(
+                f"{path.stem[:16]} was not activated, and nothing was changed: {error}"
+            ) from error
+
+    def _find(self, model: str) -> StoredModel:
+        stored = self.list()
+        if named := [one for one in stored if one.name == model]:
+            return named[-1]
+        found = [one for one in stored if _HASH.fullmatch(model) and one.hash.startswith(model)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(sorted({one.name for one in stored})) or "none yet"
+        raise ModelStoreError(
+            f"{model!r} names {'several models' if found else 'no model'} in {self.root}; give a "
+            f"name ({names}) or a hash that `differnet models list` shows"
+        )
+
+    def _only_name(self) -> str:
+        names = sorted({model.name for model in self.list()})
+        if len(names) == 1:
+            return names[0]
+        known = f": {', '.join(names)}" if names else "; there is none"
+        raise ModelStoreError(f"say which model to roll back{known}")
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[Path]:
+        """Holds a name's folder against other commands; the kernel frees it with its holder."""
+        try:
+            (folder / "files").mkdir(parents=True, exist_ok=True)
+            with (folder / ".lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield folder
+        except OSError as error:
+            raise OutputError(f"{folder}: {error.strerror or error}") from error
+
+
+def _verified(path: Path) -> ModelMetadata:
+    """Reads a stored file, whose name must be its content's hash.
+
+    Raises:
+        ModelFileError: It is damaged.
+    """
+    data, metadata = read_model_file(path)
+    if content_hash(data) != path.stem:
+        raise ModelFileError(f"{path} holds another model than its name says; add it again")
+    return metadata
+
+
+def _target(folder: Path, link: str) -> Path | None:
+    """Returns what a link names, if that is there."""
+    try:
+        path = folder / (folder / link).readlink()
+    except OSError:
+        return None
+    return path if path.is_file() else None
+
+
+def _link(folder: Path, link: str, path: Path) -> None:
+    """Points a link elsewhere in one step: a reader sees the old one or the new one."""
+    partial = folder / f".{link}.partial"
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(path.relative_to(folder))
+    partial.replace(folder / link)
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Makes names durable: without it a power cut may undo a rename."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _record(folder: Path, action: str, digest: str, reason: str | None = None) -> None:
+    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    change = Change.model_validate({"at": at, "action": action, "hash": digest, "reason": reason})
+    with (folder / "history.jsonl").open("a+b") as file:
+        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            file.write(b"\n")  # a power cut tore the last line
+        file.write(change.model_dump_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
