@@ -49,7 +49,8 @@ def _accuracy(result: dict[str, Any]) -> str:
         for recipe, figures in recipes.items():
             epochs = sorted({run["epochs"] for run in figures["runs"]})
             score = result["settings"][recipe]["score"]
-            rows = {f"**{recipe}**": score, f"{recipe}, scored by likelihood": "likelihood"}
+            other = "likelihood" if score == "z2" else "z2"
+            rows = {f"**{recipe}**": score, f"{recipe}, scored by {other}": other}
             rows |= {f"Gaussian, features of {recipe}": "gaussian"}
             rows |= {f"nearest neighbour, features of {recipe}": "nearest_neighbour"}
             for name, key in rows.items():
@@ -73,7 +74,8 @@ def _choice(result: dict[str, Any]) -> str:
             figures = recipes[name]
             mean, spread = figures["mean"], figures["standard_deviation"]
             epochs = sorted({run["epochs"] for run in figures["runs"]})
-            cells += [f"{mean['z2']:.4f} ± {spread['z2']:.4f}", f"{mean['gaussian']:.4f}"]
+            score = result["settings"][name]["score"]
+            cells += [f"{mean[score]:.4f} ± {spread[score]:.4f}", f"{mean['gaussian']:.4f}"]
             cells.append(" to ".join(str(e) for e in dict.fromkeys((epochs[0], epochs[-1]))))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -200,11 +202,66 @@ def _precision_full(result: dict[str, Any]) -> str:
     return _precision({"models": {name: f for name, f in result.items() if name != "machine"}})
 
 
+def _graph_cost(result: dict[str, Any]) -> str:
+    lines = [
+        "| recipe | threads | whole graph, p50 (p5 to p95) | extractor alone | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        whole, alone = (_latency(row["ms"][name]) for name in ("whole graph", "extractor alone"))
+        name = f"{row['recipe']} | {row['threads']}"
+        lines.append(f"| {name} | {whole} | {alone} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
+def _latency(figure: dict[str, float]) -> str:
+    return f"{figure['median']:.1f} ms ({figure['p05']:.1f} to {figure['p95']:.1f})"
+
+
+def _few(result: dict[str, Any]) -> str:
+    """Brings the runs from few pictures to the form of the accuracy table."""
+    table = {f"{count} pictures": {"edge": row} for count, row in result["image_auroc"].items()}
+    return _accuracy({"image_auroc": table, "settings": {"edge": {"score": "likelihood"}}})
+
+
+def _peers_auroc(result: dict[str, Any]) -> str:
+    lines = ["| method | cells | image AUROC | spread over seeds |", "|---|---|---|---|"]
+    for method, sets in result["image_auroc"].items():
+        for cells, found in sets.items():
+            spread = f"{found['standard_deviation']:.4f}"
+            lines.append(f"| {method} | {cells} | {found['mean']:.4f} | {spread} |")
+    return "\n".join(lines)
+
+
+def _peers_localization(result: dict[str, Any]) -> str:
+    lines = ["| method | pixel AUROC | AUPRO | image AUROC |", "|---|---|---|---|"]
+    found = dict(result["methods"])
+    for name, row in {**found.pop("ours"), **found}.items():
+        shown = " | ".join(f"{row[key]:.3f}" for key in ("pixel_auroc", "aupro", "image_auroc"))
+        lines.append(f"| {name} | {shown} |")
+    return "\n".join(lines)
+
+
+def _many_pictures(result: dict[str, Any]) -> str:
+    options = " ".join(result["options"]) or "the recipe's settings"
+    return (
+        f"{result['pictures']:,} pictures ({options}): {result['training_s']:.0f} s within "
+        f"{result['limit_gib']} GiB; at most {result['peak_resident_gib']:.2f} GiB resident, mapped "
+        "pages included."
+    )
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "flow_auroc": _flow_auroc,
     "flow_cost": _flow_cost,
     "precision": _precision,
     "precision_full": _precision_full,
+    "graph_cost": _graph_cost,
+    "peers_auroc": _peers_auroc,
+    "peers_localization": _peers_localization,
+    "many_pictures_300": _many_pictures,
+    "many_pictures_10000": _many_pictures,
+    "accuracy_few": _few,
     "accuracy": _accuracy,
     "accuracy_choice": _choice,
     "accuracy_wide": _accuracy,
