@@ -246,8 +246,8 @@ def _many_pictures(result: dict[str, Any]) -> str:
     options = " ".join(result["options"]) or "the recipe's settings"
     return (
         f"{result['pictures']:,} pictures ({options}): {result['training_s']:.0f} s within "
-        f"{result['limit_gib']} GiB; at most {result['peak_resident_gib']:.2f} GiB resident, mapped "
-        "pages included."
+        f"{result['limit_gib']} GiB; at most {result['peak_resident_gib']:.2f} GiB resident, "
+        "mapped pages included."
     )
 
 
