@@ -28,6 +28,7 @@ from differnet_export.graph import trace
 from differnet_export.precision import to_half
 from differnet_export.scoring import on_cpu, scores
 from differnet_export.verify import verify
+from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.metadata import FlowSpec, InputContract, Views
 from differnet_runtime.model_file import read_model_file
 from differnet_training.datasets import open_data
@@ -41,6 +42,8 @@ from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
 from . import machine
 
 TORCH_FRAMES = 64
+HEATMAPS = 400
+"""At least so many heatmaps are compared, spread over the pictures."""
 Scores = NDArray[np.float32]
 
 
@@ -110,7 +113,28 @@ def _compared(
             for name in comparison.flips
         ],
         "flips_beyond_the_error": len(comparison.wrong_flips),
+        "heatmap_error": _heatmap_error(model, half, inputs) if model.windows else None,
     }
+
+
+def _heatmap_error(
+    model: DifferNet, half: onnx.ModelProto, inputs: list[NDArray[np.uint8]]
+) -> dict[str, float]:
+    """Compares heatmaps; the error is the greatest of a map, as a share of that map's range."""
+    chosen = inputs[:: max(1, len(inputs) // HEATMAPS)]
+    exact, rounded = (_heatmaps(graph, chosen) for graph in (trace(model), on_cpu(half)))
+    errors = np.abs(exact - rounded).max(axis=(1, 2)) / np.ptp(exact, axis=(1, 2))
+    return {
+        "maps": len(chosen),
+        "median": float(np.median(errors)),
+        "greatest": float(errors.max()),
+    }
+
+
+def _heatmaps(graph: onnx.ModelProto, inputs: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    with OnnxRuntimeBackend(graph.SerializeToString()) as backend:
+        found = [backend.infer(frame[None]).heatmaps for frame in inputs]
+    return np.concatenate([maps for maps in found if maps is not None])
 
 
 def main() -> None:

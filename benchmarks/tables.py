@@ -184,8 +184,8 @@ def _flow_auroc(result: dict[str, Any]) -> str:
 def _precision(result: dict[str, Any]) -> str:
     lines = [
         "| model | pictures | FP32 from torch, greatest | FP16 from FP32, median | greatest | rank "
-        "correlation | verdict flips |",
-        "|---|---|---|---|---|---|---|",
+        "correlation | verdict flips | heatmap, share of its range, greatest |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in result["models"].items():
         beyond = found["flips_beyond_the_error"]
@@ -193,9 +193,14 @@ def _precision(result: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {found['images']} | {found['greatest_difference_from_torch']:.1e} | "
             f"{found['median_error']:.1e} | {found['greatest_error']:.1e} | "
-            f"{found['rank_correlation']:.5f} | {flips} |"
+            f"{found['rank_correlation']:.5f} | {flips} | {_heatmap_error(found)} |"
         )
     return "\n".join(lines)
+
+
+def _heatmap_error(found: dict[str, Any]) -> str:
+    error = found.get("heatmap_error")
+    return f"{error['greatest']:.1e} of {error['maps']} maps" if error else ""
 
 
 def _precision_full(result: dict[str, Any]) -> str:
