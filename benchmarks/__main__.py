@@ -7,6 +7,7 @@ import sys
 
 RUNS = (
     ("accuracy", "--choose"),
+    ("accuracy", "--choose-global"),
     ("accuracy",),
     ("accuracy", "--wide"),
     ("accuracy", "--few"),

@@ -23,10 +23,12 @@ from scipy.stats import betabinom
 from differnet_runtime.calibration import CONFIDENCE, calibrate, promised_rejects, threshold_rank
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import DataSet, Label, open_data
-from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
-from differnet_training.learning import Job, learn, score_features
+from differnet_training.feature_cache import default_cache_folder
+from differnet_training.features import FeatureReader, ViewPlan
+from differnet_training.learning import Job, learn
 from differnet_training.model_directory import load_model
 from differnet_training.recipes import EDGE
+from differnet_training.scoring import score_features
 
 from . import machine
 

@@ -23,7 +23,7 @@ import onnxruntime
 import torch
 
 from differnet_runtime.metadata import FlowSpec
-from differnet_training.features import default_cache_folder
+from differnet_training.feature_cache import default_cache_folder
 from differnet_training.flow import NormalizingFlow, z2_score
 from differnet_training.recipes import PAPER_LITE
 

@@ -14,7 +14,7 @@ from differnet_runtime.heatmap import resized
 from differnet_runtime.images import read_image
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import open_data
-from differnet_training.features import default_cache_folder
+from differnet_training.feature_cache import default_cache_folder
 from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE, Recipe
 

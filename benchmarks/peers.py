@@ -31,7 +31,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess
 from differnet_training.datasets import Label, Picture, open_data
-from differnet_training.features import default_cache_folder
+from differnet_training.feature_cache import default_cache_folder
 from differnet_training.metrics import auroc
 from differnet_training.pixel_metrics import aupro, pixel_auroc
 from differnet_training.weights import packaged_lite0_state

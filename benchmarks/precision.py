@@ -33,7 +33,7 @@ from differnet_runtime.metadata import FlowSpec, InputContract, Views
 from differnet_runtime.model_file import read_model_file
 from differnet_training.datasets import open_data
 from differnet_training.extractors import alexnet_extractor
-from differnet_training.features import default_cache_folder
+from differnet_training.feature_cache import default_cache_folder
 from differnet_training.learning import Job, learn
 from differnet_training.model import DifferNet
 from differnet_training.model_directory import load_model

@@ -269,6 +269,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy_few": _few,
     "accuracy": _accuracy,
     "accuracy_choice": _choice,
+    "accuracy_choice_global": _choice,
     "accuracy_wide": _accuracy,
     "calibration": _calibration,
     "training_time": _training_time,

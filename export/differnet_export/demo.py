@@ -67,7 +67,7 @@ def _clear(output: Path) -> None:
 def _train(args: argparse.Namespace, data: DataSet) -> None:
     from differnet_runtime.calibration import describe
     from differnet_runtime.metadata import InputContract
-    from differnet_training.features import default_cache_folder
+    from differnet_training.feature_cache import default_cache_folder
     from differnet_training.learning import Job, learn
     from differnet_training.recipes import EDGE
 
@@ -128,7 +128,7 @@ def _report(
     args: argparse.Namespace, data: DataSet, scores: dict[Path, float], latencies: list[float]
 ) -> str:
     from differnet_training.evaluation import evaluate
-    from differnet_training.features import default_cache_folder
+    from differnet_training.feature_cache import default_cache_folder
     from differnet_training.report import summary_table, write_report
 
     report = evaluate(

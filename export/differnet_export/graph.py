@@ -63,7 +63,7 @@ def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            with model.extractor.reading(len(pixel)):
+            with model.extractor.reading(len(pixel)), model.flow.folded():
                 torch.onnx.export(
                     _Exported(model).eval(),
                     (example,),

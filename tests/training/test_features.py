@@ -14,7 +14,8 @@ from differnet_runtime.metadata import InputContract, Region
 from differnet_runtime.preprocess import preprocess
 from differnet_training.datasets import Picture
 from differnet_training.extractors import build_extractor
-from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
+from differnet_training.feature_cache import default_cache_folder
+from differnet_training.features import FeatureReader, ViewPlan
 from tests.drawn import write_parts
 
 CONTRACT = InputContract(size=64)

@@ -14,8 +14,8 @@ from differnet_training.extractors import (
     empty_extractor,
     tensors_sha256,
 )
-from differnet_training.learning import score_features
 from differnet_training.model import DifferNet, Rotations
+from differnet_training.scoring import score_features
 
 
 @pytest.fixture(scope="module")

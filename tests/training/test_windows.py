@@ -15,9 +15,9 @@ from differnet_runtime.preprocess import golden_frames, preprocess
 from differnet_training.datasets import Label, open_test
 from differnet_training.extractors import build_extractor, window_means
 from differnet_training.features import FeatureReader, ViewPlan
-from differnet_training.learning import score_features, window_scores
 from differnet_training.model import DifferNet
 from differnet_training.model_directory import load_model
+from differnet_training.scoring import score_features, window_scores
 from tests.drawn import draw_part
 
 

@@ -18,7 +18,6 @@ from differnet_runtime.records import Score
 from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
-from .learning import score_features, window_scores
 from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
@@ -26,6 +25,7 @@ from .model import DifferNet
 from .model_directory import BASELINES, load_model, read_training
 from .reseeding import refit
 from .results import Groups, Heatmap, Report, Result, printable
+from .scoring import score_features, window_scores
 
 
 def evaluate(

@@ -11,6 +11,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -60,7 +63,7 @@ class CouplingBlock(nn.Module):
         seed: Seed k of the permutation, `numpy.random.RandomState(k).permutation(D)`.
     """
 
-    permutation: Tensor
+    permutation: Tensor | None
     inverse_permutation: Tensor
 
     def __init__(self, features: int, width: int, clamp: float, dropout: float, seed: int) -> None:
@@ -78,7 +81,9 @@ class CouplingBlock(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps `(N, D)` to `(N, D)`, with the log-determinant `(N,)`."""
-        x1, x2 = torch.split(torch.index_select(x, 1, self.permutation), self.sizes, dim=1)
+        if self.permutation is not None:
+            x = torch.index_select(x, 1, self.permutation)
+        x1, x2 = torch.split(x, self.sizes, dim=1)
         log_scale2, shift2 = self._scale_and_shift(self.subnet2(x2), self.sizes[0])
         y1 = torch.exp(log_scale2) * x1 + shift2
         log_scale1, shift1 = self._scale_and_shift(self.subnet1(y1), self.sizes[1])
@@ -186,6 +191,21 @@ class NormalizingFlow(nn.Module):
         if self.whitening is None:
             return x, x.new_zeros(())
         return self.whitening.forward(x)
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Lets the whitening give z in the order that the first block takes, as one operation."""
+        whitening, first = self.whitening, self.blocks[0]
+        assert isinstance(first, CouplingBlock)
+        if whitening is None:
+            yield
+            return
+        kept = whitening.matrix, first.permutation
+        whitening.matrix, first.permutation = whitening.matrix[..., first.permutation], None
+        try:
+            yield
+        finally:
+            whitening.matrix, first.permutation = kept
 
     def couple(self, z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         """Applies the coupling blocks only, adding to `log_det`."""

@@ -165,6 +165,7 @@ EDGE = EDGE_GLOBAL.model_copy(
         "kept": (72, 24),
         "pooling": 16,
         "placed": True,
+        "blocks": 2,
         "width": 64,
         "rotation": "none",
         "epochs": 8,

@@ -13,11 +13,12 @@ from differnet_runtime.errors import TrainingError
 
 from .datasets import Label, Picture
 from .features import FeatureReader, Features
-from .learning import score_features, training_features
+from .learning import training_features
 from .metrics import auroc
 from .model import DifferNet
 from .recipes import Recipe
 from .results import Groups, Seeds
+from .scoring import score_features
 from .trainer import fit_flow
 
 

@@ -38,7 +38,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from ..datasets import open_test
     from ..evaluation import evaluate
-    from ..features import default_cache_folder
+    from ..feature_cache import default_cache_folder
     from ..report import summary_table, write_report
 
     data = open_test(args.data, args.seed)

@@ -90,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
     from differnet_runtime.errors import TrainingError
 
     from ..datasets import open_data
-    from ..features import default_cache_folder
+    from ..feature_cache import default_cache_folder
     from ..learning import Job, learn
     from ..model_directory import MODEL_JSON
 
