@@ -168,14 +168,14 @@ def _mask(picture: Picture) -> NDArray[np.bool_]:
     return mask if mask.ndim == 2 else mask[:, :, 0]
 
 
-def _localization(folder: Path, threads: int) -> dict[str, Any]:
+def _localization(folder: Path, methods: Sequence[str], threads: int) -> dict[str, Any]:
     from .localization import ours
 
     data = open_data(str(folder))
     pictures = [*data.good, *data.test]
     run = Run(0, list(range(len(data.good))), list(range(len(data.good), len(pictures))))
     result: dict[str, Any] = {"ours": ours(folder)}
-    for method in METHODS:
+    for method in methods:
         found = run_peer(method, pictures, [run], maps=True, threads=threads)[0]
         result[method] = {**located(folder, list(found.maps), found.scores), **found.about}
         print(method, result[method], flush=True)
@@ -193,7 +193,11 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    about = {"anomalib": ANOMALIB, "backbone": BACKBONE, "settings": METHODS}
+    about = {
+        "anomalib": ANOMALIB,
+        "backbone": BACKBONE,
+        "settings": {name: METHODS[name] for name in args.methods},
+    }
     if args.auroc:
         table = {
             method: {kind: _elpv(method, kind, args.seeds, args.threads) for kind in args.sets}
@@ -205,7 +209,7 @@ def main() -> None:
     from .synthetic import make_set
 
     with tempfile.TemporaryDirectory() as name:
-        found = _localization(make_set(Path(name) / "cells"), args.threads)
+        found = _localization(make_set(Path(name) / "cells"), args.methods, args.threads)
     machine.write("peers_localization", {**about, "half": "report", "seed": 0, "methods": found})
 
 
