@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,export,onnx-cpu,opencv-headless,demo,dev
+EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
 
 .PHONY: install demo test check format soak test-gpu bench clean
 

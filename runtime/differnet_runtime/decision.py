@@ -18,15 +18,20 @@ def decide(score: Score) -> Decision:
         can score lower than any part.)
     """
     if not score.finite:
-        return Decision(Verdict.NO_DECISION, f"the score is not finite ({score.value})")
+        return Decision(
+            Verdict.NO_DECISION, f"the score is not finite ({score.value})", "not_finite"
+        )
     if score.threshold is None:
         return Decision(
-            Verdict.NO_DECISION, "the model has no threshold; run `differnet calibrate`"
+            Verdict.NO_DECISION,
+            "the model has no threshold; run `differnet calibrate`",
+            "no_threshold",
         )
     if score.lowest is not None and score.value < score.lowest:
         return Decision(
             Verdict.NO_DECISION,
             f"the score {score.value:.4g} lies far below every good part's (the least plausible "
             f"is {score.lowest:.4g}): look at the lens, the light and the camera",
+            "implausible",
         )
     return Decision(Verdict.DEFECT if score.value > score.threshold else Verdict.GOOD)

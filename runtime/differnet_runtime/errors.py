@@ -10,6 +10,9 @@
     |   |-- EngineError             an engine can't be built, or is not this device's or model's
     |   `-- EngineFault             the engine process gave no score for a frame; has a code
     |-- ModelStoreError             a model can't be added to the device's store, or used from it
+    |-- ConfigError                 a station's configuration is wrong; names the key
+    |-- StoreError                  events or evidence can't be stored (full disk, damaged file)
+    |-- SinkError                   a receiver did not take the events; they are sent again
     |-- CalibrationError            no threshold can be promised from these scores
     |-- ViewsError                  views asked for that the model was never trained on
     |-- DataError                   pictures, folders or splits are not as needed
@@ -70,6 +73,18 @@ class EngineFault(BackendError):  # noqa: N818 - it is the engine's, not ours
 
 class ModelStoreError(DifferNetError):
     """A model can't be added to the device's store, or can't be used from it."""
+
+
+class ConfigError(DifferNetError):
+    """A station's configuration is wrong; the message names the file and the key."""
+
+
+class StoreError(DifferNetError):
+    """Events or evidence can't be stored; the message names the path and the cause."""
+
+
+class SinkError(DifferNetError):
+    """A receiver of events did not take them; they stay in the outbox."""
 
 
 class CalibrationError(DifferNetError):

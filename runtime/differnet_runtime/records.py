@@ -32,6 +32,8 @@ class Frame:
         index: Position in the source, from 0.
         captured_ns: `time.monotonic_ns()` after the read.
         captured_at_s: Wall clock in seconds since the epoch, after the read.
+        stream_ms: The stream's own time stamp, where it has one.
+        damage: Why its pixels can't be trusted (a packet was lost before it), or None.
     """
 
     image: Image
@@ -39,6 +41,8 @@ class Frame:
     index: int
     captured_ns: int
     captured_at_s: float
+    stream_ms: float | None = None
+    damage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and, for NO_DECISION, its reason."""
+    """A verdict and, for NO_DECISION, its reason: for people, and a code for programs."""
 
     verdict: Verdict
     reason: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,281 @@
+"""What a station's TOML file may say: every table, every key, its default and its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ..metadata import Part
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""Of a station or a camera: part of topics, folders and URLs."""
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
+PixelFormat = Literal["auto", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"]
+Publish = Literal["all", "rejects"]
+
+
+class StationConfig(Part):
+    """The device: `[station]`.
+
+    Args:
+        name: Of this station, in topics, events and metrics.
+        state: Folder of the outbox, the evidence and what else must outlive a restart.
+        log_level: Of the daemon's log.
+    """
+
+    name: Name = "station"
+    state: Path = Path("/var/lib/differnet")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ModelConfig(Part):
+    """What judges: `[model]`.
+
+    Args:
+        path: A model file; or
+        store: the name of a part in the model store, whose active model is taken.
+        backend: `auto`, or a name that `differnet doctor` lists; `fake...` needs no model.
+        threads: CPU threads; 0 lets the backend choose.
+        deadline_ms: How long the engine may work on a frame; then it is killed and started again.
+        fallback: Whether ONNX Runtime on the CPU may take over from a backend that fails.
+        threshold: Used in place of the model's.
+    """
+
+    path: Path | None = None
+    store: Name | None = None
+    backend: str = "auto"
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
+    fallback: bool = True
+    threshold: Finite | None = None
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelConfig:
+        given = [name for name in ("path", "store") if getattr(self, name) is not None]
+        if self.backend.split(":")[0] == "fake":
+            if given:
+                raise ValueError("the fake backend runs no model: leave out path and store")
+        elif len(given) != 1:
+            raise ValueError("give either path (a model file) or store (a name in the store)")
+        return self
+
+
+class IntegrityConfig(Part):
+    """When a picture is not to be trusted: `[camera.NAME.integrity]`.
+
+    None of black, blown and sharpness is the limit that the model has from its good pictures.
+
+    Args:
+        frozen_after_s: A live source that gives identical pixels for so long is frozen; 0 never.
+        black: A picture whose mean lies below it is black, 0..255.
+        blown: One whose mean lies above it is blown out, 0..255.
+        sharpness: One whose sharpness lies below it is blurred; 0 never.
+    """
+
+    frozen_after_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
+    black: Annotated[float, Field(ge=0, le=255)] | None = None
+    blown: Annotated[float, Field(ge=0, le=255)] | None = None
+    sharpness: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class CameraConfig(Part):
+    """A camera: `[camera.NAME]`.
+
+    Args:
+        source: A device (`0`, `/dev/v4l/by-id/...`), a URL, a video, a folder (watched), or a
+            GStreamer pipeline without its sink.
+        kind: What the source is; `auto` tells by how it is written (`gst:` before a pipeline).
+        format: How the source's grey pixels are to be read.
+        width: Asked for of a device, in pixels; likewise height and fps.
+        height: See width.
+        fps: See width.
+        exposure: In the driver's units; None keeps what the camera has. Likewise gain and
+            white_balance.
+        gain: See exposure.
+        white_balance: See exposure.
+        trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
+        paced: A video plays at its own speed, again and again, as a camera would.
+        stall_s: A live camera without a new frame for so long is stalled.
+        deadline_ms: From the frame (or the command) to the verdict; then it is NO_DECISION.
+        interval_ms: Least time between two verdicts of a free-running camera.
+        integrity: See `IntegrityConfig`.
+    """
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    kind: CameraKind = "auto"
+    format: PixelFormat = "auto"
+    width: Annotated[int, Field(ge=8, le=16384)] | None = None
+    height: Annotated[int, Field(ge=8, le=16384)] | None = None
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    exposure: Finite | None = None
+    gain: Finite | None = None
+    white_balance: Finite | None = None
+    trigger: Literal["free", "command"] = "free"
+    paced: bool = False
+    stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0
+    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
+    interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    integrity: IntegrityConfig = IntegrityConfig()
+
+    @model_validator(mode="after")
+    def _whole_size(self) -> CameraConfig:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("give width and height together, or neither")
+        return self
+
+
+class DecisionConfig(Part):
+    """From verdicts to an alarm: `[decision]`; k of the last n not GOOD, then silence."""
+
+    k: Positive = 1
+    n: Annotated[int, Field(ge=1, le=10_000)] = 1
+    cooldown_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
+
+    @model_validator(mode="after")
+    def _k_of_n(self) -> DecisionConfig:
+        if self.k > self.n:
+            raise ValueError(f"k of n needs k at most n; received {self.k} of {self.n}")
+        return self
+
+
+class EvidenceConfig(Part):
+    """Pictures kept: `[evidence]`; the oldest go first when a cap is reached.
+
+    Args:
+        keep: Which verdicts' pictures.
+        good_every: Of the good ones every so many too; 0 none.
+        max_bytes: All files together.
+        max_count: Pictures.
+        max_age_days: Older ones go.
+        min_free_bytes: Of the disk, left to others.
+        jpeg_quality: 0 writes PNG, without loss.
+    """
+
+    keep: Literal["rejects", "all", "none"] = "rejects"
+    good_every: Annotated[int, Field(ge=0)] = 0
+    max_bytes: Annotated[int, Field(ge=1 << 16)] = 5 << 30
+    max_count: Positive = 100_000
+    max_age_days: Annotated[float, Field(gt=0, le=36500)] = 90.0
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    jpeg_quality: Annotated[int, Field(ge=0, le=100)] = 92
+
+
+class EventsConfig(Part):
+    """What is put into the outbox: `[events]`; the oldest events go when a cap is reached.
+
+    Args:
+        publish: Every inspection, or only those that are not GOOD.
+        max_events: Kept until they are delivered.
+        max_age_days: Likewise.
+    """
+
+    publish: Publish = "all"
+    max_events: Annotated[int, Field(ge=100)] = 2_000_000
+    max_age_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
+
+
+class TlsConfig(Part):
+    """Certificates; `ca` None takes the system's."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("give certificate and key together, or neither")
+        return self
+
+
+class MqttConfig(Part):
+    """A broker: `[mqtt]`.
+
+    Args:
+        host: Of the broker.
+        port: 1883, or 8883 with TLS, where none is given.
+        prefix: Of all topics: `PREFIX/STATION/...`.
+        protocol: MQTT version.
+        qos: Of events.
+        username: With password_file.
+        password_file: Its first line is the password; relative to `$CREDENTIALS_DIRECTORY` if set.
+        tls: Encrypts; `[mqtt.tls]`.
+        keepalive_s: The broker publishes the last will after one and a half of it.
+        heartbeat_s: Between two heartbeats, which stop when inspection does.
+    """
+
+    host: Annotated[str, Field(min_length=1, max_length=255)]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    prefix: Annotated[str, Field(pattern=r"^[^#+/\0][^#+\0]{0,127}$")] = "differnet"
+    protocol: Literal["3.1.1", "5"] = "5"
+    qos: Literal[0, 1, 2] = 1
+    username: str | None = None
+    password_file: Path | None = None
+    tls: TlsConfig | None = None
+    keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 15
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 1.0
+
+
+class WebhookConfig(Part):
+    """An HTTP receiver: `[webhook.NAME]`; events are POSTed as JSON, a batch in a list.
+
+    Args:
+        url: http:// or https://.
+        token_file: Sent as `Authorization: Bearer`.
+        timeout_s: For an answer.
+        tls: Certificates; `[webhook.NAME.tls]`.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    token_file: Path | None = None
+    timeout_s: Seconds = 10.0
+    tls: TlsConfig | None = None
+
+
+class JsonLinesConfig(Part):
+    """A file of events, a line each: `[jsonl]`; rotated by size, so many old ones kept."""
+
+    path: Path
+    max_bytes: Annotated[int, Field(ge=1 << 12)] = 64 << 20
+    keep: Annotated[int, Field(ge=0, le=1000)] = 5
+
+
+class WebConfig(Part):
+    """The page and its API: `[web]`.
+
+    Args:
+        enabled: Whether there is one.
+        host: Wider than loopback needs token_file and tls.
+        port: 0 takes a free one.
+        token_file: Its first line must be sent as `Authorization: Bearer`.
+        tls: `certificate` and `key` of this server.
+        changes: Whether models may be switched and parts triggered over HTTP.
+    """
+
+    enabled: bool = True
+    host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    token_file: Path | None = None
+    tls: TlsConfig | None = None
+    changes: bool = True
+
+
+class Config(Part):
+    """A whole station."""
+
+    station: StationConfig = StationConfig()
+    model: ModelConfig
+    camera: Annotated[dict[Name, CameraConfig], Field(min_length=1, max_length=64)]
+    decision: DecisionConfig = DecisionConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    events: EventsConfig = EventsConfig()
+    mqtt: MqttConfig | None = None
+    webhook: dict[Name, WebhookConfig] = Field(default_factory=dict)
+    jsonl: JsonLinesConfig | None = None
+    web: WebConfig = WebConfig()

@@ -1,0 +1,1 @@
+"""The unattended station: cameras, engine, verdicts, results, for months."""

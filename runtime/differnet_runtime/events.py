@@ -1,0 +1,135 @@
+"""What leaves the station: events with a stable id and a versioned form."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from .metadata import Part
+
+SCHEMA: Literal[1] = 1
+"""Raised whenever an older reader would misread a newer event; keys may be added without."""
+
+Trigger = Literal["free", "http", "mqtt"]
+
+
+def new_id() -> str:
+    """Returns an event's id: it stays the same however often the event is delivered."""
+    return uuid.uuid4().hex
+
+
+class ModelRef(Part):
+    """Which model judged."""
+
+    name: str
+    hash: str
+
+
+class FrameRef(Part):
+    """Which frame was judged.
+
+    Args:
+        name: File name, or source and number.
+        index: Position in the source since it was opened.
+        captured_at_s: Wall clock after the read, seconds since the epoch.
+        age_ms: From the read to the verdict, by the monotonic clock.
+        width: In pixels; likewise height.
+        height: See width.
+    """
+
+    name: str
+    index: int
+    captured_at_s: float
+    age_ms: float
+    width: int
+    height: int
+
+
+class Event(Part):
+    """What every event has.
+
+    Args:
+        schema_version: See `SCHEMA`.
+        id: Stable; a sink may deliver an event twice, and its id tells.
+        at_s: Wall clock, seconds since the epoch.
+        station: Name.
+    """
+
+    schema_version: Literal[1] = SCHEMA
+    id: str = Field(default_factory=new_id)
+    at_s: float = Field(default_factory=time.time)
+    station: str
+
+
+class InspectionEvent(Event):
+    """A verdict.
+
+    Args:
+        type: Always `inspection`.
+        camera: Name.
+        part: Id that came with the trigger, or None.
+        trigger: What asked for it.
+        verdict: GOOD, DEFECT or NO_DECISION.
+        reject: Whether the part must go: true for everything but GOOD.
+        code: Of a NO_DECISION's reason, for programs (`frozen`, `engine_timeout`).
+        reason: The same for people.
+        score: None where there is none.
+        threshold: Of the model that judged, or the station's own.
+        good_percentile: Share in percent of good calibration parts that score at most so much.
+        model: None where no model saw the frame.
+        backend: What ran it.
+        frame: None where there was no frame.
+        stages_ms: Milliseconds per stage.
+        evidence: Id of the kept picture, or None.
+    """
+
+    type: Literal["inspection"] = "inspection"
+    camera: str
+    part: str | None = None
+    trigger: Trigger = "free"
+    verdict: Literal["GOOD", "DEFECT", "NO_DECISION"]
+    reject: bool
+    code: str | None = None
+    reason: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+    good_percentile: float | None = None
+    model: ModelRef | None = None
+    backend: str | None = None
+    frame: FrameRef | None = None
+    stages_ms: dict[str, float] = Field(default_factory=dict)
+    evidence: str | None = None
+
+
+class AlarmEvent(Event):
+    """k of the last n parts were not good."""
+
+    type: Literal["alarm"] = "alarm"
+    camera: str
+    rejects: int
+    undecided: int
+    frames: int
+
+
+class StateEvent(Event):
+    """Something of the station changed its state.
+
+    Args:
+        type: Always `state`.
+        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `station`.
+        state: The new one (`ok`, `stalled`, `degraded`).
+        reason: In words.
+    """
+
+    type: Literal["state"] = "state"
+    component: str
+    state: str
+    reason: str | None = None
+
+
+AnyEvent = Annotated[InspectionEvent | AlarmEvent | StateEvent, Field(discriminator="type")]
+EVENT: TypeAdapter[InspectionEvent | AlarmEvent | StateEvent] = TypeAdapter(AnyEvent)
+"""Reads any event from JSON; `EVENT.json_schema()` is the documented schema."""

@@ -1,0 +1,1 @@
+"""Is this picture to be trusted? Asked before it is scored."""

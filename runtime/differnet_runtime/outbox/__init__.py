@@ -1,0 +1,1 @@
+"""Events that outlive everything: written down before they are sent, kept until they are taken."""

@@ -1,0 +1,1 @@
+"""Where events go: a broker, an HTTP receiver, a file."""

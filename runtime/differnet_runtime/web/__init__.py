@@ -1,0 +1,1 @@
+"""The page, the API, the health checks and the metrics of a station."""
