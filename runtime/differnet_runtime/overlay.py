@@ -45,7 +45,7 @@ def annotate(
     Returns:
         `(H', W', 3)` uint8 BGR, larger than the picture by border and caption.
     """
-    picture = _enlarged(_with_heatmap(_eight_bit_colour(image), inspection, metadata))
+    picture = _enlarged(_with_heatmap(eight_bit_colour(image), inspection, metadata))
     colour = _COLOURS[inspection.decision.verdict]
     edge = max(3, round(min(picture.shape[:2]) / 80))
     framed = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=colour)
@@ -62,8 +62,12 @@ def _with_heatmap(
     return blended(picture, heat, metadata.windows)
 
 
-def _eight_bit_colour(image: Image) -> Picture:
-    """Brings any frame to 8 bits by the smallest usual depth that holds its greatest value."""
+def eight_bit_colour(image: Image) -> Picture:
+    """Brings any frame to 8 bits by the smallest usual depth that holds its greatest value.
+
+    Returns:
+        `(H, W, 3)` uint8 BGR.
+    """
     if image.dtype == np.uint16:
         greatest = int(image.max(initial=0))
         bits = next(depth for depth in (8, 10, 12, 14, 16) if greatest < 1 << depth)

@@ -1,1 +1,1 @@
-"""The page, the API, the health checks and the metrics of a station."""
+"""To see a station: a page, its API and its health over HTTP."""

@@ -1,0 +1,88 @@
+"""A camera's newest judged picture: encoded when somebody looks, once for all who do."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import cv2
+
+from ..errors import OutputError
+from ..metadata import ModelMetadata
+from ..overlay import Picture, annotate, eight_bit_colour
+from ..records import Frame, Inspection
+from .control import Jpeg
+
+WIDTH = 960
+"""Of the pictures sent, in pixels at most: it is a view, and evidence keeps every pixel."""
+
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class _Judged:
+    number: int
+    frame: Frame
+    inspection: Inspection
+    metadata: ModelMetadata | None
+
+
+class LivePicture:
+    """Keeps a reference to the newest judged frame; nothing is copied or encoded unasked."""
+
+    def __init__(self) -> None:
+        self._judged: _Judged | None = None
+        self._encoded: dict[bool, Jpeg] = {}
+        self._encoding = threading.Lock()
+
+    def put(self, frame: Frame, inspection: Inspection, metadata: ModelMetadata | None) -> None:
+        """Replaces the picture; called by one thread only.
+
+        Args:
+            frame: Whose pixels nobody writes to afterwards.
+            inspection: What is known of it.
+            metadata: The model's, for the scale of the heatmap.
+        """
+        number = self._judged.number + 1 if self._judged is not None else 1
+        self._judged = _Judged(number, frame, inspection, metadata)
+
+    def jpeg(self, *, overlay: bool) -> Jpeg | None:
+        """Returns the newest picture; None before the first.
+
+        Args:
+            overlay: With heatmap and verdict drawn on it.
+
+        Raises:
+            OutputError: It can't be encoded.
+        """
+        with self._encoding:
+            judged = self._judged
+            if judged is None:
+                return None
+            known = self._encoded.get(overlay)
+            if known is None or known.number != judged.number:
+                known = Jpeg(judged.number, judged.frame.captured_ns, _encode(judged, overlay))
+                self._encoded[overlay] = known
+            return known
+
+
+def _encode(judged: _Judged, overlay: bool) -> bytes:
+    try:
+        if overlay:
+            picture = annotate(judged.frame.image, judged.inspection, judged.metadata)
+        else:
+            picture = eight_bit_colour(judged.frame.image)
+        return _jpeg(picture)
+    except cv2.error as error:
+        raise OutputError(f"{judged.frame.name} can't be shown ({error.err})") from error
+
+
+def _jpeg(picture: Picture) -> bytes:
+    height, width = picture.shape[:2]
+    if width > WIDTH:
+        size = (WIDTH, max(1, round(height * WIDTH / width)))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype("uint8")
+    encoded: bytes = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[
+        1
+    ].tobytes()
+    return encoded

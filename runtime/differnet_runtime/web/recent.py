@@ -1,0 +1,71 @@
+"""The latest verdicts, in memory: what a page shows and a stream of events begins with."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from pydantic import Field
+
+from ..events import InspectionEvent
+from ..metadata import Part
+
+
+class RecentEvent(Part):
+    """A verdict and its place in the order of verdicts since the start."""
+
+    number: int = Field(ge=1)
+    event: InspectionEvent
+
+
+class RecentEvents:
+    """A ring of the latest verdicts; safe to use from several threads.
+
+    Args:
+        size: So many are kept.
+    """
+
+    def __init__(self, size: int = 2000) -> None:
+        self._events: deque[RecentEvent] = deque(maxlen=size)
+        self._number = 0
+        self._added = threading.Condition()
+
+    @property
+    def number(self) -> int:
+        """Of the latest; 0 before the first."""
+        return self._number
+
+    def add(self, event: InspectionEvent) -> None:
+        """Appends a verdict; the oldest goes when the ring is full."""
+        with self._added:
+            self._number += 1
+            self._events.append(RecentEvent.model_construct(number=self._number, event=event))
+            self._added.notify_all()
+
+    def after(
+        self, number: int = 0, *, camera: str | None = None, limit: int = 2000
+    ) -> list[RecentEvent]:
+        """Returns verdicts, the oldest first.
+
+        Args:
+            number: Only later ones.
+            camera: Only of this one.
+            limit: At most so many, the newest.
+        """
+        with self._added:
+            newest = self._newest(number, camera, limit)
+        return newest[::-1]
+
+    def _newest(self, number: int, camera: str | None, limit: int) -> list[RecentEvent]:
+        found: list[RecentEvent] = []
+        for recent in reversed(self._events):
+            if recent.number <= number or len(found) == limit:
+                break
+            if camera is None or recent.event.camera == camera:
+                found.append(recent)
+        return found
+
+    def wait(self, number: int, timeout_s: float) -> bool:
+        """Waits until there is a later one than that; returns whether there is."""
+        with self._added:
+            return self._added.wait_for(lambda: self._number > number, timeout_s)
