@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ViewsError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever an older reader would misread a newer model."""
 
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -205,6 +205,22 @@ class Calibration(Part):
         return median - 3.0 * (median - lowest) - 0.01 * abs(median)
 
 
+class Appearance(Part):
+    """How good pictures look, as the network's input: from it follows what no part looks like.
+
+    Args:
+        darkest: Least mean grey level of a picture, 0..255.
+        brightest: Greatest mean grey level.
+        softest: Least sharpness; see `integrity.sharpness`.
+        images: How many pictures were measured.
+    """
+
+    darkest: Annotated[float, Field(ge=0, le=255)]
+    brightest: Annotated[float, Field(ge=0, le=255)]
+    softest: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    images: Annotated[int, Field(ge=1)]
+
+
 class Provenance(Part):
     """Where a model comes from."""
 
@@ -252,7 +268,8 @@ class Verification(Part):
 class ModelMetadata(Part):
     """All of it; `format_version` is checked before anything else is read.
 
-    `windows` is None where features are averaged over the whole picture, as in the original.
+    `windows` is None where features are averaged over the whole picture, as in the original;
+    `appearance` where no good pictures were measured, as in files of format 2 and before.
     """
 
     format_version: int = FORMAT_VERSION
@@ -264,6 +281,7 @@ class ModelMetadata(Part):
     score: ScoreKind = "z2"
     windows: Windows | None = None
     calibration: Calibration | None = None
+    appearance: Appearance | None = None
     provenance: Provenance
     weights_sha256: str | None = None
     precision: Precision = "fp32"

@@ -108,7 +108,9 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
         ModelFileError: The model is larger than a protobuf message may be (2 GiB).
         OutputError: It can't be written; what was there stays.
     """
-    body = _without_our_entries(onnx_bytes) + _entry(_METADATA_KEY, metadata.model_dump_json())
+    # All keys of this format are written, so a file that was read as an older one is one no more.
+    text = metadata.replaced(format_version=FORMAT_VERSION).model_dump_json()
+    body = _without_our_entries(onnx_bytes) + _entry(_METADATA_KEY, text)
     digest = hashlib.sha256(body).hexdigest()
     data = body + _entry(_HASH_KEY, digest)
     if len(data) > _SIZE_LIMIT:

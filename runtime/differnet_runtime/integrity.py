@@ -1,1 +1,0 @@
-"""Is this picture to be trusted? Asked before it is scored."""

@@ -1,0 +1,130 @@
+"""The gate of one camera: what it lets through may be scored, all else is NO_DECISION."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config.models import IntegrityConfig
+from ..errors import FrameError
+from ..metadata import ModelMetadata
+from ..records import Decision, Frame, Verdict
+from .appearance import look
+from .limits import Limits
+from .repetition import Repetition
+
+
+class IntegrityGate:
+    """Checks the frames of one camera, in their order; used by one thread.
+
+    Args:
+        config: The camera's limits; what it leaves open comes from the model's good pictures.
+        metadata: Of the model that judges.
+        live: Whether frames come by themselves, so that the source can freeze.
+        stale_after_s: An older frame says nothing of the part that is there now.
+    """
+
+    def __init__(
+        self,
+        config: IntegrityConfig,
+        metadata: ModelMetadata,
+        *,
+        live: bool,
+        stale_after_s: float,
+    ) -> None:
+        self._limits = Limits.choose(config, metadata.appearance)
+        self._stale_after_s = stale_after_s
+        self._frozen_after_s = config.frozen_after_s
+        self._repetition = Repetition() if live and config.frozen_after_s > 0 else None
+        self._size: tuple[int, int] | None = None
+
+    def check(self, frame: Frame, prepared: NDArray[np.uint8], now_ns: int) -> Decision | None:
+        """Says why a frame must not be scored.
+
+        Args:
+            frame: As the camera gave it.
+            prepared: `(size, size, 3 | 4) uint8`: what `preprocess` made of it.
+            now_ns: `time.monotonic_ns()`.
+
+        Returns:
+            None where it may be scored; else NO_DECISION with the reason and one of the codes
+            stale, damaged, wrong_size, black, blown_out, frozen and blurred.
+        """
+        # Every frame counts as one of a run of identical ones, whatever else is wrong with it.
+        repeated_s = self._repetition.seconds(frame, prepared) if self._repetition else 0.0
+        found = (
+            self._untimely(frame, now_ns)
+            or self._misfit(frame)
+            or self._wrong_look(prepared, repeated_s)
+        )
+        if found is None:
+            self._size = _size(frame)
+        return found
+
+    def _untimely(self, frame: Frame, now_ns: int) -> Decision | None:
+        age_s = (now_ns - frame.captured_ns) / 1e9
+        if age_s <= self._stale_after_s:
+            return None
+        return _no(
+            "stale",
+            f"the frame is {age_s:.1f} s old (at most {self._stale_after_s:g} s): look whether "
+            "the device is overloaded, or the camera has stopped",
+        )
+
+    def _misfit(self, frame: Frame) -> Decision | None:
+        if frame.damage is not None:
+            return _no("damaged", frame.damage)
+        size = _size(frame)
+        if self._size in (None, size):
+            return None
+        return _no(
+            "wrong_size",
+            f"the frame has {_text(size)} pixels, those before had {_text(self._size)}: set the "
+            "camera's resolution back, or restart the station if the change is wanted",
+        )
+
+    def _wrong_look(self, prepared: NDArray[np.uint8], repeated_s: float) -> Decision | None:
+        seen, limits = look(prepared), self._limits
+        if seen.brightness < limits.black:
+            return _no(
+                "black",
+                f"the picture is black: its mean is {seen.brightness:.1f} of 255, at least "
+                f"{limits.black:.1f} is expected. Look at the light and the lens cap",
+            )
+        if seen.brightness > limits.blown:
+            return _no(
+                "blown_out",
+                f"the picture is blown out: its mean is {seen.brightness:.1f} of 255, at most "
+                f"{limits.blown:.1f} is expected. Look at the exposure and at stray light",
+            )
+        if self._repetition and repeated_s >= self._frozen_after_s:
+            return _no(
+                "frozen",
+                f"the camera has given identical pixels for {repeated_s:.1f} s: it is frozen. "
+                "Restart it. (A source without any noise needs frozen_after_s = 0.)",
+            )
+        if seen.sharpness < limits.sharpness:
+            return _no(
+                "blurred",
+                f"the picture is blurred: its sharpness is {seen.sharpness:.3g}, at least "
+                f"{limits.sharpness:.3g} is expected. Look at the focus, and clean the lens",
+            )
+        return None
+
+
+def unfit(error: FrameError) -> Decision:
+    """Returns the decision on a frame that `preprocess` refused: the region does not fit it."""
+    return _no("wrong_size", str(error))
+
+
+def _no(code: str, reason: str) -> Decision:
+    return Decision(Verdict.NO_DECISION, reason, code)
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    height, width = frame.image.shape[:2]
+    return width, height
+
+
+def _text(size: tuple[int, int] | None) -> str:
+    return "no" if size is None else f"{size[0]} x {size[1]}"
