@@ -212,7 +212,7 @@ class MqttConfig(Part):
 
     host: Annotated[str, Field(min_length=1, max_length=255)]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    prefix: Annotated[str, Field(pattern=r"^[^#+/\0][^#+\0]{0,127}$")] = "differnet"
+    prefix: Annotated[str, Field(pattern=r"^[^#+/\x00][^#+\x00]{0,127}$")] = "differnet"
     protocol: Literal["3.1.1", "5"] = "5"
     qos: Literal[0, 1, 2] = 1
     username: str | None = None
