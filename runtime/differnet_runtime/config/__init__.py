@@ -1,5 +1,6 @@
 """A station's configuration: TOML read into checked models."""
 
+from .loading import Changes, Loaded, differences, load_config, schema
 from .models import (
     CameraConfig,
     Config,
@@ -18,16 +19,21 @@ from .models import (
 
 __all__ = [
     "CameraConfig",
+    "Changes",
     "Config",
     "DecisionConfig",
     "EventsConfig",
     "EvidenceConfig",
     "IntegrityConfig",
     "JsonLinesConfig",
+    "Loaded",
     "ModelConfig",
     "MqttConfig",
     "StationConfig",
     "TlsConfig",
     "WebConfig",
     "WebhookConfig",
+    "differences",
+    "load_config",
+    "schema",
 ]

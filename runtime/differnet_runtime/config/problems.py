@@ -1,0 +1,122 @@
+"""What is wrong with a configuration, in words: file, key, what was received and expected."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .schema import keys_at, tables_with
+
+Key = tuple[str, ...]
+
+_SHOWN = 20
+_LONGEST = 60
+_BARE = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_TYPES = {
+    "Input should be a valid integer": "a whole number",
+    "Input should be a valid number": "a number",
+    "Input should be a valid string": "a text",
+    "Input should be a valid boolean": "true or false",
+    "Input should be a valid dictionary": "a table",
+    "Input is not a valid path": "a text that is a path",
+    "Input should be a finite number": "a finite number",
+}
+_NAME = "lower-case letters, digits, - and _, 64 at most, and a letter or digit first"
+
+
+def in_words(error: ValidationError, origin: Callable[[Key], Path]) -> str:
+    """Writes a line for each problem.
+
+    Args:
+        error: Of the configuration's models.
+        origin: Tells which file set a key.
+    """
+    problems = error.errors(include_url=False)
+    lines = [_line(dict(problem), origin) for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"... and {len(problems) - _SHOWN} more")
+    return "\n".join(lines)
+
+
+def dotted(key: Key) -> str:
+    """Writes a key as TOML does: quoted where it is not plain."""
+    return ".".join(part if _BARE.match(part) else _shown(part) for part in key)
+
+
+def _line(problem: dict[str, Any], origin: Callable[[Key], Path]) -> str:
+    where = tuple(str(part) for part in problem["loc"])
+    kind = problem["type"]
+    if where and where[-1] == "[key]":
+        return f"{origin(where[:-1])}: {dotted(where[:-1])}: not a name; expected {_NAME}"
+    if kind == "extra_forbidden":
+        return f"{origin(where)}: {dotted(where)}: unknown key; {_nearest(where)}"
+    if kind == "missing":
+        return f"{origin(where[:-1])}: {dotted(where)}: missing; {_wanted(where)}"
+    if kind == "value_error":
+        return f"{origin(where)}: {dotted(where)}: {problem['ctx']['error']}"
+    return f"{origin(where)}: {dotted(where)}: {_received(problem)}; {_expected(problem)}"
+
+
+def _nearest(where: Key) -> str:
+    known = keys_at(where[:-1])
+    if close := difflib.get_close_matches(where[-1][:_LONGEST], known, n=1):
+        return f"did you mean {close[0]}?"
+    if tables := tables_with(where[-1]):
+        return f"it belongs to {' or '.join(tables)}"
+    return f"known here: {', '.join(known)}"
+
+
+def _wanted(where: Key) -> str:
+    if where == ("camera",):
+        return "expected at least one table [camera.NAME] with a source"
+    if where == ("model",):
+        return "expected a table [model] with path or store"
+    return "it has no default"
+
+
+def _expected(problem: dict[str, Any]) -> str:
+    if problem["type"] == "string_pattern_mismatch" and "a-z0-9" in problem["ctx"]["pattern"]:
+        return f"expected {_NAME}"
+    if problem["type"] == "model_type":
+        return "expected a table"
+    text: str = problem["msg"]
+    if words := _TYPES.get(text):
+        return f"expected {words}"
+    for prefix in ("Input should be ", "String should "):
+        if text.startswith(prefix):
+            return f"expected {'a text to ' if prefix[0] == 'S' else ''}{text[len(prefix) :]}"
+    return f"expected: {text}"
+
+
+def _received(problem: dict[str, Any]) -> str:
+    """Shows a value, but no table, and no text that may hold a password."""
+    value = problem["input"]
+    if isinstance(value, bool):
+        return f"received {str(value).lower()}"
+    if isinstance(value, (int, float)):
+        return f"received {_number(value)}"
+    if isinstance(value, str):
+        secret = "@" in value or "://" in value
+        return (
+            f"received a text of {len(value)} characters" if secret else f"received {_shown(value)}"
+        )
+    return f"received {'a table' if isinstance(value, dict) else 'an array'}"
+
+
+def _number(value: float) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:20]}... ({len(text)} digits)"
+
+
+def _shown(text: str) -> str:
+    """Quotes a text on one line, cut where it is long."""
+    cut = ascii(text[:_LONGEST])[1:-1] + ("..." if len(text) > _LONGEST else "")
+    return f'"{cut}"'
