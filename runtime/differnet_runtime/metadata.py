@@ -211,7 +211,7 @@ class Appearance(Part):
     Args:
         darkest: Least mean grey level of a picture, 0..255.
         brightest: Greatest mean grey level.
-        softest: Least sharpness; see `integrity.sharpness`.
+        softest: Least sharpness; see `integrity.look`.
         images: How many pictures were measured.
     """
 

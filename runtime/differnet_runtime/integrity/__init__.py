@@ -1,6 +1,6 @@
 """Is this picture to be trusted? Asked before it is scored."""
 
-from .appearance import appearance_of, look, sharpness
+from .appearance import Look, appearance_of, look
 from .gate import IntegrityGate, unfit
 
-__all__ = ["IntegrityGate", "appearance_of", "look", "sharpness", "unfit"]
+__all__ = ["IntegrityGate", "Look", "appearance_of", "look", "unfit"]

@@ -107,7 +107,7 @@ class IntegrityGate:
             return _no(
                 "blurred",
                 f"the picture is blurred: its sharpness is {seen.sharpness:.3g}, at least "
-                f"{limits.sharpness:.3g} is expected. Look at the focus, and clean the lens",
+                f"{limits.sharpness:.3g} is expected. Clean the lens, look at the focus and for stray light",
             )
         return None
 

@@ -8,11 +8,9 @@ from ..config.models import IntegrityConfig
 from ..metadata import Appearance
 
 _BLACK, _WHITE = 8.0, 247.0
-"""Where nothing is known of good pictures."""
-_DARK, _BRIGHT = 30.0, 225.0
-"""However bright good pictures are, a picture within these two is a matter for the model."""
-_BLUR = 3.0
-"""A picture may be so many times less sharp than the least sharp good one."""
+"""Limits of the mean grey level where nothing is known of good pictures."""
+_DARK, _BRIGHT = 12.0, 225.0
+"""Between these two nothing is black or blown out: how a part looks is for the model to judge."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +25,15 @@ class Limits:
     def choose(cls, config: IntegrityConfig, good: Appearance | None) -> Limits:
         """Returns the station's limits, and those of the good pictures where it names none.
 
-        Black is half the mean of the darkest good picture (at most 30 of 255); blown out is
-        half-way from the brightest one to white (at least 225); blurred is a third of the
-        sharpness of the least sharp one.
+        Black is half the mean of the darkest good picture (at most 12 of 255); blown out is
+        half-way from the brightest one to white (at least 225). Blurred is half the sharpness of
+        the least sharp one, and less where few were measured: a third after 20.
         """
         black, blown, sharpness = _BLACK, _WHITE, 0.0
         if good is not None:
             black = min(good.darkest / 2.0, _DARK)
             blown = max((good.brightest + 255.0) / 2.0, _BRIGHT)
-            sharpness = good.softest / _BLUR
+            sharpness = good.softest / (2.0 + 20.0 / good.images)
         return cls(
             black if config.black is None else config.black,
             blown if config.blown is None else config.blown,
