@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.config.secrets import CREDENTIALS_VARIABLE, read_secret
+from differnet_runtime.config.secrets import read_secret
 from differnet_runtime.errors import ConfigError
 
 
 def test_the_first_line_is_the_secret(tmp_path: Path) -> None:
     path = tmp_path / "token"
-    path.write_text("  s3cret \nnot this\n", encoding="utf-8")
+    path.write_text("s3cret\nnot this\n", encoding="utf-8")
     assert read_secret(path) == "s3cret"
 
 
@@ -20,7 +20,7 @@ def test_a_relative_path_starts_from_the_credentials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("s3cret", encoding="utf-8")
-    monkeypatch.setenv(CREDENTIALS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert read_secret(Path("token")) == "s3cret"
     assert read_secret(tmp_path / "token") == "s3cret"
 
