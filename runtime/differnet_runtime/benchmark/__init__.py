@@ -1,0 +1,1 @@
+"""What `differnet bench` measures: latency of each backend, and where a frame's time goes."""

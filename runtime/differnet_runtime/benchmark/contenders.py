@@ -1,0 +1,50 @@
+"""The ways in which a model file can be run, and what it takes to open each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..backends import Backend
+from ..backends.fake import PREFIX
+from ..metadata import ModelMetadata
+from ..selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, open_backend
+
+WITHOUT_GRAPH = "tensorrt-without-cuda-graph"
+CONTENDERS = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, WITHOUT_GRAPH)
+"""What is measured where nothing is asked for; what does not run here is listed with its reason."""
+
+
+def known(name: str) -> bool:
+    """Whether it is a contender, or a fake backend (for tests)."""
+    return name in CONTENDERS or name.split(":")[0] == PREFIX
+
+
+def open_contender(
+    name: str, path: Path, model: bytes, metadata: ModelMetadata, *, batch: int, threads: int
+) -> Backend:
+    """Opens a contender.
+
+    Args:
+        name: One of `CONTENDERS`, or a fake backend's name.
+        path: The model file.
+        model: Its bytes.
+        metadata: Its metadata.
+        batch: Frames at once; TensorRT's engine is built for it.
+        threads: CPU threads; 0 lets the backend choose.
+
+    Raises:
+        BackendError: It can't be run here; says why.
+        OutputError: An engine can't be kept.
+    """
+    if name not in (TENSORRT, WITHOUT_GRAPH):
+        return open_backend(name, model, path=path, threads=threads)
+    from ..cuda import open_device
+    from ..tensorrt_api import load
+
+    open_device()  # first, for it takes milliseconds to say that there is none
+    load()
+    from ..backends.tensorrt import TensorRTBackend
+    from ..engine import ensure_engine
+
+    engine = ensure_engine(path, model, metadata, batch=batch)
+    return TensorRTBackend(engine.plan, cuda_graph=name == TENSORRT)

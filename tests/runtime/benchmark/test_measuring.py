@@ -1,0 +1,83 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from differnet_runtime.benchmark.frames import FrameSource, draw
+from differnet_runtime.benchmark.measuring import Trial, measure
+from differnet_runtime.benchmark.records import STAGES
+from differnet_runtime.benchmark.timing import Effort
+from differnet_runtime.errors import CameraError, ModelFileError
+
+SHORT = Effort(warm_up=1, runs=4, rounds=2, batches=(1, 3))
+
+
+def trial(path: Path, contender: str, source: FrameSource | None = None) -> Trial:
+    return Trial(path, contender, source or FrameSource(width=160, height=120), SHORT)
+
+
+def test_a_latency_is_what_the_backend_takes(tiny_model: Callable[..., Path]) -> None:
+    row = measure(trial(tiny_model(), "fake:20ms"))
+    assert row.reason is None
+    assert set(row.batches) == {1, 3}
+    for samples in row.batches.values():
+        assert samples.ms.shape == (2, 4)
+        assert (samples.ms >= 20.0).all()
+    assert row.total is not None
+    assert set(row.stages) == set(STAGES)
+    assert (row.stages["infer"].ms >= 20.0).all()
+    assert (row.total.ms >= row.stages["infer"].ms).all()
+    assert row.stages["preprocess"].summary()["p50_ms"] < 20.0
+
+
+def test_a_real_model_is_measured_on_the_cpu(tiny_model: Callable[..., Path]) -> None:
+    row = measure(trial(tiny_model(), "onnxruntime-cpu"))
+    assert row.about["backend"] == "onnxruntime-cpu"
+    assert row.about["peak_memory_mib"] > 10
+    record = row.record()
+    assert record["inference"]["3"]["frames_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("contender", "reason"),
+    [
+        ("fake:segfault@3", "its process died"),
+        ("fake:raise@2", "told to fail"),
+        ("fake:nonsense", "does not know 'nonsense'"),
+    ],
+)
+def test_what_fails_is_listed_with_its_reason(
+    contender: str, reason: str, tiny_model: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    row = measure(trial(tiny_model(), contender))
+    assert reason in str(row.reason)
+    assert row.record()["total"] is None
+    capfd.readouterr()
+
+
+def test_a_score_that_is_not_finite_is_no_reason_to_stop(tiny_model: Callable[..., Path]) -> None:
+    assert measure(trial(tiny_model(), "fake:nan@2,nan@9,nan@15")).reason is None
+
+
+def test_pictures_of_a_folder_are_read_again_and_again(
+    tiny_model: Callable[..., Path], pictures: Callable[..., Path]
+) -> None:
+    row = measure(trial(tiny_model(), "fake", FrameSource(str(pictures(10, 200)))))
+    assert row.stages["capture"].summary()["min_ms"] > 0
+
+
+def test_errors_of_the_user_keep_their_message(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(CameraError, match="no source of frames"):
+        measure(trial(tiny_model(), "fake", FrameSource(str(tmp_path / "none"))))
+    with pytest.raises(ModelFileError):
+        measure(trial(tmp_path / "none.onnx", "fake"))
+
+
+def test_drawn_frames_are_the_same_everywhere() -> None:
+    frame = draw(96, 64)
+    assert frame.shape == (64, 96, 3)
+    np.testing.assert_array_equal(frame, draw(96, 64))
+    assert frame[32, 48].mean() > frame[0, 0].mean() + 50  # the disc is there
