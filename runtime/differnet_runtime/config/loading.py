@@ -61,8 +61,9 @@ def load_config(path: Path) -> Loaded:
     """
     path = path.absolute()
     merged = _Merged(path)
-    files = (path, *_drop_ins(path))
-    for file in files:
+    merged.add(_read(path), path)
+    drop_ins = _drop_ins(path)
+    for file in drop_ins:
         merged.add(_read(file), file)
     resolve(merged.table, merged.origin)
     try:
@@ -71,6 +72,7 @@ def load_config(path: Path) -> Loaded:
     except ValidationError as error:
         # Not "from error": pydantic's own text shows the values, passwords among them.
         raise ConfigError(in_words(error, merged.origin)) from None
+    files = (path, *drop_ins)
     return Loaded(config, files, warnings_of(config, files))
 
 

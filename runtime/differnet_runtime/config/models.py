@@ -92,13 +92,12 @@ class CameraConfig(Part):
             GStreamer pipeline without its sink.
         kind: What the source is; `auto` tells by how it is written (`gst:` before a pipeline).
         format: How the source's grey pixels are to be read.
-        width: Asked for of a device, in pixels; likewise height and fps.
-        height: See width.
-        fps: See width.
-        exposure: In the driver's units; None keeps what the camera has. Likewise gain and
-            white_balance.
-        gain: See exposure.
-        white_balance: See exposure.
+        width: Asked for of a device, in pixels.
+        height: Asked for of a device, in pixels.
+        fps: Asked for of a device, in frames a second.
+        exposure: In the driver's units; None keeps what the camera has.
+        gain: In the driver's units; None keeps what the camera has.
+        white_balance: In the driver's units; None keeps what the camera has.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         paced: A video plays at its own speed, again and again, as a camera would.
         stall_s: A live camera without a new frame for so long is stalled.
@@ -131,7 +130,13 @@ class CameraConfig(Part):
 
 
 class DecisionConfig(Part):
-    """From verdicts to an alarm: `[decision]`; k of the last n not GOOD, then silence."""
+    """From verdicts to an alarm: `[decision]`; k of the last n not GOOD, then silence.
+
+    Args:
+        k: So many of the last n verdicts must not be GOOD.
+        n: Of so many verdicts.
+        cooldown_s: No second alarm for so long.
+    """
 
     k: Positive = 1
     n: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -181,7 +186,13 @@ class EventsConfig(Part):
 
 
 class TlsConfig(Part):
-    """Certificates; `ca` None takes the system's."""
+    """Certificates: `[mqtt.tls]`, `[webhook.NAME.tls]`, `[web.tls]`.
+
+    Args:
+        ca: What the other side's certificate must be signed by; None takes the system's.
+        certificate: Of this side, with key.
+        key: Of certificate.
+    """
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -239,7 +250,13 @@ class WebhookConfig(Part):
 
 
 class JsonLinesConfig(Part):
-    """A file of events, a line each: `[jsonl]`; rotated by size, so many old ones kept."""
+    """A file of events, a line each: `[jsonl]`; rotated by size.
+
+    Args:
+        path: Of the file.
+        max_bytes: At which it is rotated.
+        keep: So many old files stay.
+    """
 
     path: Path
     max_bytes: Annotated[int, Field(ge=1 << 12)] = 64 << 20

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .problems import Key
+from ..errors import ConfigError
+from .problems import Key, dotted
 
 _SECRETS = ("password_file", "token_file", "ca", "certificate", "key")
 _PATHS: tuple[Key, ...] = (("station", "state"), ("model", "path"), ("jsonl", "path"))
@@ -19,6 +20,9 @@ def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
     Args:
         table: As read; what is of a wrong type is left to the models.
         origin: Tells which file set a key.
+
+    Raises:
+        ConfigError: A path is empty.
     """
     for key in _PATHS:
         _replace(table, key, origin, _beside)
@@ -49,12 +53,12 @@ def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - n
 
 def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
     """Whether a camera's source is a path: told by how it is written, not by what exists."""
-    if not isinstance(source, str):
+    if not isinstance(source, str) or not source:
         return False
     if kind in ("video", "folder"):
         return True
     other = source.isdecimal() or "://" in source or source.startswith("gst:") or "!" in source
-    return bool(kind == "auto" and source and not other)
+    return bool(kind == "auto" and not other)
 
 
 def _replace(
@@ -69,7 +73,9 @@ def _replace(
             return
         table = below
     value = table.get(key[-1])
-    if isinstance(value, str) and value and not value.startswith("/"):
+    if value == "":
+        raise ConfigError(f"{origin(key)}: {dotted(key)}: is empty; expected a path.")
+    if isinstance(value, str) and not value.startswith("/"):
         table[key[-1]] = place(value, origin(key).parent)
 
 

@@ -16,13 +16,12 @@ Key = tuple[str, ...]
 
 _SHOWN = 20
 _LONGEST = 60
-_BARE = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPES = {
     "Input should be a valid integer": "a whole number",
     "Input should be a valid number": "a number",
     "Input should be a valid string": "a text",
     "Input should be a valid boolean": "true or false",
-    "Input should be a valid dictionary": "a table",
     "Input is not a valid path": "a text that is a path",
     "Input should be a finite number": "a finite number",
 }
@@ -45,7 +44,7 @@ def in_words(error: ValidationError, origin: Callable[[Key], Path]) -> str:
 
 def dotted(key: Key) -> str:
     """Writes a key as TOML does: quoted where it is not plain."""
-    return ".".join(part if _BARE.match(part) else _shown(part) for part in key)
+    return ".".join(part if _BARE.fullmatch(part) else _shown(part) for part in key)
 
 
 def _line(problem: dict[str, Any], origin: Callable[[Key], Path]) -> str:
@@ -82,7 +81,7 @@ def _wanted(where: Key) -> str:
 def _expected(problem: dict[str, Any]) -> str:
     if problem["type"] == "string_pattern_mismatch" and "a-z0-9" in problem["ctx"]["pattern"]:
         return f"expected {_NAME}"
-    if problem["type"] == "model_type":
+    if problem["type"] in ("model_type", "dict_type"):
         return "expected a table"
     text: str = problem["msg"]
     if words := _TYPES.get(text):

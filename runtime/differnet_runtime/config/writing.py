@@ -1,0 +1,63 @@
+"""A configuration written as TOML again: what is in effect, defaults included."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from .models import Config
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def effective(config: Config, hide: Callable[[str], str] = str) -> dict[str, Any]:
+    """Returns every key that has a value, as TOML or JSON can hold it.
+
+    Args:
+        config: Checked.
+        hide: Applied to cameras' sources and webhooks' URLs, which may hold passwords.
+    """
+    tables: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    for camera in tables["camera"].values():
+        camera["source"] = hide(camera["source"])
+    for webhook in tables["webhook"].values():
+        webhook["url"] = hide(webhook["url"])
+    return tables
+
+
+def as_toml(tables: dict[str, Any]) -> str:
+    """Writes tables as TOML: of each table the plain keys first, then the tables within."""
+    return "\n".join(_lines(tables, ())).strip() + "\n"
+
+
+def _lines(table: dict[str, Any], at: tuple[str, ...]) -> list[str]:
+    lines = [
+        f"{_key(name)} = {_value(value)}"
+        for name, value in table.items()
+        if not isinstance(value, dict)
+    ]
+    below = [(name, value) for name, value in table.items() if isinstance(value, dict)]
+    if at and (lines or not below):
+        lines = ["", f"[{'.'.join(_key(name) for name in at)}]", *lines]
+    for name, value in below:
+        lines += _lines(value, (*at, name))
+    return lines
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _value(name)
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
+    if isinstance(value, list):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, dict):  # within an array
+        return (
+            "{" + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + "}"
+        )
+    if isinstance(value, float):
+        return repr(value)  # "nan" and "inf" are TOML too
+    # JSON's escapes are TOML's, but for the one control character that JSON lets pass.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,67 @@
+"""What a reload has to touch: exactly what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from differnet_runtime.config import Changes, Config, differences, load_config
+from tests.runtime.config.whole import WHOLE
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    path = tmp_path / "line3.toml"
+    path.write_text(WHOLE)
+    return load_config(path).config
+
+
+def changed(config: Config, **tables: Any) -> Config:
+    return Config.model_validate({**config.model_dump(), **tables})
+
+
+def test_nothing_differs_from_itself(config: Config) -> None:
+    assert differences(config, config) == Changes()
+    assert not differences(config, changed(config))
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("model", "threads", 4),
+        ("decision", "n", 7),
+        ("evidence", "keep", "none"),
+        ("events", "publish", "all"),
+        ("mqtt", "qos", 2),
+        ("jsonl", "keep", 1),
+        ("web", "port", 1234),
+        ("station", "log_level", "error"),
+    ],
+)
+def test_a_changed_key_names_its_table(table: str, key: str, value: Any, config: Config) -> None:
+    new = changed(config, **{table: {**config.model_dump()[table], key: value}})
+    assert differences(config, new) == Changes(tables=(table,))
+    assert differences(config, new)
+
+
+def test_tables_that_come_and_go_are_named(config: Config) -> None:
+    new = changed(config, mqtt=None, webhook={}, jsonl=None)
+    assert differences(config, new).tables == ("mqtt", "webhook", "jsonl")
+    assert differences(new, config).tables == ("mqtt", "webhook", "jsonl")
+
+
+def test_cameras_are_told_one_by_one(config: Config) -> None:
+    cameras = config.model_dump()["camera"]
+    side = {**cameras["side"], "integrity": {"black": 3.0}}
+    new = changed(config, camera={"side": side, "end": {"source": "1"}})
+    changes = differences(config, new)
+    assert changes == Changes(added=("end",), removed=("top",), changed=("side",))
+    assert changes
+
+
+def test_what_a_running_station_can_not_change_is_named(config: Config) -> None:
+    new = changed(config, station={"name": "line4", "state": "/elsewhere"})
+    assert differences(config, new).needs_restart == ("station.name", "station.state")
+    assert differences(config, new).tables == ("station",)
