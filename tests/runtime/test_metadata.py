@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from differnet_runtime.errors import ViewsError
-from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Views
+from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata, Region, Views
 
 
 def test_views_that_training_saw_are_accepted() -> None:
@@ -40,6 +40,14 @@ def test_a_replaced_part_is_validated(metadata: ModelMetadata) -> None:
 def test_an_input_contract_has_limits(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         InputContract(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"darkest": -1}, {"brightest": 256}, {"softest": float("nan")}, {"images": 0}]
+)
+def test_how_pictures_look_has_limits(wrong: dict) -> None:
+    with pytest.raises(ValidationError):
+        Appearance(**{"darkest": 1, "brightest": 2, "softest": 3, "images": 4, **wrong})
 
 
 def test_a_region_reads_as_the_option_takes_it() -> None:

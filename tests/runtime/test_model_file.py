@@ -130,6 +130,31 @@ def test_a_newer_format_is_refused_before_its_keys_are_read(metadata: ModelMetad
         parse_metadata(text, "part.onnx")
 
 
+def of_format(version: int, metadata: ModelMetadata) -> str:
+    """Returns metadata as that version wrote it: without the keys that came later."""
+    later = ("windows", "appearance") if version == 1 else ("appearance",)
+    fields = {**metadata.model_dump(mode="json"), "format_version": version}
+    return json.dumps({key: value for key, value in fields.items() if key not in later})
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_formats_are_read(version: int, metadata: ModelMetadata) -> None:
+    read = parse_metadata(of_format(version, metadata), "part.onnx")
+    assert read == metadata.replaced(format_version=version)
+    assert read.appearance is None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_file_that_is_written_again_is_of_this_format(
+    version: int, tmp_path: Path, onnx_bytes: bytes, metadata: ModelMetadata
+) -> None:
+    """It has keys that readers of its old format would refuse as unknown."""
+    path = tmp_path / "part.onnx"
+    write_model_file(path, onnx_bytes, parse_metadata(of_format(version, metadata), "old.onnx"))
+    assert read_model_file(path)[1] == metadata
+    assert json.loads(properties(path)["differnet"])["format_version"] == FORMAT_VERSION
+
+
 @pytest.mark.parametrize(
     ("fields", "key"),
     [

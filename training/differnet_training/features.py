@@ -29,7 +29,8 @@ from differnet_runtime.errors import (
     OutputError,
 )
 from differnet_runtime.images import decode_image, likely_white_level, read_bytes, read_image
-from differnet_runtime.metadata import InputContract, Windows
+from differnet_runtime.integrity import appearance_of, look
+from differnet_runtime.metadata import Appearance, InputContract, Windows
 from differnet_runtime.preprocess import preprocess, rotate
 
 from .datasets import Picture
@@ -162,19 +163,22 @@ class FeatureReader:
                 "another folder with --cache."
             ) from error
 
-    def check(self, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
-        """Returns the pictures that can be read, before anything is made of them.
+    def check(self, pictures: Sequence[Picture]) -> tuple[tuple[Picture, ...], Appearance]:
+        """Reads all pictures before anything is made of them.
 
         Warns of 16-bit pictures that seem to need another white level.
+
+        Returns:
+            The pictures that can be read, and how they look.
 
         Raises:
             DataError: Pictures can't be read (each is listed), or none is left.
         """
-        kept, unreadable, brightest = [], [], []
+        kept, looks, unreadable, brightest = [], [], [], []
         for picture in progress(pictures, "checking the pictures", unit="image"):
             try:
                 image = read_image(picture.path)
-                preprocess(image, self.contract)
+                looks.append(look(preprocess(image, self.contract)))
             except (ImageReadError, FrameError) as error:
                 unreadable.append(_named(picture, error))
                 continue
@@ -183,7 +187,7 @@ class FeatureReader:
                 brightest.append(int(image.max()))
         self._report(unreadable, kept)
         self._doubt_white_level(brightest)
-        return tuple(kept)
+        return tuple(kept), appearance_of(looks)
 
     def _doubt_white_level(self, brightest: Sequence[int]) -> None:
         """Warns if the greatest values of all 16-bit pictures lie far below the widest scale."""

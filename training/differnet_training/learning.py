@@ -81,7 +81,8 @@ def learn(job: Job) -> ModelMetadata:
         windows=windows,
         skip_unreadable=job.skip_unreadable,
     )
-    parts = split_good(reader.check(job.data.good), job.seed, job.false_reject_rate)
+    good, appearance = reader.check(job.data.good)
+    parts = split_good(good, job.seed, job.false_reject_rate)
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
         parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     calibration_views = ViewPlan.fixed(job.recipe.views().angles)
@@ -106,6 +107,7 @@ def learn(job: Job) -> ModelMetadata:
         score=score,
         windows=windows,
         calibration=threshold,
+        appearance=appearance,
         provenance=_provenance(job, history, fingerprint, len(material.first.pictures)),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)

@@ -11,7 +11,7 @@ from differnet_runtime.command import Command
 from .arguments import add_backend, finite
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Calibration
+    from differnet_runtime.metadata import Appearance, Calibration
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,17 +57,19 @@ def run(arguments: argparse.Namespace) -> int:
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
     data, metadata = read_model_file(arguments.model)
+    appearance = metadata.appearance  # stored scores tell nothing new of it
     if arguments.scores:
         calibration = _from_scores(arguments, data, rate)
     else:
-        calibration = _from_pictures(arguments, rate)
+        calibration, appearance = _from_pictures(arguments, rate)
     output = arguments.output or arguments.model
-    write_model_file(output, data, metadata.replaced(calibration=calibration))
+    metadata = metadata.replaced(calibration=calibration, appearance=appearance)
+    write_model_file(output, data, metadata)
     _report(calibration, output, as_json=arguments.json)
     return 0
 
 
-def _from_pictures(arguments: argparse.Namespace, rate: float) -> Calibration:
+def _from_pictures(arguments: argparse.Namespace, rate: float) -> tuple[Calibration, Appearance]:
     from differnet_runtime.calibration import calibrate, check_enough
     from differnet_runtime.detector import Detector
 
@@ -79,8 +81,8 @@ def _from_pictures(arguments: argparse.Namespace, rate: float) -> Calibration:
     with Detector(
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
-        scores = score(detector, paths, skip=arguments.skip_unreadable)
-        return calibrate(scores, rate, scored_by=detector.backend)
+        scores, appearance = score(detector, paths, skip=arguments.skip_unreadable)
+        return calibrate(scores, rate, scored_by=detector.backend), appearance
 
 
 def _from_scores(arguments: argparse.Namespace, model: bytes, rate: float) -> Calibration:

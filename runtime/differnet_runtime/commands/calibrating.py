@@ -12,6 +12,9 @@ from differnet_runtime.command import progress
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import CalibrationError, DataError, FrameError, ImageReadError
 from differnet_runtime.images import SUFFIXES, list_images, read_bytes, read_image
+from differnet_runtime.integrity import Look, appearance_of, look
+from differnet_runtime.metadata import Appearance
+from differnet_runtime.preprocess import preprocess
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -53,7 +56,9 @@ def refuse_duplicates(paths: Sequence[Path]) -> None:
         )
 
 
-def score(detector: Detector, paths: Sequence[Path], *, skip: bool) -> list[float]:
+def score(
+    detector: Detector, paths: Sequence[Path], *, skip: bool
+) -> tuple[list[float], Appearance]:
     """Scores every picture.
 
     Args:
@@ -62,7 +67,7 @@ def score(detector: Detector, paths: Sequence[Path], *, skip: bool) -> list[floa
         skip: Leave out what can't be read or does not fit, and list it on standard error.
 
     Returns:
-        The scores, in the order of the pictures.
+        The scores, in the order of the pictures, and how they look.
 
     Raises:
         DataError: Pictures can't be used; lists each with its cause.
@@ -70,12 +75,13 @@ def score(detector: Detector, paths: Sequence[Path], *, skip: bool) -> list[floa
         BackendError: Inference failed.
     """
     scores: dict[str, float] = {}
+    looks: list[Look] = []
     unusable: list[str] = []
     for path in progress(paths, "calibrate", unit="images"):
-        cause = _score_one(detector, path, scores)
+        cause = _score_one(detector, path, scores, looks)
         if cause is not None:
             unusable.append(cause)
-    if unusable and not skip:
+    if unusable and not (skip and looks):
         raise DataError(
             f"{len(unusable)} of {len(paths)} pictures can't be used:\n  "
             + "\n  ".join(unusable)
@@ -89,17 +95,21 @@ def score(detector: Detector, paths: Sequence[Path], *, skip: bool) -> list[floa
             f"the scores of {_some(infinite)} are not finite numbers; no threshold can be set. "
             "Look at those pictures; if they are good ones, train again."
         )
-    return list(scores.values())
+    return list(scores.values()), appearance_of(looks)
 
 
-def _score_one(detector: Detector, path: Path, scores: dict[str, float]) -> str | None:
-    """Adds one picture's score, or returns why there is none."""
+def _score_one(
+    detector: Detector, path: Path, scores: dict[str, float], looks: list[Look]
+) -> str | None:
+    """Adds one picture's score and look, or returns why there is none."""
     try:
-        scores[path.name] = detector(read_image(path)).value
+        prepared = preprocess(read_image(path), detector.metadata.input)
     except ImageReadError as error:
         return str(error)
     except FrameError as error:
         return f"{path}: {error}"
+    scores[path.name] = detector.score_input(prepared)
+    looks.append(look(prepared))
     return None
 
 

@@ -83,6 +83,7 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
         "precision": metadata.precision,
         "calibration": describe(calibration) if calibration else "none: run `differnet calibrate`",
         "scored by": calibration.scored_by if calibration else "-",
+        "good pictures": _appearance(metadata),
     }
 
 
@@ -92,6 +93,16 @@ def _heatmap(metadata: ModelMetadata) -> str:
         return "none (the whole picture is averaged; `differnet eval --heatmaps` draws gradients)"
     scale = f", colours from {windows.low:.4g} to {windows.high:.4g}" if windows.high else ""
     return f"scores of {windows.grid} x {windows.grid} windows{scale}"
+
+
+def _appearance(metadata: ModelMetadata) -> str:
+    good = metadata.appearance
+    if good is None:
+        return "not measured: `differnet calibrate --images` sets the limits of black and blurred"
+    return (
+        f"mean grey level {good.darkest:.0f} to {good.brightest:.0f} of 255, sharpness at least "
+        f"{good.softest:.3g} ({good.images} pictures)"
+    )
 
 
 def _degrees(angles: tuple[float, ...] | str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -44,11 +44,8 @@ def look(prepared: NDArray[np.uint8]) -> Look:
     return Look(brightness, energy / brightness**2)
 
 
-def appearance_of(looks: Iterable[Look]) -> Appearance | None:
-    """Returns the range of good pictures; None where there is none."""
-    looks = list(looks)
-    if not looks:
-        return None
+def appearance_of(looks: Sequence[Look]) -> Appearance:
+    """Returns the range of good pictures, of which there is at least one."""
     brightness = [one.brightness for one in looks]
     return Appearance(
         darkest=min(brightness),

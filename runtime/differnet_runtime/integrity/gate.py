@@ -9,7 +9,7 @@ from ..config.models import IntegrityConfig
 from ..errors import FrameError
 from ..metadata import ModelMetadata
 from ..records import Decision, Frame, Verdict
-from .appearance import look
+from .appearance import Look, look
 from .limits import Limits
 from .repetition import Repetition
 
@@ -84,32 +84,43 @@ class IntegrityGate:
         )
 
     def _wrong_look(self, prepared: NDArray[np.uint8], repeated_s: float) -> Decision | None:
-        seen, limits = look(prepared), self._limits
+        seen = look(prepared)
+        return self._wrong_light(seen) or self._frozen(repeated_s) or self._blurred(seen)
+
+    def _wrong_light(self, seen: Look) -> Decision | None:
+        mean, limits = f"its mean is {seen.brightness:.1f} of 255", self._limits
         if seen.brightness < limits.black:
             return _no(
                 "black",
-                f"the picture is black: its mean is {seen.brightness:.1f} of 255, at least "
-                f"{limits.black:.1f} is expected. Look at the light and the lens cap",
+                f"the picture is black: {mean}, at least {limits.black:.1f} is expected. Look at "
+                "the light and the lens cap",
             )
         if seen.brightness > limits.blown:
             return _no(
                 "blown_out",
-                f"the picture is blown out: its mean is {seen.brightness:.1f} of 255, at most "
-                f"{limits.blown:.1f} is expected. Look at the exposure and at stray light",
-            )
-        if self._repetition and repeated_s >= self._frozen_after_s:
-            return _no(
-                "frozen",
-                f"the camera has given identical pixels for {repeated_s:.1f} s: it is frozen. "
-                "Restart it. (A source without any noise needs frozen_after_s = 0.)",
-            )
-        if seen.sharpness < limits.sharpness:
-            return _no(
-                "blurred",
-                f"the picture is blurred: its sharpness is {seen.sharpness:.3g}, at least "
-                f"{limits.sharpness:.3g} is expected. Clean the lens, look at the focus and for stray light",
+                f"the picture is blown out: {mean}, at most {limits.blown:.1f} is expected. Look "
+                "at the exposure and for stray light",
             )
         return None
+
+    def _frozen(self, repeated_s: float) -> Decision | None:
+        if self._repetition is None or repeated_s < self._frozen_after_s:
+            return None
+        return _no(
+            "frozen",
+            f"the camera has given identical pixels for {repeated_s:.1f} s: it is frozen, restart "
+            "it. (A source that has no noise needs frozen_after_s = 0.)",
+        )
+
+    def _blurred(self, seen: Look) -> Decision | None:
+        if seen.sharpness >= self._limits.sharpness:
+            return None
+        return _no(
+            "blurred",
+            f"the picture is blurred: its sharpness is {seen.sharpness:.3g}, at least "
+            f"{self._limits.sharpness:.3g} is expected. Look at the lens (focus, dirt) and for "
+            "stray light",
+        )
 
 
 def unfit(error: FrameError) -> Decision:

@@ -10,7 +10,7 @@ import pytest
 from differnet_runtime import Detector
 from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import Calibration, ModelMetadata
+from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata
 from differnet_runtime.model_file import read_model_file
 
 Make = Callable[..., Path]
@@ -33,9 +33,17 @@ def test_the_model_gets_the_threshold_of_the_new_pictures(
     assert read.calibration is not None
     assert read.calibration.scored_by == "onnxruntime-cpu"
     assert read.calibration.images == 40
-    assert read.replaced(calibration=None) == metadata.replaced(calibration=None)
+    assert read.replaced(calibration=None, appearance=None) == metadata.replaced(calibration=None)
     with Detector(model) as detector:
         assert detector(np.full((32, 32, 3), 76, np.uint8)).threshold == pytest.approx(76, rel=2e-4)
+
+
+def test_the_model_learns_how_the_new_pictures_look(tiny_model: Make, pictures: Make) -> None:
+    model = tiny_model()
+    assert calibrate(model, pictures(*range(40, 80))) == 0
+    assert read_model_file(model)[1].appearance == Appearance(
+        darkest=40, brightest=79, softest=0, images=40
+    )
 
 
 def test_the_default_rate_is_5_percent(tiny_model: Make, pictures: Make, capsys: Captured) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
+from differnet_runtime.metadata import Appearance
 from differnet_runtime.model_file import content_hash, read_model_file
 
 Make = Callable[..., Path]
@@ -55,6 +56,17 @@ def test_the_lines_of_differnet_run_will_do(
     calibration = read_model_file(model)[1].calibration
     assert calibration
     assert calibration.good_scores == tuple(map(float, range(101, 121)))
+
+
+def test_scores_leave_what_is_known_of_the_pictures(
+    tiny_model: Make, pictures: Make, tmp_path: Path
+) -> None:
+    good = Appearance(darkest=30, brightest=90, softest=0.01, images=50)
+    model, lines = tiny_model(appearance=good), tmp_path / "run.jsonl"
+    folder = pictures(*range(101, 121))
+    main(["run", "--model", str(model), "--source", str(folder), "--output", str(lines)])
+    assert main(["calibrate", str(model), "--scores", str(lines)]) == 0
+    assert read_model_file(model)[1].appearance == good
 
 
 @pytest.mark.parametrize(

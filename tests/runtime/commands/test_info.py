@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Verification
+from differnet_runtime.metadata import (
+    Appearance,
+    InputContract,
+    ModelMetadata,
+    Region,
+    Verification,
+)
 from differnet_runtime.model_file import content_hash
 
+Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
 
 
@@ -50,6 +57,15 @@ def test_json_is_the_metadata(
     shown = json.loads(capsys.readouterr().out)
     assert ModelMetadata.model_validate(shown["metadata"]) == metadata
     assert shown["file"]["bytes"] == path.stat().st_size
+
+
+def test_how_good_pictures_look_is_shown(tiny_model: Make, capsys: Captured) -> None:
+    good = Appearance(darkest=34.4, brightest=112.2, softest=0.00234, images=52)
+    assert main(["info", str(tiny_model(appearance=good))]) == 0
+    shown = capsys.readouterr().out
+    assert "mean grey level 34 to 112 of 255, sharpness at least 0.00234 (52 pictures)" in shown
+    assert main(["info", str(tiny_model())]) == 0
+    assert "not measured: `differnet calibrate --images`" in capsys.readouterr().out
 
 
 def test_an_uncalibrated_model_says_how_to_calibrate(
