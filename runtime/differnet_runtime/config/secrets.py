@@ -1,4 +1,4 @@
-"""Passwords and tokens, which a configuration only names the file of."""
+"""Passwords and tokens: read from files, never from the configuration itself."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
-"""Set by systemd (`LoadCredential=`): the folder that relative paths of secrets start from."""
+_LONGEST = 1 << 16
 
 
 def read_secret(path: Path) -> str:
-    """Returns a file's first line, without the space around it.
+    """Returns the first line of a file.
 
     Args:
-        path: Relative to `$CREDENTIALS_DIRECTORY` where that is set.
+        path: Relative to `$CREDENTIALS_DIRECTORY` (systemd's) where that is set.
 
     Raises:
-        ConfigError: It can't be read, or its first line is empty; the message never has the text.
+        ConfigError: It can't be read, or holds nothing.
     """
-    folder = os.environ.get(CREDENTIALS_VARIABLE)
-    full = Path(folder, path) if folder else path
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    whole = Path(credentials, path) if credentials else path
     try:
-        with full.open(encoding="utf-8") as file:
-            secret = file.readline(65536).strip()
+        with whole.open(encoding="utf-8") as file:
+            secret = file.readline(_LONGEST).strip("\r\n")
     except OSError as error:
         raise ConfigError(
-            f"{full}: the secret can't be read ({error.strerror or error})"
+            f"{whole}: {error.strerror or error}; a secret is read from there"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{full}: the secret is not UTF-8 text") from error
+        raise ConfigError(f"{whole}: a secret must be UTF-8 text, in the first line") from error
     if not secret:
-        raise ConfigError(f"{full}: its first line is empty; write the secret there")
+        raise ConfigError(f"{whole}: its first line is empty; a secret is read from there")
     return secret

@@ -1,0 +1,139 @@
+"""SQLite for what must outlive a power cut: opened, or set aside and begun anew where damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import StoreError
+
+_BUSY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class DamagedError(StoreError):
+    """The file is no database, or a damaged one; it must be set aside."""
+
+
+class FullError(StoreError):
+    """The disk is full."""
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[None]:
+    """Maps SQLite's errors to ours.
+
+    Raises:
+        FullError: The disk is full.
+        DamagedError: The database is damaged.
+        StoreError: Anything else that SQLite or the disk refuses.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if "is full" in str(error):
+            raise FullError(f"{path}: {error}; make room on that disk") from error
+        # Python has a class of its own for all other causes, a full or failing disk among them.
+        if type(error) is sqlite3.DatabaseError:
+            raise DamagedError(f"{path}: {error}") from error
+        raise StoreError(f"{path}: {error}; look at the disk and its permissions") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+
+
+def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.Connection:
+    """Opens a database that any thread may use, one at a time; makes it where there is none.
+
+    Args:
+        path: Of the file; write-ahead files lie beside it.
+        schema: Statements that make the tables of an empty one.
+        version: Of the schema.
+        durable: Whether a commit outlives a power cut; if not, the last ones may be undone by it,
+            though never in part.
+
+    Raises:
+        DamagedError: It is damaged, or of another version.
+        StoreError: It can't be opened.
+    """
+    with mapped(path), contextlib.ExitStack() as undo:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        undo.callback(connection.close)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            statements = f"{schema}; PRAGMA user_version = {version}"
+            with transaction(connection):
+                for statement in statements.split(";"):
+                    connection.execute(statement)
+        elif found != version:
+            raise DamagedError(f"{path}: its version is {found}, not {version}")
+        undo.pop_all()
+        return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All statements within are done, or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged database, so that a new one can be begun; `sqlite3` may still read it.
+
+    Returns:
+        Its new path.
+
+    Raises:
+        StoreError: It can't be renamed.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+    with mapped(path):
+        path.rename(aside)
+        for ending in ("-wal", "-shm"):
+            beside = path.with_name(path.name + ending)
+            with contextlib.suppress(FileNotFoundError):
+                beside.rename(aside.with_name(aside.name + ending))
+    log.error("%s is damaged: kept as %s, and a new one is begun", path, aside.name)
+    return aside
+
+
+def size(path: Path) -> int:
+    """Returns the bytes of a database and its write-ahead file; 0 where there is none."""
+    found = 0
+    for name in (path.name, f"{path.name}-wal"):
+        with contextlib.suppress(OSError):
+            found += path.with_name(name).stat().st_size
+    return found
+
+
+class RunningClock:
+    """Seconds that a station has run, from its first start on.
+
+    What is kept for days ages by it: a wall clock that leaps by years must not delete anything.
+
+    Args:
+        start_s: What it showed when it was last written down.
+    """
+
+    def __init__(self, start_s: float = 0.0) -> None:
+        self._offset_s = start_s - time.monotonic()
+
+    def now_s(self) -> float:
+        """Returns the seconds."""
+        return self._offset_s + time.monotonic()

@@ -1,0 +1,274 @@
+"""The outbox: events are committed to disk before they are sent, and stay until they are taken."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic_core import PydanticSerializationError
+
+from ..config import EventsConfig
+from ..database import DamagedError, set_aside, size
+from ..errors import StoreError
+from ..events import Event, InspectionEvent
+from ..sinks import Stored
+from .records import OutboxStatus
+from .table import EventTable
+
+_MEMORY = 10_000
+"""Events that wait in memory while the disk takes none; then the oldest go."""
+_GATHER_S = 0.02
+"""What comes within it is committed together: a card or an SSD wears by the commit."""
+_TIDY_S = 1.0
+_RETRY_S = 1.0
+_COMMITTED_AT_ONCE = 2000
+_DAY_S = 86400.0
+
+log = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Keeps events until every sink has them. One thread writes; nobody waits for it.
+
+    Args:
+        path: Of the database; a damaged one is set aside and a new one begun.
+        config: What is kept, and how much of it; may be replaced at any time.
+    """
+
+    def __init__(self, path: Path, config: EventsConfig) -> None:
+        self.config = config
+        self._path = path
+        self._sinks: tuple[str, ...] | None = None
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._writing: list[tuple[str, str]] = []
+        self._upto: dict[str, int] = {}
+        self._marked = False
+        self._committed = self._dropped = 0
+        self._oldest_s: float | None = None
+        self._problem: str | None = None
+        self._table: EventTable | None = None
+        self._damaged = self._sinks_changed = False
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._tidied = time.monotonic()
+        self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
+        self._guarded_open()
+
+    def start(self) -> None:
+        """Starts the thread that writes."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Commits what is still waiting, and closes the database."""
+        self._stopping.set()
+        self._wake.set()
+        with self._news:
+            self._news.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def use_sinks(self, names: Iterable[str]) -> None:
+        """Says which receivers there are; without any, nothing is stored.
+
+        Args:
+            names: One that is new gets what comes from now on; the rows of one that is gone are
+                held for it no longer.
+        """
+        with self._lock:
+            self._sinks, self._sinks_changed = tuple(names), True
+        self._wake.set()
+
+    def add(self, event: Event) -> None:
+        """Takes an event; returns at once, whatever disk and receivers do."""
+        unwanted = isinstance(event, InspectionEvent) and not event.reject
+        text = _text(event)
+        with self._lock:
+            if self._sinks == () or (unwanted and self.config.publish == "rejects"):
+                return
+            self._waiting.append((event.id, text))
+            self._bound()
+        self._wake.set()
+
+    def _bound(self) -> None:
+        while len(self._waiting) > _MEMORY:
+            self._waiting.popleft()
+            self._dropped += 1
+
+    def batch(self, sink: str, limit: int) -> list[Stored]:
+        """Returns the next events that a sink has not taken, in order; may be none."""
+        with self._lock:
+            table, row = self._table, self._upto.get(sink)
+        if table is None or row is None or row >= table.last:
+            return []
+        try:
+            return table.after(row, limit)
+        except StoreError as error:
+            self._fail(error)
+            return []
+
+    def delivered(self, sink: str, upto: int) -> None:
+        """Notes that a sink has everything up to a row; after a crash it may get some again."""
+        with self._lock:
+            if upto > self._upto.get(sink, upto):
+                self._upto[sink] = upto
+                self._marked = True
+
+    def wait(self, sink: str, timeout_s: float) -> None:
+        """Waits until there is something for a sink, but no longer than so many seconds."""
+        with self._news:
+            self._news.wait_for(lambda: self._stopping.is_set() or self._has(sink), timeout_s)
+
+    def _has(self, sink: str) -> bool:
+        table, row = self._table, self._upto.get(sink)
+        return table is not None and row is not None and row < table.last
+
+    @property
+    def status(self) -> OutboxStatus:
+        """How things stand."""
+        with self._lock:
+            table, oldest_s = self._table, self._oldest_s
+            last, first = (table.last, table.first) if table else (0, 1)
+            return OutboxStatus(
+                pending={name: last - max(row, first - 1) for name, row in self._upto.items()},
+                waiting_in_memory=len(self._waiting) + len(self._writing),
+                committed=self._committed,
+                dropped=self._dropped,
+                oldest_age_s=table.clock.now_s() - oldest_s if table and oldest_s else None,
+                bytes=size(self._path),
+                problem=self._problem,
+            )
+
+    def _write(self) -> None:
+        """The writing thread: commits, tidies up, and opens anew what was damaged."""
+        while True:
+            self._wake.wait(_TIDY_S)
+            stopping = self._stopping.is_set()
+            self._stopping.wait(_GATHER_S)
+            self._wake.clear()
+            try:
+                self._turn()
+                self._problem = None
+            except StoreError as error:
+                self._fail(error)
+                self._stopping.wait(_RETRY_S)
+            if stopping:
+                break
+        if self._table is not None:
+            self._table.close()
+
+    def _turn(self) -> None:
+        if self._damaged and self._table is not None:
+            self._table.close()
+            self._table = None
+        table = self._table or self._open()
+        if self._sinks_changed:
+            self._keep_sinks(table)
+        while self._commit(table):
+            pass
+        if self._sinks is not None and time.monotonic() - self._tidied >= _TIDY_S:
+            if self._tidy(table):
+                self._wake.set()
+            else:
+                self._tidied = time.monotonic()
+
+    def _guarded_open(self) -> None:
+        try:
+            self._open()
+        except StoreError as error:
+            self._fail(error)
+
+    def _open(self) -> EventTable:
+        if self._damaged and self._path.exists():
+            set_aside(self._path)
+        self._damaged = False
+        try:
+            table = EventTable(self._path)
+        except DamagedError:
+            set_aside(self._path)
+            table = EventTable(self._path)
+        with self._lock:
+            self._table, self._upto = table, table.sinks()
+            self._sinks_changed = self._sinks is not None
+        return table
+
+    def _keep_sinks(self, table: EventTable) -> None:
+        with self._lock:
+            names, self._sinks_changed = self._sinks, False
+        if names is None:
+            return
+        try:
+            kept = table.keep_sinks(names)
+        except StoreError:
+            self._sinks_changed = True
+            raise
+        with self._lock:
+            # What was marked meanwhile counts.
+            self._upto = {name: max(row, self._upto.get(name, row)) for name, row in kept.items()}
+
+    def _commit(self, table: EventTable) -> bool:
+        """Commits what waits in one transaction; returns whether there may be more."""
+        with self._lock:
+            count = min(len(self._waiting), _COMMITTED_AT_ONCE)
+            self._writing = [self._waiting.popleft() for _ in range(count)]
+            marked, self._marked = self._marked, False
+            upto = dict(self._upto)
+        if not self._writing and not marked:
+            return False
+        try:
+            table.write(self._writing, upto)
+        except StoreError:
+            with self._lock:
+                self._marked |= marked
+                self._waiting.extendleft(reversed(self._writing))
+                self._writing = []
+                self._bound()
+            raise
+        with self._news:
+            self._committed += len(self._writing)
+            self._writing = []
+            self._news.notify_all()
+        return count == _COMMITTED_AT_ONCE
+
+    def _tidy(self, table: EventTable) -> bool:
+        """Deletes what every sink has, and what the caps no longer allow, some rows at a time.
+
+        Returns:
+            Whether there is more to delete.
+        """
+        with self._lock:
+            taken = min(self._upto.values(), default=table.last)
+        oldest_s = table.clock.now_s() - self.config.max_age_days * _DAY_S
+        allowed = max(table.last + 1 - self.config.max_events, table.first_since(oldest_s))
+        end, before = max(taken + 1, allowed), table.first
+        if before < end:
+            table.delete(end)
+            self._lost(max(0, table.first - max(before, taken + 1)))
+        self._oldest_s = table.written_s(max(taken + 1, table.first))
+        return table.first < end
+
+    def _lost(self, count: int) -> None:
+        if count:
+            with self._lock:
+                self._dropped += count
+            log.warning("%d events were deleted undelivered: the outbox is at its cap", count)
+
+    def _fail(self, error: StoreError) -> None:
+        if isinstance(error, DamagedError):
+            self._damaged = True
+        if self._problem is None:
+            log.error("events wait in memory: %s", error)
+        self._problem = str(error)
+
+
+def _text(event: Event) -> str:
+    try:
+        return event.model_dump_json()
+    except PydanticSerializationError:  # a file's name that is no Unicode
+        text = json.dumps(event.model_dump(), ensure_ascii=False)
+        return text.encode(errors="replace").decode()

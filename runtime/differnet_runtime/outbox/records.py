@@ -1,0 +1,48 @@
+"""What the outbox and its deliveries say of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OutboxStatus:
+    """How things stand.
+
+    Args:
+        pending: Events by sink that it has not taken yet.
+        waiting_in_memory: Events that are not committed yet.
+        committed: Events committed since the start.
+        dropped: Events lost to a cap since the start.
+        oldest_age_s: How long the oldest event that some sink has not taken has been waiting,
+            in seconds that the station ran; None where there is none.
+        bytes: Of the database.
+        problem: Why events can't be committed, or None.
+    """
+
+    pending: dict[str, int]
+    waiting_in_memory: int
+    committed: int
+    dropped: int
+    oldest_age_s: float | None
+    bytes: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class DeliveryStatus:
+    """How a sink is doing.
+
+    Args:
+        sink: Its name.
+        connected: Whether the last attempt worked and the sink knows of no problem.
+        problem: The last error while it is not, without passwords.
+        delivered: Events taken since the start.
+        failures: Attempts that failed since the start.
+    """
+
+    sink: str
+    connected: bool
+    problem: str | None
+    delivered: int
+    failures: int

@@ -1,0 +1,133 @@
+"""The outbox's database: events in order, and how far each sink has taken them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..database import RunningClock, connect, mapped, transaction
+from ..sinks import Stored
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE event (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    clock_s REAL NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE TABLE sink (name TEXT PRIMARY KEY, upto INTEGER NOT NULL);
+CREATE TABLE clock (seconds REAL NOT NULL);
+INSERT INTO clock VALUES (0)
+"""
+_DELETED_AT_ONCE = 5000
+"""Rows; more would hold up the commit of new events."""
+
+
+class EventTable:
+    """Written by one thread; read by any.
+
+    Args:
+        path: Of the database.
+
+    Raises:
+        DamagedError: It is damaged.
+        StoreError: It can't be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = connect(path, _SCHEMA, _VERSION, durable=True)
+        self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
+        self._reading = threading.Lock()
+        with mapped(path):
+            (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
+            self.clock = RunningClock(seconds)
+            self.last = self._last_row()
+            self.first = self._first_row()
+            """Rows `first` to `last` are there, without a gap."""
+
+    def _last_row(self) -> int:
+        found = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'")
+        return int((found.fetchone() or (0,))[0])
+
+    def _first_row(self) -> int:
+        (first,) = self._writer.execute("SELECT min(row) FROM event").fetchone()
+        return self.last + 1 if first is None else int(first)
+
+    def sinks(self) -> dict[str, int]:
+        """Returns, by sink, the row up to which it has everything."""
+        with mapped(self._path):
+            return dict(self._writer.execute("SELECT name, upto FROM sink"))
+
+    def keep_sinks(self, names: Iterable[str]) -> dict[str, int]:
+        """Forgets sinks that are no more; a new one begins after the last event.
+
+        Returns:
+            By sink: the row up to which it has everything.
+        """
+        with mapped(self._path), transaction(self._writer):
+            known: dict[str, int] = dict(self._writer.execute("SELECT name, upto FROM sink"))
+            kept = {name: known.get(name, self.last) for name in names}
+            self._writer.execute("DELETE FROM sink")
+            self._writer.executemany("INSERT INTO sink VALUES (?, ?)", kept.items())
+        return kept
+
+    def write(self, events: Sequence[tuple[str, str]], upto: Mapping[str, int]) -> None:
+        """Commits events (id and JSON text) and how far the sinks are, in one transaction."""
+        now_s = self.clock.now_s()
+        with mapped(self._path), transaction(self._writer):
+            self._writer.executemany(
+                "INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)",
+                [(id_, now_s, text) for id_, text in events],
+            )
+            self._writer.executemany(
+                "UPDATE sink SET upto = ? WHERE name = ?",
+                [(row, name) for name, row in upto.items()],
+            )
+            self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
+        self.last += len(events)
+
+    def delete(self, before: int) -> int:
+        """Deletes the oldest rows, some thousand at most.
+
+        Args:
+            before: The first row to be kept.
+
+        Returns:
+            How many are gone.
+        """
+        end = min(before, self.first + _DELETED_AT_ONCE)
+        with mapped(self._path), transaction(self._writer):
+            self._writer.execute("DELETE FROM event WHERE row < ?", (end,))
+        gone = end - self.first
+        self.first = end
+        return gone
+
+    def first_since(self, clock_s: float) -> int:
+        """Returns the first row that was written at that time or later."""
+        with mapped(self._path):
+            # Rows lie in the order of time: the first young one ends the search.
+            found = self._writer.execute(
+                "SELECT row FROM event WHERE clock_s >= ? ORDER BY row LIMIT 1", (clock_s,)
+            ).fetchone()
+        return self.last + 1 if found is None else int(found[0])
+
+    def written_s(self, row: int) -> float | None:
+        """Returns when a row was written, or None if it is not there."""
+        with mapped(self._path):
+            found = self._writer.execute("SELECT clock_s FROM event WHERE row = ?", (row,))
+            return next((float(clock_s) for (clock_s,) in found), None)
+
+    def after(self, row: int, limit: int) -> list[Stored]:
+        """Returns the events after a row, in order."""
+        query = "SELECT row, id, text FROM event WHERE row > ? ORDER BY row LIMIT ?"
+        with self._reading, mapped(self._path):
+            return [Stored(*found) for found in self._reader.execute(query, (row, limit))]
+
+    def close(self) -> None:
+        """Closes it."""
+        with self._reading:
+            self._reader.close()
+        self._writer.close()

@@ -1,0 +1,100 @@
+"""Events over HTTP: POSTed as a JSON list, taken when the answer is 2xx."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import logging
+from collections.abc import Sequence
+
+import urllib3
+
+from ..config import WebhookConfig
+from ..config.secrets import read_secret
+from ..errors import SinkError
+from .base import BusyError, Sink, Stored
+from .certificates import client_context
+
+_PASSING = (408, 425, 429)
+"""Of the 4xx: those that a later attempt may not get."""
+
+_ANSWER = 4096
+"""Bytes of an answer that are read: only its status counts, and a body may have no end."""
+
+log = logging.getLogger(__name__)
+
+
+class WebhookSink(Sink):
+    """POSTs a batch at a time.
+
+    Args:
+        name: Of the receiver, from `[webhook.NAME]`.
+        config: Address, token, certificates.
+
+    Raises:
+        ConfigError: The token or a certificate can't be read.
+    """
+
+    def __init__(self, name: str, config: WebhookConfig) -> None:
+        super().__init__(f"webhook:{name}")
+        self._url = config.url
+        self._headers = {"Content-Type": "application/json", "User-Agent": "differnet-edge"}
+        if config.token_file is not None:
+            self._headers["Authorization"] = f"Bearer {read_secret(config.token_file)}"
+        timeout = urllib3.Timeout(connect=config.timeout_s, read=config.timeout_s)
+        context = client_context(config.tls) if config.tls is not None else None
+        self._pool = urllib3.PoolManager(
+            maxsize=1, timeout=timeout, retries=False, ssl_context=context
+        )
+
+    def deliver(self, events: Sequence[Stored]) -> None:
+        """POSTs events; see `Sink.deliver`."""
+        body = "[" + ",".join(event.text for event in events) + "]"
+        try:
+            response = self._pool.request(
+                "POST",
+                self._url,
+                body=body.encode(),
+                headers=self._headers,
+                redirect=False,
+                preload_content=False,
+            )
+            status, retry_after = response.status, response.headers.get("Retry-After")
+            if (response.length_remaining or 0) <= _ANSWER:
+                response.read(_ANSWER)  # so that the connection can be used again
+            response.close()
+        except urllib3.exceptions.HTTPError as error:
+            # urllib3's own words hold the address, and it may hold a password.
+            cause = error.__cause__ or error.__context__ or error
+            raise SinkError(
+                f"no answer ({type(error).__name__}: {type(cause).__name__})"
+            ) from error
+        self._judge(status, retry_after)
+
+    def _judge(self, status: int, retry_after: str | None) -> None:
+        if 200 <= status < 300:
+            return
+        text = f"the receiver answered {status}; expected 2xx"
+        if 400 <= status < 500 and status not in _PASSING:
+            text += ": it refuses these events; look at its address, token and log"
+            log.error("sink %s: %s", self.name, text)
+        wait_s = _seconds(retry_after)
+        raise BusyError(text, wait_s) if wait_s is not None else SinkError(text)
+
+    def close(self) -> None:
+        """Closes the connections; see `Sink.close`."""
+        self._pool.clear()
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Reads `Retry-After`: seconds, or a date; None where it is neither."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        at = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=datetime.timezone.utc)
+    return max(0.0, (at - datetime.datetime.now(datetime.timezone.utc)).total_seconds())
