@@ -1,4 +1,4 @@
-"""What can be seen of a station and asked of it; the daemon answers, the web server passes on."""
+"""What can be asked of a station; the daemon answers, the web server passes on."""
 
 from __future__ import annotations
 
@@ -6,221 +6,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import ConfigDict, Field
 
 from ..events import InspectionEvent
-from ..metadata import Part
 from .recent import RecentEvents
+from .views import (
+    CameraView,
+    EngineView,
+    EvidenceEntry,
+    EvidenceKind,
+    EvidenceView,
+    Health,
+    ModelView,
+    OutboxView,
+    Overview,
+    SettingView,
+    SinkView,
+)
 
-EvidenceKind = Literal["image", "heatmap"]
-
-
-class Health(Part):
-    """Whether the station does its work.
-
-    Args:
-        ready: Every camera and the engine give verdicts.
-        degraded: Inspection goes on, but something is amiss (a full disk, a fallback engine).
-        reasons: In words, each beginning with its component (`camera:left: stalled ...`).
-    """
-
-    ready: bool
-    degraded: bool = False
-    reasons: list[str] = Field(default_factory=list)
-
-
-class SettingView(Part):
-    """What became of a camera's setting; see `cameras.settings.Setting`."""
-
-    name: str
-    requested: float | str | None = None
-    actual: float | str | None = None
-    warning: str | None = None
-
-
-class CameraView(Part):
-    """A camera.
-
-    Args:
-        name: Of its table in the configuration.
-        state: `running` gives verdicts on fresh frames; anything else is a fault or a start.
-        reason: Why it does not run.
-        source: Without password (`cameras.redact`).
-        trigger: `free`, or `command` where it judges on request.
-        fps: Verdicts a second, lately.
-        frame_age_s: Since the last frame was read; None before the first.
-        width: Of its frames, in pixels; likewise height.
-        height: See width.
-        frames: Read since the start.
-        reconnects: Since the start.
-        verdicts: Count of each since the start.
-        last: The last verdict.
-        settings: Of the device.
-    """
-
-    name: str
-    state: str
-    reason: str | None = None
-    source: str
-    trigger: Literal["free", "command"] = "free"
-    fps: float | None = None
-    frame_age_s: float | None = None
-    width: int | None = None
-    height: int | None = None
-    frames: int = 0
-    reconnects: int = 0
-    verdicts: dict[str, int] = Field(default_factory=dict)
-    last: InspectionEvent | None = None
-    settings: list[SettingView] = Field(default_factory=list)
-
-
-class EngineView(Part):
-    """The engine process; see `inference.EngineStatus`."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    state: str
-    backend: str | None = None
-    reasons: dict[str, str] = Field(default_factory=dict)
-    fallback: bool = False
-    model: str
-    model_hash: str
-    restarts: int = 0
-    faults: int = 0
-    answers: int = 0
-    last_fault: str | None = None
-
-
-class SinkView(Part):
-    """A receiver of events.
-
-    Args:
-        name: `mqtt`, `jsonl`, or a webhook's (`webhook:mes`).
-        state: `ok`, or what is wrong (`down`).
-        reason: Why.
-        pending: Events that it has not confirmed.
-        delivered: Confirmed since the start.
-    """
-
-    name: str
-    state: str
-    reason: str | None = None
-    pending: int = 0
-    delivered: int = 0
-
-
-class OutboxView(Part):
-    """The events that wait for delivery.
-
-    Args:
-        state: `ok` or `degraded`.
-        reason: Why.
-        pending: Events that some sink has not confirmed.
-        oldest_s: Age of the oldest of them; None where none waits.
-        dropped: Lost to a cap since the start.
-        bytes: Of the database.
-    """
-
-    state: str = "ok"
-    reason: str | None = None
-    pending: int = 0
-    oldest_s: float | None = None
-    dropped: int = 0
-    bytes: int = 0
-
-
-class EvidenceView(Part):
-    """The kept pictures.
-
-    Args:
-        state: `ok` or `degraded`.
-        reason: Why.
-        pictures: Kept.
-        bytes: All files together.
-        max_bytes: The cap.
-        free_bytes: Of the disk.
-        skipped: Pictures not kept (queue or disk full) since the start.
-    """
-
-    state: str = "ok"
-    reason: str | None = None
-    pictures: int = 0
-    bytes: int = 0
-    max_bytes: int = 0
-    free_bytes: int | None = None
-    skipped: int = 0
-
-
-class EvidenceEntry(Part):
-    """A kept picture.
-
-    Args:
-        id: Names it in `evidence_file`, and in its event.
-        at_s: Wall clock of the event, seconds since the epoch.
-        camera: Name.
-        part: Id that came with the trigger.
-        verdict: GOOD, DEFECT or NO_DECISION.
-        reason: Of a NO_DECISION.
-        score: None where there is none.
-        threshold: Likewise.
-        kinds: What is kept of it.
-        bytes: Of its files.
-    """
-
-    id: str
-    at_s: float
-    camera: str
-    part: str | None = None
-    verdict: Literal["GOOD", "DEFECT", "NO_DECISION"]
-    reason: str | None = None
-    score: float | None = None
-    threshold: float | None = None
-    kinds: list[EvidenceKind]
-    bytes: int = 0
-
-
-class ModelView(Part):
-    """A model that the station can judge by; see `models.StoredModel`."""
-
-    name: str
-    hash: str
-    active: bool
-    previous: bool
-    added: str
-    threshold: float | None = None
-    damaged: str | None = None
-
-
-class Overview(Part):
-    """All that the page shows at a glance.
-
-    Args:
-        station: Name.
-        version: Of this package.
-        started_at_s: Wall clock, seconds since the epoch.
-        uptime_s: By the monotonic clock.
-        health: See `Health`.
-        threshold: That judges now; None where the model has none.
-        cameras: In the order of the configuration.
-        engine: See `EngineView`.
-        sinks: See `SinkView`.
-        outbox: See `OutboxView`.
-        evidence: See `EvidenceView`.
-    """
-
-    station: str
-    version: str
-    started_at_s: float
-    uptime_s: float
-    health: Health
-    threshold: float | None = None
-    cameras: list[CameraView]
-    engine: EngineView
-    sinks: list[SinkView] = Field(default_factory=list)
-    outbox: OutboxView = OutboxView()
-    evidence: EvidenceView = EvidenceView()
+__all__ = [
+    "CameraView",
+    "Control",
+    "EngineView",
+    "EvidenceEntry",
+    "EvidenceKind",
+    "EvidenceView",
+    "Health",
+    "Jpeg",
+    "ModelView",
+    "OutboxView",
+    "Overview",
+    "SettingView",
+    "SinkView",
+]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class RecentEvents:
     def __init__(self, size: int = 2000) -> None:
         self._events: deque[RecentEvent] = deque(maxlen=size)
         self._number = 0
-        self._added = threading.Condition()
+        self._lock = threading.Lock()
 
     @property
     def number(self) -> int:
@@ -37,10 +37,9 @@ class RecentEvents:
 
     def add(self, event: InspectionEvent) -> None:
         """Appends a verdict; the oldest goes when the ring is full."""
-        with self._added:
+        with self._lock:
             self._number += 1
             self._events.append(RecentEvent.model_construct(number=self._number, event=event))
-            self._added.notify_all()
 
     def after(
         self, number: int = 0, *, camera: str | None = None, limit: int = 2000
@@ -52,7 +51,7 @@ class RecentEvents:
             camera: Only of this one.
             limit: At most so many, the newest.
         """
-        with self._added:
+        with self._lock:
             newest = self._newest(number, camera, limit)
         return newest[::-1]
 
@@ -64,8 +63,3 @@ class RecentEvents:
             if camera is None or recent.event.camera == camera:
                 found.append(recent)
         return found
-
-    def wait(self, number: int, timeout_s: float) -> bool:
-        """Waits until there is a later one than that; returns whether there is."""
-        with self._added:
-            return self._added.wait_for(lambda: self._number > number, timeout_s)

@@ -1,0 +1,151 @@
+"""Stands before every route: who may ask, from which page, and what a browser may do with it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .answers import Problem, problem
+from .pages import login_page
+from .sessions import COOKIE, Sessions
+
+LOGIN, LOGOUT = "/login", "/logout"
+_READING = ("GET", "HEAD", "OPTIONS")
+_LOCKED = "too many wrong tokens came from your address; wait a minute"
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the configuration allows.
+
+    Args:
+        loopback: Bound to loopback: then only its own names are answered to.
+        changes: Models may be switched and parts triggered.
+        sessions: None where no token is needed.
+        tls: The connection is encrypted.
+    """
+
+    loopback: bool
+    changes: bool
+    sessions: Sessions | None
+    tls: bool = False
+
+
+class Guard:
+    """Refuses what may not pass, and adds the headers that every answer has.
+
+    Args:
+        app: Behind it.
+        access: See `Access`.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        assert scope["type"] == "http"  # neither lifespan nor websockets are served
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        request = Request(scope)
+        answer = self._refusal(request) or self._app
+        await answer(scope, receive, send_guarded)
+
+    def _refusal(self, request: Request) -> Response | None:
+        return (
+            self._foreign_name(request)
+            or self._unknown_person(request)
+            or self._foreign_page(request)
+            or self._unwanted_change(request)
+        )
+
+    def _foreign_name(self, request: Request) -> Response | None:
+        """A foreign page can point its own name at 127.0.0.1, but not change the Host header."""
+        if not self._access.loopback or is_loopback(_host_of(request.headers.get("host", ""))):
+            return None
+        return problem(
+            421,
+            Problem(error="the Host header is no name of loopback", what_to_do="ask localhost"),
+        )
+
+    def _unknown_person(self, request: Request) -> Response | None:
+        sessions = self._access.sessions
+        if sessions is None or sessions.known(request.cookies.get(COOKIE, "")):
+            return None
+        address = request.client.host if request.client else ""
+        logging_in = request.url.path == LOGIN and request.method == "POST"
+        token = _bearer(request)
+        if (logging_in or token is not None) and sessions.locked(address):
+            return problem(429, Problem(error=_LOCKED), {"retry-after": "60"})
+        if logging_in or (token is not None and sessions.right(token, address)):
+            return None
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return login_page(401, "Token")
+        what = Problem(error="a token is needed", what_to_do="send `Authorization: Bearer TOKEN`")
+        return problem(401, what, {"www-authenticate": "Bearer"})
+
+    def _foreign_page(self, request: Request) -> Response | None:
+        """A browser says from which page a change is asked for; programs say nothing."""
+        if request.method in _READING:
+            return None
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
+        own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        if site in ("same-origin", "none") and (origin is None or origin.lower() == own.lower()):
+            return None
+        return problem(403, Problem(error="another site's page asked for this"))
+
+    def _unwanted_change(self, request: Request) -> Response | None:
+        free = request.method in _READING or request.url.path in (LOGIN, LOGOUT)
+        if free or self._access.changes:
+            return None
+        what = Problem(
+            error="changes over HTTP are switched off", what_to_do="set changes = true in [web]"
+        )
+        return problem(403, what)
+
+
+def _bearer(request: Request) -> str | None:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
+
+
+def _host_of(header: str) -> str:
+    """Returns the name in a Host header, without port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a name or address is loopback's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,147 @@
+"""What goes on: verdicts as server-sent events, pictures as motion JPEG."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+import anyio
+from pydantic import ValidationError
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ..metadata import Part
+from .answers import Refused
+from .control import Jpeg
+from .endpoints import Call, Content, Endpoint, Whole, known_camera
+from .routes import CAMERA, EventsQuery, LiveQuery
+
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+MOTION_JPEG = "multipart/x-mixed-replace; boundary=frame"
+
+_EVENTS_S, _PICTURES_S, _COMMENT_S = 0.2, 0.1, 10.0
+
+
+class _LastId(Part):
+    number: Whole
+
+
+class Viewers:
+    """Counts those who watch a stream; too many are refused, and none watches for ever.
+
+    Args:
+        most: At once.
+        longest_s: Then the stream ends and a browser asks again, with its token or session.
+    """
+
+    def __init__(self, most: int, longest_s: float) -> None:
+        self._most = most
+        self.longest_s = longest_s
+        self._watching = 0
+
+    def stream(self, chunks: AsyncIterator[bytes], media: str) -> Response:
+        """Returns the answer that sends the chunks.
+
+        Raises:
+            Refused: Too many watch.
+        """
+        if self._watching >= self._most:
+            raise Refused(503, f"{self._most} streams are watched already", "close another one")
+        return _Stream(chunks, media, self)
+
+    async def watch(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Sends a stream; one who does not read it is cut off like all others."""
+        self._watching += 1
+        try:
+            with anyio.move_on_after(self.longest_s + _COMMENT_S):
+                await send()
+        finally:
+            self._watching -= 1
+
+
+class _Stream(StreamingResponse):
+    def __init__(self, chunks: AsyncIterator[bytes], media: str, viewers: Viewers) -> None:
+        super().__init__(chunks, headers={"content-type": media})
+        self._viewers = viewers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        await self._viewers.watch(partial(super().__call__, scope, receive, send))
+
+
+def streams(longest_s: float) -> list[Endpoint]:
+    """Returns the routes of streams.
+
+    Args:
+        longest_s: See `Viewers`.
+    """
+    events, pictures = Viewers(32, longest_s), Viewers(16, longest_s)
+
+    async def verdicts(call: Call) -> Response:
+        if call.query.camera is not None:
+            known_camera(call.control, call.query.camera)
+        return events.stream(_verdicts(call, longest_s), EVENT_STREAM)
+
+    async def motion(call: Call) -> Response:
+        return pictures.stream(_pictures(call, call.camera, longest_s), MOTION_JPEG)
+
+    return [
+        Endpoint("GET", "/api/events/stream", "Verdicts as they are given.", verdicts,
+                 {200: Content("Server-sent events.", media=(EVENT_STREAM,))}, (404,),
+                 query=EventsQuery),
+        Endpoint("GET", "/api/cameras/{camera}/live.mjpg", "The judged pictures.", motion,
+                 {200: Content("Motion JPEG.", media=(MOTION_JPEG,))}, (404,), CAMERA,
+                 LiveQuery),
+    ]  # fmt: skip
+
+
+async def _verdicts(call: Call, longest_s: float) -> AsyncIterator[bytes]:
+    recent, camera = call.control.recent, call.query.camera
+    number = _start(call)
+    until = said = time.monotonic()
+    until += longest_s
+    yield b"retry: 2000\n\n"
+    while time.monotonic() < until:
+        if recent.number > number:
+            found = recent.after(number, camera=camera, limit=call.query.limit)
+            number = found[-1].number if found else recent.number
+            lines = [f"id: {one.number}\ndata: {one.event.model_dump_json()}\n\n" for one in found]
+            if lines:
+                said = time.monotonic()
+                yield "".join(lines).encode()
+        elif time.monotonic() - said > _COMMENT_S:
+            said = time.monotonic()
+            yield b": still here\n\n"
+        await asyncio.sleep(min(_EVENTS_S, longest_s))
+
+
+def _start(call: Call) -> int:
+    """Returns the number to go on after: a browser sends it when it comes back."""
+    recent, number = call.control.recent, call.query.after
+    with contextlib.suppress(KeyError, ValidationError):
+        sent = {"number": call.request.headers["last-event-id"]}
+        number = _LastId.model_validate(sent).number
+    return number if number <= recent.number else 0  # it counted before a restart
+
+
+async def _pictures(call: Call, camera: str, longest_s: float) -> AsyncIterator[bytes]:
+    overlay, number = call.query.overlay, 0
+    until = time.monotonic() + longest_s
+    while time.monotonic() < until:
+        jpeg = await call.reads.run(partial(call.control.jpeg, camera, overlay=overlay))
+        if jpeg is not None and jpeg.number != number:
+            number = jpeg.number
+            yield _part(jpeg)
+        await asyncio.sleep(min(_PICTURES_S, longest_s))
+
+
+def _part(jpeg: Jpeg) -> bytes:
+    age_ms = (time.monotonic_ns() - jpeg.captured_ns) // 1_000_000
+    head = (
+        f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg.data)}\r\n"
+        f"X-Frame-Age-Ms: {age_ms}\r\n\r\n"
+    )
+    return head.encode() + jpeg.data + b"\r\n"

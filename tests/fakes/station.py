@@ -1,0 +1,260 @@
+"""A station without cameras or engine: drawn parts, judged by a rule, behind the real `Control`."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from differnet_runtime.errors import CameraError, ModelStoreError
+from differnet_runtime.events import FrameRef, InspectionEvent, ModelRef, Trigger
+from differnet_runtime.metrics import Metrics
+from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
+from differnet_runtime.web.control import (
+    CameraView,
+    Control,
+    EngineView,
+    EvidenceEntry,
+    EvidenceKind,
+    EvidenceView,
+    Health,
+    Jpeg,
+    ModelView,
+    OutboxView,
+    Overview,
+    SettingView,
+    SinkView,
+)
+from differnet_runtime.web.live import LivePicture
+from differnet_runtime.web.recent import RecentEvents
+from tests.drawn import draw_part
+
+THRESHOLD = 1.35
+HASHES = ("a" * 64, "b" * 64)
+
+
+@dataclass
+class FakeCamera:
+    """What a camera last did."""
+
+    trigger: str = "free"
+    state: str = "running"
+    reason: str | None = None
+    frames: int = 0
+    last: InspectionEvent | None = None
+    captured_ns: int | None = None
+
+
+class FakeStation(Control):
+    """Judges drawn parts when told to, or by itself at a rate (`run`).
+
+    Args:
+        folder: For evidence.
+        cameras: Names.
+        size: Of the drawn pictures, in pixels.
+    """
+
+    def __init__(
+        self, folder: Path, cameras: Collection[str] = ("left", "right"), *, size: int = 64
+    ) -> None:
+        super().__init__(RecentEvents())
+        self.folder = folder
+        self.size = size
+        self.seen = {name: FakeCamera() for name in cameras}
+        self.pictures = {name: LivePicture() for name in cameras}
+        self.kept: list[EvidenceEntry] = []
+        self.active = 0
+        self.degraded: list[str] = []
+        self.alive = True
+        self.metrics = Metrics(self.overview)
+        self._seeds = itertools.count()
+        self._started_s = time.monotonic()
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        return self.metrics.registry
+
+    def run(self, rate: float) -> None:
+        """Judges `rate` parts a second of every free camera until `stop`."""
+
+        def loop() -> None:
+            while not self._stopped.wait(1 / rate):
+                for name, camera in self.seen.items():
+                    if camera.trigger == "free" and camera.state == "running":
+                        self.judge(name)
+
+        self._thread = threading.Thread(target=loop, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def judge(
+        self, camera: str, *, defect: bool | None = None, part: str | None = None,
+        trigger: Trigger = "free",
+    ) -> InspectionEvent:  # fmt: skip
+        """Draws a part, judges it and shows it."""
+        with self._lock:
+            return self._judge(camera, defect, part, trigger)
+
+    def _judge(
+        self, camera: str, defect: bool | None, part: str | None, trigger: Trigger
+    ) -> InspectionEvent:
+        seed = next(self._seeds)
+        random = np.random.RandomState(seed)
+        defect = random.rand() < 0.08 if defect is None else defect
+        value = float(random.normal(1.0, 0.08) + (random.uniform(0.5, 1.2) if defect else 0.0))
+        image = draw_part(seed, defect=defect, size=self.size)
+        verdict = Verdict.DEFECT if value > THRESHOLD else Verdict.GOOD
+        index, now_ns = self.seen[camera].frames, time.monotonic_ns()
+        frame = Frame(image, f"{camera} {index}", index, now_ns, time.time())
+        stages_ms = {"preprocess": 1.2, "infer": 8.5, "total": 10.4}
+        inspection = Inspection(
+            frame.name, index, frame.captured_at_s, Decision(verdict),
+            Score(value, THRESHOLD, 50.0), stages_ms,
+        )  # fmt: skip
+        event = InspectionEvent(
+            station="demo", camera=camera, part=part, trigger=trigger, verdict=verdict.value,
+            reject=verdict is not Verdict.GOOD, score=value, threshold=THRESHOLD,
+            good_percentile=50.0, model=ModelRef(name="ring", hash=HASHES[self.active]),
+            backend="fake", stages_ms=stages_ms,
+            frame=FrameRef(
+                name=frame.name, index=index, captured_at_s=frame.captured_at_s, age_ms=12.0,
+                width=self.size, height=self.size,
+            ),
+        )  # fmt: skip
+        self._show(camera, frame, inspection, event)
+        return event
+
+    def _show(
+        self, camera: str, frame: Frame, inspection: Inspection, event: InspectionEvent
+    ) -> None:
+        self.pictures[camera].put(frame, inspection, None)
+        seen = self.seen[camera]
+        seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns
+        if event.reject:
+            self._keep(np.asarray(frame.image), event)
+        self.metrics.frame(camera, inspection.stages_ms, 0.012)
+        self.metrics.verdict(camera, event.verdict, event.code)
+        self.recent.add(event)
+
+    def _keep(self, image: np.ndarray, event: InspectionEvent) -> None:
+        heat = cv2.applyColorMap(255 - image, cv2.COLORMAP_INFERNO)
+        for kind, picture in (("image", image), ("heatmap", heat)):
+            cv2.imwrite(str(self.folder / f"{event.id}-{kind}.png"), picture)
+        self.kept.append(
+            EvidenceEntry(
+                id=event.id, at_s=event.at_s, camera=event.camera, part=event.part,
+                verdict=event.verdict, score=event.score, threshold=event.threshold,
+                kinds=["image", "heatmap"], bytes=image.nbytes,
+            )
+        )  # fmt: skip
+
+    def cameras(self) -> Collection[str]:
+        return tuple(self.seen)
+
+    def live(self) -> bool:
+        return self.alive
+
+    def health(self) -> Health:
+        stopped = [
+            f"camera:{name}: {camera.state}: {camera.reason}"
+            for name, camera in self.seen.items()
+            if camera.state != "running"
+        ]
+        reasons = [*stopped, *self.degraded]
+        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons)
+
+    def overview(self) -> Overview:
+        uptime_s = time.monotonic() - self._started_s
+        return Overview(
+            station="demo",
+            version="0.1.0",
+            started_at_s=time.time() - uptime_s,
+            uptime_s=uptime_s,
+            health=self.health(),
+            threshold=THRESHOLD,
+            cameras=[self._camera(name, camera) for name, camera in self.seen.items()],
+            engine=EngineView(
+                state="ready", backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
+                fallback=bool(self.degraded), model="ring", model_hash=HASHES[self.active],
+                answers=self.recent.number,
+            ),
+            sinks=[SinkView(name="mqtt", state="ok", delivered=self.recent.number)],
+            outbox=OutboxView(bytes=1 << 20),
+            evidence=EvidenceView(
+                pictures=len(self.kept), bytes=sum(one.bytes for one in self.kept),
+                max_bytes=5 << 30, free_bytes=40 << 30,
+            ),
+        )  # fmt: skip
+
+    def _camera(self, name: str, camera: FakeCamera) -> CameraView:
+        age_s = None
+        if camera.captured_ns is not None:
+            age_s = (time.monotonic_ns() - camera.captured_ns) / 1e9
+        counts = [one.event.verdict for one in self.recent.after(camera=name)]
+        return CameraView(
+            name=name, state=camera.state, reason=camera.reason, source=f"rtsp://10.0.0.5/{name}",
+            trigger="free" if camera.trigger == "free" else "command", fps=4.0,
+            frame_age_s=age_s, width=self.size, height=self.size, frames=camera.frames,
+            verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
+            last=camera.last,
+            settings=[
+                SettingView(name="exposure", requested=120, actual=120),
+                SettingView(name="gain", requested=4, actual=8, warning="the driver refuses 4"),
+            ],
+        )  # fmt: skip
+
+    def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
+        return self.pictures[camera].jpeg(overlay=overlay)
+
+    def trigger(self, camera: str, part: str | None) -> InspectionEvent:
+        if self.seen[camera].trigger == "free":
+            raise CameraError(f'{camera} judges frame after frame; set trigger = "command"')
+        return self.judge(camera, part=part, trigger="http")
+
+    def evidence(
+        self, camera: str | None, verdict: str | None, before: str | None, limit: int
+    ) -> list[EvidenceEntry]:
+        kept = self.kept[::-1]
+        if before is not None:
+            ids = [one.id for one in kept]
+            kept = kept[ids.index(before) + 1 :] if before in ids else []
+        wanted = [
+            one for one in kept if camera in (None, one.camera) and verdict in (None, one.verdict)
+        ]
+        return wanted[:limit]
+
+    def evidence_file(self, entry: str, kind: EvidenceKind) -> Path | None:
+        path = self.folder / f"{entry}-{kind}.png"
+        return path if path.exists() else None
+
+    def models(self) -> list[ModelView]:
+        return [
+            ModelView(
+                name="ring", hash=digest, active=number == self.active,
+                previous=number != self.active, threshold=THRESHOLD,
+                added=f"2026-11-2{number}T08:00:00+00:00",
+            )
+            for number, digest in enumerate(HASHES)
+        ]  # fmt: skip
+
+    def activate(self, model_hash: str) -> None:
+        if model_hash not in HASHES:
+            raise ModelStoreError(f"there is no model {model_hash[:16]} in the store")
+        self.active = HASHES.index(model_hash)
+
+    def rollback(self) -> None:
+        self.active = 1 - self.active
