@@ -1,0 +1,55 @@
+"""One frame of every camera, each in a process of its own, so that none can hang the check."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from differnet_runtime.capture import CaptureProcess
+from differnet_runtime.config import CameraConfig
+from differnet_runtime.errors import ImageReadError
+
+from .checking import Finding
+
+
+def first_frames(cameras: Mapping[str, CameraConfig], timeout_s: float) -> list[Finding]:
+    """Opens all cameras at once and takes a frame of each.
+
+    Args:
+        cameras: By name.
+        timeout_s: For all of them together, since they are opened at the same time.
+    """
+    opened = {name: CaptureProcess(name, camera) for name, camera in cameras.items()}
+    until = time.monotonic() + timeout_s
+    try:
+        for capture in opened.values():
+            capture.start()
+        return [
+            finding
+            for name, capture in opened.items()
+            for finding in _first_frame(name, capture, until, timeout_s)
+        ]
+    finally:
+        for capture in opened.values():
+            capture.stop()
+
+
+def _first_frame(
+    name: str, capture: CaptureProcess, until: float, timeout_s: float
+) -> list[Finding]:
+    subject = f"camera.{name}"
+    frame = None
+    try:
+        while frame is None and capture.wait(max(0.0, until - time.monotonic())):
+            frame = capture.take()
+            if frame is None and not capture.live:
+                break
+    except ImageReadError as error:
+        return [Finding(subject, "look", str(error))]
+    status = capture.status
+    if frame is None:
+        why = f": {status.reason}" if status.reason else ""
+        return [Finding(subject, "look", f"no frame within {timeout_s:g} s{why}")]
+    height, width = frame.image.shape[:2]
+    refused = [Finding(subject, "look", s.warning) for s in status.settings if s.warning]
+    return [Finding(subject, "ok", f"gave a frame of {width} x {height} pixels"), *refused]

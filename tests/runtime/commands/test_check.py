@@ -1,0 +1,179 @@
+"""`differnet check` says what a station's configuration lacks, before the station does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from differnet_runtime.cli import main
+from differnet_runtime.config import schema
+
+Captured = pytest.CaptureFixture[str]
+FAKE = '[model]\nbackend = "fake"\n[web]\nport = 0\n[evidence]\nkeep = "none"\n'
+TOP = '[camera.top]\nsource = "0"\n'
+
+
+@pytest.fixture
+def check(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+    def run(text: str, *options: str, state: str = "state") -> tuple[int, str]:
+        path = tmp_path / "line3.toml"
+        path.write_text(f'[station]\nstate = "{state}"\n{text}')
+        path.chmod(0o640)
+        code = main(["check", str(path), *options])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_a_sound_station_can_start(
+    check: Callable[..., Any], tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("hunter2\n")
+    text = f'[model]\npath = "{tiny_model()}"\n[web]\nport = 0\n[camera.top]\nsource = "."\n'
+    text += '[mqtt]\nhost = "broker"\nusername = "line3"\npassword_file = "password"\n[mqtt.tls]\n'
+    code, shown = check(text)
+    assert code == 0
+    for part in (
+        f"read   {tmp_path}/line3.toml",
+        "washer, sha256 ",
+        "fp32, no heatmap, threshold 118",
+        "mqtt.password_file",
+        "go to mqtt",
+        f"{tmp_path}/state; will be made",
+        "127.0.0.1 port (a free one)",
+        "The station can start.",
+    ):
+        assert part in shown
+    assert "WRONG" not in shown
+    assert "hunter2" not in shown
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "says"),
+    [
+        (f'[model]\npath = "none.onnx"\n{TOP}', "model.path", "No such file"),
+        (f'[model]\nstore = "none"\n{TOP}', "model.store", "no model of none is active"),
+        (
+            f'[model]\nbackend = "cuda"\npath = "x"\n{TOP}',
+            "model.backend",
+            "'cuda' is none of auto",
+        ),
+        (f'[model]\nbackend = "fake:soon"\n{TOP}', "model.backend", "does not know 'soon'"),
+        (
+            f'{FAKE}{TOP}[mqtt]\nhost = "b"\npassword_file = "none"\n',
+            "mqtt.password_file",
+            "No such file",
+        ),
+        (
+            f'{FAKE}{TOP}[webhook.mes]\nurl = "https://m"\ntoken_file = "none"\n',
+            "webhook.mes.token_file",
+            "No such file",
+        ),
+        (f"{FAKE}host = 1\n{TOP}", "configuration", "evidence.host: unknown key"),
+        (
+            f'[model]\nbackend = "fake"\n[web]\nhost = "0.0.0.0"\n{TOP}',
+            "web",
+            "wider than loopback",
+        ),
+    ],
+)
+def test_what_keeps_a_station_from_starting_is_wrong(
+    text: str, subject: str, says: str, check: Callable[..., Any]
+) -> None:
+    code, shown = check(text, "--json")
+    record = json.loads(shown)
+    assert code == 2
+    assert not record["fit"]
+    wrong = {f["subject"]: f["text"] for f in record["findings"] if f["state"] == "wrong"}
+    assert says in wrong[subject]
+
+
+def test_an_uncalibrated_model_needs_a_threshold(
+    check: Callable[..., Any], tiny_model: Callable[..., Path]
+) -> None:
+    text = f'[model]\npath = "{tiny_model(calibration=None)}"\n'
+    code, shown = check(text + TOP)
+    assert code == 2
+    assert "run `differnet calibrate`" in shown
+    code, shown = check(text + "threshold = 7.5\n" + TOP)
+    assert code == 0
+    assert "threshold 7.5" in shown
+
+
+def test_what_works_but_deserves_a_look_is_said(
+    check: Callable[..., Any], tiny_model: Callable[..., Path]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        model = tiny_model(precision="fp16")
+        code, shown = check(
+            f'[model]\npath = "{model}"\nbackend = "onnxruntime-cpu"\n[web]\nport = {port}\n'
+            f"[evidence]\nmax_bytes = {1 << 60}\n"
+            '[camera.top]\nsource = "rtsp://user:hunter2@10.0.0.7/1"\n'
+            '[camera.side]\nsource = "none.mp4"\n'
+        )
+    assert code == 0
+    looks = [line.split()[1] for line in shown.splitlines() if line.startswith("LOOK")]
+    assert looks == ["configuration", "model.backend", "camera.side", "evidence.max_bytes", "web"]
+    assert "rtsp://***@10.0.0.7/1" in shown
+    assert "hunter2" not in shown
+
+
+def test_a_state_folder_that_can_not_be_written_is_wrong(check: Callable[..., Any]) -> None:
+    code, shown = check(FAKE + TOP, state="/dev/null/x")
+    assert code == 2
+    assert "/dev/null/x: /dev/null can't be written" in shown
+
+
+def test_what_is_in_effect_is_shown_without_passwords(check: Callable[..., Any]) -> None:
+    text = FAKE + '[camera.top]\nsource = "rtsp://user:hunter2@h/1"\n'
+    code, shown = check(text, "--show")
+    assert code == 0
+    assert 'source = "rtsp://***@h/1"' in shown
+    assert "stall_s = 2.0" in shown
+    code, shown = check(text, "--show", "json")
+    assert json.loads(shown)["camera"]["top"]["source"] == "rtsp://***@h/1"
+    assert "hunter2" not in shown
+
+
+def test_the_schema_is_printed_without_a_file(capsys: Captured) -> None:
+    assert main(["check", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == schema()
+
+
+def test_without_a_file_it_says_what_it_needs(capsys: Captured) -> None:
+    assert main(["check"]) == 2
+    assert "differnet check line3.toml" in capsys.readouterr().err
+
+
+def test_cameras_give_a_frame_or_are_named_and_none_hangs(
+    check: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "parts").mkdir()
+    cv2.imwrite(str(tmp_path / "parts" / "1.png"), np.full((48, 64, 3), 90, np.uint8))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        port = silent.getsockname()[1]
+        text = f'{FAKE}[camera.parts]\nsource = "parts"\n'
+        text += f'[camera.silent]\nsource = "rtsp://u:hunter2@127.0.0.1:{port}/x"\n'
+        begun = time.monotonic()
+        code, shown = check(text, "--cameras", "--timeout", "8", "--json")
+        assert time.monotonic() - begun < 30
+    assert code == 0
+    found = [(f["subject"], f["state"], f["text"]) for f in json.loads(shown)["findings"]]
+    assert ("camera.parts", "ok", "gave a frame of 64 x 48 pixels") in found
+    assert any(
+        subject == "camera.silent" and state == "look" and text.startswith("no frame within 8 s")
+        for subject, state, text in found
+    )
+    assert "hunter2" not in shown
