@@ -1,4 +1,8 @@
-"""`differnet run`: inspects the frames of a source and says GOOD, DEFECT or NO_DECISION."""
+"""`differnet run`: inspects the frames of a source, or runs a station, unattended.
+
+Every frame gets GOOD, DEFECT or NO_DECISION. With --config, cameras, results and the page are
+what the file says, until the process is told to stop.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command, progress
+from differnet_runtime.errors import ConfigError
 
 from .arguments import add_backend, count, finite
 
@@ -26,10 +31,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Exit code 0: at least one frame was judged (GOOD or DEFECT). 2: an error; also when there "
         "was no frame. 3: every frame was a NO_DECISION. 130: interrupted."
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="the exported part.onnx")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="run the station that this TOML file describes (`differnet check` reads it first)",
+    )
+    parser.add_argument("--model", metavar="FILE", help="the exported part.onnx")
     parser.add_argument(
         "--source",
-        required=True,
         metavar="SOURCE",
         help="a folder of pictures, a picture, a video, a device (0, /dev/video0) or a URL",
     )
@@ -50,6 +60,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet run`."""
+    if arguments.config is not None:
+        return _run_station(arguments)
+    if arguments.model is None or arguments.source is None:
+        raise ConfigError(
+            "give --model and --source to inspect one source, or --config to run a station"
+        )
+    return _run_source(arguments)
+
+
+def _run_station(arguments: argparse.Namespace) -> int:
+    given = [name for name in ("model", "source", "output", "save") if getattr(arguments, name)]
+    if given:
+        raise ConfigError(
+            f"--{given[0]} and --config exclude each other: the station's file says all of it"
+        )
+    from differnet_runtime.daemon.running import run_station
+
+    return run_station(arguments.config)
+
+
+def _run_source(arguments: argparse.Namespace) -> int:
     from differnet_runtime.cameras import open_camera
     from differnet_runtime.detector import Detector
     from differnet_runtime.errors import CameraError
@@ -102,7 +133,7 @@ def _limited(
 
 COMMAND = Command(
     "run",
-    "inspect pictures, a video, a camera or a stream with an exported model",
+    "inspect pictures, a video or a camera with an exported model, or run a station",
     configure,
     run,
     extra="opencv-headless,onnx-cpu",

@@ -55,7 +55,7 @@ class ModelSwitch:
     def __init__(
         self,
         engine: EngineProcess,
-        make: Callable[[Path], EngineProcess],
+        make: Callable[[Path | None], EngineProcess],
         probation: Probation | None = None,
     ) -> None:
         self._held = _Held(engine)
@@ -84,7 +84,7 @@ class ModelSwitch:
                 held.users -= 1
                 self._changed.notify_all()
 
-    def to(self, model: Path, *, timeout_s: float = _START_S) -> EngineProcess:
+    def to(self, model: Path | None, *, timeout_s: float = _START_S) -> EngineProcess:
         """Changes to another model file; blocks until it has passed, and no frame waits for that.
 
         Raises:
@@ -106,7 +106,7 @@ class ModelSwitch:
                 raise
             return new.engine
 
-    def _swap_for(self, new: _Held, model: Path) -> None:
+    def _swap_for(self, new: _Held, model: Path | None) -> None:
         old = self._swap(new)
         log.info("%s judges now, on probation", model)
         if not self._passes(new.engine):
@@ -154,7 +154,7 @@ def _why(engine: EngineProcess) -> str:
     return engine.status.last_fault or f"it is {engine.status.state.value}"
 
 
-def _require_ready(engine: EngineProcess, model: Path, timeout_s: float) -> None:
+def _require_ready(engine: EngineProcess, model: Path | None, timeout_s: float) -> None:
     if not engine.wait_ready(timeout_s):
         raise EngineFault("no_model", f"{model} can't be used: {_why(engine)}")
 

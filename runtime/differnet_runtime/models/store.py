@@ -109,6 +109,11 @@ class ModelStore:
         """Returns the file that judges parts of that name, if there is one."""
         return _target(self.root / name, _ACTIVE)
 
+    def previous(self, name: str) -> Path | None:
+        """Returns the file that a rollback would make active, if there is one."""
+        path = _target(self.root / name, _PREVIOUS)
+        return None if path == self.active(name) else path
+
     def activate(self, model: str, *, checked: bool = False) -> StoredModel:
         """Makes a model the one that judges, once it has passed in a process of its own.
 
@@ -120,7 +125,7 @@ class ModelStore:
             ModelStoreError: There is no such model, or it does not pass; the old one stays.
             OutputError: The store can't be written.
         """
-        chosen = self._find(model)
+        chosen = self.find(model)
         self._pass(chosen.path, checked=checked)
         with self._locked(self.root / chosen.name) as folder:
             before = _target(folder, _ACTIVE)
@@ -143,8 +148,8 @@ class ModelStore:
             OutputError: The store can't be written.
         """
         with self._locked(self.root / (name or self._only_name())) as folder:
-            previous = _target(folder, _PREVIOUS)
-            if previous is None or previous == _target(folder, _ACTIVE):
+            previous = self.previous(folder.name)
+            if previous is None:
                 raise ModelStoreError(
                     f"{folder.name} has no previous model to go back to; `differnet models list` "
                     "shows what can be activated"
@@ -154,6 +159,24 @@ class ModelStore:
             (folder / _PREVIOUS).unlink(missing_ok=True)
             _record(folder, "rollback", previous.stem, reason)
         return self._stored(previous)
+
+    def find(self, model: str) -> StoredModel:
+        """Returns the model of a hash (or its first digits), or the newest of a name.
+
+        Raises:
+            ModelStoreError: There is none, or several.
+        """
+        stored = self.list()
+        if named := [one for one in stored if one.name == model]:
+            return named[-1]
+        found = [one for one in stored if _HASH.fullmatch(model) and one.hash.startswith(model)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(sorted({one.name for one in stored})) or "none yet"
+        raise ModelStoreError(
+            f"{model!r} names {'several models' if found else 'no model'} in {self.root}; give a "
+            f"name ({names}) or a hash that `differnet models list` shows"
+        )
 
     def history(self, name: str) -> Sequence[Change]:
         """Returns what was done, the oldest first; a line that a power cut tore is left out."""
@@ -173,19 +196,6 @@ class ModelStore:
             raise ModelStoreError(
                 f"{path.stem[:16]} was not activated, and nothing was changed: {error}"
             ) from error
-
-    def _find(self, model: str) -> StoredModel:
-        stored = self.list()
-        if named := [one for one in stored if one.name == model]:
-            return named[-1]
-        found = [one for one in stored if _HASH.fullmatch(model) and one.hash.startswith(model)]
-        if len(found) == 1:
-            return found[0]
-        names = ", ".join(sorted({one.name for one in stored})) or "none yet"
-        raise ModelStoreError(
-            f"{model!r} names {'several models' if found else 'no model'} in {self.root}; give a "
-            f"name ({names}) or a hash that `differnet models list` shows"
-        )
 
     def _only_name(self) -> str:
         names = sorted({model.name for model in self.list()})

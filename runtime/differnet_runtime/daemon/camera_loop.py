@@ -1,0 +1,145 @@
+"""A camera's thread: waits for frames or commands, has them judged, and reports every verdict."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from ..capture import CameraState, CameraStatus, CaptureProcess
+from ..config import CameraConfig
+from ..events import InspectionEvent, Trigger
+from ..records import Frame
+from .judging import Command, Judge, Judged
+
+_WAIT_S = 0.2
+_MOST_COMMANDS = 64
+_ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
+
+Report = Callable[[Judged], InspectionEvent]
+log = logging.getLogger(__name__)
+
+
+class CameraLoop:
+    """Owns a camera's capture process and the thread that judges its frames.
+
+    Args:
+        name: Of the camera.
+        config: Of the camera.
+        capture: Its capture process, not yet started.
+        judge: Judges its frames.
+        report: Takes every verdict; returns the event as it leaves the station.
+    """
+
+    def __init__(
+        self, name: str, config: CameraConfig, capture: CaptureProcess, judge: Judge, report: Report
+    ) -> None:
+        self.name, self.config = name, config
+        self.progress_ns = time.monotonic_ns()
+        """When the thread last went round; it stands still only if something hangs."""
+        self._capture, self._judge, self._report = capture, judge, report
+        self._commands: queue.Queue[Command] = queue.Queue(_MOST_COMMANDS)
+        self._stopping = threading.Event()
+        self._absent: CameraState | None = None
+        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
+
+    @property
+    def status(self) -> CameraStatus:
+        """Of the capture process."""
+        return self._capture.status
+
+    def start(self) -> None:
+        """Starts capture and judging; an absent camera holds nothing up."""
+        self._capture.start()
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Ends both; commands that wait are answered with NO_DECISION."""
+        until = time.monotonic() + timeout_s
+        self._stopping.set()
+        self._capture.stop(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(max(0.1, until - time.monotonic()))
+        while not self._commands.empty():
+            self._answer_without(self._commands.get(), "stopped", "the station stops")
+
+    def ask(self, part: str | None, trigger: Trigger) -> Command:
+        """Asks for a verdict; its future gets it within the camera's deadline.
+
+        Raises:
+            queue.Full: More commands wait than a line can have parts before the camera.
+        """
+        command = Command(part, trigger)
+        self._commands.put_nowait(command)
+        return command
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.progress_ns = time.monotonic_ns()
+            try:
+                if self.config.trigger == "command":
+                    self._next_command()
+                else:
+                    self._next_frame()
+            except Exception:  # a camera's thread never ends by itself
+                log.exception("camera %s: a frame was lost to an unexpected error", self.name)
+                self._stopping.wait(_WAIT_S)
+
+    def _next_frame(self) -> None:
+        begun = time.monotonic()
+        if not self._capture.wait(_WAIT_S):
+            self._note_absence()
+            return
+        judged = self._judge.judge(self._capture.take)
+        if judged is None:
+            self._stopping.wait(0.001)  # the end of a file, or a frame that vanished
+            return
+        self._absent = None
+        self._report(judged)
+        left_s = self.config.interval_ms / 1e3 - (time.monotonic() - begun)
+        if left_s > 0:
+            self._stopping.wait(left_s)
+
+    def _note_absence(self) -> None:
+        """Says NO_DECISION once when a camera stops giving frames."""
+        status = self._capture.status
+        code = _ABSENT.get(status.state)
+        if code is not None and status.state is not self._absent:
+            self._absent = status.state
+            reason = status.reason or f"the camera is {status.state.value}"
+            self._report(self._judge.undecided(code, reason))
+
+    def _next_command(self) -> None:
+        try:
+            command = self._commands.get(timeout=_WAIT_S)
+        except queue.Empty:
+            return
+        until_ns = command.asked_ns + self.config.deadline_ms * 1_000_000
+        while not self._stopping.is_set() and time.monotonic_ns() < until_ns:
+            self.progress_ns = time.monotonic_ns()
+            left_s = (until_ns - time.monotonic_ns()) / 1e9
+            if not self._capture.wait(max(0.0, min(_WAIT_S, left_s))):
+                continue
+            judged = self._judge.judge(lambda: self._taken_since(command), command)
+            if judged is not None:
+                command.answer.set_result(self._report(judged))
+                return
+        status = self._capture.status
+        self._answer_without(
+            command,
+            _ABSENT.get(status.state, "deadline"),
+            f"no frame came within {self.config.deadline_ms} ms of the command"
+            + (f": {status.reason}" if status.reason else ""),
+        )
+
+    def _taken_since(self, command: Command) -> Frame | None:
+        """Takes a frame that was captured after the command was given, where that matters."""
+        frame = self._capture.take()
+        if frame is None or not self._capture.live or frame.captured_ns >= command.asked_ns:
+            return frame
+        return None
+
+    def _answer_without(self, command: Command, code: str, reason: str) -> None:
+        command.answer.set_result(self._report(self._judge.undecided(code, reason, command)))

@@ -1,0 +1,251 @@
+"""The station as the web server sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..capture import CameraState
+from ..errors import CameraError, ModelStoreError
+from ..events import InspectionEvent
+from ..evidence import EvidenceItem
+from ..web.control import (
+    CameraView,
+    Control,
+    EngineView,
+    EvidenceEntry,
+    EvidenceKind,
+    EvidenceView,
+    Health,
+    Jpeg,
+    ModelView,
+    OutboxView,
+    Overview,
+    SettingView,
+    SinkView,
+)
+from .health import State
+
+if TYPE_CHECKING:
+    from .station import Station
+
+_VERDICTS = ("GOOD", "DEFECT", "NO_DECISION")
+_SLACK_S = 2.0
+"""A verdict that is due comes at the latest so long after its deadline."""
+
+
+class StationControl(Control):
+    """Answers the web server from the station's parts.
+
+    Args:
+        station: Being built; it is asked once it runs.
+    """
+
+    def __init__(self, station: Station) -> None:
+        super().__init__(station.recent)
+        self._station = station
+        self._version = version("differnet-edge")
+
+    def cameras(self) -> Collection[str]:
+        """See `Control.cameras`."""
+        return tuple(self._station.cameras)
+
+    def live(self) -> bool:
+        """See `Control.live`."""
+        return self._station.live()
+
+    def health(self) -> Health:
+        """See `Control.health`."""
+        return health_of(self._station.states().values())
+
+    def overview(self) -> Overview:
+        """See `Control.overview`."""
+        station = self._station
+        states = station.states()
+        calibration = station.model.switch.engine.metadata.calibration
+        own = station.model.config.threshold
+        return Overview(
+            station=station.config.station.name,
+            version=self._version,
+            started_at_s=station.started_at_s,
+            uptime_s=station.uptime_s,
+            health=health_of(states.values()),
+            threshold=own if own is not None else calibration.threshold if calibration else None,
+            cameras=[self._camera(name, states[f"camera:{name}"]) for name in self._shown(states)],
+            engine=self._engine(),
+            sinks=self._sinks(),
+            outbox=self._outbox(states["outbox"]),
+            evidence=self._evidence(states["evidence"]),
+        )
+
+    def _shown(self, states: Collection[str]) -> list[str]:
+        return [name for name in self._station.cameras if f"camera:{name}" in states]
+
+    def _camera(self, name: str, state: State) -> CameraView:
+        loop, seen = self._station.cameras[name], self._station.board.of(name)
+        status = loop.status
+        age_s = None
+        if status.last_frame_ns is not None:
+            age_s = (time.monotonic_ns() - status.last_frame_ns) / 1e9
+        running = status.state is CameraState.LIVE
+        return CameraView(
+            name=name,
+            state="running" if running else status.state.value,
+            reason=state.reason,
+            source=status.source,
+            trigger=loop.config.trigger,
+            fps=seen.rate,
+            frame_age_s=age_s,
+            width=status.width,
+            height=status.height,
+            frames=status.frames,
+            reconnects=status.reconnects,
+            verdicts=seen.verdicts,
+            last=seen.last,
+            settings=[
+                SettingView(
+                    name=setting.name,
+                    requested=setting.requested,
+                    actual=setting.actual,
+                    warning=setting.warning,
+                )
+                for setting in status.settings
+            ],
+        )
+
+    def _engine(self) -> EngineView:
+        status = self._station.model.switch.engine.status
+        return EngineView(
+            state=status.state.value,
+            backend=status.backend,
+            reasons=status.reasons,
+            fallback=status.fallback,
+            model=status.model,
+            model_hash=status.model_hash,
+            restarts=status.restarts,
+            faults=status.faults,
+            answers=status.answers,
+            last_fault=status.last_fault,
+        )
+
+    def _sinks(self) -> list[SinkView]:
+        pending = self._station.results.outbox.status.pending
+        return [
+            SinkView(
+                name=status.sink,
+                state="ok" if status.connected else "down",
+                reason=status.problem,
+                pending=pending.get(status.sink, 0),
+                delivered=status.delivered,
+            )
+            for status in (delivery.status for delivery in self._station.results.deliveries)
+        ]
+
+    def _outbox(self, state: State) -> OutboxView:
+        status = self._station.results.outbox.status
+        return OutboxView(
+            state=state.state,
+            reason=state.reason,
+            pending=max(status.pending.values(), default=0) + status.waiting_in_memory,
+            oldest_s=status.oldest_age_s,
+            dropped=status.dropped,
+            bytes=status.bytes,
+        )
+
+    def _evidence(self, state: State) -> EvidenceView:
+        status, config = self._station.evidence.status, self._station.config.evidence
+        return EvidenceView(
+            state=state.state,
+            reason=state.reason,
+            pictures=status.count,
+            bytes=status.bytes,
+            max_bytes=config.max_bytes,
+            free_bytes=status.free_bytes,
+            skipped=status.dropped,
+        )
+
+    def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
+        """See `Control.jpeg`."""
+        return self._station.board.of(camera).picture.jpeg(overlay=overlay)
+
+    def trigger(self, camera: str, part: str | None) -> InspectionEvent:
+        """See `Control.trigger`."""
+        command = self._station.ask(camera, part, "http")
+        due_s = self._station.config.camera[camera].deadline_ms / 1e3 + _SLACK_S
+        try:
+            return command.answer.result(due_s)
+        except FutureTimeoutError:
+            raise CameraError(f"camera {camera} gave no verdict within {due_s:g} s") from None
+
+    def evidence(
+        self, camera: str | None, verdict: str | None, before: str | None, limit: int
+    ) -> list[EvidenceEntry]:
+        """See `Control.evidence`."""
+        items = self._station.evidence.list(
+            limit=limit, before=before, camera=camera, verdict=verdict
+        )
+        return [_entry(item) for item in items]
+
+    def evidence_file(self, entry: str, kind: EvidenceKind) -> Path | None:
+        """See `Control.evidence_file`."""
+        return self._station.evidence.path(entry, "input" if kind == "image" else kind)
+
+    def models(self) -> list[ModelView]:
+        """See `Control.models`."""
+        try:
+            store = self._station.model.store
+        except ModelStoreError:
+            return []
+        return [
+            ModelView(
+                name=model.name,
+                hash=model.hash,
+                active=model.active,
+                previous=model.previous,
+                added=model.added,
+                threshold=model.threshold,
+                damaged=model.damaged,
+            )
+            for model in store.list()
+            if model.name == self._station.model.config.store
+        ]
+
+    def activate(self, model_hash: str) -> None:
+        """See `Control.activate`."""
+        self._station.model.activate(model_hash)
+
+    def rollback(self) -> None:
+        """See `Control.rollback`."""
+        self._station.model.rollback("asked for on the page")
+
+
+def _entry(item: EvidenceItem) -> EvidenceEntry:
+    return EvidenceEntry(
+        id=item.id,
+        at_s=item.at_s,
+        camera=item.camera,
+        part=item.part,
+        verdict=item.verdict if item.verdict in _VERDICTS else "NO_DECISION",
+        reason=item.code,
+        score=item.score,
+        threshold=item.threshold,
+        kinds=["image", "heatmap"] if item.heatmap else ["image"],
+        bytes=item.bytes,
+    )
+
+
+def health_of(states: Collection[State]) -> Health:
+    """Sums the components' states up."""
+    wrong = [state for state in states if state.state != "ok"]
+    return Health(
+        ready=not any(state.stops for state in wrong),
+        degraded=any(not state.stops for state in wrong),
+        reasons=[
+            f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
+            for state in wrong
+        ],
+    )

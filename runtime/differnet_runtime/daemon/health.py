@@ -1,0 +1,83 @@
+"""What is wrong with the station, component by component, and what is told when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ..capture import CameraState, CameraStatus
+from ..events import StateEvent
+from ..inference import EngineState, EngineStatus
+
+OK = "ok"
+_NORMAL = (CameraState.LIVE, CameraState.ENDED)
+
+
+@dataclass(frozen=True)
+class State:
+    """Of a component.
+
+    Args:
+        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `configuration`.
+        state: `ok`, or what is wrong.
+        reason: In words.
+        stops: Whether no verdicts are given while it lasts.
+    """
+
+    component: str
+    state: str = OK
+    reason: str | None = None
+    stops: bool = False
+
+
+def camera_state(name: str, status: CameraStatus) -> State:
+    """Judges a camera; one that is at the end of its file is well."""
+    component = f"camera:{name}"
+    if status.state in _NORMAL:
+        return State(component)
+    return State(component, status.state.value, status.reason, stops=True)
+
+
+def engine_state(status: EngineStatus) -> State:
+    """Judges the engine; a fallback gives verdicts, but not as fast as was asked for."""
+    if status.state is not EngineState.READY:
+        return State("engine", status.state.value, status.last_fault, stops=True)
+    if status.fallback:
+        why = "; ".join(f"{name}: {reason}" for name, reason in status.reasons.items())
+        return State("engine", "fallback", f"{status.backend} runs: {why}")
+    return State("engine")
+
+
+def problem_state(component: str, problem: str | None) -> State:
+    """Judges what either works or has a problem, while inspection goes on."""
+    return State(component) if problem is None else State(component, "degraded", problem)
+
+
+class StateWatch:
+    """Tells of every change of state once.
+
+    Args:
+        station: Name, for the events.
+        tell: Takes the events.
+    """
+
+    def __init__(self, station: str, tell: Callable[[StateEvent], None]) -> None:
+        self._station, self._tell = station, tell
+        self._known: dict[str, str] = {}
+
+    def see(self, states: Mapping[str, State]) -> None:
+        """Takes the present states; a component that is gone is told as `removed`."""
+        for event in self._changes(states):
+            self._tell(event)
+
+    def _changes(self, states: Mapping[str, State]) -> Iterator[StateEvent]:
+        for component, state in states.items():
+            if self._known.get(component) != state.state:
+                self._known[component] = state.state
+                yield self._event(component, state.state, state.reason)
+        for component in [name for name in self._known if name not in states]:
+            del self._known[component]
+            yield self._event(component, "removed", None)
+
+    def _event(self, component: str, state: str, reason: str | None) -> StateEvent:
+        return StateEvent(station=self._station, component=component, state=state, reason=reason)

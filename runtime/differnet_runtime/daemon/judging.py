@@ -1,0 +1,255 @@
+"""One frame of one camera to a verdict: taken at the last moment, checked, scored, decided."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import CameraConfig
+from ..decision import decide
+from ..errors import EngineFault, FrameError, ImageReadError
+from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
+from ..inference import Answer, EngineProcess, ModelSwitch
+from ..integrity import IntegrityGate
+from ..metadata import ModelMetadata
+from ..preprocess import preprocess
+from ..records import Decision, Frame, Inspection, Score, Verdict
+
+Take = Callable[[], Frame | None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Somebody asks for a verdict on the part before the camera now.
+
+    Args:
+        part: Its id, which the verdict will carry.
+        trigger: Who asks.
+        asked_ns: `time.monotonic_ns()` of the asking; an earlier frame does not count.
+        answer: Gets the verdict.
+    """
+
+    part: str | None
+    trigger: Trigger
+    asked_ns: int = field(default_factory=time.monotonic_ns)
+    answer: Future[InspectionEvent] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and what it was given on.
+
+    Args:
+        event: What leaves the station.
+        frame: None where there was none.
+        heatmap: `(n, n) float32`, where the model has one and saw the frame.
+        metadata: Of the model that judged.
+    """
+
+    event: InspectionEvent
+    frame: Frame | None = None
+    heatmap: NDArray[np.float32] | None = None
+    metadata: ModelMetadata | None = None
+
+    def inspection(self) -> Inspection:
+        """Returns it in the form that pictures are drawn from."""
+        event = self.event
+        score = None
+        if event.score is not None:
+            score = Score(event.score, event.threshold, event.good_percentile, heatmap=self.heatmap)
+        return Inspection(
+            name=event.frame.name if event.frame else "",
+            index=event.frame.index if event.frame else 0,
+            captured_at_s=event.frame.captured_at_s if event.frame else event.at_s,
+            decision=Decision(Verdict(event.verdict), event.reason, event.code),
+            score=score,
+            stages_ms=event.stages_ms,
+        )
+
+
+class Judge:
+    """Judges the frames of one camera; used by its thread alone.
+
+    Args:
+        station: Name, for the events.
+        camera: Name.
+        config: Of the camera.
+        switch: Holds the engine that judges now.
+        live: Whether frames come by themselves.
+        threshold: Gives the station's own threshold, or None for the model's.
+    """
+
+    def __init__(
+        self,
+        station: str,
+        camera: str,
+        config: CameraConfig,
+        switch: ModelSwitch,
+        *,
+        live: bool,
+        threshold: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._station, self._camera, self._config = station, camera, config
+        self._switch, self._live, self._threshold = switch, live, threshold
+        self._deadline_ns = config.deadline_ms * 1_000_000
+        self._gate: IntegrityGate | None = None
+        self._gate_of = ""
+
+    def judge(self, take: Take, command: Command | None = None) -> Judged | None:
+        """Waits for the engine, takes a frame and judges it.
+
+        Args:
+            take: Gives the newest frame (or the next one in order), or None.
+            command: What asked for it.
+
+        Returns:
+            The verdict, or None where `take` gave no frame.
+        """
+        with self._switch.lease() as engine:
+            try:
+                with engine.turn(self._deadline_ns / 1e9):
+                    frame = take()
+                    return None if frame is None else self._judged(frame, engine, command)
+            except ImageReadError as error:
+                ref = FrameRef(
+                    name=error.name,
+                    index=0,
+                    captured_at_s=time.time(),
+                    age_ms=0.0,
+                    width=0,
+                    height=0,
+                )
+                return self.undecided("unreadable", error.cause, command, ref)
+            except EngineFault as fault:  # the turn did not come
+                if not self._live:
+                    return None  # the frame waits
+                return self.undecided(f"engine_{fault.code}", fault.text, command)
+
+    def undecided(
+        self, code: str, reason: str, command: Command | None = None, frame: FrameRef | None = None
+    ) -> Judged:
+        """Returns a NO_DECISION where there is no frame to be judged."""
+        decision = Decision(Verdict.NO_DECISION, reason, code)
+        return Judged(self._event(decision, command, frame=frame))
+
+    def _judged(self, frame: Frame, engine: EngineProcess, command: Command | None) -> Judged:
+        since_ns = command.asked_ns if command else frame.captured_ns if self._live else None
+        until_ns = (since_ns or time.monotonic_ns()) + self._deadline_ns
+        stages_ms: dict[str, float] = {}
+        answer: Answer | None = None
+        try:
+            decision = self._refused(frame, engine, stages_ms)
+            if decision is None:
+                answer = _timed_infer(engine, until_ns, stages_ms)
+                answer = replace(answer, score=self._own_threshold(answer.score))
+                decision = decide(answer.score)
+        except FrameError as error:
+            decision = Decision(Verdict.NO_DECISION, str(error), "wrong_size")
+        except EngineFault as fault:
+            decision = Decision(Verdict.NO_DECISION, fault.text, f"engine_{fault.code}")
+        now_ns = time.monotonic_ns()
+        if now_ns > until_ns and decision.verdict is not Verdict.NO_DECISION:
+            late_ms = (now_ns - until_ns) / 1e6
+            decision = Decision(
+                Verdict.NO_DECISION,
+                f"the verdict came {late_ms:.0f} ms after its deadline of "
+                f"{self._config.deadline_ms} ms",
+                "deadline",
+            )
+        event = self._event(
+            decision,
+            command,
+            frame=_frame_ref(frame, now_ns),
+            answer=answer,
+            engine=engine,
+            stages_ms=stages_ms,
+        )
+        return Judged(event, frame, answer.heatmap if answer else None, engine.metadata)
+
+    def _refused(
+        self, frame: Frame, engine: EngineProcess, stages_ms: dict[str, float]
+    ) -> Decision | None:
+        """Prepares the frame in the engine's own memory, and says why it can't be trusted."""
+        begun = time.perf_counter()
+        prepared = preprocess(frame.image, engine.metadata.input, engine.buffer())
+        ready = time.perf_counter()
+        stages_ms["preprocess"] = (ready - begun) * 1e3
+        refused = self._gate_for(engine).check(frame, prepared, time.monotonic_ns())
+        stages_ms["integrity"] = (time.perf_counter() - ready) * 1e3
+        return refused
+
+    def _gate_for(self, engine: EngineProcess) -> IntegrityGate:
+        if self._gate is None or self._gate_of != engine.model_hash:
+            self._gate = IntegrityGate(
+                self._config.integrity,
+                engine.metadata,
+                live=self._live,
+                # A picture file does not go stale while it waits for its turn.
+                stale_after_s=self._config.deadline_ms / 1e3 if self._live else math.inf,
+            )
+            self._gate_of = engine.model_hash
+        return self._gate
+
+    def _own_threshold(self, score: Score) -> Score:
+        threshold = self._threshold()
+        return score if threshold is None else replace(score, threshold=threshold)
+
+    def _event(
+        self,
+        decision: Decision,
+        command: Command | None,
+        *,
+        frame: FrameRef | None = None,
+        answer: Answer | None = None,
+        engine: EngineProcess | None = None,
+        stages_ms: dict[str, float] | None = None,
+    ) -> InspectionEvent:
+        score = answer.score if answer else None
+        return InspectionEvent(
+            station=self._station,
+            camera=self._camera,
+            part=command.part if command else None,
+            trigger=command.trigger if command else "free",
+            verdict=decision.verdict.value,
+            reject=decision.verdict is not Verdict.GOOD,
+            code=decision.code,
+            reason=decision.reason,
+            score=score.value if score and score.finite else None,
+            threshold=score.threshold if score else None,
+            good_percentile=score.good_percentile if score else None,
+            model=ModelRef(name=engine.metadata.name, hash=answer.model_hash)
+            if answer and engine
+            else None,
+            backend=answer.backend if answer else None,
+            frame=frame,
+            stages_ms={name: round(ms, 3) for name, ms in (stages_ms or {}).items()},
+        )
+
+
+def _timed_infer(engine: EngineProcess, until_ns: int, stages_ms: dict[str, float]) -> Answer:
+    begun = time.perf_counter()
+    try:
+        left_s = max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
+        answer = engine.infer(engine.buffer(), left_s)
+    finally:
+        stages_ms["engine"] = (time.perf_counter() - begun) * 1e3
+    stages_ms["infer"] = answer.infer_ms
+    return answer
+
+
+def _frame_ref(frame: Frame, now_ns: int) -> FrameRef:
+    height, width = frame.image.shape[:2]
+    return FrameRef(
+        name=frame.name,
+        index=frame.index,
+        captured_at_s=frame.captured_at_s,
+        age_ms=round((now_ns - frame.captured_ns) / 1e6, 3),
+        width=width,
+        height=height,
+    )

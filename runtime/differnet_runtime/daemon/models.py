@@ -1,0 +1,176 @@
+"""Which model the station runs, and the change to another one under load."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import ModelConfig
+from ..errors import ConfigError, DifferNetError, ModelStoreError
+from ..inference import EngineProcess, ModelSwitch
+from ..models import ModelStore, default_folder
+
+_FOLLOW_S = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the engine should run, as far as it can be told without reading the file.
+
+    Args:
+        path: The model file; None with a fake backend.
+        stamp: The file's size and time of change, which tell that it was replaced.
+        config: `[model]` without the threshold, which needs no other engine.
+    """
+
+    path: Path | None
+    stamp: tuple[int, int] | None
+    config: ModelConfig
+
+
+class StationModel:
+    """The engine, and where its model comes from; follows the store's link and the file.
+
+    Args:
+        config: `[model]`.
+        tell: Called with a state and a reason after each change and each failure.
+        root: Of the model store; None takes the device's.
+
+    Raises:
+        ConfigError: The store has no active model of that name.
+        ModelFileError: The file can't be used.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tell: Callable[[str, str], None], root: Path | None = None
+    ) -> None:
+        self.config = config
+        self.problem: str | None = None
+        """Why the last change of model failed; None after one that went well."""
+        self._tell, self._root = tell, root or default_folder()
+        self._changing, self._stopping = threading.Lock(), threading.Event()
+        self._runs = self._wanted()
+        self._refused: _Wanted | None = None
+        self.switch = ModelSwitch(self._engine(self._runs.path), self._engine)
+        self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
+
+    @property
+    def store(self) -> ModelStore:
+        """The device's model store.
+
+        Raises:
+            ModelStoreError: The station runs a file, not a name of the store.
+        """
+        if self.config.store is None:
+            raise ModelStoreError(
+                "this station runs a model file, not one of the store: give `store = NAME` in "
+                "[model] to change models while it runs"
+            )
+        return ModelStore(self._root)
+
+    def start(self) -> None:
+        """Starts the engine process."""
+        self.switch.engine.start()
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Stops it, and a change that is under way."""
+        self._stopping.set()
+        self.switch.stop(timeout_s)
+
+    def activate(self, model: str) -> None:
+        """Changes to a model of the store, by hash or name; it is taken back if it fails.
+
+        Raises:
+            ModelStoreError: There is none, or it does not pass.
+            BackendError: It failed under load; the one before judges again.
+        """
+        store = self.store
+        with self._changing:
+            chosen = store.find(model)
+            if chosen.name != self.config.store:
+                raise ModelStoreError(
+                    f"{model} judges parts {chosen.name!r}, and this station {self.config.store!r}"
+                )
+            self._change(chosen.path)
+            store.activate(chosen.hash, checked=True)
+
+    def rollback(self, reason: str | None = None) -> None:
+        """Changes to the model that was active before.
+
+        Raises:
+            ModelStoreError: There is none.
+            BackendError: It can't be run any more; the present one judges on.
+        """
+        store, name = self.store, self.config.store or ""
+        with self._changing:
+            previous = store.previous(name)
+            if previous is None:
+                raise ModelStoreError(f"{name} has no previous model to go back to")
+            self._change(previous)
+            store.rollback(name, reason=reason)
+
+    def _follow(self) -> None:
+        """Changes to what the store's link or the configuration names, whenever that changes."""
+        while not self._stopping.wait(_FOLLOW_S):
+            with contextlib.suppress(DifferNetError), self._changing:
+                wanted = self._wanted()
+                if wanted not in (self._runs, self._refused):
+                    self._follow_to(wanted)
+
+    def _follow_to(self, wanted: _Wanted) -> None:
+        """A model that fails is taken back in the store too: the next start runs one that works."""
+        try:
+            self._change(wanted.path)
+        except DifferNetError as error:
+            self._refused = wanted
+            if self.config.store is not None:
+                self.store.rollback(self.config.store, reason=str(error))
+
+    def _change(self, path: Path | None) -> None:
+        name = "the fake model" if path is None else path.name
+        described = self._described(path)
+        try:
+            self.switch.to(path)
+        except DifferNetError as error:
+            self.problem = f"{name} was not taken: {error}"
+            log.warning("%s", self.problem)
+            self._tell("refused", self.problem)
+            raise
+        self._runs, self._refused, self.problem = described, None, None
+        self._tell("ok", f"{name} judges now")
+
+    def _wanted(self) -> _Wanted:
+        if self.config.store is None:
+            return self._described(self.config.path)
+        path = ModelStore(self._root).active(self.config.store)
+        if path is None:
+            raise ConfigError(
+                f"model.store: {self._root} has no active model {self.config.store!r}; "
+                f"`differnet models add FILE --name {self.config.store}` and "
+                f"`differnet models activate {self.config.store}` make one"
+            )
+        return self._described(path)
+
+    def _described(self, path: Path | None) -> _Wanted:
+        stamp = None
+        with contextlib.suppress(OSError):
+            if path is not None:
+                found = path.stat()
+                stamp = (found.st_size, found.st_mtime_ns)
+        return _Wanted(path, stamp, self.config.model_copy(update={"threshold": None}))
+
+    def _engine(self, path: Path | None) -> EngineProcess:
+        config = self.config
+        return EngineProcess(
+            path,
+            backend=config.backend,
+            threads=config.threads,
+            deadline_s=config.deadline_ms / 1e3,
+            fallback=config.fallback,
+        )

@@ -1,0 +1,145 @@
+"""Runs a station until it is told to stop: signals, reloads, watchdog, heartbeat."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from ..config import Config
+from ..config.loading import load_config
+from ..errors import ConfigError
+from ..systemd import Notifier
+from ..web.server import WebServer
+from .health import StateWatch
+from .station import Station
+
+_TICK_S = 0.2
+_FORCED = 1
+
+log = logging.getLogger(__name__)
+
+
+def run_station(path: Path) -> int:
+    """Runs `differnet run --config`.
+
+    Args:
+        path: The configuration file.
+
+    Returns:
+        The exit code: 0 after it was told to stop.
+
+    Raises:
+        DifferNetError: It can't start; says which key or file is wrong.
+    """
+    loaded = load_config(path)
+    config = loaded.config
+    logging.basicConfig(
+        level=config.station.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    Runner(path, config).run()
+    return 0
+
+
+class Runner:
+    """One life of the daemon.
+
+    Args:
+        path: The configuration file, read again on SIGHUP.
+        config: As it was read.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._path = path
+        self._notifier = Notifier()
+        self._stopping, self._reloading = threading.Event(), threading.Event()
+        self._wake = threading.Event()
+        self.station = Station(config)
+        self._web = self._web_server(config)
+        self._watch = StateWatch(config.station.name, self.station.tell)
+        self._next_beat_ns = 0
+
+    def run(self) -> None:
+        """Runs until SIGTERM or SIGINT; a second one ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_stop)
+        signal.signal(signal.SIGHUP, self._told_to_reload)
+        if self._web is not None:
+            self._web.start()
+        self.station.start()
+        self._notifier.ready(f"inspecting with {len(self.station.cameras)} camera(s)")
+        while not self._stopping.is_set():
+            self._tick()
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
+        self._stop()
+
+    def _tick(self) -> None:
+        if self._reloading.is_set():
+            self._reloading.clear()
+            self._reload()
+        states = self.station.states()
+        self._watch.see(states)
+        mqtt = self.station.config.mqtt
+        if mqtt is not None and time.monotonic_ns() >= self._next_beat_ns:
+            self._next_beat_ns = time.monotonic_ns() + int(mqtt.heartbeat_s * 1e9)
+            if inspecting := self.station.inspecting(states):
+                self.station.results.beat(inspecting)
+        if self.station.live():
+            self._notifier.watchdog()
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            before, new = self.station.config, load_config(self._path).config
+            self._refuse_lasting_changes(new)
+            self.station.reconfigure(new)
+            self._replace_web(new, before)
+            self.station.configuration_problem = None
+            log.info("%s was read again", self._path)
+        except ConfigError as error:
+            self.station.configuration_problem = f"the old configuration stays: {error}"
+        self._notifier.ready("inspecting")
+
+    def _refuse_lasting_changes(self, new: Config) -> None:
+        old = self.station.config.station
+        for key in ("name", "state"):
+            if getattr(old, key) != getattr(new.station, key):
+                raise ConfigError(f"station.{key} can't change while the station runs: restart it")
+
+    def _replace_web(self, new: Config, before: Config) -> None:
+        if new.web == before.web:
+            return
+        if self._web is not None:
+            self._web.stop()
+        self._web = self._web_server(new)
+        if self._web is not None:
+            self._web.start()
+
+    def _web_server(self, config: Config) -> WebServer | None:
+        if not config.web.enabled:
+            return None
+        return WebServer(config.web, self.station.control, self.station.metrics.registry)
+
+    def _stop(self) -> None:
+        self._notifier.stopping()
+        log.info("the station stops")
+        if self._web is not None:
+            self._web.stop()
+        self.station.stop()
+
+    def _told_to_stop(self, number: int, _: object) -> None:
+        if self._stopping.is_set():
+            os._exit(_FORCED)
+        log.info("told to stop by %s", signal.Signals(number).name)
+        self._stopping.set()
+        self._wake.set()
+
+    def _told_to_reload(self, _number: int, _: object) -> None:
+        self._reloading.set()
+        self._wake.set()

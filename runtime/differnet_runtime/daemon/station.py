@@ -1,0 +1,199 @@
+"""A station: everything that `differnet run --config` runs, started, watched, reloaded, stopped."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..capture import CaptureProcess
+from ..config import CameraConfig, Config
+from ..errors import CameraError, DifferNetError
+from ..events import StateEvent, Trigger
+from ..evidence import Evidence
+from ..metrics import Metrics
+from ..web.recent import RecentEvents
+from .board import Board
+from .camera_loop import CameraLoop
+from .control import StationControl
+from .health import State, camera_state, engine_state, problem_state
+from .judging import Command, Judge
+from .models import StationModel
+from .reporting import Reporter
+from .results import Results
+
+STOP_S = 4.5
+"""All parts together have so long to end."""
+_HUNG_S = 30.0
+"""A thread that has not gone round for so long, beyond its deadline, hangs."""
+
+_CALM = ("ok", "starting", "removed")
+log = logging.getLogger(__name__)
+
+
+class Station:
+    """Owns every part; the parts know nothing of each other.
+
+    Args:
+        config: Checked.
+        models: Root of the model store; None takes the device's.
+
+    Raises:
+        ConfigError: A secret can't be read, or the store has no such model.
+        ModelFileError: The model file can't be used.
+        StoreError: The state folder can't be written.
+    """
+
+    def __init__(self, config: Config, models: Path | None = None) -> None:
+        self.config = config
+        self.started_at_s, self._started = time.time(), time.monotonic()
+        self.configuration_problem: str | None = None
+        self.board, self.recent = Board(), RecentEvents()
+        self.control = StationControl(self)
+        self.metrics = Metrics(self.control.overview)
+        self.model = StationModel(config.model, self._tell_model, models)
+        self.results = Results(config, self._commanded)
+        self.evidence = Evidence(config.station.state / "evidence", config.evidence)
+        self.reporter = Reporter(
+            self.results.outbox, self.evidence, self.board, self.recent, self.metrics
+        )
+        self.reporter.decision = config.decision
+        self.cameras: dict[str, CameraLoop] = {}
+        self._changing = threading.Lock()
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the start, by the monotonic clock."""
+        return time.monotonic() - self._started
+
+    def start(self) -> None:
+        """Starts everything; waits for no camera, broker or engine."""
+        self.results.start()
+        self.evidence.start()
+        self.model.start()
+        for name, camera in self.config.camera.items():
+            self._open(name, camera)
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stops everything within the time, whatever hangs: verdicts first, results last."""
+        until = time.monotonic() + timeout_s
+        with ThreadPoolExecutor(max_workers=len(self.cameras) + 1) as pool:
+            for loop in self.cameras.values():
+                pool.submit(loop.stop, timeout_s / 2)
+            pool.submit(self.model.stop, timeout_s / 2)
+        self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
+        self.results.stop(max(0.2, until - time.monotonic()))
+
+    def ask(self, camera: str, part: str | None, trigger: Trigger) -> Command:
+        """Asks a camera for a verdict on the part before it.
+
+        Raises:
+            CameraError: There is no such camera, it runs free, or too many parts wait.
+        """
+        loop = self.cameras.get(camera)
+        if loop is None:
+            raise CameraError(f"there is no camera {camera!r}; there are {', '.join(self.cameras)}")
+        if loop.config.trigger != "command":
+            raise CameraError(
+                f'camera {camera} runs free: give `trigger = "command"` in its table to have it '
+                "judge on command"
+            )
+        try:
+            return loop.ask(part, trigger)
+        except queue.Full:
+            raise CameraError(
+                f"camera {camera}: too many parts wait for their verdict already"
+            ) from None
+
+    def states(self) -> dict[str, State]:
+        """Returns the state of every component, by its name."""
+        found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
+        found.append(engine_state(self.model.switch.engine.status))
+        found.append(problem_state("model", self.model.problem))
+        found.append(problem_state("outbox", self.results.outbox.status.problem))
+        found.append(problem_state("evidence", self.evidence.status.problem))
+        found.append(problem_state("configuration", self.configuration_problem))
+        return {state.component: state for state in found}
+
+    def live(self) -> bool:
+        """Returns whether every camera's thread goes round."""
+        now_ns = time.monotonic_ns()
+        return all(
+            now_ns - loop.progress_ns < (_HUNG_S + loop.config.deadline_ms / 1e3) * 1e9
+            for loop in list(self.cameras.values())
+        )
+
+    def inspecting(self, states: Mapping[str, State]) -> list[str]:
+        """Returns the cameras whose parts get verdicts now."""
+        if states["engine"].stops:
+            return []
+        return [name for name in self.cameras if not states[f"camera:{name}"].stops]
+
+    def tell(self, event: StateEvent) -> None:
+        """Sends a change of state, and writes it to the log."""
+        why = f" ({event.reason})" if event.reason else ""
+        level = logging.INFO if event.state in _CALM else logging.WARNING
+        log.log(level, "%s: %s%s", event.component, event.state, why)
+        self.metrics.fault(event.component, event.state)
+        self.results.add(event)
+
+    def reconfigure(self, new: Config) -> None:
+        """Changes to another configuration; only what is different in it is touched.
+
+        Raises:
+            ConfigError: A part of it can't be used; that part stays as it was.
+        """
+        with self._changing:
+            old = self.config
+            if (new.mqtt, new.webhook, new.jsonl) != (old.mqtt, old.webhook, old.jsonl):
+                self.results.replace_sinks(new)
+            self.model.config = new.model
+            self.results.outbox.config = new.events
+            self.evidence.config = new.evidence
+            self.reporter.decision = new.decision
+            for name in old.camera.keys() - new.camera.keys():
+                self._close(name)
+            for name, camera in new.camera.items():
+                if old.camera.get(name) != camera:
+                    self._close(name)
+                    self._open(name, camera)
+            self.config = new
+
+    def _open(self, name: str, config: CameraConfig) -> None:
+        capture = CaptureProcess(name, config)
+        judge = Judge(
+            self.config.station.name,
+            name,
+            config,
+            self.model.switch,
+            live=capture.live,
+            threshold=lambda: self.model.config.threshold,
+        )
+        loop = CameraLoop(name, config, capture, judge, self.reporter.report)
+        loop.start()
+        self.cameras = {**self.cameras, name: loop}
+
+    def _close(self, name: str) -> None:
+        cameras = dict(self.cameras)
+        loop = cameras.pop(name, None)
+        self.cameras = cameras
+        if loop is not None:
+            loop.stop()
+            self.board.forget(name)
+
+    def _commanded(self, camera: str, part: str | None) -> None:
+        try:
+            self.ask(camera, part, "mqtt")
+        except DifferNetError as error:
+            log.warning("a command was refused: %s", error)
+
+    def _tell_model(self, state: str, reason: str) -> None:
+        self.tell(
+            StateEvent(
+                station=self.config.station.name, component="model", state=state, reason=reason
+            )
+        )
