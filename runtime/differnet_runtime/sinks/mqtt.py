@@ -177,3 +177,5 @@ class MqttSink(Sink):
             self.bad_commands += 1
             if self.bad_commands % _LOG_EVERY == 1:
                 log.warning("sink mqtt: bad command %d: %s", self.bad_commands, error)
+        except Exception:  # a bug at the receiving end must not end the connection
+            log.exception("sink mqtt: a command")

@@ -56,8 +56,7 @@ class ClientMaker:
             clean_session=None if newest else True,
             protocol=version,
         )
-        client.suppress_exceptions = True  # they would end paho's thread; they are logged
-        client.enable_logger()
+        client.suppress_exceptions = True  # they would end paho's thread
         client.max_inflight_messages_set(_WINDOW)
         # Devices that lost the same broker must not all come back at the same moment.
         client.reconnect_delay_set(random.uniform(0.5, 1.5), _LONGEST_DELAY_S)  # type: ignore[arg-type]  # noqa: S311
