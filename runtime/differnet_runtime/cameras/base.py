@@ -7,7 +7,7 @@ from types import TracebackType
 
 from differnet_runtime.records import Frame
 
-from .settings import Controls
+from .settings import Controls, Setting
 
 
 class Camera(ABC):
@@ -21,6 +21,9 @@ class Camera(ABC):
 
     controls: Controls | None = None
     """Exposure, gain and white balance of a device; None where there is nothing to set."""
+
+    settings: tuple[Setting, ...] = ()
+    """What was asked of a device when it was opened, and what it reports."""
 
     @abstractmethod
     def read(self) -> Frame | None:

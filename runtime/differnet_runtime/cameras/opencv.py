@@ -24,6 +24,7 @@ from .base import Camera
 Kind = Literal["file", "device", "url"]
 
 TIMEOUT_MS = 5000
+MJPG = "MJPG"
 _ATTEMPTS = 10
 """Failed reads in a row that end a source: a single one may be one damaged packet."""
 
@@ -45,12 +46,15 @@ class OpenCvCamera(Camera):
         source: Path of a video, index or path of a device, or a URL.
         kind: Which of the three.
         timeout_ms: For a URL: the longest wait for the connection, and for a frame.
+        fourcc: Asked of a device; any but MJPG is raw, and handed out as it comes.
 
     Raises:
         CameraError: It can't be opened.
     """
 
-    def __init__(self, source: str, kind: Kind, *, timeout_ms: int = TIMEOUT_MS) -> None:
+    def __init__(
+        self, source: str, kind: Kind, *, timeout_ms: int = TIMEOUT_MS, fourcc: str = MJPG
+    ) -> None:
         self._source = redact(source)
         self._label = Path(source).name if kind == "file" else self._source
         self._kind = kind
@@ -58,7 +62,7 @@ class OpenCvCamera(Camera):
         self.live = kind != "file"
         self._index = self._promised = 0
         self._waiting: Image | None = None
-        self._capture = _open(source, kind, timeout_ms)
+        self._capture = _open(source, kind, timeout_ms, fourcc)
         if not self._capture.isOpened():
             self._capture.release()
             raise CameraError(f"{self._source}: {_NOT_OPENED[kind]}")
@@ -141,7 +145,7 @@ _NOT_OPENED: dict[Kind, str] = {
 }
 
 
-def _open(source: str, kind: Kind, timeout_ms: int) -> cv2.VideoCapture:
+def _open(source: str, kind: Kind, timeout_ms: int, fourcc: str) -> cv2.VideoCapture:
     if kind == "file":
         return cv2.VideoCapture(source)
     if kind == "url":
@@ -153,6 +157,8 @@ def _open(source: str, kind: Kind, timeout_ms: int) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, driver)
     if capture.isOpened():
         # Left to choose, USB cameras send YUYV: sixteen times the data, and fewer frames.
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if fourcc != MJPG:
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
     return capture

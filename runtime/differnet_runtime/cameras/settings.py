@@ -33,7 +33,8 @@ class Setting:
     """What became of one setting.
 
     Args:
-        name: `exposure`, `gain` or `white_balance`.
+        name: `exposure`, `gain` or `white_balance`; of a station's camera also `width`, `height`,
+            `fps` and `fourcc`, the pixel format's four letters as a number.
         requested: The value asked for, in the driver's units; None if there was none to ask for.
         actual: The value that the camera reports afterwards; None if it reports none.
         warning: What the driver refused; None if the setting is locked.
@@ -59,6 +60,12 @@ _CONTROLS = (
     _Control("white_balance", cv2.CAP_PROP_WB_TEMPERATURE, cv2.CAP_PROP_AUTO_WB),
 )
 
+_FORM = {
+    "width": cv2.CAP_PROP_FRAME_WIDTH,
+    "height": cv2.CAP_PROP_FRAME_HEIGHT,
+    "fps": cv2.CAP_PROP_FPS,
+}
+
 
 def lock_settings(controls: Controls, wanted: Mapping[str, float | None]) -> list[Setting]:
     """Switches the automatics off and keeps the present values, or those wanted.
@@ -78,6 +85,58 @@ def lock_settings(controls: Controls, wanted: Mapping[str, float | None]) -> lis
         if requested[name] is None:
             requested[name] = value
     return [_lock(controls, control, requested[control.name]) for control in _CONTROLS]
+
+
+def apply_settings(
+    controls: Controls,
+    *,
+    fourcc: str,
+    form: Mapping[str, float | None],
+    wanted: Mapping[str, float | None],
+) -> list[Setting]:
+    """Sets what is asked for, leaves the rest as it is, and reads back what the camera does.
+
+    Args:
+        controls: The opened device, whose pixel format was asked for already.
+        fourcc: That format.
+        form: `width`, `height` and `fps`; None is left to the camera.
+        wanted: `exposure`, `gain` and `white_balance`, likewise.
+    """
+    # Size before rate: a device offers rates by size.
+    settings = [_formed(controls, name, prop, form.get(name)) for name, prop in _FORM.items()]
+    settings.append(_pixel_format(controls, fourcc))
+    for control in _CONTROLS:
+        if wanted.get(control.name) is not None:
+            settings.append(_lock(controls, control, wanted[control.name]))
+        else:
+            settings.append(Setting(control.name, None, _value(controls, control.value)))
+    return settings
+
+
+def _formed(controls: Controls, name: str, prop: int, requested: float | None) -> Setting:
+    if requested is not None:
+        controls.set(prop, requested)
+    actual = _value(controls, prop)
+    if requested is None or (actual is not None and abs(actual - requested) < 0.5):
+        return Setting(name, requested, actual)
+    told = "no value" if actual is None else f"{actual:g}"
+    warning = f"{name} {requested:g} was asked for, the camera reports {told}"
+    return Setting(name, requested, actual, warning)
+
+
+def _pixel_format(controls: Controls, fourcc: str) -> Setting:
+    requested = float(cv2.VideoWriter.fourcc(*fourcc))
+    actual = _value(controls, cv2.CAP_PROP_FOURCC)
+    if actual == requested:
+        return Setting("fourcc", requested, actual)
+    told = "none" if actual is None else repr(fourcc_letters(actual))
+    warning = f"pixel format {fourcc!r} was asked for, the camera reports {told}"
+    return Setting("fourcc", requested, actual, warning)
+
+
+def fourcc_letters(code: float) -> str:
+    """Returns the four letters of a pixel format."""
+    return int(code).to_bytes(4, "little").decode("latin-1")
 
 
 def _lock(controls: Controls, control: _Control, requested: float | None) -> Setting:

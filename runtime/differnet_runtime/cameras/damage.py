@@ -1,0 +1,86 @@
+"""Which frames of a compressed stream can't be trusted after a part of it was lost.
+
+A decoder that misses a frame shows what follows damaged, and says nothing. What is missing is
+seen in the time stamps: a gap. From the gap to the next key frame, which needs no other, frames
+are in quarantine. A frame that was predicted from both sides (B) is known to be whole only once
+those after it, up to one that is not, have come without a gap.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import replace
+
+from ..records import Frame
+
+_GAP = 1.5
+"""So many intervals between two frames are a gap."""
+_WINDOW, _FEW = 31, 5
+_MOST_HELD = 16
+_START = "the stream has not given a key frame yet"
+_TOO_MANY = f"more than {_MOST_HELD} frames in a row wait for one that does not come"
+
+
+class Quarantine:
+    """Judges frames in the order of presentation, and gives them back in that order.
+
+    Args:
+        fps: What the stream says of itself; may be wrong.
+    """
+
+    def __init__(self, fps: float | None = None) -> None:
+        self._told_ms = 1e3 / fps if fps else None
+        self._intervals: deque[float] = deque(maxlen=_WINDOW)
+        self._last_ms: float | None = None
+        self._damage: str | None = _START
+        self._held: list[Frame] = []
+
+    def judge(self, frame: Frame, picture: str, key: bool) -> list[Frame]:
+        """Takes the next frame.
+
+        Args:
+            frame: With its `stream_ms`.
+            picture: `I`, `P`, `B`, or another sign where that is not known.
+            key: Whether no frame after it needs one before it.
+
+        Returns:
+            Frames of which it is known now whether they are whole; their damage says it.
+        """
+        gap = None if frame.stream_ms is None else self._gap(frame.stream_ms)
+        self._damage = gap or self._damage
+        if picture == "B" and self._damage is None:
+            self._held.append(frame)
+            return self._release(_TOO_MANY) if len(self._held) > _MOST_HELD else []
+        released = self._release(gap)
+        if key:
+            self._damage = None
+        return [*released, replace(frame, damage=self._damage)]
+
+    def _release(self, damage: str | None) -> list[Frame]:
+        released = [replace(frame, damage=damage) for frame in self._held]
+        self._held = []
+        return released
+
+    def _gap(self, stamp_ms: float) -> str | None:
+        last_ms, self._last_ms = self._last_ms, stamp_ms
+        if last_ms is None:
+            return None
+        passed_ms, usual_ms = stamp_ms - last_ms, self._usual_ms()
+        if passed_ms <= 0:
+            return "the stream's time stamps jump back; no key frame has come since"
+        self._intervals.append(passed_ms)
+        if usual_ms is not None and passed_ms <= _GAP * usual_ms:
+            return None
+        usual = "not known yet" if usual_ms is None else f"{usual_ms:.1f} ms"
+        return (
+            f"a part of the stream is missing ({passed_ms:.1f} ms between two frames, usually "
+            f"{usual}); no key frame has come since"
+        )
+
+    def _usual_ms(self) -> float | None:
+        """Returns the interval that most frames have; while few are known, the shortest."""
+        if len(self._intervals) >= _FEW:
+            return statistics.median_low(self._intervals)
+        known = [*self._intervals, *([self._told_ms] if self._told_ms else [])]
+        return min(known, default=None)

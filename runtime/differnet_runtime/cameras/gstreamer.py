@@ -1,0 +1,122 @@
+"""Any GStreamer pipeline: CSI sensors, GigE Vision by `aravissrc`, hardware decoders.
+
+Through OpenCV where its build has GStreamer (JetPack's has); the packages of the index have not,
+and there `gst-launch-1.0` writes raw pictures into a pipe. Nothing is given to a shell.
+"""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+
+from ..config.models import CameraConfig
+from ..errors import CameraError
+from ..records import Frame
+from .base import Camera
+from .opencv import redact
+from .pipe import Pipe
+from .pixels import converted
+
+_SINK = "appsink drop=true max-buffers=1 sync=false"
+_ATTEMPTS = 10
+
+
+def open_pipeline(config: CameraConfig) -> Camera:
+    """Opens a pipeline.
+
+    Raises:
+        CameraError: It can't be, or neither way is there.
+    """
+    return OpenCvPipeline(config) if _opencv_has_gstreamer() else PipePipeline(config)
+
+
+def _opencv_has_gstreamer() -> bool:
+    lines = (line.split() for line in cv2.getBuildInformation().splitlines())
+    return any(words[:2] == ["GStreamer:", "YES"] for words in lines)
+
+
+def head(config: CameraConfig) -> str:
+    """Returns what converts the pipeline's pictures to those we read, as pipeline text."""
+    if config.format.startswith("bayer"):
+        return "capsfilter name=differnet caps=video/x-bayer"
+    if config.format == "mono":
+        return "videoconvert ! capsfilter name=differnet caps=video/x-raw,format={GRAY16_LE,GRAY8}"
+    return "videoconvert ! capsfilter name=differnet caps=video/x-raw,format=BGR"
+
+
+class _Pipeline(Camera):
+    live = True
+
+    def __init__(self, config: CameraConfig) -> None:
+        self._config = config
+        self._index = 0
+
+    def _frame(self, image: cv2.typing.MatLike) -> Frame:
+        stamps = time.monotonic_ns(), time.time()
+        index, self._index = self._index, self._index + 1
+        picture = converted(image, self._config.format)  # type: ignore[arg-type]
+        return Frame(picture, f"{self.describe()}#{index}", index, *stamps)
+
+    def describe(self) -> str:
+        """Returns the pipeline without passwords."""
+        return redact(f"gst:{self._config.source}")
+
+
+class PipePipeline(_Pipeline):
+    """A pipeline run by `gst-launch-1.0`.
+
+    Args:
+        config: Of the camera.
+
+    Raises:
+        CameraError: It can't be started, or gives no picture.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        super().__init__(config)
+        self._pipe = Pipe(config.source, head(config), self.describe())
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame; see `Camera.read`."""
+        return self._frame(self._pipe.read())
+
+    def close(self) -> None:
+        """Ends the pipeline."""
+        self._pipe.close()
+
+
+class OpenCvPipeline(_Pipeline):
+    """A pipeline run inside OpenCV.
+
+    Args:
+        config: Of the camera.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        super().__init__(config)
+        text = f"{config.source} ! {head(config)} ! {_SINK}"
+        self._capture = cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise CameraError(
+                f"{self.describe()}: the pipeline can't be started. Try it with "
+                "`gst-launch-1.0 -v PIPELINE ! fakesink`."
+            )
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame; see `Camera.read`."""
+        for _ in range(_ATTEMPTS):
+            ok, image = self._capture.read()
+            if ok and image is not None and image.size:
+                return self._frame(image)
+        raise CameraError(
+            f"{self.describe()}: the pipeline stopped giving frames after {self._index}"
+        )
+
+    def close(self) -> None:
+        """Ends the pipeline."""
+        self._capture.release()

@@ -1,0 +1,202 @@
+"""A GStreamer pipeline in a process, its raw pictures in a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CameraError
+from ..records import Image
+
+LAUNCH = "gst-launch-1.0"
+_OPEN_S = 20.0
+_END_S = 1.0
+_PR_SET_PDEATHSIG = 1
+_CAPS = "GstCapsFilter:differnet.GstPad:src: caps ="
+_ALIGNED = 4
+"""GStreamer's rows start at multiples of so many bytes."""
+_LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What the pictures in the pipe are.
+
+    Args:
+        height: In pixels.
+        width: Likewise.
+        channels: 1 or 3.
+        depth: Bytes of a value.
+    """
+
+    height: int
+    width: int
+    channels: int
+    depth: int
+
+    @property
+    def stride(self) -> int:
+        """Bytes of a row with what fills it up."""
+        return -(-self.width * self.channels * self.depth // _ALIGNED) * _ALIGNED
+
+    @classmethod
+    def read(cls, line: str) -> Caps | None:
+        """Reads them from a line of `gst-launch-1.0 -v`; None if it says nothing of them."""
+        if _CAPS not in line:
+            return None
+        fields = dict(re.findall(r"(\w+)=\(\w+\)([\w.-]+)", line))
+        if not {"width", "height", "format"} <= fields.keys():
+            return None
+        form = fields["format"]
+        return cls(
+            int(fields["height"]),
+            int(fields["width"]),
+            3 if form == "BGR" else 1,
+            2 if form == "GRAY16_LE" else 1,
+        )
+
+    def image(self, data: bytearray) -> Image:
+        """Returns the picture in a frame's bytes."""
+        rows = np.frombuffer(data, np.uint8).reshape(self.height, self.stride)
+        values = rows[:, : self.width * self.channels * self.depth]
+        if self.depth == 2:
+            return np.ascontiguousarray(values).view("<u2").astype(np.uint16, copy=False)
+        if self.channels == 1:
+            return np.ascontiguousarray(values)
+        return np.ascontiguousarray(values).reshape(self.height, self.width, self.channels)
+
+
+class Pipe:
+    """Runs a pipeline.
+
+    Args:
+        pipeline: Without its sink.
+        head: What converts its pictures, with a capsfilter named `differnet`.
+        title: For messages.
+
+    Raises:
+        CameraError: It can't be run.
+    """
+
+    def __init__(self, pipeline: str, head: str, title: str) -> None:
+        self._title = title
+        self._errors: deque[str] = deque(maxlen=3)
+        self._text = b""
+        self._caps: Caps | None = None
+        data, sink = os.pipe()
+        try:
+            words = [*shlex.split(pipeline), "!", *head.split(), "!", "fdsink", f"fd={sink}"]
+            self._process = subprocess.Popen(  # noqa: S603 - no shell
+                [LAUNCH, "-v", *words, "sync=false"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(sink,),
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has one thread
+            )
+        except (OSError, ValueError) as error:
+            os.close(data)
+            raise CameraError(
+                f"{title}: the pipeline can't be started by {LAUNCH} ({error}). It is in "
+                "Debian's gstreamer1.0-tools; or use an OpenCV that has GStreamer."
+            ) from error
+        finally:
+            os.close(sink)
+        self._data = data
+        assert self._process.stdout is not None
+        self._told = self._process.stdout.fileno()
+        os.set_blocking(self._told, False)
+        os.set_blocking(self._data, False)
+        try:
+            self._wait_for_caps()
+        except CameraError:
+            self.close()
+            raise
+
+    def _wait_for_caps(self) -> None:
+        until = time.monotonic() + _OPEN_S
+        while self._caps is None:
+            self._listen(0.2)
+            if self._caps is None and self._process.poll() is not None:
+                self._listen(0.0)
+                raise self._ended("the pipeline can't be started")
+            if time.monotonic() > until:
+                raise self._ended(f"the pipeline gives no picture within {_OPEN_S:g} s")
+
+    def read(self) -> Image:
+        """Waits for the next picture.
+
+        Raises:
+            CameraError: The pipeline has ended, or its pictures have another form now.
+        """
+        caps = self._caps
+        assert caps is not None
+        data = bytearray(caps.stride * caps.height)
+        view, at = memoryview(data), 0
+        while at < len(data):
+            poll = select.poll()
+            poll.register(self._data, select.POLLIN)
+            poll.register(self._told, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self._told in ready:
+                self._listen(0.0)
+            if self._data in ready:
+                with contextlib.suppress(BlockingIOError):
+                    got = os.readv(self._data, [view[at:]])
+                    if got == 0:
+                        raise self._ended("the pipeline has ended")
+                    at += got
+        self._listen(0.0)  # a new form is told before its first picture is in the pipe
+        if self._caps != caps:
+            raise CameraError(f"{self._title}: the pictures' size changed; it is opened again")
+        return caps.image(data)
+
+    def _listen(self, timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._told, select.POLLIN)
+        if not poll.poll(timeout_s * 1e3):
+            return
+        try:
+            got = os.read(self._told, 1 << 16)
+        except BlockingIOError:
+            return
+        if not got:
+            time.sleep(0.01)  # it has ended; the data say so too
+        *lines, self._text = (self._text + got).split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace").strip()
+            self._caps = Caps.read(text) or self._caps
+            if text.startswith(("ERROR", "WARNING: erroneous")) or "error" in text.lower():
+                self._errors.append(text)
+
+    def _ended(self, what: str) -> CameraError:
+        told = f" It says: {' | '.join(self._errors)}" if self._errors else ""
+        return CameraError(f"{self._title}: {what}.{told}")
+
+    def close(self) -> None:
+        """Ends the pipeline, in order if it can (some sensors need that), else at once."""
+        os.close(self._data)
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def _end_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

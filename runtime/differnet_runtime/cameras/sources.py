@@ -1,0 +1,100 @@
+"""Opens what a station's configuration names as a camera's source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.models import CameraConfig, CameraKind
+from ..images import SUFFIXES
+from .base import Camera
+from .opencv import redact
+
+GST = "gst:"
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_GST_SECRET = re.compile(r"((?:user|login|pass|pw|token|secret|key)[\w-]*=)\S+", re.IGNORECASE)
+
+
+@dataclass
+class Remembered:
+    """Which pictures of a folder were read already.
+
+    Args:
+        keys: Of those pictures.
+        trying: Called with name and key before a picture is decoded.
+        gone: Called with the keys of pictures that are no longer there.
+    """
+
+    keys: set[str]
+    trying: Callable[[str, str], None]
+    gone: Callable[[tuple[str, ...]], None]
+
+
+def located(config: CameraConfig) -> CameraConfig:
+    """Returns the configuration with its kind told and its path made absolute."""
+    kind = config.kind if config.kind != "auto" else _kind(config.source)
+    source = config.source
+    if kind == "gstreamer":
+        source = source.removeprefix(GST)
+    elif kind in ("video", "folder"):
+        source = str(Path(source).absolute())
+    return config.model_copy(update={"kind": kind, "source": source})
+
+
+def _kind(source: str) -> CameraKind:
+    if source.startswith(GST):
+        return "gstreamer"
+    if _SCHEME.match(source):
+        return "stream"
+    if source.isdecimal() or source.startswith("/dev/"):
+        return "device"
+    path = Path(source)
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        return "folder"
+    # It may not be there yet: a share that is mounted later.
+    return "video" if path.is_file() or path.suffix else "folder"
+
+
+def is_live(config: CameraConfig) -> bool:
+    """Whether frames come by themselves, so that only the newest counts."""
+    return config.kind not in ("video", "folder") or (config.kind == "video" and config.paced)
+
+
+def describe(config: CameraConfig) -> str:
+    """Returns the source without user names, passwords and tokens."""
+    source = redact(config.source)
+    return _GST_SECRET.sub(r"\1***", source) if config.kind == "gstreamer" else source
+
+
+def open_source(config: CameraConfig, *, skip: int, seen: Remembered) -> Camera:
+    """Opens a camera; may take seconds.
+
+    Args:
+        config: As `located` returns it.
+        skip: Frames of a video to leave out.
+        seen: Pictures of a folder to leave out.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+    if config.kind == "stream":
+        from .stream import StreamCamera
+
+        return StreamCamera(config)
+    if config.kind == "device":
+        from .device import DeviceCamera
+
+        return DeviceCamera(config)
+    if config.kind == "gstreamer":
+        from .gstreamer import open_pipeline
+
+        return open_pipeline(config)
+    if config.kind == "folder":
+        from .watched import WatchedFolder
+
+        return WatchedFolder(Path(config.source), config.format, seen)
+    from .video import PacedVideo, VideoCamera
+
+    return PacedVideo(config) if config.paced else VideoCamera(config, skip)

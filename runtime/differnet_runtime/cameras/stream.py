@@ -1,0 +1,120 @@
+"""Network streams through OpenCV's FFmpeg, read so that old and damaged frames are told.
+
+A stream that stalls makes OpenCV wait for its read timeout and then give the last frame again, as
+if it were new: only a time stamp that advances makes a frame new.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+
+import cv2
+
+from ..config.models import CameraConfig
+from ..errors import CameraError
+from ..records import Frame, Image
+from .base import Camera
+from .damage import Quarantine
+from .opencv import redact
+from .pixels import converted
+
+_LEAST_OPEN_S = 3.0
+_ATTEMPTS = 10
+"""Failed reads in a row that end a stream: a single one may be one damaged packet."""
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_MOST_FPS = 1000.0
+
+
+def open_limit_s(stall_s: float) -> float:
+    """Returns how long a stream may take to open."""
+    return max(_LEAST_OPEN_S, stall_s)
+
+
+class StreamCamera(Camera):
+    """Reads RTSP, HTTP and whatever else FFmpeg knows by URL; in a process of its own.
+
+    Args:
+        config: Of the camera.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    live = True
+
+    def __init__(self, config: CameraConfig) -> None:
+        self._config, self._source = config, redact(config.source)
+        # Over TCP, where what is lost is lost by the camera or the network, not by us.
+        os.environ.setdefault(_OPTIONS, "rtsp_transport;tcp")
+        read_ms = int((config.stall_s + 1) * 1e3)  # later than the daemon, which ends us then
+        self._read_s = read_ms / 1e3
+        self._capture = cv2.VideoCapture(
+            config.source,
+            cv2.CAP_FFMPEG,
+            [
+                *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(open_limit_s(config.stall_s) * 1e3)),
+                *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms),
+                *(cv2.CAP_PROP_N_THREADS, 1),  # each further one is a frame of delay
+            ],
+        )
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise CameraError(
+                f"{self._source}: the stream can't be opened. Look at address, user, password "
+                "and network, and whether this OpenCV has FFmpeg (`differnet doctor`)."
+            )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self._quarantine = Quarantine(fps if 0 < fps <= _MOST_FPS else None)
+        self._index = 0
+        self._stamp_ms: float | None = None
+        self._judged: deque[Frame] = deque()
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame of which it is known whether it is whole; see `Camera.read`."""
+        while not self._judged:
+            image = self._next_image()
+            picture = chr(int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE)) or ord("?"))
+            frame = Frame(
+                image,
+                f"{self._source}#{self._index}",
+                self._index,
+                time.monotonic_ns(),
+                time.time(),
+                self._stamp_ms,
+            )
+            self._index += 1
+            self._judged.extend(self._quarantine.judge(frame, picture, picture == "I"))
+        return self._judged.popleft()
+
+    def _next_image(self) -> Image:
+        for _ in range(_ATTEMPTS):
+            begun = time.monotonic()
+            image = self._read_once()
+            waited_s = time.monotonic() - begun
+            if waited_s >= self._read_s * 0.98:
+                raise CameraError(f"{self._source}: no new frame for {waited_s:.1f} s")
+            stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+            if image is not None and stamp_ms != self._stamp_ms:
+                self._stamp_ms = stamp_ms
+                return converted(image, self._config.format)
+        raise CameraError(
+            f"{self._source}: the stream stopped giving frames after {self._index}. Look at the "
+            "camera, its power and network."
+        )
+
+    def _read_once(self) -> Image | None:
+        try:
+            ok, image = self._capture.read()
+        except cv2.error:  # raised by some builds for a damaged frame
+            return None
+        return image if ok and image is not None and image.size else None  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
+        self._capture.release()
+
+    def describe(self) -> str:
+        """Returns the URL without its password."""
+        return self._source

@@ -1,0 +1,120 @@
+"""Video files for a station: every frame once, or at their own speed, again and again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import cv2
+
+from ..config.models import CameraConfig
+from ..errors import CameraError, ImageReadError
+from ..records import Frame
+from .base import Camera
+from .opencv import OpenCvCamera
+from .pixels import converted
+
+_USUAL_FPS = 25.0
+_MOST_FPS = 1000.0
+
+
+class VideoCamera(Camera):
+    """Gives every frame of a video file once.
+
+    Args:
+        config: Of the camera.
+        skip: How many were given already.
+
+    Raises:
+        CameraError: The file can't be opened.
+    """
+
+    live = False
+
+    def __init__(self, config: CameraConfig, skip: int = 0) -> None:
+        self._config = config
+        self._video = OpenCvCamera(config.source, "file")
+        self.length = self._video.length
+        while skip > 0 and self._skipped():
+            skip -= 1
+
+    def _skipped(self) -> bool:
+        try:
+            return self._video.read() is not None
+        except ImageReadError:
+            return True
+
+    def read(self) -> Frame | None:
+        """Reads the next frame; see `Camera.read`."""
+        frame = self._video.read()
+        if frame is None:
+            return None
+        return replace(frame, image=converted(frame.image, self._config.format))
+
+    def close(self) -> None:
+        """Releases the file."""
+        self._video.close()
+
+    def describe(self) -> str:
+        """Returns the path."""
+        return self._video.describe()
+
+
+class PacedVideo(Camera):
+    """Plays a video file as a camera would show it; at its end it starts again.
+
+    Args:
+        config: Of the camera; its `fps` is used in place of the file's.
+
+    Raises:
+        CameraError: The file can't be opened.
+    """
+
+    live = True
+
+    def __init__(self, config: CameraConfig) -> None:
+        self._config = config
+        self._video = VideoCamera(config)
+        fps = config.fps or _file_fps(config.source)
+        self._interval_s = 1 / fps
+        self._due_s = time.monotonic()
+        self._index = 0
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame's time; see `Camera.read`."""
+        frame = self._video.read()
+        if frame is None:
+            self._again()
+            frame = self._video.read()
+        if frame is None:
+            raise CameraError(f"{self.describe()}: the video can't be read from its start again")
+        self._due_s = max(self._due_s + self._interval_s, time.monotonic() - self._interval_s)
+        time.sleep(max(0.0, self._due_s - time.monotonic()))
+        index, self._index = self._index, self._index + 1
+        return replace(
+            frame,
+            name=f"{frame.name.partition('#')[0]}#{index}",
+            index=index,
+            captured_ns=time.monotonic_ns(),
+            captured_at_s=time.time(),
+            stream_ms=index * self._interval_s * 1e3,
+        )
+
+    def _again(self) -> None:
+        self._video.close()
+        self._video = VideoCamera(self._config)
+
+    def close(self) -> None:
+        """Releases the file."""
+        self._video.close()
+
+    def describe(self) -> str:
+        """Returns the path."""
+        return self._video.describe()
+
+
+def _file_fps(path: str) -> float:
+    capture = cv2.VideoCapture(path)
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return fps if 0 < fps <= _MOST_FPS else _USUAL_FPS

@@ -1,0 +1,110 @@
+"""The capture process: `python -m differnet_runtime.capture.child START`.
+
+The camera is opened, read and released here, in one thread. A source that can't be opened, or
+that says it has ended, is tried again; one that hangs keeps this process, until the daemon ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from dataclasses import astuple
+
+from ..cameras import Camera
+from ..cameras.sources import Remembered, open_source
+from ..errors import CameraError, ImageReadError
+from ..processes import tie_to
+from .backoff import Backoff
+from .link import DaemonGone, Link
+from .messages import MOST_TEXT, Ended, Gone, Lost, Opened, Start, Trying
+
+_MOST_TRIES = 200
+"""Then a new process takes over, in case that a library loses memory with each."""
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Reads the source that the first argument names until the daemon closes the socket."""
+    start = Start.model_validate_json(sys.argv[1])
+    tie_to(start.parent)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    with socket.socket(fileno=start.channel) as channel:
+        link = Link(channel, start.live)
+        try:
+            _Capture(start, link).run()
+        except DaemonGone:
+            return
+
+
+class _Capture:
+    def __init__(self, start: Start, link: Link) -> None:
+        self._start, self._link = start, link
+        self._backoff = Backoff()
+        self._seen = Remembered(_read_seen(start.seen), trying=self._trying, gone=self._gone)
+
+    def run(self) -> None:
+        for _ in range(_MOST_TRIES):
+            try:
+                self._read_source()
+            except CameraError as error:
+                self._link.send(Lost(text=str(error)[:MOST_TEXT]))
+            self._link.idle(self._backoff.next_s())
+
+    def _read_source(self) -> None:
+        start = self._start
+        with open_source(start.config, skip=start.skip, seen=self._seen) as camera:
+            settings = tuple(astuple(setting) for setting in camera.settings)
+            self._link.send(Opened(settings=settings))
+            if start.live:
+                self._give_newest(camera)
+            else:
+                self._give_all(camera)
+
+    def _give_newest(self, camera: Camera) -> None:
+        while True:
+            try:
+                frame = camera.read()
+            except ImageReadError as error:
+                log.warning("%s", error)
+                continue
+            if frame is None:
+                raise CameraError(f"{camera.describe()}: the source has ended")
+            self._backoff.reset()
+            self._link.frame(frame)
+
+    def _give_all(self, camera: Camera) -> None:
+        while True:
+            self._link.wait_free()  # before the read, so that the stamps are fresh when it is taken
+            try:
+                frame = camera.read()
+            except ImageReadError as error:
+                self._link.unreadable(error)
+                continue
+            if frame is None:
+                self._link.send(Ended())
+                self._link.idle(float("inf"))
+                return
+            self._backoff.reset()
+            while not self._link.frame(frame):
+                self._link.wait_free()
+
+    def _trying(self, name: str, key: str) -> None:
+        self._link.send(Trying(name=name, key=key))
+
+    def _gone(self, keys: tuple[str, ...]) -> None:
+        self._link.send(Gone(keys=keys))
+
+
+def _read_seen(descriptor: int | None) -> set[str]:
+    if descriptor is None:
+        return set()
+    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+        return set(file.read().split("\0")) - {""}
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # a camera's libraries may fault when they are unloaded

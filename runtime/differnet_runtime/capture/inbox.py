@@ -1,0 +1,114 @@
+"""What came from a capture process and was not taken yet."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from ..errors import ImageReadError
+from ..records import Frame
+from .memory import Slots
+from .messages import RELEASE, Captured, Unreadable
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Something to take, and the slot to give back afterwards; neither for the source's end."""
+
+    message: Captured | Unreadable | None
+    slots: Slots | None = None
+    channel: socket.socket | None = None
+
+
+class Inbox:
+    """Filled by the thread that listens to the process, emptied by the one that judges.
+
+    Args:
+        live: Whether a newer frame replaces one that was not taken.
+    """
+
+    def __init__(self, live: bool) -> None:
+        self._live = live
+        self._items: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+
+    def frame(self, message: Captured, slots: Slots, channel: socket.socket) -> None:
+        """Adds a frame."""
+        replaced: list[_Item] = []
+        with self._changed:
+            if self._live:
+                replaced = list(self._items)
+                self._items.clear()
+            self._items.append(_Item(message, slots, channel))
+            self._changed.notify_all()
+        for item in replaced:
+            self._give_back(item)
+
+    def unreadable(self, message: Unreadable, channel: socket.socket | None) -> None:
+        """Adds that a picture can't be read; without a channel there is no slot to give back."""
+        self._add(_Item(message, None, channel))
+
+    def end(self) -> None:
+        """Adds the end, which is taken once as None."""
+        self._add(_Item(None))
+
+    def _add(self, item: _Item) -> None:
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until there is something to take."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while not self._items:
+                left_s = until - time.monotonic()
+                if left_s <= 0 or not self._changed.wait(left_s):
+                    return bool(self._items)
+            return True
+
+    def take(self) -> Frame | None:
+        """Takes it; see `CaptureProcess.take`."""
+        with self._changed:
+            if not self._items:
+                return None
+            item = self._items.popleft()
+        try:
+            return _opened(item)
+        finally:
+            self._give_back(item)
+
+    def close(self, channel: socket.socket) -> None:
+        """Closes a channel when no slot is being given back on it."""
+        with self._sending:
+            channel.close()
+
+    def _give_back(self, item: _Item) -> None:
+        if item.channel is None or item.message is None:
+            return
+        packet = RELEASE.pack(item.message.generation, item.message.slot)
+        # Fewer packets than slots are ever on their way, so there is always room for one.
+        with self._sending, contextlib.suppress(OSError):  # the process has ended
+            item.channel.send(packet, socket.MSG_DONTWAIT)
+
+
+def _opened(item: _Item) -> Frame | None:
+    message = item.message
+    if isinstance(message, Unreadable):
+        raise ImageReadError(message.name, message.cause)
+    if message is None or item.slots is None:
+        return None
+    return Frame(
+        item.slots.copy(message.slot, message.shape, message.dtype),
+        message.name,
+        message.index,
+        message.captured_ns,
+        message.captured_at_s,
+        message.stream_ms,
+        message.damage,
+    )

@@ -1,0 +1,116 @@
+"""What the daemon and a capture process say to each other, beside the frames' shared memory.
+
+The start is one JSON argument; each message of the child is one JSON packet on a socket pair. The
+daemon answers with packets of six bytes only: a slot that may be written again.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from ..config.models import CameraConfig
+from ..metadata import Part
+
+PACKET = 65536
+"""Greatest message in bytes."""
+MOST_TEXT = 4000
+"""Characters of an error that are passed on."""
+RELEASE = struct.Struct("=IH")
+"""Generation of the memory, and the slot in it."""
+
+
+class Start(Part):
+    """What the capture process is to read.
+
+    Args:
+        config: Of the camera.
+        live: Whether only the newest frame counts.
+        skip: Frames of a video that an earlier process gave already.
+        seen: Descriptor of a file with the pictures of a folder that were read already.
+        channel: The socket's file descriptor.
+        parent: Process id of the daemon, without which this process ends.
+    """
+
+    config: CameraConfig
+    live: bool
+    skip: int
+    seen: int | None
+    channel: int
+    parent: int
+
+
+class Opened(Part):
+    """The source is open; `settings` are the fields of `cameras.settings.Setting`."""
+
+    kind: Literal["opened"] = "opened"
+    settings: tuple[tuple[str, float | None, float | None, str | None], ...] = ()
+
+
+class Memory(Part):
+    """From now on frames lie in the memory whose descriptor comes along."""
+
+    kind: Literal["memory"] = "memory"
+    generation: int
+    slots: int
+    slot_bytes: int
+
+
+class Captured(Part):
+    """A frame lies in a slot; the fields are those of `records.Frame`."""
+
+    kind: Literal["frame"] = "frame"
+    generation: int
+    slot: int
+    shape: tuple[int, ...]
+    dtype: Literal["uint8", "uint16"]
+    name: str
+    index: int
+    captured_ns: int
+    captured_at_s: float
+    stream_ms: float | None
+    damage: str | None
+
+
+class Trying(Part):
+    """A picture of the folder is about to be decoded, which a damaged one may not survive."""
+
+    kind: Literal["trying"] = "trying"
+    name: str
+    key: str
+
+
+class Gone(Part):
+    """Pictures that were read are no longer there, and need not be remembered."""
+
+    kind: Literal["gone"] = "gone"
+    keys: tuple[str, ...]
+
+
+class Unreadable(Part):
+    """A picture can't be read; it holds a slot, as a frame does, until it is taken."""
+
+    kind: Literal["unreadable"] = "unreadable"
+    generation: int
+    slot: int
+    name: str
+    cause: str
+
+
+class Lost(Part):
+    """The source can't be opened, or ended unasked; the process tries again by itself."""
+
+    kind: Literal["lost"] = "lost"
+    text: str
+
+
+class Ended(Part):
+    """The source has given all its frames."""
+
+    kind: Literal["ended"] = "ended"
+
+
+Message = Opened | Memory | Captured | Trying | Gone | Unreadable | Lost | Ended
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

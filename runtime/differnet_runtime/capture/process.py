@@ -1,0 +1,129 @@
+"""A camera in a process of its own: started, watched by its stamps, killed when it stalls."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ..cameras.sources import describe, is_live, located
+from ..config.models import CameraConfig
+from ..processes import Child
+from ..records import Frame
+from .backoff import Backoff
+from .inbox import Inbox
+from .memory import create
+from .messages import Start
+from .records import CameraState, CameraStatus
+from .tally import Tally
+from .watch import Watch
+
+_JOIN_S = 2.0
+
+
+class CaptureProcess:
+    """Gives the frames of a camera, which may be absent, hang or crash.
+
+    Args:
+        name: Of the camera, for the log.
+        config: Of the camera.
+    """
+
+    def __init__(self, name: str, config: CameraConfig) -> None:
+        self.name = name
+        self._config = located(config)
+        self._live = is_live(self._config)
+        self._inbox = Inbox(self._live)
+        self._tally = Tally(describe(self._config))
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._skip = 0
+        self._seen: set[str] = set()
+
+    @property
+    def live(self) -> bool:
+        """Whether only the newest frame counts; else every frame comes, in order."""
+        return self._live
+
+    @property
+    def status(self) -> CameraStatus:
+        """Of this moment."""
+        return self._tally.status
+
+    def start(self) -> None:
+        """Starts it and returns at once; a camera that is absent is tried for ever."""
+        self._stopping.clear()
+        self._tally.starting()
+        self._thread = threading.Thread(target=self._run, name=f"capture-{self.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = _JOIN_S) -> None:
+        """Ends the process; may be called in any state, and again."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._tally.over(CameraState.STOPPED)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until something can be taken: a frame, a picture's read error, or the end."""
+        return self._inbox.wait(timeout_s)
+
+    def take(self) -> Frame | None:
+        """Returns the newest frame not taken yet (live), or the next one; None if there is none.
+
+        Raises:
+            ImageReadError: The next picture can't be read; there may be more behind it.
+        """
+        return self._inbox.take()
+
+    def _run(self) -> None:
+        backoff = Backoff()
+        while not self._stopping.wait(backoff.next_s()):
+            try:
+                child = self._spawn()
+            except OSError as error:
+                self._tally.absent(CameraState.LOST, f"no capture process can be started: {error}")
+                continue
+            self._tally.process(child.pid)
+            watch = Watch(self._config, self._live, self._inbox, self._tally, self._seen)
+            try:
+                while not self._stopping.is_set() and watch.listen(child):
+                    pass
+            finally:
+                child.kill()
+                self._inbox.close(child.channel)
+                self._tally.process(None)
+            if watch.ended:
+                return
+            self._skip += watch.frames
+            if watch.frames:
+                backoff.reset()
+
+    def _spawn(self) -> Child:
+        seen = self._written_seen()
+        try:
+            return Child(
+                f"{__package__}.child",
+                lambda channel: Start(
+                    config=self._config,
+                    live=self._live,
+                    skip=self._skip,
+                    seen=seen,
+                    channel=channel,
+                    parent=os.getpid(),
+                ).model_dump_json(),
+                title=f"the capture process of {self.name}",
+                pass_fds=() if seen is None else (seen,),
+            )
+        finally:
+            if seen is not None:
+                os.close(seen)
+
+    def _written_seen(self) -> int | None:
+        """Returns a descriptor of what a new process need not read again."""
+        if not self._seen:
+            return None
+        descriptor = create(0)
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write("\0".join(self._seen).encode("utf-8", "surrogateescape"))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor

@@ -1,0 +1,178 @@
+"""Listens to one capture process, and tells when it has to be ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import time
+
+from pydantic import ValidationError
+
+from ..cameras.settings import Setting
+from ..cameras.stream import open_limit_s
+from ..config.models import CameraConfig
+from ..processes import Child
+from .inbox import Inbox
+from .memory import Slots
+from .messages import (
+    MESSAGE,
+    PACKET,
+    Captured,
+    Ended,
+    Gone,
+    Lost,
+    Memory,
+    Message,
+    Opened,
+    Trying,
+    Unreadable,
+)
+from .records import CameraState
+from .tally import Tally
+
+_POLL_MS = 100
+_START_S = 15.0
+"""For Python and OpenCV to be loaded on a device that has much else to do."""
+_FIRST_FRAME_S = 10.0
+_PICTURE_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Knows what one process has said, and when.
+
+    Args:
+        config: Of the camera.
+        live: Whether it must give frames without being asked.
+        inbox: Takes what it gives.
+        tally: Takes its state.
+        seen: Pictures of a folder that were read already; kept up to date.
+    """
+
+    def __init__(
+        self, config: CameraConfig, live: bool, inbox: Inbox, tally: Tally, seen: set[str]
+    ) -> None:
+        self.frames = 0
+        """How many it gave."""
+        self.ended = False
+        """Whether the source has given all it had."""
+        self._config, self._live = config, live
+        self._inbox, self._tally, self._seen = inbox, tally, seen
+        self._slots: Slots | None = None
+        self._trying: str | None = None
+        self._told = False
+        self._expect("does not open", _START_S + open_limit_s(config.stall_s))
+
+    def _expect(self, missing: str, within_s: float) -> None:
+        """Sets what has to come next, and when the process is taken for hung."""
+        self._missing, self._within_s = missing, within_s
+        self._until_ns = time.monotonic_ns() + int(within_s * 1e9)
+
+    def listen(self, child: Child) -> bool:
+        """Waits a moment for the next message.
+
+        Returns:
+            False if the process has ended or must be.
+        """
+        try:
+            message, descriptors = _receive(child.channel)
+        except (OSError, ValidationError, EOFError) as error:
+            self._died(child, error)
+            return False
+        if message is not None:
+            self._handle(message, descriptors, child.channel)
+        if self.ended:
+            return False
+        return not self._overdue()
+
+    def _handle(self, message: Message, descriptors: list[int], channel: socket.socket) -> None:
+        if isinstance(message, Captured):
+            self._captured(message, channel)
+        elif isinstance(message, Memory):
+            (descriptor,) = descriptors
+            try:
+                self._slots = Slots(
+                    descriptor, message.generation, message.slots, message.slot_bytes
+                )
+            finally:
+                os.close(descriptor)
+        elif isinstance(message, Opened):
+            settings = tuple(Setting(*fields) for fields in message.settings)
+            self._tally.opened(settings, self._live)
+            self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._config.stall_s))
+        elif isinstance(message, Lost):
+            self._lost(message.text)
+        elif isinstance(message, Ended):
+            self.ended = True
+            self._tally.over(CameraState.ENDED)
+            self._inbox.end()
+        else:
+            self._picture(message, channel)
+
+    def _picture(self, message: Trying | Unreadable | Gone, channel: socket.socket) -> None:
+        if isinstance(message, Trying):
+            self._seen.add(message.key)
+            self._trying = message.name
+            self._expect("does not decode a picture", _PICTURE_S)
+        elif isinstance(message, Unreadable):
+            self._trying = None
+            self._inbox.unreadable(message, channel)
+        else:
+            self._seen.difference_update(message.keys)
+
+    def _captured(self, message: Captured, channel: socket.socket) -> None:
+        if self._slots is None or self._slots.generation != message.generation:
+            raise AssertionError("a frame came before its memory")
+        self._trying = None
+        self.frames += 1
+        self._tally.frame(message)
+        self._inbox.frame(message, self._slots, channel)
+        self._missing, self._within_s = "gives no new frame", self._config.stall_s
+        # By its stamp: a message that lay there for long is no proof of a camera at work.
+        self._until_ns = message.captured_ns + int(self._within_s * 1e9)
+
+    def _lost(self, text: str) -> None:
+        log.warning("%s", text)
+        self._told = True
+        self._tally.absent(CameraState.LOST, text)
+        self._expect("does not open", _START_S + open_limit_s(self._config.stall_s))
+
+    def _overdue(self) -> bool:
+        if time.monotonic_ns() < self._until_ns or not (self._live or self._trying):
+            return False
+        text = f"{self._tally.status.source} {self._missing} for {self._within_s:g} s"
+        log.warning("%s; its process is ended", text)
+        if self._trying:
+            self._give_up_picture("decoding it takes too long")
+        else:
+            self._tally.absent(CameraState.STALLED, text)
+        return True
+
+    def _died(self, child: Child, error: Exception) -> None:
+        death = child.death()
+        if not isinstance(error, EOFError):
+            death += f" ({type(error).__name__}: {error})"
+        if self._trying:
+            self._give_up_picture(f"reading it ended {death}")
+        elif not self._told or self.frames:
+            log.warning("%s", death)
+            self._tally.absent(CameraState.LOST, death)
+
+    def _give_up_picture(self, cause: str) -> None:
+        name, self._trying = self._trying or "", None
+        message = Unreadable(generation=0, slot=0, name=name, cause=cause)
+        self._inbox.unreadable(message, None)
+
+
+def _receive(channel: socket.socket) -> tuple[Message | None, list[int]]:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    if not poll.poll(_POLL_MS):
+        return None, []
+    packet, descriptors, _flags, _address = socket.recv_fds(channel, PACKET, 1)
+    if not packet:
+        raise EOFError
+    return MESSAGE.validate_json(packet), descriptors

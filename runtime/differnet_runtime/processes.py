@@ -1,0 +1,134 @@
+"""A process of ours that may crash or hang: started, listened to, and killed without waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_SOONER_THAN_THE_DAEMON = "500"
+_POLL_S = 0.1
+_REAP_S = 1.0
+_TOLD_LINES = 5
+_TRACE = ("  File", "Extension modules", "Current thread", "Thread ")
+"""How the lines of a crash start that only the log needs."""
+
+log = logging.getLogger(__name__)
+
+
+def tie_to(parent: int) -> None:
+    """Called first in a child: it ends with its parent, and goes before it when memory runs out.
+
+    Args:
+        parent: Process id of the daemon, which may have ended already.
+    """
+    os.dup2(2, 1)  # what libraries print
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the daemon's
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_text(_SOONER_THAN_THE_DAEMON)
+
+
+class Child:
+    """Owns such a process from its start to its end.
+
+    It must be started by a thread that outlives it: the kernel ends it with that thread.
+
+    Args:
+        module: What `python -m` runs.
+        start: Given the file descriptor of the child's end of the channel, returns its argument.
+        title: What it is, for messages: `the engine process`.
+        pass_fds: Other descriptors that it inherits.
+        environment: Variables beside ours.
+
+    Raises:
+        OSError: No process can be started.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        start: Callable[[int], str],
+        *,
+        title: str,
+        pass_fds: tuple[int, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self._title = title
+        self._told: deque[str] = deque(maxlen=_TOLD_LINES)
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - this Python, our own module
+                    [sys.executable, "-m", module, start(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(theirs.fileno(), *pass_fds),
+                    cwd="/",  # `-m` looks for modules there first
+                    env={**os.environ, **(environment or {})},
+                )
+            except OSError:
+                self.channel.close()
+                raise
+        self._reader = threading.Thread(target=self._read_errors, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def died(self) -> str | None:
+        """Returns how the process ended, or None while it runs."""
+        return None if self._process.poll() is None else self.death()
+
+    def death(self) -> str:
+        """Returns how the process ended, and what it said last."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_POLL_S)
+        code = self._process.poll()
+        if code is not None:
+            self._reader.join(_POLL_S)
+        told = " | ".join(self._told)
+        how = "closed its channel" if code is None else f"ended with code {code}"
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"was ended by {signal.Signals(-code).name}"
+        return f"{self._title} {how}{f'; it said: {told}' if told else ''}"
+
+    def kill(self) -> None:
+        """Ends the process; one that the kernel can't end (in a driver) is left behind."""
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_S)
+        self._reader.join(_REAP_S)
+
+    def _read_errors(self) -> None:
+        if self._process.stderr is None:
+            return
+        with self._process.stderr as lines:
+            for line in lines:
+                text = line.decode("utf-8", "replace").rstrip()
+                if text and not text.startswith(_TRACE):
+                    self._told.append(text)
+                log.info("%s %d: %s", self._title, self.pid, text)
