@@ -1,0 +1,267 @@
+"""The gate before scoring: each code for its reason, the first that applies, and no other."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from differnet_runtime.config.models import IntegrityConfig
+from differnet_runtime.errors import FrameError
+from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look, unfit
+from differnet_runtime.integrity.limits import Limits
+from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata, Region
+from differnet_runtime.preprocess import preprocess
+from differnet_runtime.records import Decision, Frame, Verdict
+from tests.drawn import draw_part
+
+SECOND_NS = 1_000_000_000
+GOOD = Appearance(darkest=100, brightest=140, softest=0.004, images=1000)
+Check = Callable[..., str | None]
+Picture = NDArray[np.uint8]
+
+
+def part(seed: int = 0, size: int = 64) -> Picture:
+    """Draws a part; another seed is the same one with other noise."""
+    noise = np.random.RandomState(seed).normal(0, 3, (size, size, 3))
+    return np.clip(draw_part(1, size=size) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def made(metadata: ModelMetadata) -> Callable[..., IntegrityGate]:
+    def make(
+        *,
+        good: Appearance | None = GOOD,
+        live: bool = True,
+        stale_after_s: float = 1.0,
+        **config: float,
+    ) -> IntegrityGate:
+        model = metadata.replaced(input=InputContract(size=64), appearance=good)
+        return IntegrityGate(
+            IntegrityConfig(**config), model, live=live, stale_after_s=stale_after_s
+        )
+
+    return make
+
+
+def decide(
+    gate: IntegrityGate,
+    image: Picture,
+    at_s: float = 0.0,
+    *,
+    age_s: float = 0.0,
+    damage: str | None = None,
+) -> Decision | None:
+    """Shows a gate one picture, captured at `at_s` and checked `age_s` later."""
+    captured_ns = round(at_s * SECOND_NS)
+    frame = Frame(image, "camera#0", 0, captured_ns, 0.0, damage=damage)
+    prepared = preprocess(image, InputContract(size=64))
+    return gate.check(frame, prepared, captured_ns + round(age_s * SECOND_NS))
+
+
+def code(*arguments: object, **options: object) -> str | None:
+    decision = decide(*arguments, **options)  # type: ignore[arg-type]
+    if decision is None:
+        return None
+    assert decision.verdict is Verdict.NO_DECISION
+    assert decision.reason
+    return decision.code
+
+
+def test_a_sound_frame_may_be_scored(made: Callable[..., IntegrityGate]) -> None:
+    gate = made()
+    assert [code(gate, part(k), k / 10) for k in range(200)] == [None] * 200
+
+
+def test_a_frame_is_stale_when_it_is_older_than_allowed(
+    made: Callable[..., IntegrityGate],
+) -> None:
+    gate = made(stale_after_s=1.0)
+    assert code(gate, part(1), 5.0, age_s=1.0) is None
+    assert code(gate, part(2), 6.0, age_s=1.001) == "stale"
+    assert code(gate, part(3), 7.0, age_s=0.0) is None
+
+
+def test_a_damaged_frame_says_why(made: Callable[..., IntegrityGate]) -> None:
+    decision = decide(made(), part(), damage="a packet was lost before it")
+    assert decision == Decision(Verdict.NO_DECISION, "a packet was lost before it", "damaged")
+
+
+class TestSize:
+    def test_it_must_stay_that_of_the_first_frame_that_could_be_judged(
+        self, made: Callable[..., IntegrityGate]
+    ) -> None:
+        gate = made()
+        assert code(gate, part(1, size=128), damage="lost") == "damaged"
+        assert code(gate, part(2), 1.0) is None
+        assert code(gate, part(3, size=128), 2.0) == "wrong_size"
+        assert code(gate, part(4)[:, :60], 3.0) == "wrong_size"
+        assert code(gate, part(5), 4.0) is None
+
+    def test_the_reason_names_both(self, made: Callable[..., IntegrityGate]) -> None:
+        gate = made()
+        decide(gate, part(1))
+        decision = decide(gate, part(2)[:48], 1.0)
+        assert decision is not None
+        assert "64 x 48 pixels, those before had 64 x 64" in str(decision.reason)
+
+    def test_a_region_that_does_not_fit_is_a_wrong_size_too(self) -> None:
+        contract = InputContract(size=64, region=Region(x=40, y=0, width=40, height=40))
+        with pytest.raises(FrameError) as refused:
+            preprocess(part(), contract)
+        decision = unfit(refused.value)
+        assert (decision.verdict, decision.code) == (Verdict.NO_DECISION, "wrong_size")
+        assert "40,0,40,40" in str(decision.reason)
+
+
+class TestFrozen:
+    def test_identical_pixels_are_frozen_after_their_time_by_the_stamps(
+        self, made: Callable[..., IntegrityGate]
+    ) -> None:
+        gate = made(frozen_after_s=2.0)
+        found = [code(gate, part(7), 50 + at_s) for at_s in (0, 0.5, 1.9, 2.0, 2.1, 60)]
+        assert found == [None, None, None, "frozen", "frozen", "frozen"]
+        assert code(gate, part(8), 111.0) is None
+        assert code(gate, part(7), 112.0) is None
+
+    def test_one_pixel_of_noise_is_alive(self, made: Callable[..., IntegrityGate]) -> None:
+        gate = made(frozen_after_s=1.0)
+        for k in range(30):
+            picture = part()
+            picture[k % 7, k % 5, 0] ^= 1 + k % 2
+            assert code(gate, picture, k / 2) is None
+
+    def test_noise_that_the_shrunk_picture_does_not_show_is_alive(
+        self, made: Callable[..., IntegrityGate]
+    ) -> None:
+        """A large frame averages its noise away; the grid of its own pixels still has it."""
+        gate = made(frozen_after_s=1.0, sharpness=0.0)
+        still = np.full((1024, 1024, 3), 120, np.uint8)
+        still[0, 0] = 121
+        prepared = preprocess(still, InputContract(size=64))
+        for k in range(6):
+            still[16, 16] = 120 + k % 2
+            assert np.array_equal(preprocess(still, InputContract(size=64)), prepared)
+            assert code(gate, still, k / 2) is None
+
+    def test_it_is_counted_through_frames_that_are_refused_for_another_reason(
+        self, made: Callable[..., IntegrityGate]
+    ) -> None:
+        gate = made(frozen_after_s=2.0)
+        assert code(gate, part(), 0.0) is None
+        assert code(gate, part(), 1.5, damage="lost") == "damaged"
+        assert code(gate, part(), 2.0) == "frozen"
+
+    def test_the_buffer_may_be_reused(self, made: Callable[..., IntegrityGate]) -> None:
+        gate, buffer = made(frozen_after_s=1.0), part()
+        prepared = np.empty((64, 64, 3), np.uint8)
+        for k in range(5):
+            buffer[...] = part(k)
+            preprocess(buffer, InputContract(size=64), prepared)
+            frame = Frame(buffer, "camera#0", k, k * SECOND_NS, 0.0)
+            assert gate.check(frame, prepared, k * SECOND_NS) is None
+
+    @pytest.mark.parametrize("never", [{"live": False}, {"frozen_after_s": 0.0}])
+    def test_files_do_not_freeze_and_it_can_be_switched_off(
+        self, never: dict[str, float], made: Callable[..., IntegrityGate]
+    ) -> None:
+        gate = made(**never)
+        assert [code(gate, part(), at_s) for at_s in (0, 10, 1000)] == [None] * 3
+
+
+class TestLook:
+    def test_brightness_is_the_mean_grey_level(self) -> None:
+        assert look(np.full((64, 64, 3), 77, np.uint8)) == Look(77.0, 0.0)
+        assert look(np.zeros((64, 64, 4), np.uint8)) == Look(0.0, 0.0)
+
+    def test_a_fourth_channel_does_not_count(self) -> None:
+        picture = part()
+        noise = np.random.RandomState(0).randint(0, 256, (64, 64, 1)).astype(np.uint8)
+        assert look(np.concatenate([picture, noise], axis=2)) == look(picture)
+
+    @pytest.mark.parametrize("noise", [0, 6])
+    def test_sharpness_falls_with_every_step_of_blur(self, noise: int) -> None:
+        random, picture = np.random.RandomState(0), part(size=256).astype(np.float32)
+        found = []
+        for sigma in (0.3, 1, 2, 3, 5, 8):
+            seen = cv2.GaussianBlur(picture, (0, 0), sigma) + random.normal(0, noise, picture.shape)
+            found.append(look(seen.clip(0, 255).astype(np.uint8)).sharpness)
+        assert found == sorted(found, reverse=True)
+        assert found[3] < found[0] / 5
+
+    @given(gain=st.floats(0.4, 1.2))
+    def test_sharpness_does_not_depend_on_exposure(self, gain: float) -> None:
+        picture = draw_part(1, size=64).astype(np.float32)
+        exposed = (picture * gain).round().astype(np.uint8)
+        assert look(exposed).sharpness == pytest.approx(
+            look(picture.astype(np.uint8)).sharpness, rel=0.05
+        )
+
+    def test_sharpness_does_not_depend_on_the_pictures_size(self) -> None:
+        random = np.random.RandomState(3)
+        small = random.randint(60, 200, (128, 128, 3)).astype(np.uint8)
+        tiled = np.tile(small, (2, 2, 1))
+        assert look(tiled).sharpness == pytest.approx(look(small).sharpness, rel=0.03)
+
+    def test_the_appearance_is_the_range_of_the_pictures(self) -> None:
+        looks = [Look(120, 0.02), Look(90, 0.05), Look(101, 0.03)]
+        assert appearance_of(looks) == Appearance(darkest=90, brightest=120, softest=0.02, images=3)
+
+
+class TestLimits:
+    def test_black_and_blown_out(self, made: Callable[..., IntegrityGate]) -> None:
+        gate = made(sharpness=0.0)
+        levels = [0, 5, 11, 12, 30, 225, 226, 255]
+        found = [code(gate, np.full((64, 64, 3), level, np.uint8), level) for level in levels]
+        assert found == ["black"] * 3 + [None] * 3 + ["blown_out"] * 2
+
+    def test_a_blurred_picture(self, made: Callable[..., IntegrityGate]) -> None:
+        good = [part(k, size=256) for k in range(50)]
+        gate = made(good=appearance_of([look(picture) for picture in good]))
+        for k, picture in enumerate(good):
+            soft = cv2.GaussianBlur(picture, (0, 0), 12.0)
+            assert code(gate, picture, 2 * k) is None
+            assert code(gate, soft, 2 * k + 1) == "blurred"
+
+    @given(
+        looks=st.lists(
+            st.builds(Look, st.floats(0, 255), st.floats(0, 10)), min_size=1, max_size=40
+        )
+    )
+    def test_no_picture_that_they_come_from_is_outside(self, looks: list[Look]) -> None:
+        limits = Limits.choose(IntegrityConfig(), appearance_of(looks))
+        for one in looks:
+            assert limits.black <= one.brightness <= limits.blown
+            assert limits.sharpness <= one.sharpness
+
+    def test_few_pictures_leave_more_room(self) -> None:
+        few = Limits.choose(IntegrityConfig(), GOOD.model_copy(update={"images": 20}))
+        many = Limits.choose(IntegrityConfig(), GOOD)
+        assert few.sharpness == pytest.approx(GOOD.softest / 3)
+        assert many.sharpness == pytest.approx(GOOD.softest / 2, rel=0.02)
+
+    def test_a_dark_scene_is_not_black(self) -> None:
+        good = Appearance(darkest=6, brightest=9, softest=0, images=30)
+        assert Limits.choose(IntegrityConfig(), good).black == 3.0
+
+    def test_a_model_that_knows_no_pictures_has_fixed_ones_and_no_sharpness(self) -> None:
+        assert Limits.choose(IntegrityConfig(), None) == Limits(8.0, 247.0, 0.0)
+
+    def test_the_station_has_the_last_word(self) -> None:
+        config = IntegrityConfig(black=1.0, blown=254.0, sharpness=0.5)
+        assert Limits.choose(config, GOOD) == Limits(1.0, 254.0, 0.5)
+        assert Limits.choose(IntegrityConfig(black=0.0, sharpness=0.0), GOOD) == Limits(
+            0.0, 225.0, 0.0
+        )
+
+
+def test_the_cause_comes_before_its_consequences(made: Callable[..., IntegrityGate]) -> None:
+    """A covered lens is black, not frozen; an old frame is stale, whatever it shows."""
+    gate, black = made(frozen_after_s=1.0), np.zeros((64, 64, 3), np.uint8)
+    assert code(gate, black, 0.0) == "black"
+    assert code(gate, black, 5.0) == "black"
+    assert code(gate, black, 6.0, damage="lost") == "damaged"
+    assert code(gate, black, 7.0, damage="lost", age_s=2.0) == "stale"
