@@ -20,6 +20,7 @@ import pytest
 
 PACKAGES = {
     "mosquitto": ("mosquitto",),
+    "mosquitto_sub": ("mosquitto-clients",),
     "openssl": ("openssl",),
     "ffmpeg": ("ffmpeg",),
     "gst-launch-1.0": ("gstreamer1.0-tools", "gstreamer1.0-plugins-good"),
