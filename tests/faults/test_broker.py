@@ -1,5 +1,6 @@
 """A broker that is away, stands still, or comes back: every committed event is delivered."""
 
+import gc
 import json
 import random
 import re
@@ -200,6 +201,7 @@ def test_what_a_broker_or_we_refuse_is_said_and_kept(
             wait_for(lambda: outbox.status.pending == {"mqtt": 5})
             assert not delivery.status.connected
     assert PASSWORD not in caplog.text
+    gc.collect()
 
 
 def test_a_broker_that_stands_still_holds_nobody_up(tmp_path: Path) -> None:
@@ -229,10 +231,10 @@ def test_a_broker_that_comes_and_goes(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     with delivering(tmp_path, build_sinks(mqtt_config(broker.port))) as (outbox, _):
         seen: dict[str, str] = {}
-        for turn in range(3):
+        for turn in range(2):
             with broker, listening(broker.port) as listener:
                 add(outbox, 100, 100 * turn)
                 wait_for(lambda: outbox.status.pending["mqtt"] == 0, 30)
                 wait_for(lambda: len({**seen, **states(listener.messages)}) == len(seen) + 100)
                 seen.update(states(listener.messages))
-    assert len(seen) == 300
+    assert len(seen) == 200

@@ -31,6 +31,9 @@ def sweep(folder: Path, index: Index) -> tuple[int, int]:
         elif ".heat." not in path.name and ".small." not in path.name:
             seen.add(id_)
     lost = [(id_, size) for id_, size in known.items() if id_ not in seen]
+    for id_, _ in lost:
+        for name in file_names(id_):
+            (folder / name).unlink(missing_ok=True)
     if lost:
         index.delete(lost)
     if files or lost:
