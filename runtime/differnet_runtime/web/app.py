@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Annotated
 
 from prometheus_client import CollectorRegistry
@@ -47,7 +48,12 @@ class Login(Part):
 
 
 def build(
-    control: Control, registry: CollectorRegistry, access: Access, *, stream_s: float
+    control: Control,
+    registry: CollectorRegistry,
+    access: Access,
+    *,
+    stream_s: float,
+    stopping: threading.Event,
 ) -> ASGIApp:
     """Returns the application.
 
@@ -56,8 +62,15 @@ def build(
         registry: Of its metrics.
         access: Who may ask for what.
         stream_s: How long a stream goes on before its viewer must ask again.
+        stopping: Ends streams.
     """
-    endpoints = [*pages(), *api(), metrics(registry), *streams(stream_s), _allowed(access)]
+    endpoints = [
+        *pages(),
+        *api(),
+        metrics(registry),
+        *streams(stream_s, stopping),
+        _allowed(access),
+    ]
     if access.sessions is not None:
         endpoints += _logins(access.sessions, secure=access.tls)
     endpoints.append(_description(endpoints, token=access.sessions is not None))

@@ -130,6 +130,8 @@ class Endpoint:
                 query = self.query.model_validate(_query(request))
                 body = await self._read(request) if self.body is not None else None
                 return await self.handler(Call(request, query, body, control, reads, changes))
+            except asyncio.CancelledError:  # a stop does not wait for a slow call
+                return Refused(503, "the station stops").response()
             except ClientDisconnect:
                 return Response(status_code=400)
             except Exception as error:

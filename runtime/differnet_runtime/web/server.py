@@ -56,9 +56,9 @@ class WebServer:
     ) -> None:
         access = _access(config)
         self._config = config
-        self._server = uvicorn.Server(
-            _settings(config, build(control, registry, access, stream_s=stream_s))
-        )
+        self._stopping = threading.Event()
+        app = build(control, registry, access, stream_s=stream_s, stopping=self._stopping)
+        self._server = uvicorn.Server(_settings(config, app))
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
@@ -95,6 +95,7 @@ class WebServer:
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends all connections, streams among them, and the thread."""
+        self._stopping.set()
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(timeout_s)

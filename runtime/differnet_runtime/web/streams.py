@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -72,21 +73,28 @@ class _Stream(StreamingResponse):
         await self._viewers.watch(partial(super().__call__, scope, receive, send))
 
 
-def streams(longest_s: float) -> list[Endpoint]:
+def streams(longest_s: float, stopping: threading.Event) -> list[Endpoint]:
     """Returns the routes of streams.
 
     Args:
         longest_s: See `Viewers`.
+        stopping: Ends them.
     """
+
+    def until() -> Callable[[], bool]:
+        """Returns what says whether a stream that begins now goes on."""
+        end_s = time.monotonic() + longest_s
+        return lambda: time.monotonic() < end_s and not stopping.is_set()
+
     events, pictures = Viewers(32, longest_s), Viewers(16, longest_s)
 
     async def verdicts(call: Call) -> Response:
         if call.query.camera is not None:
             known_camera(call.control, call.query.camera)
-        return events.stream(_verdicts(call, longest_s), EVENT_STREAM)
+        return events.stream(_verdicts(call, until()), EVENT_STREAM)
 
     async def motion(call: Call) -> Response:
-        return pictures.stream(_pictures(call, call.camera, longest_s), MOTION_JPEG)
+        return pictures.stream(_pictures(call, call.camera, until()), MOTION_JPEG)
 
     return [
         Endpoint("GET", "/api/events/stream", "Verdicts as they are given.", verdicts,
@@ -98,13 +106,12 @@ def streams(longest_s: float) -> list[Endpoint]:
     ]  # fmt: skip
 
 
-async def _verdicts(call: Call, longest_s: float) -> AsyncIterator[bytes]:
+async def _verdicts(call: Call, goes_on: Callable[[], bool]) -> AsyncIterator[bytes]:
     recent, camera = call.control.recent, call.query.camera
     number = _start(call)
-    until = said = time.monotonic()
-    until += longest_s
+    said = time.monotonic()
     yield b"retry: 2000\n\n"
-    while time.monotonic() < until:
+    while goes_on():
         if recent.number > number:
             found = recent.after(number, camera=camera, limit=call.query.limit)
             number = found[-1].number if found else recent.number
@@ -115,7 +122,7 @@ async def _verdicts(call: Call, longest_s: float) -> AsyncIterator[bytes]:
         elif time.monotonic() - said > _COMMENT_S:
             said = time.monotonic()
             yield b": still here\n\n"
-        await asyncio.sleep(min(_EVENTS_S, longest_s))
+        await asyncio.sleep(_EVENTS_S)
 
 
 def _start(call: Call) -> int:
@@ -127,15 +134,14 @@ def _start(call: Call) -> int:
     return number if number <= recent.number else 0  # it counted before a restart
 
 
-async def _pictures(call: Call, camera: str, longest_s: float) -> AsyncIterator[bytes]:
+async def _pictures(call: Call, camera: str, goes_on: Callable[[], bool]) -> AsyncIterator[bytes]:
     overlay, number = call.query.overlay, 0
-    until = time.monotonic() + longest_s
-    while time.monotonic() < until:
+    while goes_on():
         jpeg = await call.reads.run(partial(call.control.jpeg, camera, overlay=overlay))
         if jpeg is not None and jpeg.number != number:
             number = jpeg.number
             yield _part(jpeg)
-        await asyncio.sleep(min(_PICTURES_S, longest_s))
+        await asyncio.sleep(_PICTURES_S)
 
 
 def _part(jpeg: Jpeg) -> bytes:

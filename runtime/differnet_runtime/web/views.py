@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -194,6 +195,7 @@ class Overview(Part):
     Args:
         station: Name.
         version: Of this package.
+        at_s: Now, by the station's wall clock, seconds since the epoch.
         started_at_s: Wall clock, seconds since the epoch.
         uptime_s: By the monotonic clock.
         health: See `Health`.
@@ -207,6 +209,7 @@ class Overview(Part):
 
     station: str
     version: str
+    at_s: float = Field(default_factory=time.time)
     started_at_s: float
     uptime_s: float
     health: Health

@@ -1,0 +1,103 @@
+// Scores over time with the threshold; drawn again when something came, at most once a frame.
+
+import { $, clock, number, verdictWord } from "./common.js";
+
+const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22;
+let drawn = [];
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+/** Draws the events of a camera (or all) over the last seconds. */
+export function drawChart(events, threshold, camera, span_s, now_s) {
+  const canvas = $("chart"), ratio = window.devicePixelRatio || 1;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (!width) return;
+  canvas.width = width * ratio; canvas.height = height * ratio;
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  const shown = events.filter((event) => event.at_s >= now_s - span_s && (!camera || event.camera === camera));
+  const top = highest(shown, threshold);
+  const x = (at_s) => LEFT + (width - LEFT - RIGHT) * Math.min(1, 1 - (now_s - at_s) / span_s);
+  const y = (score) => TOP + (height - TOP - BOTTOM) * (1 - Math.min(1, Math.max(0, score / top)));
+  pen.font = "12px system-ui, sans-serif";
+  axes(pen, width, height, top, span_s, now_s, x, y);
+  drawn = shown.map((event) => mark(pen, event, x(event.at_s), event.score === null ? height - BOTTOM : y(event.score), event.score > top));
+  if (threshold !== null && threshold !== undefined) line(pen, width, y(threshold), threshold);
+  if (!shown.length) {
+    pen.fillStyle = colour("quiet"); pen.textAlign = "center";
+    pen.fillText("No verdicts in this time", (width + LEFT) / 2, height / 2);
+  }
+}
+
+/** The scale's end: twice the threshold, more if many scores lie above; single ones are cut. */
+function highest(events, threshold) {
+  const scores = events.map((event) => event.score).filter((score) => score !== null).sort((a, b) => a - b);
+  const usual = scores.length ? scores[Math.floor(0.99 * (scores.length - 1))] : 1;
+  return Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1;
+}
+
+function step(range, most) {
+  const raw = range / most, power = 10 ** Math.floor(Math.log10(raw));
+  return power * [1, 2, 5, 10].find((factor) => factor * power >= raw);
+}
+
+function axes(pen, width, height, top, span_s, now_s, x, y) {
+  pen.strokeStyle = colour("edge"); pen.fillStyle = colour("quiet"); pen.lineWidth = 1;
+  pen.textAlign = "right"; pen.textBaseline = "middle";
+  const rise = step(top, 4);
+  for (let value = 0; value <= top; value += rise) {
+    const at = Math.round(y(value)) + 0.5;
+    pen.beginPath(); pen.moveTo(LEFT, at); pen.lineTo(width - RIGHT, at); pen.stroke();
+    pen.fillText(String(Number(value.toPrecision(3))), LEFT - 8, at);
+  }
+  pen.textAlign = "center"; pen.textBaseline = "alphabetic";
+  const every = [10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 21600].find((s) => span_s / s <= Math.max(2, width / 130)) ?? 43200;
+  for (let at_s = Math.ceil((now_s - span_s) / every) * every; at_s <= now_s; at_s += every) {
+    const at = x(at_s);
+    if (at > LEFT + 20 && at < width - 30) pen.fillText(every < 60 ? clock(at_s) : clock(at_s).slice(0, 5), at, height - 6);
+  }
+}
+
+function mark(pen, event, x, y, cut) {
+  const kind = { GOOD: "good", DEFECT: "defect" }[event.verdict] ?? "undecided";
+  pen.fillStyle = colours[kind] ??= colour(kind);
+  pen.globalAlpha = kind === "good" ? 0.75 : 1;
+  pen.beginPath();
+  if (kind === "undecided") pen.rect(x - 1, y - 8, 2, 10);
+  else if (cut) { pen.moveTo(x, y - 6); pen.lineTo(x + 5, y + 3); pen.lineTo(x - 5, y + 3); }
+  else if (kind === "defect") { pen.moveTo(x, y - 5); pen.lineTo(x + 5, y); pen.lineTo(x, y + 5); pen.lineTo(x - 5, y); }
+  else pen.arc(x, y, 2.6, 0, 7);
+  pen.fill();
+  pen.globalAlpha = 1;
+  return { x, y, event };
+}
+
+let colours = {};
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours = {}; });
+
+function line(pen, width, y, threshold) {
+  pen.strokeStyle = pen.fillStyle = colour("text");
+  pen.lineWidth = 1.5; pen.setLineDash([6, 5]);
+  pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(width - RIGHT, y); pen.stroke();
+  pen.setLineDash([]); pen.textAlign = "right";
+  pen.fillText(`threshold ${number(threshold)}`, width - RIGHT, y - 6);
+}
+
+/** Names the point under the pointer. */
+export function watchPointer() {
+  const canvas = $("chart"), tip = $("chart-tip");
+  canvas.addEventListener("pointermove", (at) => {
+    let best = null, least = 18 ** 2;
+    for (const one of drawn) {
+      const far = (one.x - at.offsetX) ** 2 + (one.y - at.offsetY) ** 2;
+      if (far < least) [best, least] = [one, far];
+    }
+    tip.hidden = !best;
+    if (!best) return;
+    const { event } = best;
+    tip.textContent = `${clock(event.at_s)} · ${event.camera} · ${verdictWord(event.verdict)} ${event.score === null ? "" : number(event.score)}`;
+    tip.style.left = `${Math.min(Math.max(best.x, 110), canvas.clientWidth - 110)}px`;
+    tip.style.top = `${Math.max(best.y, 30)}px`;
+  });
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+}

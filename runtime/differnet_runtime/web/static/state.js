@@ -1,0 +1,72 @@
+// Engine, models and results in figures; the switch of a model asks first.
+
+import { $, bytes, confirmed, count, duration, facts, make, number, post, read, renew } from "./common.js";
+
+const TITLES = { ready: "ready", starting: "starting", restarting: "restarting", failed: "failed", stopped: "stopped" };
+let models = [];
+let changes = false;
+let switching = null; // what is under way, in words
+
+export function showEngine(engine) {
+  const good = engine.state === "ready";
+  const reasons = Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${reason}` }));
+  renew($("engine"), engine, () => [facts([
+    ["State", TITLES[engine.state] ?? engine.state, good ? "fine" : "bad"],
+    ["Backend", (engine.backend ?? "none") + (engine.fallback ? " (fallback)" : ""), engine.fallback ? "warn" : ""],
+    ["Frames judged", count(engine.answers)],
+    ["Faults", count(engine.faults)],
+    ["Restarts", count(engine.restarts)],
+  ]), ...(engine.last_fault ? [make("p", { className: "warn", textContent: `Last fault: ${engine.last_fault}` })] : []), ...reasons]);
+}
+
+export function showResults({ sinks, outbox, evidence }) {
+  renew($("results"), [sinks, outbox, evidence], () => [facts([
+    ...sinks.map((sink) => [sink.name, sink.state === "ok" ? `ok · ${count(sink.delivered)} delivered` : `${sink.state} · ${count(sink.pending)} wait`, sink.state === "ok" ? "fine" : "bad"]),
+    ["Waiting", outbox.pending ? `${count(outbox.pending)}, oldest ${duration(outbox.oldest_s ?? 0)}` : "nothing"],
+    outbox.dropped ? ["Lost to a cap", count(outbox.dropped), "bad"] : null,
+    ["Pictures kept", `${count(evidence.pictures)} · ${bytes(evidence.bytes)} of ${bytes(evidence.max_bytes)}`],
+    evidence.skipped ? ["Pictures not kept", count(evidence.skipped), "bad"] : null,
+    evidence.free_bytes === null ? null : ["Free on disk", bytes(evidence.free_bytes)],
+  ]), ...[...sinks, outbox, evidence].filter((one) => one.reason).map((one) => make("p", { className: "warn", textContent: one.reason }))]);
+}
+
+async function change(path, body, title, text, action) {
+  if (!(await confirmed(title, text, action))) return;
+  switching = "Testing the model; the one before judges on…";
+  showModels();
+  try { models = (await post(path, body)).models; switching = null; }
+  catch (error) { switching = `Not switched: ${error.message}`; }
+  showModels();
+}
+
+const activate = (model) => change("/api/models/activate", { hash: model.hash }, `Switch to ${model.name} ${model.hash.slice(0, 8)}?`,
+  "It is tested first. If it fails under load, the model that judges now comes back by itself.", "Switch");
+const rollback = (model) => change("/api/models/rollback", {}, `Go back to ${model.name} ${model.hash.slice(0, 8)}?`,
+  "The model that judged before takes over again.", "Go back");
+
+function row(model) {
+  const state = model.active ? "judges now" : model.damaged ? "damaged" : model.previous ? "judged before" : "";
+  const text = [state, model.threshold === null ? "no threshold" : `threshold ${number(model.threshold)}`, `added ${model.added.slice(0, 10)}`].filter(Boolean).join(" · ");
+  const usable = changes && !model.active && !model.damaged;
+  const busy = switching?.startsWith("Testing") ?? false;
+  return make("div", { className: "model" },
+    make("span", {}, make("b", { textContent: `${model.name} ` }), make("code", { textContent: model.hash.slice(0, 12) })),
+    make("span", { className: `small ${model.damaged ? "bad" : model.active ? "fine" : "quiet"}`, textContent: text, title: model.damaged ?? "" }),
+    usable ? make("button", { textContent: model.previous ? "Go back" : "Switch", disabled: busy, onclick: () => (model.previous ? rollback : activate)(model) }) : null);
+}
+
+let current = null;
+export function showModels(engine = current) {
+  current = engine;
+  if (!engine) return;
+  renew($("models"), [models, engine.model, engine.model_hash, switching, changes], () => [
+    ...(models.length ? models.map(row) : [facts([["Model", engine.model], ["Hash", engine.model_hash.slice(0, 12)]])]),
+    switching ? make("p", { className: "warn", textContent: switching }) : null,
+  ]);
+}
+
+export async function refreshModels(allowed) {
+  changes = allowed;
+  if (!switching?.startsWith("Testing")) ({ models } = await read("/api/models"));
+  showModels();
+}

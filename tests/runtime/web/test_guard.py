@@ -1,0 +1,154 @@
+"""Who may ask: loopback's own names, the token or its session, and no foreign page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from differnet_runtime.config.models import WebConfig
+from differnet_runtime.web.server import WebServer
+from differnet_runtime.web.sessions import Sessions
+from tests.fakes.station import HASHES, FakeStation
+from tests.runtime.web.client import TOKEN, Client, of
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.fixture
+def guarded(station: FakeStation, tmp_path: Path) -> Iterator[Client]:
+    """On loopback, with a token and without changes."""
+    token = tmp_path / "token"
+    token.write_text(TOKEN, encoding="utf-8")
+    config = WebConfig(port=0, token_file=token, changes=False)
+    server = WebServer(config, station, station.registry)
+    server.start()
+    client = of(server)
+    yield client
+    client.close()
+    server.stop()
+
+
+def log_in(client: Client, token: str) -> tuple[int, str]:
+    answer = client.ask("POST", "/login", body=urlencode({"token": token}), headers=FORM)
+    return answer.status, answer.headers.get("set-cookie", "")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "10.0.0.5", "127.0.0.1.nip.io", "[::2]", ""]
+)
+def test_a_name_that_is_not_loopbacks_is_refused(client: Client, host: str) -> None:
+    assert client.get("/", Host=host).status == 421
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:1", "LOCALHOST", "127.0.0.1", "127.8.8.8:80", "[::1]:9"]
+)
+def test_loopbacks_own_names_are_answered_to(client: Client, host: str) -> None:
+    assert client.get("/livez", Host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_a_foreign_page_changes_nothing(
+    client: Client, station: FakeStation, headers: dict[str, str]
+) -> None:
+    sent = {"json": {"hash": HASHES[1]}, "headers": headers}
+    assert client.ask("POST", "/api/models/activate", **sent).status == 403
+    assert station.active == 0
+
+
+def test_the_own_page_may(client: Client, station: FakeStation) -> None:
+    headers = {"Origin": client.root, "Sec-Fetch-Site": "same-origin"}
+    sent = {"json": {"hash": HASHES[1]}, "headers": headers}
+    assert client.ask("POST", "/api/models/activate", **sent).status == 200
+    assert station.active == 1
+
+
+def test_every_answer_tells_the_browser_to_be_strict(client: Client) -> None:
+    for path in ("/", "/static/app.js", "/api/overview", "/nothing", "/metrics"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert "server" not in headers
+
+
+def test_without_the_token_there_is_nothing(guarded: Client) -> None:
+    for path in ("/", "/static/app.js", "/livez", "/metrics", "/api/overview", "/nothing"):
+        answer = guarded.get(path)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_browser_gets_the_form_which_says_nothing(guarded: Client) -> None:
+    answer = guarded.get("/", Accept="text/html")
+    assert answer.status == 401
+    assert b"<form" in answer.data
+    assert b"differnet" not in answer.data.lower()
+    assert b"demo" not in answer.data
+
+
+@pytest.mark.parametrize("sent", [f"Bearer {TOKEN}", f"bearer  {TOKEN}"])
+def test_the_token_opens(guarded: Client, sent: str) -> None:
+    assert guarded.get("/api/overview", Authorization=sent).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["Bearer", "Bearer ", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x"],
+)
+def test_what_is_not_the_token_does_not(guarded: Client, sent: str) -> None:
+    assert guarded.get("/api/overview", Authorization=sent).status == 401
+
+
+def test_the_form_begins_a_session_and_logout_ends_it(guarded: Client) -> None:
+    status, cookie = log_in(guarded, TOKEN)
+    assert status == 303
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert TOKEN not in cookie
+    session = cookie.split(";")[0]
+    assert guarded.get("/", Cookie=session).status == 200
+    assert guarded.ask("POST", "/logout", headers={**FORM, "Cookie": session}).status == 303
+    assert guarded.get("/", Cookie=session).status == 401
+
+
+def test_wrong_tokens_are_looked_at_ten_times(guarded: Client) -> None:
+    session = log_in(guarded, TOKEN)[1].split(";")[0]
+    statuses = [log_in(guarded, f"guess {k}")[0] for k in range(12)]
+    assert statuses == [401] * 10 + [429] * 2
+    assert guarded.get("/", Authorization=f"Bearer {TOKEN}").status == 429
+    assert guarded.get("/").status == 401
+    assert guarded.get("/", Cookie=session).status == 200
+
+
+def test_failures_are_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions, now = Sessions(TOKEN), time.monotonic()
+    for k in range(10):
+        assert not sessions.right(f"guess {k}", "10.0.0.5")
+    assert sessions.locked("10.0.0.5")
+    assert not sessions.locked("10.0.0.6")
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert not sessions.locked("10.0.0.5")
+    assert sessions.right(TOKEN, "10.0.0.5")
+
+
+def test_changes_can_be_switched_off(guarded: Client, station: FakeStation) -> None:
+    sent = {"json": {"hash": HASHES[1]}, "headers": {"Authorization": f"Bearer {TOKEN}"}}
+    assert guarded.ask("POST", "/api/models/activate", **sent).status == 403
+    assert station.active == 0
