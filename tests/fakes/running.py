@@ -101,7 +101,7 @@ class RunningStation:
         status, overview = self.get("/api/overview")
         if status != 200:
             return {}
-        found: dict[str, Any] = next(c for c in overview["cameras"] if c["name"] == name)
+        found: dict[str, Any] = next((c for c in overview["cameras"] if c["name"] == name), {})
         return found
 
     def ready(self) -> bool:
