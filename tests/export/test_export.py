@@ -110,6 +110,11 @@ class TestFile:
         with Detector(exported) as detector:
             assert detector.self_test(1e-4) <= 1e-4
 
+    def test_what_is_known_of_good_pictures_is_carried(self, trained, exported):
+        trained_on = load_model(trained.folder)[1].appearance
+        assert trained_on is not None
+        assert read_model_file(exported)[1].appearance == trained_on
+
     def test_a_device_that_computes_otherwise_is_found(self, exported):
         with Detector(exported) as detector:
             infer = detector._backend.infer

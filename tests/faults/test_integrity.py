@@ -11,17 +11,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from differnet_runtime.cameras.opencv import OpenCvCamera
 from differnet_runtime.config.models import IntegrityConfig
-from differnet_runtime.integrity import IntegrityGate, appearance_of, look
+from differnet_runtime.images import read_image
+from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look
+from differnet_runtime.integrity.limits import Limits
+from differnet_runtime.integrity.repetition import Repetition
 from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata
 from differnet_runtime.preprocess import preprocess
-from differnet_runtime.records import Frame
+from differnet_runtime.records import Frame, Image
+from differnet_training.datasets.elpv import elpv_pictures
 from tests.drawn import draw_part
 from tests.servers import require
 
@@ -174,3 +180,61 @@ def test_another_size_is_found_at_once(
         resized = cv2.resize(frames[k].image, size, interpolation=cv2.INTER_AREA)
         frames[k] = replace(frames[k], image=resized)
     assert codes(gate(scene), frames) == [None] * 5 + ["wrong_size"] * 15 + [None] * 5
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_documentation(film: Film) -> None:
+    """Real solar cells, sharp and out of focus; how long a still scene repeats its pixels."""
+    from benchmarks.machine import write
+
+    cells = {kind: solar_cells(kind) for kind in ("mono", "poly", "both")}
+    still = {f"crf {crf}": _repeated_s(film("still", crf=crf)) for crf in (18, 23, 28, 33, 38, 43)}
+    write("integrity", {"solar_cells": cells, "still_scene_repeats_s": still})
+    for found in cells.values():
+        assert found["flagged_of_all"]["from half of the good"]["most"] == 0
+        assert found["flagged_of_all"]["from 20 good"]["mean"] < 0.002
+    assert min(cells[kind]["blurred_found"]["8 pixels"] for kind in ("mono", "poly")) > 0.9
+    assert max(still.values()) < FROZEN_AFTER_S
+
+
+def _repeated_s(frames: Iterator[Frame]) -> float:
+    repetition = Repetition()
+    return max(repetition.seconds(frame, preprocess(frame.image, CONTRACT)) for frame in frames)
+
+
+def solar_cells(kind: str, draws: int = 50) -> dict[str, Any]:
+    """Sets limits from some of ELPV's good cells, and holds them against all cells.
+
+    Returns:
+        Share of all cells that are called black, blown out or blurred, by the number of good
+        cells that the limits come from, over random draws; and the share of blurred ones found,
+        by the sigma of the blur in pixels of the camera (300 x 300), with a sensor's noise of 2.
+    """
+    good, others = elpv_pictures(kind)
+    images = [read_image(picture.path) for picture in (*good, *others)]
+    looks = [look(preprocess(image, CONTRACT)) for image in images]
+    random, flagged = np.random.RandomState(0), {}
+    for name, count in (("20 good", 20), ("100 good", 100), ("half of the good", len(good) // 2)):
+        shares = []
+        for _ in range(draws):
+            taken = random.permutation(len(good))[:count]
+            limits = Limits.choose(IntegrityConfig(), appearance_of([looks[k] for k in taken]))
+            shares.append(np.mean([_outside(limits, one) for one in looks]))
+        flagged[f"from {name}"] = {"mean": float(np.mean(shares)), "most": float(np.max(shares))}
+    found = {}
+    for sigma in (2, 3, 4, 5, 6, 8, 12):
+        soft = [look(_defocused(image, sigma, random)) for image in images[::8]]
+        found[f"{sigma} pixels"] = float(
+            np.mean([one.sharpness < limits.sharpness for one in soft])
+        )
+    return {"cells": len(looks), "flagged_of_all": flagged, "blurred_found": found}
+
+
+def _outside(limits: Limits, one: Look) -> bool:
+    return not limits.black <= one.brightness <= limits.blown or one.sharpness < limits.sharpness
+
+
+def _defocused(image: Image, sigma: float, random: np.random.RandomState) -> NDArray[np.uint8]:
+    soft = cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma)
+    noisy = (soft + random.normal(0, 2, soft.shape)).clip(0, 255).astype(np.uint8)
+    return preprocess(noisy, CONTRACT)
