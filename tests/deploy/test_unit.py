@@ -75,7 +75,7 @@ def test_it_is_exposed_to_2_5_at_most(tmp_path: Path, drop_ins: tuple[str, ...])
 @pytest.mark.parametrize(
     "node",
     [
-        *("char-video4linux", "char-media", "char-usb_device", "char-drm"),
+        *("char-81", "char-195", "char-video4linux", "char-media", "char-usb_device", "char-drm"),
         *("char-nvidia*", "char-nvhost*", "char-nvmap"),
         *("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvmap"),
         *("/dev/nvhost-ctrl-gpu", "/dev/nvhost-gpu", "/dev/dri/renderD128"),

@@ -156,7 +156,7 @@ def _on_cpu(backend: str) -> bool:
 def _camera(name: str, camera: CameraConfig) -> Finding:
     subject, source = f"camera.{name}", camera.source
     shown = f"{redact(source)}, {camera.trigger}"
-    if source.startswith("/") and camera.kind != "gstreamer" and not Path(source).exists():
+    if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
         return Finding(subject, "look", f"{shown}: is not there now; it is waited for")
     return Finding(subject, "ok", shown)
 
@@ -219,18 +219,25 @@ def _web(config: WebConfig) -> Iterator[Finding]:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host at all
         # Not wrong: the station that is checked may be running.
-        yield Finding("web", "look", f"{where}: {error.strerror or error}")
+        yield Finding("web", "look", f"{where}: {getattr(error, 'strerror', None) or error}")
         return
     yield Finding("web", "ok", where)
 
 
 def _existing(path: Path) -> Path:
     """Returns the path, or the nearest folder above it that is there."""
-    while not path.exists():
+    while not _exists(path):
         path = path.parent
     return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, or a folder that may not be searched
+        return False
 
 
 def _gib(count: int) -> str:

@@ -34,5 +34,11 @@ def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
 
 def _open(files: tuple[Path, ...], bit: int) -> list[Path]:
     """Those of the files that all users may read (4) or write (2)."""
-    modes = [(file, stat.S_IMODE(file.stat().st_mode)) for file in files]
-    return [file for file, mode in modes if mode & bit]
+    return [file for file in files if _mode(file) & bit]
+
+
+def _mode(file: Path) -> int:
+    try:
+        return stat.S_IMODE(file.stat().st_mode)
+    except OSError:  # gone since it was read
+        return 0

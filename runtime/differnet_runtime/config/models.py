@@ -215,7 +215,8 @@ class MqttConfig(Part):
         protocol: MQTT version.
         qos: Of events.
         username: With password_file.
-        password_file: Its first line is the password; relative to `$CREDENTIALS_DIRECTORY` if set.
+        password_file: Its first line is the password; looked for in `$CREDENTIALS_DIRECTORY`, then
+            beside the configuration.
         tls: Encrypts; `[mqtt.tls]`.
         keepalive_s: The broker publishes the last will after one and a half of it.
         heartbeat_s: Between two heartbeats, which stop when inspection does.

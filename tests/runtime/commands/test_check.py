@@ -136,6 +136,24 @@ def test_a_state_folder_that_can_not_be_written_is_wrong(check: Callable[..., An
     assert "/dev/null/x: /dev/null can't be written" in shown
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{FAKE}host = "{"é" * 200}"\n{TOP}'.replace('[evidence]\nkeep = "none"\n', ""),
+        f'{FAKE}[camera.top]\nsource = "/{"x" * 4000}"\n',
+        f'[model]\npath = "{"x" * 4000}"\n{TOP}',
+        f'{FAKE}{TOP}[mqtt]\nhost = "é"\npassword_file = "{"x" * 4000}"\n',
+        f'{FAKE}{TOP}[jsonl]\npath = "{"x" * 4000}"\n',
+    ],
+)
+def test_what_no_system_takes_is_a_finding_and_no_crash(
+    text: str, check: Callable[..., Any]
+) -> None:
+    code, shown = check(text, state="x" * 3000)
+    assert code in (0, 2)
+    assert "start." in shown
+
+
 def test_what_is_in_effect_is_shown_without_passwords(check: Callable[..., Any]) -> None:
     text = FAKE + '[camera.top]\nsource = "rtsp://user:hunter2@h/1"\n'
     code, shown = check(text, "--show")
