@@ -36,7 +36,8 @@ def _flag(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+DIGITS = BeforeValidator(_whole)
+Whole = Annotated[int, Field(ge=0, le=10**18 - 1), DIGITS]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 

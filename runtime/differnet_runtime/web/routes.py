@@ -18,7 +18,7 @@ from ..events import InspectionEvent
 from ..metadata import Part
 from .answers import Refused, answer
 from .control import EvidenceEntry, EvidenceKind, Health, ModelView, Overview
-from .endpoints import Call, Content, Endpoint, Flag, Whole, known_camera
+from .endpoints import DIGITS, Call, Content, Endpoint, Flag, Whole, known_camera
 from .recent import RecentEvent
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,7 +48,7 @@ class EventsQuery(Part):
 
     camera: Name | None = None
     after: Whole = 0
-    limit: Annotated[Whole, Field(ge=1, le=2000)] = 500
+    limit: Annotated[int, Field(ge=1, le=2000), DIGITS] = 500
 
 
 class Events(Part):
@@ -64,7 +64,7 @@ class EvidenceQuery(Part):
     camera: Name | None = None
     verdict: Verdict | None = None
     before: EntryId | None = None
-    limit: Annotated[Whole, Field(ge=1, le=500)] = 60
+    limit: Annotated[int, Field(ge=1, le=500), DIGITS] = 60
 
 
 class Evidence(Part):

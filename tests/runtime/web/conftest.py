@@ -13,14 +13,20 @@ from tests.fakes.station import FakeStation
 from tests.runtime.web.client import Client, of
 
 
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[FakeStation]:
+def small_station(folder: Path) -> FakeStation:
     """Two cameras, one of which judges on command; three verdicts, one of them a defect."""
-    (tmp_path / "evidence").mkdir()
-    station = FakeStation(tmp_path / "evidence")
+    folder.mkdir(parents=True, exist_ok=True)
+    station = FakeStation(folder)
     station.seen["right"].trigger = "command"
     for camera, defect in (("left", False), ("left", True), ("right", False)):
         station.judge(camera, defect=defect)
+    return station
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[FakeStation]:
+    """A small station."""
+    station = small_station(tmp_path / "evidence")
     yield station
     station.stop()
 
@@ -39,3 +45,15 @@ def client(server: WebServer) -> Iterator[Client]:
     client = of(server)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of a small station that all tests share; change nothing there."""
+    station = small_station(tmp_path_factory.mktemp("steady"))
+    server = WebServer(WebConfig(port=0), station, station.registry)
+    server.start()
+    client = of(server)
+    yield client
+    client.close()
+    server.stop()

@@ -105,8 +105,8 @@ def test_evidence_is_listed_and_given(client: Client, station: FakeStation) -> N
         "/nothing",
     ],
 )
-def test_what_is_not_there_is_404_in_words(client: Client, path: str) -> None:
-    answer = client.get(path)
+def test_what_is_not_there_is_404_in_words(reader: Client, path: str) -> None:
+    answer = reader.get(path)
     assert answer.status == 404
     assert json.loads(answer.data)["error"]
 
@@ -116,8 +116,8 @@ def test_what_is_not_there_is_404_in_words(client: Client, path: str) -> None:
     ["limit=0", "limit=2001", "limit=1e3", "limit=1_0", "limit=+1", "limit=", "after=-1",
      "after=1&after=2", "camera=A", "camera=%00", "unknown=1", "limit=%ff", "after=" + "9" * 30],
 )  # fmt: skip
-def test_a_query_is_read_strictly(client: Client, query: str) -> None:
-    answer = client.get(f"/api/events?{query}")
+def test_a_query_is_read_strictly(reader: Client, query: str) -> None:
+    answer = reader.get(f"/api/events?{query}")
     assert answer.status == 422
     assert json.loads(answer.data)["error"]
 
@@ -154,14 +154,14 @@ def test_a_part_is_judged_on_command(client: Client) -> None:
         (413, {"json": {"hash": "a" * 70_000}}),
     ],
 )
-def test_a_body_is_read_strictly(client: Client, status: int, sent: dict[str, object]) -> None:
-    answer = client.ask("POST", "/api/models/activate", **sent)
+def test_a_body_is_read_strictly(reader: Client, status: int, sent: dict[str, object]) -> None:
+    answer = reader.ask("POST", "/api/models/activate", **sent)
     assert answer.status == status
     assert "aaaaaaaaaaaaaaaaaaaa" not in json.loads(answer.data)["error"]
 
 
-def test_another_method_is_405_and_names_the_right_one(client: Client) -> None:
-    answer = client.ask("DELETE", "/api/models")
+def test_another_method_is_405_and_names_the_right_one(reader: Client) -> None:
+    answer = reader.ask("DELETE", "/api/models")
     assert answer.status == 405
     assert "GET" in answer.headers["allow"]
 

@@ -40,15 +40,15 @@ def log_in(client: Client, token: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "10.0.0.5", "127.0.0.1.nip.io", "[::2]", ""]
 )
-def test_a_name_that_is_not_loopbacks_is_refused(client: Client, host: str) -> None:
-    assert client.get("/", Host=host).status == 421
+def test_a_name_that_is_not_loopbacks_is_refused(reader: Client, host: str) -> None:
+    assert reader.get("/", Host=host).status == 421
 
 
 @pytest.mark.parametrize(
     "host", ["localhost:1", "LOCALHOST", "127.0.0.1", "127.8.8.8:80", "[::1]:9"]
 )
-def test_loopbacks_own_names_are_answered_to(client: Client, host: str) -> None:
-    assert client.get("/livez", Host=host).status == 200
+def test_loopbacks_own_names_are_answered_to(reader: Client, host: str) -> None:
+    assert reader.get("/livez", Host=host).status == 200
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_the_own_page_may(client: Client, station: FakeStation) -> None:
     assert station.active == 1
 
 
-def test_every_answer_tells_the_browser_to_be_strict(client: Client) -> None:
+def test_every_answer_tells_the_browser_to_be_strict(reader: Client) -> None:
     for path in ("/", "/static/app.js", "/api/overview", "/nothing", "/metrics"):
-        headers = client.get(path).headers
+        headers = reader.get(path).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy

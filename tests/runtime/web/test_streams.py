@@ -60,19 +60,13 @@ def test_one_from_before_a_restart_begins_anew(client: Client, last: str) -> Non
 
 def test_motion_pictures_are_sent_once_each(client: Client, station: FakeStation) -> None:
     stream = opened(client, "/api/cameras/left/live.mjpg")
-    received = b""
-    for chunk in stream.stream(1 << 16):
-        received += chunk
-        if received.count(b"--frame") == 1 and b"\xff\xd9\r\n" in received:
-            break
-    station.judge("left")
-    for chunk in stream.stream(1 << 16):
-        received += chunk
-        if received.count(b"\xff\xd9\r\n") == 2:
-            break
+    chunks, received = stream.stream(1 << 16), b""
+    for pictures in (1, 2):
+        while received.count(b"\xff\xd9\r\n") < pictures:
+            received += next(chunks)
+        station.judge("left")
     stream.close()
-    assert received.count(b"--frame") == 2
-    assert received.count(b"Content-Type: image/jpeg") == 2
+    assert received.count(b"--frame\r\nContent-Type: image/jpeg\r\n") == 2
 
 
 def test_too_many_viewers_are_refused_and_places_come_free(

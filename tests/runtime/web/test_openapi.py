@@ -1,0 +1,106 @@
+"""The description is of every route, and true: schemathesis finds nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from starlette.routing import Route
+
+from differnet_runtime.config.models import WebConfig
+from differnet_runtime.web.server import WebServer
+from tests.fakes.station import FakeStation
+from tests.runtime.web.client import TOKEN, Client, of
+
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+
+
+@pytest.fixture
+def brief(station: FakeStation) -> Iterator[Client]:
+    """Of a server whose streams end soon, so that they can be tried like all else."""
+    server = WebServer(WebConfig(port=0), station, station.registry, stream_s=0.01)
+    server.start()
+    client = of(server)
+    yield client
+    client.close()
+    server.stop()
+
+
+def described(client: Client, **headers: str) -> dict[str, dict[str, Any]]:
+    return json.loads(client.get("/openapi.json", **headers).data)["paths"]
+
+
+def routes_of(server: WebServer) -> set[tuple[str, str]]:
+    """Returns what the application really routes, past the guard."""
+    starlette = server._server.config.app._app
+    assert all(isinstance(route, Route) for route in starlette.routes)
+    return {
+        (route.path, method)
+        for route in starlette.routes
+        for method in route.methods
+        if method != "HEAD"
+    }
+
+
+def test_every_route_is_in_it(server: WebServer, client: Client) -> None:
+    found = {(path, method.upper()) for path, one in described(client).items() for method in one}
+    assert found == routes_of(server)
+    assert len(found) >= 17
+
+
+def test_with_a_token_the_login_is_in_it_too(station: FakeStation, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
+    config = WebConfig(port=0, token_file=tmp_path / "token")
+    server = WebServer(config, station, station.registry)
+    server.start()
+    try:
+        paths = described(of(server), Authorization=f"Bearer {TOKEN}")
+        assert {(path, m.upper()) for path, one in paths.items() for m in one} == routes_of(server)
+        assert {"/login", "/logout"} <= set(paths)
+        for path in set(paths) - {"/login"}:
+            for operation in paths[path].values():
+                assert "application/json" in operation["responses"]["401"]["content"]
+    finally:
+        server.stop()
+
+
+def test_its_schemas_are_json_schema(reader: Client) -> None:
+    document = json.loads(reader.get("/openapi.json").data)
+    assert document["openapi"] == "3.1.0"
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert references <= set(document["components"]["schemas"])
+
+
+def schemathesis(client: Client, folder: Path, *options: str) -> None:
+    """Runs it over every route, with names of cameras that are there; fails with what it found."""
+    config = folder / "schemathesis.toml"
+    config.write_text('[parameters]\n"path.camera" = ["left", "right"]\n', encoding="utf-8")
+    done = subprocess.run(
+        [str(SCHEMATHESIS), "--config-file", config, "--no-color", "run", f"{client.root}/openapi.json",
+         "--checks", "all", "--seed", "5", "--request-timeout", "20", *options],
+        capture_output=True, text=True, check=False, timeout=900, cwd=folder,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "17 selected / 17 total" in done.stdout
+
+
+def test_schemathesis_finds_nothing(brief: Client, tmp_path: Path) -> None:
+    schemathesis(brief, tmp_path, "--max-examples", "4", "--phases", "coverage,fuzzing")
+    assert brief.get("/livez").status == 200
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_in_many_examples(brief: Client, tmp_path: Path) -> None:
+    schemathesis(brief, tmp_path, "--max-examples", "200")
+    assert brief.get("/livez").status == 200
