@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.machine import write
 from differnet_runtime.config import Config, EventsConfig
 from differnet_runtime.events import StateEvent
 from differnet_runtime.outbox import Delivery, Outbox
@@ -73,32 +74,52 @@ def states(messages: list[tuple[str, bytes, bool]]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("events", "rate"),
+    ("events", "rate", "report"),
     [
-        pytest.param(600, 150, id="short"),
+        pytest.param(600, 150, None, id="short"),
+        pytest.param(600, 10, None, id="a-minute", marks=pytest.mark.slow),
         pytest.param(
-            6000, 10, id="ten-minutes", marks=[pytest.mark.slow, pytest.mark.timeout(900)]
+            6000,
+            10,
+            "soak-broker",
+            id="ten-minutes",
+            marks=[pytest.mark.slow, pytest.mark.timeout(900)],
         ),
     ],
 )
 def test_nothing_committed_is_lost_by_an_outage_and_a_kill(
-    events: int, rate: int, tmp_path: Path
+    events: int, rate: int, report: str | None, tmp_path: Path
 ) -> None:
     broker = Broker(tmp_path / "broker")
     with running(tmp_path, broker.port, rate, events) as driver:
         wait_for(lambda: driver.committed > 0, 30)
-        early = driver.resident_kib()
+        early_kib, start = driver.resident_kib(), time.monotonic()
         wait_for(lambda: driver.committed == events, events / rate + 30)
-        grown_kib = driver.resident_kib() - early
-    assert grown_kib < 20 * 1024
+        grown_kib, outage_s = driver.resident_kib() - early_kib, time.monotonic() - start
     with (
         broker,
         listening(broker.port) as listener,
         running(tmp_path, broker.port, 1, 0),
     ):
+        start = time.monotonic()
         wait_for(lambda: len(states(listener.messages)) >= events, 60)
+        delivered_s = time.monotonic() - start
+        time.sleep(0.5)  # for what comes twice
         delivered = states(listener.messages)
+    if report is not None:
+        result = {
+            "outage_s": round(outage_s, 1),
+            "events_a_second": rate,
+            "committed": events,
+            "delivered": len(delivered),
+            "duplicates": sum("/state/" in topic for topic, _, _ in listener.messages)
+            - len(delivered),
+            "delivered_within_s": round(delivered_s, 2),
+            "memory_growth_kib": grown_kib,
+        }
+        write(report, result)
     assert sorted(delivered.values(), key=int) == [str(number) for number in range(events)]
+    assert grown_kib < 5 * 1024
 
 
 @pytest.mark.parametrize(

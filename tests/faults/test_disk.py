@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.machine import write
 from tests.servers import require
 
 FULL = Path(__file__).with_name("full_disk.py")
@@ -54,13 +55,22 @@ def test_pictures_give_way_on_a_full_disk_and_come_again(seen: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(20, id="short"), pytest.param(200, id="full", marks=pytest.mark.slow)]
+    ("kills", "report"),
+    [
+        pytest.param(20, None, id="short"),
+        pytest.param(200, "soak-kills", id="full", marks=pytest.mark.slow),
+    ],
 )
-def test_a_kill_at_any_moment_leaves_nothing_torn(kills: int, tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_leaves_nothing_torn(
+    kills: int, report: str | None, tmp_path: Path
+) -> None:
     command = [sys.executable, KILLED, tmp_path, str(kills), "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout)
+    if report is not None:
+        write(report, found)
     assert found["damaged"] == found["orphan_rows"] == found["unswept_files"] == 0
     assert found["set_aside"] == 0
     assert found["kept"] > 0
+    assert found["kills"] == kills

@@ -147,7 +147,8 @@ class Outbox:
     def _write(self) -> None:
         """The writing thread: commits, tidies up, and opens anew what was damaged."""
         while True:
-            self._wake.wait(_TIDY_S)
+            if not self._stopping.is_set():
+                self._wake.wait(_TIDY_S)
             stopping = self._stopping.is_set()
             self._stopping.wait(_GATHER_S)
             self._wake.clear()
