@@ -7,6 +7,7 @@ import ctypes
 import faulthandler
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -22,7 +23,8 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _SOONER_THAN_THE_DAEMON = "500"
 _POLL_S = 0.1
 _REAP_S = 1.0
-_TOLD_LINES = 5
+_TOLD_LINES, _LOGGED_LINES = 5, 50
+_NUMBER = re.compile(r"(0x)?[0-9a-f]*[0-9][0-9a-f]*")
 _TRACE = ("  File", "Extension modules", "Current thread", "Thread ")
 """How the lines of a crash start that only the log needs."""
 
@@ -57,6 +59,7 @@ class Child:
         title: What it is, for messages: `the engine process`.
         pass_fds: Other descriptors that it inherits.
         environment: Variables beside ours.
+        redact: Takes passwords out of what it says.
 
     Raises:
         OSError: No process can be started.
@@ -70,8 +73,10 @@ class Child:
         title: str,
         pass_fds: tuple[int, ...] = (),
         environment: dict[str, str] | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
-        self._title = title
+        self._title, self._redact = title, redact
+        self._logged: deque[str] = deque(maxlen=_LOGGED_LINES)
         self._told: deque[str] = deque(maxlen=_TOLD_LINES)
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -114,6 +119,11 @@ class Child:
                 how = f"was ended by {signal.Signals(-code).name}"
         return f"{self._title} {how}{f'; it said: {told}' if told else ''}"
 
+    @property
+    def said(self) -> str | None:
+        """Its last line, or None."""
+        return self._told[-1] if self._told else None
+
     def kill(self) -> None:
         """Ends the process; one that the kernel can't end (in a driver) is left behind."""
         self._process.kill()
@@ -128,7 +138,15 @@ class Child:
             return
         with self._process.stderr as lines:
             for line in lines:
-                text = line.decode("utf-8", "replace").rstrip()
+                text = self._redact(line.decode("utf-8", "replace").rstrip())
                 if text and not text.startswith(_TRACE):
                     self._told.append(text)
-                log.info("%s %d: %s", self._title, self.pid, text)
+                log.log(self._level(text), "%s %d: %s", self._title, self.pid, text)
+
+    def _level(self, text: str) -> int:
+        """Returns a level that keeps what is said again and again, but for numbers, out of logs."""
+        shape = _NUMBER.sub("#", text)
+        if shape in self._logged:
+            return logging.DEBUG
+        self._logged.append(shape)
+        return logging.INFO

@@ -25,6 +25,7 @@ _ATTEMPTS = 10
 """Failed reads in a row that end a stream: a single one may be one damaged packet."""
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _MOST_FPS = 1000.0
+_PICTURES = frozenset(map(ord, "IPB"))
 
 
 def open_limit_s(stall_s: float) -> float:
@@ -68,6 +69,7 @@ class StreamCamera(Camera):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._quarantine = Quarantine(fps if 0 < fps <= _MOST_FPS else None)
         self._index = 0
+        self._key_packet = True  # a decoder gives no frame before it
         self._stamp_ms: float | None = None
         self._judged: deque[Frame] = deque()
 
@@ -75,7 +77,7 @@ class StreamCamera(Camera):
         """Waits for the next frame of which it is known whether it is whole; see `Camera.read`."""
         while not self._judged:
             image = self._next_image()
-            picture = chr(int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE)) or ord("?"))
+            picture = self._picture()
             frame = Frame(
                 image,
                 f"{self._source}#{self._index}",
@@ -85,8 +87,25 @@ class StreamCamera(Camera):
                 self._stamp_ms,
             )
             self._index += 1
-            self._judged.extend(self._quarantine.judge(frame, picture, picture == "I"))
+            self._judged.extend(self._quarantine.judge(frame, picture, self._is_key(picture)))
         return self._judged.popleft()
+
+    def _picture(self) -> str:
+        code = int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE))
+        return chr(code) if code in _PICTURES else "?"
+
+    def _is_key(self, picture: str) -> bool:
+        """Whether no later frame needs one before this; of all that are I this is not so.
+
+        Packets are ahead of frames where some frames wait for later ones. So the mark of a key
+        packet belongs to the next frame that needs no other.
+        """
+        if self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0:
+            self._key_packet = True
+        key = self._key_packet and picture in ("I", "?")
+        if key:
+            self._key_packet = False
+        return key
 
     def _next_image(self) -> Image:
         for _ in range(_ATTEMPTS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from ..cameras import redact
 from ..cameras.sources import describe, is_live, located
 from ..config.models import CameraConfig
 from ..processes import Child
@@ -113,10 +114,16 @@ class CaptureProcess:
                 ).model_dump_json(),
                 title=f"the capture process of {self.name}",
                 pass_fds=() if seen is None else (seen,),
+                environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
+                redact=self._redacted,
             )
         finally:
             if seen is not None:
                 os.close(seen)
+
+    def _redacted(self, text: str) -> str:
+        shown = describe(self._config)
+        return redact(text.replace(self._config.source, shown))
 
     def _written_seen(self) -> int | None:
         """Returns a descriptor of what a new process need not read again."""

@@ -83,14 +83,14 @@ class Watch:
             self._died(child, error)
             return False
         if message is not None:
-            self._handle(message, descriptors, child.channel)
+            self._handle(message, descriptors, child)
         if self.ended:
             return False
         return not self._overdue()
 
-    def _handle(self, message: Message, descriptors: list[int], channel: socket.socket) -> None:
+    def _handle(self, message: Message, descriptors: list[int], child: Child) -> None:
         if isinstance(message, Captured):
-            self._captured(message, channel)
+            self._captured(message, child.channel)
         elif isinstance(message, Memory):
             (descriptor,) = descriptors
             try:
@@ -104,13 +104,13 @@ class Watch:
             self._tally.opened(settings, self._live)
             self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._config.stall_s))
         elif isinstance(message, Lost):
-            self._lost(message.text)
+            self._lost(message.text, child.said)
         elif isinstance(message, Ended):
             self.ended = True
             self._tally.over(CameraState.ENDED)
             self._inbox.end()
         else:
-            self._picture(message, channel)
+            self._picture(message, child.channel)
 
     def _picture(self, message: Trying | Unreadable | Gone, channel: socket.socket) -> None:
         if isinstance(message, Trying):
@@ -121,12 +121,13 @@ class Watch:
             self._trying = None
             self._inbox.unreadable(message, channel)
         else:
+            self._trying = None
             self._seen.difference_update(message.keys)
 
     def _captured(self, message: Captured, channel: socket.socket) -> None:
         if self._slots is None or self._slots.generation != message.generation:
             raise AssertionError("a frame came before its memory")
-        self._trying = None
+        self._trying, self._told = None, False
         self.frames += 1
         self._tally.frame(message)
         self._inbox.frame(message, self._slots, channel)
@@ -134,8 +135,11 @@ class Watch:
         # By its stamp: a message that lay there for long is no proof of a camera at work.
         self._until_ns = message.captured_ns + int(self._within_s * 1e9)
 
-    def _lost(self, text: str) -> None:
-        log.warning("%s", text)
+    def _lost(self, text: str, said: str | None) -> None:
+        if said is not None and said not in text:
+            text += f" It said: {said}"
+        if not self._told:  # and not again with each try
+            log.warning("%s", text)
         self._told = True
         self._tally.absent(CameraState.LOST, text)
         self._expect("does not open", _START_S + open_limit_s(self._config.stall_s))
@@ -157,7 +161,7 @@ class Watch:
             death += f" ({type(error).__name__}: {error})"
         if self._trying:
             self._give_up_picture(f"reading it ended {death}")
-        elif not self._told or self.frames:
+        elif not self._told:
             log.warning("%s", death)
             self._tally.absent(CameraState.LOST, death)
 

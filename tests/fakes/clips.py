@@ -1,0 +1,125 @@
+"""H.264 clips whose frames carry their number, so that each can be told whole from damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tests.kept import kept
+from tests.servers import require
+
+BITS, BLOCK = 12, 16
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a clip is made.
+
+    Args:
+        frames: How many; it is played in a loop.
+        fps: Of the clip.
+        width: In pixels.
+        height: Likewise.
+        gop: Frames from key frame to key frame.
+        bframes: Frames in a row that are predicted from both sides.
+        still: Whether the scene stands still, with a sensor's noise.
+    """
+
+    frames: int = 300
+    fps: int = 30
+    width: int = 320
+    height: int = 240
+    gop: int = 30
+    bframes: int = 0
+    still: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """`clip.h264`, its presentation times in `stamps.json`, and `clip.mp4`; made once."""
+        ffmpeg = require("ffmpeg")
+        name = (
+            f"clip-2-{self.frames}-{self.fps}-{self.width}x{self.height}-{self.gop}-"
+            f"{self.bframes}-{int(self.still)}"
+        )
+        return kept(name, lambda folder: self._make(folder, ffmpeg))
+
+    def _make(self, folder: Path, ffmpeg: str) -> None:
+        size = f"{self.width}x{self.height}"
+        raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", str(self.fps), "-i", "-"]
+        x264 = (
+            f"keyint={self.gop}:min-keyint={self.gop}:scenecut=0:bframes={self.bframes}:"
+            "b-adapt=0:aud=1:open-gop=0"
+        )
+        encode = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
+        command = [ffmpeg, "-loglevel", "error", *raw, *encode, "-x264-params", x264]
+        pictures = b"".join(self.picture(number).tobytes() for number in range(self.frames))
+        mp4, h264 = folder / "clip.mp4", folder / "clip.h264"
+        subprocess.run([*command, str(mp4)], input=pictures, check=True)
+        copy = [ffmpeg, "-loglevel", "error", "-i", str(mp4), "-c", "copy", "-bsf:v"]
+        subprocess.run([*copy, "h264_mp4toannexb", str(h264)], check=True)
+        stamps = {"pts_s": _pts_s(mp4), "length_s": self.frames / self.fps}
+        (folder / "stamps.json").write_text(json.dumps(stamps))
+
+    def picture(self, number: int) -> np.ndarray:
+        """Returns a frame before it is encoded."""
+        noise = np.random.default_rng(number if self.still else 1)
+        texture = noise.integers(60, 196, (self.height // 8, self.width // 8, 3), np.uint8)
+        if self.still:
+            texture = np.full_like(texture, 120)
+            texture[4:20, 6:30] = (60, 160, 200)
+        image = cv2.resize(texture, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
+        if self.still:
+            return cv2.add(image, noise.integers(0, 6, image.shape, np.uint8))
+        image = np.roll(image, (number * 3, number * 5), (0, 1))
+        for bit in range(BITS):
+            value = 255 if number >> bit & 1 else 0
+            image[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = value
+        return image
+
+    def losing(self, units: Iterable[int], path: Path) -> Path:
+        """Writes the clip without some access units, the others' times as they were."""
+        drop = "+".join(f"eq(n,{unit})" for unit in units) or "0"
+        command = [require("ffmpeg"), "-loglevel", "error", "-y", "-i", self.folder / "clip.mp4"]
+        loss = ["-c", "copy", "-bsf:v", f"noise=amount=0:drop='{drop}'"]
+        subprocess.run([*map(str, command), *loss, "-copyts", str(path)], check=True)
+        return path
+
+    def whole(self) -> list[np.ndarray]:
+        """Returns every frame as it is decoded when nothing is lost."""
+        capture = cv2.VideoCapture(str(self.folder / "clip.mp4"), cv2.CAP_FFMPEG)
+        images = []
+        while True:
+            ok, image = capture.read()
+            if not ok:
+                capture.release()
+                assert len(images) == self.frames
+                return images
+            images.append(image)
+
+
+def number_of(image: np.ndarray) -> int:
+    """Returns the number that a frame carries."""
+    middle = image[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK, 1]
+    return sum(1 << bit for bit, value in enumerate(middle) if value > 127)
+
+
+def _pts_s(path: Path) -> list[float]:
+    """Returns when each frame is shown, in the order in which they are sent."""
+    probe = [
+        require("ffmpeg").replace("ffmpeg", "ffprobe"),
+        "-loglevel",
+        "error",
+        "-show_entries",
+        "packet=pts_time",
+    ]
+    run = subprocess.run(
+        [*probe, "-of", "csv=p=0", str(path)], check=True, capture_output=True, text=True
+    )
+    stamps = [float(line.strip(",")) for line in run.stdout.split()]
+    return [stamp - min(stamps) for stamp in stamps]
