@@ -1,0 +1,82 @@
+"""Models change while the station runs: by the page, by the command, and back when one is bad."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from differnet_runtime.models import ModelStore
+from tests.fakes.running import DIFFERNET, RunningStation
+from tests.faults.test_station import write_clip
+
+
+def nothing(_: Path) -> None:
+    """These models are checked by the station."""
+
+
+@pytest.fixture
+def store(tmp_path: Path, sound_model: Callable[..., Path]) -> tuple[ModelStore, list[str]]:
+    """A store with two sound models, the first active, and one that gives wrong golden scores."""
+    store = ModelStore(tmp_path / "models", nothing)
+    hashes = [
+        store.add(sound_model("one.onnx"), "washer").hash,
+        store.add(sound_model("two.onnx", factor=1.01), "washer").hash,
+        store.add(sound_model("bad.onnx", golden=3.0), "washer").hash,
+    ]
+    store.activate(hashes[0])
+    return store, hashes
+
+
+@pytest.fixture
+def station(tmp_path: Path, store: tuple[ModelStore, list[str]]) -> Iterator[RunningStation]:
+    clip = write_clip(tmp_path / "belt.avi")
+    environment = {"DIFFERNET_MODELS": str(store[0].root)}
+    tables = f'[camera.top]\nsource = "{clip}"\npaced = true\n'
+    model = 'store = "washer"\nbackend = "onnxruntime-cpu"\nthreads = 1'
+    with RunningStation(tmp_path, tables, model=model, environment=environment) as station:
+        station.wait(station.ready, what="ready")
+        yield station
+
+
+def judging(station: RunningStation) -> str:
+    """Returns the hash of the model that gave the last verdict."""
+    return str(station.events("inspection")[-1]["model"]["hash"])
+
+
+def test_a_model_is_activated_and_taken_back_over_http(
+    station: RunningStation, store: tuple[ModelStore, list[str]]
+) -> None:
+    (kept, (one, two, _)) = store
+    assert {model["hash"] for model in station.get("/api/models")[1]["models"]} == set(store[1])
+    assert station.post("/api/models/activate", {"hash": two})[0] == 200
+    station.wait(lambda: judging(station) == two, what="the new model's verdict")
+    assert kept.active("washer") == kept.find(two).path
+    assert station.post("/api/models/rollback", {})[0] == 200
+    station.wait(lambda: judging(station) == one, what="the old model's verdict")
+    assert kept.active("washer") == kept.find(one).path
+
+
+def test_a_bad_model_never_judges(
+    station: RunningStation, store: tuple[ModelStore, list[str]]
+) -> None:
+    kept, (one, _, bad) = store
+    status, answer = station.post("/api/models/activate", {"hash": bad})
+    assert status == 409, answer
+    assert kept.active("washer") == kept.find(one).path
+    assert all(event["model"]["hash"] == one for event in station.events("inspection"))
+    reasons = station.get("/readyz")[1]["reasons"]
+    assert any(reason.startswith("model: degraded") for reason in reasons), reasons
+
+
+def test_the_commands_activation_is_followed_and_a_bad_one_undone(
+    station: RunningStation, store: tuple[ModelStore, list[str]]
+) -> None:
+    kept, (one, two, bad) = store
+    command = [DIFFERNET, "models", "activate", two, "--store", str(kept.root)]
+    subprocess.run(command, check=True, capture_output=True)
+    station.wait(lambda: judging(station) == two, what="the new model's verdict")
+    kept.activate(bad, checked=True)  # past the check that the command makes
+    station.wait(lambda: kept.active("washer") == kept.find(two).path, what="the way back")
+    assert judging(station) == two
+    assert {event["model"]["hash"] for event in station.events("inspection")} == {one, two}
