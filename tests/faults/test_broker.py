@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.machine import write
 from differnet_runtime.config import Config, EventsConfig
 from differnet_runtime.events import StateEvent
 from differnet_runtime.outbox import Delivery, Outbox
@@ -107,6 +106,8 @@ def test_nothing_committed_is_lost_by_an_outage_and_a_kill(
         time.sleep(0.5)  # for what comes twice
         delivered = states(listener.messages)
     if report is not None:
+        from benchmarks.machine import write
+
         result = {
             "outage_s": round(outage_s, 1),
             "events_a_second": rate,

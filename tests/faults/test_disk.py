@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.machine import write
 from tests.servers import require
 
 FULL = Path(__file__).with_name("full_disk.py")
@@ -69,6 +68,8 @@ def test_a_kill_at_any_moment_leaves_nothing_torn(
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout)
     if report is not None:
+        from benchmarks.machine import write
+
         write(report, found)
     assert found["damaged"] == found["orphan_rows"] == found["unswept_files"] == 0
     assert found["set_aside"] == 0
