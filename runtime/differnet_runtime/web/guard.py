@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
@@ -16,6 +17,8 @@ from .sessions import COOKIE, Sessions
 
 LOGIN, LOGOUT = "/login", "/logout"
 _READING = ("GET", "HEAD", "OPTIONS")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_MOST_HEAD, _MOST_HEADERS = 32 << 10, 100
 _LOCKED = "too many wrong tokens came from your address; wait a minute"
 
 _HEADERS = {
@@ -78,11 +81,25 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         return (
-            self._foreign_name(request)
+            self._malformed(request)
+            or self._foreign_name(request)
             or self._unknown_person(request)
             or self._foreign_page(request)
             or self._unwanted_change(request)
         )
+
+    def _malformed(self, request: Request) -> Response | None:
+        """The parser limits only heads that come in pieces, and lets much else pass."""
+        headers = request.scope["headers"]
+        length = len(request.scope["raw_path"]) + len(request.scope["query_string"])
+        length += sum(len(name) + len(value) for name, value in headers)
+        if request.scope["http_version"] not in ("1.0", "1.1"):
+            return problem(400, Problem(error="this server speaks HTTP/1.1"))
+        if any(_CONTROL.search(value) for _, value in headers):
+            return problem(400, Problem(error="a header holds a control character"))
+        if length <= _MOST_HEAD and len(headers) <= _MOST_HEADERS:
+            return None
+        return problem(431, Problem(error="the request's address and headers are too long"))
 
     def _foreign_name(self, request: Request) -> Response | None:
         """A foreign page can point its own name at 127.0.0.1, but not change the Host header."""

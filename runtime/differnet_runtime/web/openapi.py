@@ -26,9 +26,10 @@ _PROBLEMS = {
     421: "The Host header is not a name of loopback.",
     422: "A value is not as described.",
     429: "Too many wrong tokens came from there.",
+    431: "Address and headers are too long.",
     503: "The station can't answer just now.",
 }
-_ALWAYS = (400, 422, 503)
+_ALWAYS = (400, 421, 422, 431, 503)
 _OF_BODY = (403, 408, 413, 415)
 
 
@@ -89,7 +90,6 @@ def _operation_id(endpoint: Endpoint) -> str:
 
 
 def _statuses(endpoint: Endpoint, token: bool) -> Iterable[int]:
-    yield 421
     if token:
         yield from (401, 429)
     if endpoint.method == "POST":
