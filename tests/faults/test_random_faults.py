@@ -17,10 +17,10 @@ import pytest
 from benchmarks import machine
 from tests.broker import Broker, Listener, listening
 from tests.fakes.clips import Clip
+from tests.fakes.disk import full_disk, own_disk
 from tests.fakes.rtsp import RtspCamera, rtsp_camera
 from tests.fakes.running import RunningStation
 from tests.fakes.usage import descendants, usage
-from tests.servers import require
 
 BACK_S = 20.0
 """After the end of a fault: reconnecting, a start of the engine, and a busy machine."""
@@ -100,14 +100,8 @@ class Line:
         self._broker.start()
 
     def _disk_is_full(self, _: random.Random) -> None:
-        # The station's own view of its disk: it lies in a mount namespace of its own.
-        root = Path(f"/proc/{self.station.process.pid}/root")
-        fill = root / str(self.station.folder / "state" / "fill").lstrip("/")
-        with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 16))
-        time.sleep(3.0)
-        fill.unlink()
+        with full_disk(self.station):
+            time.sleep(3.0)
 
     def _wrong_configuration(self, _: random.Random) -> None:
         self.station.config.write_text(self._good + "\n[camera.top\n")
@@ -127,11 +121,7 @@ class Line:
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[tuple[Line, Listener]]:
-    unshare = require("unshare")
-    if os.geteuid() != 0:
-        pytest.skip("a disk of its own can be mounted by root only")
-    faults, state = tmp_path / "faults", tmp_path / "state"
-    state.mkdir()
+    faults = tmp_path / "faults"
     with contextlib.ExitStack() as stack:
         cameras = [stack.enter_context(rtsp_camera(Clip())) for _ in range(2)]
         broker = stack.enter_context(Broker(tmp_path / "broker"))
@@ -145,7 +135,7 @@ def line(tmp_path: Path) -> Iterator[tuple[Line, Listener]]:
             + "[evidence]\nmax_bytes = 4000000\nmin_free_bytes = 1000000\n"
         )
         model = f'backend = "fake:10ms,faults={faults}"'
-        command = (unshare, "-m", "sh", "-c", DISK.format(folder=state))
+        command = own_disk(tmp_path / "state")
         station = stack.enter_context(
             RunningStation(tmp_path, tables, model=model, command=command)
         )

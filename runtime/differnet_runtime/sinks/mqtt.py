@@ -143,9 +143,10 @@ class MqttSink(Sink):
             self._problem = f"the broker refused the connection: {reason}"
             log.warning("sink mqtt: %s", self._problem)
             return
-        client.publish(self.topics.status, "online", 0, retain=True)
         if self._on_command is not None:
             client.subscribe(self.topics.commands, 0)
+        # After it: who reads "online" may command.
+        client.publish(self.topics.status, "online", 0, retain=True)
         self._connected = True
         log.info("sink mqtt: connected")
 
