@@ -3,11 +3,9 @@
     python -m benchmarks.training_time      (about 15 minutes on two cores)
 
 All on the same good pictures (60 % of ELPV's monocrystalline ones). What would take hours is timed
-for two epochs and extrapolated, and the result says so. The original's procedure is written from
-its described behaviour: AlexNet at 448 px under four random rotations made one by one with
-Pillow, the extractor in every epoch with gradients kept, a 2048-wide flow whose subnets run a
-second time for the log-determinant, 192 epochs. Its weights are random, which leaves the time as
-it is.
+for two epochs and extrapolated, and the result says so. The original's procedure (see
+`original_procedure.py`) is that of the paper: AlexNet at 448 px, four random rotations of each
+picture, 192 epochs. Its weights are random, which leaves the time as it is.
 """
 
 from __future__ import annotations
@@ -21,19 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.models import alexnet
 
 from differnet_runtime.metadata import FlowSpec, InputContract
 from differnet_training.datasets import DataSet, Picture, open_data
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan
-from differnet_training.flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
+from differnet_training.flow import NormalizingFlow
 from differnet_training.learning import Job, learn
 from differnet_training.model_directory import read_training
 from differnet_training.recipes import EDGE, PAPER
 
 from . import machine
+from .original_procedure import BATCH, OriginalProcedure
 
 TIMED_EPOCHS = 2
 
@@ -75,27 +73,14 @@ def time_edge_uncached(data: DataSet, epochs: int) -> dict[str, Any]:
 def time_original(pictures: Sequence[Picture], batches: int | None) -> dict[str, Any]:
     """Times epochs of the original's procedure."""
     torch.manual_seed(0)
-    random = np.random.RandomState(0)
-    extractor = alexnet(weights=None).features.train()
     flow = NormalizingFlow(FlowSpec(features=768))
-    optimizer = torch.optim.Adam(
-        flow.parameters(), lr=2e-4, betas=(0.8, 0.8), eps=1e-4, weight_decay=1e-5
-    )
-    chunks = [pictures[k : k + 24] for k in range(0, len(pictures), 24)]
+    procedure = OriginalProcedure(alexnet(weights=None).features.train(), flow)
+    chunks = [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
     times = []
     for _ in range(TIMED_EPOCHS):
         start = time.perf_counter()
         for chunk in chunks[:batches]:
-            x = torch.stack([_rotated(picture.path, random) for picture in chunk for _ in range(4)])
-            scales = [
-                x if k == 0 else torch.nn.functional.interpolate(x, 448 >> k) for k in (0, 1, 2)
-            ]
-            features = torch.cat([extractor(scaled).mean((2, 3)) for scaled in scales], dim=1)
-            z, _ = flow(features)
-            loss = negative_log_likelihood(z, _jacobian_again(flow, features))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            procedure.step(chunk)
         times.append((time.perf_counter() - start) * len(chunks) / len(chunks[:batches]))
         print(f"original: {times[-1]:.0f} s an epoch", flush=True)
     return {
@@ -106,23 +91,6 @@ def time_original(pictures: Sequence[Picture], batches: int | None) -> dict[str,
         "extrapolated_s": PAPER.epochs * float(np.median(times)),
         "extrapolated": True,
     }
-
-
-def _rotated(path: Path, random: np.random.RandomState) -> torch.Tensor:
-    image = Image.open(path).convert("RGB").resize((448, 448), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image.rotate(random.uniform(-180, 180)), np.float32) / 255
-    normalised = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    return torch.from_numpy(normalised.astype(np.float32)).permute(2, 0, 1)
-
-
-def _jacobian_again(flow: NormalizingFlow, features: torch.Tensor) -> torch.Tensor:
-    """Runs every subnet a second time, as the original does for its log-determinant."""
-    x, total = features, torch.zeros(len(features))
-    for block in flow.blocks:
-        assert isinstance(block, CouplingBlock)
-        x, log_det = block(x)
-        total = total + log_det
-    return total
 
 
 def spread(times: list[float]) -> dict[str, float]:
