@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from ..database import RunningClock, connect, mapped, transaction
@@ -56,19 +57,18 @@ class Index:
             self.count, self.bytes = sums.fetchone()
         self.clock = RunningClock(seconds)
 
-    def add(self, item: EvidenceItem) -> None:
-        """Commits a row."""
-        values = (item.id, item.at_s, item.camera, item.part, item.verdict, item.code)
-        values += (item.score, item.threshold, item.heatmap, item.bytes)  # type: ignore[assignment]
+    def add(self, items: Sequence[EvidenceItem]) -> None:
+        """Commits rows, all or none."""
         now_s = self.clock.now_s()
         with mapped(self._path), transaction(self._writer):
-            self._writer.execute(
-                f"INSERT OR REPLACE INTO picture ({_COLUMNS}, clock_s)"  # noqa: S608
+            self._writer.executemany(
+                f"INSERT INTO picture ({_COLUMNS}, clock_s)"  # noqa: S608 - no value is in it
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, now_s),
+                [(*astuple(item), now_s) for item in items],
             )
             self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
-        self.count, self.bytes = self.count + 1, self.bytes + item.bytes
+        self.count += len(items)
+        self.bytes += sum(item.bytes for item in items)
 
     def oldest(self, limit: int) -> list[tuple[str, int, float]]:
         """Returns id, bytes and age in running seconds of the oldest."""
@@ -109,7 +109,8 @@ class Index:
                 wanted.append(f"{column} = ?")
                 values.append(value)
         query = (
-            f"SELECT {_COLUMNS} FROM picture WHERE {' AND '.join(wanted)}"  # noqa: S608
+            f"SELECT {_COLUMNS} FROM picture"  # noqa: S608 - no value is in it
+            f" WHERE {' AND '.join(wanted)}"
             " ORDER BY row DESC LIMIT ?"
         )
         with self._reading, mapped(self._path):

@@ -200,7 +200,7 @@ class Evidence:
         return self._index
 
     def _open(self) -> Index:
-        path, lost = self._folder / "index.sqlite", self._damaged
+        path = self._folder / "index.sqlite"
         if self._damaged and path.exists():
             set_aside(path)
         self._damaged = False
@@ -208,17 +208,16 @@ class Evidence:
             index = Index(path)
         except DamagedError:
             set_aside(path)
-            index, lost = Index(path), True
-        try:
-            if lost:
-                adopt(self._folder, index)
-            sweep(self._folder, index)
-        except OSError as error:
-            index.close()
-            raise StoreError(f"{self._folder}: {error.strerror or error}") from error
-        except StoreError:
-            index.close()
-            raise
+            index = Index(path)
+        with contextlib.ExitStack() as undo:
+            undo.callback(index.close)
+            try:
+                if index.count == 0:
+                    adopt(self._folder, index)
+                sweep(self._folder, index)
+            except OSError as error:
+                raise StoreError(f"{self._folder}: {error.strerror or error}") from error
+            undo.pop_all()
         return index
 
     def _keep(self, index: Index, job: _Job) -> None:
@@ -250,7 +249,7 @@ class Evidence:
         try:
             for name, data in files.items():
                 write_bytes(self._folder / name, data)
-            index.add(item)
+            index.add([item])
         except (OutputError, StoreError):
             self._room.unlink(item.id)
             raise

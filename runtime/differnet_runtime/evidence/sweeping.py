@@ -41,24 +41,20 @@ def sweep(folder: Path, index: Index) -> tuple[int, int]:
     return files, len(lost)
 
 
-def adopt(folder: Path, index: Index) -> int:
-    """Makes rows for all pictures, where the index was lost; what was in it stays lost.
-
-    Returns:
-        How many.
-    """
-    found = sorted({(path.stat().st_mtime, id_of(path)) for path in _files(folder)})
-    times = {id_: at_s for at_s, id_ in found if id_}
-    adopted = 0
-    for id_, at_s in times.items():
-        if find(folder, id_, "input") is None:
+def adopt(folder: Path, index: Index) -> None:
+    """Makes rows for pictures whose index was lost; what else was known of them stays lost."""
+    items = []
+    for id_ in {id_of(path) for path in _files(folder)} - {""}:
+        if (image := find(folder, id_, "input")) is None:
             continue
+        at_s = image.stat().st_mtime
         paths = [folder / name for name in file_names(id_) if (folder / name).exists()]
         size = sum(path.stat().st_size for path in paths)
         heatmap = find(folder, id_, "heatmap") is not None
-        index.add(EvidenceItem(id_, at_s, "", None, UNKNOWN, None, None, None, heatmap, size))
-        adopted += 1
-    return adopted
+        items.append(EvidenceItem(id_, at_s, "", None, UNKNOWN, None, None, None, heatmap, size))
+    if items:
+        index.add(sorted(items, key=lambda item: item.at_s))
+        log.warning("%s: %d pictures without an index have one again", folder, len(items))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -126,11 +126,14 @@ class Outbox:
 
     def _has(self, sink: str) -> bool:
         table, row = self._table, self._upto.get(sink)
-        return table is not None and row is not None and row < table.last
+        if table is None or row is None or self._problem is not None:
+            return False
+        return max(row, table.first - 1) < table.last
 
     @property
     def status(self) -> OutboxStatus:
         """How things stand."""
+        bytes_ = size(self._path)  # before the lock: a disk may take its time
         with self._lock:
             table, oldest_s = self._table, self._oldest_s
             last, first = (table.last, table.first) if table else (0, 1)
@@ -140,7 +143,7 @@ class Outbox:
                 committed=self._committed,
                 dropped=self._dropped,
                 oldest_age_s=table.clock.now_s() - oldest_s if table and oldest_s else None,
-                bytes=size(self._path),
+                bytes=bytes_,
                 problem=self._problem,
             )
 
@@ -157,6 +160,10 @@ class Outbox:
                 self._problem = None
             except StoreError as error:
                 self._fail(error)
+                self._stopping.wait(_RETRY_S)
+            except Exception as error:  # a bug must not end the writing of events unseen
+                log.exception("outbox")
+                self._fail(StoreError(f"{type(error).__name__} in the outbox (a bug): {error}"))
                 self._stopping.wait(_RETRY_S)
             if stopping:
                 break

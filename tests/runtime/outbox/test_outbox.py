@@ -161,6 +161,9 @@ def test_caps_drop_the_oldest_and_count_them(make: Make, tmp_path: Path) -> None
     time.sleep(0.6)
     wait_for(lambda: rows(tmp_path) == 0)
     assert outbox.status.dropped == 250
+    start = time.monotonic()
+    outbox.wait("mqtt", 0.5)  # there is nothing to be had
+    assert time.monotonic() - start > 0.4
 
 
 def test_only_rejects(make: Make) -> None:
