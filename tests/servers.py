@@ -22,6 +22,7 @@ PACKAGES = {
     "mosquitto": ("mosquitto",),
     "mosquitto_sub": ("mosquitto-clients",),
     "openssl": ("openssl",),
+    "curl": ("curl",),
     "ffmpeg": ("ffmpeg",),
     "gst-launch-1.0": ("gstreamer1.0-tools", "gstreamer1.0-plugins-good"),
     "chromium": ("chromium",),
