@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .answers import JSON, Problem
@@ -51,3 +53,16 @@ class Protocol(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Ends what does not end by itself: a client that reads no more, TLS that waits for a word."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes all connections; in the end without asking."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Protocol)
+            connection.transport.abort()
+        for _ in range(3):  # TLS, TCP, and the socket itself
+            await asyncio.sleep(0)

@@ -18,7 +18,7 @@ try:
 
     from .app import build
     from .guard import Access, is_loopback
-    from .protocol import Protocol
+    from .protocol import Protocol, Server
     from .sessions import Sessions
 except ImportError as error:
     raise BackendUnavailableError(
@@ -58,7 +58,7 @@ class WebServer:
         self._config = config
         self._stopping = threading.Event()
         app = build(control, registry, access, stream_s=stream_s, stopping=self._stopping)
-        self._server = uvicorn.Server(_settings(config, app))
+        self._server = Server(_settings(config, app))
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
 

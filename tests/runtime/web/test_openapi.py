@@ -86,8 +86,9 @@ def schemathesis(client: Client, folder: Path, *options: str) -> None:
     config = folder / "schemathesis.toml"
     config.write_text('[parameters]\n"path.camera" = ["left", "right"]\n', encoding="utf-8")
     done = subprocess.run(
-        [str(SCHEMATHESIS), "--config-file", config, "--no-color", "run", f"{client.root}/openapi.json",
-         "--checks", "all", "--seed", "5", "--request-timeout", "20", *options],
+        [str(SCHEMATHESIS), "--config-file", config, "--no-color", "run",
+         f"{client.root}/openapi.json", "--checks", "all", "--seed", "5", "--request-timeout", "20",
+         *options],
         capture_output=True, text=True, check=False, timeout=900, cwd=folder,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
