@@ -18,7 +18,7 @@ from ..errors import CameraError, ImageReadError
 from ..processes import tie_to
 from .backoff import Backoff
 from .link import DaemonGone, Link
-from .messages import MOST_TEXT, Ended, Gone, Lost, Opened, Start, Trying
+from .messages import MOST_TEXT, PACKET, Ended, Gone, Lost, Opened, Source, Start, Trying
 
 _MOST_TRIES = 200
 """Then a new process takes over, in case that a library loses memory with each."""
@@ -27,23 +27,26 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Reads the source that the first argument names until the daemon closes the socket."""
+    """Reads the source that the daemon names until it closes the socket."""
     start = Start.model_validate_json(sys.argv[1])
     tie_to(start.parent)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with socket.socket(fileno=start.channel) as channel:
-        link = Link(channel, start.live)
+        packet = channel.recv(PACKET)
+        if not packet:
+            return
+        source = Source.model_validate_json(packet)
         try:
-            _Capture(start, link).run()
+            _Capture(source, Link(channel, source.live)).run()
         except DaemonGone:
             return
 
 
 class _Capture:
-    def __init__(self, start: Start, link: Link) -> None:
-        self._start, self._link = start, link
+    def __init__(self, source: Source, link: Link) -> None:
+        self._source, self._link = source, link
         self._backoff = Backoff()
-        self._seen = Remembered(_read_seen(start.seen), trying=self._trying, gone=self._gone)
+        self._seen = Remembered(_read_seen(source.seen), trying=self._trying, gone=self._gone)
 
     def run(self) -> None:
         for _ in range(_MOST_TRIES):
@@ -54,11 +57,11 @@ class _Capture:
             self._link.idle(self._backoff.next_s())
 
     def _read_source(self) -> None:
-        start = self._start
-        with open_source(start.config, skip=start.skip, seen=self._seen) as camera:
+        source = self._source
+        with open_source(source.config, skip=source.skip, seen=self._seen) as camera:
             settings = tuple(astuple(setting) for setting in camera.settings)
             self._link.send(Opened(settings=settings))
-            if start.live:
+            if source.live:
                 self._give_newest(camera)
             else:
                 self._give_all(camera)

@@ -1,7 +1,8 @@
 """What the daemon and a capture process say to each other, beside the frames' shared memory.
 
-The start is one JSON argument; each message of the child is one JSON packet on a socket pair. The
-daemon answers with packets of six bytes only: a slot that may be written again.
+Each message is one JSON packet on a socket pair. The daemon sends the source first, which may hold
+a password, and so is not an argument, which all users of the machine can read; and then packets
+of six bytes only: a slot that may be written again.
 """
 
 from __future__ import annotations
@@ -23,23 +24,31 @@ RELEASE = struct.Struct("=IH")
 
 
 class Start(Part):
-    """What the capture process is to read.
+    """The capture process's argument.
+
+    Args:
+        channel: The socket's file descriptor.
+        parent: Process id of the daemon, without which this process ends.
+    """
+
+    channel: int
+    parent: int
+
+
+class Source(Part):
+    """What it is to read.
 
     Args:
         config: Of the camera.
         live: Whether only the newest frame counts.
         skip: Frames of a video that an earlier process gave already.
         seen: Descriptor of a file with the pictures of a folder that were read already.
-        channel: The socket's file descriptor.
-        parent: Process id of the daemon, without which this process ends.
     """
 
     config: CameraConfig
     live: bool
     skip: int
     seen: int | None
-    channel: int
-    parent: int
 
 
 class Opened(Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 
@@ -13,7 +14,7 @@ from ..records import Frame
 from .backoff import Backoff
 from .inbox import Inbox
 from .memory import create
-from .messages import Start
+from .messages import Source, Start
 from .records import CameraState, CameraStatus
 from .tally import Tally
 from .watch import Watch
@@ -102,16 +103,9 @@ class CaptureProcess:
     def _spawn(self) -> Child:
         seen = self._written_seen()
         try:
-            return Child(
+            child = Child(
                 f"{__package__}.child",
-                lambda channel: Start(
-                    config=self._config,
-                    live=self._live,
-                    skip=self._skip,
-                    seen=seen,
-                    channel=channel,
-                    parent=os.getpid(),
-                ).model_dump_json(),
+                lambda channel: Start(channel=channel, parent=os.getpid()).model_dump_json(),
                 title=f"the capture process of {self.name}",
                 pass_fds=() if seen is None else (seen,),
                 environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
@@ -120,6 +114,10 @@ class CaptureProcess:
         finally:
             if seen is not None:
                 os.close(seen)
+        source = Source(config=self._config, live=self._live, skip=self._skip, seen=seen)
+        with contextlib.suppress(OSError):  # it has ended already, which is told next
+            child.channel.send(source.model_dump_json().encode())
+        return child
 
     def _redacted(self, text: str) -> str:
         shown = describe(self._config)

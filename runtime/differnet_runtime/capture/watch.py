@@ -37,6 +37,8 @@ _START_S = 15.0
 """For Python and OpenCV to be loaded on a device that has much else to do."""
 _FIRST_FRAME_S = 10.0
 _PICTURE_S = 30.0
+_LATE = 3
+"""Intervals between frames."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class Watch:
         self._slots: Slots | None = None
         self._trying: str | None = None
         self._told = False
+        # A camera that was set to give few frames gives them late.
+        self._stall_s = max(config.stall_s, _LATE / config.fps if config.fps else 0.0)
         self._expect("does not open", _START_S + open_limit_s(config.stall_s))
 
     def _expect(self, missing: str, within_s: float) -> None:
@@ -102,7 +106,7 @@ class Watch:
         elif isinstance(message, Opened):
             settings = tuple(Setting(*fields) for fields in message.settings)
             self._tally.opened(settings, self._live)
-            self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._config.stall_s))
+            self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._stall_s))
         elif isinstance(message, Lost):
             self._lost(message.text, child.said)
         elif isinstance(message, Ended):
@@ -131,7 +135,7 @@ class Watch:
         self.frames += 1
         self._tally.frame(message)
         self._inbox.frame(message, self._slots, channel)
-        self._missing, self._within_s = "gives no new frame", self._config.stall_s
+        self._missing, self._within_s = "gives no new frame", self._stall_s
         # By its stamp: a message that lay there for long is no proof of a camera at work.
         self._until_ns = message.captured_ns + int(self._within_s * 1e9)
 
