@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from differnet_runtime.config.models import IntegrityConfig
-from differnet_runtime.errors import FrameError
-from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look, unfit
+from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look
 from differnet_runtime.integrity.limits import Limits
-from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata, Region
+from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata
 from differnet_runtime.preprocess import preprocess
 from differnet_runtime.records import Decision, Frame, Verdict
 from tests.drawn import draw_part
@@ -107,14 +106,6 @@ class TestSize:
         decision = decide(gate, part(2)[:48], 1.0)
         assert decision is not None
         assert "64 x 48 pixels, those before had 64 x 64" in str(decision.reason)
-
-    def test_a_region_that_does_not_fit_is_a_wrong_size_too(self) -> None:
-        contract = InputContract(size=64, region=Region(x=40, y=0, width=40, height=40))
-        with pytest.raises(FrameError) as refused:
-            preprocess(part(), contract)
-        decision = unfit(refused.value)
-        assert (decision.verdict, decision.code) == (Verdict.NO_DECISION, "wrong_size")
-        assert "40,0,40,40" in str(decision.reason)
 
 
 class TestFrozen:

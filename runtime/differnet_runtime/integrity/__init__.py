@@ -1,6 +1,6 @@
 """Is this picture to be trusted? Asked before it is scored."""
 
 from .appearance import Look, appearance_of, look
-from .gate import IntegrityGate, unfit
+from .gate import IntegrityGate
 
-__all__ = ["IntegrityGate", "Look", "appearance_of", "look", "unfit"]
+__all__ = ["IntegrityGate", "Look", "appearance_of", "look"]

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config.models import IntegrityConfig
-from ..errors import FrameError
 from ..metadata import ModelMetadata
 from ..records import Decision, Frame, Verdict
 from .appearance import Look, look
@@ -121,11 +120,6 @@ class IntegrityGate:
             f"{self._limits.sharpness:.3g} is expected. Look at the lens (focus, dirt) and for "
             "stray light",
         )
-
-
-def unfit(error: FrameError) -> Decision:
-    """Returns the decision on a frame that `preprocess` refused: the region does not fit it."""
-    return _no("wrong_size", str(error))
 
 
 def _no(code: str, reason: str) -> Decision:
