@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from pathlib import Path
 
+import differnet_export
+import differnet_training
 from differnet_export.exporter import export_model
+from differnet_runtime import preprocess
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import open_data
 from differnet_training.feature_cache import default_cache_folder
@@ -14,15 +16,23 @@ from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE, Recipe
 
 
+def _sources() -> list[Path]:
+    packages = (Path(p.__path__[0]) for p in (differnet_training, differnet_export))
+    return [
+        *(path for p in packages for path in sorted(p.rglob("*.py"))),
+        Path(preprocess.__file__),
+    ]
+
+
 def default_model(recipe: Recipe = EDGE) -> Path:
     """Returns the FP32 file of a recipe, trained on ELPV's monocrystalline cells (a minute, once).
 
-    One is made anew for another commit: the graph may have changed.
+    It is made anew when training, export or preprocessing have changed.
     """
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout
-    key = hashlib.sha256(f"{commit} {recipe.model_dump_json()}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(recipe.model_dump_json().encode())
+    for path in _sources():
+        digest.update(path.read_bytes())
+    key = digest.hexdigest()[:16]
     folder = default_cache_folder().parent / "benchmarks" / f"{recipe.name}-{key}"
     path = folder / "part.onnx"
     if not path.is_file():

@@ -1,0 +1,236 @@
+"""A station's loop: what it takes besides inference and decoding, and how many cameras it holds.
+
+    python -m benchmarks.camera_loop             (about 5 minutes; needs the default model)
+    python -m benchmarks.camera_loop --seconds 5 --frames 50
+
+First the station's own code on one core (camera, engine process and disk included): frames as a
+camera gives them are prepared, checked, handed to the engine, decided, reported and written to the
+outbox. What the engine process says that inference took is subtracted. Then whole stations: each
+camera is a video that plays at its own speed, 30 frames a second, and is decoded in its capture
+process; what the station judges of them is counted in the file that it writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from differnet_runtime.config import CameraConfig, Config
+from differnet_runtime.daemon.judging import Judge
+from differnet_runtime.daemon.station import Station
+from differnet_runtime.images import read_image
+from differnet_runtime.records import Frame
+from differnet_training.datasets import open_data
+
+from . import machine
+from .default_model import default_model
+
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+CAMERAS, VIDEO_FPS, VIDEO_FRAMES = (1, 2, 4), 30, 90
+POOL, WARM_UP = 6, 20
+STAGES = ("preprocess", "integrity", "engine", "rest of judging", "report")
+
+
+def cells(width: int, height: int, count: int) -> list[NDArray[np.uint8]]:
+    """Returns cells of solar modules as a camera of that size would show them, with its noise.
+
+    Stretched, so that the model's input is the cell again: it looks as training pictures do.
+    """
+    random = np.random.RandomState(0)
+    found = []
+    for cell in open_data("elpv:mono").good[:count]:
+        image = cv2.resize(read_image(cell.path), (width, height), interpolation=cv2.INTER_CUBIC)
+        noise = random.randint(-2, 3, image.shape, np.int16)
+        found.append(np.clip(image + noise, 0, 255).astype(np.uint8))
+    return found
+
+
+def configured(folder: Path, cameras: dict[str, dict[str, Any]], threads: int) -> Config:
+    """Returns a station of the default model that writes its events to `folder/events.jsonl`."""
+    return Config.model_validate(
+        {
+            "station": {"state": folder / "state"},
+            # Its own threshold: a rejected part would add the time to keep its picture.
+            "model": {
+                "path": default_model(),
+                "backend": "onnxruntime-cpu",
+                "threads": threads,
+                "threshold": 1e9,
+            },
+            "camera": cameras,
+            "jsonl": {"path": folder / "events.jsonl"},
+            "web": {"enabled": False},
+        }
+    )
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keeps this process, and those it starts meanwhile, on one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def overhead(width: int, height: int, frames: int) -> dict[str, Any]:
+    """Times the station's code for one camera, on one core."""
+    pool = cells(width, height, POOL)
+    with tempfile.TemporaryDirectory() as name, one_core():
+        folder = Path(name)
+        config = configured(folder, {"top": {"source": "0"}}, threads=1)
+        station = Station(config, folder / "models")
+        station.results.start()
+        station.evidence.start()
+        station.model.start()
+        try:
+            if not station.model.switch.engine.wait_ready(60.0):
+                raise RuntimeError("the engine did not start")
+            rows, cpu_ms, codes = _judged(station, config.camera["top"], pool, frames)
+        finally:
+            station.model.stop(2.0)
+            station.evidence.stop(2.0)
+            station.results.stop(2.0)
+    times = np.array(rows)
+    return {
+        "frames": frames,
+        "verdicts": codes,
+        "overhead_ms": _quantiles(times.sum(axis=1)),
+        "stages_ms": {name: float(np.median(times[:, k])) for k, name in enumerate(STAGES)},
+        "cpu_ms_a_frame": cpu_ms,
+    }
+
+
+def _judged(
+    station: Station, config: CameraConfig, pool: list[NDArray[np.uint8]], frames: int
+) -> tuple[list[list[float]], float, dict[str, int]]:
+    judge = Judge("station", "top", config, station.model.switch, live=True, threshold=lambda: 1e9)
+    rows: list[list[float]] = []
+    codes: Counter[str] = Counter()
+    begun_s = 0.0
+    for index in range(WARM_UP + frames):
+        if index == WARM_UP:
+            begun_s = time.process_time()
+        image = pool[index % len(pool)]
+        frame = Frame(image, f"top#{index}", index, time.monotonic_ns(), time.time())
+        start = time.perf_counter()
+        judged = judge.judge(_giving(frame))
+        between = time.perf_counter()
+        assert judged is not None
+        event = station.reporter.report(judged)
+        end = time.perf_counter()
+        if index >= WARM_UP:
+            codes[event.code or event.verdict] += 1
+            rows.append(_stages(event.stages_ms, (between - start) * 1e3, (end - between) * 1e3))
+    return rows, (time.process_time() - begun_s) / frames * 1e3, dict(codes)
+
+
+def _giving(frame: Frame) -> Callable[[], Frame]:
+    return lambda: frame
+
+
+def _stages(stages_ms: dict[str, float], judged_ms: float, report_ms: float) -> list[float]:
+    """Returns the milliseconds of `STAGES`; `engine` is the way to its process and back."""
+    preprocess, integrity = stages_ms["preprocess"], stages_ms["integrity"]
+    engine = stages_ms.get("engine", 0.0)
+    rest = judged_ms - preprocess - integrity - engine
+    return [preprocess, integrity, engine - stages_ms.get("infer", 0.0), rest, report_ms]
+
+
+def held(size: tuple[int, int], cameras: int, seconds: float, threads: int) -> dict[str, Any]:
+    """Runs a whole station; returns frames a second of each camera, and how old verdicts were."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        video = _video(folder / "cells.avi", cells(*size, POOL))
+        table = {"source": str(video), "kind": "video", "paced": True, "deadline_ms": 5000}
+        names = [f"camera{k}" for k in range(cameras)]
+        config = configured(folder, dict.fromkeys(names, table), threads)
+        station = Station(config, folder / "models")
+        station.start()
+        try:
+            engine = station.model.switch.engine
+            if not engine.wait_ready(60.0):
+                raise RuntimeError("the engine did not start")
+            time.sleep(3.0)  # the first frames of all cameras are through
+            since_s = time.time()
+            time.sleep(seconds)
+            until_s = time.time()
+        finally:
+            station.stop()
+        events = [json.loads(line) for line in _lines(folder)]
+    judged = [
+        event
+        for event in events
+        if event["type"] == "inspection" and since_s <= event["at_s"] < until_s
+    ]
+    ages = [event["frame"]["age_ms"] for event in judged if event["frame"]]
+    rates = [sum(event["camera"] == one for event in judged) / seconds for one in names]
+    return {
+        "cameras": cameras,
+        "threads": threads,
+        "seconds": seconds,
+        "frames_per_s": sum(rates),
+        "of_each_camera": {"least": min(rates), "greatest": max(rates)},
+        "age_at_the_verdict_ms": _quantiles(np.array(ages)) if ages else None,
+        "undecided": sum(event["verdict"] == "NO_DECISION" for event in judged),
+    }
+
+
+def _lines(folder: Path) -> list[str]:
+    return [
+        line
+        for path in sorted(folder.glob("events.jsonl*"))
+        for line in path.read_text().splitlines()
+    ]
+
+
+def _video(path: Path, pictures: list[NDArray[np.uint8]]) -> Path:
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), VIDEO_FPS, (width, height))
+    for index in range(VIDEO_FRAMES):
+        writer.write(pictures[index % len(pictures)])
+    writer.release()
+    return path
+
+
+def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(values, (50, 95, 99), method="higher")
+    return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(values.max())}
+
+
+def main() -> None:
+    """Measures and writes results/camera_loop.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--threads", type=int, default=1, help="of the engine, in whole stations")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    found: dict[str, Any] = {"overhead": {}, "held": {}}
+    for name, size in SIZES.items():
+        found["overhead"][name] = overhead(*size, args.frames)
+        print(name, found["overhead"][name], flush=True)
+    for name, size in SIZES.items():
+        found["held"][name] = [held(size, n, args.seconds, args.threads) for n in CAMERAS]
+        print(name, found["held"][name], flush=True)
+    if not args.no_write:
+        machine.write("camera_loop", {"video_fps": VIDEO_FPS, **found})
+
+
+if __name__ == "__main__":
+    main()
