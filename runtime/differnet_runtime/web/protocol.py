@@ -13,6 +13,7 @@ from .answers import JSON, Problem
 
 HEAD_S = 15.0
 """A connection that has not sent a request for so long is closed: it keeps others from theirs."""
+_LAST_WORDS_S = 0.2
 
 _BODY = Problem(error="this is no HTTP/1.1 request").model_dump_json(exclude_none=True).encode()
 _HEADERS = [
@@ -61,6 +62,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes all connections; in the end without asking."""
         await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled, and about to say so
+            await asyncio.wait(list(self.server_state.tasks), timeout=_LAST_WORDS_S)
         for connection in list(self.server_state.connections):
             assert isinstance(connection, Protocol)
             connection.transport.abort()
