@@ -72,6 +72,8 @@ class Outbox:
             self._news.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        elif self._thread.ident is None:
+            self._close()
 
     def use_sinks(self, names: Iterable[str]) -> None:
         """Says which receivers there are; without any, nothing is stored.
@@ -109,7 +111,8 @@ class Outbox:
         try:
             return table.after(row, limit)
         except StoreError as error:
-            self._fail(error)
+            if not self._stopping.is_set():
+                self._fail(error)
             return []
 
     def delivered(self, sink: str, upto: int) -> None:
@@ -136,9 +139,11 @@ class Outbox:
         bytes_ = size(self._path)  # before the lock: a disk may take its time
         with self._lock:
             table, oldest_s = self._table, self._oldest_s
-            last, first = (table.last, table.first) if table else (0, 1)
+            first, last = (table.first, table.last) if table else (1, 0)
             return OutboxStatus(
-                pending={name: last - max(row, first - 1) for name, row in self._upto.items()},
+                pending={
+                    name: max(0, last - max(row, first - 1)) for name, row in self._upto.items()
+                },
                 waiting_in_memory=len(self._waiting) + len(self._writing),
                 committed=self._committed,
                 dropped=self._dropped,
@@ -167,13 +172,17 @@ class Outbox:
                 self._stopping.wait(_RETRY_S)
             if stopping:
                 break
-        if self._table is not None:
-            self._table.close()
+        self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            table, self._table = self._table, None
+        if table is not None:
+            table.close()
 
     def _turn(self) -> None:
-        if self._damaged and self._table is not None:
-            self._table.close()
-            self._table = None
+        if self._damaged:
+            self._close()
         table = self._table or self._open()
         if self._sinks_changed:
             self._keep_sinks(table)
