@@ -5,18 +5,12 @@ The model runs here, so that its crash, hang or memory ends only this process.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import faulthandler
 import logging
 import math
 import os
-import resource
-import signal
 import socket
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -24,19 +18,16 @@ from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash
+from ..processes import tie_to
 from .memory import SharedMemory
 from .messages import MOST_TEXT, PACKET, Failed, Ready, Request, Result, Start, Unscored
 from .records import FAKE_METADATA
-
-_PR_SET_PDEATHSIG = 1
-_OOM_SCORE = Path("/proc/self/oom_score_adj")
-_SOONER_THAN_THE_DAEMON = "500"
 
 
 def main() -> None:
     """Runs the model that the first argument names until the daemon closes the socket."""
     start = Start.model_validate_json(sys.argv[1])
-    _tie_to(start.parent)
+    tie_to(start.parent)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     memory = SharedMemory(start.size, start.channels, start.memory)
     with socket.socket(fileno=start.channel) as channel:
@@ -47,19 +38,6 @@ def main() -> None:
             return
         channel.send(_packet(Ready(backend=detector.backend, reasons=detector.not_better)))
         _serve(channel, detector, memory)
-
-
-def _tie_to(parent: int) -> None:
-    """Ends with the daemon, goes before it when memory runs out, and leaves no core file."""
-    os.dup2(2, 1)  # what libraries print
-    faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the daemon's
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError):
-        _OOM_SCORE.write_text(_SOONER_THAN_THE_DAEMON)
 
 
 def _open(start: Start) -> Detector:

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from ..errors import EngineFault
+from ..processes import Child
 from .memory import SharedMemory
 from .messages import ANSWER, PACKET, Failed, Ready, Request, Result, Start, Unscored
 from .records import Model
 from .turns import remaining_s
 
 _POLL_S = 0.1
-_REAP_S = 1.0
-_TOLD_LINES = 5
-_TRACE = ("  File", "Extension modules", "Current thread", "Thread ")
-"""How the lines of a crash start that only the log needs."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -63,41 +51,37 @@ class Worker:
         self.pending: Pending | None = None
         self._next_id = 0
         self._asking = threading.Lock()
-        self._told: deque[str] = deque(maxlen=_TOLD_LINES)
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         contract = model.metadata.input
-        start = Start(
-            model=model.path,
-            model_hash=model.hash,
-            backend=backend,
-            threads=threads,
-            size=contract.size,
-            channels=contract.channels,
-            channel=theirs.fileno(),
-            memory=memory.descriptor,
-            parent=os.getpid(),
-        )
-        with theirs:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - this Python, our own module
-                    [sys.executable, "-m", f"{__package__}.child", start.model_dump_json()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    pass_fds=(start.channel, start.memory),
-                    cwd="/",  # `-m` looks for modules there first
-                )
-            except OSError as error:
-                self._channel.close()
-                text = f"no engine process can be started: {error}"
-                raise EngineFault("crashed", text) from error
-        self._reader = threading.Thread(target=self._read_errors, daemon=True)
-        self._reader.start()
+
+        def start(channel: int) -> str:
+            return Start(
+                model=model.path,
+                model_hash=model.hash,
+                backend=backend,
+                threads=threads,
+                size=contract.size,
+                channels=contract.channels,
+                channel=channel,
+                memory=memory.descriptor,
+                parent=os.getpid(),
+            ).model_dump_json()
+
+        try:
+            self._child = Child(
+                f"{__package__}.child",
+                start,
+                title="the engine process",
+                pass_fds=(memory.descriptor,),
+            )
+        except OSError as error:
+            text = f"no engine process can be started: {error}"
+            raise EngineFault("crashed", text) from error
+        self._channel = self._child.channel
 
     @property
     def pid(self) -> int:
         """Process id."""
-        return self._process.pid
+        return self._child.pid
 
     def wait_ready(self, timeout_s: float, stop: threading.Event) -> Ready:
         """Waits until the model is loaded and tested.
@@ -139,7 +123,7 @@ class Worker:
         try:
             self._channel.send(request.model_dump_json().encode())
         except OSError as error:
-            raise EngineFault("crashed", self._death()) from error
+            raise EngineFault("crashed", self._child.death()) from error
         answer = self._answer(until_ns)
         if answer is None:
             raise EngineFault("timeout", "the engine gave no score within the deadline")
@@ -177,43 +161,17 @@ class Worker:
         except TimeoutError:
             return None
         except (OSError, ValidationError) as error:
-            raise EngineFault("crashed", f"{self._death()} ({type(error).__name__})") from error
-        raise EngineFault("crashed", self._death())
+            raise EngineFault(
+                "crashed", f"{self._child.death()} ({type(error).__name__})"
+            ) from error
+        raise EngineFault("crashed", self._child.death())
 
     def died(self) -> str | None:
         """Returns how the process ended, or None while it runs."""
-        return None if self._process.poll() is None else self._death()
-
-    def _death(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_POLL_S)
-        code = self._process.poll()
-        if code is not None:
-            self._reader.join(_POLL_S)
-        told = " | ".join(self._told)
-        how = "closed its channel" if code is None else f"ended with code {code}"
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                how = f"was ended by {signal.Signals(-code).name}"
-        return f"the engine process {how}{f'; it said: {told}' if told else ''}"
+        return self._child.died()
 
     def kill(self) -> None:
         """Ends the process; one that the kernel can't end (in a driver) is left behind."""
-        self._process.kill()
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_REAP_S)
-        self._reader.join(_REAP_S)
+        self._child.kill()
         with self._asking:
             self._channel.close()
-
-    def _read_errors(self) -> None:
-        if self._process.stderr is None:
-            return
-        with self._process.stderr as lines:
-            for line in lines:
-                text = line.decode("utf-8", "replace").rstrip()
-                if text and not text.startswith(_TRACE):
-                    self._told.append(text)
-                log.info("engine process %d: %s", self.pid, text)
