@@ -1,0 +1,174 @@
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from differnet_runtime.capture.backoff import STEPS_S, Backoff
+from differnet_runtime.capture.inbox import Inbox
+from differnet_runtime.capture.link import LIVE_SLOTS, DaemonGone, Link
+from differnet_runtime.capture.memory import Slots
+from differnet_runtime.capture.messages import MESSAGE, PACKET, Captured, Memory, Unreadable
+from differnet_runtime.errors import ImageReadError
+from differnet_runtime.records import Frame
+
+
+class Listener:
+    """The daemon's end, which hears when it is told to."""
+
+    def __init__(self, live: bool) -> None:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link = Link(theirs, live)
+        self.theirs = theirs
+        self.inbox = Inbox(live)
+        self.slots: Slots | None = None
+
+    def hear(self) -> None:
+        """Hears what was sent so far."""
+        self.channel.setblocking(False)
+        while True:
+            try:
+                packet, descriptors, _, _ = socket.recv_fds(self.channel, PACKET, 1)
+            except BlockingIOError:
+                return
+            message = MESSAGE.validate_json(packet)
+            if isinstance(message, Memory):
+                args = message.generation, message.slots, message.slot_bytes
+                self.slots = Slots(descriptors[0], *args)
+                os.close(descriptors[0])
+            elif isinstance(message, Captured):
+                assert self.slots
+                self.inbox.frame(message, self.slots, self.channel)
+            elif isinstance(message, Unreadable):
+                self.inbox.unreadable(message, self.channel)
+
+
+@contextlib.contextmanager
+def listener(live: bool) -> Iterator[Listener]:
+    made = Listener(live)
+    with made.channel, made.theirs:
+        yield made
+
+
+def frame(number: int, side: int = 8) -> Frame:
+    image = np.full((side, side, 3), number, np.uint8)
+    return Frame(
+        image, str(number), number, number, float(number), None, "torn" if number else None
+    )
+
+
+def test_a_frame_arrives_as_it_was_sent() -> None:
+    with listener(live=True) as both:
+        sent = frame(3)
+        both.link.frame(sent)
+        both.hear()
+        assert both.inbox.wait(0)
+        taken = both.inbox.take()
+        assert taken is not None
+        assert np.array_equal(taken.image, sent.image)
+        assert (taken.name, taken.index, taken.captured_ns) == ("3", 3, 3)
+        assert (taken.captured_at_s, taken.stream_ms, taken.damage) == (3.0, None, "torn")
+        assert not both.inbox.wait(0)
+
+
+def test_a_live_source_never_waits_and_the_newest_is_taken() -> None:
+    with listener(live=True) as both:
+        for number in range(100):
+            assert both.link.frame(frame(number))
+            both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        assert taken.index == 99
+
+
+def test_frames_that_nobody_hears_of_are_dropped_and_then_it_goes_on() -> None:
+    with listener(live=True) as both:
+        kept = [both.link.frame(frame(number)) for number in range(10)]
+        assert kept == [True] * LIVE_SLOTS + [False] * (10 - LIVE_SLOTS)
+        both.hear()
+        assert both.link.frame(frame(10))
+
+
+def test_every_frame_of_another_source_waits_for_the_one_before() -> None:
+    with listener(live=False) as both:
+        assert both.link.frame(frame(1))
+        assert not both.link.frame(frame(2))
+        both.hear()
+        waiting = threading.Thread(target=both.link.wait_free)
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        assert both.inbox.take()
+        waiting.join(5)
+        assert not waiting.is_alive()
+        assert both.link.frame(frame(2))
+
+
+def test_a_size_may_change_between_frames() -> None:
+    with listener(live=True) as both:
+        for number, side in enumerate([8, 100, 8, 101, 300, 16]):
+            assert both.link.frame(frame(number, side))
+            both.hear()
+            taken = both.inbox.take()
+            assert taken is not None
+            assert np.array_equal(taken.image, frame(number, side).image)
+
+
+def test_a_frame_of_an_earlier_size_can_still_be_taken() -> None:
+    with listener(live=False) as both:
+        both.link.frame(frame(1, 8))
+        both.hear()
+        both.link.frame(frame(2, 100))
+        both.hear()
+        for number, side in [(1, 8), (2, 100)]:
+            taken = both.inbox.take()
+            assert taken is not None
+            assert taken.image.shape == (side, side, 3)
+            assert int(taken.image[0, 0, 0]) == number
+        assert both.link.frame(frame(3, 100))
+        assert not both.link.frame(frame(4, 100))  # the earlier slot gives no second place
+
+
+def test_a_picture_that_cannot_be_read_is_raised_in_its_turn() -> None:
+    with listener(live=False) as both:
+        both.link.unreadable(ImageReadError("a.png", "cut short"))
+        both.hear()
+        with pytest.raises(ImageReadError, match=r"a\.png: cut short"):
+            both.inbox.take()
+        both.link.wait_free()
+        both.inbox.end()
+        assert both.inbox.wait(0)
+        assert both.inbox.take() is None
+        assert not both.inbox.wait(0)
+
+
+def test_what_the_daemon_leaves_is_told_to_the_process() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(1))
+        both.channel.close()
+        with pytest.raises(DaemonGone):
+            both.link.idle(10)
+        with pytest.raises(DaemonGone):
+            both.link.frame(frame(2))
+
+
+def test_a_process_that_has_ended_leaves_its_frame() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(5))
+        both.hear()
+        both.theirs.close()
+        both.inbox.close(both.channel)
+        taken = both.inbox.take()
+        assert taken is not None
+        assert taken.index == 5
+
+
+def test_tries_come_less_often_up_to_a_limit() -> None:
+    backoff = Backoff()
+    for step_s in (*STEPS_S, STEPS_S[-1], STEPS_S[-1]):
+        assert 0.8 * step_s <= backoff.next_s() <= step_s
+    backoff.reset()
+    assert backoff.next_s() == 0
