@@ -1,6 +1,7 @@
 """A process with an outbox that is meant to be killed: it adds events, and says which it has.
 
-Arguments: folder, port of the broker, events a second, how many. Prints `COMMITTED n` whenever the first n events are on disk.
+Arguments: folder, port of the broker, events a second, how many. Prints `COMMITTED n` whenever the
+first n events are on disk.
 """
 
 import sys
