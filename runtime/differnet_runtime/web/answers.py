@@ -69,8 +69,6 @@ def of_error(error: Exception) -> Response:
     """Returns the answer to an exception; what is no error of ours is logged, not shown."""
     if isinstance(error, Refused):
         return error.response()
-    if isinstance(error, ValidationError):
-        return of_validation(error)
     if isinstance(error, _CONFLICTS):
         return problem(409, Problem(error=str(error)))
     if isinstance(error, DifferNetError):

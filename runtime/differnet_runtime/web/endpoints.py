@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ..metadata import Part
-from .answers import JSON, Refused, of_error
+from .answers import JSON, Refused, of_error, of_validation
 from .control import Control
 from .threads import Threads
 
@@ -128,8 +128,11 @@ class Endpoint:
 
         async def handle(request: Request) -> Response:
             try:
-                query = self.query.model_validate(_query(request))
-                body = await self._read(request) if self.body is not None else None
+                try:
+                    query = self.query.model_validate(_query(request))
+                    body = await self._read(request) if self.body is not None else None
+                except ValidationError as error:
+                    return of_validation(error)
                 return await self.handler(Call(request, query, body, control, reads, changes))
             except asyncio.CancelledError:  # a stop does not wait for a slow call
                 return Refused(503, "the station stops").response()

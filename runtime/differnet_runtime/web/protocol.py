@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with two things added: a limit on silence, and answers in JSON."""
+"""HTTP as uvicorn speaks it, with a limit on silence, answers in JSON, and an end that is one."""
 
 from __future__ import annotations
 

@@ -148,6 +148,8 @@ def _read_evidence(call: Call, entry: str, kind: EvidenceKind) -> tuple[bytes, s
     if not _ENTRY.fullmatch(entry) or kind not in _KINDS:
         return None
     path: Path | None = call.control.evidence_file(entry, kind)
+    if path is None and kind == "thumbnail":
+        path = call.control.evidence_file(entry, "image")
     try:
         return (path.read_bytes(), _MEDIA[path.suffix]) if path is not None else None
     except FileNotFoundError:  # a cap took it just now

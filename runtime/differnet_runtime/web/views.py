@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from ..events import InspectionEvent
 from ..metadata import Part
 
-EvidenceKind = Literal["image", "heatmap"]
+EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
 
 class Health(Part):
@@ -161,7 +161,7 @@ class EvidenceEntry(Part):
         reason: Of a NO_DECISION.
         score: None where there is none.
         threshold: Likewise.
-        kinds: What is kept of it.
+        kinds: What is kept of it; a thumbnail may be asked for in any case.
         bytes: Of its files.
     """
 

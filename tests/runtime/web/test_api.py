@@ -88,6 +88,7 @@ def test_evidence_is_listed_and_given(client: Client, station: FakeStation) -> N
     picture = client.get(f"/api/evidence/{newest['id']}/image")
     assert picture.headers["content-type"] == "image/png"
     assert picture.data == station.evidence_file(newest["id"], "image").read_bytes()
+    assert client.get(f"/api/evidence/{newest['id']}/thumbnail").data == picture.data
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,11 @@ def test_a_stations_trouble_is_503_and_a_bug_500_without_a_traceback(
     def locked() -> None:
         raise ModelStoreError("the store can't be read")
 
+    def wrong() -> None:
+        Overview.model_validate({"secret": "a bug too, and not the request's"})
+
+    monkeypatch.setattr(station, "models", wrong)
+    assert client.get("/api/models").status == 500
     monkeypatch.setattr(station, "models", full)
     assert client.get("/api/models").status == 503
     monkeypatch.setattr(station, "models", locked)

@@ -123,3 +123,17 @@ def test_the_port_is_free_again(station: FakeStation) -> None:
     assert of(second).get("/livez").status == 200
     second.stop()
     wait_for(lambda: not second.alive)
+
+
+def test_a_silent_connection_is_closed(
+    server: WebServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("differnet_runtime.web.protocol.HEAD_S", 0.3)
+    port = int(server.url.rstrip("/").rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as silent,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as slow,
+    ):
+        slow.sendall(b"GET /livez HTTP/1.1\r\nHost: local")
+        assert silent.recv(100) == slow.recv(100) == b""
+    assert client.get("/livez").status == 200

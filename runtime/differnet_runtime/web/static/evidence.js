@@ -12,7 +12,7 @@ const address = (entry, kind) => `/api/evidence/${encodeURIComponent(entry.id)}/
 function thumb(entry) {
   const word = make("b", { className: `v-${verdictClass(entry.verdict)}`, textContent: verdictWord(entry.verdict) });
   return make("button", { className: "thumb", type: "button", title: day(entry.at_s), onclick: () => enlarge(entry) },
-    make("img", { src: address(entry, "image"), loading: "lazy", alt: `${entry.camera}, ${verdictWord(entry.verdict)}` }),
+    make("img", { src: address(entry, "thumbnail"), loading: "lazy", alt: `${entry.camera}, ${verdictWord(entry.verdict)}` }),
     make("span", {}, make("span", {}, word), make("span", { className: "quiet", textContent: `${clock(entry.at_s)} · ${entry.part ?? entry.camera}` })));
 }
 
@@ -20,7 +20,7 @@ function enlarge(entry) {
   $("picture-title").textContent = `${verdictWord(entry.verdict)} · ${entry.camera}${entry.part ? ` · part ${entry.part}` : ""}`;
   const score = entry.score === null ? null : `score ${number(entry.score)}, threshold ${number(entry.threshold)}`;
   $("picture-text").textContent = [day(entry.at_s), score, entry.reason].filter(Boolean).join(" · ");
-  $("picture-images").replaceChildren(...entry.kinds.map((kind) =>
+  $("picture-images").replaceChildren(...entry.kinds.filter((kind) => NAMES[kind]).map((kind) =>
     make("figure", {}, make("img", { src: address(entry, kind), alt: NAMES[kind] }), make("figcaption", { textContent: NAMES[kind] }))));
   $("picture").showModal();
 }
