@@ -102,8 +102,9 @@ def halves(kind: str) -> tuple[Half, Half]:
 class Bench:
     """Reads features once per tap, and judges a recipe on a split of a half."""
 
-    def __init__(self, cache: Path, half: Half) -> None:
+    def __init__(self, cache: Path, half: Half, size: int = 256) -> None:
         self._cache, self._pictures = cache, [*half.good, *half.defect]
+        self._contract = InputContract(size=size)
         self._read: tuple[object, dict[Path, int], Features] | None = None
 
     def features(self, recipe: Recipe, pictures: Sequence[Picture]) -> Features:
@@ -112,8 +113,8 @@ class Bench:
         if self._read is None or self._read[0] != key:
             self._read = None  # of one kind at a time: windows of all pictures take a gigabyte
             extractor = build_extractor(**recipe.reading())
-            contract, windows = InputContract(size=256), recipe.windows()
-            reader = FeatureReader(extractor, contract, self._cache, windows=windows)
+            windows = recipe.windows()
+            reader = FeatureReader(extractor, self._contract, self._cache, windows=windows)
             views = ViewPlan.fixed(recipe.views().angles)
             read = reader.read(self._pictures, views, f"features {key}")
             rows = {picture.path: row for row, picture in enumerate(read.pictures)}
@@ -137,14 +138,14 @@ class Bench:
             train = train[: images - len(stopping)]
         values = self.features(recipe, [*train, *stopping])
         start = time.perf_counter()
-        flow, epochs = _fit(torch.from_numpy(values), len(train), recipe, seed)
+        flow, epochs = fit(torch.from_numpy(values), len(train), recipe, seed)
         seconds = time.perf_counter() - start
         good, defect = self.features(recipe, held), self.features(recipe, half.defect)
         train = values
         baselines = Baselines.fit(train, placed=recipe.placed)
         return {
-            "z2": auroc(_score(flow, good, "z2"), _score(flow, defect, "z2")),
-            "likelihood": auroc(_score(flow, good, "nll"), _score(flow, defect, "nll")),
+            "z2": auroc(image_scores(flow, good, "z2"), image_scores(flow, defect, "z2")),
+            "likelihood": auroc(image_scores(flow, good, "nll"), image_scores(flow, defect, "nll")),
             "gaussian": auroc(baselines.gaussian(good), baselines.gaussian(defect)),
             "nearest_neighbour": auroc(baselines.nearest(good), baselines.nearest(defect)),
             "epochs": epochs,
@@ -161,9 +162,10 @@ def split(half: Half, seed: int) -> tuple[list[Picture], list[Picture]]:
     return shuffled[:middle], shuffled[middle:]
 
 
-def _fit(
+def fit(
     features: torch.Tensor, train_images: int, recipe: Recipe, seed: int
 ) -> tuple[NormalizingFlow, int]:
+    """Trains a flow as the product does; returns it, and how many epochs it chose."""
     dimension, epochs = features.shape[-1], recipe.epochs
     if recipe.patience is not None:
         held_out, train = features[train_images:], features[:train_images]
@@ -175,7 +177,9 @@ def _fit(
     return flow, epochs
 
 
-def _score(flow: NormalizingFlow, features: Features, kind: str) -> NDArray[np.float64]:
+def image_scores(flow: NormalizingFlow, features: Features, kind: str) -> NDArray[np.float64]:
+    """Scores pictures by `z2` or `nll`: `(N,)`."""
+
     def score(part: Features) -> NDArray[np.float64]:
         with torch.inference_mode():
             z = flow.whiten(torch.from_numpy(part.reshape(-1, part.shape[-1])))[0]

@@ -18,7 +18,7 @@ def preprocess(
 ) -> NDArray[np.uint8]:
     """Cuts the region, brings the size to the contract's square and the depth to 8 bits.
 
-    Shrinking averages areas, enlarging interpolates linearly.
+    Shrinking averages areas (`_nearer` says how), enlarging interpolates linearly.
 
     Args:
         image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA/BGRx; uint8 or uint16.
@@ -111,10 +111,46 @@ def _resize(image: Image, contract: InputContract, out: NDArray[np.uint8] | None
 def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None = None) -> Image:
     shrinks = height < image.shape[0] or width < image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (width, height), dst=out, interpolation=method)
+    resized = cv2.resize(_nearer(image, height, width), (width, height), out, 0, 0, method)
     if out is not None and np.may_share_memory(resized, out):
         return out
     return resized  # type: ignore[return-value]
+
+
+def _nearer(image: Image, height: int, width: int) -> Image:
+    """Brings a frame of more than twice the size to exactly twice the size, in quick steps.
+
+    Averaging over areas that are no whole number of pixels takes two to ten times as long. Every
+    step is computed in integers: each machine gets the same pixels.
+    """
+    down, across = image.shape[0] / height, image.shape[1] / width
+    if min(down, across) < 1.0 or max(down, across) <= 2.0:
+        return image
+    height, width = 2 * height, 2 * width
+    while True:
+        down, across = image.shape[0] / height, image.shape[1] / width
+        both = min(down, across) >= 2.0
+        rows, columns = 1 + (both or down >= 3.0), 1 + (both or across >= 3.0)
+        if rows == columns == 1:
+            break
+        image = _halved(image, rows, columns)
+    if image.shape[:2] == (height, width):
+        return image
+    return _exactly(image, height, width)
+
+
+def _halved(image: Image, rows: int, columns: int) -> Image:
+    """Averages each `rows x columns` pixels; the last row or column of an odd number is left out.
+
+    Halves of an odd number would lie between the pixels, and fine stripes would come and go.
+    """
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    return _exactly(image[: rows * height, : columns * width], height, width)
+
+
+def _exactly(image: Image, height: int, width: int) -> Image:
+    method = cv2.INTER_LINEAR_EXACT
+    return cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
 
 
 def rotation_index(size: int, angle: float) -> NDArray[np.int32]:

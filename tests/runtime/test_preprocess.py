@@ -178,3 +178,40 @@ def test_a_buffer_that_is_given_is_written(image: np.ndarray) -> None:
     out = np.zeros(contract.shape, np.uint8)
     assert preprocess(image, contract, out) is out
     np.testing.assert_array_equal(out, preprocess(image, contract))
+
+
+@given(
+    height=st.integers(8, 900), width=st.integers(8, 900), channels=st.sampled_from([None, 3, 4])
+)
+@settings(max_examples=150, deadline=None)
+def test_shrinking_is_the_average_of_areas(height: int, width: int, channels: int | None) -> None:
+    """What is quicker than averaging over areas must give nearly the same pixels."""
+    shape = (height, width) if channels is None else (height, width, channels)
+    coarse = np.random.RandomState(0).randint(0, 256, (5, 5, *shape[2:])).astype(np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    contract = InputContract(size=64, pixel="bgrx" if channels == 4 else "bgr")
+    found = preprocess(image, contract).astype(int)[:, :, :3]
+    method = cv2.INTER_AREA if height > 64 or width > 64 else cv2.INTER_LINEAR
+    expected = cv2.resize(image, (64, 64), interpolation=method).reshape(64, 64, -1)[:, :, :3]
+    difference = np.abs(found - expected)
+    assert difference.mean() < 1.5
+    assert difference.max() <= 10
+
+
+@pytest.mark.parametrize("shape", [(4000, 70), (70, 4000), (3001, 999), (65, 1999)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_fine_stripes_become_even_grey_at_any_ratio(shape: tuple, dtype: type) -> None:
+    """A step that leaves pixels out would show them as coarse stripes."""
+    white = np.iinfo(dtype).max
+    image = np.zeros((*shape, 3), dtype)
+    longer = int(shape[1] > shape[0])
+    image[(slice(None), slice(None, None, 2)) if longer else slice(None, None, 2)] = white
+    result = preprocess(image, InputContract(size=32)).astype(int)
+    assert abs(result - 127.5).max() <= 16
+
+
+def test_twice_the_size_halved_again_and_again_is_exact() -> None:
+    """Whole numbers of pixels are averaged as they are, but for the rounding of each step."""
+    image = noise(1024, 1024)
+    exact = image.reshape(64, 16, 64, 16, 3).mean(axis=(1, 3))
+    assert np.abs(preprocess(image, InputContract(size=64)) - exact).max() <= 2.0

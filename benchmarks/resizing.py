@@ -1,0 +1,117 @@
+"""How a frame is made small: what each way takes, and what it is worth in AUROC.
+
+    python -m benchmarks.resizing       (about 10 minutes on two cores)
+
+Times are those of one core, from a camera's frame to 256 x 256. AUROC is that of the recipe `edge`
+on the half that choices are made on, with cells of 300 x 300 brought to 128 and 64 pixels: at 256
+no step is left out, and every way would be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import torch
+
+from differnet_runtime import preprocess
+from differnet_runtime.benchmark.frames import draw
+from differnet_runtime.metadata import InputContract
+from differnet_runtime.records import Image
+from differnet_training.datasets import split_good
+from differnet_training.metrics import auroc
+from differnet_training.recipes import EDGE
+
+from . import machine
+from .accuracy import Bench, Half, fit, halves, image_scores, split
+
+FRAMES = {"640 x 480": (640, 480), "1280 x 720": (1280, 720), "1920 x 1080": (1920, 1080)}
+SIZES, SEEDS = (128, 64), (0, 1, 2)
+WARM_UP, RUNS = 10, 200
+Way = Callable[[Image, int, int], Image]
+
+
+def _resized(method: int) -> Way:
+    return lambda image, height, width: cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
+
+
+WAYS: dict[str, Way] = {
+    "in steps (the product's)": preprocess._scale,
+    "areas": _resized(cv2.INTER_AREA),
+    "linear": _resized(cv2.INTER_LINEAR),
+}
+
+
+def _patched(way: Way) -> Any:  # noqa: ANN401
+    def scale(image: Image, height: int, width: int, out: object = None) -> Image:  # noqa: ARG001
+        return way(image, height, width)
+
+    return patch.object(preprocess, "_scale", scale)
+
+
+def times_ms(way: Way, frame: Image) -> dict[str, float]:
+    """Times one way on one core."""
+    times = []
+    for _ in range(WARM_UP + RUNS):
+        start = time.perf_counter()
+        way(frame, 256, 256)
+        times.append((time.perf_counter() - start) * 1e3)
+    found = np.array(times[WARM_UP:])
+    return {
+        "median": float(np.median(found)),
+        "p05": float(np.quantile(found, 0.05)),
+        "p95": float(np.quantile(found, 0.95)),
+    }
+
+
+def aurocs(way: Way, size: int) -> dict[str, float]:
+    """Returns the image AUROC of `edge` at a size, over seeds."""
+    half = halves("mono")[0]
+    with _patched(way), tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), half, size)
+        runs = [_auroc(bench, half, seed) for seed in SEEDS]
+    return {"mean": float(np.mean(runs)), "standard_deviation": float(np.std(runs, ddof=1))}
+
+
+def _auroc(bench: Bench, half: Half, seed: int) -> float:
+    pool, held = split(half, seed)
+    parts = split_good(pool, seed, 0.05)
+    features = bench.features(EDGE, [*parts.train, *parts.stopping])
+    flow, _ = fit(torch.from_numpy(features), len(parts.train), EDGE, seed)
+    good, defect = (bench.features(EDGE, group) for group in (held, half.defect))
+    return auroc(image_scores(flow, good, "nll"), image_scores(flow, defect, "nll"))
+
+
+def main() -> None:
+    """Measures and writes results/resizing.json."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    cv2.setNumThreads(1)
+    contract = InputContract(size=256)
+    frames = {name: draw(*size) for name, size in FRAMES.items()}
+    rows: dict[str, Any] = {}
+    for name, way in WAYS.items():
+        rows[name] = {
+            "ms": {size: times_ms(way, frame) for size, frame in frames.items()},
+            "mean_difference_from_areas": {
+                size: _difference(way, frame, contract.size) for size, frame in frames.items()
+            },
+            "auroc": {str(size): aurocs(way, size) for size in SIZES},
+        }
+        print(name, rows[name], flush=True)
+    machine.write("resizing", {"cells": "mono", "half": "choice", "seeds": SEEDS, "ways": rows})
+
+
+def _difference(way: Way, frame: Image, size: int) -> float:
+    areas = WAYS["areas"](frame, size, size).astype(np.int16)
+    return float(np.abs(way(frame, size, size).astype(np.int16) - areas).mean())
+
+
+if __name__ == "__main__":
+    main()
