@@ -166,6 +166,14 @@ def test_caps_drop_the_oldest_and_count_them(make: Make, tmp_path: Path) -> None
     assert time.monotonic() - start > 0.4
 
 
+def test_a_leap_of_the_clock_deletes_nothing(make: Make) -> None:
+    outbox = make("mqtt", max_age_days=1)
+    for number, at_s in enumerate((0.0, 4e9, 1.0)):
+        outbox.add(StateEvent(station="line", component="engine", state=str(number), at_s=at_s))
+    time.sleep(1.5)  # longer than until the next tidying
+    assert numbers(outbox, "mqtt") == [0, 1, 2]
+
+
 def test_only_rejects(make: Make) -> None:
     outbox = make("mqtt", publish="rejects")
     for verdict in ("GOOD", "DEFECT", "NO_DECISION"):
