@@ -80,7 +80,11 @@ function line(pen, width, y, threshold) {
   pen.lineWidth = 1.5; pen.setLineDash([6, 5]);
   pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(width - RIGHT, y); pen.stroke();
   pen.setLineDash([]); pen.textAlign = "right";
-  pen.fillText(`threshold ${number(threshold)}`, width - RIGHT, y - 6);
+  const text = `threshold ${number(threshold)}`, wide = pen.measureText(text).width;
+  pen.fillStyle = colour("card"); pen.globalAlpha = 0.8;
+  pen.fillRect(width - RIGHT - wide - 4, y - 19, wide + 6, 16);
+  pen.fillStyle = colour("text"); pen.globalAlpha = 1;
+  pen.fillText(text, width - RIGHT, y - 6);
 }
 
 /** Names the point under the pointer. */
