@@ -80,7 +80,7 @@ def states(messages: list[tuple[str, bytes, bool]]) -> dict[str, str]:
         pytest.param(
             6000,
             10,
-            "soak-broker",
+            "soak_broker",
             id="ten-minutes",
             marks=[pytest.mark.slow, pytest.mark.timeout(900)],
         ),

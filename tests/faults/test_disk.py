@@ -57,7 +57,7 @@ def test_pictures_give_way_on_a_full_disk_and_come_again(seen: dict[str, Any]) -
     ("kills", "report"),
     [
         pytest.param(20, None, id="short"),
-        pytest.param(200, "soak-kills", id="full", marks=pytest.mark.slow),
+        pytest.param(200, "soak_kills", id="full", marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_at_any_moment_leaves_nothing_torn(

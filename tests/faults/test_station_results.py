@@ -94,7 +94,7 @@ def test_what_a_stopped_broker_costs(tmp_path: Path) -> None:
                 time.sleep(5.0)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     cost = 1.0 - medians["stopped"] / medians["well"]
-    machine.write("soak_broker", {"verdicts_per_s": rates, "medians": medians, "cost": cost})
+    machine.write("soak_broker_cost", {"verdicts_per_s": rates, "medians": medians, "cost": cost})
     assert cost < 0.02
 
 

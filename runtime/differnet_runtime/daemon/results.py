@@ -53,9 +53,9 @@ class Results:
             sink.beat(cameras)
 
     def stop(self, timeout_s: float) -> None:
-        """Writes down what waits, and ends the deliveries."""
-        self.outbox.stop(timeout_s / 2)
+        """Ends the deliveries, and writes down what waits and what was taken."""
         self._end_deliveries(timeout_s / 2)
+        self.outbox.stop(timeout_s / 2)
 
     def _deliver(self) -> None:
         self.outbox.use_sinks([sink.name for sink in self._sinks])
