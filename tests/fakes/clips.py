@@ -29,6 +29,7 @@ class Clip:
         gop: Frames from key frame to key frame.
         bframes: Frames in a row that are predicted from both sides.
         still: Whether the scene stands still, with a sensor's noise.
+        flashes: Whether every 17th picture is a quite different one.
     """
 
     frames: int = 300
@@ -38,6 +39,7 @@ class Clip:
     gop: int = 30
     bframes: int = 0
     still: bool = False
+    flashes: bool = False
 
     @property
     def folder(self) -> Path:
@@ -45,7 +47,7 @@ class Clip:
         ffmpeg = require("ffmpeg")
         name = (
             f"clip-2-{self.frames}-{self.fps}-{self.width}x{self.height}-{self.gop}-"
-            f"{self.bframes}-{int(self.still)}"
+            f"{self.bframes}-{int(self.still)}{'-flashes' if self.flashes else ''}"
         )
         return kept(name, lambda folder: self._make(folder, ffmpeg))
 
@@ -56,6 +58,8 @@ class Clip:
             f"keyint={self.gop}:min-keyint={self.gop}:scenecut=0:bframes={self.bframes}:"
             "b-adapt=0:aud=1:open-gop=0"
         )
+        if self.flashes:
+            x264 = x264.replace("scenecut=0", "scenecut=100") + ":ref=3"
         encode = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
         command = [ffmpeg, "-loglevel", "error", *raw, *encode, "-x264-params", x264]
         pictures = b"".join(self.picture(number).tobytes() for number in range(self.frames))
@@ -76,11 +80,25 @@ class Clip:
         image = cv2.resize(texture, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
         if self.still:
             return cv2.add(image, noise.integers(0, 6, image.shape, np.uint8))
+        if self.flashes and number % 17 == 16:
+            image = np.random.default_rng(number).integers(0, 255, image.shape, np.uint8)
         image = np.roll(image, (number * 3, number * 5), (0, 1))
         for bit in range(BITS):
             value = 255 if number >> bit & 1 else 0
             image[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = value
         return image
+
+    def pictures(self) -> str:
+        """Returns the kind of each frame: K for a key frame, else I, P or B."""
+        probe = [_ffprobe(), "-loglevel", "error", "-show_entries", "frame=key_frame,pict_type"]
+        run = subprocess.run(
+            [*probe, "-of", "csv=p=0", str(self.folder / "clip.mp4")],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        frames = [line.split(",") for line in run.stdout.split()]
+        return "".join("K" if key == "1" else picture for key, picture, *_ in frames)
 
     def losing(self, units: Iterable[int], path: Path) -> Path:
         """Writes the clip without some access units, the others' times as they were."""
@@ -112,7 +130,7 @@ def number_of(image: np.ndarray) -> int:
 def _pts_s(path: Path) -> list[float]:
     """Returns when each frame is shown, in the order in which they are sent."""
     probe = [
-        require("ffmpeg").replace("ffmpeg", "ffprobe"),
+        _ffprobe(),
         "-loglevel",
         "error",
         "-show_entries",
@@ -123,3 +141,7 @@ def _pts_s(path: Path) -> list[float]:
     )
     stamps = [float(line.strip(",")) for line in run.stdout.split()]
     return [stamp - min(stamps) for stamp in stamps]
+
+
+def _ffprobe() -> str:
+    return str(Path(require("ffmpeg")).with_name("ffprobe"))

@@ -70,7 +70,7 @@ class StreamCamera(Camera):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._quarantine = Quarantine(fps if 0 < fps <= _MOST_FPS else None)
         self._index = 0
-        self._key_packet = True  # a decoder gives no frame before it
+        self._key_packet = False
         self._stamp_ms: float | None = None
         self._judged: deque[Frame] = deque()
 
@@ -99,7 +99,8 @@ class StreamCamera(Camera):
         """Whether no later frame needs one before this; of all that are I this is not so.
 
         Packets are ahead of frames where some frames wait for later ones. So the mark of a key
-        packet belongs to the next frame that needs no other.
+        packet belongs to the next frame that needs no other. The first such mark of a stream with
+        B frames is passed before its first frame comes: it starts with its second key frame.
         """
         if self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0:
             self._key_packet = True

@@ -4,7 +4,7 @@ import sys
 import cv2
 import pytest
 
-from differnet_runtime.cameras.settings import Setting, lock_settings
+from differnet_runtime.cameras.settings import Setting, apply_settings, lock_settings
 
 AUTO_EXPOSURE, EXPOSURE = cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE
 GAIN, AUTO_WB, WB = cv2.CAP_PROP_GAIN, cv2.CAP_PROP_AUTO_WB, cv2.CAP_PROP_WB_TEMPERATURE
@@ -93,3 +93,56 @@ def test_a_control_that_the_camera_does_not_have_is_left_alone(unknown: float) -
     setting = by_name(lock_settings(camera, {}))["gain"]
     assert setting == Setting("gain", None, None, "the camera reports no gain")
     assert GAIN not in [prop for prop, _ in camera.calls]
+
+
+class Formed(Webcam):
+    """Also takes a size and a rate, as far as it has them."""
+
+    def __init__(self, letters: str = "MJPG") -> None:
+        super().__init__()
+        self.values |= {
+            cv2.CAP_PROP_FRAME_WIDTH: 640.0,
+            cv2.CAP_PROP_FRAME_HEIGHT: 480.0,
+            cv2.CAP_PROP_FPS: 30.0,
+            cv2.CAP_PROP_FOURCC: float(cv2.VideoWriter.fourcc(*letters)),
+        }
+
+    def set(self, prop: int, value: float) -> bool:
+        if prop == cv2.CAP_PROP_FRAME_WIDTH:
+            value = min(value, 1280.0)
+        return super().set(prop, value)
+
+
+def applied(camera: Webcam, **asked: float) -> dict[str, Setting]:
+    form = {name: asked.get(name) for name in ("width", "height", "fps")}
+    return by_name(apply_settings(camera, fourcc="MJPG", form=form, wanted=asked))
+
+
+def test_what_a_station_does_not_ask_for_is_left_alone() -> None:
+    camera = Formed()
+    settings = applied(camera)
+    assert camera.calls == []
+    assert [(s.requested, s.warning) for s in settings.values() if s.name != "fourcc"] == [
+        (None, None)
+    ] * 6
+    assert (settings["width"].actual, settings["fps"].actual) == (640, 30)
+    assert (settings["exposure"].actual, settings["gain"].actual) == (157, 12)
+
+
+def test_what_a_station_asks_for_is_set_and_read_back() -> None:
+    camera = Formed()
+    settings = applied(camera, width=1920, height=1080, fps=15, exposure=80)
+    assert settings["width"].warning == "width 1920 was asked for, the camera reports 1280"
+    assert (settings["height"].actual, settings["height"].warning) == (1080, None)
+    assert settings["fps"].actual == 15
+    assert (camera.values[EXPOSURE], camera.values[AUTO_EXPOSURE]) == (80, MANUAL)
+    assert (camera.values[GAIN], camera.values[AUTO_WB]) == (12, 1)
+    order = [prop for prop, _ in camera.calls]
+    assert order.index(cv2.CAP_PROP_FRAME_WIDTH) < order.index(cv2.CAP_PROP_FPS)
+
+
+def test_another_pixel_format_than_asked_for_is_told() -> None:
+    assert applied(Formed())["fourcc"].warning is None
+    warning = applied(Formed("YUYV"))["fourcc"].warning
+    assert warning == "pixel format 'MJPG' was asked for, the camera reports 'YUYV'"
+    assert "reports none" in str(applied(Webcam())["fourcc"].warning)
