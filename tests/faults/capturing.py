@@ -78,10 +78,10 @@ def memory_kib(pid: int) -> int:
     raise AssertionError(f"process {pid} has no memory")
 
 
-def children() -> set[int]:
-    """Returns the processes that this one has started and not yet reaped."""
+def children(pid: int | str = "self") -> set[int]:
+    """Returns the processes that a process has started and not yet reaped."""
     found: set[int] = set()
-    for thread in Path("/proc/self/task").iterdir():
+    for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
             found |= {int(pid) for pid in (thread / "children").read_text().split()}
     return found

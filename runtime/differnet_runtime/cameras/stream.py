@@ -17,6 +17,7 @@ from ..errors import CameraError
 from ..records import Frame, Image
 from .base import Camera
 from .damage import Quarantine
+from .lag import Lag
 from .opencv import redact
 from .pixels import converted
 
@@ -71,6 +72,8 @@ class StreamCamera(Camera):
         self._quarantine = Quarantine(fps if 0 < fps <= _MOST_FPS else None)
         self._index = 0
         self._key_packet = False
+        # Others' stamps are often made up from a frame rate.
+        self._lag = Lag() if config.source.lower().startswith("rtsp") else None
         self._stamp_ms: float | None = None
         self._judged: deque[Frame] = deque()
 
@@ -119,11 +122,24 @@ class StreamCamera(Camera):
             stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
             if image is not None and stamp_ms != self._stamp_ms:
                 self._stamp_ms = stamp_ms
+                self._refuse_lag(stamp_ms)
                 return converted(image, self._config.format)
         raise CameraError(
             f"{self._source}: the stream stopped giving frames after {self._index}. Look at the "
             "camera, its power and network."
         )
+
+    def _refuse_lag(self, stamp_ms: float) -> None:
+        """Raises where frames are read later and later; opened again, the stream starts anew."""
+        if self._lag is None:
+            return
+        behind_s = self._lag.seconds(time.monotonic(), stamp_ms)
+        if behind_s > self._config.stall_s:
+            raise CameraError(
+                f"{self._source}: the frames are {behind_s:.1f} s old when they are read. This "
+                "machine decodes them too slowly: ask the camera for a smaller size or rate, or "
+                "use a pipeline (gst:) with a hardware decoder."
+            )
 
     def _read_once(self) -> Image | None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from differnet_runtime.capture import CameraState, CaptureProcess
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
-from tests.faults.capturing import capture, next_frame, take_all, wait_for_state
+from tests.faults.capturing import capture, children, next_frame, take_all, wait_for_state
+from tests.runtime.waiting import wait_for
 from tests.servers import require
 
 
@@ -162,6 +165,21 @@ def test_a_pipeline_that_ends_is_started_again() -> None:
         assert "the pipeline has ended" in str(process.status.reason)
         wait_for_state(process, CameraState.LIVE)
         assert process.status.reconnects >= 1
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_pipeline_ends_with_its_capture_process(how: str) -> None:
+    require("gst-launch-1.0")
+    with capture("gst:videotestsrc is-live=true ! video/x-raw,width=64,height=48") as process:
+        next_frame(process)
+        pid = process.status.pid
+        assert pid
+        (launched,) = children(pid)
+        if how == "killed":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            process.stop()
+        wait_for(lambda: not Path(f"/proc/{launched}").exists())
 
 
 def test_it_can_be_started_again_after_a_stop(video: Path) -> None:

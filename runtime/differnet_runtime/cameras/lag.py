@@ -1,0 +1,29 @@
+"""How far behind a stream is: frames that wait to be decoded look new when they are read."""
+
+from __future__ import annotations
+
+_DRIFT = 1e-3
+"""Clocks differ by less; and a lag that grows slower is not seen."""
+
+
+class Lag:
+    """Compares when frames come with when they were taken, by the camera's clock."""
+
+    def __init__(self) -> None:
+        self._least_s: float | None = None
+        self._last_s = 0.0
+
+    def seconds(self, read_s: float, stamp_ms: float) -> float:
+        """Returns how much later than the promptest frame this one came.
+
+        Args:
+            read_s: Monotonic time after the read.
+            stamp_ms: The stream's own.
+        """
+        late_s = read_s - stamp_ms / 1e3
+        if self._least_s is None:
+            self._least_s = late_s
+        else:
+            self._least_s = min(self._least_s + _DRIFT * (read_s - self._last_s), late_s)
+        self._last_s = read_s
+        return late_s - self._least_s
