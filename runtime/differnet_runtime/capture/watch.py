@@ -66,6 +66,7 @@ class Watch:
         self._slots: Slots | None = None
         self._trying: str | None = None
         self._told = False
+        self._opening = config.kind == "folder"  # a share may hang; a video may be long to skip
         # A camera that was set to give few frames gives them late.
         self._stall_s = max(config.stall_s, _LATE / config.fps if config.fps else 0.0)
         self._expect("does not open", _START_S + open_limit_s(config.stall_s))
@@ -105,6 +106,7 @@ class Watch:
                 os.close(descriptor)
         elif isinstance(message, Opened):
             settings = tuple(Setting(*fields) for fields in message.settings)
+            self._opening = False
             self._tally.opened(settings, self._live)
             self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._stall_s))
         elif isinstance(message, Lost):
@@ -149,7 +151,8 @@ class Watch:
         self._expect("does not open", _START_S + open_limit_s(self._config.stall_s))
 
     def _overdue(self) -> bool:
-        if time.monotonic_ns() < self._until_ns or not (self._live or self._trying):
+        watched = self._live or self._trying is not None or self._opening
+        if time.monotonic_ns() < self._until_ns or not watched:
             return False
         text = f"{self._tally.status.source} {self._missing} for {self._within_s:g} s"
         log.warning("%s; its process is ended", text)

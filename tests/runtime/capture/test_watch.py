@@ -1,0 +1,126 @@
+"""What is made of a process that says something, nothing, or ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from differnet_runtime.capture import CameraState
+from differnet_runtime.capture.inbox import Inbox
+from differnet_runtime.capture.link import Link
+from differnet_runtime.capture.messages import Gone, Lost, Opened, Trying
+from differnet_runtime.capture.tally import Tally
+from differnet_runtime.capture.watch import Watch
+from differnet_runtime.config.models import CameraConfig
+from differnet_runtime.errors import ImageReadError
+from differnet_runtime.records import Frame
+
+
+class Process:
+    """Stands in for `processes.Child`: this test speaks for the process."""
+
+    said = "401 Unauthorized"
+
+    def __init__(self, live: bool, **options: object) -> None:
+        self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link = Link(self.theirs, live)
+        self.inbox, self.tally, self.seen = Inbox(live), Tally("a camera"), {"old"}
+        self.tally.starting()
+        config = CameraConfig(source="x", kind="device" if live else "folder", **options)  # type: ignore[arg-type]
+        self.watch = Watch(config, live, self.inbox, self.tally, self.seen)
+
+    def death(self) -> str:
+        return "the capture process was ended by SIGSEGV"
+
+    def listen(self, times: int = 1) -> bool:
+        return all(self.watch.listen(self) for _ in range(times))  # type: ignore[arg-type]
+
+    def give_frame(self, age_s: float = 0.0) -> None:
+        stamp = time.monotonic_ns() - int(age_s * 1e9)
+        self.link.frame(Frame(np.zeros((4, 4), np.uint8), "f", 0, stamp, time.time()))
+
+
+@contextlib.contextmanager
+def process(live: bool, **options: object) -> Iterator[Process]:
+    made = Process(live, **options)
+    with made.channel, made.theirs:
+        yield made
+
+
+def test_frames_keep_a_camera_alive() -> None:
+    with process(True, stall_s=0.3) as one:
+        one.link.send(Opened())
+        one.give_frame()
+        assert one.listen(3)
+        status = one.tally.status
+        assert (status.state, status.frames, status.width) == (CameraState.LIVE, 1, 4)
+
+
+def test_an_old_frame_does_not() -> None:
+    with process(True, stall_s=0.3) as one:
+        one.link.send(Opened())
+        one.give_frame(age_s=0.5)
+        assert not one.listen(3)
+        assert one.tally.status.state is CameraState.STALLED
+        assert one.tally.status.reason == "a camera gives no new frame for 0.3 s"
+
+
+def test_a_camera_that_gives_few_frames_is_given_time() -> None:
+    with process(True, stall_s=0.3, fps=0.5) as one:
+        one.give_frame(age_s=3.0)
+        assert one.listen(2)
+
+
+def test_what_it_cannot_open_is_told_with_what_it_said() -> None:
+    with process(True) as one:
+        one.link.send(Lost(text="a camera can't be opened."))
+        assert one.listen()
+        status = one.tally.status
+        assert status.state is CameraState.LOST
+        assert status.reason == "a camera can't be opened. It said: 401 Unauthorized"
+
+
+def test_a_process_that_ends_is_lost() -> None:
+    with process(True) as one:
+        one.theirs.close()
+        assert not one.listen()
+        assert "SIGSEGV" in str(one.tally.status.reason)
+
+
+def test_what_is_no_message_ends_it() -> None:
+    with process(True) as one:
+        one.theirs.send(os.urandom(100))
+        assert not one.listen()
+        assert one.tally.status.state is CameraState.LOST
+
+
+def test_a_picture_that_kills_its_reader_is_named_and_not_read_again() -> None:
+    with process(False) as one:
+        one.link.send(Opened())
+        one.link.send(Trying(name="evil.tiff", key="evil.tiff|7|7"))
+        assert one.listen(2)
+        one.theirs.close()
+        assert not one.listen()
+        assert one.seen == {"old", "evil.tiff|7|7"}
+        with pytest.raises(ImageReadError, match=r"evil\.tiff: reading it ended .*SIGSEGV"):
+            one.inbox.take()
+
+
+def test_pictures_that_are_gone_are_forgotten() -> None:
+    with process(False) as one:
+        one.link.send(Gone(keys=("old",)))
+        assert one.listen()
+        assert not one.seen
+
+
+def test_a_folder_without_pictures_may_wait_for_ever() -> None:
+    with process(False, stall_s=0.2) as one:
+        one.link.send(Opened())
+        assert one.listen(5)
+        assert one.tally.status.state is CameraState.LIVE
