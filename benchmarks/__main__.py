@@ -22,6 +22,14 @@ RUNS = (
     ("precision", "--full"),
     ("flow_cost",),
     ("flow_cost", "--auroc"),
+    ("limits",),
+    ("original",),
+    ("peers_speed",),
+    ("camera_loop",),
+    ("startup",),
+    ("feature_time",),
+    ("resizing",),
+    ("tables",),
 )
 
 for name, *arguments in RUNS:

@@ -43,7 +43,11 @@ def once(command: Sequence[str]) -> dict[str, float]:
     if process.returncode != 0 or not first:
         raise RuntimeError(f"{command} ended with {process.returncode}")
     end_s = time.perf_counter() - start
-    return {"first_s": first_s, "end_s": end_s, "cpu_s": usage.ru_utime + usage.ru_stime}
+    return {
+        "first_s": first_s,
+        "end_s": end_s,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+    }
 
 
 def commands(folder: Path) -> dict[str, list[str]]:

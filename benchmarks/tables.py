@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/accuracy.md from results/.
+"""Writes the tables of README.md, docs/ and benchmarks/README.md from results/.
 
     python -m benchmarks.tables
 
@@ -14,12 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import pictures
 from .machine import RESULTS
+from .tables_speed import TABLES as SPEED
 
 _ROOT = Path(__file__).parents[1]
 PAGES = tuple(
     _ROOT / page
-    for page in ("README.md", "docs/accuracy.md", "docs/jetson.md", "docs/precision.md")
+    for page in (
+        "README.md",
+        "benchmarks/README.md",
+        "docs/accuracy.md",
+        "docs/jetson.md",
+        "docs/precision.md",
+    )
 )
 _MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -274,9 +282,11 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "calibration": _calibration,
     "training_time": _training_time,
     "demo": _demo,
+    **SPEED,
 }
 
 
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(render(page.read_text()))
+    pictures.write()
