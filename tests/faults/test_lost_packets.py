@@ -56,12 +56,14 @@ class Watched:
         whole = number < len(self.clean) and np.array_equal(frame.image, self.clean[number])
         handed = frame.damage is None
         self.counts[f"{'handed out' if handed else 'held back'}, {_is(whole)}"] += 1
-        self.by_place[round(frame.stream_ms * self.camera.clip.fps / 1e3)] = handed
+        if self.process.status.reconnects == 0:  # else places are counted from the start again
+            self.by_place[round(frame.stream_ms * self.camera.clip.fps / 1e3)] = handed
 
     def share_of_undamaged(self) -> float:
         """Returns the share that was handed out of frames before a loss and from key frames on."""
-        first = min(set(range(100)) - {unit for _, unit in self.camera.dropped})
-        gop, lost = self.camera.clip.gop, {unit - first for _, unit in self.camera.dropped}
+        dropped = {unit for client, unit in self.camera.dropped if client == 0}
+        first = min(set(range(100)) - dropped)
+        gop, lost = self.camera.clip.gop, {unit - first for unit in dropped}
         starts = {place: place - (place + first) % gop for place in self.by_place}
         sound = [
             handed
