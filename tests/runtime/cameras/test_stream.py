@@ -69,7 +69,7 @@ def test_nor_where_frames_are_predicted_from_both_sides(
     lost = {unit for unit in range(FRAMES) if chance.random() < share}
     whole = read_lossy(Clip(bframes=2), lost, tmp_path)
     assert all(whole.values())
-    assert len(whole) > 0.1 * FRAMES
+    assert len(whole) > 0.05 * FRAMES
 
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.10])
@@ -84,7 +84,7 @@ def test_nor_where_pictures_that_need_no_other_are_no_new_start(
     lost = {unit for unit in range(FRAMES) if chance.random() < share}
     whole = read_lossy(FLASHES, lost, tmp_path)
     assert all(whole.values())
-    assert len(whole) > 0.1 * FRAMES
+    assert len(whole) > 0.05 * FRAMES
 
 
 def test_a_whole_stream_is_handed_out_whole(tmp_path: Path) -> None:
