@@ -17,6 +17,7 @@ from typing import Any
 from . import pictures
 from .machine import RESULTS
 from .tables_speed import TABLES as SPEED
+from .tables_station import station_table
 
 _ROOT = Path(__file__).parents[1]
 PAGES = tuple(
@@ -25,6 +26,7 @@ PAGES = tuple(
         "README.md",
         "benchmarks/README.md",
         "docs/accuracy.md",
+        "docs/daemon.md",
         "docs/jetson.md",
         "docs/precision.md",
     )
@@ -36,6 +38,8 @@ def render(page: str) -> str:
     """Returns the page with every marked table made anew from its result file."""
 
     def table(match: re.Match[str]) -> str:
+        if match[2] == "station":  # from several files
+            return f"{match[1]}{station_table()}\n{match[3]}"
         if not (RESULTS / f"{match[2]}.json").is_file():
             return match[0]
         return f"{match[1]}{_TABLES[match[2]](_result(match[2]))}\n{match[3]}"
