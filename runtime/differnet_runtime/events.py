@@ -119,7 +119,7 @@ class StateEvent(Event):
 
     Args:
         type: Always `state`.
-        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `station`.
+        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `configuration`.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """

@@ -206,9 +206,9 @@ def _web(config: WebConfig) -> Iterator[Finding]:
         return
     where = f"{config.host} port {config.port or '(a free one)'}"
     try:
-        from differnet_runtime.web.server import _access  # imports starlette and uvicorn
+        from differnet_runtime.web.server import access_of  # imports starlette and uvicorn
 
-        _access(config)
+        access_of(config)
     except DifferNetError as error:
         yield Finding("web", "wrong", str(error))
         return

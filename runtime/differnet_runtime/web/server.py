@@ -54,7 +54,7 @@ class WebServer:
         *,
         stream_s: float = _STREAM_S,
     ) -> None:
-        access = _access(config)
+        access = access_of(config)
         self._config = config
         self._stopping = threading.Event()
         app = build(control, registry, access, stream_s=stream_s, stopping=self._stopping)
@@ -103,7 +103,12 @@ class WebServer:
             self._socket.close()
 
 
-def _access(config: WebConfig) -> Access:
+def access_of(config: WebConfig) -> Access:
+    """Returns who may ask what.
+
+    Raises:
+        ConfigError: Bound wider than loopback without token and TLS; or these can't be used.
+    """
     loopback = is_loopback(config.host)
     if config.tls is not None and config.tls.certificate is None:
         raise ConfigError("web.tls: the server needs a certificate and its key")
