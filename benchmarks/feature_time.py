@@ -2,55 +2,40 @@
 
     python -m benchmarks.feature_time       (about 3 minutes on two cores)
 
-For the recipes `edge` (one view, windows) and `edge-global` (four views): torch as the product runs
-it, torch on several pictures at once, torch.compile, and the same extractor in ONNX Runtime; block
-by block in turn. Beside them what reading, decoding and resizing take. Greatest difference from the
-product's features is that of the values, relative to the greatest value.
+For the recipes `edge` (one view, windows) and `edge-global` (four views): torch on a picture at a
+time, torch on several at once, torch.compile, and the same extractor in ONNX Runtime; block by
+block in turn. Beside them what reading, decoding and resizing take. The greatest difference from
+torch's features is relative to their greatest value.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
-from differnet_export.graph import OPSET
-from differnet_export.simplify import simplify
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract, Windows
+from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess, rotate
 from differnet_training.datasets import open_data
-from differnet_training.extractors import FeatureExtractor, build_extractor
+from differnet_training.extractor_session import Pooled
+from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 
 from . import machine
-from .limits import session
 
 ROUNDS, PICTURES, TOGETHER = 5, 8, 4
 Pixels = NDArray[np.uint8]
 Way = Callable[[list[Pixels]], list[NDArray[np.float32]]]
 
 
-class _Pooled(torch.nn.Module):
-    def __init__(self, extractor: FeatureExtractor, windows: Windows | None) -> None:
-        super().__init__()
-        self.extractor, self.windows = extractor, windows
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = images.permute(0, 3, 1, 2).to(torch.float32)
-        return self.extractor.pooled(self.extractor.normalise(x), self.windows)
-
-
-def ways(recipe: Recipe, threads: int) -> dict[str, Way]:
+def ways(recipe: Recipe) -> dict[str, Way]:
     """Returns each way; a way takes pictures' views and returns their features."""
     reader = FeatureReader(
         build_extractor(**recipe.reading()),
@@ -58,15 +43,13 @@ def ways(recipe: Recipe, threads: int) -> dict[str, Way]:
         None,
         windows=recipe.windows(),
     )
-    pooled = _Pooled(reader.extractor, reader.windows).eval()
-    compiled = torch.compile(pooled)
-    opened = session(_graph(recipe), threads)
+    compiled = torch.compile(Pooled(reader.extractor, reader.windows).eval())
 
     def together(pictures: list[Pixels]) -> list[NDArray[np.float32]]:
         found = []
         for start in range(0, len(pictures), TOGETHER):
             group = pictures[start : start + TOGETHER]
-            found += np.split(reader.extract(np.concatenate(group)), len(group))
+            found += np.split(reader.extract_by_torch(np.concatenate(group)), len(group))
         return found
 
     def by_compiled(pictures: list[Pixels]) -> list[NDArray[np.float32]]:
@@ -74,29 +57,11 @@ def ways(recipe: Recipe, threads: int) -> dict[str, Way]:
             return [compiled(torch.from_numpy(views)).numpy() for views in pictures]
 
     return {
-        "torch, a picture at a time (the product)": lambda p: [reader.extract(v) for v in p],
+        "torch, a picture at a time": lambda p: [reader.extract_by_torch(v) for v in p],
         f"torch, {TOGETHER} pictures at a time": together,
         "torch.compile": by_compiled,
-        "ONNX Runtime": lambda p: [opened.run(None, {"image": views})[0] for views in p],
+        "ONNX Runtime (the product)": lambda p: [reader.extract(views) for views in p],
     }
-
-
-def _graph(recipe: Recipe) -> onnx.ModelProto:
-    """Returns the extractor's graph, pooling included."""
-    buffer, side = io.BytesIO(), recipe.size
-    pooled = _Pooled(build_extractor(**recipe.reading()), recipe.windows()).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            pooled,
-            (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
-            input_names=["image"],
-            dynamic_axes={"image": {0: "N"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    return simplify(onnx.load_from_string(buffer.getvalue()))
 
 
 def measured(recipe: Recipe, threads: int) -> dict[str, Any]:
@@ -109,7 +74,7 @@ def measured(recipe: Recipe, threads: int) -> dict[str, Any]:
     read = [preprocess(read_image(cell.path), contract) for cell in cells]
     reading_ms = (time.perf_counter() - start) * 1e3 / len(cells)
     pictures = [np.stack([rotate(image, angle) for angle in angles]) for image in read]
-    found = ways(recipe, threads)
+    found = ways(recipe)
     expected = [way(pictures) for way in found.values()]  # the first run compiles
     times: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(ROUNDS):

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,7 @@ from differnet_runtime.metadata import Appearance, InputContract, Windows
 from differnet_runtime.preprocess import preprocess, rotate
 
 from .datasets import Picture
+from .extractor_session import ExtractorSession, open_session, runs_on
 from .extractors import FeatureExtractor
 from .feature_cache import FeatureCache
 
@@ -114,6 +116,10 @@ class FeatureReader:
         self.cache_folder = cache_folder
         self.windows = windows
         self.skip_unreadable = skip_unreadable
+
+    @cached_property
+    def _session(self) -> ExtractorSession | None:
+        return open_session(self.extractor, self.windows, self.contract.size)
 
     def read(self, pictures: Sequence[Picture], views: ViewPlan, what: str) -> Features:
         """Extracts all pictures, with a progress bar.
@@ -216,7 +222,7 @@ class FeatureReader:
             "views": views.key,
             "grid": self.windows.grid if self.windows else None,
             "opencv": cv2.__version__,
-            "torch": torch.__version__,
+            "runs_on": runs_on(),
         }
         return FeatureCache(self.cache_folder, key)
 
@@ -242,6 +248,12 @@ class FeatureReader:
         Returns:
             `(V, D) float32`, or `(V, n * n, D)` as each view sees its windows.
         """
+        if self._session is not None:
+            return self._session.extract(images)
+        return self.extract_by_torch(images)
+
+    def extract_by_torch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Does the same where there is no ONNX Runtime, or it can't run this extractor."""
         with torch.inference_mode():
             x = torch.from_numpy(images).permute(0, 3, 1, 2)
             x = x.to(torch.float32, memory_format=torch.channels_last)
