@@ -65,6 +65,12 @@ class CaptureProcess:
             self._thread.join(timeout_s)
         self._tally.over(CameraState.STOPPED)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that looks after the process runs, or has come to the end."""
+        ended = self.status.state in (CameraState.ENDED, CameraState.STOPPED)
+        return ended or (self._thread is not None and self._thread.is_alive())
+
     def wait(self, timeout_s: float) -> bool:
         """Waits until something can be taken: a frame, a picture's read error, or the end."""
         return self._inbox.wait(timeout_s)

@@ -15,6 +15,8 @@ from ..records import Frame
 from .judging import Command, Judge, Judged
 
 _WAIT_S = 0.2
+_HUNG_S = 30.0
+"""A thread that has not gone round for so long, beyond its deadline, hangs."""
 _MOST_COMMANDS = 64
 _ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
 
@@ -37,8 +39,7 @@ class CameraLoop:
         self, name: str, config: CameraConfig, capture: CaptureProcess, judge: Judge, report: Report
     ) -> None:
         self.name, self.config = name, config
-        self.progress_ns = time.monotonic_ns()
-        """When the thread last went round; it stands still only if something hangs."""
+        self._progress_ns = time.monotonic_ns()
         self._capture, self._judge, self._report = capture, judge, report
         self._commands: queue.Queue[Command] = queue.Queue(_MOST_COMMANDS)
         self._stopping = threading.Event()
@@ -49,6 +50,13 @@ class CameraLoop:
     def status(self) -> CameraStatus:
         """Of the capture process."""
         return self._capture.status
+
+    @property
+    def live(self) -> bool:
+        """Whether its thread goes round, and the one that looks after the capture process runs."""
+        allowed_ns = (_HUNG_S + self.config.deadline_ms / 1e3) * 1e9
+        goes_round = time.monotonic_ns() - self._progress_ns < allowed_ns
+        return goes_round and self._thread.is_alive() and self._capture.alive
 
     def start(self) -> None:
         """Starts capture and judging; an absent camera holds nothing up."""
@@ -77,7 +85,7 @@ class CameraLoop:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self.progress_ns = time.monotonic_ns()
+            self._progress_ns = time.monotonic_ns()
             try:
                 if self.config.trigger == "command":
                     self._next_command()
@@ -118,7 +126,7 @@ class CameraLoop:
             return
         until_ns = command.asked_ns + self.config.deadline_ms * 1_000_000
         while not self._stopping.is_set() and time.monotonic_ns() < until_ns:
-            self.progress_ns = time.monotonic_ns()
+            self._progress_ns = time.monotonic_ns()
             left_s = (until_ns - time.monotonic_ns()) / 1e9
             if not self._capture.wait(max(0.0, min(_WAIT_S, left_s))):
                 continue

@@ -28,8 +28,6 @@ from .results import Results
 
 STOP_S = 4.5
 """All parts together have so long to end."""
-_HUNG_S = 30.0
-"""A thread that has not gone round for so long, beyond its deadline, hangs."""
 
 _CALM = ("ok", "starting", "removed")
 log = logging.getLogger(__name__)
@@ -120,11 +118,14 @@ class Station:
         return {state.component: state for state in found}
 
     def live(self) -> bool:
-        """Returns whether every camera's thread goes round."""
-        now_ns = time.monotonic_ns()
-        return all(
-            now_ns - loop.progress_ns < (_HUNG_S + loop.config.deadline_ms / 1e3) * 1e9
-            for loop in list(self.cameras.values())
+        """Returns whether every stage goes on: what hangs or has died asks for a restart."""
+        results = self.results
+        return (
+            all(loop.live for loop in self.cameras.values())
+            and self.model.switch.engine.alive
+            and self.evidence.alive
+            and results.outbox.alive
+            and all(delivery.alive for delivery in results.deliveries)
         )
 
     def inspecting(self, states: Mapping[str, State]) -> list[str]:

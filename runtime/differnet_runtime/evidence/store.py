@@ -76,6 +76,11 @@ class Evidence:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that writes runs."""
+        return self._thread.is_alive()
+
     def wants(self, verdict: str) -> bool:
         """Says whether the picture of such a verdict is to be kept; counts the good ones."""
         keep, every = self.config.keep, self.config.good_every

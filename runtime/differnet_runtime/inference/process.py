@@ -88,6 +88,11 @@ class EngineProcess:
         """Starts the process; `wait_ready` waits for the model."""
         self._supervisor.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that looks after the process runs; the process itself may be dead."""
+        return self._supervisor.alive
+
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready, or has failed to start; says whether it is ready."""
         self._supervisor.wait_settled(timeout_s)

@@ -69,6 +69,11 @@ class Supervisor:
         self.state = EngineState.STARTING
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def wait_settled(self, timeout_s: float) -> None:
         """Waits until the first start has come to an end, good or bad."""
         self._settled.wait(timeout_s)

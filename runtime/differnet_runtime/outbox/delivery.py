@@ -48,6 +48,11 @@ class Delivery:
             self._thread.join(timeout_s)
 
     @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def status(self) -> DeliveryStatus:
         """How the sink is doing."""
         problem = self._problem or self.sink.problem

@@ -75,6 +75,11 @@ class Outbox:
         elif self._thread.ident is None:
             self._close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that writes runs."""
+        return self._thread.is_alive()
+
     def use_sinks(self, names: Iterable[str]) -> None:
         """Says which receivers there are; without any, nothing is stored.
 
