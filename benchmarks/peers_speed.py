@@ -59,6 +59,8 @@ OURS = {"edge": EDGE, "edge-global": EDGE_GLOBAL}
 WITHOUT_AUROC = ("efficient_ad",)
 EXPORTERS = ("onnx", "onnxscript", "onnx_ir", "ml_dtypes", "protobuf")
 ROUNDS, FRAMES, SETTLING, STARTS = 6, 10, 3, 5
+LIMIT_S = 3600
+"""For training and exporting a peer; what takes longer is listed as that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,8 @@ def make_peer(method: str, parts: Split, threads: int) -> dict[str, Any]:
         worker = Path(__file__).with_name("peers_export_worker.py")
         paths = os.pathsep.join([str(worker.parent), str(exporters())])
         environ = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
-        subprocess.run([environment(), worker, folder / "job.json"], env=environ, check=True)
+        command = [environment(), worker, folder / "job.json"]
+        subprocess.run(command, env=environ, check=True, timeout=LIMIT_S)
     about: dict[str, Any] = json.loads((output / "about.json").read_text())
     return about
 
@@ -143,6 +146,26 @@ def make_ours(name: str, parts: Split, threads: int) -> dict[str, Any]:
         export_model(model, output / "part.onnx", precision="fp32")
     (output / "about.json").write_text(json.dumps(about))
     return about
+
+
+def made(name: str, parts: Split, threads: int) -> dict[str, Any]:
+    """Trains, exports and judges a model; a peer that fails is listed with its reason."""
+    settings = {"settings": PEERS.get(name, {})}
+    try:
+        about = (make_ours if name in OURS else make_peer)(name, parts, threads)
+    except subprocess.TimeoutExpired:
+        return {**settings, "reason": f"training and export took longer than {LIMIT_S} s"}
+    except subprocess.CalledProcessError as error:
+        return {
+            **settings,
+            "reason": f"anomalib's training or export ended with {error.returncode}",
+        }
+    return {**settings, **about, "image_auroc": judged(name, parts), "file_mb": size_mb(name)}
+
+
+def ran(table: dict[str, Any]) -> list[str]:
+    """Returns those that have a file."""
+    return [name for name, row in table.items() if "reason" not in row]
 
 
 def file_of(name: str) -> Path:
@@ -224,17 +247,15 @@ def main() -> None:
     table: dict[str, Any] = json.loads(path.read_text())["models"] if path.is_file() else {}
     most = max(args.threads)
     for name in args.methods if not args.time else ():
-        made = (make_ours if name in OURS else make_peer)(name, parts, most)
-        table[name] = {**made, "image_auroc": judged(name, parts), "file_mb": size_mb(name)}
-        table[name]["settings"] = PEERS.get(name, {})
+        table[name] = made(name, parts, most)
         print(name, table[name], flush=True)
         _write(table, parts)
     if not args.no_time:
         picture = parts.good[0].path
         for threads in args.threads:
-            for name, found in latencies(list(table), picture, threads).items():
+            for name, found in latencies(ran(table), picture, threads).items():
                 table[name].setdefault("latency_ms", {})[str(threads)] = found
-        for name in table:
+        for name in ran(table):
             table[name] |= starts(name, picture, most)
             print(name, table[name], flush=True)
         _write(table, parts)

@@ -28,7 +28,7 @@ def peers_svg(result: dict[str, Any], threads: str = "1") -> str:
     points = {
         name: (row["latency_ms"][threads]["median"], row["image_auroc"])
         for name, row in result["models"].items()
-        if row["image_auroc"] is not None and "latency_ms" in row
+        if row.get("image_auroc") is not None and "latency_ms" in row
     }
     low = math.floor(min(auroc for _, auroc in points.values()) * 20) / 20
     fast = 10 ** math.floor(math.log10(min(ms for ms, _ in points.values())))

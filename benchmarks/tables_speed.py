@@ -157,7 +157,7 @@ def resizing(result: dict[str, Any]) -> str:
 
 def peers(result: dict[str, Any]) -> str:
     """Every model that ran, the best AUROC first."""
-    models = result["models"]
+    models = {name: row for name, row in result["models"].items() if "reason" not in row}
     threads = list(next(iter(models.values())).get("latency_ms", {}))
     lines = [
         "| model | image AUROC | "
@@ -180,6 +180,8 @@ def peers(result: dict[str, Any]) -> str:
             + ("" if auroc is None else f"{row['training_s']:.0f} s")
             + (f", {epochs} epochs |" if epochs else " |")
         )
+    failed = {name: row["reason"] for name, row in result["models"].items() if "reason" in row}
+    lines += ["", *(f"{name}: {reason}." for name, reason in failed.items())] if failed else []
     return "\n".join(lines)
 
 

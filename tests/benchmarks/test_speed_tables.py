@@ -28,12 +28,15 @@ RESULT = {
         "edge": model(0.96, 9.0),
         "cflow": model(0.8, 150.0, epochs=6),
         "efficient_ad": model(None, 60.0),
+        "patchcore": {"settings": {}, "reason": "training and export took longer than 9 s"},
     },
 }
 
 
 def test_the_best_comes_first_and_what_has_no_auroc_says_so() -> None:
     lines = peers(RESULT).splitlines()[2:]
+    assert lines[3:] == ["", "patchcore: training and export took longer than 9 s."]
+    lines = lines[:3]
     assert [line.split("|")[1].strip() for line in lines] == ["edge", "cflow", "efficient_ad"]
     assert "no weights to be had" in lines[2]
     assert "6 epochs" in lines[1]
