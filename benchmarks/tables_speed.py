@@ -161,8 +161,8 @@ def peers(result: dict[str, Any]) -> str:
     threads = list(next(iter(models.values())).get("latency_ms", {}))
     lines = [
         "| model | image AUROC | "
-        + " | ".join(f"latency, {count} thread{'s' * (count != '1')}" for count in threads)
-        + " | file | first verdict | peak memory | training |",
+        + "".join(f"latency, {count} thread{'s' * (count != '1')} | " for count in threads)
+        + "file | first verdict | peak memory | training |",
         "|---|---|" + "---|" * len(threads) + "---|---|---|---|",
     ]
     order = sorted(models, key=lambda name: -(models[name]["image_auroc"] or 0.0))
