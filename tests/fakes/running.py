@@ -108,6 +108,16 @@ class RunningStation:
         """Whether `/readyz` says so."""
         return self.get("/readyz")[0] == 200
 
+    def wait_judging(self) -> int:
+        """Waits until a good part was judged; returns how many verdicts there were until then."""
+
+        def judging() -> bool:
+            written = self.events("inspection")
+            return bool(written) and written[-1]["verdict"] == "GOOD"
+
+        self.wait(judging, what="a good part's verdict")
+        return len(self.events("inspection"))
+
     def wait(
         self, condition: Callable[[], bool], within_s: float = READY_S, what: str = "it"
     ) -> float:
