@@ -18,6 +18,7 @@ from .sessions import COOKIE, Sessions
 LOGIN, LOGOUT = "/login", "/logout"
 _READING = ("GET", "HEAD", "OPTIONS")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST = re.compile(r"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 _MOST_HEAD, _MOST_HEADERS = 32 << 10, 100
 _LOCKED = "too many wrong tokens came from your address; wait a minute"
 
@@ -97,6 +98,9 @@ class Guard:
             return problem(400, Problem(error="this server speaks HTTP/1.1"))
         if any(_CONTROL.search(value) for _, value in headers):
             return problem(400, Problem(error="a header holds a control character"))
+        hosts = request.headers.getlist("host")
+        if len(hosts) > 1 or not all(_HOST.fullmatch(host) for host in hosts):
+            return problem(400, Problem(error="the Host header is no host or host:port"))
         if length <= _MOST_HEAD and len(headers) <= _MOST_HEADERS:
             return None
         return problem(431, Problem(error="the request's address and headers are too long"))
@@ -115,7 +119,7 @@ class Guard:
         if sessions is None or sessions.known(request.cookies.get(COOKIE, "")):
             return None
         address = request.client.host if request.client else ""
-        logging_in = request.url.path == LOGIN and request.method == "POST"
+        logging_in = _path(request) == LOGIN and request.method == "POST"
         token = _bearer(request)
         if (logging_in or token is not None) and sessions.locked(address):
             return problem(429, Problem(error=_LOCKED), {"retry-after": "60"})
@@ -131,19 +135,25 @@ class Guard:
         if request.method in _READING:
             return None
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
-        own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        own = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
         if site in ("same-origin", "none") and (origin is None or origin.lower() == own.lower()):
             return None
         return problem(403, Problem(error="another site's page asked for this"))
 
     def _unwanted_change(self, request: Request) -> Response | None:
-        free = request.method in _READING or request.url.path in (LOGIN, LOGOUT)
+        free = request.method in _READING or _path(request) in (LOGIN, LOGOUT)
         if free or self._access.changes:
             return None
         what = Problem(
             error="changes over HTTP are switched off", what_to_do="set changes = true in [web]"
         )
         return problem(403, what)
+
+
+def _path(request: Request) -> str:
+    """Returns what routes are found by; `request.url` is put together from the Host header."""
+    path: str = request.scope["path"]
+    return path
 
 
 def _bearer(request: Request) -> str | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from starlette.datastructures import URL
+from starlette.requests import HTTPConnection
 
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.web.server import WebServer
@@ -151,4 +153,41 @@ def test_failures_are_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch) 
 def test_changes_can_be_switched_off(guarded: Client, station: FakeStation) -> None:
     sent = {"json": {"hash": HASHES[1]}, "headers": {"Authorization": f"Bearer {TOKEN}"}}
     assert guarded.ask("POST", "/api/models/activate", **sent).status == 403
+    assert station.active == 0
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:1/login?x=",
+        "localhost:1/logout#",
+        "127.0.0.1/login",
+        "me@localhost",
+        "[::1",
+        "a b",
+    ],
+)
+def test_a_host_that_holds_more_than_a_host_is_refused(
+    guarded: Client, station: FakeStation, host: str, token: str | None
+) -> None:
+    headers = {"Host": host} | ({"Authorization": f"Bearer {token}"} if token else {})
+    sent = {"json": {"hash": HASHES[1]}, "headers": headers}
+    assert guarded.ask("POST", "/api/models/activate", **sent).status == 400
+    assert station.active == 0
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 401), (TOKEN, 403)])
+def test_the_address_that_is_routed_by_decides(
+    guarded: Client,
+    station: FakeStation,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    status: int,
+) -> None:
+    # As Starlette before 1.1 reads the address where the Host header holds one.
+    monkeypatch.setattr(HTTPConnection, "url", URL("http://station/login?x=/api/models/activate"))
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    sent = {"json": {"hash": HASHES[1]}, "headers": headers}
+    assert guarded.ask("POST", "/api/models/activate", **sent).status == status
     assert station.active == 0
