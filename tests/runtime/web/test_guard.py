@@ -185,7 +185,7 @@ def test_the_address_that_is_routed_by_decides(
     token: str | None,
     status: int,
 ) -> None:
-    # As Starlette before 1.1 reads the address where the Host header holds one.
+    # As Starlette before 1.0.1 reads the address where the Host header holds one.
     monkeypatch.setattr(HTTPConnection, "url", URL("http://station/login?x=/api/models/activate"))
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     sent = {"json": {"hash": HASHES[1]}, "headers": headers}
