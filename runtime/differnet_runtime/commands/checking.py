@@ -20,6 +20,7 @@ from differnet_runtime.model_file import content_hash, read_model_file
 from differnet_runtime.models import ModelStore, default_folder
 from differnet_runtime.selection import BACKENDS
 from differnet_runtime.sinks import build_sinks
+from differnet_runtime.station_lock import user_of
 
 State = Literal["ok", "look", "wrong"]
 _SIGNS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}
@@ -93,6 +94,10 @@ def _state_folder(config: Config) -> Finding:
     nearest = _existing(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         return Finding("station.state", "wrong", f"{folder}: {nearest} can't be written")
+    if user := user_of(folder):
+        # Not wrong: it may be this station that runs.
+        text = f"{folder}: in use by {user}; if that is another station, give each its own"
+        return Finding("station.state", "look", text)
     made = "" if nearest == folder else "; will be made"
     return Finding("station.state", "ok", f"{folder}{made}")
 

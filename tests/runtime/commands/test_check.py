@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 
 from differnet_runtime.cli import main
 from differnet_runtime.config import schema
+from differnet_runtime.station_lock import lock_folder
 
 Captured = pytest.CaptureFixture[str]
 FAKE = '[model]\nbackend = "fake"\n[web]\nport = 0\n[evidence]\nkeep = "none"\n'
@@ -195,3 +197,13 @@ def test_cameras_give_a_frame_or_are_named_and_none_hangs(
         for subject, state, text in found
     )
     assert "hunter2" not in shown
+
+
+def test_a_state_folder_in_use_deserves_a_look(check: Callable[..., Any], tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "state"):
+        code, shown = check(FAKE + TOP)
+    assert code == 0
+    assert f"in use by process {os.getpid()}" in shown
+    assert "LOOK" in shown.split("station.state")[0].splitlines()[-1]
+    _, shown = check(FAKE + TOP)
+    assert "in use" not in shown
