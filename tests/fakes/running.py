@@ -108,6 +108,11 @@ class RunningStation:
         """Whether `/readyz` says so."""
         return self.get("/readyz")[0] == 200
 
+    def degraded(self) -> bool | None:
+        """Whether something is amiss; None where nobody answers."""
+        status, health = self.get("/readyz")
+        return health["degraded"] if status in (200, 503) else None
+
     def wait_judging(self) -> int:
         """Waits until a good part was judged; returns how many verdicts there were until then."""
 
@@ -119,7 +124,7 @@ class RunningStation:
         return len(self.events("inspection"))
 
     def wait(
-        self, condition: Callable[[], bool], within_s: float = READY_S, what: str = "it"
+        self, condition: Callable[[], object], within_s: float = READY_S, what: str = "it"
     ) -> float:
         """Waits for a condition while the process lives; returns the seconds it took."""
         begun = time.monotonic()

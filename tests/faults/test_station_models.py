@@ -1,6 +1,8 @@
 """Models change while the station runs: by the page, by the command, and back when one is bad."""
 
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +39,64 @@ def station(tmp_path: Path, store: tuple[ModelStore, list[str]]) -> Iterator[Run
     with RunningStation(tmp_path, tables, model=model, environment=environment) as station:
         station.wait_judging()
         yield station
+
+
+def reconfigure(station: RunningStation, model: str) -> None:
+    """Gives the running station another `[model]`."""
+    text = station.config.read_text()
+    before, rest = text.split("[model]\n", 1)
+    station.config.write_text(f"{before}[model]\n{model}\n[web]{rest.split('[web]', 1)[1]}")
+    station.signal(signal.SIGHUP)
+
+
+def test_a_threshold_waits_for_the_model_that_it_came_with(
+    station: RunningStation, store: tuple[ModelStore, list[str]], tmp_path: Path
+) -> None:
+    started = len(station.events("inspection"))
+    reconfigure(station, f'path = "{tmp_path / "bad.onnx"}"\nthreshold = 1e9\nthreads = 1')
+    station.wait(station.degraded, what="the refusal")
+    judged = len(station.events("inspection"))
+    station.wait(lambda: len(station.events("inspection")) > judged + 5, what="verdicts")
+    events = station.events("inspection")[started:]
+    assert {event["threshold"] for event in events} == {118.0}, "the model's own"
+    reconfigure(
+        station, 'store = "washer"\nbackend = "onnxruntime-cpu"\nthreads = 1\nthreshold = 9'
+    )
+    station.wait(lambda: station.events("inspection")[-1]["threshold"] == 9.0, what="the change")
+
+
+def test_a_wrong_setting_does_not_take_the_model_back(
+    station: RunningStation, store: tuple[ModelStore, list[str]]
+) -> None:
+    kept, (_, two, _) = store
+    assert station.post("/api/models/activate", {"hash": two})[0] == 200
+    reconfigure(station, 'store = "washer"\nbackend = "tensorrt"\nfallback = false')
+    station.wait(station.degraded, what="the refusal")
+    assert kept.active("washer") == kept.find(two).path
+    reconfigure(station, 'store = "nobody"')
+    station.wait(lambda: "nobody" in str(station.get("/readyz")[1]["reasons"]), what="the reason")
+    assert judging(station) == two
+
+
+def test_what_was_taken_back_can_be_activated_again(
+    station: RunningStation, store: tuple[ModelStore, list[str]]
+) -> None:
+    kept, (one, _, bad) = store
+    for _ in range(2):
+        kept.activate(bad)  # this store's check lets everything pass
+        station.wait(lambda: kept.active("washer") == kept.find(one).path, what="the way back")
+        time.sleep(1.5)  # the station sees that all is well again
+    assert [change.action for change in kept.history("washer")][-4:] == ["activate", "rollback"] * 2
+
+
+def test_a_stop_during_a_change_undoes_no_activation(
+    station: RunningStation, store: tuple[ModelStore, list[str]]
+) -> None:
+    kept, (_, two, _) = store
+    kept.activate(two)
+    time.sleep(1.2)  # the station looks once a second, and takes longer to load it
+    assert station.stop() < 5.0
+    assert kept.active("washer") == kept.find(two).path
 
 
 def models_since(station: RunningStation, number: int) -> set[str]:

@@ -12,7 +12,7 @@ from benchmarks import machine
 from tests.broker import Broker, client_of, listening
 from tests.fakes.disk import full_disk, own_disk
 from tests.fakes.running import RunningStation
-from tests.faults.test_station import write_clip, write_picture
+from tests.faults.test_station import write_clip
 
 
 def test_on_a_full_disk_inspection_goes_on_and_all_events_come_later(tmp_path: Path) -> None:
@@ -25,14 +25,14 @@ def test_on_a_full_disk_inspection_goes_on_and_all_events_come_later(tmp_path: P
     with RunningStation(tmp_path, tables, command=command) as station:
         station.wait(station.ready, what="ready")
         with full_disk(station):
-            station.wait(lambda: station.get("/readyz")[1]["degraded"], what="degraded")
+            station.wait(station.degraded, what="degraded")
             status, health = station.get("/readyz")
             assert status == 200, "it still judges"
             assert any(reason.startswith("outbox: ") for reason in health["reasons"]), health
             before = station.camera("top")["verdicts"]["GOOD"]
             time.sleep(2.0)
             assert station.camera("top")["verdicts"]["GOOD"] > before + 10
-        station.wait(lambda: not station.get("/readyz")[1]["degraded"], what="well again")
+        station.wait(lambda: station.degraded() is False, what="well again")
         judged = sum(station.camera("top")["verdicts"].values())
         station.wait(lambda: len(station.events("inspection")) >= judged, what="all events")
         assert station.get("/api/overview")[1]["outbox"]["dropped"] == 0
@@ -40,23 +40,24 @@ def test_on_a_full_disk_inspection_goes_on_and_all_events_come_later(tmp_path: P
 
 
 def test_a_command_over_mqtt_gets_its_verdict_and_nonsense_none(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    clip = write_clip(tmp_path / "belt.avi")
     with (
         Broker(tmp_path / "broker") as broker,
         listening(broker.port, "differnet/line/#") as listener,
         client_of(broker.port) as client,
     ):
         tables = (
-            f'[camera.top]\nsource = "{pictures}"\nkind = "folder"\ntrigger = "command"\n'
+            f'[camera.top]\nsource = "{clip}"\npaced = true\ntrigger = "command"\n'
+            f'[camera.side]\nsource = "{clip}"\npaced = true\ninterval_ms = 1000\n'
             f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
         )
         with RunningStation(tmp_path, tables) as station:
             station.wait(lambda: listener.last("differnet/line/status") == b"online", what="online")
+            station.wait(station.ready, what="ready")
             client.publish("differnet/line/command/top", b"\xff{nonsense", 1)
             client.publish("differnet/line/command/nobody", b'{"part": "B-1"}', 1)
             client.publish("differnet/line/command/top", b'{"part": "A-4711"}', 1)
-            write_picture(pictures / "0.png", 100)
+            client.publish("differnet/line/command/side", b'{"part": "C-1"}', 1)
             topic = "differnet/line/inspection/top"
             station.wait(lambda: listener.last(topic) is not None, what="the verdict")
             event = json.loads(listener.last(topic) or b"")
@@ -66,7 +67,10 @@ def test_a_command_over_mqtt_gets_its_verdict_and_nonsense_none(tmp_path: Path) 
                 lambda: listener.last("differnet/line/heartbeat") is not None, what="a heartbeat"
             )
             beat = json.loads(listener.last("differnet/line/heartbeat") or b"")
-            assert beat["cameras"] == ["top"]
+            assert set(beat["cameras"]) == {"top", "side"}
+            refused = [json.loads(d) for t, d, _ in listener.messages if t.endswith("tion/side")]
+            commanded = [event for event in refused if event["part"] == "C-1"]
+            assert [event["code"] for event in commanded] == ["refused"], "somebody waits for it"
             assert station.stop() < 5.0
         time.sleep(0.5)
         assert listener.last("differnet/line/status") == b"offline"

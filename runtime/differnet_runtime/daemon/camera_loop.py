@@ -44,6 +44,7 @@ class CameraLoop:
         self._commands: queue.Queue[Command] = queue.Queue(_MOST_COMMANDS)
         self._stopping = threading.Event()
         self._absent: CameraState | None = None
+        self._noted = ""
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
 
     @property
@@ -91,9 +92,17 @@ class CameraLoop:
                     self._next_command()
                 else:
                     self._next_frame()
-            except Exception:  # a camera's thread never ends by itself
-                log.exception("camera %s: a frame was lost to an unexpected error", self.name)
+            except Exception as error:  # a camera's thread never ends by itself
+                self._note(error)
+                self._report(self._judge.undecided(*_unexpected(error)))
                 self._stopping.wait(_WAIT_S)
+
+    def _note(self, error: Exception) -> None:
+        """Writes each kind of error to the log once: the next frame may bring it again."""
+        kind = f"{type(error).__name__}: {error}"
+        if kind != self._noted:
+            self._noted = kind
+            log.exception("camera %s: an unexpected error, a bug", self.name)
 
     def _next_frame(self) -> None:
         begun = time.monotonic()
@@ -106,9 +115,10 @@ class CameraLoop:
             return
         self._absent = None
         self._report(judged)
-        left_s = self.config.interval_ms / 1e3 - (time.monotonic() - begun)
-        if left_s > 0:
-            self._stopping.wait(left_s)
+        until = begun + self.config.interval_ms / 1e3
+        while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._progress_ns = time.monotonic_ns()
+            self._stopping.wait(min(left_s, 1.0))
 
     def _note_absence(self) -> None:
         """Says NO_DECISION once when a camera stops giving frames."""
@@ -124,6 +134,13 @@ class CameraLoop:
             command = self._commands.get(timeout=_WAIT_S)
         except queue.Empty:
             return
+        try:
+            self._answer(command)
+        except Exception as error:  # whoever asks gets an answer, whatever happens
+            self._note(error)
+            self._answer_without(command, *_unexpected(error))
+
+    def _answer(self, command: Command) -> None:
         until_ns = command.asked_ns + self.config.deadline_ms * 1_000_000
         while not self._stopping.is_set() and time.monotonic_ns() < until_ns:
             self._progress_ns = time.monotonic_ns()
@@ -149,5 +166,13 @@ class CameraLoop:
             return frame
         return None
 
+    def refuse(self, part: str | None, trigger: Trigger, reason: str) -> None:
+        """Reports NO_DECISION for a part whose command can't be taken."""
+        self._answer_without(Command(part, trigger), "refused", reason)
+
     def _answer_without(self, command: Command, code: str, reason: str) -> None:
         command.answer.set_result(self._report(self._judge.undecided(code, reason, command)))
+
+
+def _unexpected(error: Exception) -> tuple[str, str]:
+    return "exception", f"an unexpected error, a bug: {type(error).__name__}: {error}"

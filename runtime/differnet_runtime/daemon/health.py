@@ -9,7 +9,7 @@ from ..capture import CameraState, CameraStatus
 from ..events import StateEvent
 from ..inference import EngineState, EngineStatus
 
-OK = "ok"
+OK, CONFIGURATION = "ok", "configuration"
 _NORMAL = (CameraState.LIVE, CameraState.ENDED)
 
 
@@ -63,7 +63,7 @@ class StateWatch:
 
     def __init__(self, station: str, tell: Callable[[StateEvent], None]) -> None:
         self._station, self._tell = station, tell
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str | None]] = {}
 
     def see(self, states: Mapping[str, State]) -> None:
         """Takes the present states; a component that is gone is told as `removed`."""
@@ -72,8 +72,10 @@ class StateWatch:
 
     def _changes(self, states: Mapping[str, State]) -> Iterator[StateEvent]:
         for component, state in states.items():
-            if self._known.get(component) != state.state:
-                self._known[component] = state.state
+            # A second mistake in the file is news; a camera's reason may change at every try.
+            known = (state.state, state.reason if component == CONFIGURATION else None)
+            if self._known.get(component) != known:
+                self._known[component] = known
                 yield self._event(component, state.state, state.reason)
         for component in [name for name in self._known if name not in states]:
             del self._known[component]

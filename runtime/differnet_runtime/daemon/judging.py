@@ -82,7 +82,8 @@ class Judge:
         config: Of the camera.
         switch: Holds the engine that judges now.
         live: Whether frames come by themselves.
-        threshold: Gives the station's own threshold, or None for the model's.
+        threshold: Gives the station's own threshold for what an engine scores; None takes the
+            model's.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Judge:
         switch: ModelSwitch,
         *,
         live: bool,
-        threshold: Callable[[], float | None] = lambda: None,
+        threshold: Callable[[EngineProcess], float | None] = lambda _: None,
     ) -> None:
         self._station, self._camera, self._config = station, camera, config
         self._switch, self._live, self._threshold = switch, live, threshold
@@ -113,7 +114,7 @@ class Judge:
         """
         with self._switch.lease() as engine:
             try:
-                with engine.turn(self._deadline_ns / 1e9):
+                with engine.turn(self._turn_s(command)):
                     frame = take()
                     return None if frame is None else self._judged(frame, engine, command)
             except ImageReadError as error:
@@ -131,6 +132,12 @@ class Judge:
                     return None  # the frame waits
                 return self.undecided(f"engine_{fault.code}", fault.text, command)
 
+    def _turn_s(self, command: Command | None) -> float:
+        if command is None:
+            return self._deadline_ns / 1e9
+        left_ns = command.asked_ns + self._deadline_ns - time.monotonic_ns()
+        return max(0.0, left_ns / 1e9)
+
     def undecided(
         self, code: str, reason: str, command: Command | None = None, frame: FrameRef | None = None
     ) -> Judged:
@@ -147,7 +154,7 @@ class Judge:
             decision = self._refused(frame, engine, stages_ms)
             if decision is None:
                 answer = _timed_infer(engine, until_ns, stages_ms)
-                answer = replace(answer, score=self._own_threshold(answer.score))
+                answer = replace(answer, score=self._own_threshold(answer.score, engine))
                 decision = decide(answer.score)
         except FrameError as error:
             decision = Decision(Verdict.NO_DECISION, str(error), "wrong_size")
@@ -196,8 +203,8 @@ class Judge:
             self._gate_of = engine.model_hash
         return self._gate
 
-    def _own_threshold(self, score: Score) -> Score:
-        threshold = self._threshold()
+    def _own_threshold(self, score: Score, engine: EngineProcess) -> Score:
+        threshold = self._threshold(engine)
         return score if threshold is None else replace(score, threshold=threshold)
 
     def _event(

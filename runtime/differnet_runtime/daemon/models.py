@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,15 +50,33 @@ class StationModel:
     def __init__(
         self, config: ModelConfig, tell: Callable[[str, str], None], root: Path | None = None
     ) -> None:
-        self.config = config
+        self._config = config
         self.problem: str | None = None
         """Why the last change of model failed; None after one that went well."""
         self._tell, self._root = tell, root or default_folder()
         self._changing, self._stopping = threading.Lock(), threading.Event()
         self._runs = self._wanted()
         self._refused: _Wanted | None = None
+        self._made: weakref.WeakKeyDictionary[EngineProcess, ModelConfig]
+        self._made = weakref.WeakKeyDictionary()
         self.switch = ModelSwitch(self._engine(self._runs.path), self._engine)
         self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
+
+    @property
+    def config(self) -> ModelConfig:
+        """`[model]` as it was last given; the engine follows it."""
+        return self._config
+
+    def configure(self, config: ModelConfig) -> None:
+        """Takes another `[model]`; a threshold that comes with another model waits for that one."""
+        self._config = config
+        for engine, made in list(self._made.items()):
+            if _without_threshold(made) == _without_threshold(config):
+                self._made[engine] = config
+
+    def threshold(self, engine: EngineProcess) -> float | None:
+        """Returns the station's own threshold for what an engine scores; None for the model's."""
+        return self._made[engine].threshold
 
     @property
     def store(self) -> ModelStore:
@@ -118,19 +137,41 @@ class StationModel:
     def _follow(self) -> None:
         """Changes to what the store's link or the configuration names, whenever that changes."""
         while not self._stopping.wait(_FOLLOW_S):
-            with contextlib.suppress(DifferNetError), self._changing:
-                wanted = self._wanted()
-                if wanted not in (self._runs, self._refused):
-                    self._follow_to(wanted)
+            try:
+                with self._changing:
+                    self._follow_once()
+            except Exception as error:  # noqa: PERF203 - the only way to another model
+                self._fail(f"{type(error).__name__}: {error}")
+
+    def _follow_once(self) -> None:
+        try:
+            wanted = self._wanted()
+        except DifferNetError as error:
+            self._fail(str(error))
+            return
+        if wanted == self._runs:
+            self._refused = None  # what was taken back may be activated again
+        elif wanted != self._refused:
+            self._follow_to(wanted)
 
     def _follow_to(self, wanted: _Wanted) -> None:
         """A model that fails is taken back in the store too: the next start runs one that works."""
+        other = wanted.path != self._runs.path
         try:
             self._change(wanted.path)
         except DifferNetError as error:
+            if self._stopping.is_set():
+                return  # it did not fail, it was interrupted
             self._refused = wanted
-            if self.config.store is not None:
+            # Where only a setting changed, the model in the store is not at fault.
+            if self.config.store is not None and other:
                 self.store.rollback(self.config.store, reason=str(error))
+
+    def _fail(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            log.warning("the model can't be changed: %s", problem)
+            self._tell("refused", problem)
 
     def _change(self, path: Path | None) -> None:
         name = "the fake model" if path is None else path.name
@@ -138,9 +179,8 @@ class StationModel:
         try:
             self.switch.to(path)
         except DifferNetError as error:
-            self.problem = f"{name} was not taken: {error}"
-            log.warning("%s", self.problem)
-            self._tell("refused", self.problem)
+            if not self._stopping.is_set():
+                self._fail(f"{name} was not taken: {error}")
             raise
         self._runs, self._refused, self.problem = described, None, None
         self._tell("ok", f"{name} judges now")
@@ -163,14 +203,20 @@ class StationModel:
             if path is not None:
                 found = path.stat()
                 stamp = (found.st_size, found.st_mtime_ns)
-        return _Wanted(path, stamp, self.config.model_copy(update={"threshold": None}))
+        return _Wanted(path, stamp, _without_threshold(self.config))
 
     def _engine(self, path: Path | None) -> EngineProcess:
         config = self.config
-        return EngineProcess(
+        engine = EngineProcess(
             path,
             backend=config.backend,
             threads=config.threads,
             deadline_s=config.deadline_ms / 1e3,
             fallback=config.fallback,
         )
+        self._made[engine] = config
+        return engine
+
+
+def _without_threshold(config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"threshold": None})

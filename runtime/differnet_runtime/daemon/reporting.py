@@ -17,8 +17,9 @@ from ..web.recent import RecentEvents
 from .board import Board
 from .judging import Judged
 
-_EVIDENCE_EVERY_NS = 1_000_000_000
-"""Of NO_DECISION pictures one a second and camera: a dark camera would fill the store by itself."""
+_AT_MOST_EVERY_NS, _REPEAT_NS = 1_000_000_000, 60_000_000_000
+"""Of NO_DECISION pictures at most one a second and camera, and for one and the same reason one a
+minute: a dark camera would fill the store by itself."""
 
 
 class Reporter:
@@ -45,7 +46,7 @@ class Reporter:
         self.decision = DecisionConfig()
         self._lock = threading.Lock()
         self._smoothers: dict[str, tuple[DecisionConfig, Smoother]] = {}
-        self._kept_ns: dict[str, int] = {}
+        self._kept: dict[str, tuple[str | None, int]] = {}
 
     def report(self, judged: Judged) -> InspectionEvent:
         """Takes a verdict; returns its event as it leaves the station."""
@@ -67,12 +68,18 @@ class Reporter:
         verdict = Verdict(event.verdict)
         if judged.frame is None or not self.evidence.wants(event.verdict):
             return None
-        if verdict is Verdict.NO_DECISION:
-            now_ns = time.monotonic_ns()
-            if now_ns - self._kept_ns.get(event.camera, -_EVIDENCE_EVERY_NS) < _EVIDENCE_EVERY_NS:
-                return None
-            self._kept_ns[event.camera] = now_ns
+        if verdict is Verdict.NO_DECISION and not self._is_due(event.camera, event.code):
+            return None
         return self.evidence.add(event, judged.frame.image, judged.heatmap, judged.metadata)
+
+    def _is_due(self, camera: str, code: str | None) -> bool:
+        now_ns = time.monotonic_ns()
+        last_code, last_ns = self._kept.get(camera, (None, -_REPEAT_NS))
+        wait_ns = _REPEAT_NS if code == last_code else _AT_MOST_EVERY_NS
+        if now_ns - last_ns < wait_ns:
+            return False
+        self._kept[camera] = (code, now_ns)
+        return True
 
     def _alarm(self, event: InspectionEvent) -> None:
         if self.decision == DecisionConfig():

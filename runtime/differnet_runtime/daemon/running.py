@@ -9,9 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-from ..config import Config
+from ..config import Config, WebConfig
 from ..config.loading import load_config
-from ..errors import ConfigError
+from ..errors import ConfigError, DifferNetError
 from ..systemd import Notifier
 from ..web.server import WebServer
 from .health import StateWatch
@@ -60,7 +60,8 @@ class Runner:
         self._stopping, self._reloading = threading.Event(), threading.Event()
         self._wake = threading.Event()
         self.station = Station(config)
-        self._web = self._web_server(config)
+        self._web_config = config.web
+        self._web = self._web_server(config.web)
         self._watch = StateWatch(config.station.name, self.station.tell)
         self._next_beat_ns = 0
 
@@ -96,14 +97,18 @@ class Runner:
     def _reload(self) -> None:
         self._notifier.reloading()
         try:
-            before, new = self.station.config, load_config(self._path).config
+            new = load_config(self._path).config
             self._refuse_lasting_changes(new)
+            self._replace_web(new.web)
             self.station.reconfigure(new)
-            self._replace_web(new, before)
+            logging.getLogger().setLevel(new.station.log_level.upper())
             self.station.configuration_problem = None
             log.info("%s was read again", self._path)
-        except ConfigError as error:
-            self.station.configuration_problem = f"the old configuration stays: {error}"
+        except DifferNetError as error:
+            self.station.configuration_problem = f"not taken over: {error}"
+        except Exception as error:  # a mistake of ours must not end what runs
+            log.exception("reload")
+            self.station.configuration_problem = f"not taken over ({type(error).__name__}: {error})"
         self._notifier.ready("inspecting")
 
     def _refuse_lasting_changes(self, new: Config) -> None:
@@ -112,19 +117,28 @@ class Runner:
             if getattr(old, key) != getattr(new.station, key):
                 raise ConfigError(f"station.{key} can't change while the station runs: restart it")
 
-    def _replace_web(self, new: Config, before: Config) -> None:
-        if new.web == before.web:
+    def _replace_web(self, new: WebConfig) -> None:
+        """Changes the page's server; where the new one can't be had, the old one comes back."""
+        old = self._web_config
+        if new == old and (self._web is None or self._web.alive):
             return
+        server = self._web_server(new)  # reads its secrets: what is wrong there touches nothing
         if self._web is not None:
-            self._web.stop()
-        self._web = self._web_server(new)
-        if self._web is not None:
-            self._web.start()
+            self._web.stop()  # it may hold the very port
+        try:
+            if server is not None:
+                server.start()
+        except ConfigError:
+            self._web = self._web_server(old)
+            if self._web is not None:
+                self._web.start()
+            raise
+        self._web, self._web_config = server, new
 
-    def _web_server(self, config: Config) -> WebServer | None:
-        if not config.web.enabled:
+    def _web_server(self, config: WebConfig) -> WebServer | None:
+        if not config.enabled:
             return None
-        return WebServer(config.web, self.station.control, self.station.metrics.registry)
+        return WebServer(config, self.station.control, self.station.metrics.registry)
 
     def _stop(self) -> None:
         self._notifier.stopping()

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..cameras.sources import describe, is_live, located
 from ..capture import CaptureProcess
 from ..config import CameraConfig, Config
-from ..errors import CameraError, DifferNetError
+from ..errors import CameraError, ConfigError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
 from ..metrics import Metrics
@@ -20,7 +21,7 @@ from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
 from .control import StationControl
-from .health import State, camera_state, engine_state, problem_state
+from .health import CONFIGURATION, State, camera_state, engine_state, problem_state
 from .judging import Command, Judge
 from .models import StationModel
 from .reporting import Reporter
@@ -47,6 +48,7 @@ class Station:
     """
 
     def __init__(self, config: Config, models: Path | None = None) -> None:
+        refuse_commands_to_files(config)
         self.config = config
         self.started_at_s, self._started = time.time(), time.monotonic()
         self.configuration_problem: str | None = None
@@ -114,7 +116,7 @@ class Station:
         found.append(problem_state("model", self.model.problem))
         found.append(problem_state("outbox", self.results.outbox.status.problem))
         found.append(problem_state("evidence", self.evidence.status.problem))
-        found.append(problem_state("configuration", self.configuration_problem))
+        found.append(problem_state(CONFIGURATION, self.configuration_problem))
         return {state.component: state for state in found}
 
     def live(self) -> bool:
@@ -139,7 +141,8 @@ class Station:
         why = f" ({event.reason})" if event.reason else ""
         level = logging.INFO if event.state in _CALM else logging.WARNING
         log.log(level, "%s: %s%s", event.component, event.state, why)
-        self.metrics.fault(event.component, event.state)
+        if event.state not in _CALM:
+            self.metrics.fault(event.component, event.state)
         self.results.add(event)
 
     def reconfigure(self, new: Config) -> None:
@@ -148,21 +151,21 @@ class Station:
         Raises:
             ConfigError: A part of it can't be used; that part stays as it was.
         """
+        refuse_commands_to_files(new)
         with self._changing:
             old = self.config
             if (new.mqtt, new.webhook, new.jsonl) != (old.mqtt, old.webhook, old.jsonl):
                 self.results.replace_sinks(new)
-            self.model.config = new.model
+            self.model.configure(new.model)
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            for name in old.camera.keys() - new.camera.keys():
-                self._close(name)
-            for name, camera in new.camera.items():
-                if old.camera.get(name) != camera:
-                    self._close(name)
-                    self._open(name, camera)
+            changed = [name for name in self.cameras if old.camera[name] != new.camera.get(name)]
+            self._close(changed)
             self.config = new
+            for name, camera in new.camera.items():
+                if name not in self.cameras:
+                    self._open(name, camera)
 
     def _open(self, name: str, config: CameraConfig) -> None:
         capture = CaptureProcess(name, config)
@@ -172,25 +175,29 @@ class Station:
             config,
             self.model.switch,
             live=capture.live,
-            threshold=lambda: self.model.config.threshold,
+            threshold=self.model.threshold,
         )
         loop = CameraLoop(name, config, capture, judge, self.reporter.report)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
-    def _close(self, name: str) -> None:
-        cameras = dict(self.cameras)
-        loop = cameras.pop(name, None)
-        self.cameras = cameras
-        if loop is not None:
-            loop.stop()
+    def _close(self, names: list[str]) -> None:
+        """Stops cameras, all at once: one that hangs takes its two seconds."""
+        closed = [self.cameras[name] for name in names]
+        self.cameras = {name: loop for name, loop in self.cameras.items() if name not in names}
+        with ThreadPoolExecutor(max_workers=max(1, len(closed))) as pool:
+            for loop in closed:
+                pool.submit(loop.stop)
+        for name in names:
             self.board.forget(name)
 
     def _commanded(self, camera: str, part: str | None) -> None:
         try:
             self.ask(camera, part, "mqtt")
-        except DifferNetError as error:
-            log.warning("a command was refused: %s", error)
+        except CameraError as error:
+            if camera in self.cameras:  # somebody waits for a verdict on that part
+                self.cameras[camera].refuse(part, "mqtt", str(error))
+            raise
 
     def _tell_model(self, state: str, reason: str) -> None:
         self.tell(
@@ -198,3 +205,20 @@ class Station:
                 station=self.config.station.name, component="model", state=state, reason=reason
             )
         )
+
+
+def refuse_commands_to_files(config: Config) -> None:
+    """Refuses commands to a source that is not live.
+
+    A picture file does not tell for which command it was taken, so one that came too late would
+    be judged as the next part.
+
+    Raises:
+        ConfigError: A camera of files is to judge on command.
+    """
+    for name, camera in config.camera.items():
+        if camera.trigger == "command" and not is_live(located(camera)):
+            raise ConfigError(
+                f'camera.{name}.trigger: "command" needs a live source, and {describe(camera)} is '
+                "not one. Let it run free: every picture is judged, and its name is in the event"
+            )

@@ -45,7 +45,7 @@ def judge(
     switch: ModelSwitch, *, live: bool = True, threshold: float | None = None, **settings: object
 ) -> Judge:
     config = CameraConfig(source="0", **settings)  # type: ignore[arg-type]
-    return Judge("line", "top", config, switch, live=live, threshold=lambda: threshold)
+    return Judge("line", "top", config, switch, live=live, threshold=lambda _: threshold)
 
 
 def verdict(judged: Judged | None) -> tuple[str, str | None]:
