@@ -34,6 +34,7 @@ class Frame:
         captured_at_s: Wall clock in seconds since the epoch, after the read.
         stream_ms: The stream's own time stamp, where it has one.
         damage: Why its pixels can't be trusted (a packet was lost before it), or None.
+        unchanged_s: How long a live source has given these very pixels, by the stamps.
     """
 
     image: Image
@@ -43,6 +44,7 @@ class Frame:
     captured_at_s: float
     stream_ms: float | None = None
     damage: str | None = None
+    unchanged_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ import pytest
 from numpy.typing import NDArray
 
 from differnet_runtime.cameras.opencv import OpenCvCamera
+from differnet_runtime.capture.repetition import Repetition
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.images import read_image
 from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look
 from differnet_runtime.integrity.limits import Limits
-from differnet_runtime.integrity.repetition import Repetition
 from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata
 from differnet_runtime.preprocess import preprocess
 from differnet_runtime.records import Frame, Image
@@ -133,8 +133,9 @@ def gate(taught: dict[str, Appearance], metadata: ModelMetadata) -> Gate:
 
 def codes(gate: IntegrityGate, frames: Iterable[Frame]) -> list[str | None]:
     """Shows a gate frames as they come in; returns its codes, None for a sound frame."""
-    found = []
-    for frame in frames:
+    found, repetition = [], Repetition()
+    for seen in frames:
+        frame = replace(seen, unchanged_s=repetition.seconds(seen))
         prepared = preprocess(frame.image, CONTRACT)
         decision = gate.check(frame, prepared, frame.captured_ns + 20_000_000)
         found.append(None if decision is None else decision.code)
@@ -199,7 +200,7 @@ def test_the_figures_of_the_documentation(film: Film) -> None:
 
 def _repeated_s(frames: Iterator[Frame]) -> float:
     repetition = Repetition()
-    return max(repetition.seconds(frame, preprocess(frame.image, CONTRACT)) for frame in frames)
+    return max(repetition.seconds(frame) for frame in frames)
 
 
 def solar_cells(kind: str, draws: int = 50) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from ..cameras import Camera
 from ..cameras.sources import Remembered, open_source
@@ -19,6 +19,7 @@ from ..processes import tie_to
 from .backoff import Backoff
 from .link import DaemonGone, Link
 from .messages import MOST_TEXT, PACKET, Ended, Gone, Lost, Opened, Source, Start, Trying
+from .repetition import Repetition
 
 _MOST_TRIES = 200
 """Then a new process takes over, in case that a library loses memory with each."""
@@ -45,7 +46,7 @@ def main() -> None:
 class _Capture:
     def __init__(self, source: Source, link: Link) -> None:
         self._source, self._link = source, link
-        self._backoff = Backoff()
+        self._backoff, self._repetition = Backoff(), Repetition()
         self._seen = Remembered(_read_seen(source.seen), trying=self._trying, gone=self._gone)
 
     def run(self) -> None:
@@ -76,7 +77,8 @@ class _Capture:
             if frame is None:
                 raise CameraError(f"{camera.describe()}: the source has ended")
             self._backoff.reset()
-            self._link.frame(frame)
+            # Here, where every frame is seen: few of them may be judged.
+            self._link.frame(replace(frame, unchanged_s=self._repetition.seconds(frame)))
 
     def _give_all(self, camera: Camera) -> None:
         while True:

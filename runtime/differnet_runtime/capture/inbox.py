@@ -111,4 +111,5 @@ def _opened(item: _Item) -> Frame | None:
         message.captured_at_s,
         message.stream_ms,
         message.damage,
+        message.unchanged_s,
     )

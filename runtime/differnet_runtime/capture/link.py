@@ -84,6 +84,7 @@ class Link:
                 captured_at_s=frame.captured_at_s,
                 stream_ms=frame.stream_ms,
                 damage=frame.damage,
+                unchanged_s=frame.unchanged_s,
             )
         )
         return True

@@ -81,6 +81,7 @@ class Captured(Part):
     captured_at_s: float
     stream_ms: float | None
     damage: str | None
+    unchanged_s: float
 
 
 class Trying(Part):

@@ -10,7 +10,6 @@ from ..metadata import ModelMetadata
 from ..records import Decision, Frame, Verdict
 from .appearance import Look, look
 from .limits import Limits
-from .repetition import Repetition
 
 
 class IntegrityGate:
@@ -33,8 +32,7 @@ class IntegrityGate:
     ) -> None:
         self._limits = Limits.choose(config, metadata.appearance)
         self._stale_after_s = stale_after_s
-        self._frozen_after_s = config.frozen_after_s
-        self._repetition = Repetition() if live and config.frozen_after_s > 0 else None
+        self._frozen_after_s = config.frozen_after_s if live else 0.0
         self._size: tuple[int, int] | None = None
 
     def check(self, frame: Frame, prepared: NDArray[np.uint8], now_ns: int) -> Decision | None:
@@ -49,12 +47,10 @@ class IntegrityGate:
             None where it may be scored; else NO_DECISION with the reason and one of the codes
             stale, damaged, wrong_size, black, blown_out, frozen and blurred.
         """
-        # Every frame counts as one of a run of identical ones, whatever else is wrong with it.
-        repeated_s = self._repetition.seconds(frame, prepared) if self._repetition else 0.0
         found = (
             self._untimely(frame, now_ns)
             or self._misfit(frame)
-            or self._wrong_look(prepared, repeated_s)
+            or self._wrong_look(prepared, frame.unchanged_s)
         )
         if found is None:
             self._size = _size(frame)
@@ -82,9 +78,9 @@ class IntegrityGate:
             "camera's resolution back, or restart the station if the change is wanted",
         )
 
-    def _wrong_look(self, prepared: NDArray[np.uint8], repeated_s: float) -> Decision | None:
+    def _wrong_look(self, prepared: NDArray[np.uint8], unchanged_s: float) -> Decision | None:
         seen = look(prepared)
-        return self._wrong_light(seen) or self._frozen(repeated_s) or self._blurred(seen)
+        return self._wrong_light(seen) or self._frozen(unchanged_s) or self._blurred(seen)
 
     def _wrong_light(self, seen: Look) -> Decision | None:
         mean, limits = f"its mean is {seen.brightness:.1f} of 255", self._limits
@@ -102,12 +98,12 @@ class IntegrityGate:
             )
         return None
 
-    def _frozen(self, repeated_s: float) -> Decision | None:
-        if self._repetition is None or repeated_s < self._frozen_after_s:
+    def _frozen(self, unchanged_s: float) -> Decision | None:
+        if not self._frozen_after_s or unchanged_s < self._frozen_after_s:
             return None
         return _no(
             "frozen",
-            f"the camera has given identical pixels for {repeated_s:.1f} s: it is frozen, restart "
+            f"the camera has given identical pixels for {unchanged_s:.1f} s: it is frozen, restart "
             "it. (A source that has no noise needs frozen_after_s = 0.)",
         )
 

@@ -56,7 +56,7 @@ def listener(live: bool) -> Iterator[Listener]:
 def frame(number: int, side: int = 8) -> Frame:
     image = np.full((side, side, 3), number, np.uint8)
     return Frame(
-        image, str(number), number, number, float(number), None, "torn" if number else None
+        image, str(number), number, number, float(number), None, "torn" if number else None, 0.5
     )
 
 
@@ -71,6 +71,7 @@ def test_a_frame_arrives_as_it_was_sent() -> None:
         assert np.array_equal(taken.image, sent.image)
         assert (taken.name, taken.index, taken.captured_ns) == ("3", 3, 3)
         assert (taken.captured_at_s, taken.stream_ms, taken.damage) == (3.0, None, "torn")
+        assert taken.unchanged_s == 0.5
         assert not both.inbox.wait(0)
 
 
