@@ -182,6 +182,12 @@ def _localization(folder: Path, methods: Sequence[str], threads: int) -> dict[st
     return result
 
 
+def _kept_rows(name: str, key: str) -> dict[str, Any]:
+    path = machine.RESULTS / f"{name}.json"
+    rows: dict[str, Any] = json.loads(path.read_text())[key] if path.is_file() else {}
+    return rows
+
+
 def main() -> None:
     """Runs what the arguments ask for and writes it to results/."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -192,6 +198,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--add", action="store_true", help="to the rows that are there")
     args = parser.parse_args()
     about = {
         "anomalib": ANOMALIB,
@@ -199,11 +206,13 @@ def main() -> None:
         "settings": {name: METHODS[name] for name in args.methods},
     }
     if args.auroc:
-        table = {
-            method: {kind: _elpv(method, kind, args.seeds, args.threads) for kind in args.sets}
-            for method in args.methods
-        }
-        about = {**about, "half": "report", "halves_seed": HALVES_SEED}
+        table = _kept_rows("peers_auroc", "image_auroc") if args.add else {}
+        for method in args.methods:
+            for kind in args.sets:
+                row = _elpv(method, kind, args.seeds, args.threads)
+                table.setdefault(method, {})[kind] = row
+        settings = {name: METHODS[name] for name in table}
+        about = {**about, "settings": settings, "half": "report", "halves_seed": HALVES_SEED}
         machine.write("peers_auroc", {**about, "image_auroc": table})
         return
     from .synthetic import make_set
