@@ -40,7 +40,7 @@ def work(folder: Path, ready: int) -> None:
         store.add(event, picture)
         box.add(event)
         if taken := box.batch("jsonl", 5):
-            box.delivered("jsonl", taken[-1].row)
+            box.delivered("jsonl", taken[-1])
         time.sleep(0.002)
 
 

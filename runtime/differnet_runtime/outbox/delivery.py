@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections.abc import Sequence
 
 from ..errors import SinkError
-from ..sinks import BusyError, Sink
+from ..sinks import BusyError, Sink, Stored
 from .outbox import Outbox
 from .records import DeliveryStatus
 
@@ -74,11 +75,11 @@ class Delivery:
                 log.exception("sink %s", self.sink.name)
                 self._failed(SinkError(f"{type(error).__name__} in the sink (a bug): {error}"))
             else:
-                self._taken(len(events), events[-1].row)
+                self._taken(events)
 
-    def _taken(self, count: int, upto: int) -> None:
-        self._outbox.delivered(self.sink.name, upto)
-        self._delivered += count
+    def _taken(self, events: Sequence[Stored]) -> None:
+        self._outbox.delivered(self.sink.name, events[-1])
+        self._delivered += len(events)
         if self._problem is not None:
             log.info("sink %s takes events again", self.sink.name)
         self._problem, self._in_a_row = None, 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -10,15 +9,13 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic_core import PydanticSerializationError
-
 from ..config import EventsConfig
 from ..database import DamagedError, set_aside, size
 from ..errors import StoreError
 from ..events import Event, InspectionEvent
 from ..sinks import Stored
 from .records import OutboxStatus
-from .table import EventTable
+from .table import EventTable, text_of
 
 _MEMORY = 10_000
 """Events that wait in memory while the disk takes none; then the oldest go."""
@@ -54,6 +51,7 @@ class Outbox:
         self._oldest_s: float | None = None
         self._problem: str | None = None
         self._table: EventTable | None = None
+        self._opened = 0
         self._damaged = self._sinks_changed = False
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._tidied = time.monotonic()
@@ -94,7 +92,7 @@ class Outbox:
     def add(self, event: Event) -> None:
         """Takes an event; returns at once, whatever disk and receivers do."""
         unwanted = isinstance(event, InspectionEvent) and not event.reject
-        text = _text(event)
+        text = text_of(event)
         with self._lock:
             if self._sinks == () or (unwanted and self.config.publish == "rejects"):
                 return
@@ -117,14 +115,22 @@ class Outbox:
             return table.after(row, limit)
         except StoreError as error:
             if not self._stopping.is_set():
-                self._fail(error)
+                self._fail(error, table)
             return []
 
-    def delivered(self, sink: str, upto: int) -> None:
-        """Notes that a sink has everything up to a row; after a crash it may get some again."""
+    def delivered(self, sink: str, last: Stored) -> None:
+        """Notes that a sink has everything up to an event; after a crash it may get some again.
+
+        Args:
+            sink: Its name.
+            last: As `batch` gave it. A sink may have waited so long for its receiver that another
+                table has taken the place of the event's own; then it says nothing of the new rows.
+        """
         with self._lock:
-            if upto > self._upto.get(sink, upto):
-                self._upto[sink] = upto
+            if self._table is None or last.table != self._table.number:
+                return
+            if last.row > self._upto.get(sink, last.row):
+                self._upto[sink] = last.row
                 self._marked = True
 
     def wait(self, sink: str, timeout_s: float) -> None:
@@ -209,11 +215,12 @@ class Outbox:
         if self._damaged and self._path.exists():
             set_aside(self._path)
         self._damaged = False
+        self._opened += 1
         try:
-            table = EventTable(self._path)
+            table = EventTable(self._path, self._opened)
         except DamagedError:
             set_aside(self._path)
-            table = EventTable(self._path)
+            table = EventTable(self._path, self._opened)
         with self._lock:
             self._table, self._upto = table, table.sinks()
             self._sinks_changed = self._sinks is not None
@@ -280,17 +287,12 @@ class Outbox:
                 self._dropped += count
             log.warning("%d events were deleted undelivered: the outbox is at its cap", count)
 
-    def _fail(self, error: StoreError) -> None:
-        if isinstance(error, DamagedError):
-            self._damaged = True
+    def _fail(self, error: StoreError, table: EventTable | None = None) -> None:
+        with self._lock:
+            if table is not None and table is not self._table:
+                return  # read from one that another has replaced since
+            if isinstance(error, DamagedError):
+                self._damaged = True
         if self._problem is None:
             log.error("events wait in memory: %s", error)
         self._problem = str(error)
-
-
-def _text(event: Event) -> str:
-    try:
-        return event.model_dump_json()
-    except PydanticSerializationError:  # a file's name that is no Unicode
-        text = json.dumps(event.model_dump(), ensure_ascii=False)
-        return text.encode(errors="replace").decode()

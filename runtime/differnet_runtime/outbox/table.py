@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pydantic_core import PydanticSerializationError
+
 from ..database import RunningClock, connect, mapped, transaction
+from ..events import Event
 from ..sinks import Stored
 
 _VERSION = 1
@@ -30,14 +34,15 @@ class EventTable:
 
     Args:
         path: Of the database.
+        number: Tells it from the tables that were there before.
 
     Raises:
         DamagedError: It is damaged.
         StoreError: It can't be opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, number: int = 0) -> None:
+        self._path, self.number = path, number
         self._writer = connect(path, _SCHEMA, _VERSION, durable=True)
         self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
         self._reading = threading.Lock()
@@ -124,10 +129,20 @@ class EventTable:
         """Returns the events after a row, in order."""
         query = "SELECT row, id, text FROM event WHERE row > ? ORDER BY row LIMIT ?"
         with self._reading, mapped(self._path):
-            return [Stored(*found) for found in self._reader.execute(query, (row, limit))]
+            found = self._reader.execute(query, (row, limit)).fetchall()
+        return [Stored(*of_row, table=self.number) for of_row in found]
 
     def close(self) -> None:
         """Closes it."""
         with self._reading:
             self._reader.close()
         self._writer.close()
+
+
+def text_of(event: Event) -> str:
+    """Returns an event as one line of JSON, whatever its texts hold."""
+    try:
+        return event.model_dump_json()
+    except PydanticSerializationError:  # a file's name that is no Unicode
+        text = json.dumps(event.model_dump(), ensure_ascii=False)
+        return text.encode(errors="replace").decode()

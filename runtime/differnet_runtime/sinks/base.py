@@ -20,11 +20,13 @@ class Stored:
         row: Its number in the outbox; later events have greater ones.
         id: The event's own.
         text: The event as one line of JSON.
+        table: Which of the outbox's tables it is in; one that is damaged gives way to another.
     """
 
     row: int
     id: str
     text: str
+    table: int = 0
 
 
 class BusyError(SinkError):

@@ -11,6 +11,7 @@ import pytest
 from differnet_runtime.config import EventsConfig
 from differnet_runtime.events import EVENT, FrameRef, InspectionEvent, StateEvent
 from differnet_runtime.outbox import Outbox
+from differnet_runtime.sinks import Stored
 from tests.runtime.waiting import wait_for
 
 Make = Callable[..., Outbox]
@@ -50,6 +51,11 @@ def numbers(outbox: Outbox, sink: str, limit: int = 10_000) -> list[int]:
     return [int(json.loads(stored.text)["state"]) for stored in outbox.batch(sink, limit)]
 
 
+def row(number: int) -> Stored:
+    """The event of a row, in the first table that an outbox has opened."""
+    return Stored(number, "", "", table=1)
+
+
 def test_events_come_in_order_and_whole(make: Make) -> None:
     outbox = make("mqtt")
     event = InspectionEvent(
@@ -67,7 +73,7 @@ def test_events_come_in_order_and_whole(make: Make) -> None:
 def test_each_sink_goes_at_its_own_pace(make: Make) -> None:
     outbox = make("mqtt", "jsonl")
     add(outbox, range(10))
-    outbox.delivered("mqtt", outbox.batch("mqtt", 4)[-1].row)
+    outbox.delivered("mqtt", outbox.batch("mqtt", 4)[-1])
     assert numbers(outbox, "mqtt") == [4, 5, 6, 7, 8, 9]
     assert numbers(outbox, "jsonl", 2) == [0, 1]
     assert outbox.status.pending == {"mqtt": 6, "jsonl": 10}
@@ -76,7 +82,7 @@ def test_each_sink_goes_at_its_own_pace(make: Make) -> None:
 def test_all_of_it_outlives_a_restart(make: Make) -> None:
     outbox = make("mqtt")
     add(outbox, range(10))
-    outbox.delivered("mqtt", 7)
+    outbox.delivered("mqtt", row(7))
     assert numbers(make("mqtt"), "mqtt") == [7, 8, 9]
 
 
@@ -90,21 +96,21 @@ def test_what_waits_is_written_at_the_stop(make: Make) -> None:
 def test_a_mark_never_goes_back(make: Make) -> None:
     outbox = make("mqtt")
     add(outbox, range(10))
-    outbox.delivered("mqtt", 7)
-    outbox.delivered("mqtt", 3)
-    outbox.delivered("nobody", 3)
+    outbox.delivered("mqtt", row(7))
+    outbox.delivered("mqtt", row(3))
+    outbox.delivered("nobody", row(3))
     assert numbers(outbox, "mqtt") == [7, 8, 9]
 
 
 def test_rows_go_when_every_sink_has_them(make: Make, tmp_path: Path) -> None:
     outbox = make("mqtt", "jsonl")
     add(outbox, range(20))
-    outbox.delivered("mqtt", 20)
-    outbox.delivered("jsonl", 5)
+    outbox.delivered("mqtt", row(20))
+    outbox.delivered("jsonl", row(5))
     wait_for(lambda: rows(tmp_path) == 15)
     assert numbers(outbox, "jsonl") == list(range(5, 20))
     assert outbox.status.oldest_age_s is not None
-    outbox.delivered("jsonl", 20)
+    outbox.delivered("jsonl", row(20))
     wait_for(lambda: rows(tmp_path) == 0)
     wait_for(lambda: outbox.status.oldest_age_s is None)
     assert outbox.status.dropped == 0
@@ -125,7 +131,7 @@ def test_a_removed_sink_holds_nothing_back_and_a_new_one_begins_now(
 ) -> None:
     outbox = make("gone", "mqtt")
     add(outbox, range(10))
-    outbox.delivered("mqtt", 10)
+    outbox.delivered("mqtt", row(10))
     outbox.use_sinks(["mqtt", "new"])
     add(outbox, range(10, 13))
     wait_for(lambda: rows(tmp_path) == 3)
@@ -213,6 +219,25 @@ def test_a_damaged_database_is_set_aside(make: Make, tmp_path: Path, damage: str
     add(outbox, range(7, 9))
     wait_for(lambda: outbox.status.problem is None)
     assert numbers(outbox, "mqtt")[-2:] == [7, 8]
+
+
+def test_a_late_word_on_a_damaged_table_says_nothing_of_the_new_one(
+    make: Make, tmp_path: Path
+) -> None:
+    outbox = make("mqtt")
+    add(outbox, range(2000))
+    slow = outbox.batch("mqtt", 100)
+    for name in ("outbox.sqlite", "outbox.sqlite-wal"):
+        path = tmp_path / name
+        with path.open("r+b") as file:
+            file.write(b"\7" * path.stat().st_size)
+    outbox.batch("mqtt", 10_000)
+    wait_for(lambda: len(list(tmp_path.glob("outbox.sqlite.damaged-*[0-9]"))) == 1)
+    add(outbox, range(2000, 2050))
+    outbox.delivered("mqtt", slow[-1])
+    assert numbers(outbox, "mqtt") == list(range(2000, 2050))
+    outbox.delivered("mqtt", outbox.batch("mqtt", 10)[-1])
+    assert numbers(outbox, "mqtt") == list(range(2010, 2050))
 
 
 def test_a_folder_that_can_not_be_made_is_a_problem_and_no_crash(tmp_path: Path) -> None:
