@@ -142,11 +142,17 @@ class EngineProcess:
             with self.turn(limit_s):
                 answer = self._ask(slot, until_ns)
         except EngineFault as fault:
-            if fault.code not in _NOT_THE_FRAMES:
+            if fault.code not in _NOT_THE_FRAMES and not self._hurried(fault, limit_s):
                 self._supervisor.note(fault)
             raise
         self._answers += 1
         return answer
+
+    def _hurried(self, fault: EngineFault, limit_s: float) -> bool:
+        """Whether only the caller was short of time; if the engine hangs, it was given up."""
+        worker = self._supervisor.worker
+        in_time = worker is not None and not worker.overdue
+        return fault.code == "timeout" and limit_s < self._deadline_s and in_time
 
     def _place(self, prepared: NDArray[np.uint8]) -> int:
         slot = self._slots.own()

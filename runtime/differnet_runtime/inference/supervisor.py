@@ -119,11 +119,7 @@ class Supervisor:
         worker = self.worker
         if worker is None:
             return
-        fault = None
-        if worker.overdue:
-            fault = EngineFault("timeout", "the engine hangs on a frame")
-        elif (death := worker.died()) is not None:
-            fault = EngineFault("crashed", death)
+        fault = _fault(worker)
         if fault is not None and self.lose(worker, fault.text):
             self.note(fault)
 
@@ -188,3 +184,15 @@ class Supervisor:
             log.error("the engine has failed: %s", why)
         self.state = EngineState.FAILED
         self._settled.set()
+
+
+def _fault(worker: Worker) -> EngineFault | None:
+    """Returns why a process has to be given up, if it has."""
+    try:
+        worker.drop_late()
+    except EngineFault as fault:
+        return fault
+    if worker.overdue:
+        return EngineFault("timeout", "the engine hangs on a frame")
+    death = worker.died()
+    return None if death is None else EngineFault("crashed", death)

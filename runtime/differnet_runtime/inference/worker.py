@@ -131,6 +131,18 @@ class Worker:
             raise EngineFault(answer.code, answer.text)
         return answer
 
+    def drop_late(self) -> None:
+        """Throws away the answer to a frame whose caller has given up, if it is there.
+
+        Raises:
+            EngineFault: The process has ended.
+        """
+        if self._asking.acquire(blocking=False):  # else somebody waits for an answer right now
+            try:
+                self._answer(time.monotonic_ns())
+            finally:
+                self._asking.release()
+
     @property
     def overdue(self) -> bool:
         """Whether it has worked on a frame for longer than it may."""

@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import EngineFault, ModelFileError
-from differnet_runtime.inference import EngineProcess, EngineState, RestartBudget
+from differnet_runtime.inference import (
+    EngineProcess,
+    EngineState,
+    ModelSwitch,
+    Probation,
+    RestartBudget,
+)
 from differnet_runtime.model_file import content_hash, write_model_file
 from tests.fakes.weighted import noise, weighted_graph
 from tests.runtime.waiting import wait_for
@@ -128,6 +134,52 @@ def test_a_busy_engine_is_no_broken_one(engine: Start) -> None:
     assert raised.value.code == "timeout"
     assert process.infer(frame(2)).score.value == 2.0
     assert process.status.restarts == 0
+
+
+def test_a_caller_in_a_hurry_is_no_fault_of_the_engine(engine: Start) -> None:
+    process = engine("fake:100ms", deadline_s=0.6)
+    pid = process.status.pid
+    with pytest.raises(EngineFault) as raised:
+        process.infer(frame(), deadline_s=0.001)
+    assert raised.value.code == "timeout"
+    time.sleep(1.2)  # nobody asks again: the answer lies there until the process would be overdue
+    status = process.status
+    assert (status.faults, status.restarts, status.pid) == (0, 0, pid)
+    assert process.infer(frame(2)).score.value == 2.0
+
+
+def test_an_engine_that_hangs_on_a_hurried_frame_is_found(engine: Start) -> None:
+    process = engine("fake:hang@1", deadline_s=0.5)
+    with pytest.raises(EngineFault):
+        process.infer(frame(), deadline_s=0.001)
+    wait_for(lambda: process.status.restarts == 1)
+    assert process.status.faults == 1
+    assert "hangs" in str(process.status.last_fault)
+
+
+def test_a_late_command_takes_no_good_model_back(engine: Start) -> None:
+    first = engine("fake")
+
+    def make(_: Path | None) -> EngineProcess:
+        return EngineProcess(None, backend="fake:50ms", deadline_s=2.0)
+
+    switch, done = ModelSwitch(first, make, Probation(answers=3)), threading.Event()
+
+    def camera() -> None:
+        while not done.is_set():
+            hurry = 0.001 if switch.engine is not first else None
+            for deadline_s in (hurry, None):
+                with contextlib.suppress(EngineFault), switch.lease() as held:
+                    held.infer(frame(), deadline_s)
+
+    load = threading.Thread(target=camera)
+    load.start()
+    try:
+        assert switch.to(None) is switch.engine
+    finally:
+        done.set()
+        load.join()
+        switch.stop()
 
 
 def test_a_frame_of_another_size_is_named(engine: Start) -> None:
