@@ -130,7 +130,7 @@ class EventTable:
         query = "SELECT row, id, text FROM event WHERE row > ? ORDER BY row LIMIT ?"
         with self._reading, mapped(self._path):
             found = self._reader.execute(query, (row, limit)).fetchall()
-        return [Stored(*of_row, table=self.number) for of_row in found]
+        return [Stored(row, id_, text, self.number) for row, id_, text in found]
 
     def close(self) -> None:
         """Closes it."""
