@@ -91,6 +91,21 @@ def engine_is_ready(station: RunningStation) -> bool:
     return bool(station.get("/api/overview")[1]["engine"]["state"] == "ready")
 
 
+def test_two_stations_do_not_share_a_state_folder(tmp_path: Path, pictures: Path) -> None:
+    with RunningStation(tmp_path, FOLDER.format(source=pictures)) as station:
+        station.wait(station.ready, what="ready")
+        (tmp_path / "other").mkdir()
+        other = RunningStation(tmp_path / "other", FOLDER.format(source=pictures))
+        text = other.config.read_text()
+        other.config.write_text(
+            text.replace(str(tmp_path / "other" / "state"), str(tmp_path / "state"))
+        )
+        with other:
+            assert other.process.wait(30.0) == 2
+            assert "station.state" in other.tail()
+        assert station.ready()
+
+
 def test_pictures_in_a_folder_can_not_be_commanded(tmp_path: Path, pictures: Path) -> None:
     tables = FOLDER.format(source=pictures) + 'trigger = "command"\n'
     with RunningStation(tmp_path, tables) as station:

@@ -17,6 +17,7 @@ from ..errors import CameraError, ConfigError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
 from ..metrics import Metrics
+from ..station_lock import lock_folder
 from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
@@ -44,11 +45,12 @@ class Station:
     Raises:
         ConfigError: A secret can't be read, or the store has no such model.
         ModelFileError: The model file can't be used.
-        StoreError: The state folder can't be written.
+        StoreError: The state folder can't be written, or another station uses it.
     """
 
     def __init__(self, config: Config, models: Path | None = None) -> None:
         refuse_commands_to_files(config)
+        self._lock = lock_folder(config.station.state)
         self.config = config
         self.started_at_s, self._started = time.time(), time.monotonic()
         self.configuration_problem: str | None = None
@@ -87,6 +89,7 @@ class Station:
             pool.submit(self.model.stop, timeout_s / 2)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
+        self._lock.close()
 
     def ask(self, camera: str, part: str | None, trigger: Trigger) -> Command:
         """Asks a camera for a verdict on the part before it.
