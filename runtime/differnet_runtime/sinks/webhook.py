@@ -38,6 +38,7 @@ class WebhookSink(Sink):
     def __init__(self, name: str, config: WebhookConfig) -> None:
         super().__init__(f"webhook:{name}")
         self._url = config.url
+        self._told: set[int] = set()
         self._headers = {"Content-Type": "application/json", "User-Agent": "differnet-edge"}
         if config.token_file is not None:
             self._headers["Authorization"] = f"Bearer {read_secret(config.token_file)}"
@@ -73,11 +74,14 @@ class WebhookSink(Sink):
 
     def _judge(self, status: int, retry_after: str | None) -> None:
         if 200 <= status < 300:
+            self._told.clear()
             return
         text = f"the receiver answered {status}; expected 2xx"
         if 400 <= status < 500 and status not in _PASSING:
             text += ": it refuses these events; look at its address, token and log"
-            log.error("sink %s: %s", self.name, text)
+            if status not in self._told:  # it is tried every few seconds, for days
+                log.error("sink %s: %s", self.name, text)
+                self._told.add(status)
         wait_s = _seconds(retry_after)
         raise BusyError(text, wait_s) if wait_s is not None else SinkError(text)
 

@@ -116,6 +116,22 @@ def test_anything_but_2xx_is_sent_again(status: int, caplog: pytest.LogCaptureFi
     assert ("refuses these events" in caplog.text) == (status in (400, 401, 404))
 
 
+def test_a_refusal_is_logged_once_until_events_are_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with receiving() as receiver:
+        sink = sink_to(f"http://127.0.0.1:{receiver.port}/")
+        for status in (404, 404, 503, 404, 401, 401, 404, 200, 404, 404):
+            receiver.status = status
+            try:
+                sink.deliver(EVENTS)
+            except SinkError:
+                assert status != 200
+        sink.close()
+    logged = [record.getMessage().split("answered ")[1][:3] for record in caplog.records]
+    assert logged == ["404", "401", "404"]
+
+
 @pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), ("date", 30.0), ("soon", None)])
 def test_retry_after_is_honoured(value: str, seconds: float | None) -> None:
     if value == "date":
