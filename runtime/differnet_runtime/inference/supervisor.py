@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from ..errors import DifferNetError, EngineFault
 from ..selection import ORT_CPU
@@ -60,6 +61,7 @@ class Supervisor:
         self._backend, self._threads, self._memory = backend, threads, memory
         self._start_timeout_s, self._budget, self._fallback = start_timeout_s, budget, fallback
         self._started_once, self._failed_starts = False, 0
+        self._told: set[str] = set()
         self._lock = threading.Lock()
         self._wake, self._stopping, self._settled = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
@@ -105,25 +107,37 @@ class Supervisor:
 
     def _supervise(self) -> None:
         while not self._stopping.is_set():
-            if self.worker is None:
-                self._bring_up()
+            self._guarded(self._bring_up)
             self._wake.wait(_WATCH_S)
             self._wake.clear()
-            self._watch()
+            self._guarded(self._watch)
         with self._lock:
             worker, self.worker = self.worker, None
         if worker is not None:
             worker.kill()  # whoever asks it sees the end of its channel
 
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Takes a step; the thread outlives whatever happens, or nobody would look any more."""
+        try:
+            step()
+        except Exception as error:  # noted, and told once
+            fault = _fault_of(error)
+            self.note(fault)
+            if fault.text not in self._told:
+                log.exception("looking after the engine process failed")
+            self._told.add(fault.text)
+
     def _watch(self) -> None:
         worker = self.worker
         if worker is None:
             return
-        fault = _fault(worker)
+        fault = _fault_in(worker)
         if fault is not None and self.lose(worker, fault.text):
             self.note(fault)
 
     def _bring_up(self) -> None:
+        if self.worker is not None:
+            return
         if self._started_once:
             if not self._budget.take(time.monotonic_ns()):
                 self._fail(f"{self._budget.restarts} restarts in {self._budget.window_s:g} s")
@@ -134,11 +148,11 @@ class Supervisor:
         begun = time.monotonic()
         try:
             worker = self._started()
-        except DifferNetError as error:
+        except Exception as error:  # as the memory or the descriptors used up
             if self._stopping.is_set():
                 return
             self._failed_starts += 1
-            fault = error if isinstance(error, EngineFault) else EngineFault("no_model", str(error))
+            fault = _fault_of(error)
             self.note(fault)
             self._fail(fault.text)
             return
@@ -155,7 +169,7 @@ class Supervisor:
         self.pid = worker.pid
         try:
             ready = worker.wait_ready(self._start_timeout_s, self._stopping)
-        except EngineFault:
+        except BaseException:
             worker.kill()
             raise
         log.info("engine process %d is ready with %s", worker.pid, ready.backend)
@@ -186,7 +200,16 @@ class Supervisor:
         self._settled.set()
 
 
-def _fault(worker: Worker) -> EngineFault | None:
+def _fault_of(error: Exception) -> EngineFault:
+    """Returns what went wrong as a fault."""
+    if isinstance(error, EngineFault):
+        return error
+    if isinstance(error, DifferNetError):
+        return EngineFault("no_model", str(error))
+    return EngineFault("exception", f"{type(error).__name__}: {error}")
+
+
+def _fault_in(worker: Worker) -> EngineFault | None:
     """Returns why a process has to be given up, if it has."""
     try:
         worker.drop_late()
