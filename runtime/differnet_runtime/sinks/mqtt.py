@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
@@ -49,8 +49,7 @@ class MqttSink(Sink):
         super().__init__("mqtt")
         self._qos, self._station, self._on_command = config.qos, station, on_command
         self.topics = Topics(f"{config.prefix}/{station}")
-        self.bad_commands = 0
-        """Commands that could not be read, or were refused."""
+        self._bad: Counter[str] = Counter()
         self._make = ClientMaker(config, station, self.topics)
         self._lock = threading.Lock()
         self._client: Client | None = None
@@ -62,6 +61,11 @@ class MqttSink(Sink):
     def problem(self) -> str | None:
         """See `Sink.problem`."""
         return None if self._connected else self._problem
+
+    @property
+    def bad_commands(self) -> int:
+        """Commands that could not be read, or were refused."""
+        return sum(self._bad.values())
 
     def open(self) -> None:
         """Begins to connect; see `Sink.open`."""
@@ -175,8 +179,9 @@ class MqttSink(Sink):
             part = read_command(bytes(message.payload))
             self._on_command(self.topics.command_camera(message.topic), part)
         except DifferNetError as error:
-            self.bad_commands += 1
-            if self.bad_commands % _LOG_EVERY == 1:
+            kind = type(error).__name__  # not by its text, which the sender has a hand in
+            self._bad[kind] += 1
+            if self._bad[kind] % _LOG_EVERY == 1:
                 log.warning("sink mqtt: bad command %d: %s", self.bad_commands, error)
         except Exception:  # a bug at the receiving end must not end the connection
             log.exception("sink mqtt: a command")

@@ -99,7 +99,9 @@ def test_the_heartbeat_is_sent_when_it_is_asked_for(broker: Broker) -> None:
     assert first["cameras"] == ["top", "side"]
 
 
-def test_commands_reach_their_camera_and_bad_ones_are_counted(broker: Broker) -> None:
+def test_commands_reach_their_camera_and_bad_ones_are_counted(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     received: list[tuple[str, str | None]] = []
 
     def on_command(camera: str, part: str | None) -> None:
@@ -132,6 +134,10 @@ def test_commands_reach_their_camera_and_bad_ones_are_counted(broker: Broker) ->
             ]
             assert sink.bad_commands == 5
             assert sink.problem is None
+        # The first refusal and the first that can't be read, whichever came before.
+        logged = [r.getMessage() for r in caplog.records if "bad command" in r.getMessage()]
+        assert len(logged) == 2
+        assert "no such camera" in logged[0]
         client.publish("differnet/told/command/top", "", 1, retain=True).wait_for_publish(5)
 
 
