@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ..database import RunningClock, connect, mapped, transaction
+from ..records import Verdict
 from .records import EvidenceItem
 
 _VERSION = 1
@@ -32,7 +33,36 @@ CREATE INDEX picture_verdict ON picture (verdict, row);
 CREATE TABLE clock (seconds REAL NOT NULL);
 INSERT INTO clock VALUES (0)
 """
+_SUMS = "SELECT count(*), coalesce(sum(bytes), 0) FROM picture"
+_SIZE = "SELECT bytes, verdict FROM picture WHERE id = ?"
 _COLUMNS = "id, at_s, camera, part, verdict, code, score, threshold, heatmap, bytes"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A picture that may have to give way.
+
+    Args:
+        id: Of its event.
+        bytes: Of all its files.
+        age_s: In seconds that the station ran.
+    """
+
+    id: str
+    bytes: int
+    age_s: float
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How many pictures, and the bytes of all their files."""
+
+    count: int
+    bytes: int
+
+    def plus(self, count: int, bytes_: int) -> Sum:
+        """Returns the sum with others."""
+        return Sum(self.count + count, self.bytes + bytes_)
 
 
 class Index:
@@ -53,8 +83,11 @@ class Index:
         self._reading = threading.Lock()
         with mapped(path):
             (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
-            sums = self._writer.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM picture")
-            self.count, self.bytes = sums.fetchone()
+            undecided = f"{_SUMS} WHERE verdict = ?"
+            self.kept = Sum(*self._writer.execute(_SUMS).fetchone())
+            self.undecided = Sum(
+                *self._writer.execute(undecided, (Verdict.NO_DECISION,)).fetchone()
+            )
         self.clock = RunningClock(seconds)
 
     def add(self, items: Sequence[EvidenceItem]) -> None:
@@ -67,34 +100,38 @@ class Index:
                 [(*astuple(item), now_s) for item in items],
             )
             self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
-        self.count += len(items)
-        self.bytes += sum(item.bytes for item in items)
+        for item in items:
+            self._count(item.verdict, 1, item.bytes)
 
-    def oldest(self, limit: int) -> list[tuple[str, int, float]]:
-        """Returns id, bytes and age in running seconds of the oldest."""
+    def oldest(self, limit: int, *, undecided: bool = False) -> list[Kept]:
+        """Returns the oldest, or the oldest without a decision."""
         now_s = self.clock.now_s()
-        query = "SELECT id, bytes, clock_s FROM picture ORDER BY row LIMIT ?"
+        query = (
+            "SELECT id, bytes, clock_s FROM picture"  # noqa: S608 - no value is in it
+            f"{' WHERE verdict = ?' if undecided else ''} ORDER BY row LIMIT ?"
+        )
+        values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
         with mapped(self._path):
-            found = self._writer.execute(query, (limit,)).fetchall()
-        return [(id_, size, now_s - clock_s) for id_, size, clock_s in found]
+            found = self._writer.execute(query, values).fetchall()
+        return [Kept(id_, size, now_s - clock_s) for id_, size, clock_s in found]
 
-    def delete(self, pictures: Sequence[tuple[str, int]]) -> None:
-        """Deletes rows, all or none.
-
-        Args:
-            pictures: Id and bytes of each.
-        """
+    def delete(self, ids: Sequence[str]) -> None:
+        """Deletes rows, all or none."""
         with mapped(self._path), transaction(self._writer):
-            self._writer.executemany(
-                "DELETE FROM picture WHERE id = ?", [(id_,) for id_, _ in pictures]
-            )
-        self.count -= len(pictures)
-        self.bytes -= sum(size for _, size in pictures)
+            going = [row for id_ in ids for row in self._writer.execute(_SIZE, (id_,))]
+            self._writer.executemany("DELETE FROM picture WHERE id = ?", [(id_,) for id_ in ids])
+        for size, verdict in going:
+            self._count(verdict, -1, -size)
 
-    def sizes(self) -> dict[str, int]:
-        """Returns the bytes of every picture by its id."""
+    def _count(self, verdict: str, count: int, size: int) -> None:
+        self.kept = self.kept.plus(count, size)
+        if verdict == Verdict.NO_DECISION:
+            self.undecided = self.undecided.plus(count, size)
+
+    def ids(self) -> set[str]:
+        """Returns the id of every picture."""
         with mapped(self._path):
-            return dict(self._writer.execute("SELECT id, bytes FROM picture"))
+            return {id_ for (id_,) in self._writer.execute("SELECT id FROM picture")}
 
     def list(
         self, limit: int, before: str | None, camera: str | None, verdict: str | None

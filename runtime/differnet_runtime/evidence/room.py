@@ -1,4 +1,4 @@
-"""Room for the next picture: the oldest go when a cap is reached, or the disk is full."""
+"""Room for the next picture: older ones go when a cap is reached, or the disk is full."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ..config import EvidenceConfig
 from ..database import FullError
 from ..errors import OutputError
 from ..files import write_bytes
-from .index import Index
+from .index import Index, Sum
 from .pictures import file_names
 
 _AT_ONCE = 64
 _DAY_S = 86400.0
+_UNDECIDED = 0.2
+"""Share of the pictures, and of the bytes, up to which those without a decision are like others."""
 _BALLAST = 1 << 20
 """Bytes. On a full disk SQLite can't even delete: this file then gives it the room."""
 _BALLAST_NAME = "ballast"
@@ -40,6 +42,29 @@ def disk_is_full(error: Exception) -> bool:
     )
 
 
+def _giving_way(index: Index, count: int, bytes_: int) -> list[str]:
+    """Returns the next pictures to go, some at a time, until so many and so many bytes are gone.
+
+    Those without a decision go first as long as there are too many of them: a dark night of one
+    camera must not push out a year of defects.
+    """
+    kept, undecided = index.kept, index.undecided
+    first = _too_many(undecided, kept)
+    going: list[str] = []
+    for picture in index.oldest(_AT_ONCE, undecided=first):
+        if (count <= 0 and bytes_ <= 0) or (first and not _too_many(undecided, kept)):
+            break
+        going.append(picture.id)
+        count, bytes_ = count - 1, bytes_ - picture.bytes
+        kept = kept.plus(-1, -picture.bytes)
+        undecided = undecided.plus(-1, -picture.bytes)
+    return going
+
+
+def _too_many(undecided: Sum, kept: Sum) -> bool:
+    return undecided.count > _UNDECIDED * kept.count or undecided.bytes > _UNDECIDED * kept.bytes
+
+
 class Room:
     """Deletes pictures: first the files, then the row, so that no file is ever forgotten.
 
@@ -52,27 +77,24 @@ class Room:
         self.deleted = 0
 
     def make(self, index: Index, config: EvidenceConfig, need: int) -> None:
-        """Deletes the oldest pictures until so many bytes fit within every cap.
+        """Deletes pictures until so many bytes fit within every cap.
 
         Raises:
             FullError: They don't fit even without any other picture.
             StoreError: The index can't be changed.
         """
-        while oldest := index.oldest(_AT_ONCE):
-            too_many = index.count + (need > 0) - config.max_count
-            too_big = index.bytes + need - config.max_bytes
-            lacking = self._lacking(config, need)
-            going: list[tuple[str, int]] = []
-            for id_, size, age_s in oldest:
-                gone = sum(bytes_ for _, bytes_ in going)
-                old = age_s > config.max_age_days * _DAY_S
-                if not (old or len(going) < too_many or gone < max(too_big, lacking)):
-                    break
-                going.append((id_, size))
-            if going:
-                self.delete(index, going)
-            if len(going) < len(oldest):
-                break
+        while aged := [
+            picture.id
+            for picture in index.oldest(_AT_ONCE)
+            if picture.age_s > config.max_age_days * _DAY_S
+        ]:
+            self.delete(index, aged)
+        while going := _giving_way(
+            index,
+            index.kept.count + (need > 0) - config.max_count,
+            max(index.kept.bytes + need - config.max_bytes, self._lacking(config, need)),
+        ):
+            self.delete(index, going)
         if self._lacking(config, need) > 0:
             raise FullError(
                 f"{self._folder}: {free_bytes(self._folder)} bytes are free, and "
@@ -84,27 +106,25 @@ class Room:
         return 0 if free is None else need + config.min_free_bytes - free
 
     def make_at_least(self, index: Index, need: int) -> None:
-        """Deletes the oldest pictures of so many bytes together, for a disk that is full now."""
-        gone = 0
-        while gone < need and (oldest := index.oldest(1)):
-            [(id_, size, _)] = oldest
-            self.delete(index, [(id_, size)])
-            gone += size
+        """Deletes pictures of so many bytes together, for a disk that is full now."""
+        end = index.kept.bytes - need
+        while going := _giving_way(index, 0, index.kept.bytes - end):
+            self.delete(index, going)
 
-    def delete(self, index: Index, pictures: Sequence[tuple[str, int]]) -> None:
-        """Deletes pictures by id and bytes.
+    def delete(self, index: Index, ids: Sequence[str]) -> None:
+        """Deletes pictures.
 
         Raises:
             StoreError: Files are gone, but rows could not be deleted; the next start does it.
         """
-        for id_, _ in pictures:
+        for id_ in ids:
             self.unlink(id_)
         try:
-            index.delete(pictures)
+            index.delete(ids)
         except FullError:
             self.give_up_ballast()
-            index.delete(pictures)
-        self.deleted += len(pictures)
+            index.delete(ids)
+        self.deleted += len(ids)
 
     def unlink(self, id_: str) -> None:
         """Deletes a picture's files, those that are there."""

@@ -153,8 +153,8 @@ class Evidence:
         """How things stand."""
         index = self._index
         return EvidenceStatus(
-            count=index.count if index else 0,
-            bytes=index.bytes if index else 0,
+            count=index.kept.count if index else 0,
+            bytes=index.kept.bytes if index else 0,
             dropped=self._dropped,
             deleted=self._room.deleted,
             free_bytes=free_bytes(self._folder),
@@ -217,7 +217,7 @@ class Evidence:
         with contextlib.ExitStack() as undo:
             undo.callback(index.close)
             try:
-                if index.count == 0:
+                if index.kept.count == 0:
                     adopt(self._folder, index)
                 sweep(self._folder, index)
             except OSError as error:

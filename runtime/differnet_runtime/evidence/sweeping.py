@@ -22,7 +22,7 @@ def sweep(folder: Path, index: Index) -> tuple[int, int]:
     Returns:
         How many files were deleted, and how many rows.
     """
-    known, seen, files = index.sizes(), set(), 0
+    known, seen, files = index.ids(), set(), 0
     for path in _files(folder):
         id_ = id_of(path)
         if id_ not in known:
@@ -30,8 +30,8 @@ def sweep(folder: Path, index: Index) -> tuple[int, int]:
             files += 1
         elif ".heat." not in path.name and ".small." not in path.name:
             seen.add(id_)
-    lost = [(id_, size) for id_, size in known.items() if id_ not in seen]
-    for id_, _ in lost:
+    lost = sorted(known - seen)
+    for id_ in lost:
         for name in file_names(id_):
             (folder / name).unlink(missing_ok=True)
     if lost:

@@ -184,6 +184,26 @@ def test_the_oldest_give_way_by_count_bytes_and_age(make: Make, tmp_path: Path) 
     assert files(tmp_path) == {last}
 
 
+@pytest.mark.parametrize("cap", ["max_count", "max_bytes"])
+def test_a_dark_night_pushes_out_a_fifth_at_most(make: Make, tmp_path: Path, cap: str) -> None:
+    store = make(jpeg_quality=0)
+    defects = keep(store, 20)
+    full = {"max_count": 20, "max_bytes": store.status.bytes + 100}
+    store = make(jpeg_quality=0, **{cap: full[cap]})
+    dark = keep(store, 15, verdict="NO_DECISION")
+    store = make(jpeg_quality=0, **{cap: full[cap]})  # what is kept is known after a restart, too
+    dark += keep(store, 15, verdict="NO_DECISION")
+    left = files(tmp_path)
+    assert 15 <= len(left & set(defects)) < 20
+    assert left & set(defects) == set(defects[-len(left & set(defects)) :])
+    assert left & set(dark) == set(dark[-len(left & set(dark)) :]) != set()
+    # Up to a fifth they are pictures like others: the oldest go.
+    later = keep(store, 12)
+    assert set(later) | {dark[-1]} <= files(tmp_path)
+    keep(store, 8)
+    assert not files(tmp_path) & {*defects, *dark}
+
+
 def test_a_disk_that_must_stay_free_takes_nothing_and_says_so(make: Make, tmp_path: Path) -> None:
     keep(make(), 2)
     free = shutil.disk_usage(tmp_path).free
