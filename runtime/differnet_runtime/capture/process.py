@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 
@@ -20,6 +21,8 @@ from .tally import Tally
 from .watch import Watch
 
 _JOIN_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class CaptureProcess:
@@ -40,6 +43,7 @@ class CaptureProcess:
         self._thread: threading.Thread | None = None
         self._skip = 0
         self._seen: set[str] = set()
+        self._told: set[type[Exception]] = set()
 
     @property
     def live(self) -> bool:
@@ -86,25 +90,36 @@ class CaptureProcess:
     def _run(self) -> None:
         backoff = Backoff()
         while not self._stopping.wait(backoff.next_s()):
-            try:
-                child = self._spawn()
-            except OSError as error:
-                self._tally.absent(CameraState.LOST, f"no capture process can be started: {error}")
-                continue
-            self._tally.process(child.pid)
             watch = Watch(self._config, self._live, self._inbox, self._tally, self._seen)
             try:
-                while not self._stopping.is_set() and watch.listen(child):
-                    pass
-            finally:
-                child.kill()
-                self._inbox.close(child.channel)
-                self._tally.process(None)
+                self._attend(watch)
+            except Exception as error:  # whatever it is, nobody else would try the camera again
+                watch.give_up_picture(self._failed(error))
             if watch.ended:
                 return
             self._skip += watch.frames
             if watch.frames:
                 backoff.reset()
+
+    def _attend(self, watch: Watch) -> None:
+        """Runs a capture process until it has ended or must be."""
+        child = self._spawn()
+        try:
+            self._tally.process(child.pid)
+            while not self._stopping.is_set() and watch.listen(child):
+                pass
+        finally:
+            child.kill()
+            self._inbox.close(child.channel)
+            self._tally.process(None)
+
+    def _failed(self, error: Exception) -> str:
+        text = f"the capture of {self.name} failed ({type(error).__name__}: {error})"
+        if type(error) not in self._told:
+            log.error("%s; it is tried again", text, exc_info=error)
+        self._told.add(type(error))
+        self._tally.absent(CameraState.LOST, text)
+        return text
 
     def _spawn(self) -> Child:
         seen = self._written_seen()

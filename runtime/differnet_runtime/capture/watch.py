@@ -18,6 +18,7 @@ from .inbox import Inbox
 from .memory import Slots
 from .messages import (
     MESSAGE,
+    MOST_TEXT,
     PACKET,
     Captured,
     Ended,
@@ -58,7 +59,7 @@ class Watch:
         self, config: CameraConfig, live: bool, inbox: Inbox, tally: Tally, seen: set[str]
     ) -> None:
         self.frames = 0
-        """How many it gave."""
+        """How many it gave, those among them that can't be read."""
         self.ended = False
         """Whether the source has given all it had."""
         self._config, self._live = config, live
@@ -125,6 +126,7 @@ class Watch:
             self._expect("does not decode a picture", _PICTURE_S)
         elif isinstance(message, Unreadable):
             self._trying = None
+            self.frames += 1  # as `VideoCamera` counts those that it skips
             self._inbox.unreadable(message, channel)
         else:
             self._trying = None
@@ -157,7 +159,7 @@ class Watch:
         text = f"{self._tally.status.source} {self._missing} for {self._within_s:g} s"
         log.warning("%s; its process is ended", text)
         if self._trying:
-            self._give_up_picture("decoding it takes too long")
+            self.give_up_picture("decoding it takes too long")
         else:
             self._tally.absent(CameraState.STALLED, text)
         return True
@@ -167,15 +169,17 @@ class Watch:
         if not isinstance(error, EOFError):
             death += f" ({type(error).__name__}: {error})"
         if self._trying:
-            self._give_up_picture(f"reading it ended {death}")
+            self.give_up_picture(f"reading it ended {death}")
         elif not self._told:
             log.warning("%s", death)
             self._tally.absent(CameraState.LOST, death)
 
-    def _give_up_picture(self, cause: str) -> None:
-        name, self._trying = self._trying or "", None
-        message = Unreadable(generation=0, slot=0, name=name, cause=cause)
-        self._inbox.unreadable(message, None)
+    def give_up_picture(self, cause: str) -> None:
+        """Tells of the picture that is being decoded, if there is one, that it can't be read."""
+        name, self._trying = self._trying, None
+        if name is not None:
+            message = Unreadable(generation=0, slot=0, name=name, cause=cause[:MOST_TEXT])
+            self._inbox.unreadable(message, None)
 
 
 def _receive(channel: socket.socket) -> tuple[Message | None, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -11,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.capture import CameraState, CaptureProcess
+from differnet_runtime.capture import CameraState, CaptureProcess, watch
+from differnet_runtime.capture.memory import Slots
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from tests.faults.capturing import capture, children, next_frame, take_all, wait_for_state
@@ -193,16 +195,88 @@ def test_it_can_be_started_again_after_a_stop(video: Path) -> None:
         assert process.status.state is CameraState.STOPPED
 
 
-def test_a_damaged_frame_of_a_video_is_told_in_its_turn(video: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOMEM, "Cannot allocate memory"), ValueError("no descriptor came")]
+)
+def test_an_unexpected_error_is_told_once_and_the_camera_tried_again(
+    error: Exception,
+    video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As when the frames' memory can't be mapped, or its descriptor finds no room."""
+    tries = 0
+
+    def mapping(*arguments: int) -> Slots:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise error
+        return Slots(*arguments)
+
+    monkeypatch.setattr(watch, "Slots", mapping)
+    with capture(video, paced=True) as process:
+        wait_for_state(process, CameraState.LOST)
+        assert str(error) in str(process.status.reason)
+        assert next_frame(process).image.shape == (48, 64, 3)
+        assert process.status.state is CameraState.LIVE
+        assert process.alive
+    assert caplog.text.count("the capture of camera failed") == 1
+
+
+def test_no_picture_is_lost_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: int) -> Slots:
+        monkeypatch.setattr(watch, "Slots", Slots)
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(watch, "Slots", failing)
+    with capture(tmp_path) as process:
+        assert process.wait(15)
+        with pytest.raises(ImageReadError, match=r"a\.png: .*Cannot allocate memory"):
+            process.take()
+        assert next_frame(process).name == "b.png"
+
+
+def damage_the_fifth(video: Path) -> None:
     data = bytearray(video.read_bytes())
     starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
     data[starts[4] : starts[5] - 16] = bytes(starts[5] - 16 - starts[4])
     video.write_bytes(data)
+
+
+def test_a_damaged_frame_of_a_video_is_told_in_its_turn(video: Path) -> None:
+    damage_the_fifth(video)
     with capture(video) as process:
         frames, errors = take_all(process, 20)
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
     assert [str(error) for error in errors] == ["clip.avi#4: 1 frame(s) can't be decoded"]
     assert isinstance(errors[0], ImageReadError)
+
+
+def next_name(process: CaptureProcess) -> str:
+    """Returns the name of the next frame, whether it can be read or not."""
+    try:
+        return next_frame(process).name
+    except ImageReadError as error:
+        return error.name
+
+
+@pytest.mark.parametrize("before", [3, 5, 8])
+def test_after_a_crash_every_frame_of_a_damaged_video_still_comes_once(
+    video: Path, before: int
+) -> None:
+    """The crash is before the damaged frame, or after it."""
+    damage_the_fifth(video)
+    with capture(video) as process:
+        seen = [next_name(process) for _ in range(before)]
+        pid = process.status.pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        frames, errors = take_all(process, 30)
+    seen += [frame.name for frame in frames] + [error.name for error in errors]
+    assert sorted(seen) == sorted(f"clip.avi#{number}" for number in range(12))
 
 
 def test_a_password_is_in_no_argument_and_no_text(
