@@ -25,7 +25,8 @@ class StationConfig(Part):
 
     Args:
         name: Of this station, in topics, events and metrics.
-        state: Folder of the outbox, the evidence and what else must outlive a restart.
+        state: Folder of the outbox, the evidence and what else must outlive a restart; no two
+            stations may share one.
         log_level: Of the daemon's log.
     """
 
@@ -150,7 +151,7 @@ class DecisionConfig(Part):
 
 
 class EvidenceConfig(Part):
-    """Pictures kept: `[evidence]`; the oldest go first when a cap is reached.
+    """Pictures kept: `[evidence]`; older ones go when a cap is reached.
 
     Args:
         keep: Which verdicts' pictures.
@@ -231,7 +232,7 @@ class MqttConfig(Part):
     password_file: Path | None = None
     tls: TlsConfig | None = None
     keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 15
-    heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 1.0
+    heartbeat_s: Annotated[float, Field(ge=0.2, le=3600)] = 1.0
 
 
 class WebhookConfig(Part):

@@ -160,6 +160,8 @@ def test_a_wrong_key_is_put_down_to_the_file_that_set_it(tmp_path: Path) -> None
         ('[events]\npublish = "some"\n', "events.publish: received \"some\"; expected 'all' or"),
         ("[events]\npublish = 2024-01-01\n", "events.publish: received a date or time"),
         ('[model]\npath = "a\\u0000b"\n', "model.path: a text may not hold a zero byte"),
+        # The daemon looks five times a second.
+        ('[mqtt]\nhost = "b"\nheartbeat_s = 0.1\n', "mqtt.heartbeat_s: received 0.1; expected"),
         ('[jsonl]\npath = ""\n', "jsonl.path: is empty; expected a path"),
         (f"[decision]\nk = {'9' * 400}\n", "decision.k: received a number beyond 64 bits"),
         (f"[decision]\nk = {'9' * 5000}\n", "is no TOML"),
