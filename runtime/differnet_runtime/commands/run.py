@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 UNDECIDED = 3
 """Exit code when every frame was a NO_DECISION."""
 
+_OF_A_SOURCE = {
+    **dict.fromkeys(("model", "source", "output", "save", "threshold", "limit")),
+    "show": False,
+    "json": False,
+    "backend": "auto",
+    "threads": 0,
+}
+"""What a station's file says in their place, and what they are where they are left out."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `differnet run`."""
@@ -70,7 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_station(arguments: argparse.Namespace) -> int:
-    given = [name for name in ("model", "source", "output", "save") if getattr(arguments, name)]
+    given = [
+        name for name, left_out in _OF_A_SOURCE.items() if getattr(arguments, name) != left_out
+    ]
     if given:
         raise ConfigError(
             f"--{given[0]} and --config exclude each other: the station's file says all of it"

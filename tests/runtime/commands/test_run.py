@@ -1,3 +1,4 @@
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from differnet_runtime import Decision, Inspection, Verdict, cuda, driver
 from differnet_runtime.cli import main
-from differnet_runtime.commands.run import UNDECIDED
+from differnet_runtime.commands.run import UNDECIDED, configure
 from differnet_runtime.commands.sinks import saved_name
 from differnet_runtime.commands.verdicts import HEADER, Summary
 
@@ -51,6 +52,18 @@ def test_it_says_why_it_runs_on_nothing_better(
         assert f"not {name}: no NVIDIA driver" in told
     assert run(tiny_model(), pictures(100), "--backend", "onnxruntime-cpu") == 0
     assert "not tensorrt" not in capsys.readouterr().err
+
+
+def test_every_other_option_is_refused_beside_a_station(tmp_path: Path, capsys: Captured) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    configure(parser)
+    for action in parser._actions:
+        option = action.option_strings[0]
+        if option == "--config":
+            continue
+        value = [] if action.nargs == 0 else ["onnxruntime-cpu" if option == "--backend" else "3"]
+        assert main(["run", "--config", str(tmp_path / "none.toml"), option, *value]) == 2
+        assert f"{option} and --config exclude each other" in capsys.readouterr().err
 
 
 def test_json_lines_on_standard_output(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
