@@ -114,6 +114,20 @@ def test_what_the_station_writes_is_writable() -> None:
     assert cache.startswith(f"/var/cache/{values('CacheDirectory')[0]}/")
 
 
+@pytest.mark.parametrize("page", ["events.md", "daemon.md", "fleet.md"])
+def test_what_the_docs_have_a_station_write_is_writable(page: str) -> None:
+    text = (DEPLOY.parent / "docs" / page).read_text()
+    written = re.findall(r'^\[jsonl\]\npath = "(/.*?)"', text, re.MULTILINE)
+    written += re.findall(r'^state = "(/.*?)"', text, re.MULTILINE)
+    folders = [
+        f"/var/lib/{name.replace('%i', 'line3')}/" for name in values("StateDirectory")[0].split()
+    ]
+    assert values("ProtectSystem") == ["strict"]
+    for path in written:
+        assert path.startswith(tuple(folders))
+    assert written or page != "events.md"
+
+
 def test_the_user_is_made() -> None:
     line = (DEPLOY / "sysusers.d" / "differnet.conf").read_text().split()
     assert line[:2] == ["u", values("User")[0]]
