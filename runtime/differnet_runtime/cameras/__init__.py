@@ -9,7 +9,8 @@ from differnet_runtime.images import SUFFIXES
 
 from .base import Camera
 from .files import FilesCamera, folder_camera
-from .opencv import OpenCvCamera, redact
+from .opencv import OpenCvCamera
+from .redaction import redact
 
 __all__ = ["Camera", "FilesCamera", "OpenCvCamera", "folder_camera", "open_camera", "redact"]
 

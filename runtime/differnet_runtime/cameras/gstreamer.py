@@ -14,9 +14,9 @@ from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..records import Frame
 from .base import Camera
-from .opencv import redact
 from .pipe import Pipe
 from .pixels import converted
+from .redaction import redact
 
 _SINK = "appsink drop=true max-buffers=1 sync=false"
 _ATTEMPTS = 10

@@ -8,7 +8,6 @@ which keeps the capture in a process of its own.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from differnet_runtime.errors import CameraError, ImageReadError
 from differnet_runtime.records import Frame, Image
 
 from .base import Camera
+from .redaction import redact
 
 Kind = Literal["file", "device", "url"]
 
@@ -27,16 +27,6 @@ TIMEOUT_MS = 5000
 MJPG = "MJPG"
 _ATTEMPTS = 10
 """Failed reads in a row that end a source: a single one may be one damaged packet."""
-
-_SECRET = re.compile(r"((?:user|login|pass|pwd|token|secret|key|auth)\w*=)[^&/?#]*", re.IGNORECASE)
-
-
-def redact(source: str) -> str:
-    """Returns a source without user names, passwords and tokens, for every text that leaves us."""
-    if "://" not in source:
-        return source
-    # The last "@": an unescaped one may be part of the password.
-    return _SECRET.sub(r"\1***", re.sub(r"://.*@", "://***@", source))
 
 
 class OpenCvCamera(Camera):

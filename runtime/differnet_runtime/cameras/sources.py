@@ -10,11 +10,10 @@ from pathlib import Path
 from ..config.models import CameraConfig, CameraKind
 from ..images import SUFFIXES
 from .base import Camera
-from .opencv import redact
+from .redaction import redact
 
 GST = "gst:"
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_GST_SECRET = re.compile(r"((?:user|login|pass|pw|token|secret|key)[\w-]*=)\S+", re.IGNORECASE)
 
 
 @dataclass
@@ -64,8 +63,12 @@ def is_live(config: CameraConfig) -> bool:
 
 def describe(config: CameraConfig) -> str:
     """Returns the source without user names, passwords and tokens."""
-    source = redact(config.source)
-    return _GST_SECRET.sub(r"\1***", source) if config.kind == "gstreamer" else source
+    return redact(config.source)
+
+
+def hidden(text: str, config: CameraConfig) -> str:
+    """Returns a text that may quote the source, without user names, passwords and tokens."""
+    return redact(text.replace(config.source, describe(config)))
 
 
 def open_source(config: CameraConfig, *, skip: int, seen: Remembered) -> Camera:

@@ -18,8 +18,8 @@ from ..records import Frame, Image
 from .base import Camera
 from .damage import Quarantine
 from .lag import Lag
-from .opencv import redact
 from .pixels import converted
+from .redaction import redact
 
 _LEAST_OPEN_S = 3.0
 _ATTEMPTS = 10

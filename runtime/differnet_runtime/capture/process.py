@@ -7,8 +7,7 @@ import logging
 import os
 import threading
 
-from ..cameras import redact
-from ..cameras.sources import describe, is_live, located
+from ..cameras.sources import describe, hidden, is_live, located
 from ..config.models import CameraConfig
 from ..processes import Child
 from ..records import Frame
@@ -130,7 +129,7 @@ class CaptureProcess:
                 title=f"the capture process of {self.name}",
                 pass_fds=() if seen is None else (seen,),
                 environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
-                redact=self._redacted,
+                redact=lambda text: hidden(text, self._config),
             )
         finally:
             if seen is not None:
@@ -139,10 +138,6 @@ class CaptureProcess:
         with contextlib.suppress(OSError):  # it has ended already, which is told next
             child.channel.send(source.model_dump_json().encode())
         return child
-
-    def _redacted(self, text: str) -> str:
-        shown = describe(self._config)
-        return redact(text.replace(self._config.source, shown))
 
     def _written_seen(self) -> int | None:
         """Returns a descriptor of what a new process need not read again."""

@@ -11,6 +11,7 @@ import time
 from pydantic import ValidationError
 
 from ..cameras.settings import Setting
+from ..cameras.sources import hidden
 from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
 from ..processes import Child
@@ -111,7 +112,7 @@ class Watch:
             self._tally.opened(settings, self._live)
             self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._stall_s))
         elif isinstance(message, Lost):
-            self._lost(message.text, child.said)
+            self._lost(hidden(message.text, self._config), child.said)
         elif isinstance(message, Ended):
             self.ended = True
             self._tally.over(CameraState.ENDED)

@@ -32,7 +32,8 @@ class Process:
         self.link = Link(self.theirs, live)
         self.inbox, self.tally, self.seen = Inbox(live), Tally("a camera"), {"old"}
         self.tally.starting()
-        config = CameraConfig(source="x", kind="device" if live else "folder", **options)  # type: ignore[arg-type]
+        options = {"source": "x", "kind": "device" if live else "folder", **options}
+        config = CameraConfig(**options)  # type: ignore[arg-type]
         self.watch = Watch(config, live, self.inbox, self.tally, self.seen)
 
     def death(self) -> str:
@@ -124,3 +125,17 @@ def test_a_folder_without_pictures_may_wait_for_ever() -> None:
         one.link.send(Opened())
         assert one.listen(5)
         assert one.tally.status.state is CameraState.LIVE
+
+
+def test_what_a_process_tells_of_its_source_shows_no_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = "rtspsrc location=rtsp://cam/s user-pw=hunter2"
+    with process(True, source=source, kind="gstreamer") as one:
+        one.link.send(Lost(text=f"gst:{source}: rtsp://u:hunter2@cam/s does not answer"))
+        one.link.send(Lost(text=f"{source} is lost"))
+        for says in ("cam/s does not answer", "user-pw=*** is lost"):
+            assert one.listen()
+            assert says in str(one.tally.status.reason)
+            assert "hunter2" not in str(one.tally.status.reason)
+    assert "hunter2" not in caplog.text

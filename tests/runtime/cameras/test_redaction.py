@@ -1,0 +1,75 @@
+"""Sources as they are shown: no user name, password or token, however a pipeline is quoted."""
+
+from __future__ import annotations
+
+import pytest
+
+from differnet_runtime.cameras import redact
+from differnet_runtime.cameras.gstreamer import open_pipeline
+from differnet_runtime.cameras.sources import describe, hidden, located
+from differnet_runtime.config.models import CameraConfig
+from differnet_runtime.errors import CameraError
+from tests.fakes.clips import Clip
+from tests.fakes.rtsp import rtsp_camera
+from tests.faults.capturing import capture, next_frame
+from tests.servers import require
+
+SECRET = "hunter2 x"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "user-pw=hunter2",
+        'user-pw="hunter2 x"',
+        "user-pw='hunter2 x'",
+        "'user-pw=hunter2 x'",
+        '"user-pw=hunter2 x"',
+        "user-pw = hunter2",
+        r"user-pw=hunter2\ x",
+        r'user-pw="a\"hunter2 x"',
+        "proxy-pw=hunter2",
+        "passphrase=hunter2",
+        'extra-headers="h,Authorization=hunter2"',
+    ],
+)
+def test_no_property_shows_a_password(written: str) -> None:
+    shown = redact(f"gst:rtspsrc {written} location=rtsp://cam/s ! decodebin")
+    assert "hunter2" not in shown
+    assert "x" not in shown.partition("location")[0].split("***")[1]
+    if not written.startswith("extra"):
+        assert shown.endswith(" location=rtsp://cam/s ! decodebin")
+
+
+@pytest.mark.parametrize("written", ["user-pw='hunter2 x", 'user-pw="hunter2 x'])
+def test_nor_one_that_is_quoted_wrongly(written: str) -> None:
+    assert redact(f"rtspsrc {written}") == "rtspsrc user-pw=***"
+
+
+def test_a_text_that_quotes_a_source_stays_readable() -> None:
+    text = "rtspsrc user-pw=hunter2 location=rtsp://u:hunter2@cam/s?token=hunter2: it has ended"
+    assert redact(text) == "rtspsrc user-pw=*** location=rtsp://***@cam/s?token=*** it has ended"
+    config = CameraConfig(source="http://cam/token=a b", kind="stream")
+    assert hidden("http://cam/token=a b: lost", config) == f"{describe(config)}: lost"
+
+
+def test_a_pipeline_that_cannot_be_started_is_named_without_it() -> None:
+    require("gst-launch-1.0")
+    config = located(CameraConfig(source="gst:nosuchelement user-id=admin user-pw=hunter2"))
+    with pytest.raises(CameraError, match=r"^gst:nosuchelement user-id=\*\*\* ") as raised:
+        open_pipeline(config)
+    assert "hunter2" not in str(raised.value)
+    assert "admin" not in str(raised.value)
+
+
+def test_no_frame_and_no_state_names_it() -> None:
+    require("gst-launch-1.0")
+    with rtsp_camera(Clip()) as server:
+        source = (
+            f"gst:rtspsrc location={server.url} user-id=admin user-pw=hunter2 protocols=tcp "
+            "! rtph264depay ! avdec_h264"
+        )
+        with capture(source) as process:
+            name = next_frame(process).name
+            assert name.startswith(f"gst:rtspsrc location={server.url} user-id=*** user-pw=*** ")
+            assert "hunter2" not in f"{process.status}"
