@@ -9,6 +9,7 @@ RUNS = (
     ("accuracy", "--choose"),
     ("accuracy", "--choose-global"),
     ("accuracy",),
+    ("accuracy", "--shipped"),
     ("accuracy", "--wide"),
     ("accuracy", "--few"),
     ("peers", "--auroc"),

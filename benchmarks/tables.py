@@ -282,6 +282,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy": _accuracy,
     "accuracy_choice": _choice,
     "accuracy_choice_global": _choice,
+    "accuracy_shipped": _accuracy,
     "accuracy_wide": _accuracy,
     "calibration": _calibration,
     "training_time": _training_time,

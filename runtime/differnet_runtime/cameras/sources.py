@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.models import CameraConfig, CameraKind
+from ..errors import ConfigError
 from ..images import SUFFIXES
 from .base import Camera
 from .redaction import redact
@@ -59,6 +60,22 @@ def _kind(source: str) -> CameraKind:
 def is_live(config: CameraConfig) -> bool:
     """Whether frames come by themselves, so that only the newest counts."""
     return config.kind not in ("video", "folder") or (config.kind == "video" and config.paced)
+
+
+def refuse_commands(name: str, config: CameraConfig) -> None:
+    """Refuses commands to a camera whose source is not live.
+
+    A picture file does not tell for which command it was taken, so one that came too late would
+    be judged as the next part.
+
+    Raises:
+        ConfigError: It is to judge files on command.
+    """
+    if config.trigger == "command" and not is_live(located(config)):
+        raise ConfigError(
+            f'camera.{name}.trigger: "command" needs a live source, and {describe(config)} is not '
+            "one. Let it run free: every picture is judged, and its name is in the event"
+        )
 
 
 def describe(config: CameraConfig) -> str:

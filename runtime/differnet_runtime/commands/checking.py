@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from differnet_runtime.backends.fake import FakeOptions
 from differnet_runtime.cameras import redact
+from differnet_runtime.cameras.sources import refuse_commands
 from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
 from differnet_runtime.config.secrets import read_secret
 from differnet_runtime.driver import find_gpu
-from differnet_runtime.errors import DifferNetError
+from differnet_runtime.errors import ConfigError, DifferNetError
 from differnet_runtime.model_file import content_hash, read_model_file
 from differnet_runtime.models import ModelStore, default_folder
 from differnet_runtime.selection import BACKENDS
@@ -160,6 +161,10 @@ def _on_cpu(backend: str) -> bool:
 
 def _camera(name: str, camera: CameraConfig) -> Finding:
     subject, source = f"camera.{name}", camera.source
+    try:
+        refuse_commands(name, camera)
+    except ConfigError as error:
+        return Finding(subject, "wrong", str(error))
     shown = f"{redact(source)}, {camera.trigger}"
     if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
         return Finding(subject, "look", f"{shown}: is not there now; it is waited for")

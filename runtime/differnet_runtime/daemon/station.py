@@ -9,15 +9,16 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
-from ..cameras.sources import describe, is_live, located
+from ..cameras.sources import refuse_commands
 from ..capture import CaptureProcess
 from ..config import CameraConfig, Config
-from ..errors import CameraError, ConfigError
+from ..errors import CameraError, StoreError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
 from ..metrics import Metrics
-from ..station_lock import lock_folder
+from ..station_lock import TakenError, lock_folder
 from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
@@ -45,12 +46,12 @@ class Station:
     Raises:
         ConfigError: A secret can't be read, or the store has no such model.
         ModelFileError: The model file can't be used.
-        StoreError: The state folder can't be written, or another station uses it.
+        StoreError: Another station uses the state folder.
     """
 
     def __init__(self, config: Config, models: Path | None = None) -> None:
-        refuse_commands_to_files(config)
-        self._lock = lock_folder(config.station.state)
+        _refuse_commands(config)
+        self._lock = _locked(config.station.state)
         self.config = config
         self.started_at_s, self._started = time.time(), time.monotonic()
         self.configuration_problem: str | None = None
@@ -89,7 +90,8 @@ class Station:
             pool.submit(self.model.stop, timeout_s / 2)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def ask(self, camera: str, part: str | None, trigger: Trigger) -> Command:
         """Asks a camera for a verdict on the part before it.
@@ -154,7 +156,7 @@ class Station:
         Raises:
             ConfigError: A part of it can't be used; that part stays as it was.
         """
-        refuse_commands_to_files(new)
+        _refuse_commands(new)
         with self._changing:
             old = self.config
             if (new.mqtt, new.webhook, new.jsonl) != (old.mqtt, old.webhook, old.jsonl):
@@ -210,18 +212,17 @@ class Station:
         )
 
 
-def refuse_commands_to_files(config: Config) -> None:
-    """Refuses commands to a source that is not live.
+def _locked(state: Path) -> IO[str] | None:
+    """Takes the state folder; one that can't be written holds no inspection up."""
+    try:
+        return lock_folder(state)
+    except TakenError:
+        raise
+    except StoreError as error:
+        log.warning("%s", error)
+        return None
 
-    A picture file does not tell for which command it was taken, so one that came too late would
-    be judged as the next part.
 
-    Raises:
-        ConfigError: A camera of files is to judge on command.
-    """
+def _refuse_commands(config: Config) -> None:
     for name, camera in config.camera.items():
-        if camera.trigger == "command" and not is_live(located(camera)):
-            raise ConfigError(
-                f'camera.{name}.trigger: "command" needs a live source, and {describe(camera)} is '
-                "not one. Let it run free: every picture is judged, and its name is in the event"
-            )
+        refuse_commands(name, camera)

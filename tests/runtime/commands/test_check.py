@@ -82,6 +82,11 @@ def test_a_sound_station_can_start(
             "webhook.mes.token_file",
             "No such file",
         ),
+        (
+            f'{FAKE}[camera.line]\nsource = "pictures/"\nkind = "folder"\ntrigger = "command"\n',
+            "camera.line",
+            "needs a live source",
+        ),
         (f"{FAKE}host = 1\n{TOP}", "configuration", "evidence.host: unknown key"),
         (
             f'[model]\nbackend = "fake"\n[web]\nhost = "0.0.0.0"\n{TOP}',
