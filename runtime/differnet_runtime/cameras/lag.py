@@ -11,7 +11,7 @@ class Lag:
 
     def __init__(self) -> None:
         self._least_s: float | None = None
-        self._last_s = 0.0
+        self._last_s = self._lag_s = self._last_stamp_ms = 0.0
 
     def seconds(self, read_s: float, stamp_ms: float) -> float:
         """Returns how much later than the promptest frame this one came.
@@ -23,7 +23,10 @@ class Lag:
         late_s = read_s - stamp_ms / 1e3
         if self._least_s is None:
             self._least_s = late_s
+        elif stamp_ms < self._last_stamp_ms:  # they were set anew; frames are as late as before
+            self._least_s = late_s - self._lag_s
         else:
             self._least_s = min(self._least_s + _DRIFT * (read_s - self._last_s), late_s)
-        self._last_s = read_s
-        return late_s - self._least_s
+        self._last_s, self._last_stamp_ms = read_s, stamp_ms
+        self._lag_s = late_s - self._least_s
+        return self._lag_s

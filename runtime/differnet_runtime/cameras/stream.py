@@ -24,6 +24,8 @@ from .redaction import redact
 _LEAST_OPEN_S = 3.0
 _ATTEMPTS = 10
 """Failed reads in a row that end a stream: a single one may be one damaged packet."""
+_MOST_LAG = 0.9
+"""Of the time after which the daemon takes a camera for stalled, by these very stamps."""
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _MOST_FPS = 1000.0
 _PICTURES = frozenset(map(ord, "IPB"))
@@ -36,6 +38,11 @@ def open_limit_s(stall_s: float) -> float:
 
 class StreamCamera(Camera):
     """Reads RTSP, HTTP and whatever else FFmpeg knows by URL; in a process of its own.
+
+    Frames of RTSP that wait to be decoded are stamped when they were taken: the lag behind the
+    promptest frame of this connection is known by the camera's clock. What all frames are late by,
+    as the network's delay, is not. Over HTTP and all else stamps are often made up from a frame
+    rate, so that no lag can be measured: a frame is stamped when it is read, however late that is.
 
     Args:
         config: Of the camera.
@@ -72,8 +79,8 @@ class StreamCamera(Camera):
         self._quarantine = Quarantine(fps if 0 < fps <= _MOST_FPS else None)
         self._index = 0
         self._key_packet = False
-        # Others' stamps are often made up from a frame rate.
         self._lag = Lag() if config.source.lower().startswith("rtsp") else None
+        self._behind_s = 0.0
         self._stamp_ms: float | None = None
         self._judged: deque[Frame] = deque()
 
@@ -86,8 +93,8 @@ class StreamCamera(Camera):
                 image,
                 f"{self._source}#{self._index}",
                 self._index,
-                time.monotonic_ns(),
-                time.time(),
+                time.monotonic_ns() - round(self._behind_s * 1e9),
+                time.time() - self._behind_s,
                 self._stamp_ms,
             )
             self._index += 1
@@ -122,24 +129,25 @@ class StreamCamera(Camera):
             stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
             if image is not None and stamp_ms != self._stamp_ms:
                 self._stamp_ms = stamp_ms
-                self._refuse_lag(stamp_ms)
+                self._behind_s = self._measured_lag_s(stamp_ms)
                 return converted(image, self._config.format)
         raise CameraError(
             f"{self._source}: the stream stopped giving frames after {self._index}. Look at the "
             "camera, its power and network."
         )
 
-    def _refuse_lag(self, stamp_ms: float) -> None:
+    def _measured_lag_s(self, stamp_ms: float) -> float:
         """Raises where frames are read later and later; opened again, the stream starts anew."""
         if self._lag is None:
-            return
+            return 0.0
         behind_s = self._lag.seconds(time.monotonic(), stamp_ms)
-        if behind_s > self._config.stall_s:
+        if behind_s > _MOST_LAG * self._config.stall_s:
             raise CameraError(
                 f"{self._source}: the frames are {behind_s:.1f} s old when they are read. This "
                 "machine decodes them too slowly: ask the camera for a smaller size or rate, or "
                 "use a pipeline (gst:) with a hardware decoder."
             )
+        return behind_s
 
     def _read_once(self) -> Image | None:
         try:

@@ -33,6 +33,35 @@ def test_days_of_a_clock_that_goes_wrong_are_no_lag() -> None:
     assert max(lag.seconds(n * 1.0002, n * 1000.0) for n in range(0, 400_000, 10)) < 0.01
 
 
+def test_stamps_that_are_set_anew_are_no_lag_and_hide_none() -> None:
+    lag = Lag()
+    assert lag.seconds(100, 5000) == 0
+    assert lag.seconds(102, 6500) == pytest.approx(0.5, abs=0.01)
+    assert lag.seconds(102.1, 0) == pytest.approx(0.5, abs=0.01)
+    assert lag.seconds(102.7, 100) == pytest.approx(1.0, abs=0.01)
+
+
+def test_frames_that_wait_are_stamped_when_they_were_taken() -> None:
+    with rtsp_camera(Clip()) as server:
+        config = CameraConfig(source=server.url, kind="stream", stall_s=30)
+        with StreamCamera(config) as camera:
+            frames, read_ns, until = [], [], time.monotonic() + 4
+            while time.monotonic() < until:
+                frames.append(camera.read())
+                read_ns.append(time.monotonic_ns())
+                time.sleep(0.1)
+    first, last = frames[10], frames[-1]
+    assert first is not None
+    assert last is not None
+    assert first.stream_ms is not None
+    assert last.stream_ms is not None
+    taken_s = (last.stream_ms - first.stream_ms) / 1e3
+    assert (read_ns[-1] - read_ns[10]) / 1e9 > taken_s + 0.5  # they were read ever later
+    assert (last.captured_ns - first.captured_ns) / 1e9 == pytest.approx(taken_s, abs=0.2)
+    assert last.captured_at_s - first.captured_at_s == pytest.approx(taken_s, abs=0.2)
+    assert (read_ns[-1] - last.captured_ns) / 1e9 > 0.5
+
+
 def read_slowly(camera: StreamCamera) -> None:
     until = time.monotonic() + 20
     while time.monotonic() < until:
