@@ -17,6 +17,8 @@ from tests.fakes.running import RunningStation
 from tests.fakes.usage import Usage, usage
 
 ENGINE_MS, PERIOD_MS, ALLOWED_MS = 100.0, 1000 / 30, 50.0
+RECENT = 2000
+"""Verdicts that a station keeps in memory for its page."""
 NAMES = ("north", "east", "south", "west")
 
 
@@ -63,7 +65,8 @@ def test_frames_are_fresh_however_slow_the_engine(tmp_path: Path) -> None:
 def test_ten_minutes_of_four_streams(tmp_path: Path) -> None:
     with four_cameras(tmp_path) as station:
         station.wait(station.ready, what="ready")
-        time.sleep(60.0)
+        # Warm is a station whose ring of the latest verdicts is full.
+        station.wait(lambda: len(judged(station)) > RECENT, within_s=600.0, what="warm")
         seen, before = len(judged(station)), usage(station.process.pid)
         held: list[Usage] = []
         for _ in range(60):

@@ -94,8 +94,14 @@ class CameraLoop:
                     self._next_frame()
             except Exception as error:  # a camera's thread never ends by itself
                 self._note(error)
-                self._report(self._judge.undecided(*_unexpected(error)))
+                self._report_unexpected(error)
                 self._stopping.wait(_WAIT_S)
+
+    def _report_unexpected(self, error: Exception) -> None:
+        try:
+            self._report(self._judge.undecided(*_unexpected(error)))
+        except Exception as another:  # it was the reporting that failed
+            self._note(another)
 
     def _note(self, error: Exception) -> None:
         """Writes each kind of error to the log once: the next frame may bring it again."""

@@ -28,6 +28,7 @@ from ..web.control import (
     SettingView,
     SinkView,
 )
+from .camera_loop import CameraLoop
 from .health import State
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class StationControl(Control):
 
     def overview(self) -> Overview:
         """See `Control.overview`."""
-        station = self._station
+        station, cameras = self._station, self._station.cameras
         states = station.states()
         calibration = station.model.switch.engine.metadata.calibration
         own = station.model.config.threshold
@@ -75,18 +76,19 @@ class StationControl(Control):
             uptime_s=station.uptime_s,
             health=health_of(states.values()),
             threshold=own if own is not None else calibration.threshold if calibration else None,
-            cameras=[self._camera(name, states[f"camera:{name}"]) for name in self._shown(states)],
+            cameras=[
+                self._camera(name, loop, states[f"camera:{name}"])
+                for name, loop in cameras.items()
+                if f"camera:{name}" in states  # a reload may just have removed it
+            ],
             engine=self._engine(),
             sinks=self._sinks(),
             outbox=self._outbox(states["outbox"]),
             evidence=self._evidence(states["evidence"]),
         )
 
-    def _shown(self, states: Collection[str]) -> list[str]:
-        return [name for name in self._station.cameras if f"camera:{name}" in states]
-
-    def _camera(self, name: str, state: State) -> CameraView:
-        loop, seen = self._station.cameras[name], self._station.board.of(name)
+    def _camera(self, name: str, loop: CameraLoop, state: State) -> CameraView:
+        seen = self._station.board.of(name)
         status = loop.status
         age_s = None
         if status.last_frame_ns is not None:
