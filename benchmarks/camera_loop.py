@@ -118,7 +118,9 @@ def overhead(width: int, height: int, frames: int) -> dict[str, Any]:
 def _judged(
     station: Station, config: CameraConfig, pool: list[NDArray[np.uint8]], frames: int
 ) -> tuple[list[list[float]], float, dict[str, int]]:
-    judge = Judge("station", "top", config, station.model.switch, live=True, threshold=lambda: 1e9)
+    judge = Judge(
+        "station", "top", config, station.model.switch, live=True, threshold=lambda _: 1e9
+    )
     rows: list[list[float]] = []
     codes: Counter[str] = Counter()
     begun_s = 0.0
