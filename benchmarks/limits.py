@@ -20,7 +20,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from differnet_runtime.preprocess import golden_frames
 from differnet_training.recipes import EDGE, EDGE_GLOBAL
 
 from . import machine
+from .devices import DEVICES
 from .graph_cost import graphs
 from .roofline import DENSE, DEPTHWISE, PARTS, REST, Machine, Work, count, floors_ms, unavoidable_ms
 
@@ -46,31 +46,6 @@ ROUNDS, FRAMES, SETTLING = 8, 25, 8
 SIDES = (256, 512, 1024)
 WORKING_SETS = tuple(2**k for k in range(16, 29, 2))
 PROFILED = 60
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device that is not here.
-
-    Args:
-        fp16_tflops: Of its tensor cores, dense.
-        gb_s: Its memory's bandwidth.
-        source: Where both come from.
-    """
-
-    fp16_tflops: float
-    gb_s: float
-    source: str
-
-
-_SPARSE = "data sheet; the GPU's sparse INT8 TOPS by four"
-DEVICES = {
-    "Orin Nano 8 GB": Device(40 / 4, 68.0, _SPARSE),
-    "Orin Nano Super": Device(67 / 4, 102.0, _SPARSE),
-    "Orin NX 16 GB": Device(60 / 4, 102.4, f"{_SPARSE}, without its two accelerators"),
-    "AGX Orin 64 GB": Device(170 / 4, 204.8, f"{_SPARSE}, without its two accelerators"),
-    "AGX Thor": Device(2070 / 8, 273.0, "data sheet; sparse FP4 TFLOPS by eight"),
-}
 
 
 def peak_flops(threads: int) -> dict[str, float]:

@@ -166,11 +166,9 @@ class CameraLoop:
         )
 
     def _taken_since(self, command: Command) -> Frame | None:
-        """Takes a frame that was captured after the command was given, where that matters."""
+        """Takes a frame that was captured after the command was given."""
         frame = self._capture.take()
-        if frame is None or not self._capture.live or frame.captured_ns >= command.asked_ns:
-            return frame
-        return None
+        return frame if frame is not None and frame.captured_ns >= command.asked_ns else None
 
     def refuse(self, part: str | None, trigger: Trigger, reason: str) -> None:
         """Reports NO_DECISION for a part whose command can't be taken."""
