@@ -2,9 +2,10 @@
 
     python -m benchmarks.resizing       (about 10 minutes on two cores)
 
-Times are those of one core, from a camera's frame to 256 x 256. AUROC is that of the recipe `edge`
-on the half that choices are made on, with cells of 300 x 300 brought to 128 and 64 pixels: at 256
-no step is left out, and every way would be the same.
+Times are those of one core, from a camera's frame to 256 x 256, in turn. AUROC is that of the
+recipe `edge` on the half that choices are made on, with cells of 300 x 300 brought to 128 and 64
+pixels: at 256 they are not large enough to be halved. What a way leaves out shows in a scratch: a
+white column of one pixel, at each place of a black frame of 1280 x 720, and how much of it arrives.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import torch
 
 from differnet_runtime import preprocess
 from differnet_runtime.benchmark.frames import draw
-from differnet_runtime.metadata import InputContract
 from differnet_runtime.records import Image
 from differnet_training.datasets import split_good
 from differnet_training.metrics import auroc
@@ -43,7 +43,7 @@ def _resized(method: int) -> Way:
 
 
 WAYS: dict[str, Way] = {
-    "in steps (the product's)": preprocess._scale,
+    "halves, then areas (the product's)": preprocess._scale,
     "areas": _resized(cv2.INTER_AREA),
     "linear": _resized(cv2.INTER_LINEAR),
 }
@@ -56,19 +56,31 @@ def _patched(way: Way) -> Any:  # noqa: ANN401
     return patch.object(preprocess, "_scale", scale)
 
 
-def times_ms(way: Way, frame: Image) -> dict[str, float]:
-    """Times one way on one core."""
-    times = []
+def times_ms(frame: Image) -> dict[str, dict[str, float]]:
+    """Times all ways on one core, a frame each in turn."""
+    times: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(WARM_UP + RUNS):
-        start = time.perf_counter()
-        way(frame, 256, 256)
-        times.append((time.perf_counter() - start) * 1e3)
-    found = np.array(times[WARM_UP:])
+        for name, way in WAYS.items():
+            start = time.perf_counter()
+            way(frame, 256, 256)
+            times[name].append((time.perf_counter() - start) * 1e3)
+    found = {name: np.quantile(taken[WARM_UP:], (0.5, 0.05, 0.95)) for name, taken in times.items()}
     return {
-        "median": float(np.median(found)),
-        "p05": float(np.quantile(found, 0.05)),
-        "p95": float(np.quantile(found, 0.95)),
+        name: dict(zip(("median", "p05", "p95"), map(float, quantiles), strict=True))
+        for name, quantiles in found.items()
     }
+
+
+def scratch(way: Way) -> dict[str, float]:
+    """Returns how much of a white column arrives, of what should, at its worst and best place."""
+    width, height = FRAMES["1280 x 720"]
+    sums = []
+    for column in range(width):
+        frame = np.zeros((height, width), np.uint8)
+        frame[:, column] = 255
+        sums.append(float(way(frame, 256, 256).sum()) / 256)
+    even = 255 * 256 / width
+    return {"least": min(sums) / even, "greatest": max(sums) / even}
 
 
 def aurocs(way: Way, size: int) -> dict[str, float]:
@@ -93,24 +105,16 @@ def main() -> None:
     """Measures and writes results/resizing.json."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     cv2.setNumThreads(1)
-    contract = InputContract(size=256)
-    frames = {name: draw(*size) for name, size in FRAMES.items()}
+    times = {size: times_ms(draw(*shape)) for size, shape in FRAMES.items()}
     rows: dict[str, Any] = {}
     for name, way in WAYS.items():
         rows[name] = {
-            "ms": {size: times_ms(way, frame) for size, frame in frames.items()},
-            "mean_difference_from_areas": {
-                size: _difference(way, frame, contract.size) for size, frame in frames.items()
-            },
+            "ms": {size: found[name] for size, found in times.items()},
+            "scratch": scratch(way),
             "auroc": {str(size): aurocs(way, size) for size in SIZES},
         }
         print(name, rows[name], flush=True)
     machine.write("resizing", {"cells": "mono", "half": "choice", "seeds": SEEDS, "ways": rows})
-
-
-def _difference(way: Way, frame: Image, size: int) -> float:
-    areas = WAYS["areas"](frame, size, size).astype(np.int16)
-    return float(np.abs(way(frame, size, size).astype(np.int16) - areas).mean())
 
 
 if __name__ == "__main__":

@@ -210,6 +210,21 @@ def test_fine_stripes_become_even_grey_at_any_ratio(shape: tuple, dtype: type) -
     assert abs(result - 127.5).max() <= 16
 
 
+@pytest.mark.parametrize("shape", [(720, 1280), (480, 640), (1080, 1920), (600, 520), (300, 300)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_every_line_of_a_frame_leaves_a_trace(shape: tuple[int, int], axis: int) -> None:
+    """A scratch of one pixel must not come and go with its position."""
+    sums = []
+    for position in range(0, shape[axis], 7):
+        image = np.zeros((*shape, 3), np.uint8)
+        image[(slice(None),) * axis + (position,)] = 255
+        small = preprocess(image, InputContract(size=256)).astype(int)
+        sums.append(small.sum(axis=axis).mean())
+    even = 255 * 256 / shape[axis]
+    assert min(sums) >= 0.95 * even
+    assert max(sums) <= 1.05 * even
+
+
 def test_twice_the_size_halved_again_and_again_is_exact() -> None:
     """Whole numbers of pixels are averaged as they are, but for the rounding of each step."""
     image = noise(1024, 1024)
