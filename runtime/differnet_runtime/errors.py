@@ -24,6 +24,8 @@
 A message says what happened, what was received and expected, and what to do.
 """
 
+from __future__ import annotations
+
 
 class DifferNetError(Exception):
     """Base of all errors raised on purpose; its text is meant for the user."""
@@ -36,6 +38,10 @@ class ImageReadError(DifferNetError):
         super().__init__(f"{name}: {cause}")
         self.name = name
         self.cause = cause
+
+    def __reduce__(self) -> tuple[type[ImageReadError], tuple[str, str]]:
+        """Lets it reach another process."""
+        return type(self), (self.name, self.cause)
 
 
 class FrameError(DifferNetError):
@@ -69,6 +75,10 @@ class EngineFault(BackendError):  # noqa: N818 - it is the engine's, not ours
         super().__init__(text)
         self.code = code
         self.text = text
+
+    def __reduce__(self) -> tuple[type[EngineFault], tuple[str, str]]:
+        """Lets it reach another process."""
+        return type(self), (self.code, self.text)
 
 
 class ModelStoreError(DifferNetError):

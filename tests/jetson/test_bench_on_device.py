@@ -1,6 +1,7 @@
 """`differnet bench` on a device: the very command; every test skips where there is no GPU."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from differnet_runtime.errors import BackendUnavailableError
 
 pytestmark = pytest.mark.gpu
 
-SHORT = ["--runs", "20", "--rounds", "3", "--warm-up", "5", "--json"]
+SVG = "{http://www.w3.org/2000/svg}"
+SHORT = ["--runs", "20", "--rounds", "3", "--warm-up", "5"]
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +24,22 @@ def gpu() -> str:
         pytest.skip(str(error))
 
 
+def show(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Prints what whoever runs these tests on a device will want to keep."""
+    with capsys.disabled():
+        print(f"\n{text}")  # noqa: T201 - that is what it is for
+
+
 def measured(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict]:
-    assert main(["bench", *arguments, *SHORT]) == 0
+    assert main(["bench", *arguments, *SHORT, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["machine"]["gpu"]
-    return {row["contender"]: row for row in found["rows"]}
+    rows = {row["contender"]: row for row in found["rows"]}
+    lines = [f"power mode: {found['machine']['power_mode']}"]
+    for name, row in rows.items():
+        lines.append(f"{name}: {row.get('temperatures_before')} to {row.get('temperatures_after')}")
+    show(capsys, "\n".join(lines))
+    return rows
 
 
 def test_tensorrt_is_measured_with_and_without_its_graph(
@@ -37,7 +50,7 @@ def test_tensorrt_is_measured_with_and_without_its_graph(
     for name in names:
         assert rows[name]["reason"] is None
         assert set(rows[name]["inference"]) == {"1", "4"}
-    assert rows["tensorrt"]["cuda_graph"]
+    assert rows["tensorrt"]["cuda_graph"] == "used"
     assert rows["tensorrt-without-cuda-graph"]["cuda_graph"] == "not used: it was not asked for"
 
 
@@ -47,6 +60,23 @@ def test_half_precision_is_measured(
     row = measured(capsys, str(exported_half), "--backend", "tensorrt")["tensorrt"]
     assert row["precision"] == "fp16"
     assert row["reason"] is None
+
+
+def test_two_files_are_shown_as_text_and_as_a_picture(
+    exported: Path, exported_half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, files = tmp_path / "bench.svg", (exported, exported_half)
+    arguments = [*map(str, files), "--backend", "tensorrt", "--svg", str(picture)]
+    assert main(["bench", *arguments, *SHORT]) == 0
+    shown = capsys.readouterr().out
+    show(capsys, shown)
+    texts = [str(element.text) for element in ElementTree.parse(picture).iter(f"{SVG}text")]
+    for file, precision in zip(files, ("fp32", "fp16"), strict=True):
+        assert f"{file.name} ({precision})" in shown
+        assert texts.count(f"{file.name}, {precision}") == 2
+    assert "CUDA graph" in shown
+    assert "temperatures" in shown
+    assert "Not measured" not in shown
 
 
 def test_every_contender_has_figures_or_a_reason(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cameras import open_camera
+from ..cameras import open_camera, redact
 from ..errors import CameraError
 from ..records import Frame
 
@@ -44,13 +44,22 @@ class FrameSource:
                     given += 1
                     yield frame
             if not given:
-                raise CameraError(f"{self.source} gives no frame")
+                raise CameraError(f"{redact(self.source or '')} gives no frame")
+
+    def check(self) -> None:
+        """Opens the source once, before anything is measured.
+
+        Raises:
+            CameraError: It can't be opened.
+        """
+        if self.source is not None:
+            open_camera(self.source).close()
 
     def describe(self) -> str:
         """Returns what the figures of `capture` hold."""
         if self.source is None:
             return f"drawn frames, {self.width} x {self.height}; capture is a copy in memory"
-        return f"{self.source}; capture reads and decodes"
+        return f"{redact(self.source)}; capture reads and decodes"
 
 
 def _drawn(width: int, height: int) -> Iterator[Frame]:

@@ -1,4 +1,4 @@
-"""The machine that was measured: processor, GPU, power mode, clocks, temperatures, load."""
+"""The machine measured: processor, GPU, power mode, cpu0's governor, temperatures, load."""
 
 from __future__ import annotations
 

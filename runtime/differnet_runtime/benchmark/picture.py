@@ -16,17 +16,18 @@ _BINS = 90
 
 
 def draw(rows: Sequence[Row], title: str) -> str:
-    """Returns the picture of all rows that have figures.
+    """Returns the picture: a curve and a bar for each row that has the figures.
 
     Args:
         rows: Measured.
         title: What is said above.
     """
-    shown = [row for row in rows if row.total is not None]
-    curves = _curves(shown)
-    second = _TOP + 30 + len(shown) * _HEIGHT_OF_CURVE + 70
-    bars = _bars(shown, second)
-    height = second + 60 + len(shown) * _HEIGHT_OF_BAR + 40
+    inferred = [row for row in rows if row.batches]
+    staged = [row for row in rows if row.total is not None]
+    curves = _curves(inferred)
+    second = _TOP + 30 + len(inferred) * _HEIGHT_OF_CURVE + 70
+    bars = _bars(staged, second)
+    height = second + 60 + len(staged) * _HEIGHT_OF_BAR + 40
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
@@ -51,7 +52,7 @@ def _curves(rows: Sequence[Row]) -> list[str]:
     for position, (row, times) in enumerate(zip(rows, samples, strict=True)):
         base = _TOP + 20 + (position + 1) * _HEIGHT_OF_CURVE - 14
         counts, _ = np.histogram(times, _BINS, (0.0, end))
-        found.append(_text(20, base - 14, f"{row.contender}"))
+        found.append(_text(20, base - 14, row.contender))
         found.append(_text(20, base + 2, f"{row.model}, {row.precision}", size=11))
         found.append(_histogram(counts, base))
         for share, dash in ((50, ""), (99, ' stroke-dasharray="3 3"')):
@@ -78,12 +79,15 @@ def _histogram(counts: np.ndarray, base: int) -> str:
 
 def _bars(rows: Sequence[Row], top: int) -> list[str]:
     """Draws the stages of each row side by side."""
-    found = [_text(20, top - 12, "A frame's way: p50 of each stage", size=14)]
+    found = [
+        _text(20, top - 12, "A frame's way: p50 of each stage; publish goes to /dev/null", size=14)
+    ]
     medians = [[row.stages[name].summary()["p50_ms"] for name in STAGES] for row in rows]
     end = _round_up(max((sum(one) for one in medians), default=1.0))
     for position, (row, times) in enumerate(zip(rows, medians, strict=True)):
         y, x = top + 26 + position * _HEIGHT_OF_BAR, float(_LEFT)
-        found.append(_text(20, y + 15, f"{row.contender}, {row.precision}"))
+        found.append(_text(20, y + 9, row.contender))
+        found.append(_text(20, y + 22, f"{row.model}, {row.precision}", size=11))
         for name, ms, colour in zip(STAGES, times, _COLOURS, strict=True):
             width = ms / end * (_WIDTH - _LEFT - _RIGHT)
             found.append(

@@ -56,7 +56,8 @@ class Row:
         batches: Inference alone, by batch.
         stages: A frame's way at batch 1, stage by stage.
         total: The same, from the frame at hand to what is published.
-        about: Facts: backend, peak memory, notes.
+        about: Facts: backend, file size, peak of the host's memory, CUDA graph, temperatures.
+        failed: Why a part has no figures, by `batch 64` or `a frame's way`.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Row:
     stages: dict[str, Samples] = field(default_factory=dict)
     total: Samples | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Returns the row, ready for JSON."""
@@ -75,6 +77,7 @@ class Row:
             "precision": self.precision,
             "contender": self.contender,
             "reason": self.reason,
+            "failed": self.failed,
             "inference": {
                 str(batch): {
                     **samples.summary(),

@@ -84,7 +84,8 @@ def time_stages(
         The stages, and the total but for capture and for the copy that `differnet run` saves.
 
     Raises:
-        CameraError: The source is lost.
+        CameraError: The source can't be opened, is lost, or gives nothing.
+        ImageReadError: A picture can't be read.
         FrameError: Its frames do not fit the model.
         BackendError: Inference failed.
     """

@@ -12,15 +12,18 @@ from differnet_runtime.command import Command
 from .arguments import count, whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from differnet_runtime.benchmark.frames import FrameSource
     from differnet_runtime.benchmark.records import Row
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `differnet bench`."""
     parser.description = (
-        "Measures every way in which this machine can run a model file, each in a process of its "
-        "own: inference by batch, and a frame's way stage by stage. What can't run here is listed "
-        "with its reason. Exit code 2: none could be measured."
+        "Measures every way in which this machine can run a model file, each part in a process of "
+        "its own: inference by batch, and a frame's way stage by stage. What can't run here is "
+        "listed with its reason. Exit code 2: none could be measured."
     )
     parser.add_argument(
         "models", type=Path, nargs="+", metavar="FILE", help="exported files (FP32 and FP16, say)"
@@ -34,7 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "tensorrt-without-cuda-graph (default: all)",
     )
     parser.add_argument(
-        "--batch", type=count, nargs="+", default=[1], metavar="N", help="batches (default: 1)"
+        "--batch",
+        type=count_to_a_million,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="batches (default: 1)",
     )
     parser.add_argument(
         "--source", metavar="SOURCE", help="frames, as for `differnet run` (default: drawn ones)"
@@ -42,14 +50,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame",
         type=frame_size,
-        default=(1280, 720),
         metavar="WxH",
-        help="size of drawn frames (default: 1280x720)",
+        help="size of drawn frames (default: 1280x720, or what the models' regions need)",
     )
     parser.add_argument(
-        "--runs", type=count, default=100, metavar="N", help="counted runs of a round (100)"
+        "--runs",
+        type=count_to_a_million,
+        default=100,
+        metavar="N",
+        help="counted runs of a round (100)",
     )
-    parser.add_argument("--rounds", type=count, default=3, metavar="N", help="rounds (3)")
+    parser.add_argument(
+        "--rounds", type=count_to_a_million, default=3, metavar="N", help="rounds (3)"
+    )
     parser.add_argument(
         "--warm-up", type=whole_number, default=20, metavar="N", help="runs before each round (20)"
     )
@@ -62,6 +75,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture")
+
+
+def count_to_a_million(text: str) -> int:
+    """Reads a whole number from 1 to 1000000."""
+    number = count(text)
+    if number > 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 1000000")
+    return number
 
 
 def frame_size(text: str) -> tuple[int, int]:
@@ -86,36 +107,72 @@ def run(arguments: argparse.Namespace) -> int:
     warning = doubt(machine)
     if warning:
         print(f"bench: {warning}", file=sys.stderr)
-    rows = _measured(arguments)
-    if arguments.svg is not None:
-        title = ", ".join(filter(None, (machine["board"], machine["gpu"], machine["processor"])))
-        write_bytes(arguments.svg, draw(rows, title).encode())
-    protocol = _protocol(arguments)
+    contenders, source = _contenders(arguments.contenders), _source(arguments)
+    rows = _measured(arguments, contenders, source)
+    protocol = _protocol(arguments, source)
     if arguments.json:
         record = {"machine": machine, "doubt": warning, "protocol": protocol}
         print(json.dumps({**record, "rows": [row.record() for row in rows]}, indent=2))
     else:
         print(_text({**machine, **protocol}) + "\n\n" + tables(rows))
+    if arguments.svg is not None:
+        title = ", ".join(filter(None, (machine["board"], machine["gpu"], machine["processor"])))
+        write_bytes(arguments.svg, draw(rows, title).encode())
     if all(row.reason for row in rows):
         raise BackendUnavailableError("nothing could be measured; the reasons are above")
     return 0
 
 
-def _measured(arguments: argparse.Namespace) -> list[Row]:
+def _contenders(names: list[str] | None) -> Sequence[str]:
     from differnet_runtime.benchmark.contenders import CONTENDERS, known
-    from differnet_runtime.benchmark.frames import FrameSource
-    from differnet_runtime.benchmark.measuring import Trial, measure
-    from differnet_runtime.benchmark.timing import Effort
     from differnet_runtime.errors import BackendUnavailableError
 
-    contenders = arguments.contenders or CONTENDERS
-    for name in contenders:
+    for name in names or ():
         if not known(name):
             raise BackendUnavailableError(
                 f"there is no backend {name!r}; choose from {', '.join(CONTENDERS)}"
             )
+    return names or CONTENDERS
+
+
+def _source(arguments: argparse.Namespace) -> FrameSource:
+    """Reads all models and opens the source, so that a wrong one costs no measurement.
+
+    Raises:
+        ModelFileError: A model can't be used.
+        CameraError: The source can't be opened.
+        FrameError: `--frame` is too small for a model's region.
+    """
+    from differnet_runtime.benchmark.frames import FrameSource
+    from differnet_runtime.errors import FrameError
+    from differnet_runtime.model_file import read_model_file
+
+    size = (1280, 720) if arguments.frame is None else arguments.frame
+    for path in arguments.models:
+        region = read_model_file(path)[1].input.region
+        if region is None or arguments.source is not None:
+            continue
+        needed = region.x + region.width, region.y + region.height
+        grown = max(size[0], needed[0]), max(size[1], needed[1])
+        if arguments.frame is not None and grown != size:
+            raise FrameError(
+                f"{path}: the model's region of interest {region} (x,y,width,height) does not lie "
+                f"inside drawn frames of {size[0]} x {size[1]} pixels. Leave --frame out, or give "
+                f"--frame {grown[0]}x{grown[1]}."
+            )
+        size = grown
+    source = FrameSource(arguments.source, *size)
+    source.check()
+    return source
+
+
+def _measured(
+    arguments: argparse.Namespace, contenders: Sequence[str], source: FrameSource
+) -> list[Row]:
+    from differnet_runtime.benchmark.measuring import Trial, measure
+    from differnet_runtime.benchmark.timing import Effort
+
     effort = Effort(arguments.warm_up, arguments.runs, arguments.rounds, tuple(arguments.batch))
-    source = FrameSource(arguments.source, *arguments.frame)
     return [
         measure(Trial(path, name, source, effort, arguments.threads))
         for path in arguments.models
@@ -123,11 +180,10 @@ def _measured(arguments: argparse.Namespace) -> list[Row]:
     ]
 
 
-def _protocol(arguments: argparse.Namespace) -> dict[str, Any]:
-    from differnet_runtime.benchmark.frames import FrameSource
-
+def _protocol(arguments: argparse.Namespace, source: FrameSource) -> dict[str, Any]:
     return {
-        "frames": FrameSource(arguments.source, *arguments.frame).describe(),
+        "frames": source.describe(),
+        "publish": "a line of JSON, written to /dev/null",
         "runs": arguments.runs,
         "rounds": arguments.rounds,
         "warm_up": arguments.warm_up,

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from differnet_runtime.benchmark import measuring
+from differnet_runtime.benchmark.measuring import Trial
 from differnet_runtime.cli import main
+from differnet_runtime.metadata import InputContract, Region
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ["--runs", "3", "--rounds", "2", "--warm-up", "1", "--frame", "64x48"]
@@ -39,7 +42,8 @@ def test_the_table_names_model_contender_and_stages(
     arguments = [str(tiny_model("a.onnx")), str(tiny_model("b.onnx")), *SHORT, "--batch", "1", "2"]
     assert main(["bench", *arguments, "--backend", "fake:1ms"]) == 0
     shown = capsys.readouterr().out
-    for text in ("a.onnx (fp32)", "b.onnx (fp32)", "fake:1ms", "preprocess", "publish", "p99"):
+    expected = ("a.onnx (fp32)", "b.onnx (fp32)", "fake:1ms", "preprocess", "p99", "/dev/null")
+    for text in expected:
         assert text in shown
     assert "Not measured" not in shown
 
@@ -80,6 +84,69 @@ def test_the_picture_is_svg_with_a_curve_and_a_bar_for_each(
     texts = [str(element.text) for element in root.iter(f"{SVG}text")]
     assert any(text.startswith("fake:5ms") for text in texts)
     assert not any("raise" in text for text in texts)
+    assert texts.count("part.onnx, fp32") == 4  # beside each curve and beside each bar
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_figures(
+    tiny_model: Callable[..., Path], tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "bench.svg"
+    arguments = [str(tiny_model()), *SHORT, "--backend", "fake", "--svg", str(path)]
+    assert main(["bench", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert "part.onnx (fp32)" in captured.out
+    assert str(path) in captured.err
+
+
+@pytest.fixture
+def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(trial: Trial) -> None:
+        pytest.fail(f"{trial.path} was measured before everything was checked")
+
+    monkeypatch.setattr(measuring, "measure", refuse)
+
+
+@pytest.mark.usefixtures("nothing_is_measured")
+def test_what_cannot_be_used_is_refused_before_anything_runs(
+    tiny_model: Callable[..., Path], tmp_path: Path, capsys: Captured
+) -> None:
+    model, none = str(tiny_model()), str(tmp_path / "none")
+    assert main(["bench", model, none, *SHORT]) == 2
+    assert none in capsys.readouterr().err
+    assert main(["bench", model, *SHORT, "--source", none]) == 2
+    assert "no source of frames" in capsys.readouterr().err
+
+
+REGION = Region(x=1300, y=10, width=200, height=800)
+
+
+def test_drawn_frames_hold_the_regions_of_all_models(
+    tiny_model: Callable[..., Path], capsys: Captured
+) -> None:
+    contract = InputContract(size=32, region=REGION)
+    arguments = [str(tiny_model("a.onnx", input=contract)), str(tiny_model("b.onnx"))]
+    short = [*SHORT[: SHORT.index("--frame")], "--backend", "fake", "--json"]
+    assert main(["bench", *arguments, *short]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["protocol"]["frames"].startswith("drawn frames, 1500 x 810")
+    assert all(row["total"] and not row["failed"] for row in found["rows"])
+
+
+@pytest.mark.usefixtures("nothing_is_measured")
+def test_a_frame_too_small_for_a_region_names_the_argument(
+    tiny_model: Callable[..., Path], capsys: Captured
+) -> None:
+    model = tiny_model(input=InputContract(size=32, region=REGION))
+    assert main(["bench", str(model), "--frame", "1280x1000"]) == 2
+    assert "--frame 1500x1000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["--batch", "--runs", "--rounds"])
+def test_a_number_without_measure_is_refused(name: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "part.onnx", name, "1000001"])
+    assert "is more than 1000000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["720", "0x5", "ax5", "1x2x3", "20000x20000"])
