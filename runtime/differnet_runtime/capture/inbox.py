@@ -8,11 +8,16 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 from ..errors import ImageReadError
-from ..records import Frame
+from ..records import Frame, Image
 from .memory import Slots
 from .messages import RELEASE, Captured, Unreadable
+
+
+_KEPT_BACK = 3
+"""Slots that are never lent: one being written, one on its way, and the newest frame."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,9 @@ class _Item:
 class Inbox:
     """Filled by the thread that listens to the process, emptied by the one that judges.
 
+    A frame is lent where it lies, and its slot given back when nobody has it any more. It is
+    copied, and the slot given back at once, where lending would leave the process too few.
+
     Args:
         live: Whether a newer frame replaces one that was not taken.
     """
@@ -35,7 +43,8 @@ class Inbox:
         self._live = live
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
-        self._sending = threading.Lock()
+        # The last to have a frame may be any thread, even one that is sending: the collector's.
+        self._sending = threading.RLock()
 
     def frame(self, message: Captured, slots: Slots, channel: socket.socket) -> None:
         """Adds a frame."""
@@ -78,10 +87,26 @@ class Inbox:
             if not self._items:
                 return None
             item = self._items.popleft()
+        if isinstance(item.message, Captured) and item.slots is not None:
+            return _frame(item.message, self._pixels(item, item.message, item.slots))
+        self._give_back(item)
+        if isinstance(item.message, Unreadable):
+            raise ImageReadError(item.message.name, item.message.cause)
+        return None
+
+    def _pixels(self, item: _Item, message: Captured, slots: Slots) -> Image:
+        if len(slots.lent) < slots.count - _KEPT_BACK:
+            slots.lent.add(message.slot)
+            returned = partial(self._returned, item, message.slot, slots)
+            return slots.lend(message.slot, message.shape, message.dtype, returned)
         try:
-            return _opened(item)
+            return slots.copy(message.slot, message.shape, message.dtype)
         finally:
             self._give_back(item)
+
+    def _returned(self, item: _Item, slot: int, slots: Slots) -> None:
+        slots.lent.discard(slot)
+        self._give_back(item)
 
     def close(self, channel: socket.socket) -> None:
         """Closes a channel when no slot is being given back on it."""
@@ -97,14 +122,9 @@ class Inbox:
             item.channel.send(packet, socket.MSG_DONTWAIT)
 
 
-def _opened(item: _Item) -> Frame | None:
-    message = item.message
-    if isinstance(message, Unreadable):
-        raise ImageReadError(message.name, message.cause)
-    if message is None or item.slots is None:
-        return None
+def _frame(message: Captured, image: Image) -> Frame:
     return Frame(
-        item.slots.copy(message.slot, message.shape, message.dtype),
+        image,
         message.name,
         message.index,
         message.captured_ns,

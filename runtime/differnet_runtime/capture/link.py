@@ -14,8 +14,8 @@ from ..records import Frame
 from .memory import Slots, create
 from .messages import MOST_TEXT, RELEASE, Captured, Memory, Unreadable
 
-LIVE_SLOTS = 4
-"""One being written, one on its way, the newest, and one being copied."""
+LIVE_SLOTS = 6
+"""One being written, one on its way, the newest; one being judged, one shown, one to spare."""
 _PAGE = 4096
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from ..records import Image
 
@@ -39,9 +41,10 @@ class Slots:
 
     def __init__(self, descriptor: int, generation: int, slots: int, slot_bytes: int) -> None:
         self.generation, self.count, self.slot_bytes = generation, slots, slot_bytes
+        self.lent: set[int] = set()
+        """Slots whose frames somebody has; kept by the lender."""
         # Never closed by hand: it goes with the last view, and unmapping earlier would be a fault.
-        mapped = np.frombuffer(mmap.mmap(descriptor, slots * slot_bytes), np.uint8)
-        self._slots: NDArray[np.uint8] = mapped.reshape(slots, slot_bytes)
+        self._mapped = mmap.mmap(descriptor, slots * slot_bytes)
 
     def write(self, slot: int, image: Image) -> None:
         """Puts a frame into a slot."""
@@ -52,7 +55,23 @@ class Slots:
         copied: Image = self._view(slot, shape, dtype).copy()
         return copied
 
+    def lend(
+        self, slot: int, shape: tuple[int, ...], dtype: str, returned: Callable[[], None]
+    ) -> Image:
+        """Returns the frame in a slot as it lies there.
+
+        Args:
+            slot: Which.
+            shape: The frame's.
+            dtype: The frame's.
+            returned: Called once nobody has the frame or a part of it any more, by any thread.
+        """
+        view = self._view(slot, shape, dtype)
+        weakref.finalize(view.base, returned).atexit = False  # parts of the view keep its base
+        return view
+
     def _view(self, slot: int, shape: tuple[int, ...], dtype: DTypeLike) -> Image:
         length = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        view: Image = self._slots[slot, :length].view(dtype).reshape(shape)
+        lying = np.frombuffer(self._mapped, np.uint8, length, slot * self.slot_bytes)
+        view: Image = lying.view(dtype).reshape(shape)
         return view

@@ -85,6 +85,49 @@ def test_a_live_source_never_waits_and_the_newest_is_taken() -> None:
         assert taken.index == 99
 
 
+def test_a_frame_is_lent_where_it_lies_until_nobody_has_a_part_of_it() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(1))
+        both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        part = taken.image[2:4, :, 0]
+        del taken
+        for number in range(2, 60):  # every other slot is written again and again
+            assert both.link.frame(frame(number))
+            both.hear()
+        assert (part == 1).all()
+        assert both.slots is not None
+        assert len(both.slots.lent) == 1
+        del part
+        assert not both.slots.lent
+        both.link.idle(0.01)
+        assert len(both.link._free) == LIVE_SLOTS - 1  # all but the newest's, which waits
+
+
+def test_who_keeps_every_frame_gets_copies_and_stops_no_camera() -> None:
+    with listener(live=True) as both:
+        kept = []
+        for number in range(50):
+            assert both.link.frame(frame(number))
+            both.hear()
+            kept.append(both.inbox.take())
+        assert [int(one.image[0, 0, 0]) for one in kept if one] == list(range(50))
+
+
+def test_a_lent_frame_outlives_its_process_and_its_channel() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(7))
+        both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        both.theirs.close()
+        both.inbox.close(both.channel)
+        both.slots = None
+        assert (taken.image == 7).all()
+        del taken  # there is nobody to give the slot back to, which is no fault
+
+
 def test_frames_that_nobody_hears_of_are_dropped_and_then_it_goes_on() -> None:
     with listener(live=True) as both:
         kept = [both.link.frame(frame(number)) for number in range(10)]
