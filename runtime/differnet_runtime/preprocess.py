@@ -118,23 +118,26 @@ def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None 
 
 
 def _nearer(image: Image, height: int, width: int) -> Image:
-    """Halves a frame, exactly, along each side that is at least twice as long as it shall be.
+    """Halves a frame, exactly, while both sides are at least twice as long as they shall be.
 
     Averaging a large frame over areas that are no whole number of pixels takes two to five times
-    as long. Halves are computed in integers: each machine gets the same pixels.
+    as long. Halves are computed in integers: each machine gets the same pixels. A side that is
+    four times as long is halved alone.
     """
     if image.shape[0] < height or image.shape[1] < width:
         return image
     while True:
-        rows, columns = _step(image.shape[0], height), _step(image.shape[1], width)
+        both = _halvable(image.shape[0], height) and _halvable(image.shape[1], width)
+        rows = 1 + (both or image.shape[0] >= 4 * height)
+        columns = 1 + (both or image.shape[1] >= 4 * width)
         if rows == columns == 1:
             return image
         image = _halved(image, rows, columns)
 
 
-def _step(length: int, goal: int) -> int:
-    """Returns 2 where a side can be halved, else 1: a short odd one would lose too much."""
-    return 1 + (length >= (4 if length % 2 else 2) * goal)
+def _halvable(length: int, goal: int) -> bool:
+    """Of an odd number one line is left out: too much of a side that is short already."""
+    return length >= (4 if length % 2 else 2) * goal
 
 
 def _halved(image: Image, rows: int, columns: int) -> Image:
