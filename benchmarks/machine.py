@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "timm", "onnxruntime", "numpy", "scikit-learn", "opencv-python-headless")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "numpy",
+    "scikit-learn",
+    "opencv-python-headless",
+    "Pillow",
+)
 
 
 def describe() -> dict[str, Any]:
-    """Returns processor, cores, versions, commit and time."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    """Returns processor, cores, versions, load (of the last minute, in processes), commit, time."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -27,9 +33,26 @@ def describe() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "commit": commit,
+        "load": round(os.getloadavg()[0], 2),
+        **stamp(),
+    }
+
+
+def stamp() -> dict[str, str]:
+    """Returns the commit, `-dirty` where the code differs from it, and the time.
+
+    Results and pages don't count: one benchmark writes its result before the next one starts.
+    """
+    changed = _git("status", "--porcelain", "--", ":/*.py")
+    return {
+        "commit": _git("describe", "--always") + ("-dirty" if changed else ""),
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _git(*command: str) -> str:
+    run = ["git", "-C", str(Path(__file__).parent), *command]
+    return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write(name: str, result: dict[str, Any]) -> Path:

@@ -5,7 +5,9 @@
 The same cells, in turn, a block of each. Three pairs: the default against the original as it is
 (AlexNet at 448 px, 64 views, a flow 2048 wide); the same AlexNet and flow on both sides; and
 `paper-lite`, the same EfficientNet-Lite0 and flow on both sides. ImageNet weights of AlexNet can't
-be had here: AlexNet's are random, which leaves the time as it is, and has no AUROC.
+be had here: AlexNet's are random, which leaves the time as it is, and has no AUROC. Every
+flow but the default's is untrained, which leaves the time as it is too. No AUROC was computed by
+the original's procedure: those shown are this side's, of accuracy.json's trained models.
 """
 
 from __future__ import annotations
@@ -124,6 +126,7 @@ def main() -> None:
     """Measures the three pairs and writes results/original.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--no-write", action="store_true", help="print only")
     args = parser.parse_args()
     cells = open_data("elpv:mono").test[:PICTURES]
     pictures = [read_image(cell.path).astype(np.uint8) for cell in cells]
@@ -144,7 +147,8 @@ def main() -> None:
             rows.append({"pair": name, "threads": threads, **timed(pair(threads), pictures)})
             print(rows[-1], flush=True)
     settings = {"rounds": ROUNDS, "pictures": PICTURES, "settling": SETTLING}
-    machine.write("original", {**settings, "rows": rows, "image_auroc_mono": aurocs()})
+    if not args.no_write:
+        machine.write("original", {**settings, "rows": rows, "image_auroc_mono": aurocs()})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ worker beside it. The job names arrays of pictures, the model, its settings and 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -36,12 +35,10 @@ def main() -> None:
     output = Path(job["output"])
     start = time.perf_counter()
     module = TRAINED[job["method"]](job, pictures)
-    about = {
-        "training_s": time.perf_counter() - start,
-        "training_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    about = {"training_s": time.perf_counter() - start}
     module.pre_processor = None  # normalised outside, which leaves the peers a little less to do
-    module.eval().to_onnx(output, input_size=(job["size"], job["size"]))
+    size = (job["size"], job["size"])
+    module.eval().to_onnx(output, input_size=size, dynamic_shapes=None)  # one frame at a time
     (output / "about.json").write_text(json.dumps(about))
 
 

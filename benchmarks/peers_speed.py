@@ -5,12 +5,14 @@
     python -m benchmarks.peers_speed --time                 only latencies and starts, of kept files
 
 Every model learns from the same cells (monocrystalline, the half that is reported, seed 0) and
-reads the same pixels with the weights of the same EfficientNet-Lite0; each is exported by its own
-project's export and run by the same ONNX Runtime on the same threads. AUROC is that of the exported
-file. Latency is inference alone, block by block in turn; our graphs normalise inside, the peers'
-pictures come normalised. FastFlow and CFlow learn for so many epochs as `EPOCHS` says, not until
-they stop gaining. EfficientAD's teacher has weights of its own, which can't be had without a
-download from a release page: its latency is measured with random ones, and it has no AUROC.
+reads the same pixels; all but EfficientAD with the weights of the same EfficientNet-Lite0. Each is
+exported by its own project's export and run by the same ONNX Runtime on the same threads. AUROC is
+that of the exported file. Latency is inference alone, with all outputs (the peers' map of 256 x 256
+among them; asked for the score alone, ONNX Runtime computes it all the same), block by block in
+turn; our graphs normalise inside, the peers' pictures come normalised. FastFlow and CFlow learn for
+so many epochs as `EPOCHS` says, not until they stop gaining. EfficientAD's network and its
+teacher's weights are its own; these can't be had without a download from a release page: its
+latency is measured with random ones, and it has no AUROC.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ from .peers import ANOMALIB, BACKBONE, METHODS, SIZE, environment
 from .peers_once import feed, score, session
 from .startup import once
 
-EPOCHS = {"fastflow": 20, "cflow": 6}
+EPOCHS = {"fastflow": 100, "cflow": 6}
 PEERS: dict[str, dict[str, Any]] = {
     **METHODS,
     "fastflow": {"flow_steps": 8, "epochs": EPOCHS["fastflow"]},
@@ -97,6 +99,15 @@ def exporters() -> Path:
         install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
         subprocess.run([environment(), *install, *EXPORTERS], check=True)
     return folder
+
+
+def peer_versions() -> dict[str, str]:
+    """Returns the versions that peers are trained and exported with, as their own Python says."""
+    code = "import importlib.metadata as m, sys; print(*map(m.version, sys.argv[1:]))"
+    names = ("torch", "timm", *EXPORTERS)
+    environ = {**os.environ, "PYTHONPATH": str(exporters())}
+    said = subprocess.check_output([environment(), "-c", code, *names], env=environ, text=True)
+    return dict(zip(names, said.split(), strict=True))
 
 
 def make_peer(method: str, parts: Split, threads: int) -> dict[str, Any]:
@@ -150,7 +161,7 @@ def make_ours(name: str, parts: Split, threads: int) -> dict[str, Any]:
 
 def made(name: str, parts: Split, threads: int) -> dict[str, Any]:
     """Trains, exports and judges a model; a peer that fails is listed with its reason."""
-    settings = {"settings": PEERS.get(name, {})}
+    settings = {"settings": PEERS.get(name, {}), **machine.stamp()}
     try:
         about = (make_ours if name in OURS else make_peer)(name, parts, threads)
     except subprocess.TimeoutExpired:
@@ -160,12 +171,19 @@ def made(name: str, parts: Split, threads: int) -> dict[str, Any]:
             **settings,
             "reason": f"anomalib's training or export ended with {error.returncode}",
         }
-    return {**settings, **about, "image_auroc": judged(name, parts), "file_mb": size_mb(name)}
+    found = None if name in WITHOUT_AUROC else judged(file_of(name), parts)
+    return {**settings, **about, "image_auroc": found, "file_mb": size_mb(name)}
 
 
 def ran(table: dict[str, Any]) -> list[str]:
-    """Returns those that have a file."""
+    """Returns those that were exported."""
     return [name for name, row in table.items() if "reason" not in row]
+
+
+def without_a_file(table: dict[str, Any], made_now: Sequence[str]) -> list[str]:
+    """Returns those that were exported elsewhere: results are committed, files are not."""
+    kept = [name for name in ran(table) if name not in made_now]
+    return [name for name in kept if not any(folder_of(name).rglob("*.onnx"))]
 
 
 def file_of(name: str) -> Path:
@@ -173,11 +191,9 @@ def file_of(name: str) -> Path:
     return next(path for path in sorted(folder_of(name).rglob("*.onnx")))
 
 
-def judged(name: str, parts: Split) -> float | None:
-    """Returns the image AUROC of an exported file; None where its weights are random."""
-    if name in WITHOUT_AUROC:
-        return None
-    opened = session(str(file_of(name)), 0)
+def judged(file: Path, parts: Split) -> float:
+    """Returns the image AUROC of an exported file."""
+    opened = session(str(file), 0)
     contract = InputContract(size=SIZE)
     good, defect = (
         np.array(
@@ -191,12 +207,14 @@ def judged(name: str, parts: Split) -> float | None:
     return auroc(good, defect)
 
 
-def latencies(names: Sequence[str], picture: Path, threads: int) -> dict[str, dict[str, float]]:
-    """Times inference of all models, block by block in turn."""
+def latencies(
+    files: Mapping[str, Path], picture: Path, threads: int
+) -> dict[str, dict[str, float]]:
+    """Times inference of all files, block by block in turn."""
     image = preprocess(read_image(picture), InputContract(size=SIZE))
-    opened = {name: session(str(file_of(name)), threads) for name in names}
+    opened = {name: session(str(file), threads) for name, file in files.items()}
     feeds = {name: feed(one, image) for name, one in opened.items()}
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {name: [] for name in files}
     for _ in range(ROUNDS):
         for name, one in opened.items():
             block = []
@@ -244,26 +262,37 @@ def main() -> None:
         PEERS[name]["epochs"] = args.epochs
     parts = the_split()
     path = machine.RESULTS / "peers.json"
-    table: dict[str, Any] = json.loads(path.read_text())["models"] if path.is_file() else {}
-    most = max(args.threads)
-    for name in args.methods if not args.time else ():
+    before: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    table: dict[str, Any] = before.get("models", {})
+    versions: dict[str, str] = before.get("peer_versions", {})
+    most, to_make = max(args.threads), [] if args.time else args.methods
+    missing = [] if args.no_time else without_a_file(table, to_make)
+    if missing:
+        parser.error(f"no exported file here of {', '.join(missing)}: make them, or use --no-time")
+    if not set(PEERS).isdisjoint(args.methods):
+        versions = peer_versions()  # makes their environment; offline, it fails here
+    for name in to_make:
         table[name] = made(name, parts, most)
         print(name, table[name], flush=True)
-        _write(table, parts)
+        _write(table, parts, versions)
     if not args.no_time:
         picture = parts.good[0].path
+        files = {name: file_of(name) for name in ran(table)}
+        for name in files:
+            table[name] |= {"latency_ms": {}, "timed": machine.stamp()}
         for threads in args.threads:
-            for name, found in latencies(ran(table), picture, threads).items():
-                table[name].setdefault("latency_ms", {})[str(threads)] = found
-        for name in ran(table):
+            for name, found in latencies(files, picture, threads).items():
+                table[name]["latency_ms"][str(threads)] = found
+        for name in files:
             table[name] |= starts(name, picture, most)
             print(name, table[name], flush=True)
-        _write(table, parts)
+        _write(table, parts, versions)
 
 
-def _write(table: dict[str, Any], parts: Split) -> None:
+def _write(table: dict[str, Any], parts: Split, versions: dict[str, str]) -> None:
     counts = {name: len(group) for name, group in vars(parts).items()}
-    about = {"anomalib": ANOMALIB, "backbone": BACKBONE, "half": "report", "seed": 0}
+    about: dict[str, Any] = {"anomalib": ANOMALIB, "peer_versions": versions, "backbone": BACKBONE}
+    about |= {"half": "report", "seed": 0}
     machine.write("peers", {**about, "pictures": counts, "models": table})
 
 

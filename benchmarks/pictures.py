@@ -18,17 +18,27 @@ OURS = ("edge", "edge-global")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 460, 70, 60, 40, 60
 
 
-def peers_svg(result: dict[str, Any], threads: str = "1") -> str:
+def peers_svg(result: dict[str, Any]) -> str:
     """Draws every model that has both figures; left and high is good.
 
     Args:
-        result: Of results/peers.json.
-        threads: Those of the latency.
+        result: Of results/peers.json; latencies of the first count of threads that it has.
+
+    Raises:
+        ValueError: If no model has both.
     """
-    points = {
-        name: (row["latency_ms"][threads]["median"], row["image_auroc"])
+    models = {
+        name: row
         for name, row in result["models"].items()
         if row.get("image_auroc") is not None and "latency_ms" in row
+    }
+    if not models:
+        raise ValueError("no model of the results has both an AUROC and a latency")
+    threads = next(iter(next(iter(models.values()))["latency_ms"]))
+    count = f"{threads} thread{'s' * (threads != '1')}"
+    points = {
+        name: (row["latency_ms"][threads]["median"], row["image_auroc"])
+        for name, row in models.items()
     }
     low = math.floor(min(auroc for _, auroc in points.values()) * 20) / 20
     fast = 10 ** math.floor(math.log10(min(ms for ms, _ in points.values())))
@@ -46,7 +56,7 @@ def peers_svg(result: dict[str, Any], threads: str = "1") -> str:
         'font-family="sans-serif" font-size="13" fill="#222">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         _text(20, 26, "Image AUROC over latency: the same cells, extractor and ONNX Runtime", 16),
-        _text(20, 46, f"{threads} thread, {result['machine']['processor']}; left and high is good"),
+        _text(20, 46, f"{count}, {result['machine']['processor']}; left and high is good"),
         _text(_WIDTH / 2 - 90, _HEIGHT - 14, "ms a picture (logarithmic)"),
     ]
     for step in range(round((1.0 - low) * 20) + 1):

@@ -36,7 +36,6 @@ class Work:
         flops: A multiplication and an addition are two.
         read: Bytes of its inputs, constants among them.
         written: Bytes of its outputs.
-        constant: Bytes of its constants, which no cache can spare the first reading.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Work:
     flops: float
     read: float
     written: float
-    constant: float
 
 
 def count(model: ModelProto, batch: int = 1) -> list[Work]:
@@ -57,7 +55,6 @@ def count(model: ModelProto, batch: int = 1) -> list[Work]:
     """
     sized = _with_batch(model, batch)
     shapes = _shapes(sized)
-    constants = {tensor.name for tensor in sized.graph.initializer}
     producers = {name: node for node in sized.graph.node for name in node.output}
     users = uses(sized.graph.node)
     found = []
@@ -75,7 +72,6 @@ def count(model: ModelProto, batch: int = 1) -> list[Work]:
                 flops,
                 _touched(node, inputs, shapes),
                 0.0 if fused else sum(shapes[name].bytes for name in node.output),
-                sum(shapes[name].bytes for name in inputs if name in constants),
             )
         )
     return found
@@ -106,10 +102,22 @@ def floors_ms(work: list[Work], machine: Machine) -> dict[str, float]:
     return {**found, "all": sum(found.values())}
 
 
-def unavoidable_ms(work: list[Work], machine: Machine, frame_bytes: float) -> float:
-    """Returns a floor that trusts every cache: all FLOPs, or frame and constants read once."""
-    flops = sum(one.flops for one in work)
-    moved = sum(one.constant for one in work) + frame_bytes
+def constant_bytes(model: ModelProto) -> float:
+    """Returns the bytes of all constants, each once, however many nodes share it."""
+    return sum(
+        float(math.prod(tensor.dims) * _width(tensor.data_type))
+        for tensor in model.graph.initializer
+    )
+
+
+def unavoidable_ms(flops: float, moved: float, machine: Machine) -> float:
+    """Returns a floor that trusts every cache.
+
+    Args:
+        flops: Of all nodes.
+        moved: Bytes that must be read once: the frame and the constants.
+        machine: What it runs on.
+    """
     return max(flops / machine.flops_per_s, moved / machine.bytes_per_s(moved)) * 1e3
 
 

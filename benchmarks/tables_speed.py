@@ -20,16 +20,53 @@ def original(result: dict[str, Any]) -> str:
         around = row["ratio_of_rounds"]
         lines.append(
             f"| {row['pair']} | {row['threads']} | {_ms(row['ms']['original'])} | "
-            f"{_ms(row['ms']['ours'])} | {row['ratio']:.0f} ({around['least']:.0f} to "
-            f"{around['greatest']:.0f}) | {_pair_auroc(row['pair'], auroc)} |"
+            f"{_ms(row['ms']['ours'])} | {_times(row['ratio'])} ({_times(around['least'])} to "
+            f"{_times(around['greatest'])}) | {_pair_auroc(row['pair'], auroc)} |"
         )
     return "\n".join(lines)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
 def _pair_auroc(pair: str, auroc: dict[str, float]) -> str:
     if pair.startswith("edge"):
         return f"`edge` {auroc['edge']:.3f}, the original's own unknown"
-    return f"{auroc['paper-lite']:.3f} on both sides" if pair.startswith("paper") else "none"
+    return f"{auroc['paper-lite']:.3f}, this side" if pair.startswith("paper") else "none"
+
+
+def in_short(
+    original: dict[str, Any],
+    training: dict[str, Any],
+    loop: dict[str, Any],
+    startup: dict[str, Any],
+) -> str:
+    """The README's few lines, from several results."""
+    frame = next(
+        row
+        for row in original["rows"]
+        if row["threads"] == 1 and row["pair"] == "edge against the original"
+    )
+    learnt = training["edge"]["empty_cache_s"]["median"]
+    procedure = training["original_procedure"]
+    some, every = procedure.get("timed_batches_of", (0, 0))
+    of_batches = f" of {some} of {every} batches" if some < every else ""
+    first = startup["rows"]["differnet run, auto"]["first_s"]["median"]
+    return "\n".join(
+        [
+            "| on two CPU cores | this | the original's procedure |",
+            "|---|---|---|",
+            f"| a frame's score, one thread | {frame['ms']['ours']['median']:.1f} ms | "
+            f"{frame['ms']['original']['median']:.0f} ms |",
+            f"| {training['pictures']} pictures to a saved model | {learnt:.0f} s | "
+            f"{procedure['extrapolated_s'] / 3600:.1f} h, extrapolated from "
+            f"{procedure['timed_epochs']} epochs{of_batches} |",
+            "| all of a 720p frame but decoding and inference | "
+            f"{loop['overhead']['720p']['overhead_ms']['p50']:.1f} ms | |",
+            f"| from `differnet run` to the first verdict | {first:.1f} s | |",
+        ]
+    )
 
 
 def limits(result: dict[str, Any]) -> str:
@@ -56,8 +93,12 @@ def limits(result: dict[str, Any]) -> str:
 def _devices(result: dict[str, Any]) -> list[str]:
     names = list(result["graphs"])
     rows = result["graphs"][names[0]]["devices"]
+    sizes = ", ".join(
+        f"{name} {graph['rows'][0]['constants_mb'] / 2:.1f} MB"
+        for name, graph in result["graphs"].items()
+    )
     return [
-        "Computed, not measured: FP16, every weight read once, every cache trusted.",
+        f"Computed, not measured: FP16, every weight read once ({sizes}), every cache trusted.",
         "",
         "| device | dense FP16, TFLOPS | GB/s | from | "
         + " | ".join(f"floor of {name}, computed" for name in names)
@@ -78,25 +119,28 @@ def camera_loop(result: dict[str, Any]) -> str:
     """What the station's own code takes, and how many cameras it holds."""
     stages = list(next(iter(result["overhead"].values()))["stages_ms"])
     lines = [
-        "| frames | p50 | p95 | p99 | " + " | ".join(stages) + " |",
-        "|---|---|---|---|" + "---|" * len(stages),
+        "| frames | p50 | p95 | p99 | max | processor time | " + " | ".join(stages) + " |",
+        "|---|---|---|---|---|---|" + "---|" * len(stages),
     ]
     for name, found in result["overhead"].items():
-        times = " | ".join(f"{found['overhead_ms'][q]:.2f} ms" for q in ("p50", "p95", "p99"))
+        times = " | ".join(
+            f"{found['overhead_ms'][q]:.2f} ms" for q in ("p50", "p95", "p99", "max")
+        )
         parts = " | ".join(f"{found['stages_ms'][stage]:.2f} ms" for stage in stages)
-        lines.append(f"| {name} | {times} | {parts} |")
+        lines.append(f"| {name} | {times} | {found['cpu_ms_a_frame']:.2f} ms | {parts} |")
     lines += [
         "",
-        f"| frames, {result['video_fps']} a second | cameras | judged a second, together | of each "
-        "camera | age at the verdict, p50 | p99 |",
-        "|---|---|---|---|---|---|",
+        f"| frames, {result['video_fps']} a second | cameras | threads | judged a second, together "
+        "| of each camera | age at the verdict, p50 | p99 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, rows in result["held"].items():
         for row in rows:
             each, age = row["of_each_camera"], row["age_at_the_verdict_ms"]
             lines.append(
-                f"| {name} | {row['cameras']} | {row['frames_per_s']:.1f} | {each['least']:.1f} to "
-                f"{each['greatest']:.1f} | {age['p50']:.0f} ms | {age['p99']:.0f} ms |"
+                f"| {name} | {row['cameras']} | {row['threads']} | {row['frames_per_s']:.1f} | "
+                f"{each['least']:.1f} to {each['greatest']:.1f} | {age['p50']:.0f} ms | "
+                f"{age['p99']:.0f} ms |"
             )
     return "\n".join(lines)
 
@@ -119,15 +163,16 @@ def startup(result: dict[str, Any]) -> str:
 def feature_time(result: dict[str, Any]) -> str:
     """Ways to extract features for training."""
     lines = [
-        "| recipe | views | threads | way | a picture, median (least to greatest) | difference |",
-        "|---|---|---|---|---|---|",
+        "| recipe | views | threads | way | a picture, median (least to greatest) | difference | "
+        "reading it before |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         for name, times in row["ms_a_picture"].items():
             lines.append(
                 f"| {row['recipe']} | {row['views']} | {row['threads']} | {name} | "
                 f"{times['median']:.1f} ms ({times['min']:.1f} to {times['max']:.1f}) | "
-                f"{row['greatest_difference'][name]:.0e} |"
+                f"{row['greatest_difference'][name]:.0e} | {row['reading_ms']:.1f} ms |"
             )
     return "\n".join(lines)
 
@@ -142,23 +187,48 @@ def resizing(result: dict[str, Any]) -> str:
         + " | ".join(f"{size}, one core" for size in sizes)
         + " | "
         + " | ".join(f"image AUROC at {size} px" for size in trained)
-        + " |",
-        "|---|" + "---|" * (len(sizes) + len(trained)),
+        + " | a scratch arrives, worst to best place |",
+        "|---|" + "---|" * (len(sizes) + len(trained) + 1),
     ]
     for name, way in ways.items():
-        times = " | ".join(f"{way['ms'][size]['median']:.2f} ms" for size in sizes)
-        found = " | ".join(
-            f"{way['auroc'][size]['mean']:.4f} ± {way['auroc'][size]['standard_deviation']:.4f}"
-            for size in trained
+        times = " | ".join(_ms(way["ms"][size], 2) for size in sizes)
+        found = " | ".join(_mean(way["auroc"][size]) for size in trained)
+        least, greatest = way["scratch"]["least"], way["scratch"]["greatest"]
+        lines.append(f"| {name} | {times} | {found} | {least:.0%} to {greatest:.0%} |")
+    return "\n".join(lines)
+
+
+def threads(result: dict[str, Any]) -> str:
+    """Latency and processor time by the number of threads, and how they wait."""
+    lines = [
+        "| frames a second | threads | latency, p50 (p5 to p95) | cores busy (least to greatest) |",
+        "|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        cores = row["cores"]
+        lines.append(
+            f"| {row['fps'] or 'as fast as it goes'} | {row['way']} | {_ms(row['latency_ms'])} | "
+            f"{cores['median']:.2f} ({cores['min']:.2f} to {cores['max']:.2f}) |"
         )
-        lines.append(f"| {name} | {times} | {found} |")
+    return "\n".join(lines)
+
+
+def int8(result: dict[str, Any]) -> str:
+    """What eight bits would gain, and cost."""
+    lines = [
+        "| edge | image AUROC | latency, 1 thread | latency, 2 threads | file |",
+        "|---|---|---|---|---|",
+    ]
+    for way, row in result["ways"].items():
+        times = " | ".join(_ms(row["latency_ms"][threads]) for threads in ("1", "2"))
+        lines.append(f"| {way} | {_mean(row['image_auroc'])} | {times} | {row['file_mb']:.1f} MB |")
     return "\n".join(lines)
 
 
 def peers(result: dict[str, Any]) -> str:
     """Every model that ran, the best AUROC first."""
     models = {name: row for name, row in result["models"].items() if "reason" not in row}
-    threads = list(next(iter(models.values())).get("latency_ms", {}))
+    threads = list(dict.fromkeys(t for row in models.values() for t in row.get("latency_ms", {})))
     lines = [
         "| model | image AUROC | "
         + "".join(f"latency, {count} thread{'s' * (count != '1')} | " for count in threads)
@@ -169,7 +239,8 @@ def peers(result: dict[str, Any]) -> str:
     for name in order:
         row = models[name]
         auroc = row["image_auroc"]
-        times = " | ".join(_ms(row["latency_ms"][count]) for count in threads)
+        timed = row.get("latency_ms", {})
+        times = " | ".join(_ms(timed[count]) if count in timed else "-" for count in threads)
         first, peak = row.get("first_verdict_s"), row.get("peak_memory_mib")
         epochs = row["settings"].get("epochs")
         lines.append(
@@ -189,8 +260,12 @@ def _or_dash(value: float | None, form: str, unit: str) -> str:
     return "-" if value is None else f"{value:{form}} {unit}"
 
 
-def _ms(figure: dict[str, float]) -> str:
-    digits = 0 if figure["median"] >= 100 else 1
+def _mean(figure: dict[str, float]) -> str:
+    return f"{figure['mean']:.4f} ± {figure['standard_deviation']:.4f}"
+
+
+def _ms(figure: dict[str, float], digits: int = 1) -> str:
+    digits = 0 if figure["median"] >= 100 else digits
     return (
         f"{figure['median']:.{digits}f} ms ({figure['p05']:.{digits}f} to "
         f"{figure['p95']:.{digits}f})"
@@ -204,5 +279,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "startup": startup,
     "feature_time": feature_time,
     "resizing": resizing,
+    "int8": int8,
+    "threads": threads,
     "peers": peers,
 }

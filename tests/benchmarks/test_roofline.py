@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.roofline import Machine, count, floors_ms, unavoidable_ms
+from benchmarks.roofline import Machine, constant_bytes, count, floors_ms, unavoidable_ms
 
 
 def graph() -> onnx.ModelProto:
@@ -55,7 +55,7 @@ def test_a_batch_multiplies_flops_but_not_constants() -> None:
     one, four = by_name(), by_name(4)
     for name, work in one.items():
         assert four[name].flops == 4 * work.flops
-        assert four[name].constant == work.constant
+    assert four["dense"].read - one["dense"].read == 3 * 4 * 400  # three more frames of floats
 
 
 def test_what_can_be_fused_moves_only_what_it_brings() -> None:
@@ -66,8 +66,10 @@ def test_what_can_be_fused_moves_only_what_it_brings() -> None:
     assert work["dense"].written == 4 * 800  # two read what its Clip gives: it must be there
 
 
-def test_constants_are_counted_where_they_are_read() -> None:
-    assert by_name()["dense"].constant == 4 * (32 + 8)
+def test_a_constant_that_two_nodes_share_counts_once() -> None:
+    assert constant_bytes(graph()) == 4 * (32 + 72 + 8 + 16 + 1)  # `b` and `low` are read twice
+    assert by_name()["dense"].read == 4 * (400 + 32 + 8)
+    assert by_name()["deep"].read == 4 * (800 + 72 + 8)
 
 
 def test_floors_follow_flops_and_bytes() -> None:
@@ -85,4 +87,7 @@ def test_floors_follow_flops_and_bytes() -> None:
 def test_a_floor_that_trusts_caches_is_no_higher() -> None:
     work = count(graph())
     limit = Machine(1e9, lambda _: 1e8)
-    assert unavoidable_ms(work, limit, 400) <= floors_ms(work, limit)["all"]
+    flops, moved = sum(one.flops for one in work), constant_bytes(graph()) + 400
+    assert unavoidable_ms(flops, moved, limit) <= floors_ms(work, limit)["all"]
+    assert unavoidable_ms(2e9, 1e7, limit) == pytest.approx(2000)
+    assert unavoidable_ms(1e7, 2e8, limit) == pytest.approx(2000)

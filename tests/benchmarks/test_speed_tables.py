@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from benchmarks import limits
+from benchmarks.int8 import beside_the_extractor
 from benchmarks.limits import interpolated, profiled_ms
 from benchmarks.peers_once import MEAN, STD, feed, score
 from benchmarks.pictures import peers_svg
-from benchmarks.tables_speed import peers
+from benchmarks.tables_speed import in_short, peers
 
 
 def model(auroc: float | None, ms: float, **settings: object) -> dict:
@@ -51,6 +53,60 @@ def test_the_picture_shows_what_has_both_figures() -> None:
     edge, cflow = ((float(c.get("cx")), float(c.get("cy"))) for c in circles)
     assert edge[0] < cflow[0]  # faster is further left
     assert edge[1] < cflow[1]  # better is higher
+
+
+def test_a_model_that_was_not_timed_has_dashes_and_is_not_drawn() -> None:
+    new = {k: v for k, v in model(0.9, 1.0).items() if k in ("image_auroc", "file_mb", "settings")}
+    models = {"fastflow": {**new, "training_s": 1.0}, **RESULT["models"]}
+    rows = peers({**RESULT, "models": models}).splitlines()
+    fastflow = next(row for row in rows if row.startswith("| fastflow"))
+    assert fastflow.split(" | ")[2] == "-"
+    assert "fastflow" not in peers_svg({**RESULT, "models": models})
+
+
+def test_the_picture_takes_the_threads_that_were_timed() -> None:
+    row = model(0.9, 1.0)
+    row["latency_ms"] = {"2": row["latency_ms"]["1"]}
+    assert "2 threads, a &lt; b" in peers_svg({**RESULT, "models": {"edge": row}})
+
+
+@pytest.mark.parametrize(("batches", "said"), [([3, 15], " of 3 of 15 batches"), ([15, 15], "")])
+def test_the_short_table_takes_the_row_it_names(batches: list[int], said: str) -> None:
+    def row(threads: int, pair: str, ms: float) -> dict:
+        figures = {side: {"median": ms} for side in ("ours", "original")}
+        return {"threads": threads, "pair": pair, "ms": figures}
+
+    pair = "edge against the original"
+    rows = [row(2, pair, 1.0), row(1, "paper-lite", 2.0), row(1, pair, 3.0)]
+    procedure = {"extrapolated_s": 3600.0, "timed_epochs": 2, "timed_batches_of": batches}
+    edge = {"empty_cache_s": {"median": 9.0}}
+    shown = in_short(
+        {"rows": rows},
+        {"pictures": 5, "edge": edge, "original_procedure": procedure},
+        {"overhead": {"720p": {"overhead_ms": {"p50": 1.0}}}},
+        {"rows": {"differnet run, auto": {"first_s": {"median": 1.0}}}},
+    )
+    assert "| 3.0 ms | 3 ms |" in shown
+    assert f"1.0 h, extrapolated from 2 epochs{said} |" in shown
+
+
+def test_more_threads_are_never_slower_than_fewer(monkeypatch) -> None:
+    monkeypatch.setattr(limits, "_bandwidth", lambda _pool, threads, _size: 10.0 / threads)
+    assert set(limits.bandwidths(2).values()) == {10.0}
+
+
+def test_copying_moves_every_element_as_often_as_asked(monkeypatch) -> None:
+    moved = []
+    monkeypatch.setattr(limits.np, "copyto", lambda to, _: moved.append((to.size, to.strides)))
+    limits._copied(np.ones((2, 100), np.float32), 7)
+    assert moved == [(100, (4,))] * 7  # a stride of 0 would copy one element again and again
+
+
+def test_eight_bits_leave_the_flow_alone() -> None:
+    names = ["/network/blocks.2/Add", "/blocks.0/Add", "/network/stem/stem.0/Conv", "/Div"]
+    nodes = [helper.make_node("Add", ["x", "x"], [f"y{k}"], name) for k, name in enumerate(names)]
+    made = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    assert beside_the_extractor(made) == ["/blocks.0/Add", "/Div"]
 
 
 def test_a_floor_takes_the_fastest_memory_that_the_bytes_may_lie_in() -> None:
