@@ -9,7 +9,6 @@ RUNS = (
     ("accuracy", "--choose"),
     ("accuracy", "--choose-global"),
     ("accuracy",),
-    ("accuracy", "--shipped"),
     ("accuracy", "--wide"),
     ("accuracy", "--few"),
     ("peers", "--auroc"),
@@ -30,6 +29,8 @@ RUNS = (
     ("startup",),
     ("feature_time",),
     ("resizing",),
+    ("threads",),
+    ("int8",),
     ("tables",),
 )
 

@@ -3,7 +3,6 @@
     python -m benchmarks.accuracy --choose     settings of windows, on the half to choose by
     python -m benchmarks.accuracy --choose-global    and of the whole picture
     python -m benchmarks.accuracy              the table, on the other half
-    python -m benchmarks.accuracy --shipped    the default's row alone, as it is now
     python -m benchmarks.accuracy --wide       one run 2048 wide, one seed (about 10 minutes)
     python -m benchmarks.accuracy --few        the default from 16 pictures on, choice half
 
@@ -231,7 +230,6 @@ def main() -> None:
     mode.add_argument("--choose-global", action="store_true")
     mode.add_argument("--wide", action="store_true")
     mode.add_argument("--few", action="store_true")
-    mode.add_argument("--shipped", action="store_true")
     parser.add_argument("--cache", type=Path, default=default_cache_folder())
     args = parser.parse_args()
     if args.few:
@@ -242,8 +240,6 @@ def main() -> None:
         name, recipes, seeds, which = "accuracy_choice", CANDIDATES, 3, 0
     elif args.choose_global:
         name, recipes, seeds, which = "accuracy_choice_global", GLOBAL_CANDIDATES, 3, 0
-    elif args.shipped:
-        name, recipes = "accuracy_shipped", {"edge": EDGE}
     elif args.wide:
         name, recipes, seeds, sets = "accuracy_wide", WIDE, 1, ("mono",)
     machine.write(

@@ -10,7 +10,7 @@ exported by its own project's export and run by the same ONNX Runtime on the sam
 that of the exported file. Latency is inference alone, with all outputs (the peers' map of 256 x 256
 among them; asked for the score alone, ONNX Runtime computes it all the same), block by block in
 turn; our graphs normalise inside, the peers' pictures come normalised. FastFlow and CFlow learn for
-so many epochs as `EPOCHS` says, not until they stop gaining. EfficientAD's network and its
+so many epochs as `PEERS` says, not until they stop gaining. EfficientAD's network and its
 teacher's weights are its own; these can't be had without a download from a release page: its
 latency is measured with random ones, and it has no AUROC.
 """
@@ -50,11 +50,11 @@ from .peers import ANOMALIB, BACKBONE, METHODS, SIZE, environment
 from .peers_once import feed, score, session
 from .startup import once
 
-EPOCHS = {"fastflow": 100, "cflow": 6}
 PEERS: dict[str, dict[str, Any]] = {
     **METHODS,
-    "fastflow": {"flow_steps": 8, "epochs": EPOCHS["fastflow"]},
-    "cflow": {"layers": ["blocks.2", "blocks.4"], "epochs": EPOCHS["cflow"]},
+    "fastflow": {"flow_steps": 8, "epochs": 20},
+    "fastflow-100": {"flow_steps": 8, "epochs": 100},
+    "cflow": {"layers": ["blocks.2", "blocks.4"], "epochs": 6},
     "efficient_ad": {"weights": "random: its time is right, its scores are not"},
 }
 OURS = {"edge": EDGE, "edge-global": EDGE_GLOBAL}
@@ -122,7 +122,7 @@ def make_peer(method: str, parts: Split, threads: int) -> dict[str, Any]:
         network = timm.create_model(BACKBONE, pretrained=False)
         torch.save(packaged_lite0_state(network), folder / "weights.pt")
         job = {
-            "method": method,
+            "method": method.partition("-")[0],
             "backbone": BACKBONE,
             "settings": PEERS[method],
             "size": SIZE,
@@ -256,10 +256,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--time", action="store_true", help="only time what was made before")
     parser.add_argument("--no-time", action="store_true", help="only make and judge")
-    parser.add_argument("--epochs", type=int, help="of FastFlow and CFlow, in place of EPOCHS")
     args = parser.parse_args()
-    for name in EPOCHS if args.epochs else ():
-        PEERS[name]["epochs"] = args.epochs
     parts = the_split()
     path = machine.RESULTS / "peers.json"
     before: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}

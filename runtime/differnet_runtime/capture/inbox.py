@@ -15,7 +15,6 @@ from ..records import Frame, Image
 from .memory import Slots
 from .messages import RELEASE, Captured, Unreadable
 
-
 _KEPT_BACK = 3
 """Slots that are never lent: one being written, one on its way, and the newest frame."""
 
