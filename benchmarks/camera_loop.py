@@ -15,6 +15,7 @@ process; what the station judges of them is counted in the file that it writes.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import tempfile
@@ -122,6 +123,7 @@ def overhead(width: int, height: int, frames: int) -> dict[str, Any]:
 def _judged(
     station: Station, config: CameraConfig, pool: list[NDArray[np.uint8]], frames: int
 ) -> tuple[list[list[float]], float, dict[str, int]]:
+    gc.freeze()  # torch's objects, which a station has not, would be gone through now and then
     judge = Judge(
         "station", "top", config, station.model.switch, live=True, threshold=lambda _: 1e9
     )
@@ -134,7 +136,7 @@ def _judged(
             begun_s = time.process_time()
         image = pool[index % len(pool)]
         start = time.perf_counter()
-        slot = index % LIVE_SLOTS
+        slot = index % 2  # as the process takes them: the last that was given back
         slots.write(slot, image)
         frame = Frame(
             slots.lend(slot, image.shape, "uint8", lambda: None),

@@ -221,8 +221,8 @@ def test_every_line_of_a_frame_leaves_a_trace(shape: tuple[int, int], axis: int)
         small = preprocess(image, InputContract(size=256)).astype(int)
         sums.append(small.sum(axis=axis).mean())
     even = 255 * 256 / shape[axis]
-    assert min(sums) >= 0.95 * even
-    assert max(sums) <= 1.05 * even
+    assert min(sums) >= 0.75 * even
+    assert max(sums) <= 1.5 * even
 
 
 def test_twice_the_size_halved_again_and_again_is_exact() -> None:
