@@ -66,13 +66,18 @@ def peers_svg(result: dict[str, Any]) -> str:
     for ms in _ticks(fast, slow):
         parts.append(_line(x(ms), _TOP, x(ms), _HEIGHT - _BOTTOM))
         parts.append(_text(x(ms) - 8, _HEIGHT - _BOTTOM + 18, f"{ms:g}"))
-    for name, (ms, auroc) in points.items():
+    labels: list[tuple[float, float]] = []
+    for name, (ms, auroc) in sorted(points.items(), key=lambda point: -point[1][1]):
         colour = "#c0392b" if name in OURS else "#3b6ea5"
         parts.append(
             f'<circle cx="{x(ms):.1f}" cy="{y(auroc):.1f}" r="6" fill="{colour}">'
             f"<title>{name}: {ms:.1f} ms, {auroc:.3f}</title></circle>"
         )
-        parts.append(_text(x(ms) + 10, y(auroc) + 4, name))
+        right, beside = x(ms) + 10, y(auroc) + 4
+        while any(abs(right - a) < 90 and abs(beside - b) < 13 for a, b in labels):
+            beside += 1
+        labels.append((right, beside))
+        parts.append(_text(right, beside, name))
     return "\n".join([*parts, "</svg>\n"])
 
 
