@@ -129,7 +129,8 @@ def _read(child: subprocess.Popen[bytes], put: Callable[[bytes | None], None]) -
 
 def _error_class(name: str) -> type[DifferNetError]:
     found = getattr(errors, name, EngineError)
-    return found if issubclass(found, DifferNetError) else EngineError
+    known = isinstance(found, type) and issubclass(found, DifferNetError)
+    return found if known else EngineError
 
 
 def _cause(code: int, log: Path, *, killed_for_memory: bool) -> str:

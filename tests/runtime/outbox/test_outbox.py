@@ -109,7 +109,7 @@ def test_rows_go_when_every_sink_has_them(make: Make, tmp_path: Path) -> None:
     outbox.delivered("jsonl", row(5))
     wait_for(lambda: rows(tmp_path) == 15)
     assert numbers(outbox, "jsonl") == list(range(5, 20))
-    assert outbox.status.oldest_age_s is not None
+    wait_for(lambda: outbox.status.oldest_age_s is not None)
     outbox.delivered("jsonl", row(20))
     wait_for(lambda: rows(tmp_path) == 0)
     wait_for(lambda: outbox.status.oldest_age_s is None)
