@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from differnet_training.datasets import DataSet, open_data
 from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 from tests.drawn import draw_part, write_parts
+
+# A run in the background begins with interrupts ignored, and so would all it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY: Recipe = EDGE_GLOBAL.model_copy(
     update={
