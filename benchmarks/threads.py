@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import golden_frames
@@ -21,6 +20,7 @@ from differnet_training.recipes import EDGE
 
 from . import machine
 from .default_model import default_model
+from .peers_once import session
 
 WAYS = {
     "one thread": (1, True),
@@ -31,19 +31,10 @@ RATES = (0, 30, 5)
 ROUNDS, SECONDS, SETTLING = 3, 4.0, 20
 
 
-def session(model: Path, threads: int, *, awake: bool) -> onnxruntime.InferenceSession:
-    """Opens a model on the CPU."""
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.log_severity_level = 3
-    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(awake)))
-    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-
-
 def paced(model: Path, threads: int, *, awake: bool, fps: int) -> tuple[list[float], float]:
     """Runs frames at a rate, or as fast as it goes (0); returns milliseconds each, and cores."""
     frame = {"image": golden_frames(InputContract(size=EDGE.size), 1)}
-    opened = session(model, threads, awake=awake)
+    opened = session(str(model), threads, awake=awake)
     for _ in range(SETTLING):
         opened.run(None, frame)
     times: list[float] = []

@@ -18,7 +18,7 @@ def preprocess(
 ) -> NDArray[np.uint8]:
     """Cuts the region, brings the size to the contract's square and the depth to 8 bits.
 
-    Shrinking averages areas (of halves of a large frame), enlarging interpolates linearly.
+    Shrinking averages areas (a large frame is halved first), enlarging interpolates linearly.
 
     Args:
         image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA/BGRx; uint8 or uint16.
