@@ -164,6 +164,18 @@ def test_evidence_opens_large_with_its_heatmap(shown: Shown) -> None:
     assert not has(browser, "#picture[open]")
 
 
+def test_verdicts_that_come_move_no_button(shown: Shown) -> None:
+    """A click on what has just moved is lost, or meets something else."""
+    browser, station, _ = shown
+    wait_for(lambda: has(browser, "#models button"), SOON_S)
+    place = "return document.querySelector('#models button').getBoundingClientRect().top"
+    before = browser.run(place)
+    for number in range(12):
+        station.judge("left", part=f"PART-{number}")
+    says(browser, "#verdicts", "PART-11")
+    assert browser.run(place) == before
+
+
 def test_a_model_is_switched_only_after_a_yes(shown: Shown) -> None:
     browser, station, _ = shown
     wait_for(lambda: has(browser, "#models button"), SOON_S)

@@ -27,7 +27,7 @@ class Card {
       make("div", { className: "below" },
         make("div", { className: "row" }, this.word, this.score),
         make("div", { className: "bar" }, this.fill, make("b")),
-        make("div", { className: "row" }, this.state, this.counts), this.note, this.button));
+        make("div", { className: "row" }, this.state, this.counts), this.button, this.note));
     this.element.dataset.camera = name;
     this.running = true;
     this.judging = false;
