@@ -4,8 +4,8 @@
     python -m benchmarks.camera_loop --seconds 5 --frames 50
 
 First the station's own code on one core, with the engine process and the disk: frames as a camera
-gives them cross the shared memory of a capture process, are prepared, checked, handed to the
-engine, decided, reported and written to the outbox. What the engine process says that inference
+gives them are handed over as a capture process does it, prepared, checked, handed to the engine,
+decided, reported and written to the outbox. What the engine process says that inference
 took is subtracted; the processor time of all the station's threads stands beside it, since some of
 it passes while the engine works. Then whole stations: each
 camera is a video that plays at its own speed, 30 frames a second, and is decoded in its capture
@@ -18,20 +18,26 @@ import argparse
 import gc
 import json
 import os
+import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.capture.link import LIVE_SLOTS
-from differnet_runtime.capture.memory import Slots, create
+from differnet_runtime.capture.inbox import Inbox
+from differnet_runtime.capture.link import Link
+from differnet_runtime.capture.repetition import Repetition
+from differnet_runtime.capture.tally import Tally
+from differnet_runtime.capture.watch import Watch
 from differnet_runtime.config import CameraConfig, Config
 from differnet_runtime.daemon.judging import Judge
 from differnet_runtime.daemon.station import Station
@@ -127,8 +133,7 @@ def _judged(
     judge = Judge(
         "station", "top", config, station.model.switch, live=True, threshold=lambda _: 1e9
     )
-    slots = Slots(create(LIVE_SLOTS * pool[0].nbytes), 1, LIVE_SLOTS, pool[0].nbytes)
-    decoded = np.empty_like(pool[0])
+    camera = _Handover(config)
     rows: list[list[float]] = []
     codes: Counter[str] = Counter()
     begun_s = 0.0
@@ -136,21 +141,16 @@ def _judged(
         if index == WARM_UP:
             begun_s = time.process_time()
         image = pool[index % len(pool)]
-        before_s = time.process_time()
-        decoded[...] = image  # as a decoder has just written it, into the processor's cache
-        begun_s += time.process_time() - before_s
         start = time.perf_counter()
-        slot = index % 2  # as the process takes them: the last that was given back
-        slots.write(slot, decoded)
-        frame = Frame(
-            slots.lend(slot, image.shape, "uint8", lambda: None),
-            f"top#{index}",
-            index,
-            time.monotonic_ns(),
-            time.time(),
-        )
+        room = camera.link.room(image.shape, image.dtype)
+        decoding, before_s = time.perf_counter(), time.process_time()
+        decoded = image.copy() if room is None else room
+        decoded[...] = image  # what a decoder does
+        start += time.perf_counter() - decoding
+        begun_s += time.process_time() - before_s
+        camera.give(Frame(decoded, f"top#{index}", index, time.monotonic_ns(), time.time()))
         handed = time.perf_counter()
-        judged = judge.judge(_giving(frame))
+        judged = judge.judge(camera.inbox.take)
         between = time.perf_counter()
         assert judged is not None
         event = station.reporter.report(judged)
@@ -163,8 +163,21 @@ def _judged(
     return rows, (time.process_time() - begun_s) / frames * 1e3, dict(codes)
 
 
-def _giving(frame: Frame) -> Callable[[], Frame]:
-    return lambda: frame
+class _Handover:
+    """A frame's way from the capture process's code to the daemon's, both in this process."""
+
+    def __init__(self, config: CameraConfig) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link, self.inbox = Link(theirs, live=True), Inbox(live=True)
+        self._watch = Watch(config, True, self.inbox, Tally("top"), set())
+        self._child: Any = SimpleNamespace(channel=ours)
+        self._repetition = Repetition()
+
+    def give(self, frame: Frame) -> None:
+        """Hands a frame over until it can be taken from the inbox."""
+        self.link.frame(replace(frame, unchanged_s=self._repetition.seconds(frame)))
+        while not self.inbox.wait(0):
+            self._watch.listen(self._child)
 
 
 def _stages(stages_ms: dict[str, float], judged_ms: float, report_ms: float) -> list[float]:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 
-from differnet_runtime.records import Frame
+import numpy as np
+
+from differnet_runtime.records import Frame, Image
 
 from .settings import Controls, Setting
+
+Room = Callable[[tuple[int, ...], "np.dtype[np.generic]"], Image | None]
+"""Gives memory for a picture of that shape and dtype, where it may stay; None: there is none."""
+
+
+def no_room(_shape: tuple[int, ...], _dtype: np.dtype[np.generic]) -> None:
+    """Gives none: each picture is in new memory."""
 
 
 class Camera(ABC):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..config.models import CameraConfig, PixelFormat
 from ..records import Frame
-from .base import Camera
+from .base import Camera, Room, no_room
 from .opencv import MJPG, OpenCvCamera
 from .pixels import converted
 from .settings import apply_settings
@@ -29,6 +29,7 @@ class DeviceCamera(Camera):
 
     Args:
         config: Of the camera.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: It can't be opened.
@@ -36,12 +37,12 @@ class DeviceCamera(Camera):
 
     live = True
 
-    def __init__(self, config: CameraConfig) -> None:
+    def __init__(self, config: CameraConfig, room: Room = no_room) -> None:
         # Seconds; OpenCV reads it once, before the first device is opened.
         os.environ[_SELECT] = str(max(1, round(config.stall_s)))
         self._config = config
         fourcc = _FOURCC[config.format]
-        self._device = OpenCvCamera(config.source, "device", fourcc=fourcc)
+        self._device = OpenCvCamera(config.source, "device", fourcc=fourcc, room=room)
         self.controls = self._device.controls
         if self.controls is not None:
             form = {"width": config.width, "height": config.height, "fps": config.fps}

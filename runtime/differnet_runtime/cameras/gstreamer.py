@@ -12,23 +12,25 @@ import cv2
 
 from ..config.models import CameraConfig
 from ..errors import CameraError
-from ..records import Frame
-from .base import Camera
+from ..records import Frame, Image
+from .base import Camera, Room, no_room
 from .pipe import Pipe
 from .pixels import converted
+from .reading import Reader
 from .redaction import redact
 
 _SINK = "appsink drop=true max-buffers=1 sync=false"
 _ATTEMPTS = 10
 
 
-def open_pipeline(config: CameraConfig) -> Camera:
-    """Opens a pipeline.
+def open_pipeline(config: CameraConfig, room: Room = no_room) -> Camera:
+    """Opens a pipeline, whose frames may be read into the room.
 
     Raises:
         CameraError: It can't be, or neither way is there.
     """
-    return OpenCvPipeline(config) if _opencv_has_gstreamer() else PipePipeline(config)
+    kind = OpenCvPipeline if _opencv_has_gstreamer() else PipePipeline
+    return kind(config, room)
 
 
 def _opencv_has_gstreamer() -> bool:
@@ -52,10 +54,10 @@ class _Pipeline(Camera):
         self._config = config
         self._index = 0
 
-    def _frame(self, image: cv2.typing.MatLike) -> Frame:
+    def _frame(self, image: Image) -> Frame:
         stamps = time.monotonic_ns(), time.time()
         index, self._index = self._index, self._index + 1
-        picture = converted(image, self._config.format)  # type: ignore[arg-type]
+        picture = converted(image, self._config.format)
         return Frame(picture, f"{self.describe()}#{index}", index, *stamps)
 
     def describe(self) -> str:
@@ -68,14 +70,15 @@ class PipePipeline(_Pipeline):
 
     Args:
         config: Of the camera.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: It can't be started, or gives no picture.
     """
 
-    def __init__(self, config: CameraConfig) -> None:
+    def __init__(self, config: CameraConfig, room: Room) -> None:
         super().__init__(config)
-        self._pipe = Pipe(config.source, head(config), self.describe())
+        self._pipe = Pipe(config.source, head(config), self.describe(), room)
 
     def read(self) -> Frame | None:
         """Waits for the next frame; see `Camera.read`."""
@@ -91,12 +94,13 @@ class OpenCvPipeline(_Pipeline):
 
     Args:
         config: Of the camera.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: It can't be opened.
     """
 
-    def __init__(self, config: CameraConfig) -> None:
+    def __init__(self, config: CameraConfig, room: Room) -> None:
         super().__init__(config)
         text = f"{config.source} ! {head(config)} ! {_SINK}"
         self._capture = cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
@@ -106,12 +110,13 @@ class OpenCvPipeline(_Pipeline):
                 f"{self.describe()}: the pipeline can't be started. Try it with "
                 "`gst-launch-1.0 -v PIPELINE ! fakesink`."
             )
+        self._reader = Reader(self._capture, room)
 
     def read(self) -> Frame | None:
         """Waits for the next frame; see `Camera.read`."""
         for _ in range(_ATTEMPTS):
-            ok, image = self._capture.read()
-            if ok and image is not None and image.size:
+            image = self._reader.read()
+            if image is not None:
                 return self._frame(image)
         raise CameraError(
             f"{self.describe()}: the pipeline stopped giving frames after {self._index}"

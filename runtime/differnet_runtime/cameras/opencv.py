@@ -18,7 +18,8 @@ import cv2
 from differnet_runtime.errors import CameraError, ImageReadError
 from differnet_runtime.records import Frame, Image
 
-from .base import Camera
+from .base import Camera, Room, no_room
+from .reading import Reader
 from .redaction import redact
 
 Kind = Literal["file", "device", "url"]
@@ -37,13 +38,20 @@ class OpenCvCamera(Camera):
         kind: Which of the three.
         timeout_ms: For a URL: the longest wait for the connection, and for a frame.
         fourcc: Asked of a device; any but MJPG is raw, and handed out as it comes.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: It can't be opened.
     """
 
     def __init__(
-        self, source: str, kind: Kind, *, timeout_ms: int = TIMEOUT_MS, fourcc: str = MJPG
+        self,
+        source: str,
+        kind: Kind,
+        *,
+        timeout_ms: int = TIMEOUT_MS,
+        fourcc: str = MJPG,
+        room: Room = no_room,
     ) -> None:
         self._source = redact(source)
         self._label = Path(source).name if kind == "file" else self._source
@@ -56,6 +64,7 @@ class OpenCvCamera(Camera):
         if not self._capture.isOpened():
             self._capture.release()
             raise CameraError(f"{self._source}: {_NOT_OPENED[kind]}")
+        self._reader = Reader(self._capture, room)
         if kind == "device":
             self.controls = self._capture
         if kind == "file":
@@ -84,17 +93,14 @@ class OpenCvCamera(Camera):
 
     def _read_once(self) -> Image | None:
         start = time.monotonic()
-        try:
-            ok, image = self._capture.read()
-        except cv2.error:  # raised by some builds for a damaged frame
-            return None
+        image = self._reader.read()
         waited_s = time.monotonic() - start
         if self._kind == "url" and waited_s >= self._timeout_s * 0.98:
             raise CameraError(
                 f"{self._source}: no new frame for {waited_s:.1f} s after {self._index} frames. "
                 "Look at the camera and its network, then open it again."
             )
-        return image if ok and image is not None and image.size else None  # type: ignore[return-value]
+        return image
 
     def _refuse_loss(self) -> None:
         """Raises unless no frame left means that a video is at its end."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import CameraError
 from ..records import Image
+from .base import Room
 
 LAUNCH = "gst-launch-1.0"
 _OPEN_S = 20.0
@@ -46,9 +47,19 @@ class Caps:
     depth: int
 
     @property
+    def row(self) -> int:
+        """Bytes of a row."""
+        return self.width * self.channels * self.depth
+
+    @property
     def stride(self) -> int:
         """Bytes of a row with what fills it up."""
-        return -(-self.width * self.channels * self.depth // _ALIGNED) * _ALIGNED
+        return -(-self.row // _ALIGNED) * _ALIGNED
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the picture, as `records.Image` has it."""
+        return (self.height, self.width, 3) if self.channels == 3 else (self.height, self.width)
 
     @classmethod
     def read(cls, line: str) -> Caps | None:
@@ -66,15 +77,13 @@ class Caps:
             2 if form == "GRAY16_LE" else 1,
         )
 
-    def image(self, data: bytearray) -> Image:
+    def image(self, data: memoryview) -> Image:
         """Returns the picture in a frame's bytes."""
         rows = np.frombuffer(data, np.uint8).reshape(self.height, self.stride)
-        values = rows[:, : self.width * self.channels * self.depth]
+        values = rows[:, : self.row]
         if self.depth == 2:
             return np.ascontiguousarray(values).view("<u2").astype(np.uint16, copy=False)
-        if self.channels == 1:
-            return np.ascontiguousarray(values)
-        return np.ascontiguousarray(values).reshape(self.height, self.width, self.channels)
+        return np.ascontiguousarray(values).reshape(self.shape)
 
 
 class Pipe:
@@ -84,13 +93,14 @@ class Pipe:
         pipeline: Without its sink.
         head: What converts its pictures, with a capsfilter named `differnet`.
         title: For messages.
+        room: Where pictures may be read into.
 
     Raises:
         CameraError: It can't be run.
     """
 
-    def __init__(self, pipeline: str, head: str, title: str) -> None:
-        self._title = title
+    def __init__(self, pipeline: str, head: str, title: str, room: Room) -> None:
+        self._title, self._room = title, room
         self._errors: deque[str] = deque(maxlen=3)
         self._text = b""
         self._caps: Caps | None = None
@@ -142,8 +152,11 @@ class Pipe:
         """
         caps = self._caps
         assert caps is not None
-        data = bytearray(caps.stride * caps.height)
-        view, at = memoryview(data), 0
+        image = None
+        if caps.stride == caps.row:
+            image = self._room(caps.shape, np.dtype(np.uint16 if caps.depth == 2 else np.uint8))
+        memory = memoryview(bytearray(caps.stride * caps.height)) if image is None else image.data
+        data, at = memory.cast("B"), 0
         while at < len(data):
             poll = select.poll()
             poll.register(self._data, select.POLLIN)
@@ -153,14 +166,14 @@ class Pipe:
                 self._listen(0.0)
             if self._data in ready:
                 with contextlib.suppress(BlockingIOError):
-                    got = os.readv(self._data, [view[at:]])
+                    got = os.readv(self._data, [data[at:]])
                     if got == 0:
                         raise self._ended("the pipeline has ended")
                     at += got
         self._listen(0.0)  # a new form is told before its first picture is in the pipe
         if self._caps != caps:
             raise CameraError(f"{self._title}: the pictures' size changed; it is opened again")
-        return caps.image(data)
+        return caps.image(data) if image is None else image
 
     def _listen(self, timeout_s: float) -> None:
         poll = select.poll()

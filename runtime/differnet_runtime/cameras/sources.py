@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config.models import CameraConfig, CameraKind
 from ..errors import ConfigError
 from ..images import SUFFIXES
-from .base import Camera
+from .base import Camera, Room, no_room
 from .redaction import redact
 
 GST = "gst:"
@@ -88,13 +88,16 @@ def hidden(text: str, config: CameraConfig) -> str:
     return redact(text.replace(config.source, describe(config)))
 
 
-def open_source(config: CameraConfig, *, skip: int, seen: Remembered) -> Camera:
+def open_source(
+    config: CameraConfig, *, skip: int, seen: Remembered, room: Room = no_room
+) -> Camera:
     """Opens a camera; may take seconds.
 
     Args:
         config: As `located` returns it.
         skip: Frames of a video to leave out.
         seen: Pictures of a folder to leave out.
+        room: Where frames of a live source may be read into.
 
     Raises:
         CameraError: It can't be opened.
@@ -102,19 +105,19 @@ def open_source(config: CameraConfig, *, skip: int, seen: Remembered) -> Camera:
     if config.kind == "stream":
         from .stream import StreamCamera
 
-        return StreamCamera(config)
+        return StreamCamera(config, room)
     if config.kind == "device":
         from .device import DeviceCamera
 
-        return DeviceCamera(config)
+        return DeviceCamera(config, room)
     if config.kind == "gstreamer":
         from .gstreamer import open_pipeline
 
-        return open_pipeline(config)
+        return open_pipeline(config, room)
     if config.kind == "folder":
         from .watched import WatchedFolder
 
         return WatchedFolder(Path(config.source), config.format, seen)
     from .video import PacedVideo, VideoCamera
 
-    return PacedVideo(config) if config.paced else VideoCamera(config, skip)
+    return PacedVideo(config, room) if config.paced else VideoCamera(config, skip)

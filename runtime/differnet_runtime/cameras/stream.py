@@ -15,10 +15,11 @@ import cv2
 from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..records import Frame, Image
-from .base import Camera
+from .base import Camera, Room, no_room
 from .damage import Quarantine
 from .lag import Lag
 from .pixels import converted
+from .reading import Reader
 from .redaction import redact
 
 _LEAST_OPEN_S = 3.0
@@ -46,6 +47,7 @@ class StreamCamera(Camera):
 
     Args:
         config: Of the camera.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: It can't be opened.
@@ -53,7 +55,7 @@ class StreamCamera(Camera):
 
     live = True
 
-    def __init__(self, config: CameraConfig) -> None:
+    def __init__(self, config: CameraConfig, room: Room = no_room) -> None:
         self._config, self._source = config, redact(config.source)
         # TCP loses nothing by itself. And its frame rate need not be measured over twenty frames
         # before the first is given: a wrong one is found out by the quarantine.
@@ -75,6 +77,7 @@ class StreamCamera(Camera):
                 f"{self._source}: the stream can't be opened. Look at address, user, password "
                 "and network, and whether this OpenCV has FFmpeg (`differnet doctor`)."
             )
+        self._reader = Reader(self._capture, room)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._quarantine = Quarantine(fps if 0 < fps <= _MOST_FPS else None)
         self._index = 0
@@ -122,7 +125,7 @@ class StreamCamera(Camera):
     def _next_image(self) -> Image:
         for _ in range(_ATTEMPTS):
             begun = time.monotonic()
-            image = self._read_once()
+            image = self._reader.read()
             waited_s = time.monotonic() - begun
             if waited_s >= self._read_s * 0.98:
                 raise CameraError(f"{self._source}: no new frame for {waited_s:.1f} s")
@@ -148,13 +151,6 @@ class StreamCamera(Camera):
                 "use a pipeline (gst:) with a hardware decoder."
             )
         return behind_s
-
-    def _read_once(self) -> Image | None:
-        try:
-            ok, image = self._capture.read()
-        except cv2.error:  # raised by some builds for a damaged frame
-            return None
-        return image if ok and image is not None and image.size else None  # type: ignore[return-value]
 
     def close(self) -> None:
         """Releases the capture; never call it while another thread reads (OpenCV crashes)."""

@@ -10,7 +10,7 @@ import cv2
 from ..config.models import CameraConfig
 from ..errors import CameraError, ImageReadError
 from ..records import Frame
-from .base import Camera
+from .base import Camera, Room, no_room
 from .opencv import OpenCvCamera
 from .pixels import converted
 
@@ -24,6 +24,7 @@ class VideoCamera(Camera):
     Args:
         config: Of the camera.
         skip: How many were given already.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: The file can't be opened.
@@ -31,9 +32,9 @@ class VideoCamera(Camera):
 
     live = False
 
-    def __init__(self, config: CameraConfig, skip: int = 0) -> None:
+    def __init__(self, config: CameraConfig, skip: int = 0, room: Room = no_room) -> None:
         self._config = config
-        self._video = OpenCvCamera(config.source, "file")
+        self._video = OpenCvCamera(config.source, "file", room=room)
         self.length = self._video.length
         while skip > 0 and self._skipped():
             skip -= 1
@@ -65,6 +66,7 @@ class PacedVideo(Camera):
 
     Args:
         config: Of the camera; its `fps` is used in place of the file's.
+        room: Where frames may be read into.
 
     Raises:
         CameraError: The file can't be opened.
@@ -72,9 +74,9 @@ class PacedVideo(Camera):
 
     live = True
 
-    def __init__(self, config: CameraConfig) -> None:
-        self._config = config
-        self._video = VideoCamera(config)
+    def __init__(self, config: CameraConfig, room: Room = no_room) -> None:
+        self._config, self._room = config, room
+        self._video = VideoCamera(config, room=room)
         fps = config.fps or _file_fps(config.source)
         self._interval_s = 1 / fps
         self._due_s = time.monotonic()
@@ -102,7 +104,7 @@ class PacedVideo(Camera):
 
     def _again(self) -> None:
         self._video.close()
-        self._video = VideoCamera(self._config)
+        self._video = VideoCamera(self._config, room=self._room)
 
     def close(self) -> None:
         """Releases the file."""

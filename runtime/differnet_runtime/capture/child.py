@@ -13,6 +13,7 @@ import sys
 from dataclasses import astuple, replace
 
 from ..cameras import Camera
+from ..cameras.base import no_room
 from ..cameras.sources import Remembered, open_source
 from ..errors import CameraError, ImageReadError
 from ..processes import tie_to
@@ -59,7 +60,8 @@ class _Capture:
 
     def _read_source(self) -> None:
         source = self._source
-        with open_source(source.config, skip=source.skip, seen=self._seen) as camera:
+        room = self._link.room if source.live else no_room
+        with open_source(source.config, skip=source.skip, seen=self._seen, room=room) as camera:
             settings = tuple(astuple(setting) for setting in camera.settings)
             self._link.send(Opened(settings=settings))
             if source.live:

@@ -95,17 +95,12 @@ class Inbox:
 
     def _pixels(self, item: _Item, message: Captured, slots: Slots) -> Image:
         if len(slots.lent) < slots.count - _KEPT_BACK:
-            slots.lent.add(message.slot)
-            returned = partial(self._returned, item, message.slot, slots)
+            returned = partial(self._give_back, item)
             return slots.lend(message.slot, message.shape, message.dtype, returned)
         try:
             return slots.copy(message.slot, message.shape, message.dtype)
         finally:
             self._give_back(item)
-
-    def _returned(self, item: _Item, slot: int, slots: Slots) -> None:
-        slots.lent.discard(slot)
-        self._give_back(item)
 
     def close(self, channel: socket.socket) -> None:
         """Closes a channel when no slot is being given back on it."""

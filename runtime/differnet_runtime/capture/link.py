@@ -6,16 +6,20 @@ import os
 import select
 import socket
 import time
+from math import prod
 
+import numpy as np
 from pydantic import BaseModel
 
 from ..errors import ImageReadError
-from ..records import Frame
+from ..records import Frame, Image
 from .memory import Slots, create
 from .messages import MOST_TEXT, RELEASE, Captured, Memory, Unreadable
 
 LIVE_SLOTS = 6
 """One being written, one on its way, the newest; one being judged, one shown, one to spare."""
+_LEFT = 2
+"""Slots that no frame is read into: one on its way, and the newest."""
 _PAGE = 4096
 
 
@@ -36,7 +40,8 @@ class Link:
         self._count = LIVE_SLOTS if live else 1
         self._memory: Slots | None = None
         self._generation = 0
-        self._free: list[int] = []
+        self._away: set[int] = set()
+        """Slots that the daemon has."""
 
     def send(self, message: BaseModel) -> None:
         """Sends a message.
@@ -49,9 +54,24 @@ class Link:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise DaemonGone from error
 
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
+        """Returns memory that a frame may be read into, to be handed over as it lies there.
+
+        None where too little would be left for frames that lie elsewhere. It may be written to
+        until it is handed over, and is free again once nobody has it, here and there.
+
+        Raises:
+            DaemonGone: See `send`.
+        """
+        self._receive(0.0)
+        memory, free, length = self._memory, self._free(), prod(shape) * dtype.itemsize
+        if memory is None or len(free) <= _LEFT or length > memory.slot_bytes:
+            return None
+        return memory.lend(free[0], shape, dtype)
+
     def wait_free(self) -> None:
         """Waits until the last frame was taken."""
-        while self._memory is not None and not self._free:
+        while self._memory is not None and not self._free():
             self._receive(None)
 
     def idle(self, seconds: float) -> None:
@@ -68,10 +88,13 @@ class Link:
         """
         self._receive(0.0)
         memory = self._fitting(frame.image.nbytes)
-        if not self._free:
-            return False
-        slot = self._free.pop()
-        memory.write(slot, frame.image)
+        slot = memory.holding(frame.image)
+        if slot is None:
+            if not self._free():
+                return False
+            slot = self._free()[0]
+            memory.write(slot, frame.image)
+        self._away.add(slot)
         self.send(
             Captured(
                 generation=self._generation,
@@ -93,7 +116,8 @@ class Link:
         """Hands over that a picture can't be read, in its turn among the frames."""
         self._fitting(1)
         self.wait_free()
-        slot = self._free.pop()
+        slot = self._free()[0]
+        self._away.add(slot)
         cause = error.cause[:MOST_TEXT]
         self.send(Unreadable(generation=self._generation, slot=slot, name=error.name, cause=cause))
 
@@ -111,8 +135,12 @@ class Link:
             raise DaemonGone from error
         finally:
             os.close(descriptor)
-        self._free = list(range(self._count))
+        self._away = set()
         return self._memory
+
+    def _free(self) -> list[int]:
+        lent = self._memory.lent if self._memory else set()
+        return [slot for slot in range(self._count) if slot not in self._away | lent]
 
     def _receive(self, timeout_s: float | None) -> None:
         """Takes back the slots that the daemon has given back."""
@@ -127,5 +155,5 @@ class Link:
                 raise DaemonGone
             generation, slot = RELEASE.unpack(packet)
             if generation == self._generation:
-                self._free.append(slot)
+                self._away.discard(slot)
             timeout_s = 0.0

@@ -42,9 +42,10 @@ class Slots:
     def __init__(self, descriptor: int, generation: int, slots: int, slot_bytes: int) -> None:
         self.generation, self.count, self.slot_bytes = generation, slots, slot_bytes
         self.lent: set[int] = set()
-        """Slots whose frames somebody has; kept by the lender."""
+        """Slots whose memory somebody on this side has."""
         # Never closed by hand: it goes with the last view, and unmapping earlier would be a fault.
         self._mapped = mmap.mmap(descriptor, slots * slot_bytes)
+        self._start = _address(np.frombuffer(self._mapped, np.uint8))
 
     def write(self, slot: int, image: Image) -> None:
         """Puts a frame into a slot."""
@@ -56,9 +57,13 @@ class Slots:
         return copied
 
     def lend(
-        self, slot: int, shape: tuple[int, ...], dtype: str, returned: Callable[[], None]
+        self,
+        slot: int,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        returned: Callable[[], None] = lambda: None,
     ) -> Image:
-        """Returns the frame in a slot as it lies there.
+        """Returns a slot's memory as a frame.
 
         Args:
             slot: Which.
@@ -66,12 +71,29 @@ class Slots:
             dtype: The frame's.
             returned: Called once nobody has the frame or a part of it any more, by any thread.
         """
+
+        def end() -> None:
+            self.lent.discard(slot)
+            returned()
+
         view = self._view(slot, shape, dtype)
-        weakref.finalize(view.base, returned).atexit = False  # parts of the view keep its base
+        self.lent.add(slot)
+        weakref.finalize(view.base, end).atexit = False  # parts of the view keep its base
         return view
+
+    def holding(self, image: Image) -> int | None:
+        """Returns the slot that an image fills from its start; None if it lies elsewhere."""
+        slot, rest = divmod(_address(image) - self._start, self.slot_bytes)
+        inside = rest == 0 and 0 <= slot < self.count and image.flags.c_contiguous
+        return slot if inside else None
 
     def _view(self, slot: int, shape: tuple[int, ...], dtype: DTypeLike) -> Image:
         length = int(np.prod(shape)) * np.dtype(dtype).itemsize
         lying = np.frombuffer(self._mapped, np.uint8, length, slot * self.slot_bytes)
         view: Image = lying.view(dtype).reshape(shape)
         return view
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -3,9 +3,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import DataObject, booleans, data, integers, sampled_from
 
 from differnet_runtime.capture.backoff import STEPS_S, Backoff
 from differnet_runtime.capture.inbox import Inbox
@@ -102,7 +105,112 @@ def test_a_frame_is_lent_where_it_lies_until_nobody_has_a_part_of_it() -> None:
         del part
         assert not both.slots.lent
         both.link.idle(0.01)
-        assert len(both.link._free) == LIVE_SLOTS - 1  # all but the newest's, which waits
+        assert len(both.link._free()) == LIVE_SLOTS - 1  # all but the newest's, which waits
+
+
+def in_room(both: Listener, number: int, side: int = 8) -> Frame:
+    """A frame that was read into the link's memory, as cameras do, if it gives some."""
+    made = frame(number, side)
+    room = both.link.room(made.image.shape, made.image.dtype)
+    if room is None:
+        return made
+    room[...] = made.image
+    return replace(made, image=room)
+
+
+def test_a_frame_that_was_read_into_the_room_is_never_copied() -> None:
+    with listener(live=True) as both:
+        assert both.link.room((8, 8, 3), np.dtype(np.uint8)) is None  # nothing is known of sizes
+        both.link.frame(frame(1))
+        both.hear()
+        read = in_room(both, 2)
+        both.link.frame(read)
+        both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        assert (taken.image == 2).all()
+        read.image[...] = 3
+        assert (taken.image == 3).all()  # the same memory on both sides
+
+
+def test_a_room_fits_its_picture_or_is_not_given() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(1, side=64))  # 12,288 bytes: three pages
+        for shape, dtype, given in [
+            ((64, 64, 3), np.uint8, True),
+            ((64, 64), np.uint16, True),
+            ((65, 64, 3), np.uint8, False),
+            ((64, 64, 3), np.uint16, False),
+        ]:
+            room = both.link.room(shape, np.dtype(dtype))
+            assert (room is not None) is given
+            if room is not None:
+                assert (room.shape, room.dtype) == (shape, np.dtype(dtype))
+
+
+def test_a_room_is_free_again_when_both_sides_have_left_it() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(0))
+        both.hear()
+        both.inbox.take()
+        read = in_room(both, 1)
+        both.link.frame(read)
+        both.hear()
+        taken = both.inbox.take()
+        both.link.idle(0.01)
+        assert len(both.link._free()) == LIVE_SLOTS - 1
+        del taken
+        both.link.idle(0.01)
+        assert len(both.link._free()) == LIVE_SLOTS - 1  # this side may still look at it
+        del read
+        assert len(both.link._free()) == LIVE_SLOTS
+
+
+def test_rooms_leave_enough_for_frames_that_lie_elsewhere() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(0))
+        both.hear()
+        held = [in_room(both, number) for number in range(1, 20)]  # as a damaged stream's are
+        assert all((one.image == one.index).all() for one in held)
+        assert len(both.link._free()) == 2
+        for one in held:
+            assert both.link.frame(one)
+            both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        assert taken.index == 19
+
+
+@given(data())
+@settings(deadline=None, max_examples=50)
+def test_whatever_is_kept_where_no_frame_is_ever_written_over(choices: DataObject) -> None:
+    """A stream that holds frames back, a size that changes, and a daemon that keeps some."""
+    with listener(live=True) as both:
+        _play(both, choices)
+        both.hear()
+        while both.inbox.wait(0):
+            both.inbox.take()
+        both.link.idle(0.01)
+        assert len(both.link._free()) == LIVE_SLOTS
+
+
+def _play(both: Listener, choices: DataObject) -> None:
+    unsent: list[Frame] = []
+    child: list[Frame] = []
+    daemon: list[Frame] = []
+    for number in range(1, 40):
+        child.append(in_room(both, number, choices.draw(sampled_from([8, 8, 8, 16]))))
+        unsent.append(child[-1])
+        while unsent and choices.draw(booleans()):
+            both.link.frame(unsent.pop(0))
+        del child[: -choices.draw(integers(0, 4)) or None]
+        if choices.draw(booleans()):
+            both.hear()
+            taken = both.inbox.take() if both.inbox.wait(0) else None
+            daemon += [taken] if taken else []
+        del daemon[: -choices.draw(integers(0, 6)) or None]
+        for one in (*unsent, *child, *daemon):
+            assert (one.image == one.index).all()
 
 
 def test_who_keeps_every_frame_gets_copies_and_stops_no_camera() -> None:

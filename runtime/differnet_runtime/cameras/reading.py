@@ -1,0 +1,37 @@
+"""Reads OpenCV's pictures, into memory that is given where there is some."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ..records import Image
+from .base import Room
+
+
+class Reader:
+    """Reads one capture.
+
+    Args:
+        capture: Open.
+        room: Where pictures may be read into.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture, room: Room) -> None:
+        self._capture, self._room = capture, room
+        self._last: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
+
+    def read(self) -> Image | None:
+        """Returns the next picture, or None where there is none or it can't be decoded.
+
+        It lies in the room that was given if it is like the one before, else in memory of its own.
+        """
+        room = self._room(*self._last) if self._last else None
+        try:
+            ok, image = self._capture.read() if room is None else self._capture.read(room)
+        except cv2.error:  # raised by some builds for a damaged frame
+            return None
+        if not ok or image is None or not image.size:
+            return None
+        self._last = image.shape, image.dtype
+        return image  # type: ignore[return-value]

@@ -1,0 +1,56 @@
+"""Every live source reads into the memory that it is given, and the same pixels as without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from differnet_runtime.cameras.base import Room, no_room
+from differnet_runtime.cameras.sources import Remembered, located, open_source
+from differnet_runtime.config.models import CameraConfig
+from differnet_runtime.records import Image
+from tests.fakes.clips import Clip
+from tests.servers import require
+
+PIPELINE = "gst:videotestsrc pattern=ball ! video/x-raw,height=48"
+
+
+def read(room: Room, source: str, **options: object) -> list[Image]:
+    config = located(CameraConfig(source=source, **options))  # type: ignore[arg-type]
+    nothing = Remembered(set(), lambda *_: None, lambda *_: None)
+    with open_source(config, skip=0, seen=nothing, room=room) as camera:
+        frames = [camera.read() for _ in range(4)]
+    return [frame.image for frame in frames if frame is not None]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "apart"),
+    [
+        ("clip.mp4", {"kind": "video", "paced": True, "fps": 500}, 1),
+        ("clip.mp4", {"kind": "stream"}, 1),
+        (f"{PIPELINE},width=64", {}, 0),
+        (f"{PIPELINE},width=64", {"format": "mono"}, 0),
+        (f"{PIPELINE},width=64,format=GRAY16_LE", {"format": "mono"}, 0),
+        (f"{PIPELINE},width=62,format=GRAY8", {"format": "mono"}, 4),  # its rows are filled up
+    ],
+)
+def test_pictures_lie_in_the_room(
+    source: str, options: dict[str, object], apart: int, tmp_path: Path
+) -> None:
+    if source.startswith("gst:"):
+        require("gst-launch-1.0")
+    else:
+        source = str(Clip().losing(set(), tmp_path / source))
+    given: list[Image] = []
+
+    def room(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image:
+        given.append(np.full(shape, 7, dtype))
+        return given[-1]
+
+    images = read(room, source, **options)
+    inside = [any(np.shares_memory(image, one) for one in given) for image in images]
+    assert inside == [False] * apart + [True] * (4 - apart)  # the first one's size is not known
+    for image, alone in zip(images, read(no_room, source, **options), strict=True):
+        assert np.array_equal(image, alone)
