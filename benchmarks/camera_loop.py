@@ -4,8 +4,8 @@
     python -m benchmarks.camera_loop --seconds 5 --frames 50
 
 First the station's own code on one core, with the engine process and the disk: frames as a camera
-gives them are handed over as a capture process does it, prepared, checked, handed to the engine,
-decided, reported and written to the outbox. What the engine process says that inference
+gives them are decoded, handed over as a capture process does it, prepared, checked, handed to the
+engine, decided, reported and written to the outbox. What the engine process says that inference
 took is subtracted; the processor time of all the station's threads stands beside it, since some of
 it passes while the engine works. Then whole stations: each
 camera is a video that plays at its own speed, 30 frames a second, and is decoded in its capture
@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from differnet_runtime.cameras.reading import Reader
 from differnet_runtime.capture.inbox import Inbox
 from differnet_runtime.capture.link import Link
 from differnet_runtime.capture.repetition import Repetition
@@ -42,7 +43,7 @@ from differnet_runtime.config import CameraConfig, Config
 from differnet_runtime.daemon.judging import Judge
 from differnet_runtime.daemon.station import Station
 from differnet_runtime.images import read_image
-from differnet_runtime.records import Frame
+from differnet_runtime.records import Frame, Image
 from differnet_training.datasets import open_data
 
 from . import machine
@@ -100,10 +101,10 @@ def one_core() -> Iterator[None]:
 
 def overhead(width: int, height: int, frames: int) -> dict[str, Any]:
     """Times the station's code for one camera, on one core."""
-    pool = cells(width, height, POOL)
     with tempfile.TemporaryDirectory() as name, one_core():
         folder = Path(name)
         config = configured(folder, {"top": {"source": "0"}}, threads=1)
+        video = _video(folder / "cells.avi", cells(width, height, POOL))
         station = Station(config, folder / "models")
         station.results.start()
         station.evidence.start()
@@ -111,7 +112,7 @@ def overhead(width: int, height: int, frames: int) -> dict[str, Any]:
         try:
             if not station.model.switch.engine.wait_ready(60.0):
                 raise RuntimeError("the engine did not start")
-            rows, cpu_ms, codes = _judged(station, config.camera["top"], pool, frames)
+            rows, cpu_ms, codes = _judged(station, config.camera["top"], video, frames)
         finally:
             station.model.stop(2.0)
             station.evidence.stop(2.0)
@@ -127,28 +128,24 @@ def overhead(width: int, height: int, frames: int) -> dict[str, Any]:
 
 
 def _judged(
-    station: Station, config: CameraConfig, pool: list[NDArray[np.uint8]], frames: int
+    station: Station, config: CameraConfig, video: Path, frames: int
 ) -> tuple[list[list[float]], float, dict[str, int]]:
     gc.freeze()  # torch's objects, which a station has not, would be gone through now and then
     judge = Judge(
         "station", "top", config, station.model.switch, live=True, threshold=lambda _: 1e9
     )
-    camera = _Handover(config)
+    camera = _Camera(config, video)
     rows: list[list[float]] = []
     codes: Counter[str] = Counter()
     begun_s = 0.0
     for index in range(WARM_UP + frames):
         if index == WARM_UP:
             begun_s = time.process_time()
-        image = pool[index % len(pool)]
-        start = time.perf_counter()
-        room = camera.link.room(image.shape, image.dtype)
-        decoding, before_s = time.perf_counter(), time.process_time()
-        decoded = image.copy() if room is None else room
-        decoded[...] = image  # what a decoder does
-        start += time.perf_counter() - decoding
-        begun_s += time.process_time() - before_s
-        camera.give(Frame(decoded, f"top#{index}", index, time.monotonic_ns(), time.time()))
+        before_s = time.thread_time()
+        image = camera.read()
+        start = time.perf_counter() - camera.room_s
+        begun_s += time.thread_time() - before_s - camera.room_s
+        camera.give(Frame(image, f"top#{index}", index, time.monotonic_ns(), time.time()))
         handed = time.perf_counter()
         judged = judge.judge(camera.inbox.take)
         between = time.perf_counter()
@@ -163,15 +160,43 @@ def _judged(
     return rows, (time.process_time() - begun_s) / frames * 1e3, dict(codes)
 
 
-class _Handover:
-    """A frame's way from the capture process's code to the daemon's, both in this process."""
+class _Camera:
+    """What a capture process does, and the daemon's end of it, both in this process.
 
-    def __init__(self, config: CameraConfig) -> None:
+    Args:
+        config: Of the camera.
+        video: What it sees, again and again.
+    """
+
+    def __init__(self, config: CameraConfig, video: Path) -> None:
+        self._video = video
+        self._open()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link, self.inbox = Link(theirs, live=True), Inbox(live=True)
         self._watch = Watch(config, True, self.inbox, Tally("top"), set())
         self._child: Any = SimpleNamespace(channel=ours)
         self._repetition = Repetition()
+        self.room_s = 0.0
+        """What it took to find room for the picture that was read last."""
+
+    def _open(self) -> None:
+        capture = cv2.VideoCapture(str(self._video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        self._reader = Reader(capture, self._room)
+
+    def _room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
+        begun = time.perf_counter()
+        room = self.link.room(shape, dtype)
+        self.room_s = time.perf_counter() - begun
+        return room
+
+    def read(self) -> Image:
+        """Decodes the next picture."""
+        self.room_s = 0.0
+        image = self._reader.read()
+        while image is None:
+            self._open()
+            image = self._reader.read()
+        return image
 
     def give(self, frame: Frame) -> None:
         """Hands a frame over until it can be taken from the inbox."""

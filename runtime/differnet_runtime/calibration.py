@@ -11,6 +11,7 @@ run, the share of good parts above it follows Beta(n + 1 - k, k). Ties only lowe
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -176,7 +177,7 @@ def _binomial_cdf(most: int, trials: int, probability: float) -> float:
 
 def good_percentile(good_scores: Sequence[float], score: float) -> float:
     """Returns the share, in percent, of (ascending) good scores that are at most `score`."""
-    return 100.0 * float(np.searchsorted(good_scores, score, side="right")) / len(good_scores)
+    return 100.0 * bisect_right(good_scores, score) / len(good_scores)
 
 
 def judged(

@@ -6,7 +6,6 @@ metadata and read at the camera, so that all of them see the same pixels and vie
 
 from __future__ import annotations
 
-import statistics
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -199,7 +198,8 @@ class Calibration(Part):
         are positive (a mean of squares varies by factors), and a hundredth of the median lower
         still, for sets of good scores that hardly differ.
         """
-        median, lowest = statistics.median(self.good_scores), self.good_scores[0]
+        scores = self.good_scores
+        median, lowest = (scores[(len(scores) - 1) // 2] + scores[len(scores) // 2]) / 2, scores[0]
         if lowest > 0:
             return median * (lowest / median) ** 3 - 0.01 * median
         return median - 3.0 * (median - lowest) - 0.01 * abs(median)

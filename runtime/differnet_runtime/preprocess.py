@@ -12,6 +12,9 @@ from .errors import FrameError
 from .metadata import InputContract, Region
 from .records import Image
 
+_NEAR = 1.5
+"""A side at most so many times as long as it shall be is brought there in one step."""
+
 
 def preprocess(
     image: Image, contract: InputContract, out: NDArray[np.uint8] | None = None
@@ -109,10 +112,10 @@ def _resize(image: Image, contract: InputContract, out: NDArray[np.uint8] | None
 
 
 def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None = None) -> Image:
-    halved = _nearer(image, height, width)
+    halved = _halved(image, height, width)
     shrinks = height < image.shape[0] or width < image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    if halved is not image and max(halved.shape[0] / height, halved.shape[1] / width) <= 1.5:
+    if halved is not image and max(halved.shape[0] / height, halved.shape[1] / width) <= _NEAR:
         method = cv2.INTER_LINEAR_EXACT  # quicker; at this ratio it leaves no pixel out
     resized = cv2.resize(halved, (width, height), out, 0, 0, method)
     if out is not None and np.may_share_memory(resized, out):
@@ -120,11 +123,13 @@ def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None 
     return resized  # type: ignore[return-value]
 
 
-def _nearer(image: Image, height: int, width: int) -> Image:
+def _halved(image: Image, height: int, width: int) -> Image:
     """Halves a frame along each side that is at least twice as long as it shall be.
 
     Averaging a large frame over areas that are no whole number of pixels takes two to five times
-    as long. Halves are computed in integers: each machine gets the same pixels.
+    as long. Halves are computed in integers: each machine gets the same pixels. The last row or
+    column of an odd number is left out: halves of an odd number would lie between the pixels, and
+    fine stripes would come and go.
     """
     if image.shape[0] < height or image.shape[1] < width:
         return image
@@ -132,7 +137,9 @@ def _nearer(image: Image, height: int, width: int) -> Image:
         rows, columns = _step(image.shape[0], height), _step(image.shape[1], width)
         if rows == columns == 1:
             return image
-        image = _halved(image, rows, columns)
+        whole = image[: image.shape[0] // rows * rows, : image.shape[1] // columns * columns]
+        size = _next(whole.shape[1], columns, width), _next(whole.shape[0], rows, height)
+        image = cv2.resize(whole, size, interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[assignment]
 
 
 def _step(length: int, goal: int) -> int:
@@ -140,14 +147,9 @@ def _step(length: int, goal: int) -> int:
     return 1 + (length >= (4 if length % 2 else 2) * goal)
 
 
-def _halved(image: Image, rows: int, columns: int) -> Image:
-    """Averages each `rows x columns` pixels; the last row or column of an odd number is left out.
-
-    Halves of an odd number would lie between the pixels, and fine stripes would come and go.
-    """
-    height, width = image.shape[0] // rows, image.shape[1] // columns
-    whole, method = image[: rows * height, : columns * width], cv2.INTER_LINEAR_EXACT
-    return cv2.resize(whole, (width, height), interpolation=method)  # type: ignore[return-value]
+def _next(length: int, step: int, goal: int) -> int:
+    """Returns a side's next length; one near its goal goes there while the other is halved."""
+    return goal if step == 1 and length <= _NEAR * goal else length // step
 
 
 def rotation_index(size: int, angle: float) -> NDArray[np.int32]:

@@ -40,7 +40,7 @@ from .extractors import FeatureExtractor
 from .feature_cache import FeatureCache
 
 WIDEST_WHITE = 65535
-_FEATURES_VERSION = 4
+_FEATURES_VERSION = 5
 _log = logging.getLogger(__name__)
 
 

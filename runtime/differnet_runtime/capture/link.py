@@ -86,10 +86,10 @@ class Link:
         Raises:
             DaemonGone: See `send`.
         """
-        self._receive(0.0)
         memory = self._fitting(frame.image.nbytes)
         slot = memory.holding(frame.image)
         if slot is None:
+            self._receive(0.0)
             if not self._free():
                 return False
             slot = self._free()[0]
@@ -139,8 +139,9 @@ class Link:
         return self._memory
 
     def _free(self) -> list[int]:
-        lent = self._memory.lent if self._memory else set()
-        return [slot for slot in range(self._count) if slot not in self._away | lent]
+        lent = self._memory.lent if self._memory else {}
+        slots = range(self._count)
+        return [slot for slot in slots if slot not in self._away and slot not in lent]
 
     def _receive(self, timeout_s: float | None) -> None:
         """Takes back the slots that the daemon has given back."""

@@ -11,6 +11,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -41,7 +42,7 @@ class Slots:
 
     def __init__(self, descriptor: int, generation: int, slots: int, slot_bytes: int) -> None:
         self.generation, self.count, self.slot_bytes = generation, slots, slot_bytes
-        self.lent: set[int] = set()
+        self.lent: dict[int, weakref.ref[np.ndarray]] = {}
         """Slots whose memory somebody on this side has."""
         # Never closed by hand: it goes with the last view, and unmapping earlier would be a fault.
         self._mapped = mmap.mmap(descriptor, slots * slot_bytes)
@@ -72,13 +73,13 @@ class Slots:
             returned: Called once nobody has the frame or a part of it any more, by any thread.
         """
 
-        def end() -> None:
-            self.lent.discard(slot)
+        def end(_: weakref.ref[np.ndarray]) -> None:
+            del self.lent[slot]
             returned()
 
         view = self._view(slot, shape, dtype)
-        self.lent.add(slot)
-        weakref.finalize(view.base, end).atexit = False  # parts of the view keep its base
+        assert view.base is not None  # parts of the view keep it
+        self.lent[slot] = weakref.ref(view.base, end)
         return view
 
     def holding(self, image: Image) -> int | None:
@@ -88,7 +89,7 @@ class Slots:
         return slot if inside else None
 
     def _view(self, slot: int, shape: tuple[int, ...], dtype: DTypeLike) -> Image:
-        length = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        length = prod(shape) * np.dtype(dtype).itemsize
         lying = np.frombuffer(self._mapped, np.uint8, length, slot * self.slot_bytes)
         view: Image = lying.view(dtype).reshape(shape)
         return view

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..records import Frame, Image
 
-_STEP = 16
-"""Every so many rows and columns are compared first: it tells a camera's noise at once."""
+_STEP = 64
+"""Every so many rows are compared first: they tell a camera's noise at once."""
 
 
 class Repetition:
@@ -28,7 +28,7 @@ class Repetition:
             How long pixels have been identical, by the frames' stamps; 0 for a changed picture.
         """
         last, self._last = self._last, frame.image
-        sampled = np.array_equal(frame.image[::_STEP, ::_STEP], last[::_STEP, ::_STEP])
+        sampled = np.array_equal(frame.image[::_STEP], last[::_STEP])
         if sampled and np.array_equal(frame.image, last):
             return max(0.0, (frame.captured_ns - self._since_ns) / 1e9)
         self._since_ns = frame.captured_ns

@@ -75,6 +75,8 @@ class Tally:
 
     def _live(self) -> None:
         status = self._status
+        if status.state is CameraState.LIVE and status.reason is None:
+            return
         back = status.state in (CameraState.STALLED, CameraState.LOST) and status.frames > 0
         reconnects = status.reconnects + back
         self._status = replace(status, state=CameraState.LIVE, reason=None, reconnects=reconnects)

@@ -18,11 +18,12 @@ class Turns:
 
     def take(self, timeout_s: float) -> bool:
         """Waits for this thread's turn; False if it did not come in time."""
-        me, called = threading.get_ident(), threading.Event()
+        me = threading.get_ident()
         with self._lock:
             if self._holder in (None, me):
                 self._holder, self._depth = me, self._depth + 1
                 return True
+            called = threading.Event()
             self._waiting.append(called)
         called.wait(max(0.0, timeout_s))
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -23,7 +24,7 @@ _QUALITY = 80
 class _Judged:
     number: int
     frame: Frame
-    inspection: Inspection
+    inspect: Callable[[], Inspection]
     metadata: ModelMetadata | None
 
 
@@ -35,16 +36,18 @@ class LivePicture:
         self._encoded: dict[bool, Jpeg] = {}
         self._encoding = threading.Lock()
 
-    def put(self, frame: Frame, inspection: Inspection, metadata: ModelMetadata | None) -> None:
+    def put(
+        self, frame: Frame, inspect: Callable[[], Inspection], metadata: ModelMetadata | None
+    ) -> None:
         """Replaces the picture; called by one thread only.
 
         Args:
             frame: Whose pixels nobody writes to afterwards.
-            inspection: What is known of it.
+            inspect: Says what is known of it, to whoever looks.
             metadata: The model's, for the scale of the heatmap.
         """
         number = self._judged.number + 1 if self._judged is not None else 1
-        self._judged = _Judged(number, frame, inspection, metadata)
+        self._judged = _Judged(number, frame, inspect, metadata)
 
     def jpeg(self, *, overlay: bool) -> Jpeg | None:
         """Returns the newest picture; None before the first.
@@ -69,7 +72,7 @@ class LivePicture:
 def _encode(judged: _Judged, overlay: bool) -> bytes:
     try:
         if overlay:
-            picture = annotate(judged.frame.image, judged.inspection, judged.metadata)
+            picture = annotate(judged.frame.image, judged.inspect(), judged.metadata)
         else:
             picture = eight_bit_colour(judged.frame.image)
         return _jpeg(picture)

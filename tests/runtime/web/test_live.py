@@ -15,7 +15,8 @@ from differnet_runtime.web.live import WIDTH, LivePicture
 
 def put(live: LivePicture, image: np.ndarray) -> None:
     frame = Frame(image, "f", 0, time.monotonic_ns(), time.time())
-    live.put(frame, Inspection("f", 0, frame.captured_at_s, Decision(Verdict.GOOD)), None)
+    inspection = Inspection("f", 0, frame.captured_at_s, Decision(Verdict.GOOD))
+    live.put(frame, lambda: inspection, None)
 
 
 @pytest.mark.parametrize("shape", [(48, 64, 3), (48, 64), (2000, 3000, 3), (1, 5000, 3), (3000, 8)])
