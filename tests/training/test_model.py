@@ -173,6 +173,6 @@ class TestBuilding:
             build_extractor("alexnet")
 
     def test_a_failed_timm_download_says_so_too(self, monkeypatch):
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read at import
         with pytest.raises(WeightsError, match="--weights FILE"):
             build_extractor("timm:resnet18")
