@@ -87,22 +87,40 @@ def test_pictures_and_verdicts_move(shown: Shown) -> None:
     assert browser.complaints() == []
 
 
-def test_the_chart_has_points_and_the_threshold(shown: Shown) -> None:
-    browser, _, _ = shown
-    says(browser, "#verdicts", "DEFECT")
-    colours = browser.run("""
+def coloured_rows(browser: Browser) -> dict[str, list[int]]:
+    """Returns, by colour, the row of each coloured pixel of the chart, counted from its bottom."""
+    return browser.run("""
         const canvas = document.getElementById('chart');
         const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-        const found = {green: 0, red: 0};
+        const found = {green: [], red: []};
         for (let at = 0; at < data.length; at += 4) {
           const [red, green, blue, alpha] = data.slice(at, at + 4);
           if (alpha < 128) continue;
-          if (green > red + 60 && green > blue + 40) found.green++;
-          if (red > green + 90 && red > blue + 90) found.red++;
+          const row = canvas.height - Math.floor(at / 4 / canvas.width);
+          if (green > red + 60 && green > blue + 40) found.green.push(row);
+          if (red > green + 90 && red > blue + 90) found.red.push(row);
         }
         return found;""")
-    assert colours["green"] > 5
-    assert colours["red"] > 5
+
+
+def test_the_chart_has_points_and_the_threshold(shown: Shown) -> None:
+    browser, _, _ = shown
+    says(browser, "#verdicts", "DEFECT")
+    rows = coloured_rows(browser)
+    assert len(rows["green"]) > 5
+    assert len(rows["red"]) > 5
+
+
+def test_good_scores_are_told_apart_beside_defects_of_fifty_times_as_much(shown: Shown) -> None:
+    browser, station, _ = shown
+    defect = station.judge("left", defect=True)
+    for number in range(30):
+        update = {"id": f"{number:032x}", "score": 60.0 + number, "part": f"PART-{number}"}
+        station.recent.add(defect.model_copy(update=update))
+    says(browser, "#verdicts", "PART-29")
+    axis = 22
+    wait_for(lambda: min(coloured_rows(browser)["green"], default=0) > axis + 3, SOON_S)
+    assert max(coloured_rows(browser)["red"]) > 100
 
 
 def test_a_stopped_camera_is_never_shown_as_live(shown: Shown) -> None:

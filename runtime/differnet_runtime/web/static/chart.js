@@ -2,7 +2,7 @@
 
 import { $, clock, number, verdictWord } from "./common.js";
 
-const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22;
+const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22, WIDE = 8;
 let drawn = [];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -16,12 +16,12 @@ export function drawChart(events, threshold, camera, span_s, now_s) {
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   const shown = events.filter((event) => event.at_s >= now_s - span_s && (!camera || event.camera === camera));
-  const top = highest(shown, threshold);
+  const scale = scaleOf(shown, threshold);
   const x = (at_s) => LEFT + (width - LEFT - RIGHT) * Math.min(1, 1 - (now_s - at_s) / span_s);
-  const y = (score) => TOP + (height - TOP - BOTTOM) * (1 - Math.min(1, Math.max(0, score / top)));
+  const y = (score) => TOP + (height - TOP - BOTTOM) * (1 - Math.min(1, Math.max(0, scale.share(score))));
   pen.font = "12px system-ui, sans-serif";
-  axes(pen, width, height, top, span_s, now_s, x, y);
-  drawn = shown.map((event) => mark(pen, event, x(event.at_s), event.score === null ? height - BOTTOM : y(event.score), event.score > top));
+  axes(pen, width, height, scale.marks, span_s, now_s, x, y);
+  drawn = shown.map((event) => mark(pen, event, x(event.at_s), event.score === null ? height - BOTTOM : y(event.score), event.score > scale.top));
   if (threshold !== null && threshold !== undefined) line(pen, width, y(threshold), threshold);
   if (!shown.length) {
     pen.fillStyle = colour("quiet"); pen.textAlign = "center";
@@ -29,11 +29,25 @@ export function drawChart(events, threshold, camera, span_s, now_s) {
   }
 }
 
-/** The scale's end: twice the threshold, more if many scores lie above; single ones are cut. */
-function highest(events, threshold) {
+/** The scale ends above the threshold, further up if many scores lie there; single ones are cut. Scores of
+    defects may be fifty times those of good parts: then it is logarithmic, so that good ones still show. */
+function scaleOf(events, threshold) {
   const scores = events.map((event) => event.score).filter((score) => score !== null).sort((a, b) => a - b);
   const usual = scores.length ? scores[Math.floor(0.99 * (scores.length - 1))] : 1;
-  return Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1;
+  const top = Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1, low = Math.min(scores[0] ?? 0, threshold ?? 0) / 1.3;
+  if (low > 0 && top > WIDE * threshold) {
+    const decades = Math.log(top / low);
+    return { top, share: (score) => (score > low ? Math.log(score / low) / decades : 0), marks: logMarks(low, top) };
+  }
+  const rise = step(top, 4);
+  const marks = Array.from({ length: Math.floor(top / rise) + 1 }, (_, number) => number * rise);
+  return { top, share: (score) => score / top, marks };
+}
+
+function logMarks(low, top) {
+  const factors = top / low > 500 ? [1] : [1, 2, 5], marks = [];
+  for (let power = 10 ** Math.floor(Math.log10(low)); power < top; power *= 10) marks.push(...factors.map((factor) => factor * power));
+  return marks.filter((value) => value > low && value <= top);
 }
 
 function step(range, most) {
@@ -41,11 +55,10 @@ function step(range, most) {
   return power * [1, 2, 5, 10].find((factor) => factor * power >= raw);
 }
 
-function axes(pen, width, height, top, span_s, now_s, x, y) {
+function axes(pen, width, height, marks, span_s, now_s, x, y) {
   pen.strokeStyle = colour("edge"); pen.fillStyle = colour("quiet"); pen.lineWidth = 1;
   pen.textAlign = "right"; pen.textBaseline = "middle";
-  const rise = step(top, 4);
-  for (let value = 0; value <= top; value += rise) {
+  for (const value of marks) {
     const at = Math.round(y(value)) + 0.5;
     pen.beginPath(); pen.moveTo(LEFT, at); pen.lineTo(width - RIGHT, at); pen.stroke();
     pen.fillText(String(Number(value.toPrecision(3))), LEFT - 8, at);
