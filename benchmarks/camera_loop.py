@@ -154,7 +154,7 @@ def _judged(
         before_s = time.thread_time()
         image = camera.read()
         start = time.perf_counter() - camera.room_s
-        begun_s += time.thread_time() - before_s - camera.room_s
+        begun_s += time.thread_time() - before_s - camera.room_cpu_s
         camera.give(Frame(image, f"top#{index}", index, time.monotonic_ns(), time.time()))
         handed = time.perf_counter()
         judged = judge.judge(camera.inbox.take)
@@ -186,7 +186,7 @@ class _Camera:
         self._watch = Watch(config, True, self.inbox, Tally("top"), set())
         self._child: Any = SimpleNamespace(channel=ours)
         self._repetition = Repetition()
-        self.room_s = 0.0
+        self.room_s = self.room_cpu_s = 0.0
         """What it took to find room for the picture that was read last."""
 
     def _open(self) -> None:
@@ -194,14 +194,15 @@ class _Camera:
         self._reader = Reader(capture, self._room)
 
     def _room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
-        begun = time.perf_counter()
+        begun, cpu_begun = time.perf_counter(), time.thread_time()
         room = self.link.room(shape, dtype)
         self.room_s = time.perf_counter() - begun
+        self.room_cpu_s = time.thread_time() - cpu_begun
         return room
 
     def read(self) -> Image:
         """Decodes the next picture."""
-        self.room_s = 0.0
+        self.room_s = self.room_cpu_s = 0.0
         image = self._reader.read()
         while image is None:
             self._open()

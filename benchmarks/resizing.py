@@ -5,7 +5,8 @@
 Times are those of one core, from a camera's frame to 256 x 256, in turn. AUROC is that of the
 recipe `edge` on the half that choices are made on, with cells of 300 x 300 brought to 128 and 64
 pixels: at 256 they are not large enough to be halved. What a way leaves out shows in a scratch: a
-white column of one pixel, at each place of a black frame of 1280 x 720, and how much of it arrives.
+white row or column of one pixel, at each place of a black frame of 1280 x 720, and how much of it
+arrives.
 """
 
 from __future__ import annotations
@@ -72,15 +73,14 @@ def times_ms(frame: Image) -> dict[str, dict[str, float]]:
 
 
 def scratch(way: Way) -> dict[str, float]:
-    """Returns how much of a white column arrives, of what should, at its worst and best place."""
-    width, height = FRAMES["1280 x 720"]
-    sums = []
-    for column in range(width):
-        frame = np.zeros((height, width), np.uint8)
-        frame[:, column] = 255
-        sums.append(float(way(frame, 256, 256).sum()) / 256)
-    even = 255 * 256 / width
-    return {"least": min(sums) / even, "greatest": max(sums) / even}
+    """Returns how much of a white line arrives, of what should, at its worst and best place."""
+    shares = []
+    for axis, length in enumerate((720, 1280)):
+        for place in range(length):
+            frame = np.zeros((720, 1280), np.uint8)
+            frame[(slice(None),) * axis + (place,)] = 255
+            shares.append(float(way(frame, 256, 256).sum()) * length / (255 * 256 * 256))
+    return {"least": min(shares), "greatest": max(shares)}
 
 
 def aurocs(way: Way, size: int) -> dict[str, float]:

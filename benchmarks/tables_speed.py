@@ -119,7 +119,7 @@ def camera_loop(result: dict[str, Any]) -> str:
     """What the station's own code takes, and how many cameras it holds."""
     stages = list(next(iter(result["overhead"].values()))["stages_ms"])
     lines = [
-        "| frames | p50 (of other runs) | p95 | p99 | max | processor time | "
+        "| frames | p50 (of all runs) | p95 | p99 | max | processor time | "
         + " | ".join(stages)
         + " |",
         "|---|---|---|---|---|---|" + "---|" * len(stages),

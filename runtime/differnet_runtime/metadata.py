@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .errors import ViewsError
 
@@ -186,9 +186,16 @@ class Calibration(Part):
     false_reject_rate: float
     confidence: float
     bound: float
-    good_scores: tuple[float, ...]
+    good_scores: Annotated[tuple[float, ...], Field(min_length=1)]
     images: int
     scored_by: str
+
+    @field_validator("good_scores")
+    @classmethod
+    def _ascending(cls, scores: tuple[float, ...]) -> tuple[float, ...]:
+        if list(scores) != sorted(scores):
+            raise ValueError("the good scores do not ascend")
+        return scores
 
     @property
     def lowest_plausible(self) -> float:

@@ -112,6 +112,9 @@ def _resize(image: Image, contract: InputContract, out: NDArray[np.uint8] | None
 
 
 def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None = None) -> Image:
+    smaller = min(height, image.shape[0]), min(width, image.shape[1])
+    if smaller not in ((height, width), image.shape[:2]):
+        image = _scale(image, *smaller)  # enlarged at once, its other side would lose pixels
     halved = _halved(image, height, width)
     shrinks = height < image.shape[0] or width < image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -128,7 +131,7 @@ def _halved(image: Image, height: int, width: int) -> Image:
 
     Averaging a large frame over areas that are no whole number of pixels takes two to five times
     as long. Halves are computed in integers: each machine gets the same pixels. The last row or
-    column of an odd number is left out: halves of an odd number would lie between the pixels, and
+    column of an odd number counts twice: halves of an odd number would lie between the pixels, and
     fine stripes would come and go.
     """
     if image.shape[0] < height or image.shape[1] < width:
@@ -137,13 +140,15 @@ def _halved(image: Image, height: int, width: int) -> Image:
         rows, columns = _step(image.shape[0], height), _step(image.shape[1], width)
         if rows == columns == 1:
             return image
-        whole = image[: image.shape[0] // rows * rows, : image.shape[1] // columns * columns]
-        size = _next(whole.shape[1], columns, width), _next(whole.shape[0], rows, height)
-        image = cv2.resize(whole, size, interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[assignment]
+        odd = image.shape[0] % rows, image.shape[1] % columns
+        if any(odd):
+            image = cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+        size = _next(image.shape[1], columns, width), _next(image.shape[0], rows, height)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[assignment]
 
 
 def _step(length: int, goal: int) -> int:
-    """Returns 2 where a side is to be halved, else 1: a short odd one would lose too much."""
+    """Returns 2 where a side is to be halved, else 1: in a short odd one a line is too much."""
     return 1 + (length >= (4 if length % 2 else 2) * goal)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import beta, betabinom
 
 from differnet_runtime.calibration import (
@@ -22,6 +23,7 @@ from differnet_runtime.calibration import (
     upper_bound,
 )
 from differnet_runtime.errors import CalibrationError
+from differnet_runtime.metadata import Calibration
 
 
 def calibrated(scores, rate: float = 0.05):
@@ -182,3 +184,11 @@ def test_the_description_says_what_more_certainty_takes() -> None:
     assert f"at most {calibration.bound:.2%}" in few
     assert "at least 59 calibration images" in few
     assert "takes at least" not in describe(calibrated(range(2000), 0.05))
+
+
+@pytest.mark.parametrize("scores", [(), (1.0, 1.1, 9.0, 1.2, 1.3)])
+def test_scores_of_a_foreign_file_that_do_not_ascend_are_refused(
+    calibration: Calibration, scores: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValidationError, match="good_scores"):
+        Calibration.model_validate({**calibration.model_dump(), "good_scores": scores})

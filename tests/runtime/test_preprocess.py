@@ -191,8 +191,8 @@ def test_shrinking_is_the_average_of_areas(height: int, width: int, channels: in
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     contract = InputContract(size=64, pixel="bgrx" if channels == 4 else "bgr")
     found = preprocess(image, contract).astype(int)[:, :, :3]
-    method = cv2.INTER_AREA if height > 64 or width > 64 else cv2.INTER_LINEAR
-    expected = cv2.resize(image, (64, 64), interpolation=method).reshape(64, 64, -1)[:, :, :3]
+    shrunk = cv2.resize(image, (min(64, width), min(64, height)), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(shrunk, (64, 64)).reshape(64, 64, -1)[:, :, :3]
     difference = np.abs(found - expected)
     assert difference.mean() < 1.5
     assert difference.max() <= 10
@@ -210,19 +210,25 @@ def test_fine_stripes_become_even_grey_at_any_ratio(shape: tuple, dtype: type) -
     assert abs(result - 127.5).max() <= 16
 
 
-@pytest.mark.parametrize("shape", [(720, 1280), (480, 640), (1080, 1920), (600, 520), (300, 300)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *[(720, 1280), (480, 640), (1080, 1920), (600, 520), (300, 300), (1081, 1921)],
+        *[(200, 1280), (255, 2048), (2048, 200)],  # enlarged along one side
+    ],
+)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_every_line_of_a_frame_leaves_a_trace(shape: tuple[int, int], axis: int) -> None:
     """A scratch of one pixel must not come and go with its position."""
     sums = []
-    for position in range(0, shape[axis], 7):
+    for position in {*range(0, shape[axis], 7), shape[axis] - 1}:
         image = np.zeros((*shape, 3), np.uint8)
         image[(slice(None),) * axis + (position,)] = 255
         small = preprocess(image, InputContract(size=256)).astype(int)
         sums.append(small.sum(axis=axis).mean())
     even = 255 * 256 / shape[axis]
     assert min(sums) >= 0.75 * even
-    assert max(sums) <= 1.5 * even
+    assert max(sums) <= (2.1 if shape[axis] % 2 else 1.5) * even  # the last of an odd number
 
 
 def test_twice_the_size_halved_again_and_again_is_exact() -> None:

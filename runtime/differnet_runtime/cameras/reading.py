@@ -28,7 +28,10 @@ class Reader:
         """
         room = self._room(*self._last) if self._last else None
         try:
-            ok, image = self._capture.read() if room is None else self._capture.read(room)
+            # Not `read`, which takes a room that was never written to for a picture.
+            if not self._capture.grab():
+                return None
+            ok, image = self._capture.retrieve(room)
         except cv2.error:  # raised by some builds for a damaged frame
             return None
         if not ok or image is None or not image.size:

@@ -96,7 +96,9 @@ class Inbox:
     def _pixels(self, item: _Item, message: Captured, slots: Slots) -> Image:
         if len(slots.lent) < slots.count - _KEPT_BACK:
             returned = partial(self._give_back, item)
-            return slots.lend(message.slot, message.shape, message.dtype, returned)
+            lent = slots.lend(message.slot, message.shape, message.dtype, returned)
+            lent.flags.writeable = False  # the process compares the next frame with it
+            return lent
         try:
             return slots.copy(message.slot, message.shape, message.dtype)
         finally:

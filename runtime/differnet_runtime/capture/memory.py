@@ -1,8 +1,8 @@
 """The frames' shared memory: slots that travel from the child to the daemon and back.
 
-Each slot has one owner at a time, handed over by a message, so neither side ever sees half a
-frame and neither waits for the other. A memfd is not a file in /dev/shm, which containers make
-small, and it goes with its last user.
+A slot is written only while nobody else has it, on either side: what was handed over by a message
+comes back by one. So neither side ever sees half a frame, and neither waits for the other. A memfd
+is not a file in /dev/shm, which containers make small, and it goes with its last user.
 """
 
 from __future__ import annotations

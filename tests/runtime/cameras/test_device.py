@@ -31,7 +31,10 @@ class Driver:
     def get(self, prop: int) -> float:
         return self.properties.get(prop, -1.0)
 
-    def read(self) -> tuple[bool, np.ndarray]:
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self, _room: object) -> tuple[bool, np.ndarray]:
         return True, self.image
 
     def release(self) -> None:

@@ -87,7 +87,10 @@ class ScriptedCapture:
     def get(self, prop: int) -> float:
         return self.properties.get(prop, -1.0)
 
-    def read(self) -> tuple[bool, object]:
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self, _room: object) -> tuple[bool, object]:
         step = type(self).script.pop(0) if type(self).script else None
         if isinstance(step, Exception):
             raise step

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
+import cv2
 import numpy as np
 import pytest
 
 from differnet_runtime.cameras.base import Room, no_room
+from differnet_runtime.cameras.reading import Reader
 from differnet_runtime.cameras.sources import Remembered, located, open_source
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.records import Image
@@ -23,6 +26,27 @@ def read(room: Room, source: str, **options: object) -> list[Image]:
     with open_source(config, skip=0, seen=nothing, room=room) as camera:
         frames = [camera.read() for _ in range(4)]
     return [frame.image for frame in frames if frame is not None]
+
+
+def test_a_room_that_was_not_written_to_is_no_picture() -> None:
+    """A decoder may fail after the grab; what lay in that memory is an older frame."""
+
+    class Failing:
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self, room: Image | None) -> tuple[bool, Image | None]:
+            return room is None, np.zeros((4, 4, 3), np.uint8) if room is None else room
+
+        def read(self, room: Image | None = None) -> tuple[bool, Image | None]:
+            _, image = self.retrieve(room)
+            return image is not None, image  # as OpenCV does it
+
+    reader = Reader(
+        cast("cv2.VideoCapture", Failing()), lambda shape, dtype: np.full(shape, 7, dtype)
+    )
+    assert reader.read() is not None
+    assert reader.read() is None
 
 
 @pytest.mark.parametrize(

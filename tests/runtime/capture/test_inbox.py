@@ -133,6 +133,30 @@ def test_a_frame_that_was_read_into_the_room_is_never_copied() -> None:
         assert (taken.image == 3).all()  # the same memory on both sides
 
 
+def test_a_part_of_a_room_is_copied() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(1, side=64))
+        both.hear()
+        read = in_room(both, 2, side=64)
+        read.image[:, 1::2] = 3
+        both.link.frame(replace(read, image=read.image[:, ::2]))
+        both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        assert taken.image.shape == (64, 32, 3)
+        assert (taken.image == 2).all()
+
+
+def test_a_frame_that_was_taken_cannot_be_written_to() -> None:
+    with listener(live=True) as both:
+        both.link.frame(frame(1))
+        both.hear()
+        taken = both.inbox.take()
+        assert taken is not None
+        with pytest.raises(ValueError, match="read-only"):
+            taken.image[0] = 0
+
+
 def test_a_room_fits_its_picture_or_is_not_given() -> None:
     with listener(live=True) as both:
         both.link.frame(frame(1, side=64))  # 12,288 bytes: three pages
@@ -199,7 +223,7 @@ def _play(both: Listener, choices: DataObject) -> None:
     child: list[Frame] = []
     daemon: list[Frame] = []
     for number in range(1, 40):
-        child.append(in_room(both, number, choices.draw(sampled_from([8, 8, 8, 16]))))
+        child.append(in_room(both, number, choices.draw(sampled_from([8, 8, 8, 16, 40, 64, 90]))))
         unsent.append(child[-1])
         while unsent and choices.draw(booleans()):
             both.link.frame(unsent.pop(0))

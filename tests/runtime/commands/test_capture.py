@@ -57,7 +57,10 @@ class Webcam:
             return True
         return False
 
-    def read(self) -> tuple[bool, np.ndarray | None]:
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self, _room: object) -> tuple[bool, np.ndarray | None]:
         self.reads += 1
         type(self).total += 1
         if self.reads > type(self).lives:
@@ -165,12 +168,12 @@ def test_a_camera_that_dies_leaves_its_pictures_and_says_how_to_go_on(
 def test_an_interrupt_says_how_to_go_on(
     webcam: type, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(self: Webcam) -> None:
+    def interrupt(self: Webcam, room: object) -> tuple[bool, np.ndarray | None]:
         if self.reads == 2:
             raise KeyboardInterrupt
-        return Webcam.read(self)
+        return Webcam.retrieve(self, room)
 
-    webcam.read = interrupt
+    webcam.retrieve = interrupt
     assert capture(0, tmp_path, "--count", 10) == 130
     assert "2 of 10 pictures were saved" in capsys.readouterr().err
 
