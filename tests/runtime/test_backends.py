@@ -63,6 +63,8 @@ def test_the_cpu_scores_a_batch(onnx_bytes: bytes) -> None:
 def test_a_gpus_provider_scores_a_batch(name: str, onnx_bytes: bytes, tmp_path: Path) -> None:
     if PROVIDERS[name] not in describe()[1]:
         pytest.skip(f"this onnxruntime is built without {PROVIDERS[name]}")
+    if name == TENSORRT:
+        pytest.importorskip("tensorrt", reason="its provider needs TensorRT's libraries")
     with OnnxRuntimeBackend(onnx_bytes, name=name, cache=tmp_path) as backend:
         scores = backend.infer(plain_frames(1, 2, 250)).scores
     np.testing.assert_allclose(scores, [1.0, 2.0, 250.0], rtol=1e-5)
@@ -276,4 +278,8 @@ def test_engines_are_kept_where_they_are_asked_to_be(tmp_path: Path) -> None:
     asked = options(TENSORRT, tmp_path)
     assert asked["trt_engine_cache_path"] == asked["trt_timing_cache_path"] == str(tmp_path)
     assert not [key for key in asked if "fp16" in key]
-    assert options(TENSORRT, None) == options(CUDA, tmp_path) == {}
+    assert options(TENSORRT, None) == options(CPU, tmp_path) == {}
+
+
+def test_fp32_is_not_rounded_to_tf32(tmp_path: Path) -> None:
+    assert options(CUDA, tmp_path) == {"use_tf32": "0"}

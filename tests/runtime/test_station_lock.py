@@ -66,8 +66,13 @@ def test_a_killed_station_holds_nothing(tmp_path: Path) -> None:
 def test_programs_that_the_station_starts_do_not_hold_it(tmp_path: Path) -> None:
     held = lock_folder(tmp_path)
     with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+        [sys.executable, "-c", "print('up', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
     ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"  # what is not handed on is closed by now
         held.close()
         with lock_folder(tmp_path):
             assert child.poll() is None

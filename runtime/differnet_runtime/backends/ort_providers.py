@@ -69,13 +69,16 @@ def require(runtime: ModuleType, name: str) -> None:
 def options(name: str, cache: Path | None) -> dict[str, str]:
     """Returns a provider's options.
 
-    No precision is asked for: the graph carries its own.
+    No precision is asked for: the graph carries its own. So FP32 stays FP32 and is not rounded to
+    TF32, as the CUDA provider does unless told not to; the TensorRT provider can not be told.
 
     Args:
         name: One of `PROVIDERS`.
         cache: Where TensorRT's engines and timings are kept; None keeps none.
     """
-    if name != TENSORRT or cache is None:
+    if name == CUDA:
+        return {"use_tf32": "0"}  # from 1.18 on
+    if name == CPU or cache is None:
         return {}
     return {
         "trt_engine_cache_enable": "True",

@@ -239,13 +239,16 @@ class Config:
     progress_monitor: Any = None
 
     def __init__(self) -> None:
-        self.flags: list[str] = []
+        self.flags = ["TF32"]
         self.pools: dict[str, int] = {}
         self.profiles: list[Profile] = []
         self.cache: TimingCache | None = None
 
     def set_flag(self, flag: BuilderFlag) -> None:
         self.flags.append(flag.name)
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        self.flags.remove(flag.name)
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
         self.pools[pool.name] = pool_size

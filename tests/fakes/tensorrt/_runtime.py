@@ -1,5 +1,8 @@
 """The half that runs: plans are read, and executed by ONNX Runtime on the raw addresses.
 
+Over a real driver, whose memory the CPU can't read, the tensors are copied to the host and back in
+the stream: whoever has a GPU and no TensorRT can see streams, graphs and memory at work.
+
 A plan is `FAKEPLAN1`, eight bytes of length, JSON, and the ONNX file. The JSON has `batch`,
 `onnx_sha256`, perhaps `inspector` (what the inspector says) and `fail`, one of `deserialize`,
 `context`, `enqueue`, `capture` (refused), `capture-raise`, `stale` (the graph records nothing) and
@@ -14,6 +17,7 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ import onnxruntime
 
 MAGIC = b"FAKEPLAN1"
 _TYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT", "tensor(float16)": "HALF"}
+_DEVICE_POINTER = 3  # CU_POINTER_ATTRIBUTE_DEVICE_POINTER
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -188,6 +193,7 @@ class IExecutionContext:
         self._fail = engine._fields.get("fail")
         self._addresses: dict[str, int] = {}
         self._runs: list[tuple[dict[str, int], bool]] = []
+        self._staging = {} if _is_fake() else {n: _allocate(engine, n) for n in engine._tensors}
         # Without a reference to this object, which would then outlive its last user.
         self._function = _HostFunction(functools.partial(_run, engine, self._runs))
         self._ran = False
@@ -220,10 +226,26 @@ class IExecutionContext:
         if capturing and self._fail == "stale":
             return True
         self._ran = True
-        return _launch(stream_handle, self._function, self._number(capturing))
+        outputs = self._engine._tensors.keys() - self._engine._inputs.keys()
+        return (
+            self._copy("cuMemcpyDtoHAsync_v2", self._engine._inputs.keys(), stream_handle)
+            and _launch(stream_handle, self._function, self._number(capturing))
+            and self._copy("cuMemcpyHtoDAsync_v2", outputs, stream_handle)
+        )
+
+    def _copy(self, function: str, names: Iterable[str], stream: int) -> bool:
+        """Puts copies between the device and the staging memory, if there is one, into it."""
+        codes = []
+        for name in self._staging.keys() & set(names):
+            ends = [ctypes.c_void_p(self._addresses[name]), self._staging[name]]
+            to, source = ends if function == "cuMemcpyHtoDAsync_v2" else ends[::-1]
+            size = ctypes.c_size_t(self._engine._bytes(name))
+            codes.append(getattr(_driver(), function)(to, source, size, ctypes.c_void_p(stream)))
+        return not any(codes)
 
     def _number(self, capturing: bool) -> int:
-        run = (dict(self._addresses), capturing)
+        staging = {name: int(memory.value or 0) for name, memory in self._staging.items()}
+        run = ({**self._addresses, **staging}, capturing)
         if run not in self._runs:
             self._runs.append(run)
         return self._runs.index(run)
@@ -234,6 +256,8 @@ class IExecutionContext:
 
     def __del__(self) -> None:
         _note("context closed")
+        for memory in self._staging.values():
+            _driver().cuMemFreeHost(memory)
 
 
 def _run(engine: ICudaEngine, runs: list[tuple[dict[str, int], bool]], number: int | None) -> None:
@@ -250,6 +274,10 @@ def _driver() -> ctypes.CDLL:
     return ctypes.CDLL("libcuda.so.1")
 
 
+def _is_fake() -> bool:
+    return hasattr(_driver(), "fakecuda_note")
+
+
 def _note(text: str) -> None:
     try:
         _driver().fakecuda_note(text.encode())
@@ -257,7 +285,19 @@ def _note(text: str) -> None:
         return
 
 
+def _allocate(engine: ICudaEngine, name: str) -> ctypes.c_void_p:
+    memory = ctypes.c_void_p()
+    size = ctypes.c_size_t(engine._bytes(name))
+    assert _driver().cuMemHostAlloc(ctypes.byref(memory), size, 0) == 0
+    return memory
+
+
 def _reachable(address: int, size: int) -> bool:
+    if not _is_fake():
+        found = ctypes.c_void_p()
+        place = ctypes.c_ulonglong(address)
+        code = _driver().cuPointerGetAttribute(ctypes.byref(found), _DEVICE_POINTER, place)
+        return code == 0 and found.value == address
     return bool(
         _driver().fakecuda_is_device_address(ctypes.c_ulonglong(address), ctypes.c_size_t(size))
     )
