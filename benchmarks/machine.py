@@ -11,12 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "torch",
     "torchvision",
     "timm",
-    "onnxruntime",
     "numpy",
     "scikit-learn",
     "opencv-python-headless",
@@ -32,7 +33,10 @@ def describe() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {
+            **{name: version(name) for name in PACKAGES},
+            "onnxruntime": onnxruntime.__version__,  # of either package
+        },
         "load": round(os.getloadavg()[0], 2),
         **stamp(),
     }

@@ -150,6 +150,27 @@ def _latency(figure: dict[str, float]) -> str:
     return f"{figure['median']:.1f} ms ({figure['p05']:.1f} to {figure['p95']:.1f})"
 
 
+def _gpu(result: dict[str, Any]) -> str:
+    batches = list(result["rows"]["CPU"]["ms"])
+    lines = [
+        f"{result['gpu']}; {result['machine']['cores']} CPU cores; ONNX Runtime "
+        f"{result['machine']['versions']['onnxruntime']}; {result['pictures']} real cells.",
+        "",
+        "| FP32 file on | "
+        + " | ".join(f"{batch} at once, p50 (least to greatest of the rounds)" for batch in batches)
+        + " | difference of the score, median | greatest |",
+        "|---|" + "---|" * len(batches) + "---|---|",
+    ]
+    for way, row in result["rows"].items():
+        times = " | ".join(
+            f"{t['median']:.1f} ms ({t['rounds'][0]:.1f} to {t['rounds'][-1]:.1f})"
+            for t in row["ms"].values()
+        )
+        off = row["difference"]
+        lines.append(f"| {way} | {times} | {off['median']:.0e} | {off['greatest']:.0e} |")
+    return "\n".join(lines)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "flow_auroc": _flow_auroc,
     "flow_cost": _flow_cost,
@@ -157,6 +178,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "precision_full": _precision_full,
     "graph_cost": _graph_cost,
     "demo": _demo,
+    "gpu": _gpu,
     **ACCURACY,
     **SPEED,
 }
