@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from differnet_export import frames
 from differnet_export.comparison import relative_difference
-from differnet_runtime.backends.ort_providers import CPU, CUDA, PROVIDERS, options
+from differnet_runtime.backends.ort_providers import CPU, CUDA, PROVIDERS, options, require
 from differnet_runtime.driver import find_gpu
 from differnet_runtime.images import list_images
 from differnet_runtime.model_file import read_model_file
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, required=True)
     asked = parser.parse_args()
     gpu = find_gpu()
+    require(onnxruntime, CUDA)
     model, metadata = read_model_file(asked.file)
     pictures = np.stack(list(frames.real(list_images(asked.pictures), metadata.input).values()))
     opened = {way: session(model, way) for way in WAYS}

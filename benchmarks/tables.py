@@ -158,7 +158,7 @@ def _gpu(result: dict[str, Any]) -> str:
         "",
         "| FP32 file on | "
         + " | ".join(f"{batch} at once, p50 (least to greatest of the rounds)" for batch in batches)
-        + " | difference of the score, median | greatest |",
+        + " | score, relative to the CPU's: median difference | greatest |",
         "|---|" + "---|" * len(batches) + "---|---|",
     ]
     for way, row in result["rows"].items():
@@ -166,8 +166,8 @@ def _gpu(result: dict[str, Any]) -> str:
             f"{t['median']:.1f} ms ({t['rounds'][0]:.1f} to {t['rounds'][-1]:.1f})"
             for t in row["ms"].values()
         )
-        off = row["difference"]
-        lines.append(f"| {way} | {times} | {off['median']:.0e} | {off['greatest']:.0e} |")
+        off = [f"{x:.0e}" if x else "0" for x in row["difference"].values()]
+        lines.append(f"| {way} | {times} | {off[0]} | {off[1]} |")
     return "\n".join(lines)
 
 

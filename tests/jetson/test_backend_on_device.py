@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from differnet_runtime import tensorrt_api
@@ -19,6 +20,7 @@ from differnet_runtime.cuda import Device, PrimaryContext, free_memory, open_dev
 from differnet_runtime.engine.identity import typing_of
 from differnet_runtime.engine.network import Recipe, build_plan
 from differnet_runtime.errors import BackendError, BackendUnavailableError
+from tests.fakes.fine import fine_graph, fine_scores
 from tests.fakes.weighted import SIDE, noise, weighted_graph
 
 pytestmark = pytest.mark.gpu
@@ -39,17 +41,21 @@ def device() -> Device:
 
 @pytest.fixture(scope="module")
 def plan(device: Device, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return build(device, weighted_graph(), tmp_path_factory.mktemp("engine"))
+
+
+def build(device: Device, model: onnx.ModelProto, folder: Path) -> bytes:
     recipe = Recipe(
         batch=BATCH,
         precision="fp32",
         typing=typing_of(tensorrt_api.version(), pinned=False),
         level=0,
         workspace_bytes=None,
-        timing_cache=tmp_path_factory.mktemp("engine") / "timing",
+        timing_cache=folder / "timing",
     )
     context = PrimaryContext(device)
     with context:
-        plan = build_plan(weighted_graph().SerializeToString(), recipe, lambda _: None)
+        plan = build_plan(model.SerializeToString(), recipe, lambda _: None)
     context.close()
     return plan
 
@@ -78,6 +84,11 @@ def test_scores_are_those_of_onnx_runtime(
     count: int, backend: TensorRTBackend, expected: Callable[[np.ndarray], Outputs]
 ) -> None:
     assert_same(backend.infer(noise(count)), expected(noise(count)))
+
+
+def test_fp32_keeps_its_digits(device: Device, tmp_path: Path) -> None:
+    with TensorRTBackend(build(device, fine_graph(), tmp_path)) as backend:
+        np.testing.assert_allclose(backend.infer(noise(3)).scores, fine_scores(noise(3)), rtol=1e-5)
 
 
 def test_a_graph_is_used_and_zero_copy_where_memory_is_shared(

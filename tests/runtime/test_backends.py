@@ -1,3 +1,4 @@
+import contextlib
 import json
 import platform
 import sys
@@ -26,6 +27,8 @@ from differnet_runtime.backends.ort_providers import (
     require,
 )
 from differnet_runtime.errors import BackendError, BackendUnavailableError
+from tests.fakes.fine import fine_graph, fine_scores
+from tests.fakes.weighted import noise
 
 GPU_PROVIDERS = [TENSORRT, CUDA]
 
@@ -69,6 +72,21 @@ def test_a_gpus_provider_scores_a_batch(name: str, onnx_bytes: bytes, tmp_path: 
         scores = backend.infer(plain_frames(1, 2, 250)).scores
     np.testing.assert_allclose(scores, [1.0, 2.0, 250.0], rtol=1e-5)
     assert bool(list(tmp_path.iterdir())) == (name == TENSORRT)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_fp32_keeps_its_digits() -> None:
+    try:
+        backend = OnnxRuntimeBackend(fine_graph().SerializeToString(), name=CUDA)
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    with backend:
+        np.testing.assert_allclose(backend.infer(noise(2)).scores, fine_scores(noise(2)), rtol=1e-5)
+
+
+def test_the_cpu_keeps_fp32s_digits_too() -> None:
+    with OnnxRuntimeBackend(fine_graph().SerializeToString()) as backend:
+        np.testing.assert_allclose(backend.infer(noise(2)).scores, fine_scores(noise(2)), rtol=1e-5)
 
 
 def test_a_missing_package_is_named_with_its_extra(
@@ -179,6 +197,17 @@ def test_beside_a_gpu_a_package_built_without_the_provider_is_named(
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(BackendUnavailableError, match=f"built without {PROVIDERS[name]}.*{remedy}"):
         OnnxRuntimeBackend(onnx_bytes, name=name)
+
+
+@pytest.mark.parametrize(("version", "refused"), [("1.17.3", True), ("1.18.0", False)])
+def test_a_package_that_would_round_is_refused(
+    version: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
+    monkeypatch.setattr(BuiltWithEverything, "__version__", version)
+    with pytest.raises(BackendUnavailableError) if refused else contextlib.nullcontext() as caught:
+        require(BuiltWithEverything, CUDA)  # type: ignore[arg-type]
+    assert caught is None or "install 1.18 or newer" in str(caught.value)
 
 
 def test_on_a_jetson_the_remedy_is_tensorrt(

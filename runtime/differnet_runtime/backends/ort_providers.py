@@ -37,6 +37,8 @@ _LIBRARIES = {
 
 _COSTLY = re.compile("Conv|MatMul|Gemm")
 """Also in the names of what these are fused to (`FusedConv`)."""
+_TOLD_SINCE = (1, 18)
+"""ONNX Runtime's version from which its CUDA provider can be told to leave FP32 unrounded."""
 _CUDA_FAILURE = re.compile(r"(?:CUDA|CUDNN|CUBLAS) (?:failure|error) \w+: [^;]+", re.IGNORECASE)
 _LONGEST_REASON = 300
 
@@ -49,13 +51,19 @@ def require(runtime: ModuleType, name: str) -> None:
         name: `onnxruntime-tensorrt` or `onnxruntime-cuda`.
 
     Raises:
-        BackendUnavailableError: There is no GPU, or the package was built without it.
+        BackendUnavailableError: There is no GPU, or the package was built without it or is too old.
     """
     find_gpu()
     if PROVIDERS[name] not in runtime.get_available_providers():
         raise BackendUnavailableError(
             f"this onnxruntime ({runtime.__version__}) is built without {PROVIDERS[name]}. "
             + _remedy(name)
+        )
+    version = tuple(map(int, re.findall(r"\d+", runtime.__version__)[:2]))
+    if name == CUDA and version < _TOLD_SINCE:
+        raise BackendUnavailableError(
+            f"this onnxruntime ({runtime.__version__}) rounds FP32 to TF32 on a GPU, and can't be "
+            f"told not to: install {'.'.join(map(str, _TOLD_SINCE))} or newer"
         )
     with contextlib.redirect_stdout(sys.stderr):
         # Finds CUDA and cuDNN that pip installed; prints what it misses. From 1.21 on.
@@ -77,7 +85,7 @@ def options(name: str, cache: Path | None) -> dict[str, str]:
         cache: Where TensorRT's engines and timings are kept; None keeps none.
     """
     if name == CUDA:
-        return {"use_tf32": "0"}  # from 1.18 on
+        return {"use_tf32": "0"}
     if name == CPU or cache is None:
         return {}
     return {

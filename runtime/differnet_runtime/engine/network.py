@@ -118,7 +118,8 @@ class _Build:
         trt, config, recipe = self._trt, self._config, self._recipe
         config.builder_optimization_level = recipe.level
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the audit
-        config.clear_flag(trt.BuilderFlag.TF32)  # set by default; FP32 in the graph is FP32
+        if recipe.precision == "fp32":  # in an FP16 graph, products are of FP16: exact in TF32
+            config.clear_flag(trt.BuilderFlag.TF32)
         if recipe.workspace_bytes is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
         if hasattr(trt, "IProgressMonitor"):

@@ -67,7 +67,7 @@ class EngineRecord(Part):
         audit: What TensorRT made of the graph.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     identity: EngineIdentity
     plan: str
     plan_sha256: str

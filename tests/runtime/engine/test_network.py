@@ -95,11 +95,11 @@ def test_the_precision_is_told_in_the_versions_way(
     assert plan["batch"] == 2
     if VERSIONS[version] == STRONG:
         assert flags == STRONGLY_TYPED
-        assert plan["built"]["flags"] == []
+        assert plan["built"]["flags"] == ["TF32"]
         assert plan["built"]["pinned"] == []
     else:
         assert flags == EXPLICIT_BATCH
-        assert plan["built"]["flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+        assert plan["built"]["flags"] == ["TF32", "FP16", "OBEY_PRECISION_CONSTRAINTS"]
         assert plan["built"]["pinned"] == ["pixels", "single", "mean", "score"]
 
 
@@ -112,9 +112,12 @@ def test_pinned_layers_can_be_asked_for_on_10(
     assert plan["built"]["pinned"]
 
 
-def test_an_fp32_graph_allows_no_fp16(tensorrt: Callable[[str], None], recipe: Recipe) -> None:
-    tensorrt("8.6.1")
-    plan = build(replace(recipe, typing=PINNED, precision="fp32"))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_fp32_graph_allows_neither_fp16_nor_tf32(
+    version: str, tensorrt: Callable[[str], None], recipe: Recipe
+) -> None:
+    tensorrt(version)
+    plan = build(replace(recipe, typing=VERSIONS[version], precision="fp32"))
     assert plan["built"]["flags"] == []
     assert plan["built"]["pinned"] == []
 

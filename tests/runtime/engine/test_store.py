@@ -110,7 +110,7 @@ def test_a_record_can_not_point_outside_its_folder(
         ("", "Invalid JSON"),
         ("{", "Invalid JSON"),
         ("[]", "object"),
-        ('{"format_version": 2}', "format_version"),
+        ('{"format_version": 1}', "format_version"),
     ],
 )
 def test_a_damaged_record_is_no_engine_and_is_said_once(
