@@ -39,53 +39,18 @@ from differnet_runtime.capture.link import Link
 from differnet_runtime.capture.repetition import Repetition
 from differnet_runtime.capture.tally import Tally
 from differnet_runtime.capture.watch import Watch
-from differnet_runtime.config import CameraConfig, Config
+from differnet_runtime.config import CameraConfig
 from differnet_runtime.daemon.judging import Judge
 from differnet_runtime.daemon.station import Station
-from differnet_runtime.images import read_image
 from differnet_runtime.records import Frame, Image
-from differnet_training.datasets import open_data
 
 from . import machine
-from .default_model import default_model
+from .station_of_cells import VIDEO_FPS, configured, write_video
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
-CAMERAS, VIDEO_FPS, VIDEO_FRAMES = (1, 2, 4), 30, 90
-POOL, WARM_UP = 6, 20
+CAMERAS = (1, 2, 4)
+WARM_UP = 20
 STAGES = ("handover", "preprocess", "integrity", "engine", "rest of judging", "report")
-
-
-def cells(width: int, height: int, count: int) -> list[NDArray[np.uint8]]:
-    """Returns cells of solar modules as a camera of that size would show them, with its noise.
-
-    Stretched, so that the model's input is the cell again: it looks as training pictures do.
-    """
-    random = np.random.RandomState(0)
-    found = []
-    for cell in open_data("elpv:mono").good[:count]:
-        image = cv2.resize(read_image(cell.path), (width, height), interpolation=cv2.INTER_CUBIC)
-        noise = random.randint(-2, 3, image.shape, np.int16)
-        found.append(np.clip(image + noise, 0, 255).astype(np.uint8))
-    return found
-
-
-def configured(folder: Path, cameras: dict[str, dict[str, Any]], threads: int) -> Config:
-    """Returns a station of the default model that writes its events to `folder/events.jsonl`."""
-    return Config.model_validate(
-        {
-            "station": {"state": folder / "state"},
-            # Its own threshold: a rejected part would add the time to keep its picture.
-            "model": {
-                "path": default_model(),
-                "backend": "onnxruntime-cpu",
-                "threads": threads,
-                "threshold": 1e9,
-            },
-            "camera": cameras,
-            "jsonl": {"path": folder / "events.jsonl"},
-            "web": {"enabled": False},
-        }
-    )
 
 
 @contextmanager
@@ -114,7 +79,7 @@ def _overhead(width: int, height: int, frames: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, one_core():
         folder = Path(name)
         config = configured(folder, {"top": {"source": "0"}}, threads=1)
-        video = _video(folder / "cells.avi", cells(width, height, POOL))
+        video = write_video(folder / "cells.avi", (width, height))
         station = Station(config, folder / "models")
         station.results.start()
         station.evidence.start()
@@ -228,7 +193,7 @@ def held(size: tuple[int, int], cameras: int, seconds: float, threads: int) -> d
     """Runs a whole station; returns frames a second of each camera, and how old verdicts were."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        video = _video(folder / "cells.avi", cells(*size, POOL))
+        video = write_video(folder / "cells.avi", size)
         table = {"source": str(video), "kind": "video", "paced": True, "deadline_ms": 5000}
         names = [f"camera{k}" for k in range(cameras)]
         config = configured(folder, dict.fromkeys(names, table), threads)
@@ -269,15 +234,6 @@ def _lines(folder: Path) -> list[str]:
         for path in sorted(folder.glob("events.jsonl*"))
         for line in path.read_text().splitlines()
     ]
-
-
-def _video(path: Path, pictures: list[NDArray[np.uint8]]) -> Path:
-    height, width = pictures[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), VIDEO_FPS, (width, height))
-    for index in range(VIDEO_FRAMES):
-        writer.write(pictures[index % len(pictures)])
-    writer.release()
-    return path
 
 
 def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:

@@ -16,10 +16,10 @@ from differnet_runtime import tensorrt_api
 from differnet_runtime.backends import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.backends.tensorrt import TensorRTBackend
-from differnet_runtime.cuda import Device, PrimaryContext, free_memory, open_device
+from differnet_runtime.cuda import Device, PrimaryContext, free_memory
 from differnet_runtime.engine.identity import typing_of
 from differnet_runtime.engine.network import Recipe, build_plan
-from differnet_runtime.errors import BackendError, BackendUnavailableError
+from differnet_runtime.errors import BackendError
 from tests.fakes.fine import fine_graph, fine_scores
 from tests.fakes.weighted import SIDE, noise, weighted_graph
 
@@ -27,16 +27,6 @@ pytestmark = pytest.mark.gpu
 
 BATCH = 2
 MEGABYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    try:
-        device = open_device()
-        tensorrt_api.load()
-    except BackendUnavailableError as error:
-        pytest.skip(str(error))
-    return device
 
 
 @pytest.fixture(scope="module")

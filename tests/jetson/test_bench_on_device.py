@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime import tensorrt_api
 from differnet_runtime.cli import main
-from differnet_runtime.cuda import open_device
 from differnet_runtime.driver import find_gpu
 from differnet_runtime.errors import BackendUnavailableError
 
@@ -22,15 +20,6 @@ SHORT = ["--runs", "20", "--rounds", "3", "--warm-up", "5"]
 def gpu() -> str:
     try:
         return find_gpu().name
-    except BackendUnavailableError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def tensorrt() -> None:
-    try:
-        open_device()
-        tensorrt_api.load()
     except BackendUnavailableError as error:
         pytest.skip(str(error))
 
@@ -53,7 +42,7 @@ def measured(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, d
     return rows
 
 
-@pytest.mark.usefixtures("tensorrt")
+@pytest.mark.usefixtures("device")
 def test_tensorrt_is_measured_with_and_without_its_graph(
     exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +55,7 @@ def test_tensorrt_is_measured_with_and_without_its_graph(
     assert rows["tensorrt-without-cuda-graph"]["cuda_graph"] == "not used: it was not asked for"
 
 
-@pytest.mark.usefixtures("tensorrt")
+@pytest.mark.usefixtures("device")
 def test_half_precision_is_measured(
     exported_half: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,7 +64,7 @@ def test_half_precision_is_measured(
     assert row["reason"] is None
 
 
-@pytest.mark.usefixtures("tensorrt")
+@pytest.mark.usefixtures("device")
 def test_two_files_are_shown_as_text_and_as_a_picture(
     exported: Path, exported_half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,27 +11,16 @@ import pytest
 
 from differnet_runtime import tensorrt_api
 from differnet_runtime.backends.tensorrt import TensorRTBackend
-from differnet_runtime.cuda import open_device
 from differnet_runtime.engine import BuildOptions, Engine, ensure_engine
 from differnet_runtime.engine.audit import read_layers
 from differnet_runtime.engine.smoke_test import LIMIT, smoke_test
-from differnet_runtime.errors import BackendUnavailableError
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import read_model_file
 from tests.fakes.half_graph import write_layered_model
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("device")]
 
 QUICK = BuildOptions(level=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def needs_a_gpu() -> None:
-    try:
-        open_device()
-        tensorrt_api.load()
-    except BackendUnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=["fp32", "fp16"])

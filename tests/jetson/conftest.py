@@ -1,0 +1,18 @@
+"""The device that these tests need; where it is missing they skip, with the reason."""
+
+import pytest
+
+from differnet_runtime import tensorrt_api
+from differnet_runtime.cuda import Device, open_device
+from differnet_runtime.errors import BackendUnavailableError
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """A GPU with pycuda and TensorRT."""
+    try:
+        device = open_device()
+        tensorrt_api.load()
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    return device
