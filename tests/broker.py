@@ -26,6 +26,7 @@ class Broker:
         password: Whether it asks for `USER` and `PASSWORD`.
         certificates: Folder of `write_certificates`: it then speaks TLS.
         extra: Lines for its configuration.
+        remembers: Whether it keeps sessions and what waits in them over its own death.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Broker:
         password: bool = False,
         certificates: Path | None = None,
         extra: str = "",
+        remembers: bool = False,
     ) -> None:
         self._program = require("mosquitto")
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,9 @@ class Broker:
                 f"certfile {certificates / 'server.pem'}",
                 f"keyfile {certificates / 'server.key'}",
             ]
+        if remembers:
+            lines += ["persistence true", f"persistence_location {folder}/"]
+            lines += ["autosave_on_changes true", "autosave_interval 1"]
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             "\n".join([*lines, "user root", "max_queued_messages 0", extra, ""])
@@ -106,10 +111,11 @@ class Listener:
 
 @contextmanager
 def listening(
-    port: int, pattern: str = "#", certificates: Path | None = None
+    port: int, pattern: str = "#", certificates: Path | None = None, session: str | None = None
 ) -> Iterator[Listener]:
+    """Listens; with a session's name, a broker that `remembers` keeps what comes meanwhile."""
     listener = Listener()
-    client = Client(CallbackAPIVersion.VERSION2)
+    client = Client(CallbackAPIVersion.VERSION2, session, clean_session=session is None)
     client.username_pw_set(USER, PASSWORD)
     if certificates is not None:
         client.tls_set(str(certificates / "ca.pem"))

@@ -113,6 +113,11 @@ class RunningStation:
         status, health = self.get("/readyz")
         return health["degraded"] if status in (200, 503) else None
 
+    def says(self, text: str) -> bool:
+        """Whether one of `/readyz`'s reasons has a text in it; False where nobody answers."""
+        status, health = self.get("/readyz")
+        return status in (200, 503) and any(text in reason for reason in health["reasons"])
+
     def wait_judging(self) -> int:
         """Waits until a good part was judged; returns how many verdicts there were until then."""
 

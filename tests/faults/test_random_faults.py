@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,7 +23,6 @@ from tests.fakes.usage import descendants, usage
 
 BACK_S = 20.0
 """After the end of a fault: reconnecting, a start of the engine, and a busy machine."""
-DISK = 'mount -t tmpfs -o size=24m tmpfs {folder} && exec "$0" "$@"'
 
 
 class Line:
@@ -34,7 +32,6 @@ class Line:
         self, station: RunningStation, cameras: list[RtspCamera], broker: Broker, faults: Path
     ) -> None:
         self.station, self._cameras, self._broker, self._faults = station, cameras, broker, faults
-        self.broker_killed_s: list[float] = []
         self._good = station.config.read_text()
 
     def faults(self) -> dict[str, Callable[[random.Random], None]]:
@@ -94,7 +91,6 @@ class Line:
         self._broker.resume()
 
     def _broker_dies(self, _: random.Random) -> None:
-        self.broker_killed_s.append(time.time())
         self._broker.kill()
         time.sleep(2.0)
         self._broker.start()
@@ -124,8 +120,11 @@ def line(tmp_path: Path) -> Iterator[tuple[Line, Listener]]:
     faults = tmp_path / "faults"
     with contextlib.ExitStack() as stack:
         cameras = [stack.enter_context(rtsp_camera(Clip())) for _ in range(2)]
-        broker = stack.enter_context(Broker(tmp_path / "broker"))
-        listener = stack.enter_context(listening(broker.port, "differnet/line/#"))
+        # It dies, too: without a memory, what comes before the listener is back would reach nobody.
+        broker = stack.enter_context(Broker(tmp_path / "broker", remembers=True))
+        listener = stack.enter_context(
+            listening(broker.port, "differnet/line/#", session="listener")
+        )
         tables = (
             "".join(
                 f'[camera.{name}]\nsource = "{camera.url}"\ninterval_ms = 100\n'
@@ -150,8 +149,8 @@ def well(station: RunningStation) -> bool:
 
 
 def delivered(station: RunningStation) -> bool:
-    overview = station.get("/api/overview")[1]
-    return all(sink["pending"] < 50 for sink in overview["sinks"])
+    status, overview = station.get("/api/overview")
+    return status == 200 and all(sink["pending"] == 0 for sink in overview["sinks"])
 
 
 @pytest.mark.parametrize(
@@ -186,11 +185,13 @@ def test_it_survives_one_fault_after_another(
     station.wait(lambda: delivered(station), BACK_S, "delivered")
     after = usage(station.process.pid)
     overview = station.get("/api/overview")[1]
+    before_the_stop = {event["id"] for event in station.events()}
+    time.sleep(1.0)  # for what they hold that is not published yet; what comes now may stay behind
     stopped_s = station.stop()
     written = station.events()
     by_id = {event["id"]: event for event in written}
     told = {json.loads(data).get("id") for _, data, _ in listener.messages if data[:1] == b"{"}
-    missing = [by_id[i] for i in by_id.keys() - told if not _lost_by_the_broker(by_id[i], it)]
+    missing = [by_id[i] for i in before_the_stop - told]
     found = {
         "seconds": duration_s,
         "seed": seed,
@@ -220,8 +221,3 @@ def test_it_survives_one_fault_after_another(
     assert station.process.returncode == 0
     assert stopped_s < 5.0
     assert found["verdicts"]["GOOD"] > duration_s
-
-
-def _lost_by_the_broker(event: dict[str, Any], it: Line) -> bool:
-    """A broker that is killed forgets what it has confirmed, but not yet passed on."""
-    return any(killed_s - 6.0 < event["at_s"] < killed_s + 0.5 for killed_s in it.broker_killed_s)
