@@ -8,7 +8,11 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
+# Tests that wait for nothing share the cores, on one thread each; cameras, faults and whole
+# stations have them to themselves.
+SHARING := $(addprefix tests/,benchmarks contract export training integration/test_kill.py \
+	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
+	$(wildcard tests/runtime/test_*.py)
 
 .PHONY: install demo test check format soak test-gpu bench clean
 
@@ -35,7 +39,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING))
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 7200

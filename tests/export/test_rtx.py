@@ -6,12 +6,14 @@ product, and knows no Jetson Orin (SM87): an engine built on a device is audited
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,20 @@ def compact() -> dict[str, DifferNet]:
     }
 
 
+@pytest.fixture(scope="module")
+def built(
+    rtx: Path, compact: dict[str, DifferNet], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Engine]:
+    """Builds a kind's engine in a precision, once."""
+
+    @functools.cache
+    def make(kind: str, precision: str) -> Engine:
+        file = tmp_path_factory.mktemp("compact") / "part.onnx"
+        return build(rtx, write(compact[kind], file, precision))
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("kind", "precision"),
     [
@@ -141,9 +157,9 @@ def compact() -> dict[str, DifferNet]:
     ],
 )
 def test_the_compact_graph_builds(
-    rtx: Path, compact: dict[str, DifferNet], tmp_path: Path, kind: str, precision: str
+    built: Callable[[str, str], Engine], kind: str, precision: str
 ) -> None:
-    engine = build(rtx, write(compact[kind], tmp_path / "part.onnx", precision))
+    engine = built(kind, precision)
     report = audit(
         engine.layers,
         precision=precision,
@@ -183,26 +199,40 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(full_size(Views(angles=(0.0,), trained="any")), folder / "full.onnx", "fp16")
 
 
-def test_the_full_size_graph_builds_in_one_piece(rtx: Path, full: Path) -> None:
+@pytest.fixture(scope="module")
+def full_engine(rtx: Path, full: Path) -> Engine:
+    return build(rtx, full)
+
+
+def test_the_full_size_graph_builds_in_one_piece(full_engine: Engine) -> None:
     """No more than 112 kernels and 355 MB: what a frame has to read at batch 1."""
-    engine = build(rtx, full)
-    assert len(engine.kernels) <= 112, Counter(layer["LayerType"] for layer in engine.kernels)
-    assert engine.plan_bytes <= 355e6
-    assert len(engine.reading("UInt8")) == 1
-    assert len(engine.connected) == 64
-    assert all(weights_of(layer) == {"Half"} for layer in engine.connected)
-    convolutions = [layer for layer in engine.kernels if layer["LayerType"] == "correlation"]
-    assert len(convolutions) == 15
-    assert engine.kernels[-1]["Outputs"][0]["Datatype"] == "Float"
+    kernels = full_engine.kernels
+    kinds = Counter(layer["LayerType"] for layer in kernels)
+    assert len(kernels) <= 112, kinds
+    assert full_engine.plan_bytes <= 355e6
+    assert len(full_engine.reading("UInt8")) == 1
+    assert len(full_engine.connected) == 64
+    assert all(weights_of(layer) == {"Half"} for layer in full_engine.connected)
+    assert kinds["correlation"] == 15, "convolutions"
+    assert kernels[-1]["Outputs"][0]["Datatype"] == "Float"
 
 
-def test_more_views_cost_index_tables_and_no_weights(rtx: Path, full: Path, tmp_path: Path) -> None:
-    one = build(rtx, full)
-    views = Views(angles=even_angles(3), trained="any")
-    turned = build(rtx, write(full_size(views), tmp_path / "turned.onnx", "fp16"))
-    tables = 2 * 4 * 448 * 448
+def check_views(one: Engine, turned: Engine, tables: int) -> None:
+    """More views cost index tables of so many bytes, some kernels, and no weights."""
     assert turned.plan_bytes - one.plan_bytes <= tables + 2**21
     assert len(turned.kernels) <= len(one.kernels) + 8
+
+
+def test_more_views_cost_index_tables_and_no_weights(built: Callable[[str, str], Engine]) -> None:
+    one, turned = built("one view", "fp16"), built("any angle", "fp16")
+    check_views(one, turned, tables=5 * 4 * EDGE.size**2)
+
+
+@pytest.mark.slow
+def test_so_they_do_at_full_size(rtx: Path, full_engine: Engine, tmp_path: Path) -> None:
+    views = Views(angles=even_angles(3), trained="any")
+    turned = build(rtx, write(full_size(views), tmp_path / "turned.onnx", "fp16"))
+    check_views(full_engine, turned, tables=2 * 4 * 448**2)
 
 
 @pytest.mark.slow

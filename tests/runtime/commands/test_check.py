@@ -214,11 +214,15 @@ def test_a_state_folder_in_use_deserves_a_look(check: Callable[..., Any], tmp_pa
     assert "in use" not in shown
 
 
-@pytest.mark.parametrize("option", [None, "--show=toml", "--show=json", "--cameras"])
-def test_no_password_of_a_pipeline_is_shown(check: Callable[..., Any], option: str | None) -> None:
+@pytest.mark.parametrize(
+    "options", [(), ("--show=toml",), ("--show=json",), ("--cameras", "--timeout=2")]
+)
+def test_no_password_of_a_pipeline_is_shown(
+    check: Callable[..., Any], options: tuple[str, ...]
+) -> None:
     source = "gst:nosuchelement location=rtsp://cam/s user-id=admin user-pw=hunter2"
     text = f'{FAKE}[camera.top]\nsource = "{source}"\n'
-    _, shown = check(text, *([option] if option else []))
+    _, shown = check(text, *options)
     assert "user-id=*** user-pw=***" in shown
     assert "hunter2" not in shown
     assert "admin" not in shown
