@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -104,6 +105,11 @@ class Listener:
 
     def last(self, topic: str) -> bytes | None:
         return next((data for name, data, _ in reversed(self.messages) if name == topic), None)
+
+    def ids(self) -> set[str]:
+        """Returns the ids of the events among them."""
+        texts = [data for _, data, _ in list(self.messages) if data[:1] == b"{"]
+        return {json.loads(text).get("id") for text in texts}
 
     def on_message(self, _client: Client, _user: object, message: MQTTMessage) -> None:
         self.messages.append((message.topic, message.payload, message.retain))

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from differnet_runtime.images import write_image
 from differnet_runtime.metadata import InputContract
@@ -20,6 +21,10 @@ from tests.drawn import draw_part, write_parts
 
 # A run in the background begins with interrupts ignored, and so would all it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Nothing is timed here, and a busy machine takes as long as it takes.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 TINY: Recipe = EDGE_GLOBAL.model_copy(
     update={

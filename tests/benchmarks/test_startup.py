@@ -6,9 +6,9 @@ from benchmarks.startup import once
 
 
 def test_the_first_line_is_timed_apart_from_the_end() -> None:
-    code = "import time; print(1, flush=True); time.sleep(0.3)"
+    code = "import time; print(1, flush=True); time.sleep(1.0)"
     found = once([sys.executable, "-c", code])
-    assert found["end_s"] >= found["first_s"] + 0.25
+    assert found["end_s"] >= found["first_s"] + 0.5
     assert 0 < found["cpu_s"] < found["end_s"]
 
 

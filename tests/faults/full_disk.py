@@ -76,6 +76,8 @@ def outbox(folder: Path) -> dict[str, object]:
     said = box.status.problem
     for number in range(3001, 15_001):
         longest = max(longest, timed(lambda: box.add(state(number))))  # noqa: B023
+    # Those that it is about to write are counted with them.
+    wait_for(lambda: box.status.waiting_in_memory == 10_000, "not the greatest number")
     full = box.status
     filler.unlink()
     wait_for(lambda: box.status.waiting_in_memory == 0, "no recovery")
@@ -115,9 +117,11 @@ def evidence(folder: Path) -> dict[str, object]:
     filler.unlink()
     wait_for(lambda: store.status.problem is None, "no recovery at the start", 10)
     longest = 0.0
-    for _ in range(60):  # more than fits
+    for _ in range(3000):  # until more was taken than fits
         longest = max(longest, rejected(store)[1])
         time.sleep(0.02)
+        if store.status.deleted > 0:
+            break
     wait_for(lambda: store.status.deleted > 0, "nothing made room")
     own = store.status
     for _ in range(200):  # somebody else takes what is left, and whatever is given up

@@ -119,7 +119,9 @@ def test_no_picture_is_lost_or_taken_twice_when_the_process_is_killed(tmp_path: 
         for _ in range(4):
             more = take(process, 10, 20)
             good, bad = good + more[0], bad + more[1]
-            os.kill(process.status.pid or 0, signal.SIGKILL)
+            pid = process.status.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
         assert not process.wait(1.5)
     # The one that was being read when the process died is told: it may have been the reason.

@@ -1,10 +1,8 @@
 """The whole station as a process: it starts, is told things, is changed, and always stops."""
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.broker import Broker, listening
 from tests.fakes.clock import SteppedClock
 from tests.fakes.running import RunningStation
-from tests.servers import free_port, require, wait_for_port
+from tests.servers import free_port
 
 STOP_S = 5.0
 HOUR_S, YEAR_S = 3600, 365 * 86400
@@ -224,14 +223,12 @@ def write_clip(path: Path, seconds: float = 4.0) -> Path:
 
 
 def test_killed_at_any_moment_it_loses_no_event(tmp_path: Path, pictures: Path) -> None:
-    broker_port = free_port()
-    mosquitto = require("mosquitto")
+    broker = Broker(tmp_path / "broker")
     clip = write_clip(tmp_path / "belt.avi")
     tables = (
         f'[camera.top]\nsource = "{clip}"\npaced = true\n'
-        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
     )
-    received = tmp_path / "received"
     for _ in range(3):
         with RunningStation(tmp_path, tables) as station:
             seen = len(inspections(station))
@@ -239,38 +236,13 @@ def test_killed_at_any_moment_it_loses_no_event(tmp_path: Path, pictures: Path) 
             station.process.send_signal(signal.SIGKILL)
             station.process.wait(5.0)
     written = {event["id"] for event in station.events()}
-    configuration = tmp_path / "mosquitto.conf"
-    configuration.write_text(f"listener {broker_port} 127.0.0.1\nallow_anonymous true\n")
-    with received.open("wb") as output:
-        broker = subprocess.Popen([mosquitto, "-c", str(configuration)], stderr=subprocess.DEVNULL)
-        try:
-            wait_for_port(broker_port)
-            listener = subprocess.Popen(
-                [require("mosquitto_sub"), "-p", str(broker_port), "-t", "differnet/line/#"],
-                stdout=output,
-            )
-            try:
-                with RunningStation(tmp_path, tables) as station:
-                    station.wait(lambda: written <= ids(received), what="all events")
-                    assert station.stop() < STOP_S
-            finally:
-                listener.kill()
-                listener.wait()
-        finally:
-            broker.kill()
-            broker.wait()
-
-
-def ids(path: Path) -> set[str]:
-    found = set()
-    for line in path.read_bytes().splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "id" in event:
-            found.add(event["id"])
-    return found
+    with (
+        broker,
+        listening(broker.port, "differnet/line/#") as listener,
+        RunningStation(tmp_path, tables) as station,
+    ):
+        station.wait(lambda: written <= listener.ids(), what="all events")
+        assert station.stop() < STOP_S
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, pictures: Path) -> None:

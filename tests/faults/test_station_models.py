@@ -85,7 +85,7 @@ def test_what_was_taken_back_can_be_activated_again(
     for _ in range(2):
         kept.activate(bad)  # this store's check lets everything pass
         station.wait(lambda: kept.active("washer") == kept.find(one).path, what="the way back")
-        time.sleep(1.5)  # the station sees that all is well again
+        time.sleep(4.0)  # the station sees that all is well again
     assert [change.action for change in kept.history("washer")][-4:] == ["activate", "rollback"] * 2
 
 

@@ -13,6 +13,7 @@ from tests.broker import Broker, client_of, listening
 from tests.fakes.disk import full_disk, own_disk
 from tests.fakes.running import RunningStation
 from tests.faults.test_station import write_clip
+from tests.runtime.waiting import wait_for
 
 
 def test_on_a_full_disk_inspection_goes_on_and_all_events_come_later(tmp_path: Path) -> None:
@@ -28,9 +29,8 @@ def test_on_a_full_disk_inspection_goes_on_and_all_events_come_later(tmp_path: P
             # Not "degraded": the evidence may be that before the outbox has used up its own room.
             station.wait(lambda: station.says("outbox: "), what="the outbox's reason")
             assert station.ready(), "it still judges"
-            before = station.camera("top")["verdicts"]["GOOD"]
-            time.sleep(2.0)
-            assert station.camera("top")["verdicts"]["GOOD"] > before + 10
+            before = _good(station)
+            station.wait(lambda: _good(station) > before + 10, what="verdicts on a full disk")
         station.wait(lambda: station.degraded() is False, what="well again")
         judged = sum(station.camera("top")["verdicts"].values())
         station.wait(lambda: len(station.events("inspection")) >= judged, what="all events")
@@ -62,17 +62,21 @@ def test_a_command_over_mqtt_gets_its_verdict_and_nonsense_none(tmp_path: Path) 
             event = json.loads(listener.last(topic) or b"")
             assert (event["part"], event["trigger"]) == ("A-4711", "mqtt")
             assert event["verdict"] == "GOOD"
-            station.wait(
-                lambda: listener.last("differnet/line/heartbeat") is not None, what="a heartbeat"
-            )
-            beat = json.loads(listener.last("differnet/line/heartbeat") or b"")
-            assert set(beat["cameras"]) == {"top", "side"}
-            refused = [json.loads(d) for t, d, _ in listener.messages if t.endswith("tion/side")]
-            commanded = [event for event in refused if event["part"] == "C-1"]
-            assert [event["code"] for event in commanded] == ["refused"], "somebody waits for it"
+
+            def beating() -> set[str]:
+                beat = json.loads(listener.last("differnet/line/heartbeat") or b"{}")
+                return set(beat.get("cameras", ()))
+
+            station.wait(lambda: beating() == {"top", "side"}, what="a heartbeat of both")
+
+            def commanded() -> list[dict[str, Any]]:
+                sides = [d for t, d, _ in list(listener.messages) if t.endswith("tion/side")]
+                return [event for event in map(json.loads, sides) if event["part"] == "C-1"]
+
+            station.wait(commanded, what="an answer: somebody waits for it")
+            assert [event["code"] for event in commanded()] == ["refused"]
             assert station.stop() < 5.0
-        time.sleep(0.5)
-        assert listener.last("differnet/line/status") == b"offline"
+        wait_for(lambda: listener.last("differnet/line/status") == b"offline")
         assert len([t for t, _, _ in listener.messages if t == topic]) == 1
 
 
@@ -99,6 +103,11 @@ def test_what_a_stopped_broker_costs(tmp_path: Path) -> None:
     cost = 1.0 - medians["stopped"] / medians["well"]
     machine.write("soak_broker_cost", {"verdicts_per_s": rates, "medians": medians, "cost": cost})
     assert cost < 0.02
+
+
+def _good(station: RunningStation) -> int:
+    good: int = station.camera("top").get("verdicts", {}).get("GOOD", 0)
+    return good
 
 
 def _rate(station: RunningStation, seconds: float = 20.0) -> float:

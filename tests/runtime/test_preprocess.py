@@ -20,7 +20,7 @@ def noise(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(size=st.integers(1, 70), angle=st.floats(-720, 720, allow_nan=False))
 def test_rotation_takes_pillows_pixels(size: int, angle: float) -> None:
     image = noise(size, size)
@@ -93,7 +93,7 @@ def test_a_region_outside_the_frame_names_both(x: int, y: int) -> None:
 
 
 @given(st.integers(0, 65535), st.sampled_from([1023, 4095, 65535]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_16_bit_has_one_fixed_scale(value: int, white: int) -> None:
     """A picture's own extremes must not move its other pixels."""
     contract = InputContract(size=32, white_level=white)
@@ -183,7 +183,7 @@ def test_a_buffer_that_is_given_is_written(image: np.ndarray) -> None:
 @given(
     height=st.integers(8, 900), width=st.integers(8, 900), channels=st.sampled_from([None, 3, 4])
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_shrinking_is_the_average_of_areas(height: int, width: int, channels: int | None) -> None:
     """What is quicker than averaging over areas must give nearly the same pixels."""
     shape = (height, width) if channels is None else (height, width, channels)

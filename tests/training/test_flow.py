@@ -97,7 +97,7 @@ def test_inverse_in_single_precision(original_flow):
     assert (flow.inverse(flow(x)[0]) - x).abs().max() <= 1e-4
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scale=st.floats(1e-3, 1e4), seed=st.integers(0, 1000))
 def test_log_scales_stay_within_the_clamp(scale, seed):
     block = CouplingBlock(6, 8, 3.0, 0.0, seed=0)

@@ -192,7 +192,7 @@ def stream() -> Iterator[Callable[[int, bool], str]]:
 def test_a_stream_that_ends_or_stalls_is_lost_and_gives_no_old_frame(
     stream: Callable[[int, bool], str], hang_up: bool, message: str
 ) -> None:
-    with OpenCvCamera(stream(30, hang_up), "url", timeout_ms=700) as camera:
+    with OpenCvCamera(stream(30, hang_up), "url", timeout_ms=3000) as camera:
         assert camera.live
         frames = [camera.read() for _ in range(30)]
         with pytest.raises(CameraError, match=message) as caught:

@@ -206,7 +206,7 @@ def test_rooms_leave_enough_for_frames_that_lie_elsewhere() -> None:
 
 
 @given(data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_whatever_is_kept_where_no_frame_is_ever_written_over(choices: DataObject) -> None:
     """A stream that holds frames back, a size that changes, and a daemon that keeps some."""
     with listener(live=True) as both:

@@ -80,7 +80,7 @@ def test_a_paced_video_plays_at_its_speed_again_and_again(video: Path) -> None:
         while last.index < 45:
             last = next_frame(process)
         seconds = (last.captured_ns - first.captured_ns) / 1e9
-        assert seconds >= (last.index - first.index - 1) / 30
+        assert seconds >= 0.9 * (last.index - first.index) / 30
         assert brightness(last.image) == last.index % 12
         assert process.status.state is CameraState.LIVE
 

@@ -55,7 +55,7 @@ def process(live: bool, **options: object) -> Iterator[Process]:
 
 
 def test_frames_keep_a_camera_alive() -> None:
-    with process(True, stall_s=0.3) as one:
+    with process(True, stall_s=5.0) as one:
         one.link.send(Opened())
         one.give_frame()
         assert one.listen(3)

@@ -134,7 +134,7 @@ def test_an_engines_fault_is_no_decision(
 
 
 def test_a_verdict_after_its_deadline_is_none(switched: Callable[..., ModelSwitch]) -> None:
-    judged = judge(switched("fake:120ms"), deadline_ms=100).judge(frame)
+    judged = judge(switched("fake:450ms"), deadline_ms=400).judge(frame)
     got, code = verdict(judged)
     assert got == "NO_DECISION"
     assert code in ("deadline", "engine_timeout")

@@ -82,7 +82,7 @@ def receiving(certificates: Path | None = None) -> Iterator[Receiver]:
 
 
 def sink_to(url: str, **values: object) -> WebhookSink:
-    config = WebhookConfig.model_validate({"url": url, "timeout_s": 1.0, **values})
+    config = WebhookConfig.model_validate({"url": url, "timeout_s": 10.0, **values})
     return WebhookSink("mes", config)
 
 

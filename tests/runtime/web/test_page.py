@@ -82,6 +82,7 @@ def test_pictures_and_verdicts_move(shown: Shown) -> None:
     wait_for(lambda: pixels(browser, "left") != first, SOON_S)
     says(browser, "#verdicts", "left")
     wait_for(lambda: station.recent.number > number, SOON_S)
+    station.stop()  # else it would soon be pushed out by others
     station.judge("left", defect=True, part="SCRATCHED-7")
     says(browser, "#verdicts", "SCRATCHED-7")
     assert browser.complaints() == []
@@ -113,6 +114,7 @@ def test_the_chart_has_points_and_the_threshold(shown: Shown) -> None:
 
 def test_good_scores_are_told_apart_beside_defects_of_fifty_times_as_much(shown: Shown) -> None:
     browser, station, _ = shown
+    station.stop()
     defect = station.judge("left", defect=True)
     for number in range(30):
         update = {"id": f"{number:032x}", "score": 60.0 + number, "part": f"PART-{number}"}
@@ -153,6 +155,7 @@ def test_a_lost_station_is_said_and_one_that_is_back_shown(shown: Shown) -> None
     again.start()
     try:
         wait_for(lambda: has(browser, ".camera.live[data-camera=left]"), SOON_S)
+        station.stop()
         station.judge("left", part="BACK-AGAIN", defect=True)
         says(browser, "#verdicts", "BACK-AGAIN")
         wait_for(lambda: browser.run("return document.getElementById('banner').hidden"), SOON_S)
@@ -188,6 +191,7 @@ def test_verdicts_that_come_move_no_button(shown: Shown) -> None:
     wait_for(lambda: has(browser, "#models button"), SOON_S)
     place = "return document.querySelector('#models button').getBoundingClientRect().top"
     before = browser.run(place)
+    station.stop()
     for number in range(12):
         station.judge("left", part=f"PART-{number}")
     says(browser, "#verdicts", "PART-11")
@@ -217,6 +221,7 @@ def test_a_part_is_judged_by_a_button(shown: Shown) -> None:
 def test_words_of_the_station_are_never_markup(shown: Shown) -> None:
     browser, station, _ = shown
     evil = "<img src=x onerror=\"document.title='owned'\">"
+    station.stop()
     station.judge("left", part=evil, defect=True)
     station.degraded.append(evil)
     says(browser, "#banner", "onerror")
