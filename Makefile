@@ -8,6 +8,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
 # Tests that wait for nothing share the cores, on one thread each; cameras, faults and whole
 # stations have them to themselves.
 SHARING := $(addprefix tests/,benchmarks contract export training integration/test_kill.py \
