@@ -1,6 +1,6 @@
 # One word per job; each makes .venv when it is missing.
 #   make demo     train, export and judge real solar cells; the report is in runs/demo/
-#   make test     lint, types, arrows, then every test that needs no GPU
+#   make test     lint, types, arrows, then the tests; none needs a GPU
 #   make install  only the environment
 PYTHON ?= python3
 # For a CPU-only torch: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
-# Tests that wait for nothing share the cores, on one thread each; cameras, faults and whole
-# stations have them to themselves.
+# Tests that mostly compute share the cores, torch on one thread in each; cameras, faults and
+# whole stations have them to themselves.
 SHARING := $(addprefix tests/,benchmarks contract export training integration/test_kill.py \
 	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
 	$(wildcard tests/runtime/test_*.py)
@@ -40,8 +40,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING))
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING) || failed=1; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) || failed=1; \
+	exit $$failed
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 7200

@@ -22,7 +22,7 @@ from tests.drawn import draw_part, write_parts
 # A run in the background begins with interrupts ignored, and so would all it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Nothing is timed here, and a busy machine takes as long as it takes.
+# An example may take as long as it takes on a busy machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 

@@ -20,7 +20,6 @@ import pytest
 
 PACKAGES = {
     "mosquitto": ("mosquitto",),
-    "mosquitto_sub": ("mosquitto-clients",),
     "openssl": ("openssl",),
     "curl": ("curl",),
     "ffmpeg": ("ffmpeg",),

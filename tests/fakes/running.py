@@ -74,7 +74,7 @@ class RunningStation:
         assert self._process is not None, "it was not started"
         return self._process
 
-    def get(self, path: str, timeout_s: float = 30.0) -> tuple[int, Any]:
+    def get(self, path: str, timeout_s: float = 10.0) -> tuple[int, Any]:
         """Returns status and JSON (or text) of a page; (0, error) where nobody answers."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         return self._answer(request, timeout_s)
@@ -138,7 +138,9 @@ class RunningStation:
             assert code is None, f"the station ended with {code}:\n{self.tail()}"
             assert time.monotonic() - begun < within_s, f"{what}: not in time:\n{self.tail()}"
             time.sleep(0.05)
-        return time.monotonic() - begun
+        took_s = time.monotonic() - begun
+        assert took_s < within_s + 5.0, f"{what}: only after {took_s:.1f} s"
+        return took_s
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Returns what the JSON lines sink wrote, rotated files first."""

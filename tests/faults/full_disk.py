@@ -22,6 +22,8 @@ from differnet_runtime.evidence import Evidence
 from differnet_runtime.outbox import Outbox
 
 MEMORY = 10_000
+ROOM_MADE = 10
+"""Pictures that must have given way to others."""
 RANDOM = np.random.default_rng(7)
 
 
@@ -77,7 +79,7 @@ def outbox(folder: Path) -> dict[str, object]:
     for number in range(3001, 15_001):
         longest = max(longest, timed(lambda: box.add(state(number))))  # noqa: B023
     # Those that it is about to write are counted with them.
-    wait_for(lambda: box.status.waiting_in_memory == 10_000, "not the greatest number")
+    wait_for(lambda: box.status.waiting_in_memory == MEMORY, "not the greatest number")
     full = box.status
     filler.unlink()
     wait_for(lambda: box.status.waiting_in_memory == 0, "no recovery")
@@ -120,9 +122,9 @@ def evidence(folder: Path) -> dict[str, object]:
     for _ in range(3000):  # until more was taken than fits
         longest = max(longest, rejected(store)[1])
         time.sleep(0.02)
-        if store.status.deleted > 0:
+        if store.status.deleted > ROOM_MADE:
             break
-    wait_for(lambda: store.status.deleted > 0, "nothing made room")
+    wait_for(lambda: store.status.deleted > ROOM_MADE, "nothing made room")
     own = store.status
     for _ in range(200):  # somebody else takes what is left, and whatever is given up
         fill(filler)

@@ -187,6 +187,7 @@ def test_it_survives_one_fault_after_another(
     before_the_stop = {event["id"] for event in station.events()}
     with contextlib.suppress(AssertionError):  # what is missing is told below
         station.wait(lambda: before_the_stop <= listener.ids(), BACK_S)
+    assert station.process.poll() is None, station.tail()
     stopped_s = station.stop()
     written = station.events()
     by_id = {event["id"]: event for event in written}

@@ -29,8 +29,10 @@ def test_on_a_full_disk_inspection_goes_on_and_all_events_come_later(tmp_path: P
             # Not "degraded": the evidence may be that before the outbox has used up its own room.
             station.wait(lambda: station.says("outbox: "), what="the outbox's reason")
             assert station.ready(), "it still judges"
-            before = _good(station)
-            station.wait(lambda: _good(station) > before + 10, what="verdicts on a full disk")
+            before = station.camera("top")["verdicts"]["GOOD"]
+            station.wait(
+                lambda: _good(station) > before + 10, within_s=10.0, what="verdicts on a full disk"
+            )
         station.wait(lambda: station.degraded() is False, what="well again")
         judged = sum(station.camera("top")["verdicts"].values())
         station.wait(lambda: len(station.events("inspection")) >= judged, what="all events")

@@ -215,7 +215,7 @@ def test_a_state_folder_in_use_deserves_a_look(check: Callable[..., Any], tmp_pa
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--show=toml",), ("--show=json",), ("--cameras", "--timeout=2")]
+    "options", [(), ("--show=toml",), ("--show=json",), ("--cameras", "--timeout=8")]
 )
 def test_no_password_of_a_pipeline_is_shown(
     check: Callable[..., Any], options: tuple[str, ...]
@@ -224,5 +224,6 @@ def test_no_password_of_a_pipeline_is_shown(
     text = f'{FAKE}[camera.top]\nsource = "{source}"\n'
     _, shown = check(text, *options)
     assert "user-id=*** user-pw=***" in shown
+    assert "--cameras" not in options or 'no element "nosuchelement"' in shown
     assert "hunter2" not in shown
     assert "admin" not in shown

@@ -63,7 +63,10 @@ def test_what_is_saved_is_read_again(store: EngineStore, record: EngineRecord) -
     assert files(store) == [f"{key}-{digest[:8]}.plan", f"{key}.json"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    max_examples=60,
+)
 @given(position=st.integers(0, len(PLAN) * 8 - 1))
 def test_a_plan_with_a_flipped_bit_is_never_handed_out(
     position: int, store: EngineStore, record: EngineRecord

@@ -198,7 +198,7 @@ def test_a_used_up_budget_fails_and_room_comes_back(engine: Start) -> None:
     with pytest.raises(EngineFault) as raised:
         process.infer(frame())
     assert raised.value.code == "no_model"
-    budget.window_s = 0.0
+    budget.window_s = 1.0  # of which some has passed
     wait_for(lambda: process.status.state is EngineState.READY)
 
 
