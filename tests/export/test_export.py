@@ -66,7 +66,7 @@ class TestParity:
 
     def test_a_model_of_any_angle(self, tmp_path):
         torch.save(original_state(width=16), tmp_path / "weights.pt")
-        model, metadata = import_original(tmp_path / "weights.pt", views=3, size=256)
+        model, metadata = import_original(tmp_path / "weights.pt", views=16, size=256)
         save_model(tmp_path / "model", model, metadata)
         export_model(tmp_path / "model", tmp_path / "part.onnx", precision="fp32")
         result = verify(tmp_path / "part.onnx", tmp_path / "model", [])

@@ -74,7 +74,7 @@ class RunningStation:
         assert self._process is not None, "it was not started"
         return self._process
 
-    def get(self, path: str, timeout_s: float = 10.0) -> tuple[int, Any]:
+    def get(self, path: str, timeout_s: float = 5.0) -> tuple[int, Any]:
         """Returns status and JSON (or text) of a page; (0, error) where nobody answers."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         return self._answer(request, timeout_s)

@@ -32,8 +32,7 @@ from tests.runtime.waiting import wait_for
 from tests.servers import free_port, require
 
 LIVE, STALLED, LOST = CameraState.LIVE, CameraState.STALLED, CameraState.LOST
-REPORTED_S, BACK_S, STOPPED_S = 3.0, 10.0, 2.0
-"""It is back within 5 s; a busy machine gets as much again."""
+REPORTED_S, BACK_S, STOPPED_S = 3.0, 5.0, 2.0
 
 
 def freeze_and_thaw(camera: RtspCamera, process: CaptureProcess) -> tuple[float, float]:
