@@ -6,13 +6,13 @@ metadata and read at the camera, so that all of them see the same pixels and vie
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .errors import ViewsError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised whenever an older reader would misread a newer model."""
 
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -41,12 +41,38 @@ class Region(Part):
         return f"{self.x},{self.y},{self.width},{self.height}"
 
 
-class InputContract(Part):
-    """How a camera's frame becomes the graph's `(N, size, size, channels)` uint8 input.
+class Tiles(Part):
+    """How the graph divides a large input before the extractor sees it.
+
+    The tiles go through the extractor as one batch; their feature maps are joined again before
+    anything is judged, so the grid of windows and the heatmap have no seams.
 
     Args:
-        size: Side of the square, in pixels; a multiple of 4, so that the half and quarter scales
-            by nearest neighbour are strided slices.
+        rows: Number of tiles from top to bottom.
+        columns: Number of tiles from left to right.
+        overlap: Pixels that a tile shares with its neighbour; a multiple of 64, so that half of
+            it is a multiple of the extractor's stride of 32.
+    """
+
+    rows: Annotated[int, Field(ge=1, le=16)]
+    columns: Annotated[int, Field(ge=1, le=16)]
+    overlap: Annotated[int, Field(ge=0, le=512, multiple_of=64)] = 64
+
+    def __str__(self) -> str:
+        """Returns the form that `--tiles` takes."""
+        return f"{self.rows}x{self.columns}"
+
+
+class InputContract(Part):
+    """How a camera's frame becomes the graph's `(N, height, width, channels)` uint8 input.
+
+    Files of format 3 and before have `size`, the side of a square, in place of both.
+
+    Args:
+        height: Of the input, in pixels; a multiple of 4, so that the half and quarter scales by
+            nearest neighbour are strided slices.
+        width: Likewise.
+        tiles: Divides the input inside the graph; None gives the extractor all of it at once.
         region: Cut out first; None keeps the whole frame.
         fit: `stretch` ignores the aspect ratio (as the original does), `letterbox` pads with
             black, `crop` cuts the longer side.
@@ -56,11 +82,35 @@ class InputContract(Part):
             without a copy through the CPU).
     """
 
-    size: Annotated[int, Field(ge=32, le=2048, multiple_of=4)]
+    height: Annotated[int, Field(ge=32, le=8192, multiple_of=4)]
+    width: Annotated[int, Field(ge=32, le=8192, multiple_of=4)]
+    tiles: Tiles | None = None
     region: Region | None = None
     fit: Fit = "stretch"
     white_level: Annotated[int, Field(ge=255, le=65535)] = 65535
     pixel: Pixel = "bgr"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _square(cls, values: Any) -> Any:  # noqa: ANN401
+        """Reads the `size` of format 3 and before."""
+        if isinstance(values, dict) and "size" in values:
+            values = dict(values)
+            size = values.pop("size")
+            values = {"height": size, "width": size, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> InputContract:
+        if self.tiles is not None and (
+            self.height % (32 * self.tiles.rows) or self.width % (32 * self.tiles.columns)
+        ):
+            raise ValueError(
+                f"{self.tiles} tiles need a height that is a multiple of {32 * self.tiles.rows} "
+                f"and a width that is one of {32 * self.tiles.columns}; received "
+                f"{self.height}x{self.width}"
+            )
+        return self
 
     @property
     def channels(self) -> int:
@@ -69,8 +119,13 @@ class InputContract(Part):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one frame of the graph's input."""
-        return (self.size, self.size, self.channels)
+        """Shape of one frame of the graph's input: height, width, channels."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def is_square(self) -> bool:
+        """Whether height and width are equal, so that a quarter turn keeps the shape."""
+        return self.height == self.width
 
 
 class Views(Part):
@@ -113,8 +168,8 @@ class ExtractorSpec(Part):
         tap: The block, or blocks, whose output is pooled; None for the network's own last map.
         channels: Channels of those feature maps together.
         scales: Divisors of the input size that are read, each by nearest neighbour.
-        mean: Normalisation mean, RGB in 0..1.
-        std: Normalisation standard deviation, RGB in 0..1.
+        mean: Normalisation mean, RGB in 0..1, that the weights were trained with.
+        std: Normalisation standard deviation, RGB in 0..1, likewise.
         kept: At most so many channels of each scale are features, drawn by a fixed seed; None
             keeps all.
         weights_sha256: Hash of the extractor's tensors; part of the feature cache's key.
@@ -139,34 +194,101 @@ class ExtractorSpec(Part):
 class FlowSpec(Part):
     """The normalizing flow's shape.
 
-    `places` is the number of windows that have a whitening of their own; 0 for one whitening.
+    Args:
+        features: Length of the vectors that it maps.
+        blocks: Number of coupling blocks; 0 leaves the whitening alone, a Gaussian.
+        width: Width of the subnets.
+        clamp: Bound of the log-scales.
+        dropout: Dropout probability in the subnets.
+        whitened: A whitening comes before the blocks.
+        places: Number of windows that have a whitening of their own; 0 for one whitening.
+        kernel: 1 for fully connected subnets on each vector alone; 3 for subnets of 3 x 3
+            convolutions, which see the neighbouring windows.
     """
 
     features: Annotated[int, Field(ge=2)]
-    blocks: Annotated[int, Field(ge=1)] = 8
+    blocks: Annotated[int, Field(ge=0)] = 8
     width: Annotated[int, Field(ge=1)] = 2048
     clamp: Annotated[float, Field(gt=0)] = 3.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     whitened: bool = False
     places: Annotated[int, Field(ge=0)] = 0
+    kernel: Literal[1, 3] = 1
+
+
+HeadName = Literal["whole", "coarse", "fine"]
+
+
+class Head(Part):
+    """One judge of the picture: features on a grid of windows, a flow, and its scale.
+
+    All heads read one pass of the extractor. A head's score `s` becomes `(s / typical) ** power`,
+    so that a typical good part has 1 and the good parts of all heads spread alike; the greatest is
+    the model's score.
+
+    Args:
+        name: `whole` sees the picture as a whole, `coarse` and `fine` its windows.
+        taps: The extractor's blocks that it reads.
+        kept: At most so many of their channels, drawn by a fixed seed; None keeps all.
+        rows: Windows from top to bottom; 1 for the whole picture, whose features are the mean and
+            the standard deviation of each channel.
+        columns: Windows from left to right.
+        flow: Shape of its flow.
+        epochs: Epochs of training that held-out good pictures chose; 0 leaves the Gaussian.
+        typical: Geometric mean of the scores of good pictures that no part of the fit had seen.
+        power: Brings the spread of the heads' good scores together; at most 1.
+    """
+
+    name: HeadName
+    taps: Annotated[tuple[int, ...], Field(min_length=1)]
+    kept: Annotated[int, Field(ge=2)] | None = None
+    rows: Annotated[int, Field(ge=1, le=512)] = 1
+    columns: Annotated[int, Field(ge=1, le=512)] = 1
+    flow: FlowSpec
+    epochs: Annotated[int, Field(ge=0)] = 0
+    typical: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it judges the whole picture at once."""
+        return (self.rows, self.columns) == (1, 1)
 
 
 class Windows(Part):
-    """Local evidence: the same flow judges the averaged features of every window of a grid.
+    """Local evidence: the features of every window of a grid are judged.
 
-    The window scores are the heatmap. The score is the greatest mean of 3 x 3 neighbouring ones.
+    The window scores are the heatmap. Without heads, the score is the greatest mean of 3 x 3
+    neighbouring ones. Files of format 3 and before have `grid`, the side of a square grid.
 
     Args:
-        grid: n, for n x n windows.
+        rows: Windows from top to bottom.
+        columns: Windows from left to right.
         low: Where a heatmap's colours begin: the median window score of good calibration parts;
             None until the model is calibrated.
         high: Where they end: as far above the threshold as `low` lies below it. Both are fixed
             once, so colours compare between pictures.
     """
 
-    grid: Annotated[int, Field(ge=2, le=64)]
+    rows: Annotated[int, Field(ge=2, le=512)]
+    columns: Annotated[int, Field(ge=2, le=512)]
     low: float | None = None
     high: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _square(cls, values: Any) -> Any:  # noqa: ANN401
+        """Reads the `grid` of format 3 and before."""
+        if isinstance(values, dict) and "grid" in values:
+            values = dict(values)
+            grid = values.pop("grid")
+            values = {"rows": grid, "columns": grid, **values}
+        return values
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return self.rows * self.columns
 
 
 class Calibration(Part):
@@ -180,6 +302,9 @@ class Calibration(Part):
         good_scores: Scores of the calibration images, ascending.
         images: Number of calibration images.
         scored_by: `torch`, or the name of the backend that gave the scores.
+        method: `split` where the model saw none of the calibration images, so that the rate and
+            the bound are promises; `out_of_fold` where each was judged by a model of the other
+            folds, so that both are estimates.
     """
 
     threshold: float
@@ -189,6 +314,7 @@ class Calibration(Part):
     good_scores: Annotated[tuple[float, ...], Field(min_length=1)]
     images: int
     scored_by: str
+    method: Literal["split", "out_of_fold"] = "split"
 
     @field_validator("good_scores")
     @classmethod
@@ -277,6 +403,8 @@ class ModelMetadata(Part):
 
     `windows` is None where features are averaged over the whole picture, as in the original;
     `appearance` where no good pictures were measured, as in files of format 2 and before.
+    Either `flow` is there, which judges the extractor's features alone, as in the original and in
+    files of format 3 and before, or `heads`, each with a flow of its own.
     """
 
     format_version: int = FORMAT_VERSION
@@ -284,7 +412,8 @@ class ModelMetadata(Part):
     input: InputContract
     views: Views
     extractor: ExtractorSpec
-    flow: FlowSpec
+    flow: FlowSpec | None = None
+    heads: tuple[Head, ...] = ()
     score: ScoreKind = "z2"
     windows: Windows | None = None
     calibration: Calibration | None = None
@@ -293,6 +422,12 @@ class ModelMetadata(Part):
     weights_sha256: str | None = None
     precision: Precision = "fp32"
     verification: Verification | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_judge(self) -> ModelMetadata:
+        if (self.flow is None) == (not self.heads):
+            raise ValueError("a model has either a flow or heads")
+        return self
 
     def replaced(self, **changes: object) -> ModelMetadata:
         """Returns a copy with `changes`, validated again."""
