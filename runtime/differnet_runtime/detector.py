@@ -103,14 +103,14 @@ class Detector:
         start = time.perf_counter()
         prepared = preprocess(frame, self.metadata.input, self._frame[0])
         ready = time.perf_counter()
-        found = self._infer(prepared)
+        found, heads = self._infer(prepared)
         done = time.perf_counter()
         self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
         return judged(
             float(found.scores[0]),
             self.metadata.calibration,
             None if found.heatmaps is None else found.heatmaps[0],
-            named_heads(found.heads, self.metadata),
+            heads,
         )
 
     def score_input(self, prepared: NDArray[np.uint8]) -> float:
@@ -122,19 +122,19 @@ class Detector:
         Raises:
             BackendError: Inference failed.
         """
-        return float(self._infer(prepared).scores[0])
+        return float(self._infer(prepared)[0].scores[0])
 
     def outputs(self, prepared: NDArray[np.uint8]) -> Outputs:
         """Runs the graph on one frame that is already its input, and checks nothing."""
         return self._backend.infer(prepared[None])
 
-    def _infer(self, prepared: NDArray[np.uint8]) -> Outputs:
+    def _infer(self, prepared: NDArray[np.uint8]) -> tuple[Outputs, dict[str, float]]:
         found = self.outputs(prepared)
         if found.scores.shape != (1,):
             raise BackendError(
                 f"{self.backend} gave scores of shape {found.scores.shape}, expected (1,)"
             )
-        return found
+        return found, named_heads(found.heads, self.metadata)
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.
