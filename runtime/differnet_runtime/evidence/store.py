@@ -240,6 +240,7 @@ class Evidence:
             threshold=event.threshold,
             heatmap=any(".heat." in name for name in files),
             bytes=need,
+            head=event.head,
         )
         self._room.make(index, self.config, need)
         try:
