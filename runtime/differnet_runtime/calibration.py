@@ -38,6 +38,7 @@ def calibrate(
     confidence: float = CONFIDENCE,
     scored_by: str,
     headroom: float = HEADROOM,
+    method: Literal["split", "out_of_fold"] = "split",
 ) -> Calibration:
     """Chooses the threshold for a wanted false-reject rate.
 
@@ -72,6 +73,7 @@ def calibrate(
         good_scores=tuple(float(score) for score in scores),
         images=scores.size,
         scored_by=scored_by,
+        method=method,
     )
 
 
