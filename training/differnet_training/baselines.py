@@ -56,7 +56,6 @@ class Baselines:
 
     def nearest(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns mean distances `(N,)` to the nearest neighbours of `(N, V, ..., D)`."""
-
         return in_chunks(features, self.distances)
 
     def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:

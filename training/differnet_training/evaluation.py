@@ -98,9 +98,7 @@ def evaluate(
         if heatmaps
         else None,
         results=_results(features, values, found, metadata),
-        heads=head_rows(model, record, features, groups)
-        if isinstance(model, HeadedModel)
-        else (),
+        heads=head_rows(model, record, features, groups) if isinstance(model, HeadedModel) else (),
         **_judged(groups, metadata),
         **_compared(groups, baseline_scores, metadata),
     )

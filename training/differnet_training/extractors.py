@@ -104,7 +104,8 @@ class FeatureExtractor(nn.Module):
         if windows is None:
             averaged = torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
         else:
-            averaged = torch.cat([window_means(one, windows.rows, windows.columns) for one in maps], dim=1)
+            grid = windows.rows, windows.columns
+            averaged = torch.cat([window_means(one, *grid) for one in maps], dim=1)
         if self.spec.kept is None:
             return averaged
         return torch.index_select(averaged, 1, self.get_buffer(f"kept_{position}"))
@@ -239,9 +240,7 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _with_spec(
-    network: nn.Module, name: str, tap: Tap, fed: Normalisation
-) -> FeatureExtractor:
+def _with_spec(network: nn.Module, name: str, tap: Tap, fed: Normalisation) -> FeatureExtractor:
     network.eval()
     with torch.no_grad():
         found = network(torch.zeros(1, 3, 64, 64))

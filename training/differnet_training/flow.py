@@ -272,7 +272,8 @@ def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
 
     Args:
         z: `(N, D)` latents, or `(N, D, h, w)` for a score of each window, `(N, h, w)`.
-        log_det: `(N,)` or `(N, h, w)` log-determinants of the coupling blocks; that of the whitening is the same
-            for every x and left out. So the score of a flow that changes nothing is `z2_score`.
+        log_det: `(N,)` or `(N, h, w)` log-determinants of the coupling blocks; that of the
+            whitening is the same for every x and left out. So the score of a flow that changes
+            nothing is `z2_score`.
     """
     return z2_score(z) - 2.0 * log_det / z.shape[1]

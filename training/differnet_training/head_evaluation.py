@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .baselines import Baselines
@@ -13,7 +12,7 @@ from .datasets import Label
 from .features import Features
 from .gaussian import CHUNK
 from .head_learning import BANK_HEAD
-from .heads import HeadedModel, greatest
+from .heads import HeadedModel
 from .metrics import auroc
 from .results import Groups, HeadRow
 from .scoring import Scored, judge_features
@@ -54,7 +53,7 @@ def nearest_scores(
     values = features.values.reshape(len(features.values), -1)
     for begin in range(0, len(values), CHUNK):
         rows = model.reader.part(values[begin : begin + CHUNK], BANK_HEAD)
-        found.append(greatest(torch.from_numpy(baselines.distances(rows))).numpy())
+        found.append(baselines.distances(rows).max(axis=1))
     return np.concatenate(found)
 
 

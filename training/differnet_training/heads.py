@@ -86,7 +86,8 @@ class HeadFeatures(nn.Module):
         windows = torch.cat([window_means(one, head.rows, head.columns) for one in maps], dim=1)
         if head.kept is not None:
             windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))
-        return windows.flatten(2).transpose(1, 2).reshape(-1, feature_count(head))
+        cells = windows.reshape(-1, head.flow.features, head.rows * head.columns)
+        return cells.transpose(1, 2).reshape(-1, feature_count(head))
 
 
 def feature_count(head: Head) -> int:
@@ -96,10 +97,10 @@ def feature_count(head: Head) -> int:
 
 def moments(feature_map: Tensor) -> Tensor:
     """Returns mean and standard deviation of each channel: `(N, C, h, w) -> (N, 2 C)`."""
-    mean = feature_map.mean(dim=(2, 3), keepdim=True)
-    centred = feature_map - mean
+    mean = feature_map.mean(dim=(2, 3))
+    centred = feature_map - mean[:, :, None, None]
     deviation = torch.sqrt((centred * centred).mean(dim=(2, 3)) + 1e-12)
-    return torch.cat([mean.flatten(1), deviation], dim=1)
+    return torch.cat([mean, deviation], dim=1)
 
 
 def _kept(channels: int, count: int) -> np.ndarray:
@@ -183,7 +184,7 @@ class HeadFlow(nn.Module):
 
 def greatest(windows: Tensor) -> Tensor:
     """Returns a head's score `(N,)`: that of its greatest window."""
-    return windows.flatten(1).amax(dim=1)
+    return windows.amax(dim=(1, 2))
 
 
 def log_mean_exp(z: Tensor) -> Tensor:
@@ -249,10 +250,7 @@ class HeadedModel(nn.Module):
     def join(self, maps: Sequence[Tensor]) -> Judged:
         """Joins the heads' window scores, `(N, rows, columns)` each."""
         z = torch.stack(
-            [
-                flow.standardized(greatest(one))
-                for flow, one in zip(self.flows, maps, strict=True)
-            ],
+            [flow.standardized(greatest(one)) for flow, one in zip(self.flows, maps, strict=True)],
             dim=1,
         )
         heads = torch.exp(self.unit * z)
@@ -262,7 +260,7 @@ class HeadedModel(nn.Module):
         """Returns exp(unit * the mean of the window heads' z), on the finest grid."""
         grid = self.windows
         layers = [
-            window_means(flow.standardized(one).unsqueeze(1), grid.rows, grid.columns).squeeze(1)
+            window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
             for flow, one in zip(self.flows, maps, strict=True)
             if not flow.head.whole
         ]

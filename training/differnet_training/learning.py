@@ -85,9 +85,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=appearance,
-        provenance=provenance(
-            job, history.best_epochs, fingerprint, len(material.first.pictures)
-        ),
+        provenance=provenance(job, history.best_epochs, fingerprint, len(material.first.pictures)),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
     write_training(job.output, _record(job.recipe, history, material, calibration))

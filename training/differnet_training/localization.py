@@ -28,7 +28,7 @@ from .datasets import Label, Picture
 from .model import DifferNet
 from .pixel_metrics import aupro, pixel_auroc
 from .results import Localization
-from .scoring import Model, judged
+from .scoring import Model
 
 SMOOTHING = 1 / 48
 """The Gaussian's standard deviation, as a share of the input's side."""
@@ -78,7 +78,7 @@ def window_map(model: Model, frame: NDArray[np.uint8]) -> Map:
         `(H, W) float32`.
     """
     with torch.inference_mode():
-        heatmaps = judged(model, torch.from_numpy(frame)[None]).heatmaps
+        heatmaps = model.judge(model.features(torch.from_numpy(frame)[None])).heatmaps
     assert heatmaps is not None
     return resized(heatmaps[0].numpy(), frame.shape[0], frame.shape[1])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from differnet_runtime.preprocess import rotation_index
 
 from .extractors import FeatureExtractor
 from .flow import NormalizingFlow, likelihood_score, z2_score
+from .heads import Judged
 
 
 class Rotations(nn.Module):
@@ -164,6 +168,17 @@ class DifferNet(nn.Module):
         heatmaps = heatmaps.mean(dim=0) if views > 1 else heatmaps.reshape(-1, rows, columns)
         smooth = neighbourhood_means(heatmaps.unsqueeze(1))
         return smooth.flatten(1).amax(dim=1), heatmaps
+
+    def judge(self, features: Tensor) -> Judged:
+        """Judges features, in the order of `features`."""
+        scores, heatmaps = self.combine(self.score_features(features))
+        return Judged(scores, None, heatmaps)
+
+    @contextmanager
+    def ready_to_trace(self, channels: int) -> Iterator[None]:
+        """Folds channel order and permutation into weights while the graph is traced."""
+        with self.extractor.reading(channels), self.flow.folded():
+            yield
 
     def score_features(self, features: Tensor) -> Tensor:
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""

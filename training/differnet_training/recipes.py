@@ -171,7 +171,9 @@ class Recipe(BaseModel):
 
     def windows(self) -> Windows | None:
         """Returns the grid of windows, or None."""
-        return None if self.pooling == "global" else Windows(rows=self.pooling, columns=self.pooling)
+        if self.pooling == "global":
+            return None
+        return Windows(rows=self.pooling, columns=self.pooling)
 
     def views(self) -> Views:
         """Returns the views that calibration, export and camera use."""

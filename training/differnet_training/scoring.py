@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from differnet_runtime.metadata import Windows
 
 from .baselines import in_chunks
 from .gaussian import CHUNK
-from .heads import HeadedModel, Judged
+from .heads import HeadedModel
 from .model import DifferNet
-
 
 Model = DifferNet | HeadedModel
 
@@ -34,14 +32,6 @@ class Scored:
     scores: NDArray[np.float32]
     heads: NDArray[np.float32] | None
     heatmaps: NDArray[np.float32] | None
-
-
-def judged(model: Model, image: Tensor) -> Judged:
-    """Judges `(N, height, width, C) uint8` frames, whichever kind of model it is."""
-    if isinstance(model, HeadedModel):
-        return model.judge(model.features(image))
-    scores, heatmaps = model.combine(model.score_features(model.features(image)))
-    return Judged(scores, None, heatmaps)
 
 
 def judge_features(model: Model, features: NDArray[np.float32]) -> Scored:
