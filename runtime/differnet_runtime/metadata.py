@@ -156,6 +156,23 @@ class Views(Part):
             )
 
 
+def check_views(views: Views, contract: InputContract) -> None:
+    """Refuses views that this input can't be turned by, or that training never saw.
+
+    Raises:
+        ViewsError: An angle is not covered by training, or would change the shape of an input
+            that is not square; names the angles and what to do.
+    """
+    views.check()
+    turned = [angle for angle in views.angles if angle % 180.0]
+    if turned and not contract.is_square:
+        raise ViewsError(
+            f"views {_degrees(turned)} can't be had: the input is {contract.height} x "
+            f"{contract.width} pixels (height x width), and only 0 and 180 degrees keep the shape "
+            "of an input that is not square. Use views of 0 and 180 degrees, or a square input."
+        )
+
+
 def _degrees(angles: tuple[float, ...] | list[float]) -> str:
     return ", ".join(f"{angle:g}" for angle in angles) + " degrees"
 
@@ -292,12 +309,16 @@ class Windows(Part):
         return self.rows * self.columns
 
 
+Method = Literal["split", "out_of_fold"]
+Tail = Literal["rank", "lognormal"]
+
+
 class Calibration(Part):
     """A threshold from good parts only.
 
     Args:
         threshold: Scores above it are defects.
-        false_reject_rate: The promised share of good parts rejected, on average over calibrations.
+        false_reject_rate: The wanted share of good parts rejected, on average over calibrations.
         confidence: Probability with which `bound` holds for this calibration.
         bound: The share of good parts rejected is at most this, with that confidence.
         good_scores: Scores of the calibration images, ascending.
@@ -306,6 +327,8 @@ class Calibration(Part):
         method: `split` where the model saw none of the calibration images, so that the rate and
             the bound are promises; `out_of_fold` where each was judged by a model of the other
             folds, so that both are estimates.
+        tail: What set the threshold: the `rank` of a score, or a `lognormal` fitted to the scores,
+            so that the rate and the bound are estimates, too.
     """
 
     threshold: float
@@ -315,7 +338,8 @@ class Calibration(Part):
     good_scores: Annotated[tuple[float, ...], Field(min_length=1)]
     images: int
     scored_by: str
-    method: Literal["split", "out_of_fold"] = "split"
+    method: Method = "split"
+    tail: Tail = "rank"
 
     @field_validator("good_scores")
     @classmethod
@@ -323,6 +347,11 @@ class Calibration(Part):
         if list(scores) != sorted(scores):
             raise ValueError("the good scores do not ascend")
         return scores
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the rate and the bound are estimates; else the exact law promises them."""
+        return self.method == "out_of_fold" or self.tail == "lognormal"
 
     @property
     def lowest_plausible(self) -> float:
