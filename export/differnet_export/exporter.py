@@ -179,6 +179,7 @@ def _recalibrated(
             scored_by=trained.scored_by,
             headroom=max(HEADROOM, half.greatest_relative_error if half else 0.0),
             method=trained.method,
+            tail=trained.tail,
         )
     if len(good_scores) != trained.images:
         return trained

@@ -46,6 +46,11 @@ class Subnet(nn.Module):
         out: Tensor = self.fc4(x)
         return out
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives scales and shifts."""
+        return self.fc4
+
 
 class SpatialSubnet(nn.Module):
     """Two 3 x 3 convolutions with ReLU: `(N, inputs, h, w) float32 -> (N, outputs, h, w) float32`.
@@ -64,6 +69,11 @@ class SpatialSubnet(nn.Module):
         """Returns log-scales and shifts, side by side, not yet clamped."""
         out: Tensor = self.conv2(F.relu(self.dropout(self.conv1(x))))
         return out
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives scales and shifts."""
+        return self.conv2
 
 
 class CouplingBlock(nn.Module):
@@ -100,14 +110,20 @@ class CouplingBlock(nn.Module):
         first, second = features // 2, features - features // 2
         self.sizes = [first, second]
         self.clamp = clamp
-        subnet = Subnet if kernel == 1 else SpatialSubnet
-        self.subnet1 = subnet(first, 2 * second, width, dropout)
-        self.subnet2 = subnet(second, 2 * first, width, dropout)
+        kind: type[Subnet | SpatialSubnet] = Subnet if kernel == 1 else SpatialSubnet
+        self.subnet1 = kind(first, 2 * second, width, dropout)
+        self.subnet2 = kind(second, 2 * first, width, dropout)
         permutation = np.random.RandomState(seed).permutation(features)
         self.register_buffer("permutation", torch.from_numpy(permutation), persistent=False)
         self.register_buffer(
             "inverse_permutation", torch.from_numpy(np.argsort(permutation)), persistent=False
         )
+
+    def start_as_identity(self) -> None:
+        """Sets the subnets' last layers to zero: scales of 1, shifts of 0."""
+        for subnet in (self.subnet1, self.subnet2):
+            for parameter in subnet.last.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps `(N, D)` to `(N, D)`, with the log-determinant `(N,)`; grids likewise."""

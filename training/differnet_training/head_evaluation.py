@@ -32,8 +32,8 @@ def start_model(model: HeadedModel, record: dict[str, Any]) -> HeadedModel:
         flow = head.flow.model_copy(update={"blocks": 0})
         heads.append(head.model_copy(update={"flow": flow, "epochs": 0, **scale}))
     start = HeadedModel(model.contract, model.extractor, heads)
-    for flow, trained in zip(start.flows, model.flows, strict=True):
-        flow.centre, flow.matrix = trained.centre, trained.matrix
+    for begun, trained in zip(start.flows, model.flows, strict=True):
+        begun.centre, begun.matrix = trained.centre, trained.matrix
     return start.eval()
 
 

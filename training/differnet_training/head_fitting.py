@@ -37,6 +37,11 @@ Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 """Returns the tensors stored under a name, or makes and stores them."""
 
 
+def made(_name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Keeps nothing: what is asked for is made."""
+    return make()
+
+
 @dataclass(frozen=True)
 class HeadData:
     """What a head is fitted on.

@@ -251,7 +251,9 @@ def joined_scores(
     )
     top = z.max(axis=0)
     joined = top + np.log(np.exp(z - top).mean(axis=0))
-    return np.exp(min(scale.spread for scale in scales) * joined)
+    unit = min(scale.spread for scale in scales)
+    scores: NDArray[np.float64] = np.exp(unit * joined)
+    return scores
 
 
 def _positive(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ class HeadFeatures(nn.Module):
 
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
         """Returns one head's `(N, windows, D)` of all heads' features `(N, sum of sizes)`."""
-        position = [head.name for head in self.heads].index(name)
+        position = next(k for k, head in enumerate(self.heads) if head.name == name)
         begin = sum(self.sizes[:position])
         head = self.heads[position]
         shape = (len(values), head.rows * head.columns, head.flow.features)
@@ -133,9 +133,8 @@ class HeadFlow(nn.Module):
     def start_as_identity(self) -> None:
         """Lets the coupling blocks change nothing yet."""
         for block in self.blocks:
-            for subnet in (block.subnet1, block.subnet2):
-                nn.init.zeros_(subnet.conv2.weight)
-                nn.init.zeros_(subnet.conv2.bias)
+            assert isinstance(block, CouplingBlock)
+            block.start_as_identity()
 
     def whiten(self, x: Tensor) -> Tensor:
         """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
@@ -210,12 +209,17 @@ class HeadedModel(nn.Module):
         super().__init__()
         self.contract = contract
         self.reader = HeadFeatures(extractor, heads, contract)
-        self.flows = nn.ModuleList(HeadFlow(head) for head in heads)
+        self._flows = nn.ModuleList(HeadFlow(head) for head in heads)
 
     @property
     def extractor(self) -> FeatureExtractor:
         """The frozen extractor."""
         return self.reader.extractor
+
+    @property
+    def flows(self) -> tuple[HeadFlow, ...]:
+        """The heads' flows."""
+        return tuple(flow for flow in self._flows if isinstance(flow, HeadFlow))
 
     @property
     def heads(self) -> tuple[Head, ...]:

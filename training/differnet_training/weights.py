@@ -44,7 +44,8 @@ def normalisation(name: str) -> Normalisation:
     settings = timm.get_pretrained_cfg(timm_name)
     if settings is None:  # a network without published weights
         return IMAGENET
-    return Normalisation(tuple(settings.mean), tuple(settings.std))
+    (r, g, b), (sr, sg, sb) = settings.mean, settings.std
+    return Normalisation((r, g, b), (sr, sg, sb))
 
 
 def alexnet_state(file: Path | None) -> dict[str, Tensor]:
