@@ -18,14 +18,14 @@ from differnet_runtime.records import Score
 from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
-from .head_evaluation import head_rows, nearest_scores, start_model_scores
+from .head_evaluation import head_rows, heads_sentence, nearest_scores, start_model_scores
 from .heads import HeadedModel
 from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model_directory import BASELINES, load_model, read_training
 from .reseeding import refit
-from .results import Groups, Report, Result, printable
+from .results import Groups, HeadRow, Report, Result, printable
 from .scoring import Model, Scored, judge_features
 
 
@@ -84,6 +84,7 @@ def evaluate(
         values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
     groups = Groups(features.pictures, values)
     baseline_scores = _baseline_scores(folder, model, record, features)
+    heads = head_rows(model, record, features, groups) if isinstance(model, HeadedModel) else ()
     base = metadata.provenance.seed
     return Report(
         name=printable(data.name),
@@ -98,9 +99,9 @@ def evaluate(
         if heatmaps
         else None,
         results=_results(features, values, found, metadata),
-        heads=head_rows(model, record, features, groups) if isinstance(model, HeadedModel) else (),
+        heads=heads,
         **_judged(groups, metadata),
-        **_compared(groups, baseline_scores, metadata),
+        **_compared(groups, baseline_scores, metadata, heads),
     )
 
 
@@ -128,7 +129,10 @@ def _judged(groups: Groups, metadata: ModelMetadata) -> dict[str, Any]:
 
 
 def _compared(
-    groups: Groups, baseline_scores: dict[str, NDArray[np.float64]], metadata: ModelMetadata
+    groups: Groups,
+    baseline_scores: dict[str, NDArray[np.float64]],
+    metadata: ModelMetadata,
+    heads: Sequence[HeadRow],
 ) -> dict[str, Any]:
     if not baseline_scores:
         return {
@@ -147,7 +151,9 @@ def _compared(
             name: bootstrap_auroc(*pair(values)) for name, values in baseline_scores.items()
         },
         "minus_gaussian": difference,
-        "earns_its_place": _sentence(difference, metadata),
+        "earns_its_place": heads_sentence(heads, difference)
+        if heads
+        else _sentence(difference, metadata),
         "baseline_scores": {
             name: tuple(float(value) for value in values)
             for name, values in baseline_scores.items()

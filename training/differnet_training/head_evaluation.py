@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .features import Features
 from .gaussian import CHUNK
 from .head_learning import BANK_HEAD
 from .heads import HeadedModel
-from .metrics import auroc
+from .metrics import Figure, auroc
 from .results import Groups, HeadRow
 from .scoring import Scored, judge_features
 
@@ -89,3 +90,28 @@ def head_rows(
         decided=len(decided),
     )
     return (*rows, joined)
+
+
+def heads_sentence(rows: Sequence[HeadRow], difference: Figure) -> str:
+    """Says what the flows added over the Gaussians that the heads start from.
+
+    Args:
+        rows: Of `head_rows`.
+        difference: AUROC of the joined score minus that of the joined Gaussians.
+    """
+    trained = [row for row in rows if row.epochs and row.name != "joined"]
+    if not trained:
+        return (
+            "Held-out good pictures chose no epoch of training: every head is the Gaussian that "
+            "its flow starts from. More, or more varied, good pictures may change that."
+        )
+    parts = [
+        f"the {row.name} head's flow ({row.epochs} epochs) changes that head's AUROC by "
+        f"{100 * (row.image_auroc - row.start_auroc):+.2f} points"
+        for row in trained
+    ]
+    text = "; ".join(parts)
+    return (
+        f"{text[0].upper()}{text[1:]}, and the joined score's by {100 * difference.value:+.2f} "
+        f"(95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f})."
+    )
