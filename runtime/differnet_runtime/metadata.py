@@ -93,9 +93,10 @@ HeadName = Literal["whole", "coarse", "fine"]
 class Head(Part):
     """One judge of the picture: features on a grid of windows, a flow, and its scale.
 
-    All heads read one pass of the extractor. A head's score `s` becomes `(s / typical) ** power`,
-    so that a typical good part has 1 and the good parts of all heads spread alike; the greatest is
-    the model's score.
+    All heads read one pass of the extractor. With z = log(s / typical) / spread of a head's score
+    s, all heads' good parts spread alike. The model's score is exp(u m), where u is the least
+    spread of its heads and m = log(mean of exp(z) over the heads): close to the greatest z, and a
+    little more where several heads agree. So a typical good part has about 1.
 
     Args:
         name: `whole` sees the picture as a whole, `coarse` and `fine` its windows.
@@ -107,7 +108,7 @@ class Head(Part):
         flow: Shape of its flow.
         epochs: Epochs of training that held-out good pictures chose; 0 leaves the Gaussian.
         typical: Geometric mean of the scores of good pictures that no part of the fit had seen.
-        power: Brings the spread of the heads' good scores together; at most 1.
+        spread: Standard deviation of the logarithms of these scores.
     """
 
     name: HeadName
@@ -118,7 +119,7 @@ class Head(Part):
     flow: FlowSpec
     epochs: Annotated[int, Field(ge=0)] = 0
     typical: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+    spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @property
     def whole(self) -> bool:
