@@ -13,7 +13,7 @@ from .metadata import Part
 SCHEMA: Literal[2] = 2
 """Raised whenever an older reader would misread a newer event; keys may be added without.
 
-2: the score may be the greatest of several heads', so that the heatmap need not show why.
+2: the score may be joined from those of several heads, so that the heatmap need not show why.
 """
 
 Trigger = Literal["free", "http", "mqtt"]
@@ -82,8 +82,8 @@ class InspectionEvent(Event):
         score: None where there is none.
         threshold: Of the model that judged, or the station's own.
         good_percentile: Share in percent of good calibration parts that score at most so much.
-        head: Name of the head whose score is the greatest, and so the model's (`whole`, `coarse`,
-            `fine`); None where the model has no heads or there is no score.
+        head: Name of the head with the greatest score, which decides (`whole`, `coarse`, `fine`);
+            None where the model has no heads or there is no score.
         heads: Score of each head by its name; None likewise.
         decided_by: In words, what the head judges that decided; None where nothing was decided.
         note: For people, where the heatmap need not show what is wrong.

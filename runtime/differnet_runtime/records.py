@@ -76,7 +76,7 @@ class Score:
 
     @property
     def head(self) -> str | None:
-        """Name of the head with the greatest score, which is the model's; None without heads."""
+        """Name of the head with the greatest score, which decides; None without heads."""
         known = self.heads if all(map(math.isfinite, self.heads.values())) else {}
         return max(known, key=known.__getitem__, default=None)
 

@@ -124,9 +124,7 @@ def _score(metadata: ModelMetadata) -> str:
     kind = "mean of z squared" if metadata.score == "z2" else "negative log-likelihood"
     if not metadata.heads:
         return kind
-    return (
-        f"the greatest of the heads' scores, on one scale where a typical good part has 1 ({kind})"
-    )
+    return f"joined from the heads' scores, on one scale where a typical good part has about 1 ({kind})"
 
 
 def _heatmap(metadata: ModelMetadata) -> str:

@@ -71,7 +71,7 @@ def test_heads_and_their_heatmap_are_shown(
         "larger areas: 2 x 4 windows",
         "2 blocks of width 64, clamp 3, subnets of 3 x 3 convolutions, trained for 6 epochs",
         "small details: 4 x 8 windows",
-        "the greatest of the heads' scores, on one scale where a typical good part has 1",
+        "joined from the heads' scores, on one scale where a typical good part has about 1",
         "4 x 8 windows (rows x columns), each relative to what good parts have there, "
         "colours from 1 to 200",
     ):
