@@ -124,7 +124,8 @@ def _score(metadata: ModelMetadata) -> str:
     kind = "mean of z squared" if metadata.score == "z2" else "negative log-likelihood"
     if not metadata.heads:
         return kind
-    return f"joined from the heads' scores, on one scale where a typical good part has about 1 ({kind})"
+    scale = "on one scale where a typical good part has about 1"
+    return f"joined from the heads' scores, {scale} ({kind})"
 
 
 def _heatmap(metadata: ModelMetadata) -> str:
