@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from differnet_runtime.errors import ViewsError
-from differnet_runtime.metadata import FlowSpec, InputContract, ScoreKind, Views, Windows
+from differnet_runtime.metadata import (
+    FlowSpec,
+    InputContract,
+    ScoreKind,
+    Views,
+    Windows,
+    check_views,
+)
 from differnet_runtime.preprocess import rotation_index
 
 from .extractors import FeatureExtractor
@@ -35,7 +42,7 @@ class Rotations(nn.Module):
         self.shape = shape
         for position, angle in enumerate(angles):
             if angle % 90 != 0:
-                index = torch.from_numpy(rotation_index(shape[0], angle))
+                index = torch.from_numpy(rotation_index(shape[0], angle, shape[1]))
                 self.register_buffer(f"index_{position}", index, persistent=False)
 
     def forward(self, x: Tensor, black: Tensor) -> Tensor:
@@ -95,7 +102,7 @@ class DifferNet(nn.Module):
         windows: Windows | None = None,
     ) -> None:
         super().__init__()
-        views.check()
+        check_views(views, contract)
         if windows is not None and any(angle % 90 for angle in views.angles):
             raise ViewsError(
                 "windows of turned views lie on each other only at right angles. Use --rotation "
