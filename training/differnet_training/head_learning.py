@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from differnet_runtime.calibration import calibrate
+from differnet_runtime.command import progress
 from differnet_runtime.errors import DataError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.metadata import (
@@ -168,15 +168,15 @@ def fit_heads(
         TrainingError: The features or the loss are not finite.
     """
     fold = fold_of(groups, seed)
+    steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
     fitted, begin = [], 0
-    with tqdm(total=len(heads) * (FOLDS + 1), desc="fitting the heads", unit="fit") as bar:
-        for head in heads:
-            bar.set_postfix_str(head.name)
-            windows, features = head.rows * head.columns, head.flow.features
-            part = values[:, begin : begin + windows * features]
-            begin += windows * features
-            data = HeadData(part.reshape(len(fold), windows, features), fold)
-            fitted.append(fit_head(head, data, recipe, seed, bar.update, keep))
+    for head in heads:
+        windows, features = head.rows * head.columns, head.flow.features
+        part = values[:, begin : begin + windows * features]
+        begin += windows * features
+        data = HeadData(part.reshape(len(fold), windows, features), fold)
+        fitted.append(fit_head(head, data, recipe, seed, lambda: next(steps, None), keep))
+    next(steps, None)  # ends the line
     return fitted
 
 

@@ -209,7 +209,7 @@ class HeadedModel(nn.Module):
         super().__init__()
         self.contract = contract
         self.reader = HeadFeatures(extractor, heads, contract)
-        self._flows = nn.ModuleList(HeadFlow(head) for head in heads)
+        self.head_flows = nn.ModuleList(HeadFlow(head) for head in heads)
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -219,7 +219,7 @@ class HeadedModel(nn.Module):
     @property
     def flows(self) -> tuple[HeadFlow, ...]:
         """The heads' flows."""
-        return tuple(flow for flow in self._flows if isinstance(flow, HeadFlow))
+        return tuple(flow for flow in self.head_flows if isinstance(flow, HeadFlow))
 
     @property
     def heads(self) -> tuple[Head, ...]:
