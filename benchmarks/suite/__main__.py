@@ -12,6 +12,7 @@ first on PYTHONPATH, by `--methods edge --rename edge=edge-3f18aa6`.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,7 +118,7 @@ def _chosen(args: argparse.Namespace) -> list[PictureSet]:
 
 
 def main() -> None:
-    """Runs what is missing, writes the summary and prints it."""
+    """Runs what is missing, writes the summary where it has changed, and prints it."""
     args = _arguments()
     torch.set_num_threads(args.threads)
     if args.data:
@@ -131,7 +132,9 @@ def main() -> None:
             names=names,
         )
     summary = summarised(all_kept())
-    if args.data:
+    path = machine.RESULTS / "suite.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if {key: before.get(key) for key in summary} != json.loads(json.dumps(summary)):
         machine.write("suite", summary)
     print(printed(summary, args.half))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from differnet_runtime.calibration import calibrate
 from differnet_runtime.errors import CalibrationError
-from differnet_training.metrics import CONFIDENCE, auroc, bootstrap_auroc, ranked, rejected
+from differnet_training.metrics import CONFIDENCE, auroc, bootstrap_auroc, ranked, rate, rejected
 
 from .halves import CHOOSE, REPORT, WHOLE
 from .judged import Record
@@ -42,32 +42,32 @@ def figures(record: Record, half: str) -> dict[str, Any]:
         "good": len(good),
         "defect": len(defect),
         "image_auroc": {"value": interval.value, "low": interval.low, "high": interval.high},
-        "own_threshold": [_at_own(record["calibration"], good, defect, rate) for rate in RATES],
-        "judged_threshold": [_at_judged(good, defect, rate) for rate in RATES],
+        "own_threshold": [_at_own(record["calibration"], good, defect, wanted) for wanted in RATES],
+        "judged_threshold": [_at_judged(good, defect, wanted) for wanted in RATES],
         "pixels": record["pixels"].get(half),
     }
 
 
 def _at_own(
-    calibration: Sequence[float], good: Scores, defect: Scores, rate: float
+    calibration: Sequence[float], good: Scores, defect: Scores, wanted: float
 ) -> dict[str, float] | None:
     """Counts at the threshold of the method's own good scores; None where they are too few."""
     try:
-        threshold = calibrate(calibration, rate, scored_by="torch").threshold
+        threshold = calibrate(calibration, wanted, scored_by="torch").threshold
     except CalibrationError:
         return None
     return {
-        "rate": rate,
+        "rate": wanted,
         "false_rejects": rejected(good, threshold),
         "misses": len(defect) - rejected(defect, threshold),
     }
 
 
-def _at_judged(good: Scores, defect: Scores, rate: float) -> dict[str, float]:
+def _at_judged(good: Scores, defect: Scores, wanted: float) -> dict[str, float]:
     """Counts misses where at most that share of the judged good pictures is rejected."""
-    allowed = int(rate * len(good) + 1e-9)
+    allowed = int(wanted * len(good) + 1e-9)
     threshold = float(np.sort(ranked(good))[::-1][allowed])
-    return {"rate": rate, "misses": len(defect) - rejected(defect, threshold)}
+    return {"rate": wanted, "misses": len(defect) - rejected(defect, threshold)}
 
 
 class Resampled:
@@ -88,6 +88,7 @@ class Resampled:
     ) -> None:
         names = names_of(runs) if names is None else names
         weights = _weights(names)
+        self.fewer = min(len(names[0]), len(names[1]))
         self.value = float(np.mean([auroc(*map(_values, run)) for run in runs]))
         self.draws: Scores = np.mean([_drawn(run, names, weights) for run in runs], axis=0)
 
@@ -95,6 +96,19 @@ class Resampled:
 def names_of(runs: Sequence[tuple[Named, Named]]) -> tuple[list[str], list[str]]:
     """Returns the names of all good and all defective pictures of some runs."""
     return sorted({n for g, _ in runs for n in g}), sorted({n for _, d in runs for n in d})
+
+
+def mean_interval(parts: Sequence[Resampled]) -> tuple[float, float]:
+    """Returns the middle 95 % of the mean of some sets.
+
+    Where every pair is in order no resample can show an error: the interval is then the exact one
+    of as many independent pairs as the sets have (`metrics.bootstrap_auroc`).
+    """
+    value, pairs = float(np.mean([part.value for part in parts])), sum(p.fewer for p in parts)
+    if value in (0.0, 1.0):
+        exact = rate(round(value * pairs), pairs)
+        return exact.low, exact.high
+    return interval(np.mean([part.draws for part in parts], axis=0))
 
 
 def interval(draws: Scores) -> tuple[float, float]:

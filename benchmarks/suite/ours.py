@@ -87,7 +87,7 @@ def _flow_added(report: Report) -> dict[str, float] | None:
     figure = getattr(report, "minus_gaussian", None)
     if figure is None:
         return None
-    return {"value": figure.value, "low": figure.low, "high": figure.high}
+    return {key: round(getattr(figure, key), 6) for key in ("value", "low", "high")}
 
 
 def _latency(folder: Path, data: DataSet, contract: InputContract) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .figures import RATES, Resampled, figures, interval, named_scores, names_of
+from .figures import RATES, Resampled, figures, interval, mean_interval, named_scores, names_of
 from .halves import HALVES, REPORT
 from .judged import Record
 
@@ -112,8 +112,7 @@ def _auroc(sets: Runs, half: str) -> tuple[float, float, float]:
     parts = [
         Resampled([named_scores(run, half) for run in seeds.values()]) for seeds in sets.values()
     ]
-    low, high = interval(np.mean([part.draws for part in parts], axis=0))
-    return float(np.mean([part.value for part in parts])), low, high
+    return float(np.mean([part.value for part in parts])), *mean_interval(parts)
 
 
 def _against_best(methods: Mapping[str, Runs]) -> dict[str, Any] | None:

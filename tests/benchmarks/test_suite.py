@@ -185,3 +185,10 @@ def test_equal_scores_differ_by_nothing_in_every_resample() -> None:
     first, second = figures.Resampled([run], names), figures.Resampled([run, run], names)
     np.testing.assert_allclose(first.draws, second.draws)
     assert first.draws.std() > 0
+
+
+def test_an_order_without_error_claims_no_certainty() -> None:
+    run = figures.named_scores(record("a", 0, both([0, 1, 2], [3, 4, 5, 6])), REPORT)
+    low, high = figures.mean_interval([figures.Resampled([run])] * 2)
+    assert 0.5 < low < 0.6  # six pairs
+    assert high == 1.0
