@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from differnet_runtime.images import read_image
@@ -10,6 +11,11 @@ from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import Picture
 
 from .sets import Region
+
+try:
+    from differnet_training.geometry import choose_size
+except ImportError:
+    choose_size = None
 
 PIXELS = 256 * 256
 STEP = 32
@@ -23,19 +29,30 @@ def input_size(pictures: Sequence[Picture], region: Region | None = None) -> tup
 
 
 def size_of(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """Keeps the aspect ratio of the median picture; both sides are multiples of `STEP`.
+    """Keeps the median aspect ratio; both sides are multiples of `STEP`.
+
+    The product's own choice, where it makes one; an older checkout gets the same rule from here.
 
     Args:
         shapes: Height and width of each picture.
     """
-    ratios = sorted(width / height for height, width in shapes)
-    ratio = ratios[len(ratios) // 2]
-    width = math.sqrt(PIXELS * ratio)
-    return _rounded(width / ratio), _rounded(width)
+    sizes = [(shape[0], shape[1]) for shape in shapes]
+    if choose_size is not None:
+        return choose_size(sizes)
+    aspect = statistics.median(height / width for height, width in sizes)
+    heights = range(STEP, STEP * math.ceil(2 * math.sqrt(PIXELS * aspect) / STEP), STEP)
+    near = [
+        (height, STEP * (math.floor(height / aspect / STEP) + k))
+        for height in heights
+        for k in (0, 1)
+    ]
+    return min((size for size in near if size[1]), key=lambda size: _cost(size, aspect))
 
 
-def _rounded(side: float) -> int:
-    return max(STEP, STEP * math.floor(side / STEP + 0.5))
+def _cost(size: tuple[int, int], aspect: float) -> float:
+    """Weighs distortion twice as heavily as another number of pixels."""
+    height, width = size
+    return 2 * abs(math.log(height / width / aspect)) + abs(math.log(height * width / PIXELS))
 
 
 def contract_for(size: tuple[int, int], region: Region | None) -> InputContract:
