@@ -42,18 +42,19 @@ def figures(record: Record, half: str) -> dict[str, Any]:
         "good": len(good),
         "defect": len(defect),
         "image_auroc": {"value": interval.value, "low": interval.low, "high": interval.high},
-        "own_threshold": [_at_own(record["calibration"], good, defect, wanted) for wanted in RATES],
+        "own_threshold": [_at_own(record, good, defect, wanted) for wanted in RATES],
         "judged_threshold": [_at_judged(good, defect, wanted) for wanted in RATES],
         "pixels": record["pixels"].get(half),
     }
 
 
-def _at_own(
-    calibration: Sequence[float], good: Scores, defect: Scores, wanted: float
-) -> dict[str, float] | None:
+def _at_own(record: Record, good: Scores, defect: Scores, wanted: float) -> dict[str, float] | None:
     """Counts at the threshold of the method's own good scores; None where they are too few."""
+    folds = record.get("calibrated", "split") != "split"
+    how = {"method": record["calibrated"]} if folds else {}
     try:
-        threshold = calibrate(calibration, wanted, scored_by="torch").threshold
+        scores = record["calibration"]
+        threshold = calibrate(scores, wanted, scored_by="torch", **how).threshold
     except CalibrationError:
         return None
     return {

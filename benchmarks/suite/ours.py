@@ -47,6 +47,8 @@ def run(one: PictureSet, data: DataSet, recipe: Recipe, seed: int) -> dict[str, 
             "model_bytes": sum((folder / part).stat().st_size for part in (MODEL_JSON, WEIGHTS)),
             "epochs": metadata.provenance.epochs,
             "flow_added": _flow_added(report),
+            "heads": [row.model_dump(mode="json") for row in getattr(report, "heads", ())],
+            "calibrated": getattr(metadata.calibration, "method", "split"),
         }
     found = {recipe.name: _judged(report, data, metadata, contract, about)}
     if recipe.name == RECIPE_METHODS[0]:
@@ -57,9 +59,9 @@ def run(one: PictureSet, data: DataSet, recipe: Recipe, seed: int) -> dict[str, 
 
 
 def _size(one: PictureSet, data: DataSet, recipe: Recipe) -> tuple[int, int]:
-    """Returns the set's size; a square where the recipe turns pictures by quarters."""
-    if any(angle % 180 for angle in recipe.views().angles):
-        return 256, 256
+    """Returns the recipe's own size, a square, or else the set's."""
+    if recipe.size is not None:
+        return recipe.size, recipe.size
     return input_size(data.good, one.region)
 
 

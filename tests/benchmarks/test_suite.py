@@ -9,7 +9,7 @@ from benchmarks.suite.halves import CHOOSE, REPORT, WHOLE, by_kind, divided
 from benchmarks.suite.judged import Judged
 from benchmarks.suite.sets import find_sets, parse_region
 from benchmarks.suite.show import printed
-from benchmarks.suite.sizes import contract_for, size_of
+from benchmarks.suite.sizes import contract_for, input_size
 from differnet_runtime.errors import DataError
 from differnet_runtime.images import write_image
 from differnet_training.datasets import Label, Picture
@@ -94,12 +94,16 @@ def test_without_a_list_a_tile_stays_in_its_half_whatever_the_seed(data) -> None
         assert {(one.kind, one.path.name) for one in tiles.opened(seed).test} <= set(halves)
 
 
-def test_the_input_keeps_the_aspect_of_the_median_picture() -> None:
-    assert size_of([(750, 300)]) == (416, 160)
-    assert size_of([(100, 100), (750, 300), (750, 300)]) == (416, 160)
-    assert size_of([(128, 128)]) == (256, 256)
-    region = parse_region("parts=1,2,30,20")[1]
-    assert contract_for((256, 256), region).region.width == 30
+def test_the_input_keeps_the_aspect_of_the_pictures_or_of_their_region(data) -> None:
+    pytest.importorskip("differnet_training.geometry")
+    good = found(data, "parts").opened(0).good
+    assert input_size(good) == (192, 288)  # the pictures have 40 x 60 pixels
+    assert input_size(good, (0, 0, 300, 750)) == (416, 160)
+
+
+def test_a_region_is_part_of_the_contract() -> None:
+    name, region = parse_region("parts=1,2,30,20")
+    assert (name, contract_for((256, 256), region).region.width) == ("parts", 30)
     with pytest.raises(ValueError, match="SET=x,y,width,height"):
         parse_region("parts=1,2")
 
