@@ -79,6 +79,11 @@ def _summary(output: Path, metadata: ModelMetadata) -> str:
 
 
 def _threshold(calibration: Calibration) -> str:
+    if calibration.method == "out_of_fold":
+        return (
+            f"Threshold {calibration.threshold:.4g}, estimated from {calibration.images} "
+            "out-of-fold scores, with this graph's error as headroom."
+        )
     if calibration.scored_by == "torch":
         return (
             f"Threshold {calibration.threshold:.4g} as trained: the calibration pictures are not "

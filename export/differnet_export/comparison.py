@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
-from differnet_training.model import DifferNet
+from differnet_training.scoring import Model
 
 LIMIT = 1e-4
 """Greatest relative difference between torch and a file in FP32."""
@@ -89,8 +89,8 @@ def relative_difference(reference: Scores, other: Scores) -> NDArray[np.float64]
     return difference
 
 
-def torch_scores(model: DifferNet, frames: Sequence[Frame]) -> Scores:
-    """Scores `(size, size, C) uint8` frames with torch, one at a time; returns `(N,) float32`."""
+def torch_scores(model: Model, frames: Sequence[Frame]) -> Scores:
+    """Returns torch's scores `(N,) float32` of `(height, width, C) uint8` frames."""
     with torch.inference_mode():
         scores = [
             model(torch.from_numpy(np.ascontiguousarray(frame[:, :, :3]))[None])

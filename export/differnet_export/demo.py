@@ -66,8 +66,8 @@ def _clear(output: Path) -> None:
 
 def _train(args: argparse.Namespace, data: DataSet) -> None:
     from differnet_runtime.calibration import describe
-    from differnet_runtime.metadata import InputContract
     from differnet_training.feature_cache import default_cache_folder
+    from differnet_training.geometry import choose_contract
     from differnet_training.learning import Job, learn
     from differnet_training.recipes import EDGE
 
@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace, data: DataSet) -> None:
         Job(
             data=data,
             recipe=EDGE,
-            contract=InputContract(size=EDGE.size),
+            contract=choose_contract(EDGE, data.good),
             output=args.output / "model",
             cache=args.cache or default_cache_folder(),
             seed=args.seed,

@@ -31,19 +31,22 @@ from .soundness import unsound
 
 Scores = NDArray[np.float32]
 
+FOLD_PICTURES = 64
+"""So many good pictures measure the graph's error where all of them calibrated out of fold."""
+
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scores of one graph on all frames that export runs."""
+    """Scores of one graph on all frames that export runs; `real` are pictures of good parts."""
 
     golden: Scores
     extreme: Scores
-    calibration: Scores
+    real: Scores
 
     @property
     def plausible(self) -> Scores:
         """Those of frames that a camera could give."""
-        return np.concatenate([self.golden, self.calibration])
+        return np.concatenate([self.golden, self.real])
 
     @property
     def made(self) -> Scores:
@@ -58,7 +61,7 @@ def export_model(
 
     Golden and extreme frames run through torch and through the graph first; the file is written
     only if their scores agree. The threshold is set again from the graph's own scores of the
-    calibration pictures, if they are still there.
+    calibration pictures, if they are still there; with folds, by the graph's measured error.
 
     Args:
         folder: What `differnet train` or `differnet import` wrote.
@@ -79,7 +82,7 @@ def export_model(
     metadata = metadata.replaced(input=contract, precision=precision)
     graph = trace(model, pixel)
     exact = _score(graph, folder, metadata, "FP32 graph")
-    made = [*frames.golden(metadata.input).values(), *frames.extreme(contract.size).values()]
+    made = [*frames.golden(metadata.input).values(), *frames.extreme(contract).values()]
     difference = _checked(torch_scores(model, made), exact.made, folder)
     scored, half = exact, None
     if precision == "fp16":
@@ -88,9 +91,9 @@ def export_model(
         scored = _score(on_cpu(graph), folder, metadata, "FP16 graph, emulated")
         half = _half(exact, scored, weights)
     metadata = metadata.replaced(
-        calibration=_recalibrated(metadata.calibration, scored.calibration, half),
+        calibration=_recalibrated(metadata.calibration, scored.real, half),
         verification=Verification(
-            frames=len(scored.made) + len(scored.calibration),
+            frames=len(scored.made) + len(scored.real),
             greatest_relative_difference=difference,
             golden_scores=tuple(float(score) for score in scored.golden),
             half=half,
@@ -103,11 +106,20 @@ def export_model(
 def _score(graph: ModelProto, folder: Path, metadata: ModelMetadata, what: str) -> _Scored:
     contract = metadata.input
     golden = list(frames.golden(contract).values())
-    extreme = list(frames.extreme(contract.size).values())
-    pictures = frames.recorded(folder, "calibration") if metadata.calibration else []
+    extreme = list(frames.extreme(contract).values())
+    pictures = _good_pictures(folder, metadata)
     real = list(frames.real(pictures, contract).values())
     found = scores(graph, [*golden, *extreme, *real], what)
     return _Scored(*np.split(found, [len(golden), len(golden) + len(extreme)]))
+
+
+def _good_pictures(folder: Path, metadata: ModelMetadata) -> list[Path]:
+    """Returns the calibration pictures; with folds, some of those that trained and calibrated."""
+    if metadata.calibration is None:
+        return []
+    if metadata.calibration.method == "split":
+        return frames.recorded(folder, "calibration")
+    return frames.recorded(folder, "train")[:FOLD_PICTURES]
 
 
 def _checked(trained: Scores, exact: Scores, folder: Path) -> float:
@@ -152,8 +164,24 @@ def _half(exact: _Scored, scored: _Scored, weights: HalfWeights) -> HalfPrecisio
 def _recalibrated(
     trained: Calibration | None, good_scores: Scores, half: HalfPrecision | None
 ) -> Calibration | None:
-    """Sets the threshold again from the graph's own scores; without them the trained one stays."""
-    if trained is None or len(good_scores) != trained.images:
+    """Sets the threshold again from the graph's own scores; without them the trained one stays.
+
+    Out-of-fold scores are of models that are not in the graph: they stay, with the graph's error as
+    headroom.
+    """
+    if trained is None:
+        return None
+    if trained.method == "out_of_fold":
+        return calibrate(
+            trained.good_scores,
+            trained.false_reject_rate,
+            confidence=trained.confidence,
+            scored_by=trained.scored_by,
+            headroom=max(HEADROOM, half.greatest_relative_error if half else 0.0),
+            method=trained.method,
+            tail=trained.tail,
+        )
+    if len(good_scores) != trained.images:
         return trained
     return calibrate(
         good_scores.tolist(),

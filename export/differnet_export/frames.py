@@ -22,14 +22,15 @@ def golden(contract: InputContract) -> dict[str, Frame]:
     return {f"golden {k}": frame for k, frame in enumerate(golden_frames(contract))}
 
 
-def extreme(size: int) -> dict[str, Frame]:
-    """Makes frames that no camera should give: `(size, size, 3) uint8` each, by name."""
-    black = np.zeros((size, size, 3), np.uint8)
+def extreme(contract: InputContract) -> dict[str, Frame]:
+    """Makes frames that no camera should give: `(height, width, 3) uint8` each, by name."""
+    shape = (contract.height, contract.width, 3)
+    black = np.zeros(shape, np.uint8)
     one_pixel = black.copy()
-    one_pixel[size // 2, size // 2] = 255
+    one_pixel[contract.height // 2, contract.width // 2] = 255
     stripes = black.copy()
     stripes[:, ::2] = 255
-    noise = np.random.RandomState(0).randint(0, 256, (size, size, 3)).astype(np.uint8)
+    noise = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
     return {
         "black": black,
         "white": np.full_like(black, 255),

@@ -10,7 +10,8 @@ import torch
 
 from differnet_runtime.errors import ExportError
 from differnet_runtime.metadata import Pixel
-from differnet_training.model import DifferNet
+from differnet_training.heads import HeadedModel
+from differnet_training.scoring import Model
 
 from .simplify import simplify
 
@@ -23,21 +24,25 @@ _TOO_LARGE = 2**31 - 1
 FEATURES = "features"
 """Name of the tensor between extractor and flow, `(V * N, D) float32`."""
 
+HEADS = "heads"
+"""Name of the output that holds each head's score, `(N, H) float32`."""
+
 
 class _Exported(torch.nn.Module):
     """The model as the camera sees it; the features are an output only to be given their name."""
 
-    def __init__(self, model: DifferNet) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features = self.model.features(image)
-        score, heatmap = self.model.combine(self.model.score_features(features))
-        return (score, features) if heatmap is None else (score, features, heatmap)
+        found = self.model.judge(features)
+        further = (one for one in (found.heads, found.heatmaps) if one is not None)
+        return (found.scores, features, *further)
 
 
-def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
+def trace(model: Model, pixel: Pixel = "bgr") -> onnx.ModelProto:
     """Traces a model to an ONNX graph in FP32.
 
     Args:
@@ -45,25 +50,27 @@ def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
         pixel: What the camera gives.
 
     Returns:
-        `image (N, S, S, len(pixel)) uint8` to `score (N,) float32`, and `heatmap (N, n, n) float32`
-        where the model has n x n windows; N free.
+        `image (N, height, width, len(pixel)) uint8` to `score (N,) float32`, then, where the model
+        has them, `heads (N, H) float32` and `heatmap (N, rows, columns) float32`; N free.
 
     Raises:
         ExportError: It is larger than one ONNX file may be, or uses an operator that has no ONNX
             form (an extractor of timm may).
     """
     _check_size(model)
-    size = model.contract.size
-    example = torch.zeros(2, size, size, len(pixel), dtype=torch.uint8)
+    contract = model.contract
+    example = torch.zeros(2, contract.height, contract.width, len(pixel), dtype=torch.uint8)
     buffer = io.BytesIO()
-    outputs = ["score", FEATURES] + (["heatmap"] if model.windows else [])
+    outputs = ["score", FEATURES]
+    outputs += [HEADS] if isinstance(model, HeadedModel) else []
+    outputs += ["heatmap"] if model.windows else []
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             # The exporter is deprecated (see OPSET), and constant shapes are what is wanted.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            with model.extractor.reading(len(pixel)), model.flow.folded():
+            with model.ready_to_trace(len(pixel)):
                 torch.onnx.export(
                     _Exported(model).eval(),
                     (example,),
@@ -85,10 +92,14 @@ def trace(model: DifferNet, pixel: Pixel = "bgr") -> onnx.ModelProto:
         ) from error
     graph = onnx.load_from_string(buffer.getvalue())
     del graph.graph.output[1]
+    for output in graph.graph.output:
+        if output.name == "heatmap" and model.windows is not None:
+            _, rows, columns = output.type.tensor_type.shape.dim
+            rows.dim_value, columns.dim_value = model.windows.rows, model.windows.columns
     return simplify(graph)
 
 
-def _check_size(model: DifferNet) -> None:
+def _check_size(model: Model) -> None:
     parameters = sum(tensor.numel() for tensor in model.state_dict().values())
     if 4 * parameters > _TOO_LARGE:
         raise ExportError(

@@ -34,7 +34,7 @@ def scores(graph: ModelProto, frames: Sequence[Frame], what: str) -> NDArray[np.
 
     Args:
         graph: As `on_cpu` gives it.
-        frames: `(size, size, C) uint8` each; a missing fourth channel is added.
+        frames: `(height, width, C) uint8` each; a missing fourth channel is added.
         what: For the progress line.
 
     Returns:

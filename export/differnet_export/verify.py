@@ -135,7 +135,7 @@ def _exported(
 def _gross(
     graph: onnx.ModelProto, metadata: ModelMetadata, base: tuple[str, frames.Frame]
 ) -> tuple[GrossInput, ...]:
-    extreme = frames.extreme(metadata.input.size)
+    extreme = frames.extreme(metadata.input)
     found = scores(graph, list(extreme.values()), "gross frames")
     entries = [_judged(name, s, metadata) for name, s in zip(extreme, found, strict=True)]
     name, frame = base

@@ -6,6 +6,10 @@ k = ceil((n + 1) (1 - rate)) is exceeded by a new good part with probability at 
 said twice, with a confidence. Of the next m good parts, the number above the threshold follows
 BetaBinomial(m, n + 1 - k, k), so its quantile is a promise that can be counted. In the long
 run, the share of good parts above it follows Beta(n + 1 - k, k). Ties only lower both.
+
+Scores that models of other folds gave (`out_of_fold`) are not those of the finished model, so the
+same figures are estimates there, and are called so. Where so few scores are at hand that the rank
+would be the greatest, a log-normal may set the threshold; see `tail`.
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CalibrationError
-from .metadata import Calibration
+from .metadata import Calibration, Method, Tail
 from .records import Score
+from .tail import LEAST, lognormal_bound, lognormal_threshold
 
 DEFAULT_FALSE_REJECT_RATE = 0.05
 CONFIDENCE = 0.95
@@ -38,21 +44,29 @@ def calibrate(
     confidence: float = CONFIDENCE,
     scored_by: str,
     headroom: float = HEADROOM,
+    method: Method = "split",
+    tail: Tail | Literal["auto"] | None = None,
 ) -> Calibration:
     """Chooses the threshold for a wanted false-reject rate.
 
     Args:
-        good_scores: Scores of good parts that neither training nor early stopping saw.
+        good_scores: Scores of good parts; of each, by a model whose training and early stopping
+            did not see it.
         false_reject_rate: Share of good parts that may be rejected, on average.
         confidence: For the printed bound.
         scored_by: What gave the scores: `torch` or a backend.
         headroom: See `HEADROOM`; the error of FP16, where that is greater.
+        method: `split` where one model gave all scores, `out_of_fold` where those of folds did.
+        tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be
+            the greatest score, or there are too few for any. None is `rank` for `split`, and
+            `auto` for `out_of_fold`.
 
     Returns:
         Threshold, bound and the sorted scores.
 
     Raises:
-        CalibrationError: Too few scores for the rate, or scores that are not finite.
+        CalibrationError: Too few scores for the rate, scores that are not finite, or that are not
+            above 0 where a log-normal is asked for.
     """
     scores = np.sort(np.asarray(good_scores, dtype=np.float64))
     if not np.isfinite(scores).all():
@@ -61,18 +75,50 @@ def calibrate(
             f"{count} of {scores.size} good scores are not finite numbers; no threshold can be "
             "set. Look at those pictures, and train again."
         )
-    check_enough(scores.size, false_reject_rate)
-    rank = threshold_rank(scores.size, false_reject_rate)
-    score = float(scores[rank - 1])
+    _check_rate(false_reject_rate)
+    used = _chosen(tail or ("rank" if method == "split" else "auto"), scores, false_reject_rate)
+    limit = _by_rank if used == "rank" else _by_lognormal
+    score, bound = limit(scores, false_reject_rate, confidence)
     return Calibration(
         threshold=score + headroom * abs(score),
         false_reject_rate=false_reject_rate,
         confidence=confidence,
-        bound=upper_bound(scores.size, rank, confidence),
+        bound=bound,
         good_scores=tuple(float(score) for score in scores),
         images=scores.size,
         scored_by=scored_by,
+        method=method,
+        tail=used,
     )
+
+
+def _chosen(tail: Tail | Literal["auto"], scores: NDArray[np.float64], rate: float) -> Tail:
+    """Resolves `auto`: scores that a log-normal can't be fitted to leave the rank."""
+    if tail != "auto":
+        return tail
+    fits = scores.size >= LEAST and scores[0] > 0.0
+    return "lognormal" if fits and threshold_rank(scores.size, rate) >= scores.size else "rank"
+
+
+def _by_rank(scores: NDArray[np.float64], rate: float, confidence: float) -> tuple[float, float]:
+    """Returns the score that sets the threshold, and the bound of the exact law."""
+    check_enough(scores.size, rate)
+    rank = threshold_rank(scores.size, rate)
+    return float(scores[rank - 1]), upper_bound(scores.size, rank, confidence)
+
+
+def _by_lognormal(
+    scores: NDArray[np.float64], rate: float, confidence: float
+) -> tuple[float, float]:
+    """Returns the threshold of a log-normal fitted to the scores, and the bound under it."""
+    if scores.size < LEAST or scores[0] <= 0.0:
+        lowest = f", the lowest {scores[0]:.4g}" if scores.size else ""
+        raise CalibrationError(
+            f"a log-normal needs at least {LEAST} good scores, all above 0; there are "
+            f"{scores.size}{lowest}. Take more pictures of good parts, or set the threshold by "
+            "rank."
+        )
+    return lognormal_threshold(scores, rate), lognormal_bound(scores.size, rate, confidence)
 
 
 def check_enough(images: int, false_reject_rate: float) -> None:
@@ -81,16 +127,20 @@ def check_enough(images: int, false_reject_rate: float) -> None:
     Raises:
         CalibrationError: The rate is not within (0, 1), or needs more images.
     """
-    if not 0.0 < false_reject_rate < 1.0:
-        raise CalibrationError(
-            f"the false-reject rate must lie between 0 and 1; received {false_reject_rate}"
-        )
+    _check_rate(false_reject_rate)
     needed = images_needed(false_reject_rate)
     if images < needed:
         raise CalibrationError(
             f"a false-reject rate of {false_reject_rate:g} needs at least {needed} good images for "
             f"calibration; there are {images}. Take more pictures of good parts, or ask for "
             f"--false-reject-rate {_lowest_rate(images):g}."
+        )
+
+
+def _check_rate(false_reject_rate: float) -> None:
+    if not 0.0 < false_reject_rate < 1.0:
+        raise CalibrationError(
+            f"the false-reject rate must lie between 0 and 1; received {false_reject_rate}"
         )
 
 
@@ -139,7 +189,12 @@ def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
 
 
 def promised_rejects(calibration: Calibration, parts: int = BATCH) -> int:
-    """Returns how many of the next `parts` good parts this calibration rejects, at most."""
+    """Returns how many of the next `parts` good parts this calibration rejects, at most.
+
+    With its confidence; an estimate where `calibration.estimated`.
+    """
+    if calibration.tail == "lognormal":
+        return round(parts * calibration.bound)
     rank = threshold_rank(calibration.images, calibration.false_reject_rate)
     return batch_bound(calibration.images, rank, parts, calibration.confidence)
 
@@ -181,18 +236,24 @@ def good_percentile(good_scores: Sequence[float], score: float) -> float:
 
 
 def judged(
-    value: float, calibration: Calibration | None, heatmap: NDArray[np.float32] | None = None
+    value: float,
+    calibration: Calibration | None,
+    heatmap: NDArray[np.float32] | None = None,
+    heads: dict[str, float] | None = None,
 ) -> Score:
     """Returns a score with what is needed to judge it; without a threshold if there is none."""
+    heads = heads or {}
     if calibration is None:
-        return Score(value, None, None, heatmap=heatmap)
+        return Score(value, None, None, heatmap=heatmap, heads=heads)
     percentile = good_percentile(calibration.good_scores, value) if value == value else None
     lowest = calibration.lowest_plausible
-    return Score(value, calibration.threshold, percentile, lowest, heatmap)
+    return Score(value, calibration.threshold, percentile, lowest, heatmap, heads)
 
 
 def describe(calibration: Calibration) -> str:
-    """Says what the threshold promises, and what it would take to promise more."""
+    """Says what the threshold promises, or is estimated to do, and what would promise more."""
+    if calibration.estimated:
+        return _described_estimate(calibration)
     text = (
         f"Threshold {calibration.threshold:.4g} from {calibration.images} good images: on average "
         f"{calibration.false_reject_rate:.2%} of good parts are rejected. Of the next {BATCH:,} "
@@ -207,3 +268,20 @@ def describe(calibration: Calibration) -> str:
             f"{calibration.confidence:.0%} confidence takes at least {needed} calibration images."
         )
     return text
+
+
+def _described_estimate(calibration: Calibration) -> str:
+    rate, confidence = calibration.false_reject_rate, calibration.confidence
+    each = (
+        "out-of-fold scores of good images (each scored by a model that was trained without it)"
+        if calibration.method == "out_of_fold"
+        else "scores of good images"
+    )
+    how = "a log-normal fitted to them" if calibration.tail == "lognormal" else "their rank"
+    return (
+        f"Threshold {calibration.threshold:.4g} from {calibration.images} {each}, by {how}: it is "
+        f"estimated that {rate:.2%} of good parts are rejected on average, and in the long run, "
+        f"with {confidence:.0%} confidence, no more than {calibration.bound:.2%}. These are "
+        "estimates: `differnet calibrate` with new pictures of good parts gives a threshold with "
+        f"a promise (at least {images_needed(rate)} pictures)."
+    )

@@ -29,7 +29,7 @@ class CaptureRecord(Part):
         version: Of this record's form; checked first.
         source: The camera, without passwords.
         roi: The region of interest; the pictures hold the whole frame.
-        fit: How the region is to be brought to the model's square.
+        fit: How the region is to be brought to the model's height and width.
         settings: What was asked of the camera, and what it reported.
         frame_size: Width and height of the pictures.
         created: Time of the first capture, ISO 8601 with time zone.

@@ -12,11 +12,36 @@ from numpy.typing import NDArray
 from .backends import Backend, Outputs
 from .calibration import judged
 from .errors import BackendError
-from .metadata import ModelMetadata
+from .metadata import ModelMetadata, check_views
 from .model_file import read_model_file
 from .preprocess import golden_frames, preprocess
 from .records import Image, Score
 from .selection import choose
+
+
+def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> dict[str, float]:
+    """Returns the scores of one frame's heads by their names.
+
+    Args:
+        heads: `(1, H) float32`, as the graph gives them; None where it has no such output.
+        metadata: Of the model, with the names of its H heads.
+
+    Returns:
+        Empty where the graph gives none, or the metadata names none.
+
+    Raises:
+        BackendError: The graph gives another number of scores than there are heads.
+    """
+    if heads is None or not metadata.heads:
+        return {}
+    expected = (1, len(metadata.heads))
+    if heads.shape != expected:
+        raise BackendError(
+            f"the graph gives scores of heads in the shape {heads.shape}, but the file names "
+            f"{len(metadata.heads)} heads: {expected} is expected. Export the model again."
+        )
+    values = map(float, heads[0])
+    return dict(zip((head.name for head in metadata.heads), values, strict=True))
 
 
 class Detector:
@@ -29,7 +54,7 @@ class Detector:
 
     Raises:
         ModelFileError: The file can't be used.
-        ViewsError: The file's views were never trained.
+        ViewsError: The file's views were never trained, or can't be had with its input.
         BackendError: No backend can run it.
 
     Example:
@@ -39,7 +64,7 @@ class Detector:
 
     def __init__(self, model: str | Path, *, backend: str = "auto", threads: int = 0) -> None:
         data, self.metadata = read_model_file(model)
-        self.metadata.views.check()
+        check_views(self.metadata.views, self.metadata.input)
         choice = choose(backend, data, path=Path(model), threads=threads)
         self._backend = choice.backend
         self.not_better = choice.reasons
@@ -78,10 +103,15 @@ class Detector:
         start = time.perf_counter()
         prepared = preprocess(frame, self.metadata.input, self._frame[0])
         ready = time.perf_counter()
-        value, heatmap = self._infer(prepared)
+        found, heads = self._infer(prepared)
         done = time.perf_counter()
         self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
-        return judged(value, self.metadata.calibration, heatmap)
+        return judged(
+            float(found.scores[0]),
+            self.metadata.calibration,
+            None if found.heatmaps is None else found.heatmaps[0],
+            heads,
+        )
 
     def score_input(self, prepared: NDArray[np.uint8]) -> float:
         """Scores one frame that is already the graph's input.
@@ -92,19 +122,19 @@ class Detector:
         Raises:
             BackendError: Inference failed.
         """
-        return self._infer(prepared)[0]
+        return float(self._infer(prepared)[0].scores[0])
 
     def outputs(self, prepared: NDArray[np.uint8]) -> Outputs:
         """Runs the graph on one frame that is already its input, and checks nothing."""
         return self._backend.infer(prepared[None])
 
-    def _infer(self, prepared: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32] | None]:
+    def _infer(self, prepared: NDArray[np.uint8]) -> tuple[Outputs, dict[str, float]]:
         found = self.outputs(prepared)
         if found.scores.shape != (1,):
             raise BackendError(
                 f"{self.backend} gave scores of shape {found.scores.shape}, expected (1,)"
             )
-        return float(found.scores[0]), None if found.heatmaps is None else found.heatmaps[0]
+        return found, named_heads(found.heads, self.metadata)
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.

@@ -10,8 +10,11 @@ from pydantic import Field, TypeAdapter
 
 from .metadata import Part
 
-SCHEMA: Literal[1] = 1
-"""Raised whenever an older reader would misread a newer event; keys may be added without."""
+SCHEMA: Literal[2] = 2
+"""Raised whenever an older reader would misread a newer event; keys may be added without.
+
+2: the score may be joined from those of several heads, so that the heatmap need not show why.
+"""
 
 Trigger = Literal["free", "http", "mqtt"]
 
@@ -58,7 +61,7 @@ class Event(Part):
         station: Name.
     """
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1, 2] = SCHEMA
     id: str = Field(default_factory=new_id)
     at_s: float = Field(default_factory=time.time)
     station: str
@@ -79,6 +82,11 @@ class InspectionEvent(Event):
         score: None where there is none.
         threshold: Of the model that judged, or the station's own.
         good_percentile: Share in percent of good calibration parts that score at most so much.
+        head: Name of the head with the greatest score, which decides (`whole`, `coarse`, `fine`);
+            None where the model has no heads or there is no score.
+        heads: Score of each head by its name; None likewise.
+        decided_by: In words, what the head judges that decided; None where nothing was decided.
+        note: For people, where the heatmap need not show what is wrong.
         model: None where no model saw the frame.
         backend: What ran it.
         frame: None where there was no frame.
@@ -97,6 +105,10 @@ class InspectionEvent(Event):
     score: float | None = None
     threshold: float | None = None
     good_percentile: float | None = None
+    head: str | None = None
+    heads: dict[str, float] | None = None
+    decided_by: str | None = None
+    note: str | None = None
     model: ModelRef | None = None
     backend: str | None = None
     frame: FrameRef | None = None

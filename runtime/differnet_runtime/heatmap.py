@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metadata import InputContract, Windows
+from .preprocess import fitted
 
 Map = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -16,7 +17,7 @@ _STRONGEST = 0.7
 
 
 def resized(heatmap: Map, height: int, width: int) -> Map:
-    """Brings `(n, n) float32` window scores to `(height, width)`, linear between the centres."""
+    """Brings `(rows, columns) float32` scores to `(height, width)`, linear between the centres."""
     grown = cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(grown, np.float32)
 
@@ -25,7 +26,7 @@ def on_frame(heatmap: Map, height: int, width: int, contract: InputContract) -> 
     """Lays window scores where the model saw them: region and fit of the input undone.
 
     Args:
-        heatmap: `(n, n) float32`.
+        heatmap: `(rows, columns) float32`.
         height: The camera's frame, in pixels.
         width: Likewise.
         contract: How the frame became the graph's input.
@@ -37,10 +38,9 @@ def on_frame(heatmap: Map, height: int, width: int, contract: InputContract) -> 
     top, left, tall, wide = (
         (region.y, region.x, region.height, region.width) if region else (0, 0, height, width)
     )
-    side = min(tall, wide) if contract.fit == "crop" else max(tall, wide)
-    square = (tall, wide) if contract.fit == "stretch" else (side, side)
-    shift_y, shift_x = (tall - square[0]) // 2, (wide - square[1]) // 2
-    grown = resized(heatmap, *square)
+    area = fitted(contract, tall, wide)
+    shift_y, shift_x = (tall - area[0]) // 2, (wide - area[1]) // 2
+    grown = resized(heatmap, *area)
     seen = np.full((height, width), np.nan, np.float32)
     y, x = max(0, shift_y), max(0, shift_x)  # a letterbox's border lies outside the region
     part = grown[y - shift_y : y - shift_y + tall, x - shift_x : x - shift_x + wide]

@@ -1,163 +1,34 @@
 """What a model says of itself: the input contract, the views, the flow, the calibration.
 
 The same classes are written by training (`model.json`), carried in the exported file's
-metadata and read at the camera, so that all of them see the same pixels and views.
+metadata and read at the camera, so that all of them see the same pixels and views. Parts that
+stand by themselves are in `contract` and `provenance`; all can be had from here.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from .errors import ViewsError
+from .contract import RIGHT_ANGLES as RIGHT_ANGLES
+from .contract import Fit as Fit
+from .contract import InputContract as InputContract
+from .contract import Part as Part
+from .contract import Pixel as Pixel
+from .contract import Region as Region
+from .contract import Tiles as Tiles
+from .contract import Views as Views
+from .contract import check_views as check_views
+from .provenance import HalfPrecision as HalfPrecision
+from .provenance import Provenance as Provenance
+from .provenance import Verification as Verification
 
 FORMAT_VERSION = 4
 """Raised whenever an older reader would misread a newer model."""
 
-Fit = Literal["stretch", "letterbox", "crop"]
-Pixel = Literal["bgr", "bgrx"]
 Precision = Literal["fp32", "fp16"]
 ScoreKind = Literal["z2", "likelihood"]
-RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
-
-
-class Part(BaseModel):
-    """Base of every metadata part: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Region(Part):
-    """The region of interest, in pixels of the camera's frame."""
-
-    x: Annotated[int, Field(ge=0)]
-    y: Annotated[int, Field(ge=0)]
-    width: Annotated[int, Field(ge=8)]
-    height: Annotated[int, Field(ge=8)]
-
-    def __str__(self) -> str:
-        """Returns the form that `--roi` takes."""
-        return f"{self.x},{self.y},{self.width},{self.height}"
-
-
-class Tiles(Part):
-    """How the graph divides a large input before the extractor sees it.
-
-    The tiles go through the extractor as one batch; their feature maps are joined again before
-    anything is judged, so the grid of windows and the heatmap have no seams.
-
-    Args:
-        rows: Number of tiles from top to bottom.
-        columns: Number of tiles from left to right.
-        overlap: Pixels that a tile shares with its neighbour; a multiple of 64, so that half of
-            it is a multiple of the extractor's stride of 32.
-    """
-
-    rows: Annotated[int, Field(ge=1, le=16)]
-    columns: Annotated[int, Field(ge=1, le=16)]
-    overlap: Annotated[int, Field(ge=0, le=512, multiple_of=64)] = 64
-
-    def __str__(self) -> str:
-        """Returns the form that `--tiles` takes."""
-        return f"{self.rows}x{self.columns}"
-
-
-class InputContract(Part):
-    """How a camera's frame becomes the graph's `(N, height, width, channels)` uint8 input.
-
-    Files of format 3 and before have `size`, the side of a square, in place of both.
-
-    Args:
-        height: Of the input, in pixels; a multiple of 4, so that the half and quarter scales by
-            nearest neighbour are strided slices.
-        width: Likewise.
-        tiles: Divides the input inside the graph; None gives the extractor all of it at once.
-        region: Cut out first; None keeps the whole frame.
-        fit: `stretch` ignores the aspect ratio (as the original does), `letterbox` pads with
-            black, `crop` cuts the longer side.
-        white_level: The 16-bit value that becomes 255 (4095 for a 12-bit camera); one fixed
-            scale, never taken from the picture. 8-bit frames are not scaled.
-        pixel: `bgr`, or `bgrx` with a fourth byte that is ignored (what Jetson's nvvidconv gives
-            without a copy through the CPU).
-    """
-
-    height: Annotated[int, Field(ge=32, le=8192, multiple_of=4)]
-    width: Annotated[int, Field(ge=32, le=8192, multiple_of=4)]
-    tiles: Tiles | None = None
-    region: Region | None = None
-    fit: Fit = "stretch"
-    white_level: Annotated[int, Field(ge=255, le=65535)] = 65535
-    pixel: Pixel = "bgr"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _square(cls, values: Any) -> Any:  # noqa: ANN401
-        """Reads the `size` of format 3 and before."""
-        if isinstance(values, dict) and "size" in values:
-            values = dict(values)
-            size = values.pop("size")
-            values = {"height": size, "width": size, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _tiles_fit(self) -> InputContract:
-        if self.tiles is not None and (
-            self.height % (32 * self.tiles.rows) or self.width % (32 * self.tiles.columns)
-        ):
-            raise ValueError(
-                f"{self.tiles} tiles need a height that is a multiple of {32 * self.tiles.rows} "
-                f"and a width that is one of {32 * self.tiles.columns}; received "
-                f"{self.height}x{self.width}"
-            )
-        return self
-
-    @property
-    def channels(self) -> int:
-        """Bytes of a pixel of the graph's input."""
-        return len(self.pixel)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of one frame of the graph's input: height, width, channels."""
-        return (self.height, self.width, self.channels)
-
-    @property
-    def is_square(self) -> bool:
-        """Whether height and width are equal, so that a quarter turn keeps the shape."""
-        return self.height == self.width
-
-
-class Views(Part):
-    """The rotations whose scores are averaged, and those that training covered.
-
-    Args:
-        angles: Degrees counter-clockwise; the score is the mean over them.
-        trained: Angles that training saw, or "any" when it drew random rotations.
-    """
-
-    angles: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
-    trained: tuple[float, ...] | Literal["any"]
-
-    def check(self) -> None:
-        """Refuses angles that training never saw: they invert the score.
-
-        Raises:
-            ViewsError: An angle is not covered by training.
-        """
-        if self.trained == "any":
-            return
-        unseen = [angle for angle in self.angles if angle % 360 not in self.trained]
-        if unseen:
-            raise ViewsError(
-                f"views {_degrees(unseen)} were never trained: the model saw "
-                f"{_degrees(self.trained)}. A rotation that training never saw makes good parts "
-                "score as defects. Use trained angles, or train with --rotation random."
-            )
-
-
-def _degrees(angles: tuple[float, ...] | list[float]) -> str:
-    return ", ".join(f"{angle:g}" for angle in angles) + " degrees"
 
 
 class ExtractorSpec(Part):
@@ -222,9 +93,10 @@ HeadName = Literal["whole", "coarse", "fine"]
 class Head(Part):
     """One judge of the picture: features on a grid of windows, a flow, and its scale.
 
-    All heads read one pass of the extractor. A head's score `s` becomes `(s / typical) ** power`,
-    so that a typical good part has 1 and the good parts of all heads spread alike; the greatest is
-    the model's score.
+    All heads read one pass of the extractor. With z = log(s / typical) / spread of a head's score
+    s, all heads' good parts spread alike. The model's score is exp(u m), where u is the least
+    spread of its heads and m = log(mean of exp(z) over the heads): close to the greatest z, and a
+    little more where several heads agree. So a typical good part has about 1.
 
     Args:
         name: `whole` sees the picture as a whole, `coarse` and `fine` its windows.
@@ -236,7 +108,7 @@ class Head(Part):
         flow: Shape of its flow.
         epochs: Epochs of training that held-out good pictures chose; 0 leaves the Gaussian.
         typical: Geometric mean of the scores of good pictures that no part of the fit had seen.
-        power: Brings the spread of the heads' good scores together; at most 1.
+        spread: Standard deviation of the logarithms of these scores.
     """
 
     name: HeadName
@@ -247,7 +119,7 @@ class Head(Part):
     flow: FlowSpec
     epochs: Annotated[int, Field(ge=0)] = 0
     typical: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+    spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @property
     def whole(self) -> bool:
@@ -291,12 +163,16 @@ class Windows(Part):
         return self.rows * self.columns
 
 
+Method = Literal["split", "out_of_fold"]
+Tail = Literal["rank", "lognormal"]
+
+
 class Calibration(Part):
     """A threshold from good parts only.
 
     Args:
         threshold: Scores above it are defects.
-        false_reject_rate: The promised share of good parts rejected, on average over calibrations.
+        false_reject_rate: The wanted share of good parts rejected, on average over calibrations.
         confidence: Probability with which `bound` holds for this calibration.
         bound: The share of good parts rejected is at most this, with that confidence.
         good_scores: Scores of the calibration images, ascending.
@@ -305,6 +181,8 @@ class Calibration(Part):
         method: `split` where the model saw none of the calibration images, so that the rate and
             the bound are promises; `out_of_fold` where each was judged by a model of the other
             folds, so that both are estimates.
+        tail: What set the threshold: the `rank` of a score, or a `lognormal` fitted to the scores,
+            so that the rate and the bound are estimates, too.
     """
 
     threshold: float
@@ -314,7 +192,8 @@ class Calibration(Part):
     good_scores: Annotated[tuple[float, ...], Field(min_length=1)]
     images: int
     scored_by: str
-    method: Literal["split", "out_of_fold"] = "split"
+    method: Method = "split"
+    tail: Tail = "rank"
 
     @field_validator("good_scores")
     @classmethod
@@ -322,6 +201,11 @@ class Calibration(Part):
         if list(scores) != sorted(scores):
             raise ValueError("the good scores do not ascend")
         return scores
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the rate and the bound are estimates; else the exact law promises them."""
+        return self.method == "out_of_fold" or self.tail == "lognormal"
 
     @property
     def lowest_plausible(self) -> float:
@@ -352,50 +236,6 @@ class Appearance(Part):
     brightest: Annotated[float, Field(ge=0, le=255)]
     softest: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     images: Annotated[int, Field(ge=1)]
-
-
-class Provenance(Part):
-    """Where a model comes from."""
-
-    recipe: str
-    seed: int
-    images: int
-    epochs: int
-    data_sha256: str
-    created: str
-    versions: dict[str, str]
-
-
-class HalfPrecision(Part):
-    """What FP16 did to the model, on the frames that export ran.
-
-    Args:
-        weights: How many are stored in FP16.
-        subnormal_share: Share of them, zeros apart, too small for FP16's full precision.
-        median_relative_error: Of the scores, emulated FP16 against FP32.
-        greatest_relative_error: Likewise.
-    """
-
-    weights: int
-    subnormal_share: float
-    median_relative_error: float
-    greatest_relative_error: float
-
-
-class Verification(Part):
-    """The exported graph against the trained model, on the frames that export ran.
-
-    Args:
-        frames: How many: golden and extreme ones, and the calibration pictures at hand.
-        greatest_relative_difference: Of the FP32 graph's scores against torch's.
-        golden_scores: What the graph, as it is in the file, gives for the golden frames.
-        half: In an FP16 file.
-    """
-
-    frames: int
-    greatest_relative_difference: float
-    golden_scores: tuple[float, ...]
-    half: HalfPrecision | None = None
 
 
 class ModelMetadata(Part):

@@ -32,7 +32,7 @@ _REASON_LENGTH = 110
 def annotate(
     image: Image, inspection: Inspection, metadata: ModelMetadata | None = None
 ) -> Picture:
-    """Draws the verdict, the score against its threshold, the good-percentile and the heatmap.
+    """Draws verdict, score, threshold, good-percentile, what decided, and the heatmap.
 
     The caption lies below the picture and covers nothing of it. A picture too small for text
     is enlarged by a whole number.
@@ -108,9 +108,12 @@ def _details(inspection: Inspection) -> list[str]:
     if score is None or score.threshold is None:
         return ["no score"]
     lines = [f"score {score.value:.4g}   threshold {score.threshold:.4g}"]
-    if score.good_percentile is not None:
-        lines.append(f"good-percentile {score.good_percentile:.1f} %")
-    return lines
+    if inspection.note is not None:
+        return [*lines, *_wrapped(inspection.note)]
+    percentile = score.good_percentile
+    known = None if percentile is None else f"good-percentile {percentile:.1f} %"
+    second = "   ".join(filter(None, (known, inspection.decided_by)))
+    return [*lines, second] if second else lines
 
 
 def _wrapped(text: str) -> list[str]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FrameError
+from .errors import FrameError, ViewsError
 from .metadata import InputContract, Region
 from .records import Image
 
@@ -19,7 +19,7 @@ _NEAR = 1.5
 def preprocess(
     image: Image, contract: InputContract, out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    """Cuts the region, brings the size to the contract's square and the depth to 8 bits.
+    """Cuts the region, brings the size to the contract's height and width, the depth to 8 bits.
 
     Shrinking averages areas (a large frame is halved first), enlarging interpolates linearly.
 
@@ -38,7 +38,7 @@ def preprocess(
     if contract.region is not None:
         image = _cut(image, contract.region)
     if contract.fit == "crop":
-        image = _centre_square(image)
+        image = _cut_centre(image, contract)
     out = np.empty(contract.shape, np.uint8) if out is None else out
     fits = image.dtype == np.uint8 and image.shape[2:] == contract.shape[2:]
     resized = _resize(image, contract, out if fits else None)
@@ -86,25 +86,43 @@ def _cut(image: Image, region: Region) -> Image:
     return image[region.y : region.y + region.height, region.x : region.x + region.width]
 
 
-def _centre_square(image: Image) -> Image:
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
+def fitted(contract: InputContract, height: int, width: int) -> tuple[int, int]:
+    """Returns the area that the input shows, centred on the region: its height and width.
+
+    Both are in the camera's pixels. `stretch` shows the region itself; `crop` the largest part of
+    it that has the input's aspect ratio; `letterbox` the smallest area of that ratio around it.
+
+    Args:
+        contract: The model's input contract.
+        height: Of the region, in pixels; of the whole frame where the contract has no region.
+        width: Likewise.
+    """
+    if contract.fit == "stretch":
+        return height, width
+    tall = height * contract.width > width * contract.height  # for the input's aspect ratio
+    if tall == (contract.fit == "crop"):
+        return max(1, round(width * contract.height / contract.width)), width
+    return height, max(1, round(height * contract.width / contract.height))
+
+
+def _cut_centre(image: Image, contract: InputContract) -> Image:
+    height, width = fitted(contract, *image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def _resize(image: Image, contract: InputContract, out: NDArray[np.uint8] | None) -> Image:
     """Resizes; into `out`, and returns it, where it is given and no border is needed."""
     height, width = image.shape[:2]
-    size = contract.size
-    if (height, width) == (size, size):
+    wanted = contract.height, contract.width
+    if (height, width) == wanted:
         return image
     if contract.fit != "letterbox":
-        return _scale(image, size, size, out)
-    ratio = size / max(height, width)
+        return _scale(image, *wanted, out)
+    ratio = min(wanted[0] / height, wanted[1] / width)
     inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
-    canvas = np.zeros((size, size, *image.shape[2:]), image.dtype)
-    top, left = (size - inner_height) // 2, (size - inner_width) // 2
+    canvas = np.zeros((*wanted, *image.shape[2:]), image.dtype)
+    top, left = (wanted[0] - inner_height) // 2, (wanted[1] - inner_width) // 2
     canvas[top : top + inner_height, left : left + inner_width] = _scale(
         image, inner_height, inner_width
     )
@@ -157,25 +175,40 @@ def _next(length: int, step: int, goal: int) -> int:
     return goal if step == 1 and length <= _NEAR * goal else length // step
 
 
-def rotation_index(size: int, angle: float) -> NDArray[np.int32]:
-    """Gives, for every pixel of a rotated square, the pixel that it is read from.
+def rotation_index(height: int, angle: float, width: int | None = None) -> NDArray[np.int32]:
+    """Gives, for every pixel of a rotated picture, the pixel that it is read from.
 
     Nearest neighbour about the centre, counter-clockwise, the size kept: the pixels that
     Pillow's `Image.rotate(angle)` takes (the original's RandomRotation). Multiples of 90
     degrees are exact.
 
     Args:
-        size: Side of the square in pixels.
-        angle: Degrees, counter-clockwise.
+        height: Of the picture, in pixels.
+        angle: Degrees, counter-clockwise; 0 or 180 where the picture is not square.
+        width: Likewise in pixels; None for a square.
 
     Returns:
-        `(size * size,) int32` positions in the flattened square; `size * size` is black.
+        `(height * width,) int32` positions in the flattened picture; `height * width` is black.
+
+    Raises:
+        ViewsError: The angle would change the shape of a picture that is not square.
     """
-    black = size * size
+    width = height if width is None else width
     turns, rest = divmod(angle % 360.0, 90.0)
+    if height != width and (rest or turns % 2):
+        raise ViewsError(
+            f"a picture of {height} x {width} pixels (height x width) can't be turned by {angle:g} "
+            "degrees: only 0 and 180 keep its shape. Use these, or a square input."
+        )
     if rest == 0.0:
-        square = np.arange(black, dtype=np.int32).reshape(size, size)
-        return np.ascontiguousarray(np.rot90(square, int(turns))).reshape(-1)
+        places = np.arange(height * width, dtype=np.int32).reshape(height, width)
+        return np.ascontiguousarray(np.rot90(places, int(turns))).reshape(-1)
+    return _slanted_index(height, angle)
+
+
+def _slanted_index(size: int, angle: float) -> NDArray[np.int32]:
+    """Gives the index for a square of `size` pixels and an angle that is no right one."""
+    black = size * size
     radians = -math.radians(angle % 360.0)
     cosine, sine = round(math.cos(radians), 15), round(math.sin(radians), 15)
     centre = size / 2.0
@@ -195,10 +228,10 @@ def _fixed(value: float) -> int:
 
 
 def rotate(image: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
-    """Rotates a `(size, size, 3)` uint8 picture by `rotation_index`, filling with black."""
-    size = image.shape[0]
+    """Rotates an `(H, W, 3)` uint8 picture by `rotation_index`, filling with black."""
+    height, width = image.shape[:2]
     padded = np.concatenate([image.reshape(-1, 3), np.zeros((1, 3), np.uint8)])
-    return padded[rotation_index(size, angle)].reshape(size, size, 3)
+    return padded[rotation_index(height, angle, width)].reshape(height, width, 3)
 
 
 def golden_frames(contract: InputContract, count: int = 3) -> NDArray[np.uint8]:
@@ -210,13 +243,15 @@ def golden_frames(contract: InputContract, count: int = 3) -> NDArray[np.uint8]:
     Returns:
         `(count, *contract.shape)` uint8; a fourth channel, which the graph ignores, is 255.
     """
-    size = contract.size
+    height, width = contract.height, contract.width
     frames = np.full((count, *contract.shape), 255, np.uint8)
     for seed in range(count):
-        coarse = np.random.RandomState(seed).randint(0, 256, (size // 8 + 2, size // 8 + 2, 3))
+        coarse = np.random.RandomState(seed).randint(0, 256, (height // 8 + 2, width // 8 + 2, 3))
         fine = np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1)
         blurred = sum(
-            fine[dy : dy + size, dx : dx + size] for dy in range(0, 8, 2) for dx in range(0, 8, 2)
+            fine[dy : dy + height, dx : dx + width]
+            for dy in range(0, 8, 2)
+            for dx in range(0, 8, 2)
         )
         frames[seed, :, :, :3] = blurred // 16
     return frames

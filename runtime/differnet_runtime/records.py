@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .heads import decided_by, note
+
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 """A picture: `(H, W)` or `(H, W, 3)` BGR, uint8 or uint16."""
 
@@ -52,11 +54,12 @@ class Score:
     """An anomaly score with what is needed to judge it; the three travel together.
 
     Args:
-        value: The raw score; near 1 for good parts when the score is the mean of z squared.
+        value: The raw score; near 1 for good parts, but for a negative log-likelihood.
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
         lowest: Below it a score is no part's, but a fault.
-        heatmap: `(n, n) float32` scores of the windows, where the model has them.
+        heatmap: `(rows, columns) float32` scores of the windows, where the model has them.
+        heads: Score of each head by its name, in the model's order; empty where it has none.
     """
 
     value: float
@@ -64,11 +67,18 @@ class Score:
     good_percentile: float | None
     lowest: float | None = None
     heatmap: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    heads: dict[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def finite(self) -> bool:
         """Whether the score is a finite number."""
         return math.isfinite(self.value)
+
+    @property
+    def head(self) -> str | None:
+        """Name of the head with the greatest score, which decides; None without heads."""
+        known = self.heads if all(map(math.isfinite, self.heads.values())) else {}
+        return max(known, key=known.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
@@ -100,9 +110,24 @@ class Inspection:
     score: Score | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def decided_by(self) -> str | None:
+        """In words, what the head judges that decided; see `heads.decided_by`."""
+        head = self.score.head if self.score is not None else None
+        return decided_by(head, self.decision.verdict)
+
+    @property
+    def note(self) -> str | None:
+        """For people, where the heatmap need not show what is wrong; see `heads.note`."""
+        if self.score is None:
+            return None
+        heatmap = self.score.heatmap is not None
+        return note(self.score.head, self.decision.verdict, heatmap=heatmap)
+
     def record(self) -> dict[str, Any]:
         """Returns the JSON-ready record (no NaN: a score that is not finite becomes null)."""
         score = self.score
+        head = score.head if score is not None else None
         return {
             "name": self.name,
             "index": self.index,
@@ -112,5 +137,9 @@ class Inspection:
             "score": score.value if score is not None and score.finite else None,
             "threshold": score.threshold if score is not None else None,
             "good_percentile": score.good_percentile if score is not None else None,
+            "head": head,
+            "heads": dict(score.heads) if score is not None and head is not None else None,
+            "decided_by": self.decided_by,
+            "note": self.note,
             "stages_ms": {stage: round(ms, 3) for stage, ms in self.stages_ms.items()},
         }

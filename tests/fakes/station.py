@@ -121,14 +121,18 @@ class FakeStation(Control):
         index, now_ns = self.seen[camera].frames, time.monotonic_ns()
         frame = Frame(image, f"{camera} {index}", index, now_ns, time.time())
         stages_ms = {"preprocess": 1.2, "infer": 8.5, "total": 10.4}
+        heads = {"whole": value if defect else 0.8 * value, "fine": 0.9 * value}
         inspection = Inspection(
             frame.name, index, frame.captured_at_s, Decision(verdict),
-            Score(value, THRESHOLD, 50.0), stages_ms,
+            Score(value, THRESHOLD, 50.0, heatmap=np.ones((4, 4), np.float32), heads=heads),
+            stages_ms,
         )  # fmt: skip
         event = InspectionEvent(
             station="demo", camera=camera, part=part, trigger=trigger, verdict=verdict.value,
             reject=verdict is not Verdict.GOOD, score=value, threshold=THRESHOLD,
-            good_percentile=50.0, model=ModelRef(name="ring", hash=HASHES[self.active]),
+            good_percentile=50.0, head="whole" if defect else "fine", heads=heads,
+            decided_by=inspection.decided_by, note=inspection.note,
+            model=ModelRef(name="ring", hash=HASHES[self.active]),
             backend="fake", stages_ms=stages_ms,
             frame=FrameRef(
                 name=frame.name, index=index, captured_at_s=frame.captured_at_s, age_ms=12.0,
@@ -158,6 +162,7 @@ class FakeStation(Control):
             EvidenceEntry(
                 id=event.id, at_s=event.at_s, camera=event.camera, part=event.part,
                 verdict=event.verdict, score=event.score, threshold=event.threshold,
+                decided_by=event.decided_by, note=event.note,
                 kinds=["image", "heatmap"], bytes=image.nbytes,
             )
         )  # fmt: skip

@@ -28,6 +28,7 @@ from differnet_runtime.backends.ort_providers import (
 )
 from differnet_runtime.errors import BackendError, BackendUnavailableError
 from tests.fakes.fine import fine_graph, fine_scores
+from tests.fakes.headed import COLUMNS, ROWS, coloured, headed_graph
 from tests.fakes.weighted import noise
 
 GPU_PROVIDERS = [TENSORRT, CUDA]
@@ -59,6 +60,24 @@ def test_the_cpu_scores_a_batch(onnx_bytes: bytes) -> None:
         scores = backend.infer(plain_frames(1, 2, 250)).scores
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, [1.0, 2.0, 250.0])
+
+
+def test_outputs_are_told_apart_by_name_whatever_their_order() -> None:
+    frames = np.stack([coloured(10, 20, 30), coloured(90, 60, 30)])
+    with OnnxRuntimeBackend(headed_graph().SerializeToString(), threads=1) as backend:
+        found = backend.infer(frames)
+    assert found.scores.tolist() == [30.0, 90.0]
+    assert found.heads is not None
+    assert found.heads.tolist() == [[10.0, 20.0, 30.0], [90.0, 60.0, 30.0]]
+    assert found.heatmaps is not None
+    assert found.heatmaps.shape == (2, ROWS, COLUMNS)
+    np.testing.assert_allclose(found.heatmaps.mean(axis=(1, 2)), [20.0, 60.0])
+
+
+def test_a_graph_of_a_score_alone_has_neither_heatmap_nor_heads() -> None:
+    with OnnxRuntimeBackend(headed_graph(extra=False).SerializeToString(), threads=1) as backend:
+        found = backend.infer(coloured(10, 20, 30)[None])
+    assert (found.scores.tolist(), found.heatmaps, found.heads) == ([30.0], None, None)
 
 
 @pytest.mark.gpu

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy.stats import beta, betabinom
+from scipy.stats import beta, betabinom, lognorm
 
 from differnet_runtime.calibration import (
     BATCH,
@@ -184,6 +184,70 @@ def test_the_description_says_what_more_certainty_takes() -> None:
     assert f"at most {calibration.bound:.2%}" in few
     assert "at least 59 calibration images" in few
     assert "takes at least" not in describe(calibrated(range(2000), 0.05))
+
+
+def out_of_fold(scores, rate: float = 0.05, **options):
+    return calibrate(scores, rate, scored_by="torch", method="out_of_fold", **options)
+
+
+def test_a_split_calibration_is_by_rank_whatever_the_number_of_scores() -> None:
+    found = calibrated(np.linspace(0.5, 2.0, 19))
+    assert (found.method, found.tail, found.estimated) == ("split", "rank", False)
+    assert found.threshold == pytest.approx(2.0 * (1 + HEADROOM))
+    with pytest.raises(CalibrationError, match="at least 19 good images"):
+        calibrated(np.linspace(0.5, 2.0, 18))
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "tail"),
+    [(10, 0.05, "lognormal"), (31, 0.05, "lognormal"), (38, 0.05, "lognormal"),
+     (39, 0.05, "rank"), (150, 0.05, "rank"), (150, 0.01, "lognormal")],
+)  # fmt: skip
+def test_few_out_of_fold_scores_take_the_log_normal(count: int, rate: float, tail: str) -> None:
+    found = out_of_fold(np.linspace(0.5, 2.0, count), rate)
+    assert (found.method, found.tail, found.estimated) == ("out_of_fold", tail, True)
+    assert 0 < found.bound < 1
+    assert found.images == count
+    by_rank = threshold_rank(count, rate)
+    assert (by_rank >= count) == (tail == "lognormal")
+
+
+def test_scores_that_no_log_normal_fits_keep_the_rank() -> None:
+    assert out_of_fold(np.linspace(-3.0, 2.0, 31)).tail == "rank"
+    with pytest.raises(CalibrationError, match="at least 19 good images"):
+        out_of_fold(np.linspace(-3.0, 2.0, 5))
+    with pytest.raises(CalibrationError, match=r"all above 0; there are 31, the lowest -3\."):
+        out_of_fold(np.linspace(-3.0, 2.0, 31), tail="lognormal")
+    with pytest.raises(CalibrationError, match="at least 3 good scores"):
+        out_of_fold([1.0, 2.0], tail="lognormal")
+
+
+@pytest.mark.parametrize("tail", ["rank", "lognormal"])
+@pytest.mark.parametrize("method", ["split", "out_of_fold"])
+def test_only_the_exact_law_is_called_a_promise(method: str, tail: str) -> None:
+    scores = np.linspace(0.5, 2.0, 50)
+    found = calibrate(scores, 0.05, scored_by="torch", method=method, tail=tail)
+    text = describe(found)
+    exact = (method, tail) == ("split", "rank")
+    assert ("at most" in text) == exact
+    assert ("it is estimated that 5.00% of good parts" in text) == (not exact)
+    assert ("50 out-of-fold scores of good images" in text) == (method == "out_of_fold")
+    assert ("a log-normal fitted to them" in text) == (tail == "lognormal")
+    assert f"{found.bound:.2%}" in text
+
+
+@pytest.mark.parametrize("count", [31, 150])
+def test_no_good_part_of_joined_scores_is_called_implausible(count: int) -> None:
+    """Joined scores are positive, and a typical good part has 1."""
+    random = np.random.RandomState(count)
+    for spread in (0.05, 0.2, 0.5):
+        lowest = [
+            out_of_fold(np.exp(spread * random.standard_normal(count))).lowest_plausible
+            for _ in range(50)
+        ]
+        below = [lognorm(spread).cdf(max(limit, 1e-12)) for limit in lowest]
+        assert np.mean(below) < 1e-4
+        assert max(lowest) < 1.0
 
 
 @pytest.mark.parametrize("scores", [(), (1.0, 1.1, 9.0, 1.2, 1.3)])

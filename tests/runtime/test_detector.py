@@ -10,6 +10,7 @@ from differnet_runtime.backends import FakeBackend
 from differnet_runtime.errors import BackendError, FrameError, ViewsError
 from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Verification, Views
 from differnet_runtime.preprocess import golden_frames
+from tests.fakes.headed import coloured, headed_metadata, write_headed_model
 
 
 def grey(value: int, height: int = 32, width: int = 32) -> np.ndarray:
@@ -59,6 +60,56 @@ def test_a_score_that_is_no_number_has_no_percentile(tiny_model: Callable[..., P
 def test_untrained_views_are_refused_before_anything_runs(tiny_model: Callable[..., Path]) -> None:
     with pytest.raises(ViewsError, match="45 degrees"):
         Detector(tiny_model(views=Views(angles=(45.0,), trained=(0.0,))))
+
+
+def test_a_model_with_heads_says_which_one_decided(tmp_path: Path, metadata: ModelMetadata) -> None:
+    path = write_headed_model(tmp_path / "part.onnx", metadata)
+    with Detector(path, threads=1) as detector:
+        assert detector.self_test() < 1e-6
+        scores = [
+            detector(coloured(*colour, height=80, width=100))
+            for colour in ((9, 2, 3), (1, 9, 3), (1, 2, 9))
+        ]
+    assert [score.head for score in scores] == ["whole", "coarse", "fine"]
+    assert [score.value for score in scores] == pytest.approx([9.0] * 3)
+    assert list(scores[0].heads.items()) == [("whole", 9.0), ("coarse", 2.0), ("fine", 3.0)]
+    assert scores[0].heatmap is not None
+    assert scores[0].heatmap.shape == (4, 8)
+
+
+def test_a_model_without_heads_has_none_that_decided(tiny_model: Callable[..., Path]) -> None:
+    with Detector(tiny_model()) as detector:
+        score = detector(grey(7))
+    assert (score.head, score.heads) == (None, {})
+
+
+def test_a_graph_need_not_give_the_heads_of_its_file(metadata: ModelMetadata) -> None:
+    with Detector.over(FakeBackend(), headed_metadata(metadata)) as detector:
+        assert detector(grey(7)).head is None
+
+
+def test_heads_that_the_file_does_not_name_are_refused(metadata: ModelMetadata) -> None:
+    backend = FakeBackend(heads=lambda _: (1.0, 2.0))
+    with (
+        Detector.over(backend, headed_metadata(metadata)) as detector,
+        pytest.raises(BackendError, match=r"\(1, 2\), but the file names 3 heads: \(1, 3\)"),
+    ):
+        detector(grey(7))
+
+
+def test_heads_that_are_no_numbers_decide_nothing(metadata: ModelMetadata) -> None:
+    backend = FakeBackend(heads=lambda _: (1.0, math.nan, 2.0))
+    with Detector.over(backend, headed_metadata(metadata)) as detector:
+        score = detector(grey(7))
+    assert score.head is None
+    assert not score.finite
+
+
+def test_quarter_turns_of_an_input_that_is_not_square_are_refused(
+    tiny_model: Callable[..., Path],
+) -> None:
+    with pytest.raises(ViewsError, match="views 90 degrees can't be had"):
+        Detector(tiny_model(input=InputContract(height=32, width=64)))
 
 
 def test_a_frame_that_does_not_fit_is_a_frame_error(tiny_model: Callable[..., Path]) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from differnet_runtime.heatmap import blended, on_frame, resized
 from differnet_runtime.metadata import InputContract, Region, Windows
+from differnet_runtime.preprocess import preprocess
 
 CORNER = np.zeros((4, 4), np.float32)
 CORNER[0, 0] = 1.0
@@ -46,6 +47,31 @@ def test_a_letterboxs_border_is_cut_off(height, width):
     top, left = -((height - side) // 2), -((width - side) // 2)
     expected = resized(CORNER, side, side)[top : top + height, left : left + width]
     np.testing.assert_array_equal(heat, expected)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("frame", [(60, 200), (200, 60), (120, 120)])
+def test_an_input_that_is_not_square_is_undone(fit, frame):
+    """A bright block of the frame is bright in the input, and comes back where it was."""
+    contract = InputContract(height=32, width=96, fit=fit)
+    image = np.zeros((*frame, 3), np.uint8)
+    y, x = frame[0] // 2, frame[1] // 2
+    image[y - 4 : y + 6, x - 8 : x + 12] = 255
+    heat = on_frame(preprocess(image, contract)[:, :, 0].astype(np.float32), *frame, contract)
+    assert heat.shape == frame
+    seen = ~np.isnan(heat)
+    assert seen.all() == (fit != "crop")
+    error = np.abs(heat - image[:, :, 0])[seen]
+    assert error.mean() < 6.0
+    assert heat[y, x] > 150.0
+
+
+def test_windows_may_have_other_rows_than_columns():
+    scores = np.zeros((2, 6), np.float32)
+    scores[1, 5] = 1.0
+    heat = on_frame(scores, 40, 120, InputContract(height=32, width=96))
+    assert heat[-1, -1] == 1.0
+    assert heat[:20, :100].max() < 0.51
 
 
 def test_colours_are_the_models_not_the_pictures():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from differnet_runtime.errors import ModelFileError
-from differnet_runtime.metadata import FORMAT_VERSION, ModelMetadata
+from differnet_runtime.metadata import FORMAT_VERSION, ModelMetadata, check_views
 from differnet_runtime.model_file import (
     content_hash,
     parse_metadata,
@@ -132,19 +132,59 @@ def test_a_newer_format_is_refused_before_its_keys_are_read(metadata: ModelMetad
 
 def of_format(version: int, metadata: ModelMetadata) -> str:
     """Returns metadata as that version wrote it: without the keys that came later."""
-    later = ("windows", "appearance") if version == 1 else ("appearance",)
+    later = ["heads", *["appearance"] * (version < 3), *["windows"] * (version < 2)]
     fields = {**metadata.model_dump(mode="json"), "format_version": version}
+    fields["input"] = {**fields["input"], "size": fields["input"]["height"]}
+    without = {"input": ("height", "width", "tiles"), "flow": ("kernel",)}
+    without["calibration"] = ("method", "tail")
+    for part, keys in without.items():
+        fields[part] = {key: value for key, value in fields[part].items() if key not in keys}
     return json.dumps({key: value for key, value in fields.items() if key not in later})
 
 
-@pytest.mark.parametrize("version", [1, 2])
+FORMAT_3 = """{
+ "format_version": 3, "name": "washer",
+ "input": {"size": 448, "region": null, "fit": "letterbox", "white_level": 65535, "pixel": "bgr"},
+ "views": {"angles": [0.0, 90.0], "trained": [0.0, 90.0, 180.0, 270.0]},
+ "extractor": {"name": "efficientnet_lite0", "tap": [2, 3], "channels": 64, "scales": [1],
+  "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "kept": [64],
+  "weights_sha256": "aa"},
+ "flow": {"features": 64, "blocks": 2, "width": 128, "clamp": 3.0, "dropout": 0.0,
+  "whitened": true, "places": 784},
+ "score": "z2", "windows": {"grid": 28, "low": 1.0, "high": 2.5},
+ "calibration": {"threshold": 1.5, "false_reject_rate": 0.05, "confidence": 0.95, "bound": 0.1,
+  "good_scores": [0.8, 1.0, 1.5], "images": 3, "scored_by": "torch"},
+ "appearance": {"darkest": 60.0, "brightest": 90.0, "softest": 0.01, "images": 3},
+ "provenance": {"recipe": "edge", "seed": 7, "images": 40, "epochs": 3, "data_sha256": "bb",
+  "created": "2025-01-02T03:04:05+00:00", "versions": {"torch": "2.6.0"}},
+ "weights_sha256": "cc", "precision": "fp16",
+ "verification": {"frames": 3, "greatest_relative_difference": 1e-6,
+  "golden_scores": [1.0, 2.0, 3.0], "half": null}}"""
+"""What format 3 wrote, word for word."""
+
+
+def test_format_3_means_what_it_meant() -> None:
+    read = parse_metadata(FORMAT_3, "part.onnx")
+    assert read.input.shape == (448, 448, 3)
+    assert read.input.tiles is None
+    assert read.windows is not None
+    assert (read.windows.rows, read.windows.columns, read.windows.high) == (28, 28, 2.5)
+    assert read.flow is not None
+    assert (read.flow.kernel, read.flow.blocks, read.flow.places) == (1, 2, 784)
+    assert read.heads == ()
+    assert read.calibration is not None
+    assert (read.calibration.method, read.calibration.tail) == ("split", "rank")
+    check_views(read.views, read.input)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_older_formats_are_read(version: int, metadata: ModelMetadata) -> None:
     read = parse_metadata(of_format(version, metadata), "part.onnx")
     assert read == metadata.replaced(format_version=version)
     assert read.appearance is None
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_older_file_that_is_written_again_is_of_this_format(
     version: int, tmp_path: Path, onnx_bytes: bytes, metadata: ModelMetadata
 ) -> None:
@@ -159,7 +199,7 @@ def test_an_older_file_that_is_written_again_is_of_this_format(
     ("fields", "key"),
     [
         ({"invented": 1}, "metadata key invented"),
-        ({"input": {"size": "big"}}, r"metadata key input\.size"),
+        ({"input": {"size": "big"}}, r"metadata key input\.height"),
         ({"views": {"angles": [], "trained": "any"}}, r"metadata key views\.angles"),
     ],
 )

@@ -59,6 +59,11 @@ def test_the_caption_tells_verdict_score_threshold_percentile_and_reason() -> No
         inspected(Verdict.GOOD, score=Score(0.8, 1.1, 43.0)),
         inspected(Verdict.GOOD, score=Score(0.8, 1.0, 44.0)),
         inspected(Verdict.GOOD, score=Score(0.8, 1.0, None)),
+        *(
+            inspected(verdict, score=Score(0.8, 1.0, 43.0, heads={head: 0.8}))
+            for verdict in (Verdict.GOOD, Verdict.DEFECT)
+            for head in ("whole", "coarse", "fine")
+        ),
         DEFECT,
         NO_DECISION,
         inspected(Verdict.NO_DECISION, "not a picture"),

@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from differnet_runtime.errors import FrameError
+from differnet_runtime.errors import FrameError, ViewsError
 from differnet_runtime.metadata import InputContract, Region
-from differnet_runtime.preprocess import golden_frames, preprocess, rotate, rotation_index
+from differnet_runtime.preprocess import (
+    fitted,
+    golden_frames,
+    preprocess,
+    rotate,
+    rotation_index,
+)
 
 
 def noise(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
@@ -44,6 +50,18 @@ def test_four_quarter_turns_are_none() -> None:
     np.testing.assert_array_equal(turned, np.arange(31 * 31))
 
 
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (64, 32), (7, 9)])
+def test_a_picture_that_is_not_square_is_turned_by_180_degrees_only(
+    height: int, width: int
+) -> None:
+    image = noise(height, width)
+    np.testing.assert_array_equal(rotate(image, 360.0), image)
+    np.testing.assert_array_equal(rotate(image, -180.0), image[::-1, ::-1])
+    for angle in (90.0, 270.0, 1.0):
+        with pytest.raises(ViewsError, match=rf"{height} x {width} pixels .* only 0 and 180"):
+            rotation_index(height, angle, width)
+
+
 def test_a_frame_of_the_right_size_is_left_alone() -> None:
     image = noise(64, 64)
     np.testing.assert_array_equal(preprocess(image, InputContract(size=64)), image)
@@ -57,6 +75,47 @@ def test_every_fit_gives_the_contracts_square(shape: tuple, fit: str, dtype: typ
     assert result.shape == (64, 64, 3)
     assert result.dtype == np.uint8
     assert result.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(100, 60), (60, 100), (32, 64), (7, 9), (480, 640), (96, 97)])
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+def test_every_fit_gives_the_contracts_height_and_width(shape: tuple, fit: str) -> None:
+    result = preprocess(noise(*shape), InputContract(height=32, width=96, fit=fit))
+    assert result.shape == (32, 96, 3)
+
+
+def test_a_wide_inputs_letterbox_keeps_the_aspect_and_pads_with_black() -> None:
+    white = np.full((64, 64, 3), 255, np.uint8)
+    result = preprocess(white, InputContract(height=32, width=96, fit="letterbox"))
+    columns = result.min(axis=(0, 2))
+    assert (columns[32:64] == 255).all()
+    assert (columns[:32] == 0).all()
+    assert (columns[64:] == 0).all()
+
+
+def test_a_wide_inputs_crop_has_its_aspect() -> None:
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[32:64] = 255
+    assert (preprocess(image, InputContract(height=32, width=96, fit="crop")) == 255).all()
+
+
+@given(
+    region=st.tuples(st.integers(8, 3000), st.integers(8, 3000)),
+    height=st.sampled_from([32, 64, 200, 1024]),
+    width=st.sampled_from([32, 64, 200, 1024]),
+)
+def test_a_crop_lies_inside_and_a_letterbox_outside_the_region(
+    region: tuple[int, int], height: int, width: int
+) -> None:
+    sizes = {"height": height, "width": width}
+    assert fitted(InputContract(**sizes, fit="stretch"), *region) == region
+    for fit in ("crop", "letterbox"):
+        tall, wide = fitted(InputContract(**sizes, fit=fit), *region)
+        assert tall == region[0] or wide == region[1]
+        inside = tall <= region[0] and wide <= region[1]
+        outside = tall >= region[0] and wide >= region[1]
+        assert inside if fit == "crop" else outside
+        assert abs(tall * width - wide * height) <= max(height, width)
 
 
 def test_letterbox_keeps_the_aspect_and_pads_with_black() -> None:
@@ -159,6 +218,13 @@ def test_golden_frames_never_change() -> None:
     assert digest == "c5bdfd6c92084e81d0470a692d959d29e44da2fbd6d41b7b821fbac029e497c8"
     contract = InputContract(size=64)
     np.testing.assert_array_equal(golden_frames(contract, 5)[:2], golden_frames(contract, 2))
+
+
+def test_golden_frames_have_the_inputs_height_and_width() -> None:
+    frames = golden_frames(InputContract(height=32, width=100, pixel="bgrx"), 2)
+    assert frames.shape == (2, 32, 100, 4)
+    assert (frames[..., 3] == 255).all()
+    assert frames[..., :3].std(axis=(1, 2)).min() > 5.0
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])

@@ -31,11 +31,11 @@ class Baselines:
     A picture's score is made of its rows as the flow's is: see `picture_scores`.
 
     Args:
-        gaussian: Of the same features.
+        gaussian: Of the same features; None for a model with heads, which hold their own.
         bank: `(M, D) float32` training features.
     """
 
-    def __init__(self, gaussian: Gaussian, bank: NDArray[np.float32]) -> None:
+    def __init__(self, gaussian: Gaussian | None, bank: NDArray[np.float32]) -> None:
         self._gaussian, self._bank = gaussian, bank
         self._centre, self._scale = bank.mean(axis=0), bank.std(axis=0) + 1e-12
         self._neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(bank)))
@@ -47,30 +47,29 @@ class Baselines:
 
         Of more than `BANK` rows, so many are kept, drawn at random by a fixed seed.
         """
-        rows = features.reshape(-1, features.shape[-1])
-        if len(rows) > BANK:
-            rows = rows[np.sort(np.random.RandomState(0).permutation(len(rows))[:BANK])]
-        return cls(Gaussian.fit(features, placed=placed), rows)
+        return cls(Gaussian.fit(features, placed=placed), bank_of(features))
 
     def gaussian(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns the Gaussian's scores `(N,)` of `(N, V, ..., D)`: means of z squared."""
+        assert self._gaussian is not None
         return in_chunks(features, self._gaussian.squares)
 
     def nearest(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns mean distances `(N,)` to the nearest neighbours of `(N, V, ..., D)`."""
+        return in_chunks(features, self.distances)
 
-        def distances(part: NDArray[np.float32]) -> NDArray[np.float64]:
-            rows = self._scaled(part.reshape(-1, part.shape[-1]))
-            means: NDArray[np.float64] = self._neighbours.kneighbors(rows)[0].mean(axis=1)
-            return means.reshape(part.shape[:-1])
-
-        return in_chunks(features, distances)
+    def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Returns mean distances `(...)` to the nearest neighbours of rows `(..., D)`."""
+        rows = self._scaled(features.reshape(-1, features.shape[-1]))
+        means: NDArray[np.float64] = self._neighbours.kneighbors(rows)[0].mean(axis=1)
+        return means.reshape(features.shape[:-1])
 
     def save(self, path: Path) -> None:
         """Writes the baselines."""
-        gaussian = {"mean": self._gaussian.mean, "matrix": self._gaussian.matrix}
-        tensors = {name: torch.from_numpy(array) for name, array in gaussian.items()}
-        tensors["bank"] = torch.from_numpy(np.ascontiguousarray(self._bank))
+        tensors = {"bank": torch.from_numpy(np.ascontiguousarray(self._bank))}
+        if self._gaussian is not None:
+            tensors["mean"] = torch.from_numpy(self._gaussian.mean)
+            tensors["matrix"] = torch.from_numpy(self._gaussian.matrix)
         write_bytes(path, save(tensors))
 
     @classmethod
@@ -81,9 +80,12 @@ class Baselines:
             ModelFileError: The file is missing or damaged.
         """
         try:
-            tensors = load(path.read_bytes())
-            mean, matrix, bank = (tensors[key].numpy() for key in ("mean", "matrix", "bank"))
-            return cls(Gaussian(mean, matrix, np.zeros(mean.shape[:-1])), bank)
+            tensors = {name: tensor.numpy() for name, tensor in load(path.read_bytes()).items()}
+            if "mean" not in tensors:
+                return cls(None, tensors["bank"])
+            mean = tensors["mean"]
+            gaussian = Gaussian(mean, tensors["matrix"], np.zeros(mean.shape[:-1]))
+            return cls(gaussian, tensors["bank"])
         except Exception as error:  # safetensors' and numpy's errors share no base class
             raise ModelFileError(
                 f"{path} can't be read ({error}); train the model again"
@@ -92,6 +94,14 @@ class Baselines:
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         scaled: NDArray[np.float64] = (rows - self._centre) / self._scale
         return scaled
+
+
+def bank_of(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns at most `BANK` rows of `(..., D)`, drawn at random by a fixed seed."""
+    rows = features.reshape(-1, features.shape[-1])
+    if len(rows) > BANK:
+        rows = rows[np.sort(np.random.RandomState(0).permutation(len(rows))[:BANK])]
+    return rows
 
 
 def picture_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,14 +18,15 @@ from differnet_runtime.records import Score
 from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
+from .head_evaluation import head_rows, heads_sentence, nearest_scores, start_model_scores
+from .heads import HeadedModel
 from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
-from .model import DifferNet
 from .model_directory import BASELINES, load_model, read_training
 from .reseeding import refit
-from .results import Groups, Heatmap, Report, Result, printable
-from .scoring import score_features, window_scores
+from .results import Groups, HeadRow, Report, Result, printable
+from .scoring import Model, Scored, judge_features
 
 
 def evaluate(
@@ -71,16 +72,19 @@ def evaluate(
         model.extractor,
         metadata.input,
         cache,
-        windows=model.windows,
+        windows=None if metadata.heads else model.windows,
+        heads=metadata.heads,
         skip_unreadable=skip_unreadable,
     )
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
     _check_unseen(features, record)
-    values = score_features(model, features.values).astype(np.float64)
+    found = judge_features(model, features.values)
+    values = found.scores.astype(np.float64)
     if scores is not None:
         values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
     groups = Groups(features.pictures, values)
-    baseline_scores = _baseline_scores(folder, features)
+    baseline_scores = _baseline_scores(folder, model, record, features)
+    heads = head_rows(model, record, features, groups) if isinstance(model, HeadedModel) else ()
     base = metadata.provenance.seed
     return Report(
         name=printable(data.name),
@@ -94,14 +98,10 @@ def evaluate(
         localization=localize(model, features.pictures, heatmaps, metadata.windows)
         if heatmaps
         else None,
-        results=tuple(
-            _result(p, v, metadata, heatmap)
-            for p, v, heatmap in zip(
-                features.pictures, values, _heatmaps(model, features), strict=True
-            )
-        ),
+        results=_results(features, values, found, metadata),
+        heads=heads,
         **_judged(groups, metadata),
-        **_compared(groups, baseline_scores, metadata),
+        **_compared(groups, baseline_scores, metadata, heads),
     )
 
 
@@ -129,7 +129,10 @@ def _judged(groups: Groups, metadata: ModelMetadata) -> dict[str, Any]:
 
 
 def _compared(
-    groups: Groups, baseline_scores: dict[str, NDArray[np.float64]], metadata: ModelMetadata
+    groups: Groups,
+    baseline_scores: dict[str, NDArray[np.float64]],
+    metadata: ModelMetadata,
+    heads: Sequence[HeadRow],
 ) -> dict[str, Any]:
     if not baseline_scores:
         return {
@@ -148,7 +151,9 @@ def _compared(
             name: bootstrap_auroc(*pair(values)) for name, values in baseline_scores.items()
         },
         "minus_gaussian": difference,
-        "earns_its_place": _sentence(difference, metadata),
+        "earns_its_place": heads_sentence(heads, difference)
+        if heads
+        else _sentence(difference, metadata),
         "baseline_scores": {
             name: tuple(float(value) for value in values)
             for name, values in baseline_scores.items()
@@ -173,10 +178,17 @@ def _sentence(difference: Figure, metadata: ModelMetadata) -> str:
     return f"The flow neither helps nor hurts measurably: {points} {interval}."
 
 
-def _baseline_scores(folder: Path, features: Features) -> dict[str, NDArray[np.float64]]:
+def _baseline_scores(
+    folder: Path, model: Model, record: dict[str, Any], features: Features
+) -> dict[str, NDArray[np.float64]]:
     if not (folder / BASELINES).is_file():
         return {}
     baselines = Baselines.load(folder / BASELINES)
+    if isinstance(model, HeadedModel):
+        return {
+            "gaussian": start_model_scores(model, record, features).scores.astype(np.float64),
+            "nearest_neighbour": nearest_scores(model, baselines, features),
+        }
     return {
         "gaussian": baselines.gaussian(features.values),
         "nearest_neighbour": baselines.nearest(features.values),
@@ -210,16 +222,23 @@ def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
     }
 
 
-def _heatmaps(model: DifferNet, features: Features) -> list[Heatmap | None]:
-    if model.windows is None:
-        return [None] * len(features.pictures)
-    maps = window_scores(model, features.values)
-    return [tuple(tuple(float(f"{v:.4g}") for v in row) for row in one) for one in maps]
+def _results(
+    features: Features, values: NDArray[np.float64], found: Scored, metadata: ModelMetadata
+) -> tuple[Result, ...]:
+    results = []
+    for index, (picture, value) in enumerate(zip(features.pictures, values, strict=True)):
+        result = _result(picture, value, metadata)
+        if found.heatmaps is not None:
+            rows = (tuple(float(f"{v:.4g}") for v in row) for row in found.heatmaps[index])
+            result = result.model_copy(update={"heatmap": tuple(rows)})
+        if found.heads is not None:
+            head = metadata.heads[int(found.heads[index].argmax())].name
+            result = result.model_copy(update={"head": head})
+        results.append(result)
+    return tuple(results)
 
 
-def _result(
-    picture: Picture, value: float, metadata: ModelMetadata, heatmap: Heatmap | None
-) -> Result:
+def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
     threshold = metadata.calibration.threshold if metadata.calibration else None
     score = Score(float(value), threshold, None)
     return Result(
@@ -228,5 +247,4 @@ def _result(
         kind=printable(picture.kind),
         score=score.value if score.finite else None,
         verdict=decide(score).verdict.value,
-        heatmap=heatmap,
     )

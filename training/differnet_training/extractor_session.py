@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from differnet_runtime.metadata import Windows
+from differnet_runtime.metadata import InputContract, Windows
 
 from .extractors import FeatureExtractor
+from .heads import HeadFeatures
 
 _OPSET = 17
 _log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ class Pooled(nn.Module):
         self.extractor, self.windows = extractor, windows
 
     def forward(self, images: Tensor) -> Tensor:
-        """Extracts from `(V, size, size, 3) uint8` BGR; see `FeatureExtractor.pooled`."""
-        x = images.permute(0, 3, 1, 2).to(torch.float32)
+        """Extracts from `(V, height, width, 3) uint8` BGR; see `FeatureExtractor.pooled`."""
+        x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
         return self.extractor.pooled(self.extractor.normalise(x), self.windows)
 
 
@@ -60,7 +61,7 @@ class ExtractorSession:
         )
 
     def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the features of `(V, size, size, 3) uint8` BGR."""
+        """Returns the features of `(V, height, width, 3) uint8` BGR."""
         found: NDArray[np.float32] = self._session.run(None, {"images": images})[0]
         return found
 
@@ -76,28 +77,29 @@ def runs_on() -> str:
 
 
 def open_session(
-    extractor: FeatureExtractor, windows: Windows | None, size: int
+    reading: Pooled | HeadFeatures, contract: InputContract
 ) -> ExtractorSession | None:
-    """Traces an extractor; returns None where that can't be done here."""
+    """Traces what reads features; returns None where that can't be done here."""
     if not runs_on().startswith("onnxruntime"):
         return None
     try:
-        return ExtractorSession(_traced(Pooled(extractor, windows).eval(), size))
+        return ExtractorSession(_traced(reading.eval(), contract))
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).partition("\n")[0]
-        _log.info("%s runs in torch, for it can't be traced: %s", extractor.spec.name, reason)
+        name = reading.extractor.spec.name
+        _log.info("%s runs in torch, for it can't be traced: %s", name, reason)
         return None
 
 
-def _traced(pooled: Pooled, size: int) -> bytes:
+def _traced(reading: Pooled | HeadFeatures, contract: InputContract) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)  # only the tracing exporter is as quick
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            pooled,
-            (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
+            reading,
+            (torch.zeros(2, contract.height, contract.width, 3, dtype=torch.uint8),),
             buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
             input_names=["images"],
             dynamic_axes={"images": {0: "V"}},

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from differnet_runtime.metadata import ExtractorSpec, Windows
 
 from .networks import LITE0_TAP, Tap, alexnet_features, timm_network
-from .weights import alexnet_state, load_state
+from .weights import IMAGENET, PACKAGED, Normalisation, alexnet_state, load_state, normalisation
 
 
 class FeatureExtractor(nn.Module):
@@ -96,7 +96,7 @@ class FeatureExtractor(nn.Module):
         if windows is None:
             return features
         rows = features.transpose(1, 2).transpose(2, 3)
-        return rows.reshape(-1, windows.grid**2, self.spec.features)
+        return rows.reshape(-1, windows.count, self.spec.features)
 
     def _averaged(self, x: Tensor, position: int, windows: Windows | None) -> Tensor:
         """Returns one scale's `(N, channels)` or `(N, channels, n, n)`, those that are kept."""
@@ -104,7 +104,8 @@ class FeatureExtractor(nn.Module):
         if windows is None:
             averaged = torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
         else:
-            averaged = torch.cat([window_means(one, windows.grid) for one in maps], dim=1)
+            grid = windows.rows, windows.columns
+            averaged = torch.cat([window_means(one, *grid) for one in maps], dim=1)
         if self.spec.kept is None:
             return averaged
         return torch.index_select(averaged, 1, self.get_buffer(f"kept_{position}"))
@@ -145,14 +146,13 @@ class FeatureExtractor(nn.Module):
             self.reads_bgr = False
 
 
-def window_means(feature_map: Tensor, grid: int) -> Tensor:
-    """Averages a map over a grid of equal windows: `(N, C, h, w) -> (N, C, grid, grid)`.
+def window_means(feature_map: Tensor, rows: int, columns: int) -> Tensor:
+    """Averages a map over a grid of equal windows: `(N, C, h, w) -> (N, C, rows, columns)`.
 
     Exact for every size: a pixel that lies in several windows counts in each by the share of it
     that lies there. Only slices, repetitions and means, which any exporter and engine knows.
     """
-    rows = _means_along(feature_map, 2, grid)
-    return _means_along(rows, 3, grid)
+    return _means_along(_means_along(feature_map, 2, rows), 3, columns)
 
 
 def _means_along(x: Tensor, axis: int, grid: int) -> Tensor:
@@ -190,7 +190,7 @@ def build_extractor(
     """Builds an extractor with its ImageNet weights.
 
     Args:
-        name: `alexnet`, `efficientnet_lite0` or `timm:NAME`.
+        name: `alexnet`, `efficientnet_lite0` (or 1, 2) or `timm:NAME`.
         tap: Index of the block (for timm: of the feature map) to pool, or several in ascending
             order; None for the default.
         weights: A weights file, for machines without internet.
@@ -204,8 +204,8 @@ def build_extractor(
         built = alexnet_extractor(alexnet_state(weights))
     else:
         network = timm_network(name, tap, weights)
-        default = LITE0_TAP if name == "efficientnet_lite0" else None
-        built = _with_spec(network, name, default if tap is None else tap)
+        default = LITE0_TAP if name in PACKAGED else None
+        built = _with_spec(network, name, default if tap is None else tap, normalisation(name))
     if (scales, kept) == (built.spec.scales, built.spec.kept):
         return built
     spec = built.spec.model_copy(update={"scales": scales, "kept": kept})
@@ -220,7 +220,7 @@ def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
     """
     network = alexnet_features()
     load_state(network, state, "AlexNet's features")
-    return _with_spec(network, "alexnet", None)
+    return _with_spec(network, "alexnet", None, IMAGENET)
 
 
 def empty_extractor(spec: ExtractorSpec) -> FeatureExtractor:
@@ -240,13 +240,18 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _with_spec(network: nn.Module, name: str, tap: Tap) -> FeatureExtractor:
+def _with_spec(network: nn.Module, name: str, tap: Tap, fed: Normalisation) -> FeatureExtractor:
     network.eval()
     with torch.no_grad():
         found = network(torch.zeros(1, 3, 64, 64))
     maps = [found] if isinstance(found, Tensor) else found
     channels = sum(int(feature_map.shape[1]) for feature_map in maps)
     spec = ExtractorSpec(
-        name=name, tap=tap, channels=channels, weights_sha256=tensors_sha256(network.state_dict())
+        name=name,
+        tap=tap,
+        channels=channels,
+        mean=fed.mean,
+        std=fed.std,
+        weights_sha256=tensors_sha256(network.state_dict()),
     )
     return FeatureExtractor(network, spec)

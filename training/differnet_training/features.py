@@ -31,16 +31,17 @@ from differnet_runtime.errors import (
 )
 from differnet_runtime.images import decode_image, likely_white_level, read_bytes, read_image
 from differnet_runtime.integrity import appearance_of, look
-from differnet_runtime.metadata import Appearance, InputContract, Windows
+from differnet_runtime.metadata import Appearance, Head, InputContract, Windows
 from differnet_runtime.preprocess import preprocess, rotate
 
 from .datasets import Picture
-from .extractor_session import ExtractorSession, open_session, runs_on
+from .extractor_session import ExtractorSession, Pooled, open_session, runs_on
 from .extractors import FeatureExtractor
 from .feature_cache import FeatureCache
+from .heads import HeadFeatures
 
 WIDEST_WHITE = 65535
-_FEATURES_VERSION = 5
+_FEATURES_VERSION = 6
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +79,7 @@ class Features:
     """What was extracted.
 
     Args:
-        values: `(N, V, D) float32`, a row of views for each picture; `(N, V, n * n, D)` of
+        values: `(N, V, D) float32`, a row of views for each picture; `(N, V, windows, D)` of
             windows, which lie on each other in all views. In a file that is mapped into memory,
             so that memory does not grow with the number of pictures.
         pictures: The N pictures.
@@ -98,6 +99,7 @@ class FeatureReader:
         contract: How a picture becomes the extractor's input.
         cache_folder: Where the cache lies; None computes everything afresh.
         windows: Average over each window of a grid; None over the whole picture.
+        heads: Read the features of these heads instead.
         skip_unreadable: Go on without pictures that can't be read, instead of refusing.
     """
 
@@ -108,6 +110,7 @@ class FeatureReader:
         cache_folder: Path | None,
         *,
         windows: Windows | None = None,
+        heads: Sequence[Head] = (),
         skip_unreadable: bool = False,
     ) -> None:
         # Channels last in memory: the same numbers to 1e-5, in two thirds of the time on a CPU.
@@ -115,11 +118,17 @@ class FeatureReader:
         self.contract = contract
         self.cache_folder = cache_folder
         self.windows = windows
+        self.heads = tuple(heads)
         self.skip_unreadable = skip_unreadable
+        self._reading = (
+            HeadFeatures(self.extractor, heads, contract)
+            if heads
+            else Pooled(self.extractor, windows)
+        )
 
     @cached_property
     def _session(self) -> ExtractorSession | None:
-        return open_session(self.extractor, self.windows, self.contract.size)
+        return open_session(self._reading, self.contract)
 
     def read(self, pictures: Sequence[Picture], views: ViewPlan, what: str) -> Features:
         """Extracts all pictures, with a progress bar.
@@ -220,7 +229,10 @@ class FeatureReader:
             "input": self.contract.model_dump(mode="json", exclude={"pixel"}),
             "extractor": self.extractor.spec.model_dump(mode="json"),
             "views": views.key,
-            "grid": self.windows.grid if self.windows else None,
+            "grid": (self.windows.rows, self.windows.columns) if self.windows else None,
+            "heads": [
+                [head.name, head.taps, head.kept, head.rows, head.columns] for head in self.heads
+            ],
             "opencv": cv2.__version__,
             "runs_on": runs_on(),
         }
@@ -243,10 +255,10 @@ class FeatureReader:
         return content, rows
 
     def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Runs the extractor on `(V, size, size, 3) uint8` BGR.
+        """Runs the extractor on `(V, height, width, 3) uint8` BGR.
 
         Returns:
-            `(V, D) float32`, or `(V, n * n, D)` as each view sees its windows.
+            `(V, D) float32`, or `(V, windows, D)` as each view sees its windows.
         """
         if self._session is not None:
             return self._session.extract(images)
@@ -255,25 +267,26 @@ class FeatureReader:
     def extract_by_torch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Does the same where there is no ONNX Runtime, or it can't run this extractor."""
         with torch.inference_mode():
-            x = torch.from_numpy(images).permute(0, 3, 1, 2)
-            x = x.to(torch.float32, memory_format=torch.channels_last)
-            pooled = self.extractor.pooled(self.extractor.normalise(x), self.windows)
-            rows: NDArray[np.float32] = pooled.numpy()
+            rows: NDArray[np.float32] = self._reading(torch.from_numpy(images)).numpy()
         return rows
 
     @property
     def _row_shape(self) -> tuple[int, ...]:
+        if isinstance(self._reading, HeadFeatures):
+            return (sum(self._reading.sizes),)
         features = self.extractor.spec.features
-        return (features,) if self.windows is None else (self.windows.grid**2, features)
+        return (features,) if self.windows is None else (self.windows.count, features)
 
-    def _aligned(self, rows: NDArray[np.float32], angles: tuple[float, ...]) -> NDArray[np.float32]:
+    def _aligned(
+        self, found: NDArray[np.float32], angles: tuple[float, ...]
+    ) -> NDArray[np.float32]:
         """Turns the windows of right-angle views back to where they are in the frame."""
         if self.windows is None:
-            return rows
-        n = self.windows.grid
+            return found
+        rows, columns = self.windows.rows, self.windows.columns
         turned = [
-            np.rot90(view.reshape(n, n, -1), -int(angle // 90)).reshape(n * n, -1)
-            for view, angle in zip(rows, angles, strict=True)
+            np.rot90(view.reshape(rows, columns, -1), -int(angle // 90)).reshape(view.shape)
+            for view, angle in zip(found, angles, strict=True)
         ]
         return np.stack(turned)
 

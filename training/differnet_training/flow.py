@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,35 @@ class Subnet(nn.Module):
         out: Tensor = self.fc4(x)
         return out
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives scales and shifts."""
+        return self.fc4
+
+
+class SpatialSubnet(nn.Module):
+    """Two 3 x 3 convolutions with ReLU: `(N, inputs, h, w) float32 -> (N, outputs, h, w) float32`.
+
+    A window's scale and shift depend on its neighbours, as in FastFlow (Yu et al. 2021,
+    arXiv:2111.07677) and CS-Flow (Rudolph et al. 2022, arXiv:2110.02855).
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, outputs, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns log-scales and shifts, side by side, not yet clamped."""
+        out: Tensor = self.conv2(F.relu(self.dropout(self.conv1(x))))
+        return out
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives scales and shifts."""
+        return self.conv2
+
 
 class CouplingBlock(nn.Module):
     """A fixed permutation, then a Glow coupling layer with soft-clamped scales.
@@ -61,26 +91,42 @@ class CouplingBlock(nn.Module):
         clamp: Bound of the log-scales (3 in the original).
         dropout: Dropout probability in the subnets (0 in the original).
         seed: Seed k of the permutation, `numpy.random.RandomState(k).permutation(D)`.
+        kernel: 1 for `Subnet` on vectors `(N, D)`; 3 for `SpatialSubnet` on grids `(N, D, h, w)`.
     """
 
     permutation: Tensor | None
     inverse_permutation: Tensor
 
-    def __init__(self, features: int, width: int, clamp: float, dropout: float, seed: int) -> None:
+    def __init__(
+        self,
+        features: int,
+        width: int,
+        clamp: float,
+        dropout: float,
+        seed: int,
+        kernel: Literal[1, 3] = 1,
+    ) -> None:
         super().__init__()
         first, second = features // 2, features - features // 2
         self.sizes = [first, second]
         self.clamp = clamp
-        self.subnet1 = Subnet(first, 2 * second, width, dropout)
-        self.subnet2 = Subnet(second, 2 * first, width, dropout)
+        kind: type[Subnet | SpatialSubnet] = Subnet if kernel == 1 else SpatialSubnet
+        self.subnet1 = kind(first, 2 * second, width, dropout)
+        self.subnet2 = kind(second, 2 * first, width, dropout)
         permutation = np.random.RandomState(seed).permutation(features)
         self.register_buffer("permutation", torch.from_numpy(permutation), persistent=False)
         self.register_buffer(
             "inverse_permutation", torch.from_numpy(np.argsort(permutation)), persistent=False
         )
 
+    def start_as_identity(self) -> None:
+        """Sets the subnets' last layers to zero: scales of 1, shifts of 0."""
+        for subnet in (self.subnet1, self.subnet2):
+            for parameter in subnet.last.parameters():
+                nn.init.zeros_(parameter)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps `(N, D)` to `(N, D)`, with the log-determinant `(N,)`."""
+        """Maps `(N, D)` to `(N, D)`, with the log-determinant `(N,)`; grids likewise."""
         if self.permutation is not None:
             x = torch.index_select(x, 1, self.permutation)
         x1, x2 = torch.split(x, self.sizes, dim=1)
@@ -170,7 +216,7 @@ class NormalizingFlow(nn.Module):
         self.spec = spec
         self.whitening = Whitening(spec.features, spec.places) if spec.whitened else None
         self.blocks = nn.ModuleList(
-            CouplingBlock(spec.features, spec.width, spec.clamp, spec.dropout, seed)
+            CouplingBlock(spec.features, spec.width, spec.clamp, spec.dropout, seed, spec.kernel)
             for seed in range(spec.blocks)
         )
 
@@ -195,11 +241,12 @@ class NormalizingFlow(nn.Module):
     @contextmanager
     def folded(self) -> Iterator[None]:
         """Lets the whitening give z in the order that the first block takes, as one operation."""
-        whitening, first = self.whitening, self.blocks[0]
-        assert isinstance(first, CouplingBlock)
-        if whitening is None:
+        whitening = self.whitening
+        if whitening is None or not len(self.blocks):
             yield
             return
+        first = self.blocks[0]
+        assert isinstance(first, CouplingBlock)
         kept = whitening.matrix, first.permutation
         whitening.matrix, first.permutation = whitening.matrix[..., first.permutation], None
         try:
@@ -240,8 +287,9 @@ def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
     """Returns twice the negative log-likelihood per feature `(N,)`, up to a constant.
 
     Args:
-        z: `(N, D)` latents.
-        log_det: `(N,)` log-determinants of the coupling blocks; that of the whitening is the same
-            for every x and left out. So the score of a flow that changes nothing is `z2_score`.
+        z: `(N, D)` latents, or `(N, D, h, w)` for a score of each window, `(N, h, w)`.
+        log_det: `(N,)` or `(N, h, w)` log-determinants of the coupling blocks; that of the
+            whitening is the same for every x and left out. So the score of a flow that changes
+            nothing is `z2_score`.
     """
     return z2_score(z) - 2.0 * log_det / z.shape[1]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -43,10 +44,24 @@ class Gaussian:
     share: float = 0.0
 
     @classmethod
-    def of(cls, mean: Array, covariance: Array, share: float = 0.0) -> Gaussian:
-        """From means and positive definite covariances: W = E diag(1 / sqrt(lambda))."""
-        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    def of(
+        cls, mean: Array, covariance: Array, share: float = 0.0, *, symmetric: bool = False
+    ) -> Gaussian:
+        """From means and positive definite covariances: W = E diag(1 / sqrt(lambda)).
+
+        Args:
+            mean: `(D,)` or `(W, D)`.
+            covariance: `(D, D)` or `(W, D, D)`.
+            share: Recorded.
+            symmetric: Turn back into the features' axes, W = E diag(1 / sqrt(lambda)) E', so that
+                a latent means the same in neighbouring windows.
+        """
+        # torch's solver: numpy's takes ten times as long for many small matrices.
+        found = torch.linalg.eigh(torch.from_numpy(covariance))
+        eigenvalues, eigenvectors = found.eigenvalues.numpy(), found.eigenvectors.numpy()
         matrix = eigenvectors / np.sqrt(eigenvalues)[..., None, :]
+        if symmetric:
+            matrix = matrix @ eigenvectors.swapaxes(-1, -2)
         return cls(mean, matrix, -0.5 * np.log(eigenvalues).sum(axis=-1), share)
 
     @classmethod
@@ -61,17 +76,14 @@ class Gaussian:
         if not placed:
             return cls.of(*shrunk_moments(features))
         learned = max(2, round(0.8 * len(features)))
-        moments = _Placed.of(features[:learned])
-        held_out = features[learned:]
-        fits = (moments.gaussian(share) for share in SHARES)
-        losses = {fit.share: fit.negative_log_likelihood(held_out) for fit in fits}
-        return _Placed.of(features).gaussian(min(losses, key=losses.__getitem__))
+        share = best_share(PlacedMoments.of(features[:learned]), features[learned:])
+        return PlacedMoments.of(features).gaussian(share)
 
-    def squares(self, features: NDArray[np.float32]) -> Array:
+    def squares(self, features: NDArray[np.floating]) -> Array:
         """Returns the mean over D of z squared, `(N, V, ...)` of `(N, V, ..., D)`."""
         return np.asarray((self._latents(features) ** 2).mean(axis=-1), np.float64)
 
-    def negative_log_likelihood(self, features: NDArray[np.float32]) -> float:
+    def negative_log_likelihood(self, features: NDArray[np.floating]) -> float:
         """Returns the mean over all rows, up to a constant; 0 of no rows."""
         total: float = sum(
             float((0.5 * (self._latents(part) ** 2).sum(axis=-1) - self.log_det).sum())
@@ -79,7 +91,7 @@ class Gaussian:
         )
         return float(total / max(features.size // features.shape[-1], 1))
 
-    def _latents(self, features: NDArray[np.float32]) -> Array:
+    def _latents(self, features: NDArray[np.floating]) -> Array:
         centred = features - self.mean
         if self.mean.ndim == 1:
             return np.asarray(centred @ self.matrix, np.float64)
@@ -116,30 +128,52 @@ def shrunk_moments(features: NDArray[np.floating]) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """Moments of each window about its own mean, features scaled to unit variance overall."""
+class PlacedMoments:
+    """Sums over pictures of each window's features; those of disjoint pictures add up.
 
-    mean: Array
-    covariance: Array
-    scale: Array
+    Args:
+        count: Rows of each window.
+        total: `(W, D) float64`, the sum.
+        product: `(W, D, D) float64`, the sum of outer products.
+    """
+
+    count: int
+    total: Array
+    product: Array
 
     @classmethod
-    def of(cls, features: NDArray[np.float32]) -> _Placed:
-        pictures, views, windows, dimension = features.shape
-        count = pictures * views
-        mean = sum(part.astype(np.float64).sum(axis=(0, 1)) for part in _parts(features)) / count
-        product = np.zeros((windows, dimension, dimension))
+    def of(cls, features: NDArray[np.floating]) -> PlacedMoments:
+        """Sums `(N, V, W, D)` features, or `(N, W, D)`."""
+        windows, dimension = features.shape[-2:]
+        total, product = np.zeros((windows, dimension)), np.zeros((windows, dimension, dimension))
         for part in _parts(features):
-            rows = (part - mean).reshape(-1, windows, dimension).transpose(1, 2, 0)
-            product += rows @ rows.transpose(0, 2, 1)
-        variance = product.diagonal(axis1=1, axis2=2).mean(axis=0) / count
-        scale = np.sqrt(variance) + 1e-12
-        return cls(mean, product / count / np.outer(scale, scale), scale)
+            rows = part.reshape(-1, windows, dimension).astype(np.float64).transpose(1, 0, 2)
+            total += rows.sum(axis=1)
+            product += rows.transpose(0, 2, 1) @ rows
+        return cls(features.size // (windows * dimension), total, product)
 
-    def gaussian(self, share: float) -> Gaussian:
-        shared = self.covariance.mean(axis=0)
-        mixed = share * self.covariance + (1 - share) * shared + RIDGE * np.eye(len(shared))
-        return Gaussian.of(self.mean, mixed * np.outer(self.scale, self.scale), share)
+    def __add__(self, other: PlacedMoments) -> PlacedMoments:
+        return PlacedMoments(
+            self.count + other.count, self.total + other.total, self.product + other.product
+        )
+
+    def gaussian(self, share: float, *, symmetric: bool = False) -> Gaussian:
+        """Returns a Gaussian for each window that trusts its own covariance by `share`."""
+        mean = self.total / self.count
+        covariance = self.product / self.count - mean[:, :, None] * mean[:, None, :]
+        scale = np.sqrt(covariance.diagonal(axis1=1, axis2=2).mean(axis=0).clip(0)) + 1e-12
+        outer = np.outer(scale, scale)
+        covariance = covariance / outer
+        shared = covariance.mean(axis=0)
+        mixed = share * covariance + (1 - share) * shared + RIDGE * np.eye(len(shared))
+        return Gaussian.of(mean, mixed * outer, share, symmetric=symmetric)
+
+
+def best_share(moments: PlacedMoments, held_out: NDArray[np.floating]) -> float:
+    """Returns how far windows are trusted where held-out `(N, ..., W, D)` are most likely."""
+    fits = (moments.gaussian(share) for share in SHARES)
+    losses = {fit.share: fit.negative_log_likelihood(held_out) for fit in fits}
+    return min(losses, key=losses.__getitem__)
 
 
 def _parts(features: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:

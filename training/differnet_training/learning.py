@@ -4,62 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE, calibrate
-from differnet_runtime.metadata import InputContract, ModelMetadata, Provenance
+from differnet_runtime.calibration import calibrate
+from differnet_runtime.metadata import ModelMetadata
 
 from .baselines import Baselines
-from .datasets import DataSet, Parts, Picture, check_no_overlap, split_good
+from .datasets import Parts, Picture, check_no_overlap, split_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
+from .head_learning import learn_heads
+from .job import Job, provenance
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
 from .scoring import scaled, score_features, window_scores
 from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
+__all__ = ["CHECKPOINTS", "Job", "learn", "training_features"]
+
 CHECKPOINTS = ("selection.checkpoint", "training.checkpoint")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run.
-
-    Args:
-        data: Good pictures (and test pictures, which are only checked against duplicates).
-        recipe: The settings.
-        contract: How frames become input.
-        seed: Of the split, the weights, the order and the noise.
-        false_reject_rate: For the threshold.
-        output: Folder of the model.
-        cache: Folder of the feature cache; None computes every feature afresh.
-        weights: Extractor weights file; None takes the default.
-        skip_unreadable: Go on without pictures that can't be read.
-        checkpoint_every_s: For resuming; at most so often.
-    """
-
-    data: DataSet
-    recipe: Recipe
-    contract: InputContract
-    output: Path
-    cache: Path | None
-    seed: int = 0
-    false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE
-    weights: Path | None = None
-    skip_unreadable: bool = False
-    checkpoint_every_s: float = 10.0
 
 
 def learn(job: Job) -> ModelMetadata:
@@ -72,6 +43,12 @@ def learn(job: Job) -> ModelMetadata:
         OutputError: The model can't be written.
     """
     check_no_overlap(job.data)
+    if job.recipe.heads:
+        return learn_heads(job)
+    return _learn_one_flow(job)
+
+
+def _learn_one_flow(job: Job) -> ModelMetadata:
     extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
     windows = job.recipe.windows()
     reader = FeatureReader(
@@ -108,7 +85,7 @@ def learn(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=appearance,
-        provenance=_provenance(job, history, fingerprint, len(material.first.pictures)),
+        provenance=provenance(job, history.best_epochs, fingerprint, len(material.first.pictures)),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
     write_training(job.output, _record(job.recipe, history, material, calibration))
@@ -242,22 +219,6 @@ def _fingerprint(job: Job, extractor: FeatureExtractor, material: _Material) -> 
         "train_images": material.train_images,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _provenance(job: Job, history: History, fingerprint: str, images: int) -> Provenance:
-    packages = ("differnet-edge", "torch", "timm", "numpy")
-    return Provenance(
-        recipe=job.recipe.name,
-        seed=job.seed,
-        images=images,
-        epochs=history.best_epochs,
-        data_sha256=fingerprint,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-    )
 
 
 def _record(

@@ -28,6 +28,7 @@ from .datasets import Label, Picture
 from .model import DifferNet
 from .pixel_metrics import aupro, pixel_auroc
 from .results import Localization
+from .scoring import Model
 
 SMOOTHING = 1 / 48
 """The Gaussian's standard deviation, as a share of the input's side."""
@@ -50,10 +51,10 @@ def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
 
     Args:
         model: In eval mode, without windows.
-        frame: `(S, S, 3) uint8` BGR, as `preprocess` gives it.
+        frame: `(H, W, 3) uint8` BGR, as `preprocess` gives it.
 
     Returns:
-        `(S, S) float32`, not negative; every view's gradient lies where its pixel came from.
+        `(H, W) float32`, not negative; every view's gradient lies where its pixel came from.
     """
     image = torch.from_numpy(frame).float()[None].requires_grad_()
     scores = model.score_features(model.features(image))
@@ -66,25 +67,24 @@ def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
     return np.asarray(smooth, np.float32)
 
 
-def window_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
+def window_map(model: Model, frame: NDArray[np.uint8]) -> Map:
     """Returns the scores of the windows, brought to the frame's size as the camera does.
 
     Args:
         model: In eval mode, with windows.
-        frame: `(S, S, 3) uint8` BGR, as `preprocess` gives it.
+        frame: `(H, W, 3) uint8` BGR, as `preprocess` gives it.
 
     Returns:
-        `(S, S) float32`.
+        `(H, W) float32`.
     """
     with torch.inference_mode():
-        scores = model.score_features(model.features(torch.from_numpy(frame)[None]))
-        heatmaps = model.combine(scores)[1]
+        heatmaps = model.judge(model.features(torch.from_numpy(frame)[None])).heatmaps
     assert heatmaps is not None
     return resized(heatmaps[0].numpy(), frame.shape[0], frame.shape[1])
 
 
 def localize(
-    model: DifferNet, pictures: Sequence[Picture], output: Path, windows: Windows | None = None
+    model: Model, pictures: Sequence[Picture], output: Path, windows: Windows | None = None
 ) -> Localization:
     """Draws a heatmap of every defective picture, and judges them where there are masks.
 
@@ -130,16 +130,17 @@ def localize(
     )
 
 
-def _located(model: DifferNet, picture: Picture) -> _Located:
+def _located(model: Model, picture: Picture) -> _Located:
     frame = preprocess(read_image(picture.path), model.contract)[:, :, :3]
     frame = np.ascontiguousarray(frame)
-    find = gradient_map if model.windows is None else window_map
-    return _Located(picture, frame, find(model, frame))
+    if isinstance(model, DifferNet) and model.windows is None:
+        return _Located(picture, frame, gradient_map(model, frame))
+    return _Located(picture, frame, window_map(model, frame))
 
 
 def _gradient_scale(good: Sequence[Map]) -> Windows:
     high = max(float(np.quantile(np.stack(good), SCALE_QUANTILE)), 1e-12)
-    return Windows(grid=2, low=0.0, high=high)
+    return Windows(rows=2, columns=2, low=0.0, high=high)
 
 
 def _mask(picture: Picture, contract: InputContract) -> NDArray[np.bool_]:

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from differnet_runtime.errors import ViewsError
-from differnet_runtime.metadata import FlowSpec, InputContract, ScoreKind, Views, Windows
+from differnet_runtime.metadata import (
+    FlowSpec,
+    InputContract,
+    ScoreKind,
+    Views,
+    Windows,
+    check_views,
+)
 from differnet_runtime.preprocess import rotation_index
 
 from .extractors import FeatureExtractor
 from .flow import NormalizingFlow, likelihood_score, z2_score
+from .heads import Judged
 
 
 class Rotations(nn.Module):
-    """Rotates a batch to every view: `(N, C, S, S) -> (V * N, C, S, S)`, views outermost.
+    """Rotates a batch to every view: `(N, C, H, W) -> (V * N, C, H, W)`, views outermost.
 
     Right angles are flips and transpositions; other angles read each pixel by a constant index
     (`preprocess.rotation_index`), so that the graph and training see the same pixels.
 
     Args:
         angles: Degrees, counter-clockwise.
-        size: Side S in pixels.
+        shape: Height and width in pixels; equal for angles other than 0 and 180.
     """
 
-    def __init__(self, angles: tuple[float, ...], size: int) -> None:
+    def __init__(self, angles: tuple[float, ...], shape: tuple[int, int]) -> None:
         super().__init__()
         self.angles = angles
-        self.size = size
+        self.shape = shape
         for position, angle in enumerate(angles):
             if angle % 90 != 0:
-                index = torch.from_numpy(rotation_index(size, angle))
+                index = torch.from_numpy(rotation_index(shape[0], angle, shape[1]))
                 self.register_buffer(f"index_{position}", index, persistent=False)
 
     def forward(self, x: Tensor, black: Tensor) -> Tensor:
@@ -47,8 +58,7 @@ class Rotations(nn.Module):
             outside = flat[:, :, :1] * 0.0 + black[:, :, :, 0]
             padded = torch.cat([flat, outside], dim=2)
             index = self.get_buffer(f"index_{position}")
-            shape = (-1, int(x.shape[1]), self.size, self.size)
-            return torch.index_select(padded, 2, index).reshape(shape)
+            return torch.index_select(padded, 2, index).reshape(-1, int(x.shape[1]), *self.shape)
         return quarter_turns(x, int(angle // 90))
 
 
@@ -63,7 +73,7 @@ def quarter_turns(x: Tensor, turns: int) -> Tensor:
 
 
 def neighbourhood_means(maps: Tensor) -> Tensor:
-    """Averages each window with its (up to eight) neighbours: `(N, 1, n, n)` both."""
+    """Averages each window with its (up to eight) neighbours: `(N, 1, h, w)` both."""
     return F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -92,7 +102,7 @@ class DifferNet(nn.Module):
         windows: Windows | None = None,
     ) -> None:
         super().__init__()
-        views.check()
+        check_views(views, contract)
         if windows is not None and any(angle % 90 for angle in views.angles):
             raise ViewsError(
                 "windows of turned views lie on each other only at right angles. Use --rotation "
@@ -102,7 +112,7 @@ class DifferNet(nn.Module):
         self.views = views
         self.score = score
         self.windows = windows
-        self.rotations = Rotations(views.angles, contract.size)
+        self.rotations = Rotations(views.angles, (contract.height, contract.width))
         self.extractor = extractor
         self.flow = NormalizingFlow(flow)
 
@@ -110,7 +120,7 @@ class DifferNet(nn.Module):
         """Scores frames.
 
         Args:
-            image: `(N, size, size, 3) uint8` BGR.
+            image: `(N, height, width, 3) uint8` BGR.
 
         Returns:
             `(N,) float32`: the score, averaged over the views.
@@ -124,27 +134,28 @@ class DifferNet(nn.Module):
         views.
 
         Args:
-            image: `(N, size, size, C) uint8`.
+            image: `(N, height, width, C) uint8`.
 
         Returns:
-            `(V * N, D) float32`, or `(V * N * n * n, D)` with windows.
+            `(V * N, D) float32`, or `(V * N * windows, D)` with windows.
         """
         x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
         x = self.extractor.pooled(self.rotations(x, self.extractor.black), self.windows)
         if self.windows is not None and self.views.angles != (0.0,):
-            x = self._as_the_frame_lies(x, self.windows.grid)
+            x = self._as_the_frame_lies(x, self.windows)
         return x.reshape(-1, self.extractor.spec.features)
 
-    def _as_the_frame_lies(self, x: Tensor, n: int) -> Tensor:
-        """Turns each view's windows back, `(V * N, n * n, D)` both."""
-        grids = x.transpose(1, 2).reshape(-1, self.extractor.spec.features, n, n)
+    def _as_the_frame_lies(self, x: Tensor, grid: Windows) -> Tensor:
+        """Turns each view's windows back, `(V * N, windows, D)` both."""
+        features = self.extractor.spec.features
+        grids = x.transpose(1, 2).reshape(-1, features, grid.rows, grid.columns)
         turned = [
             quarter_turns(view, -int(angle // 90))
             for view, angle in zip(
                 torch.chunk(grids, len(self.views.angles)), self.views.angles, strict=True
             )
         ]
-        rows = torch.cat(turned).reshape(-1, self.extractor.spec.features, n * n)
+        rows = torch.cat(turned).reshape(-1, features, grid.count)
         return rows.transpose(1, 2)
 
     def combine(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -154,16 +165,27 @@ class DifferNet(nn.Module):
             scores: In the order of `features`.
 
         Returns:
-            Scores `(N,)`, and the heatmaps `(N, n, n)` where there are windows.
+            Scores `(N,)`, and the heatmaps `(N, rows, columns)` where there are windows.
         """
         views = len(self.views.angles)
         if self.windows is None:
             return (scores if views == 1 else scores.reshape(views, -1).mean(dim=0)), None
-        n = self.windows.grid
-        heatmaps = scores.reshape(views, -1, n, n)
-        heatmaps = heatmaps.mean(dim=0) if views > 1 else heatmaps.reshape(-1, n, n)
+        rows, columns = self.windows.rows, self.windows.columns
+        heatmaps = scores.reshape(views, -1, rows, columns)
+        heatmaps = heatmaps.mean(dim=0) if views > 1 else heatmaps.reshape(-1, rows, columns)
         smooth = neighbourhood_means(heatmaps.unsqueeze(1))
         return smooth.flatten(1).amax(dim=1), heatmaps
+
+    def judge(self, features: Tensor) -> Judged:
+        """Judges features, in the order of `features`."""
+        scores, heatmaps = self.combine(self.score_features(features))
+        return Judged(scores, None, heatmaps)
+
+    @contextmanager
+    def ready_to_trace(self, channels: int) -> Iterator[None]:
+        """Folds channel order and permutation into weights while the graph is traced."""
+        with self.extractor.reading(channels), self.flow.folded():
+            yield
 
     def score_features(self, features: Tensor) -> Tensor:
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""

@@ -25,13 +25,16 @@ from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import parse_metadata
 
 from .extractors import empty_extractor
+from .heads import HeadedModel
 from .model import DifferNet
 
 MODEL_JSON, WEIGHTS = "model.json", "weights.safetensors"
 TRAINING_JSON, BASELINES = "training.json", "baselines.safetensors"
 
 
-def save_model(folder: Path, model: DifferNet, metadata: ModelMetadata) -> ModelMetadata:
+def save_model(
+    folder: Path, model: DifferNet | HeadedModel, metadata: ModelMetadata
+) -> ModelMetadata:
     """Writes weights and metadata; the metadata last, with the hash of the weights.
 
     Returns:
@@ -48,7 +51,7 @@ def save_model(folder: Path, model: DifferNet, metadata: ModelMetadata) -> Model
     return metadata
 
 
-def load_model(folder: Path) -> tuple[DifferNet, ModelMetadata]:
+def load_model(folder: Path) -> tuple[DifferNet | HeadedModel, ModelMetadata]:
     """Reads a trained model.
 
     Returns:
@@ -65,19 +68,27 @@ def load_model(folder: Path) -> tuple[DifferNet, ModelMetadata]:
             f"{folder / WEIGHTS} is damaged: its hash is {actual[:16]}..., but {MODEL_JSON} says "
             f"{str(metadata.weights_sha256)[:16]}... Train the model again, or copy it again."
         )
-    model = DifferNet(
-        metadata.input,
-        metadata.views,
-        empty_extractor(metadata.extractor),
-        metadata.flow,
-        metadata.score,
-        metadata.windows,
-    )
+    model = empty_model(metadata)
     try:
         model.load_state_dict(load(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ModelFileError(f"{folder / WEIGHTS} does not fit {MODEL_JSON}: {error}") from error
     return model.eval(), metadata
+
+
+def empty_model(metadata: ModelMetadata) -> DifferNet | HeadedModel:
+    """Builds the model that metadata describes, without weights."""
+    extractor = empty_extractor(metadata.extractor)
+    if metadata.flow is None:
+        return HeadedModel(metadata.input, extractor, metadata.heads)
+    return DifferNet(
+        metadata.input,
+        metadata.views,
+        extractor,
+        metadata.flow,
+        metadata.score,
+        metadata.windows,
+    )
 
 
 def load_metadata(folder: Path) -> ModelMetadata:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from differnet_runtime.errors import WeightsError
 
-from .weights import timm_model
+from .weights import PACKAGED, timm_model
 
 Tap = int | tuple[int, ...] | None
 LITE0_TAP = 10
@@ -30,7 +30,7 @@ def timm_network(
     """Returns an extractor of timm's, with constant padding.
 
     Args:
-        name: `efficientnet_lite0` or `timm:NAME`.
+        name: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or `timm:NAME`.
         tap: See `extractors.build_extractor`.
         weights: A weights file; None for the default.
         pretrained: False leaves the weights random, to be loaded later.
@@ -38,14 +38,14 @@ def timm_network(
     Raises:
         WeightsError: Unknown name, tap or weights.
     """
-    if name == "efficientnet_lite0":
-        network = timm_model("tf_efficientnet_lite0", name, weights, pretrained=pretrained)
+    if name in PACKAGED:
+        network = timm_model(f"tf_{name}", name, weights, pretrained=pretrained)
         return _static_padding(_EfficientNetTap(network, LITE0_TAP if tap is None else tap))
     if name.startswith("timm:"):
         network = timm_model(name.removeprefix("timm:"), name, weights, pretrained=pretrained)
         return _static_padding(_TimmTap(network, tap))
     raise WeightsError(
-        f"there is no extractor {name!r}; choose alexnet, efficientnet_lite0 or timm:NAME "
+        f"there is no extractor {name!r}; choose alexnet, {', '.join(PACKAGED)} or timm:NAME "
         "(`python -c 'import timm; print(timm.list_models())'` lists the names)"
     )
 

@@ -29,8 +29,11 @@ from differnet_runtime.metadata import (
 from .extractors import alexnet_extractor, tensors_sha256
 from .flow import NormalizingFlow
 from .model import DifferNet
-from .recipes import PAPER, even_angles
+from .recipes import even_angles
 from .weights import features_of, load_state, read_state
+
+ORIGINAL_SIZE = 448
+"""Side of the original's input in pixels."""
 
 _FLOW_KEY = re.compile(r"nf\.module_list\.(\d+)\.s([12])\.(fc1|fc2|fc2b|fc3)\.(weight|bias)")
 _LAYERS = {"fc1": "fc1", "fc2": "fc2", "fc2b": "fc3", "fc3": "fc4"}
@@ -38,7 +41,7 @@ _ALEXNET_PREFIX = "feature_extractor.features."
 
 
 def import_original(
-    file: Path, views: int, size: int = PAPER.size
+    file: Path, views: int, size: int = ORIGINAL_SIZE
 ) -> tuple[DifferNet, ModelMetadata]:
     """Reads an original checkpoint as a model without a threshold.
 
@@ -60,7 +63,7 @@ def import_original(
             f"{extractor.spec.features}; checkpoints with another extractor or number of scales "
             "can't be imported"
         )
-    contract = InputContract(size=size)
+    contract = InputContract(height=size, width=size)
     rotations = Views(angles=even_angles(views), trained="any")
     model = DifferNet(contract, rotations, extractor, spec)
     load_flow(model.flow, flow_state)

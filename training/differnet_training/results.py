@@ -34,7 +34,11 @@ Heatmap = tuple[tuple[float, ...], ...]
 
 
 class Result(_Frozen):
-    """One picture; `heatmap` holds the scores of its windows, where the model has them."""
+    """One picture.
+
+    `heatmap` holds the scores of its windows and `head` the name of the head that decided, where
+    the model has them.
+    """
 
     path: str
     label: str
@@ -42,6 +46,21 @@ class Result(_Frozen):
     score: float | None
     verdict: str
     heatmap: Heatmap | None = None
+    head: str | None = None
+
+
+class HeadRow(_Frozen):
+    """What one head is worth alone, and what its flow added over the Gaussian it starts from.
+
+    `start_auroc` is that of the same head, and in `joined` rows of the whole model, without the
+    coupling blocks.
+    """
+
+    name: str
+    epochs: int
+    image_auroc: float
+    start_auroc: float
+    decided: int
 
 
 class Seeds(_Frozen):
@@ -93,6 +112,7 @@ class Report(_Frozen):
     machine: dict[str, str] | None = None
     seeds: Seeds | None
     localization: Localization | None = None
+    heads: tuple[HeadRow, ...] = ()
     training: dict[str, Any]
     note: str
     model: ModelMetadata

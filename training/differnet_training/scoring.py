@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,47 @@ from differnet_runtime.metadata import Windows
 
 from .baselines import in_chunks
 from .gaussian import CHUNK
+from .heads import HeadedModel
 from .model import DifferNet
+
+Model = DifferNet | HeadedModel
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of N pictures' features.
+
+    Args:
+        scores: `(N,) float32`.
+        heads: `(N, H) float32`, the heads' scores; None for a model without heads.
+        heatmaps: `(N, rows, columns) float32`; None for a model without windows.
+    """
+
+    scores: NDArray[np.float32]
+    heads: NDArray[np.float32] | None
+    heatmaps: NDArray[np.float32] | None
+
+
+def judge_features(model: Model, features: NDArray[np.float32]) -> Scored:
+    """Scores features that were read before as the model scores frames.
+
+    Args:
+        model: In eval mode.
+        features: `(N, V, ..., D)`; `(N, D)` or `(N, 1, D)` for a model with heads.
+    """
+    if isinstance(model, DifferNet):
+        heatmaps = None if model.windows is None else window_scores(model, features)
+        return Scored(score_features(model, features), None, heatmaps)
+    parts = []
+    with torch.inference_mode():
+        for k in range(0, len(features), CHUNK):
+            rows = features[k : k + CHUNK].reshape(-1, features.shape[-1])
+            parts.append(model.judge(torch.from_numpy(rows.copy())))
+    scores, heads, maps = (
+        np.concatenate([np.asarray(field) for field in fields])
+        for fields in zip(*parts, strict=True)
+    )
+    return Scored(scores, heads, maps)
 
 
 def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -21,18 +62,18 @@ def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[n
 
 
 def window_scores(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the heatmaps `(N, n, n) float32` of `(N, V, n * n, D)` features."""
+    """Returns the heatmaps `(N, rows, columns) float32` of `(N, V, windows, D)` features."""
     assert model.windows is not None
-    n, score = model.windows.grid, _row_scores(model)
+    grid, score = model.windows, _row_scores(model)
     parts = (features[k : k + CHUNK] for k in range(0, len(features), CHUNK))
     rows = np.concatenate([score(part).mean(axis=1) for part in parts])
-    return rows.reshape(-1, n, n).astype(np.float32)
+    return rows.reshape(-1, grid.rows, grid.columns).astype(np.float32)
 
 
 def scaled(windows: Windows, good_maps: NDArray[np.float32], threshold: float) -> Windows:
     """Sets the fixed scale of the heatmaps' colours; see `metadata.Windows`."""
     low = float(np.median(good_maps))
-    return Windows(grid=windows.grid, low=low, high=2 * threshold - low)
+    return windows.model_copy(update={"low": low, "high": 2 * threshold - low})
 
 
 def _row_scores(model: DifferNet) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:

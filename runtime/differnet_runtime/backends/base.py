@@ -9,6 +9,11 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+IMAGE = "image"
+"""Name of the graph's input."""
+SCORE, HEATMAP, HEADS = "score", "heatmap", "heads"
+"""Names of its outputs; only `score` is in every file."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -16,11 +21,14 @@ class Outputs:
 
     Args:
         scores: `(N,)` float32.
-        heatmaps: `(N, h, w)` float32 where the graph has that output, else None.
+        heatmaps: `(N, rows, columns)` float32 where the graph has that output, else None.
+        heads: `(N, H)` float32, a score for each head in the order of `metadata.heads`, where the
+            graph has that output, else None.
     """
 
     scores: NDArray[np.float32]
     heatmaps: NDArray[np.float32] | None = None
+    heads: NDArray[np.float32] | None = None
 
 
 class Backend(ABC):
@@ -35,7 +43,7 @@ class Backend(ABC):
         `infer` of that very array saves a copy; any other array may be given as well.
 
         Args:
-            shape: `(N, size, size, C)`.
+            shape: `(N, height, width, C)`.
         """
         return np.empty(shape, np.uint8)
 
@@ -44,7 +52,7 @@ class Backend(ABC):
         """Runs the graph.
 
         Args:
-            batch: `(N, size, size, C)` uint8 BGR (C = 3) or BGRx (C = 4), contiguous.
+            batch: `(N, height, width, C)` uint8 BGR (C = 3) or BGRx (C = 4), contiguous.
 
         Returns:
             Arrays that stay as they are when the next batch runs.

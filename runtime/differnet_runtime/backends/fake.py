@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class FakeBackend(Backend):
     Args:
         score: That function.
         options: Latency and faults; see `FakeOptions.parse`.
+        heads: Gives the scores of a frame's heads, in their order; the greatest is then its score.
     """
 
     name = PREFIX
@@ -75,8 +76,10 @@ class FakeBackend(Backend):
         self,
         score: Callable[[NDArray[np.uint8]], float] | None = None,
         options: FakeOptions | None = None,
+        heads: Callable[[NDArray[np.uint8]], Sequence[float]] | None = None,
     ) -> None:
         self._score = score or (lambda frame: float(frame.mean()))
+        self._heads = heads
         self._options = options or FakeOptions()
         self._batches = 0
         self._waiting: list[str] = []
@@ -93,6 +96,9 @@ class FakeBackend(Backend):
             return Outputs(np.zeros((len(batch) + 1, 2), np.float32))
         if fault == "nan":
             return Outputs(np.full(len(batch), np.nan, np.float32))
+        if self._heads is not None:
+            heads = np.array([self._heads(frame) for frame in batch], np.float32)
+            return Outputs(heads.max(axis=1), heads=heads)
         return Outputs(np.array([self._score(frame) for frame in batch], np.float32))
 
     def _from_file(self) -> str | None:

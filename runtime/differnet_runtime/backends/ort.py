@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, BackendUnavailableError
-from .base import Backend, Outputs
+from .base import HEADS, HEATMAP, SCORE, Backend, Outputs
 from .ort_providers import (
     CPU,
     PROVIDERS,
@@ -77,7 +77,7 @@ class OnnxRuntimeBackend(Backend):
             self._session = _on_gpu(runtime, model, name, _settings(runtime, threads), cache)
         self._input = self._session.get_inputs()[0]
         given = [output.name for output in self._session.get_outputs()]
-        self._outputs = [output for output in ("score", "heatmap") if output in given]
+        self._outputs = [output for output in (SCORE, HEATMAP, HEADS) if output in given]
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         """Runs the graph; see `Backend.infer`."""
@@ -91,7 +91,9 @@ class OnnxRuntimeBackend(Backend):
             outputs: list[Any] = self._session.run(self._outputs, {self._input.name: batch})
         except Exception as error:  # onnxruntime's exceptions share no base class but this
             raise BackendError(f"ONNX Runtime failed: {error}") from error
-        return Outputs(*(np.asarray(output, np.float32) for output in outputs))
+        named = dict(zip(self._outputs, outputs, strict=True))
+        found = {name: np.asarray(output, np.float32) for name, output in named.items()}
+        return Outputs(found[SCORE], found.get(HEATMAP), found.get(HEADS))
 
     def close(self) -> None:
         """Drops the session."""

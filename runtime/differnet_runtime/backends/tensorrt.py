@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ..cuda import PrimaryContext, cuda_errors, load, open_device
 from ..errors import BackendError
-from .base import Backend, Outputs
+from .base import HEADS, HEATMAP, IMAGE, SCORE, Backend, Outputs
 from .cuda_graph import CudaGraph
 from .cuda_memory import Tensor
-from .tensorrt_engine import HEATMAP, IMAGE, SCORE, Engine
+from .tensorrt_engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class TensorRTBackend(Backend):
                 self._run(self._prepared(part), len(part))
                 for name, result in results.items():
                     result[start : start + len(part)] = self._outputs[name].host[: len(part)]
-        return Outputs(results[SCORE], results.get(HEATMAP))
+        return Outputs(results[SCORE], results.get(HEATMAP), results.get(HEADS))
 
     def inspect(self) -> str:
         """Returns TensorRT's description of the engine's layers, as JSON."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import BackendError
 from ..tensorrt_api import load, make_logger
+from .base import HEADS, HEATMAP, IMAGE, SCORE
 
-IMAGE, SCORE, HEATMAP = "image", "score", "heatmap"
 _REBUILD = (
     "It was built with another version of TensorRT or for another GPU, or it is damaged: build "
     "it again on this device with `differnet engine`."
@@ -111,10 +111,11 @@ class Engine:
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         outputs = [name for name in names if name not in inputs]
-        if inputs != [IMAGE] or SCORE not in outputs or not {*outputs} <= {SCORE, HEATMAP}:
+        ours = {SCORE, HEATMAP, HEADS}
+        if inputs != [IMAGE] or SCORE not in outputs or not {*outputs} <= ours:
             raise BackendError(
                 f"this engine takes {inputs} and gives {outputs}; one of ours takes [{IMAGE!r}] "
-                f"and gives {SCORE!r} and perhaps {HEATMAP!r}. {_REBUILD}"
+                f"and gives {SCORE!r}, perhaps with {HEATMAP!r} and {HEADS!r}. {_REBUILD}"
             )
         types = {name: engine.get_tensor_dtype(name) for name in names}
         if types != {IMAGE: trt.DataType.UINT8, **dict.fromkeys(outputs, trt.DataType.FLOAT)}:

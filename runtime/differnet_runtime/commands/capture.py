@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit",
         choices=("stretch", "letterbox", "crop"),
-        help="how the region becomes the model's square (stretch)",
+        help="how the region becomes the model's input (stretch)",
     )
     parser.add_argument(
         "--interval", type=seconds, default=0.0, metavar="S", help="seconds between pictures (0)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from differnet_runtime.command import Command
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import ModelMetadata
+    from differnet_runtime.metadata import FlowSpec, Head, InputContract, ModelMetadata
 
 _TRAINED = "model.json"
 
@@ -59,26 +59,16 @@ def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
 def _contract(metadata: ModelMetadata) -> dict[str, str]:
     from differnet_runtime.calibration import describe
 
-    contract, extractor, flow, views = (
-        metadata.input,
-        metadata.extractor,
-        metadata.flow,
-        metadata.views,
-    )
+    contract, views, calibration = metadata.input, metadata.views, metadata.calibration
     region = contract.region or "the whole frame"
-    scales = ", ".join(f"1/{scale}" if scale > 1 else "1" for scale in extractor.scales)
-    calibration = metadata.calibration
     return {
         "name": metadata.name,
-        "input": f"{contract.size} x {contract.size} pixels, {contract.fit}",
+        "input": _input(contract),
         "region": f"{region} (x,y,width,height)" if contract.region else str(region),
         "white level": f"{contract.white_level} (for 16-bit frames)",
         "views": f"{_degrees(views.angles)}; trained: {_degrees(views.trained)}",
-        "extractor": f"{extractor.name}, {extractor.features} features at scales {scales}",
-        "flow": f"{flow.blocks} blocks of width {flow.width}, clamp {flow.clamp:g}"
-        + (", whitened" if flow.whitened else "")
-        + (" in each window" if flow.places else ""),
-        "score": "mean of z squared" if metadata.score == "z2" else "negative log-likelihood",
+        **_judges(metadata),
+        "score": _score(metadata),
         "heatmap": _heatmap(metadata),
         "precision": metadata.precision,
         "calibration": describe(calibration) if calibration else "none: run `differnet calibrate`",
@@ -87,12 +77,65 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
     }
 
 
+def _input(contract: InputContract) -> str:
+    tiles = contract.tiles
+    return f"{contract.width} x {contract.height} pixels (width x height), {contract.fit}" + (
+        f", in {tiles} tiles that overlap by {tiles.overlap} pixels" if tiles else ""
+    )
+
+
+def _judges(metadata: ModelMetadata) -> dict[str, str]:
+    """Returns rows for the extractor and the flow, or for each head."""
+    from differnet_runtime.heads import in_words
+
+    extractor, flow = metadata.extractor, metadata.flow
+    if flow is None:
+        heads = {f"head {head.name}": f"{in_words(head.name)}: {_head(head)}"
+                 for head in metadata.heads}  # fmt: skip
+        return {"extractor": extractor.name, **heads}
+    scales = ", ".join(f"1/{scale}" if scale > 1 else "1" for scale in extractor.scales)
+    return {
+        "extractor": f"{extractor.name}, {extractor.features} features at scales {scales}",
+        "flow": _flow(flow),
+    }
+
+
+def _head(head: Head) -> str:
+    where = "one window" if head.whole else f"{head.rows} x {head.columns} windows"
+    trained = f", trained for {head.epochs} epochs" if head.flow.blocks else ""
+    taps = ", ".join(map(str, head.taps))
+    return (
+        f"{where}, {head.flow.features} features of blocks {taps}; {_flow(head.flow)}{trained}; "
+        f"a typical good part's own score is {head.typical:.4g}"
+    )
+
+
+def _flow(flow: FlowSpec) -> str:
+    convolved = f", subnets of {flow.kernel} x {flow.kernel} convolutions" * (flow.kernel > 1)
+    blocks = f"{flow.blocks} blocks of width {flow.width}, clamp {flow.clamp:g}{convolved}"
+    return (
+        (blocks if flow.blocks else "a Gaussian, no blocks")
+        + (", whitened" if flow.whitened else "")
+        + (" in each window" if flow.places else "")
+    )
+
+
+def _score(metadata: ModelMetadata) -> str:
+    kind = "mean of z squared" if metadata.score == "z2" else "negative log-likelihood"
+    if not metadata.heads:
+        return kind
+    scale = "on one scale where a typical good part has about 1"
+    return f"joined from the heads' scores, {scale} ({kind})"
+
+
 def _heatmap(metadata: ModelMetadata) -> str:
     windows = metadata.windows
     if windows is None:
         return "none (the whole picture is averaged; `differnet eval --heatmaps` draws gradients)"
-    scale = f", colours from {windows.low:.4g} to {windows.high:.4g}" if windows.high else ""
-    return f"scores of {windows.grid} x {windows.grid} windows{scale}"
+    known = windows.low is not None and windows.high is not None
+    scale = f", colours from {windows.low:.4g} to {windows.high:.4g}" if known else ""
+    unit = ", each relative to what good parts have there" if metadata.heads else ""
+    return f"scores of {windows.rows} x {windows.columns} windows (rows x columns){unit}{scale}"
 
 
 def _appearance(metadata: ModelMetadata) -> str:

@@ -19,17 +19,26 @@ _LATENCIES_KEPT = 100_000
 
 
 def table_line(inspection: Inspection) -> str:
-    """Returns one line that fits under `HEADER`; the reason of a NO_DECISION follows the name."""
+    """Returns one line that fits under `HEADER`.
+
+    After the name comes the reason of a NO_DECISION, or which head decided.
+    """
     score = inspection.score
-    reason = inspection.decision.reason
+    remark = inspection.decision.reason or _decided_by(inspection)
     return (
         f"{inspection.decision.verdict.value:<11}"
         f"  {_number(score.value if score else None, '.5g'):>10}"
         f"  {_number(score.threshold if score else None, '.5g'):>10}"
         f"  {_number(score.good_percentile if score else None, '.1f'):>8}"
         f"  {inspection.stages_ms.get('total', 0.0):>7.1f}"
-        f"  {inspection.name}{f': {reason}' if reason else ''}"
+        f"  {inspection.name}{f': {remark}' if remark else ''}"
     )
+
+
+def _decided_by(inspection: Inspection) -> str | None:
+    if inspection.note:
+        return inspection.note
+    return f"decided by {inspection.decided_by}" if inspection.decided_by else None
 
 
 def _number(value: float | None, form: str) -> str:

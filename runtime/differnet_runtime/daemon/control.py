@@ -13,6 +13,7 @@ from ..capture import CameraState
 from ..errors import CameraError, ModelStoreError
 from ..events import InspectionEvent
 from ..evidence import EvidenceItem
+from ..heads import decided_by, note
 from ..web.control import (
     CameraView,
     Control,
@@ -235,6 +236,8 @@ def _entry(item: EvidenceItem) -> EvidenceEntry:
         reason=item.code,
         score=item.score,
         threshold=item.threshold,
+        decided_by=decided_by(item.head, item.verdict),
+        note=note(item.head, item.verdict, heatmap=item.heatmap),
         kinds=["image", "heatmap"] if item.heatmap else ["image"],
         bytes=item.bytes,
     )

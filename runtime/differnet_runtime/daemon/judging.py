@@ -15,6 +15,7 @@ from ..config import CameraConfig
 from ..decision import decide
 from ..errors import EngineFault, FrameError, ImageReadError
 from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
+from ..heads import decided_by, note
 from ..inference import Answer, EngineProcess, ModelSwitch
 from ..integrity import IntegrityGate
 from ..metadata import ModelMetadata
@@ -48,7 +49,7 @@ class Judged:
     Args:
         event: What leaves the station.
         frame: None where there was none.
-        heatmap: `(n, n) float32`, where the model has one and saw the frame.
+        heatmap: `(rows, columns) float32`, where the model has one and saw the frame.
         metadata: Of the model that judged.
     """
 
@@ -62,7 +63,13 @@ class Judged:
         event = self.event
         score = None
         if event.score is not None:
-            score = Score(event.score, event.threshold, event.good_percentile, heatmap=self.heatmap)
+            score = Score(
+                event.score,
+                event.threshold,
+                event.good_percentile,
+                heatmap=self.heatmap,
+                heads=event.heads or {},
+            )
         return Inspection(
             name=event.frame.name if event.frame else "",
             index=event.frame.index if event.frame else 0,
@@ -218,18 +225,25 @@ class Judge:
         stages_ms: dict[str, float] | None = None,
     ) -> InspectionEvent:
         score = answer.score if answer else None
+        head = score.head if score else None
+        verdict = decision.verdict.value
+        heatmap = answer is not None and answer.heatmap is not None
         return InspectionEvent(
             station=self._station,
             camera=self._camera,
             part=command.part if command else None,
             trigger=command.trigger if command else "free",
-            verdict=decision.verdict.value,
+            verdict=verdict,
             reject=decision.verdict is not Verdict.GOOD,
             code=decision.code,
             reason=decision.reason,
             score=score.value if score and score.finite else None,
             threshold=score.threshold if score else None,
             good_percentile=score.good_percentile if score else None,
+            head=head,
+            heads=score.heads if score and head else None,
+            decided_by=decided_by(head, verdict),
+            note=note(head, verdict, heatmap=heatmap),
             model=ModelRef(name=engine.metadata.name, hash=answer.model_hash)
             if answer and engine
             else None,

@@ -76,7 +76,7 @@ class EngineIdentity(Part):
         machine: `x86_64` or `aarch64`.
         l4t: The release of Jetson's Linux, `36.4.3`; None elsewhere.
         batch: Frames that the engine takes at once.
-        input_shape: Of one frame, `(size, size, channels)`.
+        input_shape: Of one frame, `(height, width, channels)`.
         precision: Of the graph.
         level: See `BuildOptions`.
         workspace_mib: See `BuildOptions`.

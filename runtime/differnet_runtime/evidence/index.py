@@ -26,7 +26,8 @@ CREATE TABLE picture (
     threshold REAL,
     heatmap INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
-    clock_s REAL NOT NULL
+    clock_s REAL NOT NULL,
+    head TEXT
 );
 CREATE INDEX picture_camera ON picture (camera, row);
 CREATE INDEX picture_verdict ON picture (verdict, row);
@@ -35,7 +36,7 @@ INSERT INTO clock VALUES (0)
 """
 _SUMS = "SELECT count(*), coalesce(sum(bytes), 0) FROM picture"
 _SIZE = "SELECT bytes, verdict FROM picture WHERE id = ?"
-_COLUMNS = "id, at_s, camera, part, verdict, code, score, threshold, heatmap, bytes"
+_COLUMNS = "id, at_s, camera, part, verdict, code, score, threshold, heatmap, bytes, head"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer = connect(path, _SCHEMA, _VERSION, durable=False)
+        _add_head(self._writer, path)
         self._reader = connect(path, _SCHEMA, _VERSION, durable=False)
         self._reading = threading.Lock()
         with mapped(path):
@@ -96,7 +98,7 @@ class Index:
         with mapped(self._path), transaction(self._writer):
             self._writer.executemany(
                 f"INSERT INTO picture ({_COLUMNS}, clock_s)"  # noqa: S608 - no value is in it
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(*astuple(item), now_s) for item in items],
             )
             self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
@@ -161,6 +163,14 @@ class Index:
         self._writer.close()
 
 
+def _add_head(connection: sqlite3.Connection, path: Path) -> None:
+    """Adds the column that an index of before heads lacks; older software goes on with it."""
+    with mapped(path):
+        columns = connection.execute("PRAGMA table_info(picture)").fetchall()
+        if "head" not in [name for _, name, *_ in columns]:
+            connection.execute("ALTER TABLE picture ADD COLUMN head TEXT")
+
+
 def _item(row: Iterable[sqlite3.Row]) -> EvidenceItem:
-    *first, heatmap, size = row
-    return EvidenceItem(*first, bool(heatmap), size)  # type: ignore[arg-type, call-arg]
+    *first, heatmap, size, head = row
+    return EvidenceItem(*first, bool(heatmap), size, head)  # type: ignore[arg-type, call-arg]

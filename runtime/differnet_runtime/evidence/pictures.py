@@ -37,7 +37,7 @@ def encode(
     Args:
         id_: Of the event.
         image: As the camera gave it. 16 bits are kept, as PNG.
-        heatmap: `(n, n) float32`, or None.
+        heatmap: `(rows, columns) float32`, or None.
         metadata: Of the model that judged: its region and its scale of colours.
         quality: Of JPEG; 0 for PNG.
 

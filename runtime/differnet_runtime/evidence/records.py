@@ -24,6 +24,7 @@ class EvidenceItem:
         threshold: See score.
         heatmap: Whether there is one.
         bytes: Of all its files.
+        head: Name of the head with the greatest score; None where the model has no heads.
     """
 
     id: str
@@ -36,6 +37,7 @@ class EvidenceItem:
     threshold: float | None
     heatmap: bool
     bytes: int
+    head: str | None = None
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Evidence:
         Args:
             event: Its verdict.
             image: The frame as the camera gave it.
-            heatmap: `(n, n) float32` scores of the windows, if there are any.
+            heatmap: `(rows, columns) float32` scores of the windows, if there are any.
             metadata: Of the model that gave them.
 
         Returns:
@@ -240,6 +240,7 @@ class Evidence:
             threshold=event.threshold,
             heatmap=any(".heat." in name for name in files),
             bytes=need,
+            head=event.head,
         )
         self._room.make(index, self.config, need)
         try:

@@ -15,8 +15,8 @@ import time
 import numpy as np
 
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
-from ..detector import Detector
-from ..errors import BackendUnavailableError, DifferNetError, EngineFault
+from ..detector import Detector, named_heads
+from ..errors import BackendError, BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash
 from ..processes import tie_to
 from .memory import SharedMemory
@@ -29,7 +29,7 @@ def main() -> None:
     start = Start.model_validate_json(sys.argv[1])
     tie_to(start.parent)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    memory = SharedMemory(start.size, start.channels, start.memory)
+    memory = SharedMemory(start.height, start.width, start.channels, start.memory)
     with socket.socket(fileno=start.channel) as channel:
         try:
             detector = _open(start)
@@ -48,7 +48,7 @@ def _open(start: Start) -> Detector:
     if content_hash(start.model.read_bytes()) != start.model_hash:
         raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
     detector = Detector(start.model, backend=start.backend, threads=start.threads)
-    if detector.metadata.input.shape != (start.size, start.size, start.channels):
+    if detector.metadata.input.shape != (start.height, start.width, start.channels):
         raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
     _test(detector)
     return detector
@@ -93,26 +93,34 @@ def _score(request: Request, detector: Detector, memory: SharedMemory) -> Result
     score = float(outputs.scores[0])
     if not math.isfinite(score):
         raise EngineFault("not_finite", f"the score is not finite ({score})")
+    try:
+        heads = named_heads(outputs.heads, detector.metadata)
+    except BackendError as error:
+        raise EngineFault("bad_shape", str(error)) from error
+    if not all(map(math.isfinite, heads.values())):
+        raise EngineFault("not_finite", f"the scores of the heads are not all finite ({heads})")
     return Result(
         id=request.id,
         score=score,
+        heads=heads,
         heatmap=_share_heatmap(outputs.heatmaps, memory),
         infer_ms=infer_ms,
     )
 
 
-def _share_heatmap(heatmaps: np.ndarray | None, memory: SharedMemory) -> int | None:
+def _share_heatmap(heatmaps: np.ndarray | None, memory: SharedMemory) -> tuple[int, int] | None:
     if heatmaps is None:
         return None
-    side: int = heatmaps.shape[-1]
-    if heatmaps.shape != (1, side, side) or side > memory.size:
+    rows, columns = heatmaps.shape[-2:] if heatmaps.ndim == 3 else (0, 0)
+    fits = 0 < rows <= memory.height and 0 < columns <= memory.width
+    if len(heatmaps) != 1 or not fits:
         raise EngineFault(
             "bad_shape",
-            f"the heatmap has the shape {heatmaps.shape}; expected (1, n, n), n at most "
-            f"{memory.size}",
+            f"the heatmap has the shape {heatmaps.shape}; expected (1, rows, columns), at most "
+            f"{memory.height} rows and {memory.width} columns",
         )
-    memory.heatmap(side)[:] = heatmaps[0]
-    return side
+    memory.heatmap(rows, columns)[:] = heatmaps[0]
+    return rows, columns
 
 
 def _packet(message: Ready | Failed | Result | Unscored) -> bytes:

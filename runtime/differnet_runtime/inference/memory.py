@@ -24,13 +24,16 @@ class SharedMemory:
     """Both sides map it.
 
     Args:
-        size: Side of the input, in pixels.
+        height: Of the input, in pixels.
+        width: Likewise.
         channels: Its channels.
         descriptor: Of memory that the other side made; None makes it.
     """
 
-    def __init__(self, size: int, channels: int, descriptor: int | None = None) -> None:
-        heatmap_bytes, frame_bytes = size * size * 4, size * size * channels
+    def __init__(
+        self, height: int, width: int, channels: int, descriptor: int | None = None
+    ) -> None:
+        heatmap_bytes, frame_bytes = height * width * 4, height * width * channels
         length = heatmap_bytes + SLOTS * frame_bytes
         if descriptor is None:
             descriptor = os.memfd_create("differnet-frames", os.MFD_CLOEXEC)
@@ -39,18 +42,18 @@ class SharedMemory:
         # Never closed by hand: a caller may still hold a view, and unmapping it would be a fault.
         mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
         self._heatmap = mapped[:heatmap_bytes].view(np.float32)
-        self._frames = mapped[heatmap_bytes:].reshape(SLOTS, size, size, channels)
-        self.size = size
+        self._frames = mapped[heatmap_bytes:].reshape(SLOTS, height, width, channels)
+        self.height, self.width = height, width
         weakref.finalize(self, os.close, descriptor)
 
     def frame(self, slot: int) -> NDArray[np.uint8]:
-        """Returns a slot's `(size, size, channels)` uint8."""
+        """Returns a slot's `(height, width, channels)` uint8."""
         frame: NDArray[np.uint8] = self._frames[slot]
         return frame
 
-    def heatmap(self, side: int) -> NDArray[np.float32]:
-        """Returns the `(side, side)` float32 heatmap, side at most the input's."""
-        return self._heatmap[: side * side].reshape(side, side)
+    def heatmap(self, rows: int, columns: int) -> NDArray[np.float32]:
+        """Returns the `(rows, columns)` float32 heatmap; neither exceeds the input's pixels."""
+        return self._heatmap[: rows * columns].reshape(rows, columns)
 
 
 class Slots:

@@ -26,7 +26,8 @@ class Start(Part):
         model_hash: Its content hash; a file that was changed meanwhile is refused.
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads; 0 lets the backend choose.
-        size: Side of the input, in pixels.
+        height: Of the input, in pixels.
+        width: Likewise.
         channels: Its channels.
         channel: The socket's file descriptor.
         memory: The shared memory's.
@@ -37,7 +38,8 @@ class Start(Part):
     model_hash: str
     backend: str
     threads: int
-    size: int
+    height: int
+    width: int
     channels: int
     channel: int
     memory: int
@@ -68,12 +70,22 @@ class Request(Part):
 
 
 class Result(Part):
-    """Its score; the heatmap, where there is one, lies in the shared memory."""
+    """Its score.
+
+    Args:
+        kind: Always `result`.
+        id: Of the request.
+        score: A finite number.
+        heads: Score of each head by its name, in the model's order; empty where it has none.
+        heatmap: Rows and columns of the heatmap, which lies in the shared memory; None for none.
+        infer_ms: Milliseconds in the backend.
+    """
 
     kind: Literal["result"] = "result"
     id: int
     score: float
-    heatmap: int | None
+    heads: dict[str, float] = Field(default_factory=dict)
+    heatmap: tuple[int, int] | None
     infer_ms: float
 
 

@@ -43,7 +43,7 @@ class EngineProcess:
 
     Raises:
         ModelFileError: The file can't be used.
-        ViewsError: Its views were never trained.
+        ViewsError: Its views were never trained, or can't be had with its input.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EngineProcess:
         read = Model.read(model)
         contract = read.metadata.input
         self._deadline_s = deadline_s
-        self._memory = SharedMemory(contract.size, contract.channels)
+        self._memory = SharedMemory(*contract.shape)
         self._slots, self._turns = Slots(), Turns()
         self._answers = 0
         builds = backend in (AUTO, TENSORRT, ORT_TENSORRT)
@@ -103,7 +103,7 @@ class EngineProcess:
         self._supervisor.stop(timeout_s)
 
     def buffer(self) -> NDArray[np.uint8]:
-        """Returns the calling thread's `(size, size, C)` uint8, in which it prepares its frames."""
+        """Returns the calling thread's `(height, width, C)` uint8, for its prepared frames."""
         return self._memory.frame(self._slots.own())
 
     @contextlib.contextmanager
@@ -183,11 +183,11 @@ class EngineProcess:
         return self._answer(worker, result)
 
     def _answer(self, worker: Worker, result: Result) -> Answer:
-        side, ready = result.heatmap, worker.ready
+        shape, ready = result.heatmap, worker.ready
         assert ready is not None, "only a ready process is asked"
         return Answer(
-            score=judged(result.score, worker.model.metadata.calibration),
-            heatmap=None if side is None else self._memory.heatmap(side).copy(),
+            score=judged(result.score, worker.model.metadata.calibration, heads=result.heads),
+            heatmap=None if shape is None else self._memory.heatmap(*shape).copy(),
             model_hash=worker.model.hash,
             infer_ms=result.infer_ms,
             backend=ready.backend,

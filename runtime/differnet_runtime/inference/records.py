@@ -18,6 +18,7 @@ from ..metadata import (
     ModelMetadata,
     Provenance,
     Views,
+    check_views,
 )
 from ..model_file import content_hash, read_model_file
 from ..records import Score
@@ -29,7 +30,7 @@ class Answer:
 
     Args:
         score: With the threshold of that very model.
-        heatmap: `(n, n)` float32, or None where the graph has no such output.
+        heatmap: `(rows, columns)` float32, or None where the graph has no such output.
         model_hash: Content hash of the model file that the process holds.
         infer_ms: Milliseconds in the backend.
         backend: What ran (`onnxruntime-cpu`).
@@ -103,18 +104,18 @@ class Model:
 
         Raises:
             ModelFileError: It can't be used.
-            ViewsError: Its views were never trained.
+            ViewsError: Its views were never trained, or can't be had with its input.
         """
         if path is None:
             return cls(None, PREFIX, FAKE_METADATA)
         data, metadata = read_model_file(path)
-        metadata.views.check()
+        check_views(metadata.views, metadata.input)
         return cls(path.absolute(), content_hash(data), metadata)
 
 
 FAKE_METADATA = ModelMetadata(
     name=PREFIX,
-    input=InputContract(size=256),
+    input=InputContract(height=256, width=256),
     views=Views(angles=(0.0,), trained="any"),
     extractor=ExtractorSpec(name=PREFIX, tap=None, channels=1, weights_sha256=""),
     flow=FlowSpec(features=2),

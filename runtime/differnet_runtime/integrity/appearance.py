@@ -29,7 +29,7 @@ def look(prepared: NDArray[np.uint8]) -> Look:
     measure of focus: Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy".
 
     Args:
-        prepared: `(size, size, 3 | 4) uint8`, as `preprocess` gives it.
+        prepared: `(height, width, 3 | 4) uint8`, as `preprocess` gives it.
 
     Returns:
         Mean grey level and sharpness; that of a picture without any light is 0.

@@ -40,7 +40,7 @@ class IntegrityGate:
 
         Args:
             frame: As the camera gave it.
-            prepared: `(size, size, 3 | 4) uint8`: what `preprocess` made of it.
+            prepared: `(height, width, 3 | 4) uint8`: what `preprocess` made of it.
             now_ns: `time.monotonic_ns()`.
 
         Returns:

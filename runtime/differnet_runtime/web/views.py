@@ -161,6 +161,8 @@ class EvidenceEntry(Part):
         reason: Of a NO_DECISION.
         score: None where there is none.
         threshold: Likewise.
+        decided_by: In words, what the model's head judges that decided; None without heads.
+        note: For people, where the heatmap need not show what is wrong.
         kinds: What is kept of it; a thumbnail may be asked for in any case.
         bytes: Of its files.
     """
@@ -173,6 +175,8 @@ class EvidenceEntry(Part):
     reason: str | None = None
     score: float | None = None
     threshold: float | None = None
+    decided_by: str | None = None
+    note: str | None = None
     kinds: list[EvidenceKind]
     bytes: int = 0
 

@@ -38,7 +38,8 @@ def frames(count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def listed(outputs: Outputs) -> list[Any]:
-    return [outputs.scores.tolist(), outputs.heatmaps is not None and outputs.heatmaps.tolist()]
+    others = (outputs.heatmaps, outputs.heads)
+    return [outputs.scores.tolist(), *(found is not None and found.tolist() for found in others)]
 
 
 def refusal(call: Callable[[], object]) -> str:

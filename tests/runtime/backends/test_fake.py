@@ -36,6 +36,14 @@ def test_faults_come_at_their_batch_and_from_the_file_once(tmp_path: Path) -> No
         assert not file.exists()
 
 
+def test_it_may_have_heads_of_which_the_greatest_is_the_score() -> None:
+    with FakeBackend(heads=lambda frame: (1.0, float(frame.mean()), 2.0)) as backend:
+        found = backend.infer(BATCH)
+    assert found.scores.tolist() == [7.0, 7.0]
+    assert found.heads is not None
+    assert found.heads.tolist() == [[1.0, 7.0, 2.0]] * 2
+
+
 def test_while_it_opens(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="told to fail"):
         open_backend("fake:raise@0", b"")

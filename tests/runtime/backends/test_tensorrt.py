@@ -7,6 +7,7 @@ import pytest
 
 from differnet_runtime.backends import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
+from tests.fakes.headed import HEIGHT, WIDTH, headed_graph
 from tests.fakes.weighted import SIDE, noise
 
 from .conftest import Report
@@ -47,6 +48,28 @@ def test_scores_are_those_of_onnx_runtime_for_batches_of_every_size(
     assert_scored(value["others"], Outputs(five.scores[1:], five.heatmaps[1:]))
     assert_scored(value["strided"], five)
     assert value["turned"] == value["copied"] != value["lent"]
+
+
+def test_heads_and_an_input_that_is_not_square_are_as_with_onnx_runtime(
+    scenario: Callable[..., Report],
+) -> None:
+    model = headed_graph().SerializeToString()
+    value = scenario("plain", model=model, batch=2, env=INTEGRATED).value
+    with OnnxRuntimeBackend(model, threads=1) as backend:
+        wanted = backend.infer(noise(3, (HEIGHT, WIDTH, 3)))
+    assert value["reason"] is None
+    for found, expected in zip(
+        value["scored"], (wanted.scores, wanted.heatmaps, wanted.heads), strict=True
+    ):
+        assert expected is not None
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_graph_of_a_score_alone_has_neither_heatmap_nor_heads(
+    scenario: Callable[..., Report],
+) -> None:
+    model = headed_graph(extra=False).SerializeToString()
+    assert scenario("plain", model=model, batch=1).value["scored"][1:] == [False, False]
 
 
 def test_a_trained_model_scores_as_with_onnx_runtime(

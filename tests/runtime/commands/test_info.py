@@ -7,12 +7,15 @@ import pytest
 from differnet_runtime.cli import main
 from differnet_runtime.metadata import (
     Appearance,
+    FlowSpec,
     InputContract,
     ModelMetadata,
     Region,
+    Tiles,
     Verification,
 )
 from differnet_runtime.model_file import content_hash
+from tests.fakes.headed import headed_metadata
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -32,7 +35,7 @@ def test_everything_a_person_asks_is_shown(
     shown = capsys.readouterr().out
     for text in (
         "washer",
-        "32 x 32 pixels, letterbox",
+        "32 x 32 pixels (width x height), letterbox",
         "1,2,30,40",
         "0, 90; trained: 0, 90, 180, 270",
         "alexnet, 768 features",
@@ -45,6 +48,32 @@ def test_everything_a_person_asks_is_shown(
         "torch 2.6.0",
         content_hash(path.read_bytes()),
         "MB",
+    ):
+        assert text in shown
+
+
+def test_heads_and_their_heatmap_are_shown(
+    tmp_path: Path, metadata: ModelMetadata, capsys: Captured
+) -> None:
+    headed = headed_metadata(metadata)
+    tiles = headed.input.model_copy(update={"tiles": Tiles(rows=1, columns=2)})
+    trained = headed.heads[1].model_copy(
+        update={"epochs": 6, "flow": FlowSpec(features=24, blocks=2, width=64, kernel=3)}
+    )
+    changed = headed.replaced(input=tiles, heads=(headed.heads[0], trained, headed.heads[2]))
+    (tmp_path / "model.json").write_text(changed.model_dump_json())
+    assert main(["info", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "64 x 32 pixels (width x height), stretch, in 1x2 tiles that overlap by 64 pixels",
+        "head whole     the picture as a whole: one window, 24 features of blocks 2, 4; "
+        "a Gaussian, no blocks, whitened",
+        "larger areas: 2 x 4 windows",
+        "2 blocks of width 64, clamp 3, subnets of 3 x 3 convolutions, trained for 6 epochs",
+        "small details: 4 x 8 windows",
+        "joined from the heads' scores, on one scale where a typical good part has about 1",
+        "4 x 8 windows (rows x columns), each relative to what good parts have there, "
+        "colours from 1 to 200",
     ):
         assert text in shown
 

@@ -11,6 +11,9 @@ from differnet_runtime.cli import main
 from differnet_runtime.commands.run import UNDECIDED, configure
 from differnet_runtime.commands.sinks import saved_name
 from differnet_runtime.commands.verdicts import HEADER, Summary
+from differnet_runtime.images import write_image
+from differnet_runtime.metadata import ModelMetadata
+from tests.fakes.headed import coloured, write_headed_model
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -39,6 +42,25 @@ def test_a_line_per_frame_and_a_summary(tiny_model: Make, pictures: Make, capsys
     assert "3 frames: 1 GOOD, 1 DEFECT, 1 NO_DECISION" in shown.err
     assert "latency p50" in shown.err
     assert "backend onnxruntime-cpu" in shown.err
+
+
+def test_a_line_says_which_head_decided(
+    tmp_path: Path, metadata: ModelMetadata, capsys: Captured
+) -> None:
+    folder = tmp_path / "pictures"
+    for number, colour in enumerate([(90, 60, 30), (60, 190, 30), (190, 60, 30)]):
+        write_image(folder / f"{number}.png", coloured(*colour))
+    model = write_headed_model(tmp_path / "part.onnx", metadata)
+    assert run(model, folder) == 0
+    good, defect, calm = capsys.readouterr().out.splitlines()[1:]
+    assert good.endswith("0.png: decided by the picture as a whole")
+    assert defect.endswith("1.png: decided by larger areas")
+    assert calm.endswith(
+        "2.png: The picture as a whole is unusual; the heatmap shows where its areas differ most"
+    )
+    assert run(model, folder, "--json") == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["head"], last["heads"]["coarse"]) == ("whole", 60.0)
 
 
 def test_it_says_why_it_runs_on_nothing_better(

@@ -11,7 +11,9 @@ from differnet_runtime.config import CameraConfig
 from differnet_runtime.daemon.judging import Command, Judge, Judged
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.inference import EngineProcess, ModelSwitch
+from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.records import Frame
+from tests.fakes.headed import HEADS, coloured, write_headed_model
 
 NOISE = np.random.RandomState(0).randint(60, 120, (64, 64, 3)).astype(np.uint8)
 
@@ -21,11 +23,11 @@ def switched() -> Iterator[Callable[[str], ModelSwitch]]:
     """Returns a function that starts a fake engine behind a switch."""
     switches: list[ModelSwitch] = []
 
-    def start(backend: str = "fake") -> ModelSwitch:
+    def start(backend: str = "fake", model: Path | None = None) -> ModelSwitch:
         def make(path: Path | None) -> EngineProcess:
             return EngineProcess(path, backend=backend, deadline_s=0.5)
 
-        engine = make(None)
+        engine = make(model)
         engine.start()
         assert engine.wait_ready(30.0)
         switches.append(ModelSwitch(engine, make))
@@ -68,6 +70,54 @@ def test_a_frame_is_judged_by_the_models_threshold(
     assert event.frame is not None
     assert (event.frame.width, event.frame.height, event.frame.index) == (64, 64, 7)
     assert set(event.stages_ms) == {"preprocess", "integrity", "engine", "infer"}
+
+
+@pytest.mark.parametrize(
+    ("colour", "verdict_", "head", "decided_by", "noted"),
+    [
+        ((90, 60, 30), "GOOD", "whole", "the picture as a whole", False),
+        ((190, 60, 30), "DEFECT", "whole", "the picture as a whole", True),
+        ((60, 190, 30), "DEFECT", "coarse", "larger areas", False),
+        ((60, 30, 190), "DEFECT", "fine", "small details", False),
+    ],
+)
+def test_an_event_says_which_head_decided(
+    colour: tuple[int, int, int],
+    verdict_: str,
+    head: str,
+    decided_by: str,
+    noted: bool,
+    switched: Callable[..., ModelSwitch],
+    tmp_path: Path,
+    metadata: ModelMetadata,
+) -> None:
+    switch = switched("onnxruntime-cpu", write_headed_model(tmp_path / "part.onnx", metadata))
+    image = coloured(*colour, height=48, width=96)
+    judged = judge(switch, deadline_ms=5000).judge(lambda: frame(image))
+    assert verdict(judged) == (verdict_, None)
+    assert judged is not None
+    event = judged.event
+    assert (event.head, event.decided_by, event.schema_version) == (head, decided_by, 2)
+    assert event.heads == dict(zip(HEADS, map(float, colour), strict=True))
+    assert event.score == max(colour)
+    note = "The picture as a whole is unusual; the heatmap shows where its areas differ most"
+    assert event.note == (note if noted else None)
+    drawn = judged.inspection()
+    assert (drawn.decided_by, drawn.note) == (event.decided_by, event.note)
+    assert drawn.score is not None
+    assert drawn.score.head == head
+
+
+def test_without_a_verdict_no_head_has_decided(
+    switched: Callable[..., ModelSwitch], tmp_path: Path, metadata: ModelMetadata
+) -> None:
+    uncalibrated = metadata.replaced(calibration=None)
+    switch = switched("onnxruntime-cpu", write_headed_model(tmp_path / "part.onnx", uncalibrated))
+    image = coloured(60, 30, 190)
+    judged = judge(switch, deadline_ms=5000).judge(lambda: frame(image))
+    assert verdict(judged) == ("NO_DECISION", "no_threshold")
+    assert judged is not None
+    assert (judged.event.head, judged.event.decided_by) == ("fine", None)
 
 
 def test_the_stations_threshold_comes_before_the_models(

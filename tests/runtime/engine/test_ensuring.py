@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.metadata import InputContract, ModelMetadata
 from differnet_runtime.model_file import read_model_file, write_model_file
 from tests.fakes.device import (
     FakeDevice,
@@ -19,6 +19,7 @@ from tests.fakes.device import (
     is_alive,
     wait_for_end,
 )
+from tests.fakes.headed import write_headed_model
 
 Make = Callable[..., Path]
 INTERRUPTED, USER_ERROR = 130, 2
@@ -52,6 +53,15 @@ def test_it_is_built_once_and_then_taken_from_its_folder(device: FakeDevice, mod
     assert again.report == {**first, "new": False}
     assert again.errors == ""
     assert half_files(model) == []
+
+
+def test_a_model_with_heads_and_an_input_that_is_not_square_is_built(
+    device: FakeDevice, tmp_path: Path, metadata: ModelMetadata
+) -> None:
+    model = write_headed_model(tmp_path / "headed.onnx", metadata)
+    report = device.engine(model, "--batch", "2").report
+    assert report["smoke_test"]["relative_difference"] < 1e-6
+    assert json.loads(sidecar(model).read_text())["identity"]["input_shape"] == [32, 64, 3]
 
 
 # What is changed in the record, as if it was built elsewhere, and what is said of it.

@@ -1,6 +1,8 @@
 """Evidence: what is kept, in which form, within which caps, and what is found again."""
 
+import contextlib
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +127,21 @@ def test_the_heatmap_lies_where_the_model_looked(make: Make, metadata: ModelMeta
     assert drawn[12:36, 36:60].min() > 40
     assert drawn[:, :24].max() <= 3
     assert all(item.heatmap for item in store.list(limit=2))
+
+
+def test_an_index_of_before_heads_is_read_and_written_on(make: Make, tmp_path: Path) -> None:
+    store = make()
+    [old] = keep(store)
+    store.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "evidence" / "index.sqlite")) as index:
+        index.execute("ALTER TABLE picture DROP COLUMN head")
+    store = make()
+    wait_for(lambda: store.status.count == 1)
+    [new] = keep(store, head="whole")
+    assert [(item.id, item.verdict, item.head) for item in store.list(limit=5)] == [
+        (new, "DEFECT", "whole"),
+        (old, "DEFECT", None),
+    ]
 
 
 def test_the_small_picture_is_small(make: Make) -> None:

@@ -21,6 +21,7 @@ from differnet_runtime.inference import (
     RestartBudget,
 )
 from differnet_runtime.model_file import content_hash, write_model_file
+from tests.fakes.headed import COLUMNS, ROWS, coloured, write_headed_model
 from tests.fakes.weighted import noise, weighted_graph
 from tests.runtime.waiting import wait_for
 
@@ -77,6 +78,32 @@ def test_a_heatmap_comes_with_the_score(engine: Start, tmp_path: Path, metadata)
     process.infer(np.zeros_like(batch[0]))
     np.testing.assert_array_equal(first.heatmap, expected.heatmaps[0])
     assert first.score.value == pytest.approx(float(expected.scores[0]))
+
+
+def test_heads_and_the_heatmap_of_an_input_that_is_not_square_come_with_the_score(
+    engine: Start, tmp_path: Path, metadata
+) -> None:
+    process = engine("onnxruntime-cpu", write_headed_model(tmp_path / "part.onnx", metadata))
+    assert process.buffer().shape == (32, 64, 3)
+    picture = coloured(1, 2, 3)
+    picture[:, 32:] = (4, 9, 6)
+    answer = process.infer(picture)
+    assert answer.score.head == "coarse"
+    assert list(answer.score.heads) == ["whole", "coarse", "fine"]
+    assert answer.score.heads["coarse"] == answer.score.value == pytest.approx(5.5)
+    assert answer.heatmap is not None
+    assert answer.heatmap.shape == (ROWS, COLUMNS)
+    np.testing.assert_allclose(answer.heatmap, [[2.0] * 4 + [19 / 3] * 4] * ROWS, rtol=1e-6)
+
+
+def test_a_file_that_does_not_name_its_heads_is_not_started(
+    engine: Start, tmp_path: Path, metadata
+) -> None:
+    path = write_headed_model(tmp_path / "part.onnx", metadata, count=2)
+    process = engine("onnxruntime-cpu", path, fallback=False, restarts=RestartBudget(0))
+    assert process.status.state is EngineState.FAILED
+    assert process.status.last_fault is not None
+    assert "(1, 2), but the file names 3 heads" in process.status.last_fault
 
 
 def test_each_thread_has_its_own_buffer_and_its_own_answer(engine: Start) -> None:

@@ -32,6 +32,10 @@ EVENTS = (
         verdict="DEFECT",
         reject=True,
         score=3.0,
+        head="whole",
+        heads={"whole": 3.0, "fine": 1.0},
+        decided_by="the picture as a whole",
+        note="The picture as a whole is unusual",
         model=ModelRef(name="washer", hash="a" * 64),
         frame=FrameRef(name="f", index=1, captured_at_s=1.0, age_ms=2.0, width=64, height=48),
     ),
@@ -50,9 +54,21 @@ def test_events_fulfil_the_schema(event: InspectionEvent | AlarmEvent | StateEve
     schema = json.loads((DOCS / "event.schema.json").read_text())
     content = json.loads(event.model_dump_json())
     jsonschema.validate(content, schema)
-    content["schema_version"] = 2
+    content["schema_version"] = 3
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, schema)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
+def test_events_that_were_stored_before_heads_are_read(
+    event: InspectionEvent | AlarmEvent | StateEvent,
+) -> None:
+    content = json.loads(event.model_dump_json())
+    content["schema_version"] = 1
+    for key in ("head", "heads", "decided_by", "note"):
+        content.pop(key, None)
+    assert EVENT.validate_python(content).schema_version == 1
+    jsonschema.validate(content, json.loads((DOCS / "event.schema.json").read_text()))
 
 
 @pytest.mark.parametrize("model", [InspectionEvent, AlarmEvent, StateEvent, FrameRef, ModelRef])

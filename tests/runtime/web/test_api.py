@@ -29,6 +29,16 @@ def test_health_has_a_status_and_reasons(client: Client, station: FakeStation) -
     ]
 
 
+def test_verdicts_and_evidence_say_which_head_decided(client: Client, station: FakeStation) -> None:
+    station.judge("left", defect=True)
+    last = json.loads(client.get("/api/overview").data)["cameras"][0]["last"]
+    kept = json.loads(client.get("/api/evidence?limit=1").data)["entries"][0]
+    for found in (last, kept):
+        assert found["decided_by"] == "the picture as a whole"
+        assert found["note"].startswith("The picture as a whole is unusual; the heatmap")
+    assert last["head"] == "whole"
+
+
 def test_degraded_is_still_ready(client: Client, station: FakeStation) -> None:
     station.degraded.append("evidence: the disk is full")
     answer = client.get("/readyz")

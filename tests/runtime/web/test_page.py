@@ -104,6 +104,16 @@ def coloured_rows(browser: Browser) -> dict[str, list[int]]:
         return found;""")
 
 
+def test_it_is_said_which_head_decided(shown: Shown) -> None:
+    browser, station, _ = shown
+    station.stop()
+    station.judge("left", defect=False)
+    says(browser, "[data-camera=left] .decided", "decided by small details")
+    station.judge("left", defect=True, part="AS-A-WHOLE")
+    says(browser, "[data-camera=left] .decided", "The picture as a whole is unusual")
+    says(browser, "#verdicts", "The picture as a whole is unusual")
+
+
 def test_the_chart_has_points_and_the_threshold(shown: Shown) -> None:
     browser, _, _ = shown
     says(browser, "#verdicts", "DEFECT")
@@ -181,6 +191,7 @@ def test_evidence_opens_large_with_its_heatmap(shown: Shown) -> None:
     )
     wait_for(lambda: browser.run(loaded) == 2, SOON_S)
     says(browser, "#picture", "DEFECT")
+    says(browser, "#picture", "The picture as a whole is unusual; the heatmap shows")
     browser.click("#picture button")
     assert not has(browser, "#picture[open]")
 

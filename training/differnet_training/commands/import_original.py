@@ -30,6 +30,7 @@ def _run(args: argparse.Namespace) -> int:
     model, metadata = import_original(args.weights, args.views, args.size)
     save_model(args.output, model, metadata)
     flow = metadata.flow
+    assert flow is not None
     print(
         f"Imported {args.weights}: {flow.blocks} blocks, {flow.width} wide, "
         f"{flow.features} features, {args.views} views, {args.size} px.\n"

@@ -11,13 +11,13 @@ from differnet_runtime.command import Command
 from differnet_runtime.commands.arguments import region
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import InputContract
+    from differnet_runtime.metadata import InputContract, Tiles
 
+    from ..datasets import DataSet
     from ..recipes import Recipe
 
 _OVERRIDES: dict[str, type] = {
     "extractor": str,
-    "size": int,
     "draws": int,
     "test_views": int,
     "blocks": int,
@@ -47,6 +47,29 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--roi", type=region, metavar="X,Y,W,H", help="region of interest (capture's by default)"
     )
     parser.add_argument("--fit", choices=("stretch", "letterbox", "crop"), help="default stretch")
+    parser.add_argument(
+        "--size",
+        metavar="HEIGHTxWIDTH",
+        help="of the input, in pixels; by default the pictures' aspect at about 256 x 256 pixels",
+    )
+    parser.add_argument(
+        "--tiles",
+        metavar="ROWSxCOLUMNS",
+        help="divide a large input inside the graph, so that memory stays small",
+    )
+    parser.add_argument(
+        "--groups",
+        metavar="PATTERN",
+        help="regular expression for a picture's path: what it matches names the part, and "
+        "pictures of one part are never on both sides of a fold",
+    )
+    parser.add_argument(
+        "--calibration",
+        choices=("folds", "split"),
+        default="folds",
+        help="folds (default): every picture trains and calibrates, the rate is estimated; split: "
+        "a fifth calibrates alone, the rate is promised",
+    )
     parser.add_argument("--white-level", type=int, default=65535, help="of 16-bit pictures (65535)")
     parser.add_argument("--weights", type=Path, help="extractor weights file (no download)")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
@@ -91,6 +114,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from ..datasets import open_data
     from ..feature_cache import default_cache_folder
+    from ..geometry import parse_size, parse_tiles
     from ..learning import Job, learn
     from ..model_directory import MODEL_JSON
 
@@ -102,17 +126,22 @@ def _run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     recipe = _recipe(args)
+    size = parse_size(args.size) if args.size else None
+    tiles = parse_tiles(args.tiles) if args.tiles else None
+    data = open_data(args.data, args.seed)
     metadata = learn(
         Job(
-            data=open_data(args.data, args.seed),
+            data=data,
             recipe=recipe,
-            contract=_contract(args, recipe),
+            contract=_contract(args, recipe, data, size, tiles),
             output=args.output,
             cache=None if args.no_cache else args.cache or default_cache_folder(),
             seed=args.seed,
             false_reject_rate=args.false_reject_rate,
             weights=args.weights,
             skip_unreadable=args.skip_unreadable,
+            groups=args.groups,
+            calibration=args.calibration,
         )
     )
     if args.json:
@@ -140,6 +169,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         return recipe
     if "extractor" in changes:
         changes.setdefault("tap", None)
+    if recipe.heads and changes.keys() & {"tap", "pooling", "rotation", "score"}:
+        changes["heads"] = ()  # one flow, as these settings describe it
     try:
         name = f"{recipe.name} changed"
         return type(recipe).model_validate({**dict(recipe), **changes, "name": name})
@@ -149,15 +180,28 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         raise TrainingError(f"--{option} {first['input']}: {first['msg']}") from error
 
 
-def _contract(args: argparse.Namespace, recipe: Recipe) -> InputContract:
+def _contract(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    data: DataSet,
+    size: tuple[int, int] | None,
+    tiles: Tiles | None,
+) -> InputContract:
     from differnet_runtime.capture_record import read_capture
-    from differnet_runtime.metadata import InputContract
+
+    from ..geometry import choose_contract
 
     folder = Path(args.data)
     captured = read_capture(folder) if folder.is_dir() else None
-    roi = args.roi or (captured.roi if captured else None)
-    fit = args.fit or (captured.fit if captured else "stretch")
-    return InputContract(size=recipe.size, region=roi, fit=fit, white_level=args.white_level)
+    return choose_contract(
+        recipe,
+        data.good,
+        size=size,
+        tiles=tiles,
+        region=args.roi or (captured.roi if captured else None),
+        fit=args.fit or (captured.fit if captured else "stretch"),
+        white_level=args.white_level,
+    )
 
 
 COMMAND = Command(

@@ -1,6 +1,6 @@
 // The page: asks for the state once a second, hears of verdicts as they come, and says so when it can't.
 
-import { $, clock, duration, make, number, options, read, renew, verdictClass, verdictWord } from "./common.js";
+import { $, clock, decided, duration, make, number, options, read, renew, verdictClass, verdictWord } from "./common.js";
 import { allowChanges, showCameras } from "./cameras.js";
 import { drawChart, watchPointer } from "./chart.js";
 import { refreshEvidence, watchEvidence } from "./evidence.js";
@@ -85,6 +85,8 @@ function showHead(up) {
   $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${overview.engine.model}`;
 }
 
+const remark = (event) => event.reason ?? (event.verdict === "DEFECT" ? decided(event) : null);
+
 function showVerdicts() {
   const shown = events.slice(-LISTED).reverse();
   renew($("verdicts"), shown.map((event) => event.id), () => shown.map((event) => make("li", {},
@@ -92,7 +94,7 @@ function showVerdicts() {
     make("span", { textContent: event.part ? `${event.camera} · ${event.part}` : event.camera }),
     make("b", { className: `v-${verdictClass(event.verdict)}`, textContent: verdictWord(event.verdict) }),
     make("span", { className: "number", textContent: number(event.score) }),
-    event.reason ? make("span", { className: "reason quiet", textContent: event.reason }) : null)));
+    remark(event) ? make("span", { className: "reason quiet", textContent: remark(event) }) : null)));
 }
 
 function show() {

@@ -1,6 +1,6 @@
 // A card for each camera. A picture is shown as live only while its own age says so.
 
-import { $, ask, confirmed, count, duration, make, number, post, verdictClass, verdictWord } from "./common.js";
+import { $, ask, confirmed, count, decided, duration, make, number, post, verdictClass, verdictWord } from "./common.js";
 
 const LIVE_S = 3, PAUSE_MS = 200, RETRY_MS = 1000;
 const cards = new Map();
@@ -20,6 +20,7 @@ class Card {
     this.fill = make("i");
     this.state = make("span", { className: "small quiet" });
     this.counts = make("span", { className: "small quiet" });
+    this.by = make("p", { className: "small quiet decided" });
     this.note = make("p", { className: "warn" });
     this.button = make("button", { textContent: "Judge a part", hidden: true, onclick: () => this.judge() });
     this.element = make("article", { className: "camera" },
@@ -27,7 +28,7 @@ class Card {
       make("div", { className: "below" },
         make("div", { className: "row" }, this.word, this.score),
         make("div", { className: "bar" }, this.fill, make("b")),
-        make("div", { className: "row" }, this.state, this.counts), this.button, this.note));
+        make("div", { className: "row" }, this.state, this.counts), this.button, this.by, this.note));
     this.element.dataset.camera = name;
     this.running = true;
     this.judging = false;
@@ -86,6 +87,8 @@ class Card {
     this.state.textContent = [size, rate, view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
     const { GOOD = 0, DEFECT = 0, NO_DECISION = 0 } = view.verdicts;
     this.counts.textContent = `${count(GOOD)} good · ${count(DEFECT)} defect · ${count(NO_DECISION)} undecided`;
+    this.by.textContent = stale ? "" : decided(last) ?? "";
+    this.by.hidden = !this.by.textContent;
     this.note.textContent = [last?.reason, ...view.settings.map(({ name, warning }) => warning && `${name}: ${warning}`)].filter(Boolean).join(" · ");
     this.note.hidden = !this.note.textContent;
     this.button.hidden = !(commanded && Card.changes);

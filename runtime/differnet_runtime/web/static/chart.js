@@ -34,7 +34,8 @@ export function drawChart(events, threshold, camera, span_s, now_s) {
 function scaleOf(events, threshold) {
   const scores = events.map((event) => event.score).filter((score) => score !== null).sort((a, b) => a - b);
   const usual = scores.length ? scores[Math.floor(0.99 * (scores.length - 1))] : 1;
-  const top = Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1, low = Math.min(scores[0] ?? 0, threshold ?? 0) / 1.3;
+  const top = Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1, least = Math.min(scores[0] ?? 0, threshold ?? 0) / 1.3;
+  const low = least > 0 ? Math.max(least, threshold / 100) : least; // a covered lens may score a billionth
   if (low > 0 && top > WIDE * threshold) {
     const decades = Math.log(top / low);
     return { top, share: (score) => (score > low ? Math.log(score / low) / decades : 0), marks: logMarks(low, top) };
@@ -112,7 +113,7 @@ export function watchPointer() {
     tip.hidden = !best;
     if (!best) return;
     const { event } = best;
-    tip.textContent = `${clock(event.at_s)} · ${event.camera} · ${verdictWord(event.verdict)} ${event.score === null ? "" : number(event.score)}`;
+    tip.textContent = `${clock(event.at_s)} · ${event.camera} · ${verdictWord(event.verdict)} ${[event.score === null ? null : number(event.score), event.decided_by].filter(Boolean).join(" · ")}`;
     tip.style.left = `${Math.min(Math.max(best.x, 110), canvas.clientWidth - 110)}px`;
     tip.style.top = `${Math.max(best.y, 30)}px`;
   });

@@ -14,6 +14,9 @@ export const verdictClass = (verdict) => CLASSES[verdict] ?? "";
 export const verdictWord = (verdict) => (verdict ?? "").replace("_", " ");
 
 export const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(value < 10 ? 3 : 1));
+/** Which head decided, in the station's words; a sentence where the heatmap may be calm. */
+export const decided = (one) => one?.note ?? (one?.decided_by ? `decided by ${one.decided_by}` : null);
+
 export const count = (value) => value.toLocaleString("en");
 export const clock = (at_s) => new Date(at_s * 1000).toLocaleTimeString("en-GB");
 export const day = (at_s) => new Date(at_s * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });

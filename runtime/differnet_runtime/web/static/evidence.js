@@ -1,6 +1,6 @@
 // Kept pictures: the newest first, older ones on request, large on a click.
 
-import { $, clock, day, make, number, read, verdictClass, verdictWord } from "./common.js";
+import { $, clock, day, decided, make, number, read, verdictClass, verdictWord } from "./common.js";
 
 const PAGE = 24;
 const NAMES = { image: "What the camera saw", heatmap: "Where it differs from good parts" };
@@ -19,7 +19,7 @@ function thumb(entry) {
 function enlarge(entry) {
   $("picture-title").textContent = `${verdictWord(entry.verdict)} · ${entry.camera}${entry.part ? ` · part ${entry.part}` : ""}`;
   const score = entry.score === null ? null : `score ${number(entry.score)}, threshold ${number(entry.threshold)}`;
-  $("picture-text").textContent = [day(entry.at_s), score, entry.reason].filter(Boolean).join(" · ");
+  $("picture-text").textContent = [day(entry.at_s), score, decided(entry), entry.reason].filter(Boolean).join(" · ");
   $("picture-images").replaceChildren(...entry.kinds.filter((kind) => NAMES[kind]).map((kind) =>
     make("figure", {}, make("img", { src: address(entry, kind), alt: NAMES[kind] }), make("figcaption", { textContent: NAMES[kind] }))));
   $("picture").showModal();

@@ -1,0 +1,70 @@
+"""Folds of good pictures: every picture trains, and is judged once by a model without it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from differnet_runtime.errors import DataError
+
+from .datasets import Picture
+
+FOLDS = 5
+
+
+def groups_of(
+    pictures: Sequence[Picture], contents: Sequence[str], pattern: str | None
+) -> list[str]:
+    """Returns a group for each picture: pictures of one part, which folds never divide.
+
+    Args:
+        pictures: Good pictures.
+        contents: Hashes of their files; equal files are of one group.
+        pattern: A regular expression for the picture's path; its first group, or all that it
+            matches, names the part. Pictures that it does not match are groups of their own.
+
+    Raises:
+        DataError: The pattern is not a regular expression, or matches no picture.
+    """
+    if pattern is None:
+        return list(contents)
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"--groups {pattern!r} is not a regular expression: {error}") from error
+    found = [expression.search(picture.path.as_posix()) for picture in pictures]
+    if not any(found):
+        raise DataError(
+            f"--groups {pattern!r} matches none of the {len(pictures)} pictures, of which the "
+            f"first is {pictures[0].path}"
+        )
+    return [
+        content if match is None else match.group(1 if match.re.groups else 0) or content
+        for match, content in zip(found, contents, strict=True)
+    ]
+
+
+def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
+    """Returns each picture's fold, `(N,)`: groups at random, the largest first.
+
+    Raises:
+        DataError: There are fewer groups than two for each fold.
+    """
+    names, sizes = np.unique(groups, return_counts=True)
+    if len(names) < 2 * folds:
+        raise DataError(
+            f"too few good pictures: found {len(names)} different ones, expected at least "
+            f"{2 * folds} to train on some and judge the others. Take more (`differnet capture`)."
+        )
+    order = np.random.RandomState(seed).permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    filled = np.zeros(folds, int)
+    chosen = {}
+    for position in order:
+        fold = int(np.argmin(filled))
+        chosen[names[position]] = fold
+        filled[fold] += sizes[position]
+    return np.array([chosen[name] for name in groups])

@@ -1,0 +1,292 @@
+"""Fitting a head by cross-validation: every picture trains, and is judged once unseen.
+
+Each fold's sums of outer products are taken once; a Gaussian without any fold, or any two, is
+made of sums of these. The coupling blocks learn from latents of pictures that the Gaussian in
+front of them has not seen, since that is what they meet at the camera: a Gaussian's own pictures
+look more alike to it than any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from differnet_runtime.errors import TrainingError
+from differnet_runtime.metadata import Head
+
+from .folds import FOLDS
+from .gaussian import CHUNK, Gaussian, PlacedMoments, best_share, shrunk_moments
+from .heads import HeadFlow, greatest
+from .recipes import Recipe
+
+Values = NDArray[np.float32]
+
+LEAST_GAIN = 0.01
+"""A flow is kept if held-out -2 log p per feature falls by this: less is noise on small sets."""
+
+EPOCH_PICTURES = 2000
+"""An epoch takes so many pictures at most, drawn anew each time."""
+
+Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+"""Returns the tensors stored under a name, or makes and stores them."""
+
+
+def made(_name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Keeps nothing: what is asked for is made."""
+    return make()
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """What a head is fitted on.
+
+    Args:
+        values: `(N, windows, D) float32` features, mapped into memory perhaps.
+        fold: `(N,)`, each picture's fold.
+    """
+
+    values: Values
+    fold: NDArray[np.intp]
+
+    def but(self, *folds: int) -> NDArray[np.intp]:
+        """Returns the positions of pictures outside some folds."""
+        return np.flatnonzero(~np.isin(self.fold, folds))
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head fitted on all pictures, and what the folds said.
+
+    Args:
+        flow: Fitted; the constants of its scale are not set yet.
+        unseen: `(N,) float64`, each picture's score by a model that did not see it.
+        unseen_start: The same without coupling blocks: by the Gaussian alone.
+        epochs: Of training, chosen by held-out pictures.
+        held_out: -2 log p per feature of held-out pictures, before training and after each epoch.
+        share: How far windows' own covariances are trusted.
+    """
+
+    flow: HeadFlow
+    unseen: NDArray[np.float64]
+    unseen_start: NDArray[np.float64]
+    epochs: int = 0
+    held_out: tuple[float, ...] = ()
+    share: float = 0.0
+
+
+def fit_head(
+    head: Head, data: HeadData, recipe: Recipe, seed: int, step: Callable[[], object], keep: Keep
+) -> FittedHead:
+    """Fits a head on all pictures, and on all but each fold to judge that fold.
+
+    Args:
+        head: Its shape.
+        data: Features and folds.
+        recipe: Settings of the training of coupling blocks.
+        seed: Of order and noise.
+        step: Called after each of the folds, and after the fit on all: `FOLDS + 1` times.
+        keep: Stores what was trained, for a run that goes on.
+
+    Raises:
+        TrainingError: The features or the loss are not finite, or never differ.
+    """
+    gaussians = _Gaussians(head, data)
+    fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
+    unseen, start = np.empty(len(data.values)), np.empty(len(data.values))
+    for fold in range(FOLDS):
+        flow = gaussians.flow(fold)
+        held = np.flatnonzero(data.fold == fold)
+        start[held] = scores(flow, data.values, held)
+        if fitted is not None:
+            fitted.load(flow, fold)
+        unseen[held] = scores(flow, data.values, held) if fitted else start[held]
+        step()
+    final = gaussians.flow()
+    if fitted is not None:
+        fitted.load(final, None)
+    step()
+    if not (np.isfinite(unseen).all() and np.isfinite(start).all()):
+        raise TrainingError(f"the scores of the {head.name} head are not finite")
+    return FittedHead(
+        final.eval(),
+        unseen,
+        start,
+        fitted.epochs if fitted else 0,
+        tuple(fitted.held_out) if fitted else (),
+        gaussians.share,
+    )
+
+
+def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Returns a head's scores `(M,)`, before its scale, of the chosen pictures."""
+    found = []
+    with torch.inference_mode():
+        for part in _parts(chosen):
+            x = torch.from_numpy(values[part].reshape(len(part), -1))
+            found.append(greatest(flow.couple(flow.whiten(x))).double().numpy())
+    return np.concatenate(found)
+
+
+class _Gaussians:
+    """The Gaussians of a head without one fold, without two, and of all pictures."""
+
+    def __init__(self, head: Head, data: HeadData) -> None:
+        self.head, self.data = head, data
+        self.share = 0.0
+        self.without = cache(self._without)
+        if not head.whole:
+            self._sums = [
+                _moments(data.values, np.flatnonzero(data.fold == fold)) for fold in range(FOLDS)
+            ]
+            held_out = data.values[np.flatnonzero(data.fold == 0)[: 4 * CHUNK]]
+            self.share = best_share(self._sum(0), held_out)
+
+    def _sum(self, *folds: int) -> PlacedMoments:
+        first, *others = [m for fold, m in enumerate(self._sums) if fold not in folds]
+        for other in others:
+            first = first + other
+        return first
+
+    def _without(self, *folds: int) -> tuple[Tensor, Tensor]:
+        """Returns means `(windows, D)` and matrices `(windows, D, D)`, both float32."""
+        if self.head.whole:
+            rows = self.data.values[self.data.but(*folds)]
+            gaussian = Gaussian.of(*shrunk_moments(rows), symmetric=True)
+        else:
+            gaussian = self._sum(*folds).gaussian(self.share, symmetric=True)
+        features = self.head.flow.features
+        return (
+            torch.from_numpy(gaussian.mean.astype(np.float32)).reshape(-1, features),
+            torch.from_numpy(gaussian.matrix.astype(np.float32)).reshape(-1, features, features),
+        )
+
+    def flow(self, *folds: int) -> HeadFlow:
+        """Returns a head that starts as the Gaussian without some folds."""
+        flow = HeadFlow(self.head)
+        flow.start_as_identity()
+        centre, matrix = self.without(*folds)
+        flow.centre.copy_(centre)
+        flow.matrix.copy_(matrix)
+        return flow.eval()
+
+    def latents(self, chosen: NDArray[np.intp], *folds: int) -> Tensor:
+        """Whitens each picture by the Gaussian without its own fold and without `folds`.
+
+        Returns:
+            `(M, D, rows, columns) float32`.
+        """
+        head = self.head
+        z = torch.empty(len(chosen), head.flow.features, head.rows * head.columns)
+        for own in np.unique(self.data.fold[chosen]):
+            centre, matrix = self.without(*sorted({int(own), *folds}))
+            rows = np.flatnonzero(self.data.fold[chosen] == own)
+            x = torch.from_numpy(self.data.values[chosen[rows]]) - centre
+            z[rows] = torch.matmul(x.transpose(0, 1), matrix).permute(1, 2, 0)
+        return z.reshape(-1, head.flow.features, head.rows, head.columns)
+
+
+def _moments(values: Values, chosen: NDArray[np.intp]) -> PlacedMoments:
+    first, *others = (PlacedMoments.of(values[part]) for part in _parts(chosen))
+    for other in others:
+        first = first + other
+    return first
+
+
+def _parts(chosen: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    for begin in range(0, len(chosen), CHUNK):
+        yield chosen[begin : begin + CHUNK]
+
+
+@dataclass
+class _Couplings:
+    """Trains coupling blocks without each fold; fold 0 chooses for how many epochs."""
+
+    head: Head
+    data: HeadData
+    gaussians: _Gaussians
+    recipe: Recipe
+    seed: int
+    keep: Keep
+    epochs: int = 0
+    held_out: list[float] = field(default_factory=list)
+
+    def load(self, flow: HeadFlow, fold: int | None) -> None:
+        """Gives a flow the blocks that were trained without a fold; None: on all pictures."""
+        if fold == 0:
+            kept = self.keep(f"{self.head.name} 0", lambda: self._choose(flow))
+            self.held_out = kept.pop("held_out").tolist()
+            self.epochs = _best(self.held_out)
+            flow.blocks.load_state_dict(kept)
+        elif self.epochs:
+            name = f"{self.head.name} {'all' if fold is None else fold}"
+            flow.blocks.load_state_dict(self.keep(name, lambda: self._train(flow, fold)))
+
+    def _choose(self, flow: HeadFlow) -> dict[str, Tensor]:
+        held = self.gaussians.latents(np.flatnonzero(self.data.fold == 0), 0)
+        losses, best = [_loss(flow, held)], _copied(flow)
+        for _ in self._trained(flow, 0, self.recipe.epochs):
+            losses.append(_loss(flow, held))
+            if _best(losses) == len(losses) - 1:
+                best = _copied(flow)
+        return {**best, "held_out": torch.tensor(losses, dtype=torch.float64)}
+
+    def _train(self, flow: HeadFlow, fold: int | None) -> dict[str, Tensor]:
+        for _ in self._trained(flow, fold, self.epochs):
+            pass
+        return _copied(flow)
+
+    def _trained(self, flow: HeadFlow, fold: int | None, epochs: int) -> Iterator[None]:
+        """Trains for some epochs of a schedule over all of the recipe's; yields after each."""
+        recipe, folds = self.recipe, () if fold is None else (fold,)
+        chosen = self.data.but(*folds)
+        batches = -(-min(len(chosen), EPOCH_PICTURES) // recipe.batch_images)
+        optimizer = torch.optim.Adam(
+            flow.blocks.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches
+        )
+        for epoch in range(epochs):
+            word = np.random.SeedSequence([self.seed, fold or 0, epoch]).generate_state(1)[0]
+            generator = torch.Generator().manual_seed(int(word))
+            order = torch.randperm(len(chosen), generator=generator)[:EPOCH_PICTURES]
+            for batch in torch.split(order, recipe.batch_images):
+                z = self.gaussians.latents(chosen[batch.numpy()], *folds)
+                z = z + recipe.noise * torch.randn(z.shape, generator=generator)
+                _step(flow, z, optimizer)
+                schedule.step()
+            yield
+
+
+def _best(losses: list[float]) -> int:
+    """Returns the epoch with the least loss; 0 where none gains enough over the start."""
+    best = int(np.argmin(losses))
+    return best if losses[best] <= losses[0] - LEAST_GAIN else 0
+
+
+def _step(flow: HeadFlow, z: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    loss = flow.couple(z).mean() / 2
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"the loss of the {flow.head.name} head became {float(loss.detach())}; lower the "
+            "learning rate or the noise"
+        )
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(flow.blocks.parameters(), 1.0)
+    optimizer.step()
+
+
+def _loss(flow: HeadFlow, z: Tensor) -> float:
+    with torch.inference_mode():
+        return float(torch.cat([flow.couple(part) for part in torch.split(z, CHUNK)]).mean())
+
+
+def _copied(flow: HeadFlow) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in flow.blocks.state_dict().items()}

@@ -1,0 +1,342 @@
+"""From good pictures to a calibrated model of several heads."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from differnet_runtime.calibration import calibrate
+from differnet_runtime.command import progress
+from differnet_runtime.errors import DataError
+from differnet_runtime.files import write_bytes
+from differnet_runtime.metadata import (
+    Calibration,
+    Head,
+    InputContract,
+    ModelMetadata,
+    Windows,
+)
+
+from .baselines import Baselines, bank_of
+from .datasets import Picture
+from .extractors import FeatureExtractor, build_extractor
+from .features import FeatureReader, Features, ViewPlan
+from .folds import FOLDS, fold_of, groups_of
+from .head_fitting import FittedHead, HeadData, Keep, fit_head
+from .heads import ONE_VIEW, HeadedModel
+from .job import Job, provenance
+from .model_directory import BASELINES, save_model, write_training
+from .recipes import Recipe
+from .scoring import judge_features
+
+HEAD_CHECKPOINT = "heads.checkpoint"
+BANK_HEAD = "coarse"
+"""The head whose features the nearest-neighbour baseline is made of."""
+
+SHOWN = 256
+"""So many pictures tell what heatmaps of good parts look like."""
+
+_log = logging.getLogger(__name__)
+
+
+def learn_heads(job: Job) -> ModelMetadata:
+    """Trains and calibrates a model of several heads and saves it.
+
+    Raises:
+        DataError: Unreadable, too few or doubled pictures.
+        WeightsError: The extractor's weights can't be had.
+        TrainingError: Training can't start or go on.
+        OutputError: The model can't be written.
+    """
+    extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
+    heads = _shapes(job, extractor)
+    reader = FeatureReader(
+        extractor, job.contract, job.cache, heads=heads, skip_unreadable=job.skip_unreadable
+    )
+    good, appearance = reader.check(job.data.good)
+    features = reader.read(good, ViewPlan.fixed(ONE_VIEW.angles), "features")
+    parts = _divided(job, features)
+    fingerprint = _fingerprint(job, extractor, features)
+    keep = KeptOnDisk(job.output / HEAD_CHECKPOINT, fingerprint)
+    train = parts.train
+    fitted = fit_heads(heads, train.values, train.groups, job.recipe, job.seed, keep)
+    model = joined_model(job.contract, extractor, fitted, job.recipe)
+    threshold = _threshold(job, model, fitted, parts)
+    metadata = ModelMetadata(
+        name=job.data.name,
+        input=job.contract,
+        views=ONE_VIEW,
+        extractor=extractor.spec,
+        heads=model.heads,
+        score="likelihood",
+        windows=_scaled(model, parts.train.values[:SHOWN], threshold.threshold),
+        calibration=threshold,
+        appearance=appearance,
+        provenance=provenance(
+            job, max(head.epochs for head in model.heads), fingerprint, len(parts.train.values)
+        ),
+    )
+    bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))
+    Baselines(None, bank).save(job.output / BASELINES)
+    write_training(job.output, _record(job, fitted, parts))
+    metadata = save_model(job.output, model.eval(), metadata)
+    (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)
+    return metadata
+
+
+def _shapes(job: Job, extractor: FeatureExtractor) -> tuple[Head, ...]:
+    tap = extractor.spec.tap
+    assert isinstance(tap, tuple)
+    with torch.no_grad():
+        maps = extractor.maps(torch.zeros(1, 3, 64, 64))
+    channels = {one: int(found.shape[1]) for one, found in zip(tap, maps, strict=True)}
+    return tuple(
+        recipe.head(sum(channels[one] for one in recipe.taps), job.contract)
+        for recipe in job.recipe.heads
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Pictures with their features `(N, D) float32` and their groups."""
+
+    pictures: tuple[Picture, ...]
+    content: tuple[str, ...]
+    values: NDArray[np.float32]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the heads are fitted on, and what calibrates alone (nothing, with folds)."""
+
+    train: _Part
+    calibration: _Part
+
+
+def _divided(job: Job, features: Features) -> _Parts:
+    """Leaves a fifth of the groups to calibration where that is asked for."""
+    groups = groups_of(features.pictures, features.content, job.groups)
+    left = np.zeros(len(groups), bool)
+    if job.calibration == "split":
+        left = fold_of(groups, job.seed + 1, FOLDS) == 0
+
+    def part(chosen: NDArray[np.bool_]) -> _Part:
+        rows = np.flatnonzero(chosen)
+        values = features.values[:, 0]
+        return _Part(
+            tuple(features.pictures[row] for row in rows),
+            tuple(features.content[row] for row in rows),
+            values if chosen.all() else values[rows],
+            tuple(groups[row] for row in rows),
+        )
+
+    return _Parts(part(~left), part(left))
+
+
+def fit_heads(
+    heads: Sequence[Head],
+    values: NDArray[np.float32],
+    groups: Sequence[str],
+    recipe: Recipe,
+    seed: int,
+    keep: Keep,
+) -> list[FittedHead]:
+    """Fits heads by cross-validation; see `head_fitting.fit_head`.
+
+    Args:
+        heads: Their shapes.
+        values: `(N, D) float32`: all heads' features, in the heads' order.
+        groups: Of each picture; folds never divide one.
+        recipe: The settings.
+        seed: Of the folds, the order and the noise.
+        keep: Stores what was trained.
+
+    Raises:
+        DataError: There are too few different pictures.
+        TrainingError: The features or the loss are not finite.
+    """
+    fold = fold_of(groups, seed)
+    steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
+    fitted, begin = [], 0
+    for head in heads:
+        windows, features = head.rows * head.columns, head.flow.features
+        part = values[:, begin : begin + windows * features]
+        begin += windows * features
+        data = HeadData(part.reshape(len(fold), windows, features), fold)
+        fitted.append(fit_head(head, data, recipe, seed, lambda: next(steps, None), keep))
+    next(steps, None)  # ends the line
+    return fitted
+
+
+class KeptOnDisk:
+    """Trained tensors on disk, for a run that was killed to go on.
+
+    Args:
+        path: The file.
+        fingerprint: Names data, recipe and seed; another run's file is not used.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self._path = path
+        self._stored: dict[str, Any] = {"fingerprint": fingerprint}
+        if path.is_file():
+            try:
+                found = torch.load(path, weights_only=True)
+            except Exception:  # a damaged file raises many kinds; training then starts over
+                _log.warning("the checkpoint %s is damaged; training starts over", path)
+                return
+            if found.get("fingerprint") == fingerprint:
+                self._stored = found
+            else:
+                _log.warning("%s is of other data or settings; training starts over", path)
+
+    def __call__(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Returns what is stored under a name, or makes and stores it."""
+        if name not in self._stored:
+            self._stored[name] = make()
+            buffer = io.BytesIO()
+            torch.save(self._stored, buffer)
+            write_bytes(self._path, buffer.getvalue())
+        return dict(self._stored[name])
+
+
+class Scale(NamedTuple):
+    """A head's `typical` and `spread`; see `metadata.Head`."""
+
+    typical: float
+    spread: float
+
+
+def scale_of(unseen: NDArray[np.float64], handicap: float) -> Scale:
+    """Returns a head's scale, from scores of good pictures that it had not seen.
+
+    Args:
+        unseen: `(N,)`.
+        handicap: See `recipes.HeadRecipe`.
+
+    Raises:
+        DataError: The scores do not differ at all.
+    """
+    logs = np.log(_positive(unseen))
+    spread = float(logs.std(ddof=1))
+    if spread < 1e-9:
+        raise DataError(
+            "the good pictures give the same score, as if all were the same picture. Take "
+            "pictures of different parts."
+        )
+    return Scale(float(np.exp(logs.mean() + handicap * spread)), spread)
+
+
+def joined_scores(
+    unseen: Sequence[NDArray[np.float64]], scales: Sequence[Scale]
+) -> NDArray[np.float64]:
+    """Returns the joined scores `(N,)`, as `HeadedModel.join` makes them."""
+    z = np.stack(
+        [
+            np.log(_positive(scores) / scale.typical) / scale.spread
+            for scores, scale in zip(unseen, scales, strict=True)
+        ]
+    )
+    top = z.max(axis=0)
+    joined = top + np.log(np.exp(z - top).mean(axis=0))
+    unit = min(scale.spread for scale in scales)
+    scores: NDArray[np.float64] = np.exp(unit * joined)
+    return scores
+
+
+def _positive(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(scores > 1.0, scores, np.exp(np.minimum(scores, 1.0) - 1.0))
+
+
+def joined_model(
+    contract: InputContract,
+    extractor: FeatureExtractor,
+    fitted: Sequence[FittedHead],
+    recipe: Recipe,
+) -> HeadedModel:
+    """Brings fitted heads to one scale, by the scores of pictures that they had not seen."""
+    heads = [
+        one.flow.head.model_copy(
+            update={**scale_of(one.unseen, of.handicap)._asdict(), "epochs": one.epochs}
+        )
+        for one, of in zip(fitted, recipe.heads, strict=True)
+    ]
+    model = HeadedModel(contract, extractor, heads)
+    for flow, one in zip(model.flows, fitted, strict=True):
+        flow.load_state_dict(one.flow.state_dict())
+    return model.eval()
+
+
+def _threshold(
+    job: Job, model: HeadedModel, fitted: Sequence[FittedHead], parts: _Parts
+) -> Calibration:
+    if job.calibration == "split":
+        scores = judge_features(model, parts.calibration.values).scores.tolist()
+        return calibrate(scores, job.false_reject_rate, scored_by="torch")
+    scales = [Scale(head.typical, head.spread) for head in model.heads]
+    unseen = joined_scores([one.unseen for one in fitted], scales)
+    return calibrate(
+        unseen.tolist(), job.false_reject_rate, scored_by="torch", method="out_of_fold"
+    )
+
+
+def _scaled(model: HeadedModel, values: NDArray[np.float32], threshold: float) -> Windows:
+    """Sets the fixed scale of the heatmaps' colours; see `metadata.Windows`."""
+    heatmaps = judge_features(model, values).heatmaps
+    assert heatmaps is not None
+    low = float(np.median(heatmaps))
+    return model.windows.model_copy(update={"low": low, "high": 2 * threshold - low})
+
+
+def _fingerprint(job: Job, extractor: FeatureExtractor, features: Features) -> str:
+    what = {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "input": job.contract.model_dump(mode="json"),
+        "extractor": extractor.spec.weights_sha256,
+        "seed": job.seed,
+        "pictures": features.content,
+        "groups": job.groups,
+        "calibration": job.calibration,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _record(job: Job, fitted: Sequence[FittedHead], parts: _Parts) -> dict[str, Any]:
+    starts = [
+        scale_of(one.unseen_start, of.handicap)
+        for one, of in zip(fitted, job.recipe.heads, strict=True)
+    ]
+    return {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "history": {
+            "heads": {
+                one.flow.head.name: {
+                    "epochs": one.epochs,
+                    "held_out": one.held_out,
+                    "share": one.share,
+                    "start": start._asdict(),
+                }
+                for one, start in zip(fitted, starts, strict=True)
+            },
+        },
+        "groups": list(parts.train.groups),
+        "parts": {
+            name: [
+                {"path": str(picture.path), "sha256": content}
+                for picture, content in zip(part.pictures, part.content, strict=True)
+            ]
+            for name, part in (("train", parts.train), ("calibration", parts.calibration))
+        },
+    }

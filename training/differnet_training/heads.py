@@ -1,0 +1,283 @@
+"""A model of several heads: one pass of the extractor, a flow for each head, one joined score.
+
+The `whole` head judges the mean and the standard deviation of each channel over the picture; the
+others judge every window of a grid, each with a Gaussian of its own (as PaDiM has one for each
+position: Defard et al. 2020, arXiv:2011.08785) and, where it helps, coupling blocks whose subnets
+see the neighbouring windows (as FastFlow: Yu et al. 2021, arXiv:2111.07677).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from differnet_runtime.metadata import Head, InputContract, Views, Windows
+
+from .extractors import FeatureExtractor, window_means
+from .flow import CouplingBlock, likelihood_score, z2_score
+from .tiling import tiled
+
+ONE_VIEW = Views(angles=(0.0,), trained=(0.0,))
+
+
+class Judged(NamedTuple):
+    """What a model says of N pictures.
+
+    Args:
+        scores: `(N,) float32`, the greatest of the heads'.
+        heads: `(N, H) float32`, on the joined scale; None for a model without heads.
+        heatmaps: `(N, rows, columns) float32`; None for a model without windows.
+    """
+
+    scores: Tensor
+    heads: Tensor | None
+    heatmaps: Tensor | None
+
+
+class HeadFeatures(nn.Module):
+    """Pictures to the features of all heads, side by side.
+
+    Args:
+        extractor: Its taps hold those of every head.
+        heads: In the order of the features.
+        contract: The input, which may be tiled.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, heads: Sequence[Head], contract: InputContract
+    ) -> None:
+        super().__init__()
+        self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
+        tap = extractor.spec.tap
+        self.taps = tap if isinstance(tap, tuple) else (tap,)
+        self.sizes = [feature_count(head) for head in self.heads]
+        with torch.no_grad():
+            found = extractor.maps(torch.zeros(1, 3, 64, 64))
+        channels = {tap: int(one.shape[1]) for tap, one in zip(self.taps, found, strict=True)}
+        for head in self.heads:
+            if head.kept is not None and not head.whole:
+                kept = torch.from_numpy(_kept(sum(channels[t] for t in head.taps), head.kept))
+                self.register_buffer(f"kept_{head.name}", kept, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
+        x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
+        x = self.extractor.normalise(x)
+        maps = dict(zip(self.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True))
+        return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
+
+    def part(self, values: np.ndarray, name: str) -> np.ndarray:
+        """Returns one head's `(N, windows, D)` of all heads' features `(N, sum of sizes)`."""
+        position = next(k for k, head in enumerate(self.heads) if head.name == name)
+        begin = sum(self.sizes[:position])
+        head = self.heads[position]
+        shape = (len(values), head.rows * head.columns, head.flow.features)
+        return values[:, begin : begin + self.sizes[position]].reshape(shape)
+
+    def _of(self, head: Head, maps: list[Tensor]) -> Tensor:
+        if head.whole:
+            return torch.cat([moments(feature_map) for feature_map in maps], dim=1)
+        windows = torch.cat([window_means(one, head.rows, head.columns) for one in maps], dim=1)
+        if head.kept is not None:
+            windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))
+        cells = windows.reshape(-1, head.flow.features, head.rows * head.columns)
+        return cells.transpose(1, 2).reshape(-1, feature_count(head))
+
+
+def feature_count(head: Head) -> int:
+    """Returns how many numbers of a picture a head judges: windows times features."""
+    return head.rows * head.columns * head.flow.features
+
+
+def moments(feature_map: Tensor) -> Tensor:
+    """Returns mean and standard deviation of each channel: `(N, C, h, w) -> (N, 2 C)`."""
+    mean = feature_map.mean(dim=(2, 3))
+    centred = feature_map - mean[:, :, None, None]
+    deviation = torch.sqrt((centred * centred).mean(dim=(2, 3)) + 1e-12)
+    return torch.cat([mean, deviation], dim=1)
+
+
+def _kept(channels: int, count: int) -> np.ndarray:
+    order = np.random.RandomState(0).permutation(channels)
+    return np.sort(order[:count])
+
+
+class HeadFlow(nn.Module):
+    """A Gaussian for each window, then coupling blocks over the grid; features to scores.
+
+    Args:
+        head: Its shape, and the constants of its scale.
+    """
+
+    centre: Tensor
+    matrix: Tensor
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+        windows, features = head.rows * head.columns, head.flow.features
+        eye = torch.eye(features).expand(windows, features, features).clone()
+        self.register_buffer("centre", torch.zeros(windows, features))
+        self.register_buffer("matrix", eye)
+        self.blocks = nn.ModuleList(
+            CouplingBlock(features, head.flow.width, head.flow.clamp, 0.0, seed, head.flow.kernel)
+            for seed in range(head.flow.blocks)
+        )
+
+    def start_as_identity(self) -> None:
+        """Lets the coupling blocks change nothing yet."""
+        for block in self.blocks:
+            assert isinstance(block, CouplingBlock)
+            block.start_as_identity()
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
+        head = self.head
+        # As one long row: an engine's audit takes a constant of two axes for a layer's weights.
+        centred = (x - self.centre.flatten()).reshape(
+            -1, head.rows * head.columns, head.flow.features
+        )
+        z = torch.matmul(centred.transpose(0, 1), self.matrix).permute(1, 2, 0)
+        return z.reshape(-1, head.flow.features, head.rows, head.columns)
+
+    def couple(self, z: Tensor) -> Tensor:
+        """Returns the window scores `(N, rows, columns)` of whitened features.
+
+        Twice the negative log-likelihood per feature, up to a constant: the mean of z squared
+        where no block changes anything.
+        """
+        if not len(self.blocks):
+            return z2_score(z)
+        log_det = z[:, 0] * 0.0
+        for block in self.blocks:
+            z, block_log_det = block(z)
+            log_det = log_det + block_log_det
+        return likelihood_score(z, log_det)
+
+    def standardized(self, scores: Tensor) -> Tensor:
+        """Returns z = log(s / typical) / spread of scores of any shape; see `metadata.Head`."""
+        positive = F.elu(scores - 1.0) + 1.0
+        return torch.log(positive / self.head.typical) / self.head.spread
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Lets the whitening give z in the order that the first block takes, as one operation."""
+        if not len(self.blocks):
+            yield
+            return
+        first = self.blocks[0]
+        assert isinstance(first, CouplingBlock)
+        kept = self.matrix, first.permutation
+        self.matrix, first.permutation = self.matrix[..., first.permutation], None
+        try:
+            yield
+        finally:
+            self.matrix, first.permutation = kept
+
+
+def greatest(windows: Tensor) -> Tensor:
+    """Returns a head's score `(N,)`: that of its greatest window."""
+    return windows.amax(dim=(1, 2))
+
+
+def log_mean_exp(z: Tensor) -> Tensor:
+    """Returns log(mean of exp(z)) over the second axis, `(N, H) -> (N,)`, without overflow."""
+    top = z.amax(dim=1, keepdim=True)
+    return top[:, 0] + torch.log(torch.exp(z - top).mean(dim=1))
+
+
+class HeadedModel(nn.Module):
+    """Extractor and heads; what training fits, export traces and evaluation asks.
+
+    Args:
+        contract: How frames become input.
+        extractor: Frozen.
+        heads: Shapes and scales.
+    """
+
+    views = ONE_VIEW
+
+    def __init__(
+        self, contract: InputContract, extractor: FeatureExtractor, heads: Sequence[Head]
+    ) -> None:
+        super().__init__()
+        self.contract = contract
+        self.reader = HeadFeatures(extractor, heads, contract)
+        self.head_flows = nn.ModuleList(HeadFlow(head) for head in heads)
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """The frozen extractor."""
+        return self.reader.extractor
+
+    @property
+    def flows(self) -> tuple[HeadFlow, ...]:
+        """The heads' flows."""
+        return tuple(flow for flow in self.head_flows if isinstance(flow, HeadFlow))
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads, with the constants of their scales."""
+        return tuple(flow.head for flow in self.flows)
+
+    @property
+    def windows(self) -> Windows:
+        """The heatmap's grid: that of the finest head."""
+        finest = max(self.heads, key=lambda head: head.rows * head.columns)
+        return Windows(rows=finest.rows, columns=finest.columns)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores `(N, height, width, C) uint8` BGR frames; returns `(N,) float32`."""
+        return self.judge(self.features(image)).scores
+
+    def features(self, image: Tensor) -> Tensor:
+        """Extracts the features of all heads, `(N, D) float32`, of frames."""
+        return self.reader.forward(image)
+
+    def judge(self, features: Tensor) -> Judged:
+        """Judges `(N, D) float32` features."""
+        parts = torch.split(features, self.reader.sizes, dim=1)
+        maps = [flow.couple(flow.whiten(x)) for flow, x in zip(self.flows, parts, strict=True)]
+        return self.join(maps)
+
+    @property
+    def unit(self) -> float:
+        """The spread of the joined score's logarithm: the least of the heads'."""
+        return min(head.spread for head in self.heads)
+
+    def join(self, maps: Sequence[Tensor]) -> Judged:
+        """Joins the heads' window scores, `(N, rows, columns)` each."""
+        z = torch.stack(
+            [flow.standardized(greatest(one)) for flow, one in zip(self.flows, maps, strict=True)],
+            dim=1,
+        )
+        heads = torch.exp(self.unit * z)
+        return Judged(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
+
+    def _heatmap(self, maps: Sequence[Tensor]) -> Tensor:
+        """Returns exp(unit * the mean of the window heads' z), on the finest grid."""
+        grid = self.windows
+        layers = [
+            window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
+            for flow, one in zip(self.flows, maps, strict=True)
+            if not flow.head.whole
+        ]
+        total = layers[0]
+        for layer in layers[1:]:
+            total = total + layer
+        return torch.exp(self.unit / len(layers) * total)
+
+    @contextmanager
+    def ready_to_trace(self, channels: int) -> Iterator[None]:
+        """Folds channel order and permutations into weights while the graph is traced."""
+        with ExitStack() as stack:
+            stack.enter_context(self.extractor.reading(channels))
+            for flow in self.flows:
+                stack.enter_context(flow.folded())
+            yield

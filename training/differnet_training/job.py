@@ -1,0 +1,69 @@
+"""One training run: what is asked for, and what the model says of where it comes from."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
+from differnet_runtime.metadata import InputContract, Provenance
+
+from .datasets import DataSet
+from .recipes import Recipe
+
+HowCalibrated = Literal["folds", "split"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run.
+
+    Args:
+        data: Good pictures (and test pictures, which are only checked against duplicates).
+        recipe: The settings.
+        contract: How frames become input.
+        output: Folder of the model.
+        cache: Folder of the feature cache; None computes every feature afresh.
+        seed: Of the folds or the split, the weights, the order and the noise.
+        false_reject_rate: For the threshold.
+        weights: Extractor weights file; None takes the default.
+        skip_unreadable: Go on without pictures that can't be read.
+        checkpoint_every_s: For resuming; at most so often.
+        groups: Names the part that a picture shows; see `folds.groups_of`.
+        calibration: `folds` lets every picture train and calibrate; `split` leaves a fifth to
+            calibration alone, whose threshold has an exact law. Recipes without heads always split.
+    """
+
+    data: DataSet
+    recipe: Recipe
+    contract: InputContract
+    output: Path
+    cache: Path | None
+    seed: int = 0
+    false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE
+    weights: Path | None = None
+    skip_unreadable: bool = False
+    checkpoint_every_s: float = 10.0
+    groups: str | None = None
+    calibration: HowCalibrated = "folds"
+
+
+def provenance(job: Job, epochs: int, fingerprint: str, images: int) -> Provenance:
+    """Returns where a model comes from."""
+    packages = ("differnet-edge", "torch", "timm", "numpy")
+    return Provenance(
+        recipe=job.recipe.name,
+        seed=job.seed,
+        images=images,
+        epochs=epochs,
+        data_sha256=fingerprint,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+    )
