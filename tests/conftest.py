@@ -16,7 +16,7 @@ from differnet_runtime.images import write_image
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import DataSet, open_data
 from differnet_training.learning import Job, learn
-from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
+from differnet_training.recipes import EDGE, EDGE_GLOBAL, HeadRecipe, Recipe
 from tests.drawn import draw_part, write_parts
 
 # A run in the background begins with interrupts ignored, and so would all it starts.
@@ -38,6 +38,38 @@ TINY: Recipe = EDGE_GLOBAL.model_copy(
         "identity_start": False,
     }
 )
+
+WINDOWS: Recipe = EDGE_GLOBAL.model_copy(
+    update={
+        "name": "windows",
+        "tap": (2, 4, 10),
+        "scales": (1, 2),
+        "kept": (72, 24),
+        "pooling": 16,
+        "placed": True,
+        "blocks": 2,
+        "width": 64,
+        "rotation": "none",
+        "epochs": 8,
+        "patience": 3,
+        "batch_images": 4,
+        "score": "likelihood",
+    }
+)
+"""One flow on local windows in one view: what `--pooling` makes, and the default of before."""
+
+HEADED: Recipe = EDGE.model_copy(
+    update={
+        "name": "headed",
+        "heads": (
+            HeadRecipe(name="whole", taps=(1, 3, 5)),
+            HeadRecipe(name="coarse", taps=(3, 5), stride=32, kept=12, blocks=1, width=8),
+            HeadRecipe(name="fine", taps=(1, 3), stride=16, kept=12, handicap=1.0),
+        ),
+        "epochs": 3,
+    }
+)
+"""The default recipe, small: all three heads, one of them with a flow."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +148,8 @@ def exported_half(trained: Trained) -> Path:
 
 @pytest.fixture(scope="session")
 def windowed(trained: Trained) -> Trained:
-    """A tiny model of the default recipe's kind, in four views; leave it as it is."""
-    folder = trained.folder.parent / "windowed"
-    recipe = EDGE.model_copy(
+    """A tiny model of one flow on windows, in four views; leave it as it is."""
+    recipe = WINDOWS.model_copy(
         update={
             "tap": (1, 3, 5),
             "kept": (24, 8),
@@ -130,11 +161,43 @@ def windowed(trained: Trained) -> Trained:
             "epochs": 3,
         }
     )
+    return _trained_on(trained, recipe, "windowed")
+
+
+@pytest.fixture(scope="session")
+def headed(trained: Trained) -> Trained:
+    """A tiny model of three heads, as the default recipe trains it; leave it as it is."""
+    return _trained_on(trained, HEADED, "headed")
+
+
+@pytest.fixture(scope="session")
+def exported_headed(headed: Trained) -> Path:
+    """The FP32 file of the model of three heads; leave it as it is."""
+    from differnet_export.exporter import export_model
+
+    path = headed.folder.parent / "headed.onnx"
+    export_model(headed.folder, path, precision="fp32")
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported_headed_half(headed: Trained) -> Path:
+    """The FP16 file of the model of three heads; leave it as it is."""
+    from differnet_export.exporter import export_model
+
+    path = headed.folder.parent / "headed16.onnx"
+    export_model(headed.folder, path)
+    return path
+
+
+def _trained_on(trained: Trained, recipe: Recipe, name: str) -> Trained:
+    """Trains another model on the pictures of `trained`."""
+    folder = trained.folder.parent / name
     learn(
         Job(
             data=trained.data,
             recipe=recipe,
-            contract=InputContract(size=64),
+            contract=InputContract(height=64, width=64),
             output=folder,
             cache=trained.cache,
             false_reject_rate=0.1,

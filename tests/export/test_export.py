@@ -20,6 +20,7 @@ from differnet_runtime.backends import Outputs
 from differnet_runtime.cli import main
 from differnet_runtime.errors import BackendError, ExportError, OutputError
 from differnet_runtime.images import list_images
+from differnet_runtime.metadata import InputContract
 from differnet_runtime.model_file import read_model_file
 from differnet_training.model_directory import load_model, save_model
 from differnet_training.original_checkpoint import import_original
@@ -50,7 +51,7 @@ class TestGraph:
         from differnet_runtime.selection import open_backend
 
         data, _ = read_model_file(exported)
-        frames = np.stack(list(extreme(64).values()))
+        frames = np.stack(list(extreme(InputContract(size=64)).values()))
         with open_backend("auto", data) as backend:
             together = backend.infer(frames).scores
             alone = np.concatenate([backend.infer(frame[None]).scores for frame in frames])

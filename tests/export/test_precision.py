@@ -66,7 +66,7 @@ def half(single: ModelProto) -> ModelProto:
 
 
 def plain_frames() -> list[np.ndarray]:
-    return [*golden_frames(InputContract(size=SIZE)), *extreme(SIZE).values()]
+    return [*golden_frames(InputContract(size=SIZE)), *extreme(InputContract(size=SIZE)).values()]
 
 
 def types(model: ModelProto) -> dict[str, int]:

@@ -31,8 +31,11 @@ from differnet_runtime.engine.rtx import TARGETS
 from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Views
 from differnet_training.extractors import alexnet_extractor, build_extractor
 from differnet_training.model import DifferNet
-from differnet_training.recipes import EDGE, EDGE_GLOBAL, even_angles
+from differnet_training.recipes import EDGE_GLOBAL, even_angles
+from tests.conftest import WINDOWS
 from tests.kept import installed
+
+SIZE = 256
 
 
 @pytest.fixture(scope="session")
@@ -110,8 +113,8 @@ def write(model: DifferNet, path: Path, precision: str, pixel: str = "bgr") -> P
 def compact() -> dict[str, DifferNet]:
     """The recipes' models, their flows not trained: the kernels are the same."""
     extractor = build_extractor(**EDGE_GLOBAL.reading())
-    flow, contract = EDGE_GLOBAL.flow(extractor.spec.features), InputContract(size=EDGE.size)
-    local = build_extractor(**EDGE.reading())
+    flow, contract = EDGE_GLOBAL.flow(extractor.spec.features), InputContract(size=SIZE)
+    local = build_extractor(**WINDOWS.reading())
     views = {
         "one view": Views(angles=(0.0,), trained=(0.0,)),
         "right angles": Views(angles=RIGHT_ANGLES, trained=RIGHT_ANGLES),
@@ -122,11 +125,11 @@ def compact() -> dict[str, DifferNet]:
         "likelihood": DifferNet(contract, views["one view"], extractor, flow, "likelihood").eval(),
         "windows": DifferNet(
             contract,
-            EDGE.views(),
+            WINDOWS.views(),
             local,
-            EDGE.flow(local.spec.features),
-            EDGE.score,
-            EDGE.windows(),
+            WINDOWS.flow(local.spec.features),
+            WINDOWS.score,
+            WINDOWS.windows(),
         ).eval(),
     }
 
@@ -225,7 +228,7 @@ def check_views(one: Engine, turned: Engine, tables: int) -> None:
 
 def test_more_views_cost_index_tables_and_no_weights(built: Callable[[str, str], Engine]) -> None:
     one, turned = built("one view", "fp16"), built("any angle", "fp16")
-    check_views(one, turned, tables=5 * 4 * EDGE.size**2)
+    check_views(one, turned, tables=5 * 4 * SIZE**2)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from differnet_runtime.metadata import InputContract, Windows
-from differnet_training.extractor_session import open_session, runs_on
+from differnet_training.extractor_session import Pooled, open_session, runs_on
 from differnet_training.extractors import FeatureExtractor, build_extractor
 from differnet_training.features import FeatureReader
 
@@ -29,7 +29,7 @@ def reader(windows: Windows | None = None, **settings: object) -> FeatureReader:
 @pytest.mark.parametrize("grid", [None, 4])
 def test_the_features_are_those_of_torch(views: int, grid: int | None) -> None:
     read = reader(Windows(grid=grid), **WINDOWED) if grid else reader()
-    assert open_session(read.extractor, read.windows, SIZE) is not None
+    assert open_session(Pooled(read.extractor, read.windows), read.contract) is not None
     images = pictures(views)
     expected = read.extract_by_torch(images)
     found = read.extract(images)
@@ -65,6 +65,6 @@ class Untraceable(nn.Module):
 def test_what_can_not_be_traced_runs_in_torch() -> None:
     spec = build_extractor("efficientnet_lite0", tap=0).spec
     extractor = FeatureExtractor(Untraceable(), spec.model_copy(update={"channels": 3}))
-    assert open_session(extractor, None, SIZE) is None
+    assert open_session(Pooled(extractor, None), InputContract(size=SIZE)) is None
     read = FeatureReader(extractor, InputContract(size=SIZE), None)
     assert read.extract(pictures(1)).shape == (1, 9)

@@ -36,7 +36,7 @@ ANGLES = (0.0, 90.0, 180.0, 270.0, 37.5, -12.0, 222.2)
 def test_rotations_are_those_of_pillow():
     frames = golden_frames(InputContract(size=64), 2)
     x = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    turned = Rotations(ANGLES, 64)(x, torch.zeros(1, 3, 1, 1))
+    turned = Rotations(ANGLES, (64, 64))(x, torch.zeros(1, 3, 1, 1))
     rotated = turned.permute(0, 2, 3, 1).numpy().astype(np.uint8)
     expected = [
         np.asarray(Image.fromarray(frame).rotate(angle)) for angle in ANGLES for frame in frames
@@ -97,13 +97,13 @@ def test_views_that_training_never_saw_are_refused(extractor):
 def test_lite0_features_are_those_that_timm_computes():
     import timm
 
-    from differnet_training.weights import packaged_lite0_state
+    from differnet_training.weights import packaged_state
 
     reference = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     counters = {
         k: v for k, v in reference.state_dict().items() if k.endswith("num_batches_tracked")
     }
-    reference.load_state_dict({**counters, **packaged_lite0_state(reference)})
+    reference.load_state_dict({**counters, **packaged_state("efficientnet_lite0", reference)})
     for size in (64, 60, 100):  # odd maps on the way: the padding is on one side
         net = build_extractor("efficientnet_lite0").network
         torch.manual_seed(0)

@@ -24,7 +24,7 @@ def test_shape_views_and_no_threshold(checkpoint):
     assert metadata.views.trained == "any"
     assert metadata.calibration is None
     assert metadata.extractor.name == "alexnet"
-    assert model.contract.size == 448
+    assert model.contract.shape == (448, 448, 3)
 
 
 def test_features_are_those_of_the_originals_alexnet(checkpoint):

@@ -67,7 +67,7 @@ def test_a_finished_model_is_not_replaced_unasked(one_thread, parts, tmp_path, c
             ["--recipe", "cake"],
             "choose edge, edge-global, paper-lite, paper",
         ),
-        (["--size", "65"], "--size 65: Input should be a multiple of 4"),
+        (["--size", "65"], "--size 65x65: height: Input should be a multiple of 4"),
         (["--extractor", "resnet99"], "there is no extractor 'resnet99'"),
         (["--false-reject-rate", "0.01"], "found 34, expected at least 111"),
         (["--roi", "60,0,32,32"], "region of interest 60,0,32,32"),

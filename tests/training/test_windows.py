@@ -25,7 +25,7 @@ from tests.drawn import draw_part
 def test_window_means_of_maps_that_divide(height, width, grid):
     x = torch.rand(2, 3, height, width)
     expected = torch.nn.functional.adaptive_avg_pool2d(x, grid)
-    assert torch.allclose(window_means(x, grid), expected, atol=1e-6)
+    assert torch.allclose(window_means(x, grid, grid), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(3, 5, 8), (10, 7, 4), (2, 2, 8)])
@@ -33,7 +33,7 @@ def test_window_means_of_any_size_weigh_pixels_by_area(height, width, grid):
     x = torch.rand(1, 2, height, width, dtype=torch.float64)
     fine = x.repeat_interleave(grid, 2).repeat_interleave(grid, 3)
     expected = torch.nn.functional.avg_pool2d(fine, (height, width))
-    assert torch.allclose(window_means(x, grid), expected)
+    assert torch.allclose(window_means(x, grid, grid), expected)
 
 
 def test_features_from_the_cache_score_as_frames_do(windowed):
@@ -102,4 +102,4 @@ def test_eval_draws_the_windows_and_judges_them(windowed, tmp_path, capsys):
     heatmap = np.array(report["results"][0]["heatmap"])
     assert heatmap.shape == (4, 4)
     assert main(["info", str(windowed.folder)]) == 0
-    assert "scores of 4 x 4 windows, colours from" in capsys.readouterr().out
+    assert "scores of 4 x 4 windows (rows x columns), colours from" in capsys.readouterr().out

@@ -62,7 +62,8 @@ class Gaussian:
         matrix = eigenvectors / np.sqrt(eigenvalues)[..., None, :]
         if symmetric:
             matrix = matrix @ eigenvectors.swapaxes(-1, -2)
-        return cls(mean, matrix, -0.5 * np.log(eigenvalues).sum(axis=-1), share)
+        log_det = -0.5 * np.log(eigenvalues).sum(axis=-1)
+        return cls(mean, np.ascontiguousarray(matrix), log_det, share)
 
     @classmethod
     def fit(cls, features: NDArray[np.float32], *, placed: bool = False) -> Gaussian:

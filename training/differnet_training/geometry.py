@@ -122,8 +122,9 @@ def choose_contract(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "size"
-        raise TrainingError(f"{where}: {first['msg']}; received {first['input']}") from error
+        which = "".join(f"{part}: " for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise TrainingError(f"--size {size[0]}x{size[1]}: {which}{message}") from error
 
 
 def picture_sizes(pictures: Sequence[Picture]) -> list[tuple[int, int]]:

@@ -154,12 +154,15 @@ def _pictures(report: Report, results: list[Result]) -> dict[str, object]:
 
 def _thumbnail(report: Report, result: Result) -> str | None:
     """Returns a data URI of what the model saw, or None if the picture can't be read any more."""
-    contract = report.model.input.model_copy(update={"size": _THUMBNAIL})
+    seen = report.model.input
+    scale = _THUMBNAIL / max(seen.height, seen.width)
+    height, width = max(1, round(scale * seen.height)), max(1, round(scale * seen.width))
+    contract = seen.model_copy(update={"height": height, "width": width})
     try:
         image = preprocess(read_image(Path(result.path)), contract)
         windows = report.model.windows
         if result.heatmap is not None and windows is not None:
-            heat = resized(np.array(result.heatmap, np.float32), _THUMBNAIL, _THUMBNAIL)
+            heat = resized(np.array(result.heatmap, np.float32), height, width)
             image = blended(image[:, :, :3], heat, windows)
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
     except DifferNetError:
