@@ -75,7 +75,7 @@ def calibrate(
             f"{count} of {scores.size} good scores are not finite numbers; no threshold can be "
             "set. Look at those pictures, and train again."
         )
-    _check_rate(false_reject_rate)
+    check_rate(false_reject_rate)
     used = _chosen(tail or ("rank" if method == "split" else "auto"), scores, false_reject_rate)
     limit = _by_rank if used == "rank" else _by_lognormal
     score, bound = limit(scores, false_reject_rate, confidence)
@@ -127,7 +127,7 @@ def check_enough(images: int, false_reject_rate: float) -> None:
     Raises:
         CalibrationError: The rate is not within (0, 1), or needs more images.
     """
-    _check_rate(false_reject_rate)
+    check_rate(false_reject_rate)
     needed = images_needed(false_reject_rate)
     if images < needed:
         raise CalibrationError(
@@ -137,7 +137,12 @@ def check_enough(images: int, false_reject_rate: float) -> None:
         )
 
 
-def _check_rate(false_reject_rate: float) -> None:
+def check_rate(false_reject_rate: float) -> None:
+    """Refuses a rate that is not within (0, 1).
+
+    Raises:
+        CalibrationError: It is not.
+    """
     if not 0.0 < false_reject_rate < 1.0:
         raise CalibrationError(
             f"the false-reject rate must lie between 0 and 1; received {false_reject_rate}"

@@ -23,14 +23,31 @@ def groups_of(
     Args:
         pictures: Good pictures.
         contents: Hashes of their files; equal files are of one group.
+        pattern: See `part_names`. Pictures that it does not match are groups of their own.
+
+    Raises:
+        DataError: The pattern is not a regular expression, or matches no picture.
+    """
+    names = part_names(pictures, pattern)
+    return [name or content for name, content in zip(names, contents, strict=True)]
+
+
+def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | None]:
+    """Returns the name of the part that each picture shows, from its path alone.
+
+    Args:
+        pictures: Good pictures.
         pattern: A regular expression for the picture's path; its first group, or all that it
-            matches, names the part. Pictures that it does not match are groups of their own.
+            matches, names the part. None names none.
+
+    Returns:
+        Names; None for pictures that the pattern does not match.
 
     Raises:
         DataError: The pattern is not a regular expression, or matches no picture.
     """
     if pattern is None:
-        return list(contents)
+        return [None] * len(pictures)
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -41,10 +58,7 @@ def groups_of(
             f"--groups {pattern!r} matches none of the {len(pictures)} pictures, of which the "
             f"first is {pictures[0].path}"
         )
-    return [
-        content if match is None else match.group(1 if match.re.groups else 0) or content
-        for match, content in zip(found, contents, strict=True)
-    ]
+    return [None if match is None else match.group(1 if match.re.groups else 0) for match in found]
 
 
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
@@ -57,7 +71,8 @@ def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.
     if len(names) < 2 * folds:
         raise DataError(
             f"too few good pictures: found {len(names)} different ones, expected at least "
-            f"{2 * folds} to train on some and judge the others. Take more (`differnet capture`)."
+            f"{2 * folds} to train on some and judge the others; equal files, and pictures of one "
+            "part, count as one. Take more (`differnet capture`)."
         )
     order = np.random.RandomState(seed).permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]

@@ -133,7 +133,7 @@ def picture_sizes(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
     Raises:
         DataError: None of them can be read.
     """
-    step = max(1, len(pictures) // LOOKED_AT)
+    step = max(1, math.ceil(len(pictures) / LOOKED_AT))
     found = [_size_of(picture.path) for picture in pictures[::step]]
     sizes = [size for size in found if size is not None]
     if not sizes:

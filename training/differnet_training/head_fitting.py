@@ -89,14 +89,14 @@ def fit_head(
         head: Its shape.
         data: Features and folds.
         recipe: Settings of the training of coupling blocks.
-        seed: Of order and noise.
+        seed: Of initial weights, order and noise.
         step: Called after each of the folds, and after the fit on all: `FOLDS + 1` times.
         keep: Stores what was trained, for a run that goes on.
 
     Raises:
         TrainingError: The features or the loss are not finite, or never differ.
     """
-    gaussians = _Gaussians(head, data)
+    gaussians = _Gaussians(head, data, seed)
     fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
     unseen, start = np.empty(len(data.values)), np.empty(len(data.values))
     for fold in range(FOLDS):
@@ -136,8 +136,8 @@ def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[
 class _Gaussians:
     """The Gaussians of a head without one fold, without two, and of all pictures."""
 
-    def __init__(self, head: Head, data: HeadData) -> None:
-        self.head, self.data = head, data
+    def __init__(self, head: Head, data: HeadData, seed: int) -> None:
+        self.head, self.data, self.seed = head, data, seed
         self.share = 0.0
         self.without = cache(self._without)
         if not head.whole:
@@ -168,7 +168,9 @@ class _Gaussians:
 
     def flow(self, *folds: int) -> HeadFlow:
         """Returns a head that starts as the Gaussian without some folds."""
-        flow = HeadFlow(self.head)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            flow = HeadFlow(self.head)
         flow.start_as_identity()
         centre, matrix = self.without(*folds)
         flow.centre.copy_(centre)

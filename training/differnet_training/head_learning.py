@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from differnet_runtime.calibration import calibrate
+from differnet_runtime.calibration import calibrate, check_enough, check_rate
 from differnet_runtime.command import progress
 from differnet_runtime.errors import DataError
 from differnet_runtime.files import write_bytes
@@ -32,7 +32,7 @@ from .baselines import Baselines, bank_of
 from .datasets import Picture
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
-from .folds import FOLDS, fold_of, groups_of
+from .folds import FOLDS, fold_of, groups_of, part_names
 from .head_fitting import FittedHead, HeadData, Keep, fit_head
 from .heads import ONE_VIEW, HeadedModel
 from .job import Job, provenance
@@ -54,11 +54,13 @@ def learn_heads(job: Job) -> ModelMetadata:
     """Trains and calibrates a model of several heads and saves it.
 
     Raises:
-        DataError: Unreadable, too few or doubled pictures.
+        DataError: Unreadable, too few or doubled pictures, or a pattern that names no parts.
+        CalibrationError: A rate that so few pictures can't promise.
         WeightsError: The extractor's weights can't be had.
         TrainingError: Training can't start or go on.
         OutputError: The model can't be written.
     """
+    _refuse_early(job)
     extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
     heads = head_shapes(job.recipe, extractor, job.contract)
     reader = FeatureReader(
@@ -93,6 +95,24 @@ def learn_heads(job: Job) -> ModelMetadata:
     metadata = save_model(job.output, model.eval(), metadata)
     (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)
     return metadata
+
+
+def _refuse_early(job: Job) -> None:
+    """Refuses what names and numbers of pictures tell, before any picture is read."""
+    check_rate(job.false_reject_rate)
+    names = part_names(job.data.good, job.groups)
+    groups = [n or str(p.path) for n, p in zip(names, job.data.good, strict=True)]
+    left = _left_to_calibration(job, groups)
+    fold_of([group for group, out in zip(groups, left, strict=True) if not out], job.seed)
+
+
+def _left_to_calibration(job: Job, groups: Sequence[str]) -> NDArray[np.bool_]:
+    """Returns which pictures calibrate alone: none, or a fifth of the groups."""
+    if job.calibration == "folds":
+        return np.zeros(len(groups), bool)
+    left: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
+    check_enough(int(left.sum()), job.false_reject_rate)
+    return left
 
 
 def head_shapes(
@@ -130,9 +150,7 @@ class _Parts:
 def _divided(job: Job, features: Features) -> _Parts:
     """Leaves a fifth of the groups to calibration where that is asked for."""
     groups = groups_of(features.pictures, features.content, job.groups)
-    left = np.zeros(len(groups), bool)
-    if job.calibration == "split":
-        left = fold_of(groups, job.seed + 1, FOLDS) == 0
+    left = _left_to_calibration(job, groups)
 
     def part(chosen: NDArray[np.bool_]) -> _Part:
         rows = np.flatnonzero(chosen)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from differnet_runtime.calibration import calibrate
+from differnet_runtime.errors import TrainingError
 from differnet_runtime.metadata import ModelMetadata
 
 from .baselines import Baselines
@@ -45,6 +46,11 @@ def learn(job: Job) -> ModelMetadata:
     check_no_overlap(job.data)
     if job.recipe.heads:
         return learn_heads(job)
+    if job.groups is not None or job.contract.tiles is not None:
+        raise TrainingError(
+            f"--{'groups' if job.groups is not None else 'tiles'} needs a recipe with heads, as "
+            f"edge is; the recipe {job.recipe.name!r} has one flow"
+        )
     return _learn_one_flow(job)
 
 
