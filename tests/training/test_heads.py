@@ -174,7 +174,7 @@ class TestJoining:
         assert torch.allclose(found.heatmaps, torch.ones_like(found.heatmaps), atol=1e-5)
 
     def test_good_pictures_score_about_one(self, headed):
-        model, metadata = load_model(headed.folder)
+        _, metadata = load_model(headed.folder)
         scores = metadata.calibration.good_scores
         assert min(scores) > 0
         assert 0.7 < np.median(scores) < 1.5
