@@ -46,6 +46,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "patchcore": {"layers": ["blocks.2", "blocks.4"], "coreset": 0.01, "neighbours": 9},
 }
 SIZE = 256
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Found:
-    """What a peer made of one run's test pictures: `(N,)` scores, `(N, S, S)` maps or none."""
+    """What a peer made of one run's test pictures: `(N,)` scores, `(N, H, W)` maps or none."""
 
     scores: NDArray[np.float32]
     maps: NDArray[np.float32]
@@ -79,20 +80,31 @@ def environment() -> Path:
 
 
 def run_peer(
-    method: str, pictures: Sequence[Picture], runs: Sequence[Run], *, maps: bool, threads: int
+    method: str,
+    pictures: Sequence[Picture],
+    runs: Sequence[Run],
+    *,
+    maps: bool,
+    threads: int,
+    contract: InputContract | None = None,
+    settings: dict[str, Any] | None = None,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
 ) -> list[Found]:
     """Fits and judges a peer on each run.
 
     Args:
-        method: One of `METHODS`.
+        method: One of `METHODS`, or `fastflow`.
         pictures: All that the runs name by position.
         runs: To be done one after the other.
         maps: Keep the anomaly maps too.
         threads: Of torch.
+        contract: How pictures become pixels; None takes a square of `SIZE`.
+        settings: Of the method; None takes those of `METHODS`.
+        normalisation: Mean and standard deviation, RGB in 0..1.
     """
+    contract = InputContract.model_validate({"size": SIZE}) if contract is None else contract
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        contract = InputContract(size=SIZE)
         np.save(
             folder / "pictures.npy",
             np.stack([preprocess(read_image(picture.path), contract) for picture in pictures]),
@@ -102,7 +114,8 @@ def run_peer(
         job = {
             "method": method,
             "backbone": BACKBONE,
-            "settings": METHODS[method],
+            "settings": METHODS[method] if settings is None else settings,
+            "normalisation": normalisation,
             "pictures": str(folder / "pictures.npy"),
             "weights": str(folder / "weights.pt"),
             "threads": threads,

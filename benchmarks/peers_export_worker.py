@@ -14,12 +14,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from anomalib.models import Cflow, EfficientAd, Fastflow, Padim, Patchcore
-from anomalib.models.image.fastflow.anomaly_map import AnomalyMapGenerator
 from anomalib.models.image.fastflow.loss import FastflowLoss
-from anomalib.models.image.fastflow.torch_model import FastflowModel, create_fast_flow_block
+from peers_fastflow import LiteFastflow, load
 from peers_worker import batches, fitted
 from torch import nn
 
@@ -53,34 +51,12 @@ def memorised(job: dict, pictures: np.ndarray) -> nn.Module:
     return module
 
 
-class LiteFastflow(FastflowModel):
-    """FastFlow on any CNN of timm's: its own constructor takes two ResNets and two transformers."""
-
-    def __init__(self, backbone: str, size: int, flow_steps: int) -> None:
-        nn.Module.__init__(self)
-        self.input_size = (size, size)
-        self.feature_extractor = timm.create_model(
-            backbone, pretrained=False, features_only=True, out_indices=[1, 2, 3]
-        ).requires_grad_(requires_grad=False)
-        info = self.feature_extractor.feature_info
-        shapes = [
-            [channels, size // reduction, size // reduction]
-            for channels, reduction in zip(info.channels(), info.reduction(), strict=True)
-        ]
-        self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
-        self.fast_flow_blocks = nn.ModuleList(
-            create_fast_flow_block(
-                shape, conv3x3_only=True, hidden_ratio=1.0, flow_steps=flow_steps
-            )
-            for shape in shapes
-        )
-        self.anomaly_map_generator = AnomalyMapGenerator(input_size=self.input_size)
-
-
 def fastflow(job: dict, pictures: np.ndarray) -> nn.Module:
     """Trains FastFlow for so many epochs, with anomalib's loss and optimizer settings."""
     module = Fastflow(backbone="resnet18", pre_trained=False, **PLAIN)
-    module.model = LiteFastflow(job["backbone"], job["size"], job["settings"]["flow_steps"])
+    module.model = LiteFastflow(
+        job["backbone"], (job["size"], job["size"]), job["settings"]["flow_steps"]
+    )
     load(module.model.feature_extractor, job["weights"])
     optimizer, loss = module.configure_optimizers(), FastflowLoss()
     module.model.train()
@@ -122,13 +98,6 @@ class Pixels:
 def efficient_ad(job: dict, pictures: np.ndarray) -> nn.Module:  # noqa: ARG001
     """Returns EfficientAD without its teacher's weights: its time is right, its scores are not."""
     return EfficientAd(**PLAIN)
-
-
-def load(network: nn.Module, weights: str) -> None:
-    """Loads the extractor's weights; every tensor that it has must be there."""
-    state = torch.load(weights, weights_only=True)
-    missing, _ = network.load_state_dict(state, strict=False)
-    assert not [key for key in missing if not key.endswith("num_batches_tracked")], missing
 
 
 def shuffled(job: dict, pictures: np.ndarray, epoch: int):  # noqa: ANN201

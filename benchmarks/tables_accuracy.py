@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .suite.halves import REPORT
+from .suite.show import printed
+
 
 def _accuracy(result: dict[str, Any]) -> str:
     lines = [
@@ -134,8 +137,13 @@ def _many_pictures(result: dict[str, Any]) -> str:
     )
 
 
+def _suite(result: dict[str, Any]) -> str:
+    return printed(result, REPORT)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy": _accuracy,
+    "suite": _suite,
     "accuracy_wide": _accuracy,
     "accuracy_few": _few,
     "accuracy_choice": _choice,

@@ -1,4 +1,4 @@
-"""Evaluation of three heads: each beside its Gaussian, refitted under other seeds, in the report."""
+"""Three heads evaluated: each beside its Gaussian, refitted under other seeds, in the report."""
 
 import base64
 import re

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -106,6 +107,8 @@ def comparison(report: Report) -> str:
 
 def training_curves(report: Report) -> str:
     """Draws the loss over the epochs, with the one that was chosen; empty without a record."""
+    if heads := report.training.get("heads"):
+        return _head_curves(heads)
     train = report.training.get("train_nll", [])
     if not train:
         return ""
@@ -119,6 +122,22 @@ def training_curves(report: Report) -> str:
         spread = [*train, *held_out[: len(held_out)]]
         axes.set_ylim(min(spread) - 0.02, float(np.quantile(spread, 0.95)) + 0.05)
     axes.set_xlabel("epoch")
+    axes.set_ylabel("negative log-likelihood per feature")
+    axes.legend(frameon=False)
+    return _svg(canvas)
+
+
+def _head_curves(heads: dict[str, Any]) -> str:
+    """Draws how likely held-out good pictures became, for each head whose flow was trained."""
+    trained = {name: head for name, head in heads.items() if head["held_out"]}
+    if not trained:
+        return ""
+    canvas, axes = _axes()
+    for (name, head), color in zip(trained.items(), (DEFECT, GOOD, INK), strict=False):
+        losses = np.array(head["held_out"]) / 2
+        axes.plot(range(len(losses)), losses, color=color, label=f"held-out pictures, {name} head")
+        axes.axvline(head["epochs"], color=color, linestyle="--", linewidth=1.2, label="chosen")
+    axes.set_xlabel("epoch (0: the Gaussian alone)")
     axes.set_ylabel("negative log-likelihood per feature")
     axes.legend(frameon=False)
     return _svg(canvas)

@@ -39,7 +39,7 @@ class Pooled(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(V, height, width, 3) uint8` BGR; see `FeatureExtractor.pooled`."""
-        x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
+        x = images.to(torch.float32).permute(0, 3, 1, 2)
         return self.extractor.pooled(self.extractor.normalise(x), self.windows)
 
 

@@ -62,7 +62,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     """
     _refuse_early(job)
     extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
-    heads = _shapes(job, extractor)
+    heads = head_shapes(job.recipe, extractor, job.contract)
     reader = FeatureReader(
         extractor, job.contract, job.cache, heads=heads, skip_unreadable=job.skip_unreadable
     )
@@ -115,15 +115,17 @@ def _left_to_calibration(job: Job, groups: Sequence[str]) -> NDArray[np.bool_]:
     return left
 
 
-def _shapes(job: Job, extractor: FeatureExtractor) -> tuple[Head, ...]:
+def head_shapes(
+    recipe: Recipe, extractor: FeatureExtractor, contract: InputContract
+) -> tuple[Head, ...]:
+    """Returns the shapes of a recipe's heads on an extractor's taps, for an input."""
     tap = extractor.spec.tap
     assert isinstance(tap, tuple)
     with torch.no_grad():
         maps = extractor.maps(torch.zeros(1, 3, 64, 64))
     channels = {one: int(found.shape[1]) for one, found in zip(tap, maps, strict=True)}
     return tuple(
-        recipe.head(sum(channels[one] for one in recipe.taps), job.contract)
-        for recipe in job.recipe.heads
+        head.head(sum(channels[one] for one in head.taps), contract) for head in recipe.heads
     )
 
 

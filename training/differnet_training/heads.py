@@ -67,8 +67,8 @@ class HeadFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
-        x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
-        x = self.extractor.normalise(x)
+        # Cast first: TensorRT transposes no uint8. The result lies channels last in memory.
+        x = self.extractor.normalise(images.to(torch.float32).permute(0, 3, 1, 2))
         maps = dict(zip(self.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True))
         return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
 

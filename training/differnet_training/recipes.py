@@ -21,13 +21,19 @@ from differnet_runtime.metadata import (
 Rotation = Literal["none", "right-angles", "random", "random-fresh"]
 
 
+MOST_NUMBERS = 2**24
+"""The windows' matrices of a head hold at most so many numbers, 64 MiB in FP32."""
+
+
 class HeadRecipe(BaseModel):
     """Settings of one head; see `metadata.Head`.
 
     Args:
         name: Of the head.
         taps: The extractor's blocks that it reads.
-        stride: Pixels of the input from one window to the next; None for the whole picture.
+        stride: Pixels of the input from one window to the next, doubled where an input is so large
+            that the windows' matrices would hold more than `MOST_NUMBERS`; None for the whole
+            picture.
         kept: At most so many channels; None keeps all.
         blocks: Coupling blocks after the whitening; 0 leaves the Gaussian alone.
         width: Channels between the two convolutions of a subnet.
@@ -57,9 +63,8 @@ class HeadRecipe(BaseModel):
             rows = columns = 1
             features = 2 * channels
         else:
-            rows = max(2, contract.height // self.stride)
-            columns = max(2, contract.width // self.stride)
             features = channels if self.kept is None else min(channels, self.kept)
+            rows, columns = _grid(contract, self.stride, MOST_NUMBERS // features**2)
         flow = FlowSpec(
             features=features,
             blocks=self.blocks,
@@ -77,6 +82,13 @@ class HeadRecipe(BaseModel):
             columns=columns,
             flow=flow,
         )
+
+
+def _grid(contract: InputContract, stride: int, most: int) -> tuple[int, int]:
+    """Returns rows and columns of windows, at most so many: of a larger input, larger ones."""
+    while (contract.height // stride) * (contract.width // stride) > most:
+        stride *= 2
+    return max(2, contract.height // stride), max(2, contract.width // stride)
 
 
 class Recipe(BaseModel):

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from differnet_runtime.errors import DifferNetError
 from differnet_runtime.files import write_bytes
+from differnet_runtime.heads import WORDS
 from differnet_runtime.heatmap import blended, resized
 from differnet_runtime.images import read_image
 from differnet_runtime.preprocess import preprocess
@@ -37,6 +38,7 @@ def write_report(report: Report, folder: Path) -> Path:
     )
     html = environment.get_template("report.html.j2").render(
         report=report,
+        head_words=WORDS,
         rows=_rows(report),
         origin=_origin(report),
         charts={

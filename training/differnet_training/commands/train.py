@@ -57,7 +57,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tiles",
         metavar="ROWSxCOLUMNS",
-        help="divide a large input inside the graph, so that memory stays small",
+        help="for large pictures: an input of so many tiles, each of about 256 x 256 pixels",
     )
     parser.add_argument(
         "--groups",

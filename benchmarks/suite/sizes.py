@@ -1,0 +1,36 @@
+"""The input's size for a set: the aspect ratio of its pictures, and a square's number of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from differnet_runtime.metadata import InputContract
+from differnet_training.datasets import Picture
+
+from .sets import Region
+
+try:
+    from differnet_training.geometry import choose_size, picture_sizes
+except ImportError:  # 3f18aa6, which knows squares only
+    choose_size = picture_sizes = None
+
+SQUARE = 256, 256
+
+
+def input_size(pictures: Sequence[Picture], region: Region | None = None) -> tuple[int, int]:
+    """Returns the product's choice of height and width, for pictures or for their region."""
+    if choose_size is None:
+        return SQUARE
+    shapes = picture_sizes(pictures) if region is None else [(region[3], region[2])]
+    return choose_size(shapes)
+
+
+def contract_for(size: tuple[int, int], region: Region | None) -> InputContract:
+    """Returns how pictures become input."""
+    height, width = size
+    values: dict[str, object] = (
+        {"size": height} if height == width else {"height": height, "width": width}
+    )
+    if region is not None:
+        values["region"] = dict(zip(("x", "y", "width", "height"), region, strict=True))
+    return InputContract.model_validate(values)
