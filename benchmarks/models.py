@@ -44,11 +44,11 @@ def contract_of(recipe: Recipe) -> InputContract:
 def heads_of(recipe: Recipe, extractor: FeatureExtractor) -> tuple[Head, ...]:
     """Returns the shapes of a recipe's heads."""
     taps = extractor.spec.tap
-    if not isinstance(taps, tuple):
+    if not recipe.heads or not isinstance(taps, tuple):
         return ()
     with torch.no_grad():
         maps = extractor.maps(torch.zeros(1, 3, 64, 64))
-    channels = dict(zip(taps, (int(found.shape[1]) for found in maps), strict=False))
+    channels = dict(zip(taps, (int(found.shape[1]) for found in maps), strict=True))
     return tuple(
         part.head(sum(channels[tap] for tap in part.taps), contract_of(recipe))
         for part in recipe.heads
