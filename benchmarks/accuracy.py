@@ -32,10 +32,11 @@ from differnet_training.feature_cache import default_cache_folder
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.flow import NormalizingFlow, likelihood_score, z2_score
 from differnet_training.metrics import auroc
-from differnet_training.recipes import EDGE, EDGE_GLOBAL, PAPER_LITE, Recipe
+from differnet_training.recipes import EDGE_GLOBAL, PAPER_LITE, Recipe
 from differnet_training.trainer import fit_flow
 
 from . import machine
+from .models import WINDOWS
 
 SETS = ("mono", "poly", "both")
 HALVES_SEED = 77
@@ -45,21 +46,21 @@ Run = dict[str, Any]
 
 
 def _changed(**changes: object) -> Recipe:
-    return EDGE.model_copy(update=changes)
+    return WINDOWS.model_copy(update=changes)
 
 
 def _global(**changes: object) -> Recipe:
     return EDGE_GLOBAL.model_copy(update=changes)
 
 
-REPORTED = {"paper-lite": PAPER_LITE, "edge-global": EDGE_GLOBAL, "edge": EDGE}
+REPORTED = {"paper-lite": PAPER_LITE, "edge-global": EDGE_GLOBAL, "windows": WINDOWS}
 WIDE = {"paper-lite, 2048 wide": PAPER_LITE.model_copy(update={"width": 2048})}
 CANDIDATES = {
-    "edge": EDGE,
-    "edge, one Gaussian for all windows": _changed(placed=False),
-    "edge, 8 x 8 windows": _changed(pooling=8),
-    "edge, taps 4, 10 and 14": _changed(tap=(4, 10, 14)),
-    "edge, three scales": _changed(scales=(1, 2, 4), kept=(64, 24, 8)),
+    "windows": WINDOWS,
+    "windows, one Gaussian for all windows": _changed(placed=False),
+    "windows, 8 x 8": _changed(pooling=8),
+    "windows, taps 4, 10 and 14": _changed(tap=(4, 10, 14)),
+    "windows, three scales": _changed(scales=(1, 2, 4), kept=(64, 24, 8)),
     "edge-global": EDGE_GLOBAL,
 }
 GLOBAL_CANDIDATES = {
@@ -207,7 +208,7 @@ def _few(cache: Path, seeds: int) -> dict[str, Any]:
     half = halves("mono")[0]
     bench, table = Bench(cache, half), {}
     for images in (16, 32, 64, 128):
-        runs = [bench.run(half, seed, EDGE, images) for seed in range(seeds)]
+        runs = [bench.run(half, seed, WINDOWS, images) for seed in range(seeds)]
         table[str(images)] = _summed(f"mono, {images} pictures", runs)
     return table
 

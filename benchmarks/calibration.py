@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 
 from differnet_runtime.calibration import CONFIDENCE, calibrate, promised_rejects, threshold_rank
-from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import DataSet, Label, open_data
 from differnet_training.feature_cache import default_cache_folder
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.learning import Job, learn
 from differnet_training.model_directory import load_model
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import score_features
+from differnet_training.scoring import judge_features
 
 from . import machine
+from .models import contract_of
 
 FIRST, SPLITS = 200, 2000
 RATE = 0.05
@@ -41,13 +41,15 @@ def unseen_scores() -> NDArray[np.float64]:
     data = open_data("elpv:mono")
     learned = DataSet(data.name, data.good[:200])
     rest = (*data.good[200:], *(p for p in data.test if p.label is Label.GOOD))
-    contract = InputContract(size=EDGE.size)
+    contract = contract_of(EDGE)
     with tempfile.TemporaryDirectory() as folder:
         learn(Job(learned, EDGE, contract, Path(folder), default_cache_folder()))
         model, metadata = load_model(Path(folder))
-        reader = FeatureReader(model.extractor, contract, default_cache_folder())
+        reader = FeatureReader(
+            model.extractor, contract, default_cache_folder(), heads=metadata.heads
+        )
         features = reader.read(rest, ViewPlan.fixed(metadata.views.angles), "unseen good cells")
-        return score_features(model, features.values).astype(np.float64)
+        return judge_features(model, features.values).scores.astype(np.float64)
 
 
 def row(scores: NDArray[np.float64], images: int) -> dict[str, Any]:

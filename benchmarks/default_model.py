@@ -9,11 +9,12 @@ import differnet_export
 import differnet_training
 from differnet_export.exporter import export_model
 from differnet_runtime import preprocess
-from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import open_data
 from differnet_training.feature_cache import default_cache_folder
 from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE, Recipe
+
+from .models import contract_of
 
 
 def _sources() -> list[Path]:
@@ -36,7 +37,7 @@ def default_model(recipe: Recipe = EDGE) -> Path:
     folder = default_cache_folder().parent / "benchmarks" / f"{recipe.name}-{key}"
     path = folder / "part.onnx"
     if not path.is_file():
-        contract, cache = InputContract(size=recipe.size), default_cache_folder()
+        contract, cache = contract_of(recipe), default_cache_folder()
         learn(Job(open_data("elpv:mono"), recipe, contract, folder / "model", cache))
         export_model(folder / "model", path, precision="fp32")
     return path

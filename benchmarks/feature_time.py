@@ -20,15 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess, rotate
 from differnet_training.datasets import open_data
 from differnet_training.extractor_session import Pooled
-from differnet_training.extractors import build_extractor
-from differnet_training.features import FeatureReader
+from differnet_training.heads import HeadFeatures
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 
 from . import machine
+from .models import contract_of, reader_of
 
 ROUNDS, PICTURES, TOGETHER = 5, 8, 4
 Pixels = NDArray[np.uint8]
@@ -37,13 +36,13 @@ Way = Callable[[list[Pixels]], list[NDArray[np.float32]]]
 
 def ways(recipe: Recipe) -> dict[str, Way]:
     """Returns each way; a way takes pictures' views and returns their features."""
-    reader = FeatureReader(
-        build_extractor(**recipe.reading()),
-        InputContract(size=recipe.size),
-        None,
-        windows=recipe.windows(),
+    reader = reader_of(recipe)
+    reading = (
+        HeadFeatures(reader.extractor, reader.heads, reader.contract)
+        if reader.heads
+        else Pooled(reader.extractor, reader.windows)
     )
-    compiled = torch.compile(Pooled(reader.extractor, reader.windows).eval())
+    compiled = torch.compile(reading.eval())
 
     def together(pictures: list[Pixels]) -> list[NDArray[np.float32]]:
         found = []
@@ -67,7 +66,7 @@ def ways(recipe: Recipe) -> dict[str, Way]:
 def measured(recipe: Recipe, threads: int) -> dict[str, Any]:
     """Times every way on the same pictures; milliseconds a picture."""
     torch.set_num_threads(threads)
-    contract, angles = InputContract(size=recipe.size), recipe.views().trained
+    contract, angles = contract_of(recipe), recipe.views().trained
     assert angles != "any"
     cells = open_data("elpv:mono").good[:PICTURES]
     start = time.perf_counter()

@@ -21,13 +21,13 @@ import torch
 
 from differnet_export.graph import OPSET, trace
 from differnet_export.simplify import simplify
-from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import golden_frames
-from differnet_training.extractors import FeatureExtractor, build_extractor
-from differnet_training.model import DifferNet, Rotations
+from differnet_training.extractors import FeatureExtractor
+from differnet_training.model import Rotations
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 
 from . import machine
+from .models import contract_of, untrained
 
 BLOCKS, FRAMES, SETTLING = 12, 25, 8
 
@@ -37,8 +37,8 @@ class _Maps(torch.nn.Module):
 
     def __init__(self, extractor: FeatureExtractor, recipe: Recipe) -> None:
         super().__init__()
-        self.extractor = extractor
-        self.rotations = Rotations(recipe.views().angles, recipe.size)
+        self.extractor, contract = extractor, contract_of(recipe)
+        self.rotations = Rotations(recipe.views().angles, (contract.height, contract.width))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
@@ -48,17 +48,15 @@ class _Maps(torch.nn.Module):
 
 def graphs(recipe: Recipe) -> dict[str, onnx.ModelProto]:
     """Returns the whole graph, and the extractor's alone."""
-    extractor = build_extractor(**recipe.reading())
-    flow = recipe.flow(extractor.spec.features)
-    contract, views = InputContract(size=recipe.size), recipe.views()
-    model = DifferNet(contract, views, extractor, flow, recipe.score, recipe.windows()).eval()
+    model = untrained(recipe)
+    extractor, contract = model.extractor, model.contract
     whole = trace(model)
     buffer = io.BytesIO()
     with warnings.catch_warnings(), extractor.reading(3):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Maps(extractor, recipe).eval(),
-            (torch.zeros(2, recipe.size, recipe.size, 3, dtype=torch.uint8),),
+            (torch.zeros(2, *contract.shape, dtype=torch.uint8),),
             buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
             input_names=["image"],
             dynamic_axes={"image": {0: "N"}},
@@ -71,7 +69,7 @@ def graphs(recipe: Recipe) -> dict[str, onnx.ModelProto]:
 
 def latencies(recipe: Recipe, threads: int) -> dict[str, dict[str, float]]:
     """Times both, block by block in turn; milliseconds."""
-    frame = golden_frames(InputContract(size=recipe.size), 1)
+    frame = golden_frames(contract_of(recipe), 1)
     sessions = {}
     for name, graph in graphs(recipe).items():
         settings = onnxruntime.SessionOptions()

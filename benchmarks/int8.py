@@ -32,7 +32,6 @@ from onnxruntime.quantization import (
 
 from differnet_export.exporter import export_model
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess
 from differnet_training.datasets import Picture, open_data
 from differnet_training.feature_cache import default_cache_folder
@@ -41,6 +40,7 @@ from differnet_training.recipes import EDGE
 
 from . import machine
 from .accuracy import Half, halves, split
+from .models import contract_of
 from .peers_speed import Split, judged, latencies
 
 CANDIDATES = {
@@ -57,7 +57,7 @@ class Pictures(CalibrationDataReader):
     """Training pictures, one at a time."""
 
     def __init__(self, pictures: Sequence[Picture]) -> None:
-        contract = InputContract(size=EDGE.size)
+        contract = contract_of(EDGE)
         self._frames = (preprocess(read_image(picture.path), contract) for picture in pictures)
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
@@ -92,7 +92,7 @@ def quantised(file: Path, output: Path, name: str, pictures: Sequence[Picture]) 
 def made(folder: Path, parts: Split, seed: int) -> dict[str, Path]:
     """Learns, exports and quantises; returns the files by way, FP32 among them."""
     data = dataclasses.replace(open_data("elpv:mono"), good=tuple(parts.train), test=())
-    contract, cache = InputContract(size=EDGE.size), default_cache_folder()
+    contract, cache = contract_of(EDGE), default_cache_folder()
     learn(Job(data, EDGE, contract, folder / "model", cache, seed=seed))
     plain = folder / "fp32.onnx"
     export_model(folder / "model", plain, precision="fp32")

@@ -39,6 +39,7 @@ from differnet_training.recipes import EDGE, EDGE_GLOBAL
 from . import machine
 from .devices import DEVICES
 from .graph_cost import graphs
+from .models import contract_of
 from .roofline import (
     DENSE,
     DEPTHWISE,
@@ -273,7 +274,9 @@ def main() -> None:
         size = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
         found = {args.model.name: (model, size)}
     else:
-        found = {r.name: (graphs(r)["whole graph"], r.size) for r in (EDGE, EDGE_GLOBAL)}
+        found = {
+            r.name: (graphs(r)["whole graph"], contract_of(r).height) for r in (EDGE, EDGE_GLOBAL)
+        }
     result: dict[str, Any] = {}
     for name, (model, size) in found.items():
         rows = [limits(model, size, threads) for threads in args.threads]

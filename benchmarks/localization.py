@@ -12,11 +12,12 @@ from differnet_export.exporter import export_model
 from differnet_runtime import Detector
 from differnet_runtime.heatmap import resized
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import open_data
 from differnet_training.feature_cache import default_cache_folder
 from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE, Recipe
+
+from .models import contract_of
 
 
 def ours(folder: Path, recipes: tuple[Recipe, ...] = (EDGE,)) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def _located(folder: Path, recipe: Recipe) -> dict[str, float]:
     data = open_data(str(folder))
     with tempfile.TemporaryDirectory() as name:
         model, file = Path(name) / "model", Path(name) / "part.onnx"
-        contract = InputContract(size=recipe.size)
+        contract = contract_of(recipe)
         learn(Job(data, recipe, contract, model, default_cache_folder()))
         export_model(model, file, precision="fp32")
         maps, scores = [], []
@@ -39,7 +40,7 @@ def _located(folder: Path, recipe: Recipe) -> dict[str, float]:
                 score = detector(read_image(picture.path))
                 assert score.heatmap is not None
                 scores.append(score.value)
-                maps.append(resized(score.heatmap, recipe.size, recipe.size))
+                maps.append(resized(score.heatmap, contract.height, contract.width))
     result = located(folder, maps, np.array(scores))
     print(recipe.name, result, flush=True)
     return result

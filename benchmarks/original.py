@@ -63,10 +63,14 @@ def same_on_both_sides(
     """Returns one model, run by the original's procedure and by this runtime."""
     torch.manual_seed(0)
     views = Views(angles=even_angles(recipe.test_views), trained="any")
-    contract = InputContract(size=recipe.size)
+    assert recipe.size is not None
+    contract = InputContract(height=recipe.size, width=recipe.size)
     flow = FlowSpec(features=extractor.spec.features, blocks=recipe.blocks, width=recipe.width)
     ours = DifferNet(contract, views, extractor, flow)
-    procedure = OriginalProcedure(extractor.network, ours.flow, recipe.size, recipe.test_views)
+    fed = extractor.spec
+    procedure = OriginalProcedure(
+        extractor.network, ours.flow, recipe.size, recipe.test_views, fed.mean, fed.std
+    )
     graph = OurGraph(ours, threads)
     return {"original": procedure.score, "ours": graph}
 

@@ -35,12 +35,16 @@ class OriginalProcedure:
         flow: Over the means of three scales.
         size: Side of the input in pixels.
         views: Rotations that a score is averaged over.
+        mean: Normalisation, RGB in 0..1, that the network was trained with.
+        std: Likewise.
     """
 
     network: nn.Module
     flow: NormalizingFlow
     size: int = 448
     views: int = 64
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
     random: np.random.RandomState = field(default_factory=lambda: np.random.RandomState(0))
 
     def __post_init__(self) -> None:
@@ -54,7 +58,7 @@ class OriginalProcedure:
         picture = self._resized(Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])))
         angles = [k * 360.0 / self.views for k in range(self.views)]
         with torch.no_grad():
-            x = torch.stack([_tensor(picture.rotate(angle)) for angle in angles])
+            x = torch.stack([self._tensor(picture.rotate(angle)) for angle in angles])
             z, _ = self.flow(self._features(x))
             return float((z**2).mean())
 
@@ -71,7 +75,7 @@ class OriginalProcedure:
 
     def _turned(self, picture: Picture) -> Tensor:
         image = self._resized(Image.open(picture.path).convert("RGB"))
-        return _tensor(image.rotate(self.random.uniform(-180, 180)))
+        return self._tensor(image.rotate(self.random.uniform(-180, 180)))
 
     def _resized(self, image: Image.Image) -> Image.Image:
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
@@ -92,12 +96,11 @@ class OriginalProcedure:
             total = total + log_det
         return total
 
+    def _tensor(self, image: Image.Image) -> Tensor:
+        pixels = np.asarray(image, np.float32) / 255
+        normalised = (pixels - self.mean) / self.std
+        return torch.from_numpy(normalised.astype(np.float32)).permute(2, 0, 1)
+
 
 def _map(found: Tensor | list[Tensor]) -> Tensor:
     return found if isinstance(found, Tensor) else found[0]
-
-
-def _tensor(image: Image.Image) -> Tensor:
-    pixels = np.asarray(image, np.float32) / 255
-    normalised = (pixels - MEAN) / STD
-    return torch.from_numpy(normalised.astype(np.float32)).permute(2, 0, 1)

@@ -38,8 +38,10 @@ from differnet_training.learning import Job, learn
 from differnet_training.model import DifferNet
 from differnet_training.model_directory import load_model
 from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
+from differnet_training.scoring import Model
 
 from . import machine
+from .models import contract_of
 
 TORCH_FRAMES = 64
 HEATMAPS = 400
@@ -52,7 +54,7 @@ def compact(recipe: Recipe) -> dict[str, Any]:
     data = open_data("elpv:both")
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "model", Path(name) / "part.onnx"
-        contract = InputContract(size=recipe.size)
+        contract = contract_of(recipe)
         learn(Job(data, recipe, contract, folder, default_cache_folder()))
         metadata = export_model(folder, file)
         assert metadata.calibration is not None
@@ -84,7 +86,7 @@ def full_size() -> dict[str, Any]:
 
 
 def _compared(
-    model: DifferNet, half: onnx.ModelProto, pictures: list[Path], threshold: float | None
+    model: Model, half: onnx.ModelProto, pictures: list[Path], threshold: float | None
 ) -> dict[str, Any]:
     inputs = list(frames.real(pictures, model.contract).values())
     single = scores(trace(model), inputs, "FP32")
@@ -118,7 +120,7 @@ def _compared(
 
 
 def _heatmap_error(
-    model: DifferNet, half: onnx.ModelProto, inputs: list[NDArray[np.uint8]]
+    model: Model, half: onnx.ModelProto, inputs: list[NDArray[np.uint8]]
 ) -> dict[str, float]:
     """Compares heatmaps; the error is the greatest of a map, as a share of that map's range."""
     chosen = inputs[:: max(1, len(inputs) // HEATMAPS)]

@@ -28,10 +28,10 @@ from differnet_runtime.benchmark.frames import draw
 from differnet_runtime.records import Image
 from differnet_training.datasets import split_good
 from differnet_training.metrics import auroc
-from differnet_training.recipes import EDGE
 
 from . import machine
 from .accuracy import Bench, Half, fit, halves, image_scores, split
+from .models import WINDOWS
 
 FRAMES = {"640 x 480": (640, 480), "1280 x 720": (1280, 720), "1920 x 1080": (1920, 1080)}
 SIZES, SEEDS = (128, 64), (0, 1, 2)
@@ -84,7 +84,7 @@ def scratch(way: Way) -> dict[str, float]:
 
 
 def aurocs(way: Way, size: int) -> dict[str, float]:
-    """Returns the image AUROC of `edge` at a size, over seeds."""
+    """Returns the image AUROC of one flow on windows at a size, over seeds."""
     half = halves("mono")[0]
     with _patched(way), tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), half, size)
@@ -95,9 +95,9 @@ def aurocs(way: Way, size: int) -> dict[str, float]:
 def _auroc(bench: Bench, half: Half, seed: int) -> float:
     pool, held = split(half, seed)
     parts = split_good(pool, seed, 0.05)
-    features = bench.features(EDGE, [*parts.train, *parts.stopping])
-    flow, _ = fit(torch.from_numpy(features), len(parts.train), EDGE, seed)
-    good, defect = (bench.features(EDGE, group) for group in (held, half.defect))
+    features = bench.features(WINDOWS, [*parts.train, *parts.stopping])
+    flow, _ = fit(torch.from_numpy(features), len(parts.train), WINDOWS, seed)
+    good, defect = (bench.features(WINDOWS, group) for group in (held, half.defect))
     return auroc(image_scores(flow, good, "nll"), image_scores(flow, defect, "nll"))
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import golden_frames
 from differnet_training.recipes import EDGE
 
 from . import machine
 from .default_model import default_model
+from .models import contract_of
 from .peers_once import session
 
 WAYS = {
@@ -33,7 +33,7 @@ ROUNDS, SECONDS, SETTLING = 3, 4.0, 20
 
 def paced(model: Path, threads: int, *, awake: bool, fps: int) -> tuple[list[float], float]:
     """Runs frames at a rate, or as fast as it goes (0); returns milliseconds each, and cores."""
-    frame = {"image": golden_frames(InputContract(size=EDGE.size), 1)}
+    frame = {"image": golden_frames(contract_of(EDGE), 1)}
     opened = session(str(model), threads, awake=awake)
     for _ in range(SETTLING):
         opened.run(None, frame)

@@ -21,16 +21,17 @@ import numpy as np
 import torch
 from torchvision.models import alexnet
 
-from differnet_runtime.metadata import FlowSpec, InputContract
+from differnet_runtime.metadata import FlowSpec
 from differnet_training.datasets import DataSet, Picture, open_data, split_good
-from differnet_training.extractors import build_extractor
-from differnet_training.features import FeatureReader, ViewPlan
+from differnet_training.features import ViewPlan
 from differnet_training.flow import NormalizingFlow
+from differnet_training.folds import FOLDS
 from differnet_training.learning import Job, learn
 from differnet_training.model_directory import read_training
 from differnet_training.recipes import EDGE, PAPER
 
 from . import machine
+from .models import contract_of, reader_of
 from .original_procedure import BATCH, OriginalProcedure
 
 TIMED_EPOCHS = 2
@@ -49,10 +50,12 @@ def time_edge(data: DataSet, runs: int) -> tuple[dict[str, Any], int]:
             for name, taken in times.items():
                 cache = None if name == "no_cache_s" else root / "cache"
                 start = time.perf_counter()
-                learn(Job(data, EDGE, InputContract(size=EDGE.size), root / name, cache))
+                learn(Job(data, EDGE, contract_of(EDGE), root / name, cache))
                 taken.append(time.perf_counter() - start)
-            history = read_training(root / "no_cache_s")["history"]
-            epochs = len(history["train_nll"]) + history["best_epochs"]
+            heads = read_training(root / "no_cache_s")["history"]["heads"].values()
+            # Of the fold that chooses, and of the others and all pictures; see `head_fitting`.
+            trained = (max(len(h["held_out"]) - 1, 0) + FOLDS * h["epochs"] for h in heads)
+            epochs = sum(trained)
     return {name: spread(taken) for name, taken in times.items()}, epochs
 
 
@@ -60,8 +63,7 @@ def time_edge_reading(data: DataSet, epochs: int) -> dict[str, Any]:
     """Times the extraction, were each epoch to read its pictures anew, as the original does."""
     parts = split_good(data.good, 0, 0.05)
     pictures = [*parts.train, *parts.stopping]
-    extractor = build_extractor(**EDGE.reading())
-    reader = FeatureReader(extractor, InputContract(size=EDGE.size), None, windows=EDGE.windows())
+    reader = reader_of(EDGE)
     plan = ViewPlan.fixed(EDGE.views().angles)
     reader.read(pictures[:8], plan, "warming up")
     times = []

@@ -11,7 +11,7 @@ from differnet_training.extractors import build_extractor
 from differnet_training.flow import CouplingBlock, SpatialSubnet
 from differnet_training.head_learning import Scale, joined_scores
 from differnet_training.heads import HeadedModel, HeadFlow, greatest, log_mean_exp, moments
-from differnet_training.model_directory import load_model
+from differnet_training.model_directory import load_metadata, load_model
 
 
 def block(features: int = 5, seed: int = 0) -> CouplingBlock:
@@ -174,7 +174,7 @@ class TestJoining:
         assert torch.allclose(found.heatmaps, torch.ones_like(found.heatmaps), atol=1e-5)
 
     def test_good_pictures_score_about_one(self, headed):
-        _, metadata = load_model(headed.folder)
+        metadata = load_metadata(headed.folder)
         scores = metadata.calibration.good_scores
         assert min(scores) > 0
         assert 0.7 < np.median(scores) < 1.5

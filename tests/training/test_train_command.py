@@ -1,12 +1,14 @@
-"""`differnet train`: what it takes over from capture, and what it refuses."""
+"""`differnet train`: what it takes over from capture, how it calibrates, what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_training.model_directory import load_metadata
+from differnet_training.folds import fold_of
+from differnet_training.model_directory import load_metadata, read_training
 from tests.drawn import write_parts
 
 QUICK = ["--tap", "2", "--size", "64", "--width", "8", "--blocks", "1", "--epochs", "1"]
@@ -78,3 +80,117 @@ def test_refusals(parts, tmp_path, capsys, options, message):
     assert train(parts, tmp_path / "model", *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def train_heads(data: Path, output: Path, *options: str) -> int:
+    """Trains the default recipe, for one epoch."""
+    cache = str(output.parent / "cache")
+    arguments = ["train", "--data", str(data), "-o", str(output), "--cache", cache]
+    return main([*arguments, "--epochs", "1", *options])
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures each of 17 parts: `07_left.png`, `07_right.png`."""
+    folder = tmp_path_factory.mktemp("pairs") / "data"
+    for k, path in enumerate(write_parts(folder, 34)):
+        path.rename(folder / f"{k // 2:02d}_{'left' if k % 2 else 'right'}.png")
+    return folder
+
+
+class TestHeads:
+    def test_the_default_has_three_and_calls_its_rate_an_estimate(
+        self, one_thread, parts, tmp_path, capsys
+    ):
+        assert train_heads(parts, tmp_path / "model", "--size", "96x64") == 0
+        said = capsys.readouterr().out
+        assert "34 out-of-fold scores of good images" in said
+        assert "it is estimated that 5.00% of good parts are rejected" in said
+        metadata = load_metadata(tmp_path / "model")
+        assert [head.name for head in metadata.heads] == ["whole", "coarse", "fine"]
+        assert (metadata.input.height, metadata.input.width) == (96, 64)
+        assert (metadata.calibration.method, metadata.calibration.images) == ("out_of_fold", 34)
+        assert metadata.provenance.images == 34
+        parts_ = read_training(tmp_path / "model")["parts"]
+        assert {name: len(entries) for name, entries in parts_.items()} == {
+            "train": 34,
+            "calibration": 0,
+        }
+        assert not list((tmp_path / "model").glob("*.checkpoint"))
+
+    def test_a_split_promises(self, one_thread, parts, tmp_path, capsys):
+        options = ["--size", "64", "--calibration", "split", "--false-reject-rate", "0.2"]
+        assert train_heads(parts, tmp_path / "model", *options) == 0
+        said = capsys.readouterr().out
+        assert "on average 20.00% of good parts are rejected" in said
+        assert "estimate" not in said
+        metadata = load_metadata(tmp_path / "model")
+        assert (metadata.calibration.method, metadata.calibration.images) == ("split", 7)
+        assert metadata.provenance.images == 27
+        parts_ = read_training(tmp_path / "model")["parts"]
+        hashes = [entry["sha256"] for part in parts_.values() for entry in part]
+        assert len(hashes) == len(set(hashes)) == 34
+
+    def test_tiles_are_in_the_contract(self, one_thread, parts, tmp_path):
+        options = ["--size", "256x64", "--tiles", "2x1"]
+        assert train_heads(parts, tmp_path / "model", *options) == 0
+        contract = load_metadata(tmp_path / "model").input
+        assert (contract.shape, str(contract.tiles)) == ((256, 64, 3), "2x1")
+
+    def test_pictures_of_a_part_are_in_one_fold(self, one_thread, pairs, tmp_path):
+        options = ["--size", "64", "--groups", r"(\d+)_(left|right)"]
+        assert train_heads(pairs, tmp_path / "model", *options) == 0
+        record = read_training(tmp_path / "model")
+        names = [Path(entry["path"]).name[:2] for entry in record["parts"]["train"]]
+        assert record["groups"] == names
+        fold = fold_of(record["groups"], 0)
+        assert all(len(set(fold[[n == name for n in names]])) == 1 for name in names)
+
+    def test_a_part_that_calibrates_alone_trains_nothing(self, one_thread, pairs, tmp_path):
+        options = ["--size", "64", "--groups", r"(\d+)_", "--calibration", "split"]
+        options += ["--false-reject-rate", "0.2"]
+        assert train_heads(pairs, tmp_path / "model", *options) == 0
+        parts_ = read_training(tmp_path / "model")["parts"]
+        train, alone = (
+            {Path(entry["path"]).name[:2] for entry in parts_[name]}
+            for name in ("train", "calibration")
+        )
+        assert alone
+        assert not train & alone
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "10x"], "--size takes HEIGHTxWIDTH in pixels (640x256)"),
+        (["--tiles", "0x1"], "--tiles takes ROWSxCOLUMNS, 1x1 to 16x16"),
+        (["--groups", "("], "--groups '(' is not a regular expression"),
+        (["--groups", "lot"], "--groups 'lot' matches none of the 34 pictures"),
+        (["--size", "64", "--groups", r"part00\d"], "found 4 different ones, expected at least 10"),
+        (["--size", "96x64", "--tiles", "2x1"], "2x1 tiles need a height that is a multiple of 64"),
+        (["--size", "64", "--false-reject-rate", "2"], "must lie between 0 and 1"),
+        (
+            ["--size", "64", "--calibration", "split"],
+            "needs at least 19 good images for calibration; there are 7",
+        ),
+        (["--blocks", "4"], "--blocks has no say in the recipe 'edge'"),
+        (["--size", "64", "--tap", "2", "--tiles", "1x2"], "--tiles needs a recipe with heads"),
+        (["--size", "64", "--tap", "2", "--groups", "part"], "--groups needs a recipe with heads"),
+    ],
+)
+def test_what_is_refused_before_any_picture_is_read(parts, tmp_path, capsys, options, message):
+    unreadable = tmp_path / "data"
+    shutil.copytree(parts, unreadable)
+    for path in unreadable.iterdir():
+        path.write_bytes(b"no picture")
+    assert train_heads(unreadable, tmp_path / "model", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_too_few_pictures_are_refused_before_they_are_read(tmp_path, capsys):
+    for path in write_parts(tmp_path / "data", 9):
+        path.write_bytes(b"no picture")
+    assert train_heads(tmp_path / "data", tmp_path / "model", "--size", "64") == 2
+    assert "found 9 different ones, expected at least 10" in capsys.readouterr().err

@@ -292,4 +292,5 @@ def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
             whitening is the same for every x and left out. So the score of a flow that changes
             nothing is `z2_score`.
     """
-    return z2_score(z) - 2.0 * log_det / z.shape[1]
+    features = int(z.shape[1])  # a number: a traced graph would compute the shape
+    return z2_score(z) - 2.0 * log_det / features

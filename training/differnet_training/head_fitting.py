@@ -96,6 +96,8 @@ def fit_head(
     Raises:
         TrainingError: The features or the loss are not finite, or never differ.
     """
+    if not all(np.isfinite(data.values[part]).all() for part in _parts(data.but())):
+        raise TrainingError(f"the features of the {head.name} head are not finite")
     gaussians = _Gaussians(head, data, seed)
     fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
     unseen, start = np.empty(len(data.values)), np.empty(len(data.values))

@@ -217,7 +217,9 @@ class KeptOnDisk:
             except Exception:  # a damaged file raises many kinds; training then starts over
                 _log.warning("the checkpoint %s is damaged; training starts over", path)
                 return
-            if found.get("fingerprint") == fingerprint:
+            if not isinstance(found, dict):
+                _log.warning("the checkpoint %s is damaged; training starts over", path)
+            elif found.get("fingerprint") == fingerprint:
                 self._stored = found
             else:
                 _log.warning("%s is of other data or settings; training starts over", path)

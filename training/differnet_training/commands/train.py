@@ -29,6 +29,8 @@ _OVERRIDES: dict[str, type] = {
     "patience": int,
     "learning_rate": float,
 }
+_OF_ONE_FLOW = {"draws", "test_views", "blocks", "width", "clamp", "dropout", "patience"}
+"""Settings that have no say where heads have their own."""
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +116,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from ..datasets import open_data
     from ..feature_cache import default_cache_folder
+    from ..folds import part_names
     from ..geometry import parse_size, parse_tiles
     from ..learning import Job, learn
     from ..model_directory import MODEL_JSON
@@ -129,6 +132,7 @@ def _run(args: argparse.Namespace) -> int:
     size = parse_size(args.size) if args.size else None
     tiles = parse_tiles(args.tiles) if args.tiles else None
     data = open_data(args.data, args.seed)
+    part_names(data.good, args.groups)  # a bad pattern is refused before a picture is read
     metadata = learn(
         Job(
             data=data,
@@ -171,6 +175,12 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         changes.setdefault("tap", None)
     if recipe.heads and changes.keys() & {"tap", "pooling", "rotation", "score"}:
         changes["heads"] = ()  # one flow, as these settings describe it
+    elif recipe.heads and (idle := sorted(changes.keys() & _OF_ONE_FLOW)):
+        raise TrainingError(
+            f"--{idle[0].replace('_', '-')} has no say in the recipe {recipe.name!r}, whose heads "
+            "have settings of their own. Leave it out, or take a recipe with one flow "
+            "(--recipe edge-global)."
+        )
     try:
         name = f"{recipe.name} changed"
         return type(recipe).model_validate({**dict(recipe), **changes, "name": name})
