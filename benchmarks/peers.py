@@ -34,7 +34,7 @@ from differnet_training.datasets import Label, Picture, open_data
 from differnet_training.feature_cache import default_cache_folder
 from differnet_training.metrics import auroc
 from differnet_training.pixel_metrics import aupro, pixel_auroc
-from differnet_training.weights import packaged_lite0_state
+from differnet_training.weights import packaged_state
 
 from . import machine
 from .accuracy import HALVES_SEED, SETS, halves, split
@@ -110,7 +110,7 @@ def run_peer(
             np.stack([preprocess(read_image(picture.path), contract) for picture in pictures]),
         )
         network = timm.create_model(BACKBONE, pretrained=False)
-        torch.save(packaged_lite0_state(network), folder / "weights.pt")
+        torch.save(packaged_state("efficientnet_lite0", network), folder / "weights.pt")
         job = {
             "method": method,
             "backbone": BACKBONE,

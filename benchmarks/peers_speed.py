@@ -42,7 +42,7 @@ from differnet_training.feature_cache import default_cache_folder
 from differnet_training.learning import Job, learn
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE, EDGE_GLOBAL
-from differnet_training.weights import packaged_lite0_state
+from differnet_training.weights import packaged_state
 
 from . import machine
 from .accuracy import halves, split
@@ -120,7 +120,7 @@ def make_peer(method: str, parts: Split, threads: int) -> dict[str, Any]:
         pixels = [preprocess(read_image(picture.path), contract) for picture in parts.train]
         np.save(folder / "pictures.npy", np.stack(pixels))
         network = timm.create_model(BACKBONE, pretrained=False)
-        torch.save(packaged_lite0_state(network), folder / "weights.pt")
+        torch.save(packaged_state("efficientnet_lite0", network), folder / "weights.pt")
         job = {
             "method": method.partition("-")[0],
             "backbone": BACKBONE,
