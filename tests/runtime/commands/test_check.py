@@ -21,6 +21,7 @@ from differnet_runtime.station_lock import lock_folder
 Captured = pytest.CaptureFixture[str]
 FAKE = '[model]\nbackend = "fake"\n[web]\nport = 0\n[evidence]\nkeep = "none"\n'
 TOP = '[camera.top]\nsource = "0"\n'
+from tests.servers import require
 
 
 @pytest.fixture
@@ -220,6 +221,8 @@ def test_a_state_folder_in_use_deserves_a_look(check: Callable[..., Any], tmp_pa
 def test_no_password_of_a_pipeline_is_shown(
     check: Callable[..., Any], options: tuple[str, ...]
 ) -> None:
+    if "--cameras" in options:
+        require("gst-launch-1.0")
     source = "gst:nosuchelement location=rtsp://cam/s user-id=admin user-pw=hunter2"
     text = f'{FAKE}[camera.top]\nsource = "{source}"\n'
     _, shown = check(text, *options)
