@@ -17,11 +17,11 @@ import pytest
 from differnet_runtime.cli import main
 from differnet_runtime.config import schema
 from differnet_runtime.station_lock import lock_folder
+from tests.servers import require
 
 Captured = pytest.CaptureFixture[str]
 FAKE = '[model]\nbackend = "fake"\n[web]\nport = 0\n[evidence]\nkeep = "none"\n'
 TOP = '[camera.top]\nsource = "0"\n'
-from tests.servers import require
 
 
 @pytest.fixture
