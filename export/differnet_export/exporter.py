@@ -151,7 +151,7 @@ def _half(exact: _Scored, scored: _Scored, weights: HalfWeights) -> HalfPrecisio
         what = f"changes scores by up to {errors.max():.2g} relative (limit {HALF_LIMIT:g})"
         raise ExportError(
             f"FP16 {what if finite else 'gives scores that are not finite'}; nothing was written. "
-            "Export with --precision fp32, or train again with a smaller --clamp."
+            "Export with --precision fp32, or train again with more, or more varied, pictures."
         )
     return HalfPrecision(
         weights=weights.count,

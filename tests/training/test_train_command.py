@@ -5,10 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from differnet_runtime.cli import main
+from differnet_runtime.errors import TrainingError
 from differnet_training.folds import fold_of
 from differnet_training.model_directory import load_metadata, read_training
+from differnet_training.networks import timm_network
+from differnet_training.recipes import EDGE
 from tests.drawn import write_parts
 
 QUICK = ["--tap", "2", "--size", "64", "--width", "8", "--blocks", "1", "--epochs", "1"]
@@ -194,3 +198,20 @@ def test_too_few_pictures_are_refused_before_they_are_read(tmp_path, capsys):
         path.write_bytes(b"no picture")
     assert train_heads(tmp_path / "data", tmp_path / "model", "--size", "64") == 2
     assert "found 9 different ones, expected at least 10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "timm:resnet18"])
+def test_heads_on_another_extractor_read_the_same_depths(name: str) -> None:
+    strides = {}
+    for recipe in (EDGE, EDGE.on(name)):
+        taps = recipe.reading()["tap"]
+        network = timm_network(recipe.extractor, taps, None, pretrained=False).eval()
+        with torch.no_grad():
+            maps = network(torch.zeros(1, 3, 64, 64))
+        strides[recipe.extractor] = {64 // int(one.shape[2]) for one in maps}
+    assert strides[name] == strides[EDGE.extractor] == {4, 8, 16, 32}
+
+
+def test_heads_need_an_extractor_with_several_maps() -> None:
+    with pytest.raises(TrainingError, match="alexnet has one feature map"):
+        EDGE.on("alexnet")

@@ -34,7 +34,7 @@ from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .folds import FOLDS, fold_of, groups_of, part_names
 from .head_fitting import FittedHead, HeadData, Keep, fit_head
-from .heads import ONE_VIEW, HeadedModel
+from .heads import LEAST, ONE_VIEW, HeadedModel
 from .job import Job, provenance
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -279,7 +279,8 @@ def joined_scores(
 
 
 def _positive(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(scores > 1.0, scores, np.exp(np.minimum(scores, 1.0) - 1.0))
+    positive = np.where(scores > 1.0, scores, np.exp(np.minimum(scores, 1.0) - 1.0))
+    return np.maximum(positive, LEAST)
 
 
 def joined_model(

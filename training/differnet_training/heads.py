@@ -23,6 +23,9 @@ from .extractors import FeatureExtractor, window_means
 from .flow import CouplingBlock, likelihood_score, z2_score
 from .tiling import tiled
 
+LEAST = 1e-6
+"""Least score that a head counts with, so that its logarithm stays finite."""
+
 ONE_VIEW = Views(angles=(0.0,), trained=(0.0,))
 
 
@@ -162,7 +165,7 @@ class HeadFlow(nn.Module):
 
     def standardized(self, scores: Tensor) -> Tensor:
         """Returns z = log(s / typical) / spread of scores of any shape; see `metadata.Head`."""
-        positive = F.elu(scores - 1.0) + 1.0
+        positive = (F.elu(scores - 1.0) + 1.0).clamp(min=LEAST)
         return torch.log(positive / self.head.typical) / self.head.spread
 
     @contextmanager

@@ -21,6 +21,16 @@ from differnet_runtime.metadata import (
 Rotation = Literal["none", "right-angles", "random", "random-fresh"]
 
 
+_LITE1_BLOCKS = {2: 3, 4: 6, 7: 10, 10: 14, 14: 19}
+_SAME_DEPTH: dict[str, dict[int, int]] = {
+    "efficientnet_lite1": _LITE1_BLOCKS,
+    "efficientnet_lite2": _LITE1_BLOCKS,
+    "timm": {2: 1, 4: 2, 7: 3, 10: 3, 14: 4},
+}
+"""Blocks of EfficientNet-Lite0, and those of other extractors at the same depth.
+
+Of timm's networks they are the numbers of feature maps, at strides of 2, 4, 8, 16 and 32."""
+
 MOST_NUMBERS = 2**24
 """The windows' matrices of a head hold at most so many numbers, 64 MiB in FP32."""
 
@@ -161,6 +171,26 @@ class Recipe(BaseModel):
     epsilon: float = 1e-4
     weight_decay: float = 1e-5
     score: ScoreKind = "z2"
+
+    def on(self, extractor: str) -> Recipe:
+        """Returns the recipe with its heads on another extractor, at the same depths.
+
+        Raises:
+            TrainingError: The extractor has no feature maps at several depths.
+        """
+        if extractor == "alexnet":
+            raise TrainingError(
+                "alexnet has one feature map, and the heads of this recipe read several. Use "
+                "--recipe paper, or another extractor."
+            )
+        blocks = _SAME_DEPTH.get(extractor.partition(":")[0], {})
+        heads = tuple(
+            head.model_copy(
+                update={"taps": tuple(sorted({blocks.get(tap, tap) for tap in head.taps}))}
+            )
+            for head in self.heads
+        )
+        return self.model_copy(update={"extractor": extractor, "heads": heads})
 
     def reading(self) -> dict[str, Any]:
         """Returns what `extractors.build_extractor` takes, but for a weights file."""

@@ -32,6 +32,9 @@ _OVERRIDES: dict[str, type] = {
 _OF_ONE_FLOW = {"draws", "test_views", "blocks", "width", "clamp", "dropout", "patience"}
 """Settings that have no say where heads have their own."""
 
+_ONE_FLOW = frozenset(("tap", "pooling", "rotation", "score"))
+"""Settings that describe one flow on the extractor's features, in place of heads."""
+
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -171,11 +174,14 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     recipe = RECIPES[args.recipe]
     if not changes:
         return recipe
-    if "extractor" in changes:
+    if recipe.heads and changes.keys() & _ONE_FLOW:
+        one_flow = {"name": recipe.name, "rotation": "none"}
+        recipe = RECIPES["edge-global"].model_copy(update=one_flow)
+    if recipe.heads and "extractor" in changes:
+        recipe = recipe.on(changes["extractor"])
+    elif "extractor" in changes:
         changes.setdefault("tap", None)
-    if recipe.heads and changes.keys() & {"tap", "pooling", "rotation", "score"}:
-        changes["heads"] = ()  # one flow, as these settings describe it
-    elif recipe.heads and (idle := sorted(changes.keys() & _OF_ONE_FLOW)):
+    if recipe.heads and (idle := sorted(changes.keys() & _OF_ONE_FLOW)):
         raise TrainingError(
             f"--{idle[0].replace('_', '-')} has no say in the recipe {recipe.name!r}, whose heads "
             "have settings of their own. Leave it out, or take a recipe with one flow "
