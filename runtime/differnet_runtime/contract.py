@@ -1,4 +1,4 @@
-"""How a frame becomes a model's input, and in which views it is judged."""
+"""Defines how a frame becomes a model's input, and in which views it is judged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
 
 
 class Part(BaseModel):
-    """Base of every metadata part: immutable, and unknown keys are errors."""
+    """Base class of every part of the metadata: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,16 +57,16 @@ class Tiles(Part):
 class InputContract(Part):
     """How a camera's frame becomes the graph's `(N, height, width, channels)` uint8 input.
 
-    Files of format 3 and before have `size`, the side of a square, in place of both.
+    Files of format 3 and before have `size`, the side of a square, instead of height and width.
 
     Args:
-        height: Of the input, in pixels; a multiple of 4, so that the half and quarter scales by
-            nearest neighbour are strided slices.
-        width: Likewise.
-        tiles: Divides the input inside the graph; None gives the extractor all of it at once.
-        region: Cut out first; None keeps the whole frame.
+        height: Height of the input in pixels; a multiple of 4, so that nearest-neighbour scaling to
+            a half and a quarter is a strided slice.
+        width: Width of the input in pixels; a multiple of 4, too.
+        tiles: Divides the input inside the graph; with None the extractor gets it whole.
+        region: The part of the frame that is cut out first; None keeps the whole frame.
         fit: `stretch` ignores the aspect ratio (as the original does), `letterbox` pads with
-            black, `crop` cuts the longer side.
+            black, `crop` cuts off the excess of the longer side.
         white_level: The 16-bit value that becomes 255 (4095 for a 12-bit camera); one fixed
             scale, never taken from the picture. 8-bit frames are not scaled.
         pixel: `bgr`, or `bgrx` with a fourth byte that is ignored (what Jetson's nvvidconv gives
@@ -84,7 +84,7 @@ class InputContract(Part):
     @model_validator(mode="before")
     @classmethod
     def _square(cls, values: Any) -> Any:  # noqa: ANN401
-        """Reads the `size` of format 3 and before."""
+        """Converts the `size` of format 3 and before to height and width."""
         if isinstance(values, dict) and "size" in values:
             values = dict(values)
             size = values.pop("size")
@@ -105,7 +105,7 @@ class InputContract(Part):
 
     @property
     def channels(self) -> int:
-        """Bytes of a pixel of the graph's input."""
+        """Bytes per pixel of the graph's input."""
         return len(self.pixel)
 
     @property
@@ -131,7 +131,7 @@ class Views(Part):
     trained: tuple[float, ...] | Literal["any"]
 
     def check(self) -> None:
-        """Refuses angles that training never saw: they invert the score.
+        """Refuses angles that training never saw, since they make good parts score as defects.
 
         Raises:
             ViewsError: An angle is not covered by training.
@@ -148,11 +148,11 @@ class Views(Part):
 
 
 def check_views(views: Views, contract: InputContract) -> None:
-    """Refuses views that this input can't be turned by, or that training never saw.
+    """Refuses rotations that this input's shape does not allow or that training never saw.
 
     Raises:
         ViewsError: An angle is not covered by training, or would change the shape of an input
-            that is not square; names the angles and what to do.
+            that is not square; the message names the angles and what to do.
     """
     views.check()
     turned = [angle for angle in views.angles if angle % 180.0]

@@ -1,4 +1,4 @@
-"""Which head of a model decided, in words: the one place that events, page and tables take them."""
+"""Says in words which head of a model decided; events, page and tables all use these words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WITH_HEATMAP = f"{_WHOLE}; the heatmap shows where its areas differ most"
 
 
 def in_words(head: str | None) -> str | None:
-    """Says what a head judges; None where there is none."""
+    """Says in words what a head judges; None if no head is given."""
     return None if head is None else WORDS.get(head, head)
 
 
@@ -24,15 +24,15 @@ def decided_by(head: str | None, verdict: str) -> str | None:
 
 
 def note(head: str | None, verdict: str, *, heatmap: bool) -> str | None:
-    """Explains a heatmap that may be calm although the part is a defect.
+    """Explains why the heatmap of a defective part may show little.
 
     Args:
-        head: Name of the head with the greatest score, or None.
+        head: Name of the head with the highest score, or None.
         verdict: GOOD, DEFECT or NO_DECISION.
-        heatmap: Whether there is one.
+        heatmap: Whether there is a heatmap.
 
     Returns:
-        A sentence where the picture as a whole made the part a defect, else None.
+        A sentence if the picture as a whole made the part a defect, else None.
     """
     if verdict != "DEFECT" or head != "whole":
         return None

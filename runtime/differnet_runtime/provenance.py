@@ -1,4 +1,4 @@
-"""Where a model comes from, and what its export compared."""
+"""Records how a model was trained, and how its exported graph compares with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .contract import Part
 
 
 class Provenance(Part):
-    """Where a model comes from."""
+    """How a model was trained."""
 
     recipe: str
     seed: int
@@ -18,13 +18,13 @@ class Provenance(Part):
 
 
 class HalfPrecision(Part):
-    """What FP16 did to the model, on the frames that export ran.
+    """How FP16 changed the model's weights and scores, on the frames that export ran.
 
     Args:
-        weights: How many are stored in FP16.
-        subnormal_share: Share of them, zeros apart, too small for FP16's full precision.
-        median_relative_error: Of the scores, emulated FP16 against FP32.
-        greatest_relative_error: Likewise.
+        weights: How many weights are stored in FP16.
+        subnormal_share: Share of these, zeros not counted, too small for FP16's full precision.
+        median_relative_error: Median error of the scores, emulated FP16 against FP32.
+        greatest_relative_error: Greatest error of the scores, likewise.
     """
 
     weights: int
@@ -34,13 +34,13 @@ class HalfPrecision(Part):
 
 
 class Verification(Part):
-    """The exported graph against the trained model, on the frames that export ran.
+    """Compares the exported graph with the trained model, on the frames that export ran.
 
     Args:
-        frames: How many: golden and extreme ones, and the calibration pictures at hand.
-        greatest_relative_difference: Of the FP32 graph's scores against torch's.
-        golden_scores: What the graph, as it is in the file, gives for the golden frames.
-        half: In an FP16 file.
+        frames: Number of frames: golden and extreme ones, and the available calibration pictures.
+        greatest_relative_difference: Greatest difference of the FP32 graph's scores from torch's.
+        golden_scores: Scores that the graph, as stored in the file, gives the golden frames.
+        half: Effects of FP16; only in an FP16 file.
     """
 
     frames: int

@@ -1,11 +1,11 @@
-"""The tail of few good scores: a log-normal fitted to them, where no rank is left to stand on.
+"""Sets a threshold from few good scores, by a log-normal fitted to them.
 
-The threshold is the prediction quantile of normal theory, in the scores' logarithm: of n scores
+The threshold is the prediction quantile of normal theory for the scores' logarithms: of n scores
 with mean m and standard deviation s, a new one exceeds m + t s sqrt(1 + 1/n) with probability
 `rate`, where t is Student's quantile at 1 - rate with n - 1 degrees of freedom (Hahn and Meeker
-1991, Statistical Intervals, section 4.7). It holds as far as the logarithms are normal.
+1991, Statistical Intervals, section 4.7). It is right as far as the logarithms are normal.
 
-Student's distribution is computed by the regularised incomplete beta function's continued
+Student's distribution is computed with the regularised incomplete beta function's continued
 fraction (Press et al. 2007, Numerical Recipes, section 6.4): the runtime does without scipy.
 """
 
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST = 3
-"""Scores that a log-normal needs at least."""
+"""The fewest scores that a log-normal can be fitted to."""
 _TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
 _STEPS = 400
-"""Of Simpson's rule; even."""
+"""Intervals of Simpson's rule; even."""
 
 
 def lognormal_threshold(scores: NDArray[np.float64], rate: float) -> float:
@@ -44,10 +44,10 @@ def reach(count: int, rate: float) -> float:
 
 @lru_cache(maxsize=64)
 def lognormal_bound(count: int, rate: float, confidence: float) -> float:
-    """Returns the share of good parts above the threshold, bounded from above.
+    """Returns an upper bound of the share of good parts above the threshold.
 
-    With that confidence over sets of `count` scores, and as far as their logarithms are normal.
-    The share of a threshold k standard deviations above the mean exceeds 1 - Phi(z) with the
+    It holds with this confidence over sets of `count` scores, if their logarithms are normal.
+    The share of a threshold k standard deviations above the mean exceeds 1 - Phi(z) with
     probability E[Phi(sqrt(count) (z - k S))], S^2 being chi-square over its degrees of freedom.
     """
     k, root, normal = reach(count, rate), math.sqrt(count), NormalDist()
@@ -102,7 +102,7 @@ def _incomplete_beta(x: float, y: float, a: float, b: float) -> float:
     """Returns the regularised incomplete beta function I_x(a, b); y is 1 - x without rounding."""
     if x <= 0.0 or y <= 0.0:
         return float(x > 0.0)
-    if x > (a + 1.0) / (a + b + 2.0):  # beyond it the fraction of the mirrored function is quicker
+    if x > (a + 1.0) / (a + b + 2.0):  # here the mirrored function converges faster
         return 1.0 - _incomplete_beta(y, x, b, a)
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front += a * math.log(x) + b * math.log(y)
@@ -110,7 +110,7 @@ def _incomplete_beta(x: float, y: float, a: float, b: float) -> float:
 
 
 def _fraction(x: float, a: float, b: float) -> float:
-    """Evaluates the continued fraction by Lentz's method."""
+    """Evaluates the beta function's continued fraction by Lentz's method."""
     c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0))
     value = d
     for m in range(1, _TERMS):

@@ -1,4 +1,4 @@
-"""Folds of good pictures: every picture trains, and is judged once by a model without it."""
+"""Divides good pictures into folds, so that each is judged once by a model without it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FOLDS = 5
 def groups_of(
     pictures: Sequence[Picture], contents: Sequence[str], pattern: str | None
 ) -> list[str]:
-    """Returns a group for each picture: pictures of one part, which folds never divide.
+    """Returns each picture's group: pictures of one part, which folds never divide.
 
     Args:
         pictures: Good pictures.
-        contents: Hashes of their files; equal files are of one group.
-        pattern: See `part_names`. Pictures that it does not match are groups of their own.
+        contents: Hashes of their files; equal files form one group.
+        pattern: See `part_names`. A picture that it does not match is a group of its own.
 
     Raises:
         DataError: The pattern is not a regular expression, or matches no picture.
@@ -37,8 +37,8 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
 
     Args:
         pictures: Good pictures.
-        pattern: A regular expression for the picture's path; its first group, or all that it
-            matches, names the part. None names none.
+        pattern: A regular expression for the picture's path; its first group, or the
+            whole match, names the part. Without a pattern no picture has a name.
 
     Returns:
         Names; None for pictures that the pattern does not match.
@@ -62,10 +62,10 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
 
 
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
-    """Returns each picture's fold, `(N,)`: groups at random, the largest first.
+    """Assigns groups to folds, in random order but the largest first; returns folds `(N,)`.
 
     Raises:
-        DataError: There are fewer groups than two for each fold.
+        DataError: There are fewer than two groups per fold.
     """
     names, sizes = np.unique(groups, return_counts=True)
     if len(names) < 2 * folds:

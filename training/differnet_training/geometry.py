@@ -1,4 +1,4 @@
-"""The shape of the input, chosen from the pictures: aspect kept, sides multiples of 32."""
+"""Chooses the input's shape from the pictures: same aspect ratio, sides multiples of 32."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ STEP = 32
 """Sides are multiples of the extractor's greatest stride, so that its maps tile the input."""
 
 PIXELS = 256 * 256
-"""About so many pixels have inputs that nobody asked a size for."""
+"""About how many pixels an input has if no size was requested."""
 
 LOOKED_AT = 64
-"""So many pictures tell the shape of all."""
+"""The most pictures that are read to choose the shape."""
 
 LONGEST = 2048
-"""Longest side that is chosen without being asked for."""
+"""Longest side that is chosen if no size was requested."""
 
 
 def choose_size(sizes: Sequence[tuple[int, int]], pixels: int = PIXELS) -> tuple[int, int]:
     """Returns height and width of the input for pictures of these heights and widths.
 
-    The median aspect is kept as well as multiples of 32 can, with about `pixels` pixels.
+    The input keeps the median aspect ratio as closely as multiples of 32 allow, at about `pixels`
+    pixels.
     """
     aspect = float(np.median([height / width for height, width in sizes]))
     ideal = math.sqrt(pixels * aspect)
@@ -52,7 +53,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Reads `HEIGHTxWIDTH`, or one number for a square.
 
     Raises:
-        TrainingError: It is neither.
+        TrainingError: The text is neither.
     """
     parts = text.lower().split("x")
     if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
@@ -67,7 +68,7 @@ def parse_tiles(text: str, overlap: int = 64) -> Tiles:
     """Reads `ROWSxCOLUMNS`.
 
     Raises:
-        TrainingError: It is something else, or more tiles than 16 x 16.
+        TrainingError: The text has another form, or asks for more than 16 x 16 tiles.
     """
     parts = text.lower().split("x")
     try:
@@ -92,14 +93,14 @@ def choose_contract(
     """Returns how frames become input.
 
     Args:
-        recipe: Has a size of its own, or leaves it to the pictures.
-        pictures: Of good parts; up to `LOOKED_AT` of them tell the shape. Those that can't be read
-            are passed over here; training names them.
-        size: Height and width that were asked for.
-        tiles: See `metadata.Tiles`; height and width that are chosen fit it.
-        region: Of interest; it is what is resized.
-        fit: How the region's shape becomes the input's.
-        white_level: Of 16-bit pictures.
+        recipe: Sets the size, or leaves it to the pictures.
+        pictures: Of good parts; up to `LOOKED_AT` of them are read to choose the shape. Those that
+            can't be read are skipped here; training lists them.
+        size: Requested height and width.
+        tiles: See `metadata.Tiles`; a chosen height and width are made to fit it.
+        region: The region of interest, which is cut out and resized.
+        fit: How the region is made to fit the input's shape.
+        white_level: The value of 16-bit pictures that becomes 255.
 
     Raises:
         TrainingError: Size and tiles don't fit one another, or are out of range.

@@ -1,4 +1,4 @@
-"""What each head of a model is worth, and what its flow adds over the Gaussian it starts from."""
+"""Measures each head's AUROC, and what its flow adds to the Gaussian that it starts from."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .scoring import Scored, judge_features
 
 
 def start_model(model: HeadedModel, record: dict[str, Any]) -> HeadedModel:
-    """Returns the model as its heads started: Gaussians without coupling blocks.
+    """Returns the model before its flows were trained: Gaussians without coupling blocks.
 
     Args:
-        model: As trained.
-        record: Of its training; holds the scales of the heads as they started.
+        model: The trained model.
+        record: Its training record, which holds the scales of the untrained heads.
     """
     history = record.get("history", {}).get("heads", {})
     heads = []
@@ -48,7 +48,7 @@ def nearest_scores(
 ) -> NDArray[np.float64]:
     """Returns `(N,)` scores by nearest neighbours among the windows of one head.
 
-    That of the greatest window, as the head has it.
+    A picture's score is the highest of its window scores, as for the head itself.
     """
     found = []
     values = features.values.reshape(len(features.values), -1)
@@ -93,7 +93,7 @@ def head_rows(
 
 
 def heads_sentence(rows: Sequence[HeadRow], difference: Figure) -> str:
-    """Says what the flows added over the Gaussians that the heads start from.
+    """Says in a sentence what the flows added to the Gaussians that the heads start from.
 
     Args:
         rows: Of `head_rows`.
@@ -102,8 +102,8 @@ def heads_sentence(rows: Sequence[HeadRow], difference: Figure) -> str:
     trained = [row for row in rows if row.epochs and row.name != "joined"]
     if not trained:
         return (
-            "Held-out good pictures chose no epoch of training: every head is the Gaussian that "
-            "its flow starts from. More, or more varied, good pictures may change that."
+            "Training a flow did not help on held-out good pictures: every head is the Gaussian "
+            "that its flow starts from. More, or more varied, good pictures may change that."
         )
     parts = [
         f"the {row.name} head's flow ({row.epochs} epochs) changes that head's AUROC by "

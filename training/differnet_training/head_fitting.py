@@ -1,9 +1,9 @@
-"""Fitting a head by cross-validation: every picture trains, and is judged once unseen.
+"""Fits a head by cross-validation: every picture trains, and is judged once by a model without it.
 
-Each fold's sums of outer products are taken once; a Gaussian without any fold, or any two, is
-made of sums of these. The coupling blocks learn from latents of pictures that the Gaussian in
-front of them has not seen, since that is what they meet at the camera: a Gaussian's own pictures
-look more alike to it than any others.
+Each fold's sums of outer products are computed once; the Gaussian without any one fold, or any
+two, is made by adding these up. The coupling blocks learn from latents of pictures that the
+Gaussian in front of them has not seen, since these are what they meet at the camera: the
+Gaussian's own pictures have smaller latents than any others.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .recipes import Recipe
 Values = NDArray[np.float32]
 
 LEAST_GAIN = 0.01
-"""A flow is kept if held-out -2 log p per feature falls by this: less is noise on small sets."""
+"""A flow is kept if held-out -2 log p per feature falls by this; less is noise on small sets."""
 
 EPOCH_PICTURES = 2000
-"""An epoch takes so many pictures at most, drawn anew each time."""
+"""The most pictures in an epoch, which draws them anew."""
 
 Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 """Returns the tensors stored under a name, or makes and stores them."""
 
 
 def made(_name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Keeps nothing: what is asked for is made."""
+    """A `Keep` that stores nothing: it makes the tensors each time."""
     return make()
 
 
@@ -47,7 +47,7 @@ class HeadData:
     """What a head is fitted on.
 
     Args:
-        values: `(N, windows, D) float32` features, mapped into memory perhaps.
+        values: `(N, windows, D) float32` features; may be memory-mapped.
         fold: `(N,)`, each picture's fold.
     """
 
@@ -61,15 +61,15 @@ class HeadData:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head fitted on all pictures, and what the folds said.
+    """A head fitted on all pictures, and the results of the folds.
 
     Args:
         flow: Fitted; the constants of its scale are not set yet.
         unseen: `(N,) float64`, each picture's score by a model that did not see it.
         unseen_start: The same without coupling blocks: by the Gaussian alone.
-        epochs: Of training, chosen by held-out pictures.
+        epochs: Number of training epochs, chosen by held-out pictures.
         held_out: -2 log p per feature of held-out pictures, before training and after each epoch.
-        share: How far windows' own covariances are trusted.
+        share: How far each window's own covariance is trusted.
     """
 
     flow: HeadFlow
@@ -90,8 +90,8 @@ def fit_head(
         data: Features and folds.
         recipe: Settings of the training of coupling blocks.
         seed: Of initial weights, order and noise.
-        step: Called after each of the folds, and after the fit on all: `FOLDS + 1` times.
-        keep: Stores what was trained, for a run that goes on.
+        step: Called after each fold and after the fit on all pictures: `FOLDS + 1` times.
+        keep: Stores what was trained, so that a run can be resumed.
 
     Raises:
         TrainingError: The features or the loss are not finite, or never differ.
@@ -126,7 +126,7 @@ def fit_head(
 
 
 def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Returns a head's scores `(M,)`, before its scale, of the chosen pictures."""
+    """Returns a head's scores `(M,)` of the chosen pictures, before they are scaled."""
     found = []
     with torch.inference_mode():
         for part in _parts(chosen):
@@ -136,7 +136,7 @@ def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[
 
 
 class _Gaussians:
-    """The Gaussians of a head without one fold, without two, and of all pictures."""
+    """The Gaussians of a head: without one fold, without two folds, and on all pictures."""
 
     def __init__(self, head: Head, data: HeadData, seed: int) -> None:
         self.head, self.data, self.seed = head, data, seed
@@ -169,7 +169,7 @@ class _Gaussians:
         )
 
     def flow(self, *folds: int) -> HeadFlow:
-        """Returns a head that starts as the Gaussian without some folds."""
+        """Returns an untrained head with the Gaussian fitted without some folds."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             flow = HeadFlow(self.head)
@@ -209,7 +209,7 @@ def _parts(chosen: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
 
 @dataclass
 class _Couplings:
-    """Trains coupling blocks without each fold; fold 0 chooses for how many epochs."""
+    """Trains coupling blocks without each fold; fold 0 chooses the number of epochs."""
 
     head: Head
     data: HeadData
@@ -221,7 +221,7 @@ class _Couplings:
     held_out: list[float] = field(default_factory=list)
 
     def load(self, flow: HeadFlow, fold: int | None) -> None:
-        """Gives a flow the blocks that were trained without a fold; None: on all pictures."""
+        """Gives a flow the blocks trained without a fold, or on all pictures if `fold` is None."""
         if fold == 0:
             kept = self.keep(f"{self.head.name} 0", lambda: self._choose(flow))
             self.held_out = kept.pop("held_out").tolist()
@@ -246,7 +246,7 @@ class _Couplings:
         return _copied(flow)
 
     def _trained(self, flow: HeadFlow, fold: int | None, epochs: int) -> Iterator[None]:
-        """Trains for some epochs of a schedule over all of the recipe's; yields after each."""
+        """Trains for the first `epochs` of the recipe's schedule; yields after each."""
         recipe, folds = self.recipe, () if fold is None else (fold,)
         chosen = self.data.but(*folds)
         batches = -(-min(len(chosen), EPOCH_PICTURES) // recipe.batch_images)
@@ -269,7 +269,7 @@ class _Couplings:
 
 
 def _best(losses: list[float]) -> int:
-    """Returns the epoch with the least loss; 0 where none gains enough over the start."""
+    """Returns the epoch with the lowest loss; 0 if none gains enough over the start."""
     best = int(np.argmin(losses))
     return best if losses[best] <= losses[0] - LEAST_GAIN else 0
 

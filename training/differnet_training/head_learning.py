@@ -1,4 +1,4 @@
-"""From good pictures to a calibrated model of several heads."""
+"""Trains and calibrates a model of several heads from good pictures."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from .scoring import judge_features
 
 HEAD_CHECKPOINT = "heads.checkpoint"
 BANK_HEAD = "coarse"
-"""The head whose features the nearest-neighbour baseline is made of."""
+"""The head whose features the nearest-neighbour baseline uses."""
 
 SHOWN = 256
-"""So many pictures tell what heatmaps of good parts look like."""
+"""How many pictures are used to find out what heatmaps of good parts look like."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ def learn_heads(job: Job) -> ModelMetadata:
     """Trains and calibrates a model of several heads and saves it.
 
     Raises:
-        DataError: Unreadable, too few or doubled pictures, or a pattern that names no parts.
-        CalibrationError: A rate that so few pictures can't promise.
+        DataError: Pictures are unreadable, too few or duplicated, or the pattern matches none.
+        CalibrationError: There are too few pictures for the requested rate.
         WeightsError: The extractor's weights can't be had.
-        TrainingError: Training can't start or go on.
+        TrainingError: Training can't start or continue.
         OutputError: The model can't be written.
     """
     _refuse_early(job)
@@ -98,7 +98,7 @@ def learn_heads(job: Job) -> ModelMetadata:
 
 
 def _refuse_early(job: Job) -> None:
-    """Refuses what names and numbers of pictures tell, before any picture is read."""
+    """Checks what needs only the names and the number of pictures, before any is read."""
     check_rate(job.false_reject_rate)
     names = part_names(job.data.good, job.groups)
     groups = [n or str(p.path) for n, p in zip(names, job.data.good, strict=True)]
@@ -107,7 +107,7 @@ def _refuse_early(job: Job) -> None:
 
 
 def _left_to_calibration(job: Job, groups: Sequence[str]) -> NDArray[np.bool_]:
-    """Returns which pictures calibrate alone: none, or a fifth of the groups."""
+    """Returns which pictures only calibrate: none, or a fifth of the groups."""
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
     left: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
@@ -141,14 +141,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the heads are fitted on, and what calibrates alone (nothing, with folds)."""
+    """The pictures that heads are fitted on, and those that only calibrate (none, with folds)."""
 
     train: _Part
     calibration: _Part
 
 
 def _divided(job: Job, features: Features) -> _Parts:
-    """Leaves a fifth of the groups to calibration where that is asked for."""
+    """Divides the pictures; `split` leaves a fifth of the groups to calibration."""
     groups = groups_of(features.pictures, features.content, job.groups)
     left = _left_to_calibration(job, groups)
 
@@ -178,10 +178,10 @@ def fit_heads(
     Args:
         heads: Their shapes.
         values: `(N, D) float32`: all heads' features, in the heads' order.
-        groups: Of each picture; folds never divide one.
+        groups: Each picture's group; folds never divide a group.
         recipe: The settings.
         seed: Of the folds, the order and the noise.
-        keep: Stores what was trained.
+        keep: Stores what was trained, so that a run can be resumed.
 
     Raises:
         DataError: There are too few different pictures.
@@ -201,11 +201,11 @@ def fit_heads(
 
 
 class KeptOnDisk:
-    """Trained tensors on disk, for a run that was killed to go on.
+    """Stores trained tensors on disk, so that a run that was killed can be resumed.
 
     Args:
         path: The file.
-        fingerprint: Names data, recipe and seed; another run's file is not used.
+        fingerprint: Identifies data, recipe and seed; a file with another one is not used.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
@@ -225,7 +225,7 @@ class KeptOnDisk:
                 _log.warning("%s is of other data or settings; training starts over", path)
 
     def __call__(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Returns what is stored under a name, or makes and stores it."""
+        """Returns the tensors stored under a name, or makes and stores them."""
         if name not in self._stored:
             self._stored[name] = make()
             buffer = io.BytesIO()
@@ -242,10 +242,10 @@ class Scale(NamedTuple):
 
 
 def scale_of(unseen: NDArray[np.float64], handicap: float) -> Scale:
-    """Returns a head's scale, from scores of good pictures that it had not seen.
+    """Returns a head's scale, computed from scores of good pictures that it had not seen.
 
     Args:
-        unseen: `(N,)`.
+        unseen: `(N,)`, those scores.
         handicap: See `recipes.HeadRecipe`.
 
     Raises:
@@ -264,7 +264,7 @@ def scale_of(unseen: NDArray[np.float64], handicap: float) -> Scale:
 def joined_scores(
     unseen: Sequence[NDArray[np.float64]], scales: Sequence[Scale]
 ) -> NDArray[np.float64]:
-    """Returns the joined scores `(N,)`, as `HeadedModel.join` makes them."""
+    """Returns the joined scores `(N,)`, computed as in `HeadedModel.join`."""
     z = np.stack(
         [
             np.log(_positive(scores) / scale.typical) / scale.spread
@@ -289,7 +289,7 @@ def joined_model(
     fitted: Sequence[FittedHead],
     recipe: Recipe,
 ) -> HeadedModel:
-    """Brings fitted heads to one scale, by the scores of pictures that they had not seen."""
+    """Makes a model of fitted heads, scaled by scores of pictures that they had not seen."""
     heads = [
         one.flow.head.model_copy(
             update={**scale_of(one.unseen, of.handicap)._asdict(), "epochs": one.epochs}

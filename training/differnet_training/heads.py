@@ -24,16 +24,16 @@ from .flow import CouplingBlock, likelihood_score, z2_score
 from .tiling import tiled
 
 LEAST = 1e-6
-"""Least score that a head counts with, so that its logarithm stays finite."""
+"""A head's score is raised to at least this, so that its logarithm stays finite."""
 
 ONE_VIEW = Views(angles=(0.0,), trained=(0.0,))
 
 
 class Judged(NamedTuple):
-    """What a model says of N pictures.
+    """A model's scores and heatmaps of N pictures.
 
     Args:
-        scores: `(N,) float32`, the greatest of the heads'.
+        scores: `(N,) float32`, joined from the heads' scores.
         heads: `(N, H) float32`, on the joined scale; None for a model without heads.
         heatmaps: `(N, rows, columns) float32`; None for a model without windows.
     """
@@ -44,10 +44,10 @@ class Judged(NamedTuple):
 
 
 class HeadFeatures(nn.Module):
-    """Pictures to the features of all heads, side by side.
+    """Extracts the features of all heads from pictures, side by side.
 
     Args:
-        extractor: Its taps hold those of every head.
+        extractor: Its taps include those of every head.
         heads: In the order of the features.
         contract: The input, which may be tiled.
     """
@@ -70,7 +70,7 @@ class HeadFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
-        # Cast first: TensorRT transposes no uint8. The result lies channels last in memory.
+        # Cast first: TensorRT can't transpose uint8. The result is channels last in memory.
         x = self.extractor.normalise(images.to(torch.float32).permute(0, 3, 1, 2))
         maps = dict(zip(self.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True))
         return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
@@ -94,7 +94,7 @@ class HeadFeatures(nn.Module):
 
 
 def feature_count(head: Head) -> int:
-    """Returns how many numbers of a picture a head judges: windows times features."""
+    """Returns how many feature values of a picture a head judges: windows times features."""
     return head.rows * head.columns * head.flow.features
 
 
@@ -112,7 +112,7 @@ def _kept(channels: int, count: int) -> np.ndarray:
 
 
 class HeadFlow(nn.Module):
-    """A Gaussian for each window, then coupling blocks over the grid; features to scores.
+    """Turns features into scores: a Gaussian for each window, then coupling blocks over the grid.
 
     Args:
         head: Its shape, and the constants of its scale.
@@ -134,7 +134,7 @@ class HeadFlow(nn.Module):
         )
 
     def start_as_identity(self) -> None:
-        """Lets the coupling blocks change nothing yet."""
+        """Sets the coupling blocks to the identity, so that they change nothing before training."""
         for block in self.blocks:
             assert isinstance(block, CouplingBlock)
             block.start_as_identity()
@@ -142,7 +142,7 @@ class HeadFlow(nn.Module):
     def whiten(self, x: Tensor) -> Tensor:
         """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
         head = self.head
-        # As one long row: an engine's audit takes a constant of two axes for a layer's weights.
+        # As one long row: the engine's audit takes a two-axis constant for a layer's weights.
         centred = (x - self.centre.flatten()).reshape(
             -1, head.rows * head.columns, head.flow.features
         )
@@ -170,7 +170,7 @@ class HeadFlow(nn.Module):
 
     @contextmanager
     def folded(self) -> Iterator[None]:
-        """Lets the whitening give z in the order that the first block takes, as one operation."""
+        """Merges the first block's permutation into the whitening, as one operation."""
         if not len(self.blocks):
             yield
             return
@@ -185,7 +185,7 @@ class HeadFlow(nn.Module):
 
 
 def greatest(windows: Tensor) -> Tensor:
-    """Returns a head's score `(N,)`: that of its greatest window."""
+    """Returns a head's score `(N,)`: the highest of its window scores."""
     return windows.amax(dim=(1, 2))
 
 
@@ -196,7 +196,7 @@ def log_mean_exp(z: Tensor) -> Tensor:
 
 
 class HeadedModel(nn.Module):
-    """Extractor and heads; what training fits, export traces and evaluation asks.
+    """An extractor and its heads: what training fits, export traces and evaluation runs.
 
     Args:
         contract: How frames become input.
@@ -240,18 +240,18 @@ class HeadedModel(nn.Module):
         return self.judge(self.features(image)).scores
 
     def features(self, image: Tensor) -> Tensor:
-        """Extracts the features of all heads, `(N, D) float32`, of frames."""
+        """Extracts the features of all heads from frames; returns `(N, D) float32`."""
         return self.reader.forward(image)
 
     def judge(self, features: Tensor) -> Judged:
-        """Judges `(N, D) float32` features."""
+        """Returns the scores and heatmaps of `(N, D) float32` features."""
         parts = torch.split(features, self.reader.sizes, dim=1)
         maps = [flow.couple(flow.whiten(x)) for flow, x in zip(self.flows, parts, strict=True)]
         return self.join(maps)
 
     @property
     def unit(self) -> float:
-        """The spread of the joined score's logarithm: the least of the heads'."""
+        """The scale of the joined score's logarithm: the smallest spread of the heads."""
         return min(head.spread for head in self.heads)
 
     def join(self, maps: Sequence[Tensor]) -> Judged:

@@ -1,4 +1,4 @@
-"""One training run: what is asked for, and what the model says of where it comes from."""
+"""The settings of one training run, and the record of where its model comes from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HowCalibrated = Literal["folds", "split"]
 
 @dataclass(frozen=True)
 class Job:
-    """One training run.
+    """The settings of one training run.
 
     Args:
         data: Good pictures (and test pictures, which are only checked against duplicates).
@@ -29,13 +29,14 @@ class Job:
         output: Folder of the model.
         cache: Folder of the feature cache; None computes every feature afresh.
         seed: Of the folds or the split, the weights, the order and the noise.
-        false_reject_rate: For the threshold.
+        false_reject_rate: Share of good parts that the threshold may reject.
         weights: Extractor weights file; None takes the default.
         skip_unreadable: Go on without pictures that can't be read.
-        checkpoint_every_s: For resuming; at most so often.
-        groups: Names the part that a picture shows; see `folds.groups_of`.
+        checkpoint_every_s: Least time between checkpoints, from which a killed run resumes.
+        groups: Pattern that names the part in a picture; see `folds.groups_of`.
         calibration: `folds` lets every picture train and calibrate; `split` leaves a fifth to
-            calibration alone, whose threshold has an exact law. Recipes without heads always split.
+            calibration alone, so that an exact law holds for the threshold. Recipes
+            without heads always split.
     """
 
     data: DataSet
@@ -53,7 +54,7 @@ class Job:
 
 
 def provenance(job: Job, epochs: int, fingerprint: str, images: int) -> Provenance:
-    """Returns where a model comes from."""
+    """Returns the record of how a model was trained."""
     packages = ("differnet-edge", "torch", "timm", "numpy")
     return Provenance(
         recipe=job.recipe.name,

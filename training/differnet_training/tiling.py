@@ -1,4 +1,4 @@
-"""Large inputs in tiles: extracted as one batch, their feature maps joined without seams."""
+"""Divides large inputs into tiles, extracts them as one batch, and joins their feature maps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from differnet_runtime.metadata import Tiles
 def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:
     """Runs an extractor on tiles and joins their feature maps.
 
-    Each tile is its share of the input and half of the overlap beyond it on every inner side; of
-    its maps only the share is kept. Where the receptive field of a map's cells is at most half of
-    the overlap beyond the share, the joined map equals the untiled one.
+    Each tile covers its share of the input, and half of the overlap beyond it on every inner side;
+    of its maps only the share is kept. Where the receptive field of a map's cells extends at most
+    half of the overlap beyond the share, the joined map equals the untiled one.
 
     Args:
-        maps: From `(N, C, h, w)` to feature maps `(N, C', h / stride, w / stride)`.
+        maps: Turns `(N, C, h, w)` into feature maps `(N, C', h / stride, w / stride)`.
         x: `(N, C, H, W)`, normalised.
         tiles: None runs all of it at once.
 
@@ -50,8 +50,8 @@ class _Spans:
 
     Args:
         tile: Length of a tile.
-        share: Length of what is kept of it.
-        starts: Of each tile in the input.
+        share: Length of the part of a tile that is kept.
+        starts: Where each tile starts in the input.
     """
 
     tile: int
@@ -66,13 +66,13 @@ class _Spans:
         return cls(tile, share, tuple(starts))
 
     def kept(self, position: int, stride: int) -> slice:
-        """Returns which cells of a tile's map are its share."""
+        """Returns which cells of a tile's map are kept."""
         begin = (position * self.share - self.starts[position]) // stride
         return slice(begin, begin + self.share // stride)
 
 
 def _joined(maps: Tensor, rows: _Spans, columns: _Spans) -> Tensor:
-    """Joins `(tiles, N, C, h, w)` maps of tiles."""
+    """Joins the maps of tiles, `(tiles, N, C, h, w)`, into one of the whole input."""
     stride = rows.tile // int(maps.shape[3])
     width = len(columns.starts)
     bands = []
