@@ -74,15 +74,15 @@ def _summary(output: Path, metadata: ModelMetadata) -> str:
             f"{half.subnormal_share:.2%} of the weights are below FP16's normal range."
         )
     if calibration is not None:
-        lines.append(_threshold(calibration))
+        lines.append(_threshold(calibration, verification.frames))
     return "\n".join(lines)
 
 
-def _threshold(calibration: Calibration) -> str:
+def _threshold(calibration: Calibration, frames: int) -> str:
     if calibration.method == "out_of_fold":
         return (
             f"Threshold {calibration.threshold:.4g}, estimated from {calibration.images} "
-            "out-of-fold scores, with this graph's error as headroom."
+            f"out-of-fold scores, with this graph's error on {frames} frames as headroom."
         )
     if calibration.scored_by == "torch":
         return (

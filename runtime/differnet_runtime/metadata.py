@@ -136,7 +136,7 @@ class Windows(Part):
     Args:
         rows: Windows from top to bottom.
         columns: Windows from left to right.
-        low: Where a heatmap's colours begin: the median window score of good calibration parts;
+        low: Where a heatmap's colours begin: the median window score of good parts;
             None until the model is calibrated.
         high: Where they end: as far above the threshold as `low` lies below it. Both are fixed
             once, so colours compare between pictures.

@@ -23,6 +23,9 @@ CHUNK = 64
 SHARES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
 """How far a window's own covariance may be trusted."""
 
+LEAST_DEVIATION = 1e-3
+"""A feature's standard deviation counts as at least this share of the median feature's."""
+
 RIDGE = 0.01
 """Added to each feature's variance in a window, as a share of its variance over all windows."""
 
@@ -113,7 +116,7 @@ def shrunk_moments(features: NDArray[np.floating]) -> tuple[Array, Array]:
     count = features.size // dimension
     mean = sum(rows.sum(axis=0) for rows in _chunks(features)) / count
     variance = sum(((rows - mean) ** 2).sum(axis=0) for rows in _chunks(features)) / count
-    scale = np.sqrt(variance) + 1e-12
+    scale = floored(np.sqrt(variance))
     product, fourth = np.zeros((dimension, dimension)), 0.0
     for rows in _chunks(features):
         scaled = (rows - mean) / scale
@@ -162,12 +165,24 @@ class PlacedMoments:
         """Returns a Gaussian for each window that trusts its own covariance by `share`."""
         mean = self.total / self.count
         covariance = self.product / self.count - mean[:, :, None] * mean[:, None, :]
-        scale = np.sqrt(covariance.diagonal(axis1=1, axis2=2).mean(axis=0).clip(0)) + 1e-12
+        scale = floored(np.sqrt(covariance.diagonal(axis1=1, axis2=2).mean(axis=0).clip(0)))
         outer = np.outer(scale, scale)
         covariance = covariance / outer
         shared = covariance.mean(axis=0)
         mixed = share * covariance + (1 - share) * shared + RIDGE * np.eye(len(shared))
         return Gaussian.of(mean, mixed * outer, share, symmetric=symmetric)
+
+
+def floored(deviations: Array) -> Array:
+    """Returns standard deviations `(D,)`, none far below the others.
+
+    A channel that is dead in all training pictures but one, or all, would otherwise make any later
+    sign of life as unlikely as can be.
+    """
+    alive = deviations[deviations > 0]
+    least = LEAST_DEVIATION * float(np.median(alive)) if alive.size else 1e-12
+    floor: Array = np.maximum(deviations, least)
+    return floor
 
 
 def best_share(moments: PlacedMoments, held_out: NDArray[np.floating]) -> float:

@@ -29,7 +29,9 @@ LONGEST = 2048
 """Longest side that is chosen if no size was requested."""
 
 
-def choose_size(sizes: Sequence[tuple[int, int]], pixels: int = PIXELS) -> tuple[int, int]:
+def choose_size(
+    sizes: Sequence[tuple[int, int]], pixels: int = PIXELS, longest: int = LONGEST
+) -> tuple[int, int]:
     """Returns height and width of the input for pictures of these heights and widths.
 
     The input keeps the median aspect ratio as closely as multiples of 32 allow, at about `pixels`
@@ -38,13 +40,12 @@ def choose_size(sizes: Sequence[tuple[int, int]], pixels: int = PIXELS) -> tuple
     aspect = float(np.median([height / width for height, width in sizes]))
     ideal = math.sqrt(pixels * aspect)
     best, least = (STEP, STEP), math.inf
-    for height in range(STEP, LONGEST + 1, STEP):
-        for width in (STEP * math.floor(height / aspect / STEP + k) for k in (0, 1)):
-            if not STEP <= width <= LONGEST:
-                continue
+    for height in range(STEP, longest + 1, STEP):
+        for wanted in (STEP * math.floor(height / aspect / STEP + k) for k in (0, 1)):
+            width = min(max(wanted, STEP), longest)
             distortion = abs(math.log(height / width / aspect))
             growth = abs(math.log(height * width / pixels))
-            if 2 * distortion + growth < least and height <= 2 * ideal:
+            if 2 * distortion + growth < least and height <= max(STEP, 2 * ideal):
                 best, least = (height, width), 2 * distortion + growth
     return best
 
@@ -110,7 +111,9 @@ def choose_contract(
     if size is None:
         rows, columns = (tiles.rows, tiles.columns) if tiles else (1, 1)
         shapes = [(region.height, region.width)] if region else picture_sizes(pictures)
-        height, width = choose_size(shapes, PIXELS * rows * columns)
+        height, width = choose_size(
+            shapes, PIXELS * rows * columns, min(8192, LONGEST * max(rows, columns))
+        )
         size = _multiple(height, STEP * rows), _multiple(width, STEP * columns)
     try:
         return InputContract(

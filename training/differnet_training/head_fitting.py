@@ -289,7 +289,10 @@ def _step(flow: HeadFlow, z: Tensor, optimizer: torch.optim.Optimizer) -> None:
 
 def _loss(flow: HeadFlow, z: Tensor) -> float:
     with torch.inference_mode():
-        return float(torch.cat([flow.couple(part) for part in torch.split(z, CHUNK)]).mean())
+        loss = float(torch.cat([flow.couple(part) for part in torch.split(z, CHUNK)]).mean())
+    if not np.isfinite(loss):
+        raise TrainingError(f"the held-out loss of the {flow.head.name} head became {loss}")
+    return loss
 
 
 def _copied(flow: HeadFlow) -> dict[str, Tensor]:

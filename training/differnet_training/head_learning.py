@@ -92,9 +92,8 @@ def learn_heads(job: Job) -> ModelMetadata:
     bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))
     Baselines(None, bank).save(job.output / BASELINES)
     write_training(job.output, _record(job, fitted, parts))
-    metadata = save_model(job.output, model.eval(), metadata)
     (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)
-    return metadata
+    return save_model(job.output, model.eval(), metadata)
 
 
 def _refuse_early(job: Job) -> None:
@@ -111,7 +110,8 @@ def _left_to_calibration(job: Job, groups: Sequence[str]) -> NDArray[np.bool_]:
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
     left: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
-    check_enough(int(left.sum()), job.false_reject_rate)
+    calibrating = {group for group, out in zip(groups, left, strict=True) if out}
+    check_enough(len(calibrating), job.false_reject_rate)
     return left
 
 
@@ -307,12 +307,21 @@ def _threshold(
 ) -> Calibration:
     if job.calibration == "split":
         scores = judge_features(model, parts.calibration.values).scores.tolist()
-        return calibrate(scores, job.false_reject_rate, scored_by="torch")
+        groups = parts.calibration.groups
+        return calibrate(_of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
     scales = [Scale(head.typical, head.spread) for head in model.heads]
     unseen = joined_scores([one.unseen for one in fitted], scales)
     return calibrate(
         unseen.tolist(), job.false_reject_rate, scored_by="torch", method="out_of_fold"
     )
+
+
+def _of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """Returns each group's greatest score: pictures of one part are not independent."""
+    greatest: dict[str, float] = {}
+    for score, group in zip(scores, groups, strict=True):
+        greatest[group] = max(score, greatest.get(group, score))
+    return list(greatest.values())
 
 
 def _scaled(model: HeadedModel, values: NDArray[np.float32], threshold: float) -> Windows:

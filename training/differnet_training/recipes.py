@@ -25,14 +25,35 @@ _LITE1_BLOCKS = {2: 3, 4: 6, 7: 10, 10: 14, 14: 19}
 _SAME_DEPTH: dict[str, dict[int, int]] = {
     "efficientnet_lite1": _LITE1_BLOCKS,
     "efficientnet_lite2": _LITE1_BLOCKS,
-    "timm": {2: 1, 4: 2, 7: 3, 10: 3, 14: 4},
 }
-"""Blocks of EfficientNet-Lite0, and those of other extractors at the same depth.
+"""Blocks of EfficientNet-Lite0, and those of other extractors at the same depth."""
 
-Of timm's networks they are the numbers of feature maps, at strides of 2, 4, 8, 16 and 32."""
+_STRIDES = {2: 4, 4: 8, 7: 16, 10: 16, 14: 32}
+"""Strides of EfficientNet-Lite0's blocks; of timm's networks the maps with these are read."""
 
 MOST_NUMBERS = 2**24
 """The windows' matrices of a head hold at most so many numbers, 64 MiB in FP32."""
+
+
+def map_of_stride(extractor: str) -> dict[int, int]:
+    """Returns the number of the last feature map of each stride, of a `timm:` network.
+
+    Raises:
+        TrainingError: It lacks one of the strides 4, 8, 16 and 32.
+        WeightsError: timm does not know it.
+    """
+    from .weights import timm_model
+
+    network = timm_model(extractor.removeprefix("timm:"), extractor, None, pretrained=False)
+    found = getattr(network, "feature_info", [])
+    maps = {int(info["reduction"]): number for number, info in enumerate(found)}
+    if missing := [stride for stride in _STRIDES.values() if stride not in maps]:
+        raise TrainingError(
+            f"{extractor} has feature maps of strides {sorted(maps)}; the heads of this recipe "
+            f"need strides 4, 8, 16 and 32 ({missing[0]} is missing). Choose another network, or "
+            "--recipe edge-global."
+        )
+    return maps
 
 
 class HeadRecipe(BaseModel):
@@ -177,13 +198,17 @@ class Recipe(BaseModel):
 
         Raises:
             TrainingError: The extractor has no feature maps at several depths.
+            WeightsError: timm does not know it.
         """
         if extractor == "alexnet":
             raise TrainingError(
                 "alexnet has one feature map, and the heads of this recipe read several. Use "
                 "--recipe paper, or another extractor."
             )
-        blocks = _SAME_DEPTH.get(extractor.partition(":")[0], {})
+        blocks = _SAME_DEPTH.get(extractor, {})
+        if extractor.startswith("timm:"):
+            maps = map_of_stride(extractor)
+            blocks = {block: maps[stride] for block, stride in _STRIDES.items()}
         heads = tuple(
             head.model_copy(
                 update={"taps": tuple(sorted({blocks.get(tap, tap) for tap in head.taps}))}

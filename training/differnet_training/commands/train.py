@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from ..datasets import DataSet
     from ..recipes import Recipe
+
+_log = logging.getLogger(__name__)
 
 _OVERRIDES: dict[str, type] = {
     "extractor": str,
@@ -172,9 +175,11 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     names = (*_OVERRIDES, "tap", "pooling", "rotation", "score")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     recipe = RECIPES[args.recipe]
+    changes = {name: value for name, value in changes.items() if value != getattr(recipe, name)}
     if not changes:
         return recipe
     if recipe.heads and changes.keys() & _ONE_FLOW:
+        _log.warning("one flow in place of heads, with the other settings of edge-global")
         one_flow = {"name": recipe.name, "rotation": "none"}
         recipe = RECIPES["edge-global"].model_copy(update=one_flow)
     if recipe.heads and "extractor" in changes:
