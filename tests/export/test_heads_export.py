@@ -289,7 +289,7 @@ def test_the_commands_lead_from_model_to_verified_file(headed, tmp_path, capsys)
     shutil.copytree(headed.folder, tmp_path / "model")
     file = tmp_path / "part.onnx"
     assert main(["export", str(tmp_path / "model"), "-o", str(file)]) == 0
-    assert "out-of-fold scores, with this graph's error as headroom" in capsys.readouterr().out
+    assert "out-of-fold scores, with this graph's error on" in capsys.readouterr().out
     assert main(["verify", str(file)]) == 0
     said = capsys.readouterr().out
     assert "0 verdict flips" in said
