@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from benchmarks.models import WINDOWS
 from differnet_runtime.images import write_image
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import DataSet, open_data
@@ -39,25 +40,6 @@ TINY: Recipe = EDGE_GLOBAL.model_copy(
         "identity_start": False,
     }
 )
-
-WINDOWS: Recipe = EDGE_GLOBAL.model_copy(
-    update={
-        "name": "windows",
-        "tap": (2, 4, 10),
-        "scales": (1, 2),
-        "kept": (72, 24),
-        "pooling": 16,
-        "placed": True,
-        "blocks": 2,
-        "width": 64,
-        "rotation": "none",
-        "epochs": 8,
-        "patience": 3,
-        "batch_images": 4,
-        "score": "likelihood",
-    }
-)
-"""One flow on local windows in one view: what `--pooling` makes, and the default of before."""
 
 HEADED: Recipe = EDGE.model_copy(
     update={

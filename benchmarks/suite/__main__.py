@@ -46,12 +46,12 @@ def run_all(
 
     Args:
         sets: To be run on.
-        methods: Of each set.
-        seeds: Of each method.
+        methods: Names of the methods to run on each set.
+        seeds: Seeds to run each method with.
         runner: Gives one or more methods' scores.
         again: Run what is kept, too.
         names: Under which to keep methods; all others that a run brings along are then dropped.
-        folder: Of what is kept.
+        folder: Folder of the stored runs.
     """
     names = names or {}
     for seed in seeds:

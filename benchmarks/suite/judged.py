@@ -39,7 +39,7 @@ class Judged:
 
     Args:
         scores: In the order of the judged pictures; not finite where it has none.
-        contract: How the pictures became its input.
+        contract: Size, region and fit of the input that the method saw.
         maps: Anomaly maps, brought to the input's size; empty where there are none.
         calibration: Scores of good pictures that were left to calibration; empty where none were.
         about: Training time, latency, size of the model, and what else there is to say.

@@ -35,9 +35,9 @@ class PictureSet:
     """One set.
 
     Args:
-        name: Of the folder, or `elpv_mono`.
+        name: The name of its folder; `elpv_mono` and so on for ELPV.
         source: What `open_data` takes.
-        row: Of the tables.
+        row: The row of the tables that it belongs to; the papers share one.
         region: Cut out of every picture, for every method.
         train: Names of the good pictures to learn from; None leaves the split as the set has it.
     """

@@ -92,8 +92,9 @@ def learn_heads(job: Job) -> ModelMetadata:
     bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))
     Baselines(None, bank).save(job.output / BASELINES)
     write_training(job.output, _record(job, fitted, parts))
-    (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)
-    return save_model(job.output, model.eval(), metadata)
+    metadata = save_model(job.output, model.eval(), metadata)
+    (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)  # last: a full disk loses no fit
+    return metadata
 
 
 def _refuse_early(job: Job) -> None:

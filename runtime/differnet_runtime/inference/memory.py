@@ -24,7 +24,7 @@ class SharedMemory:
     """Both sides map it.
 
     Args:
-        height: Of the input, in pixels.
+        height: Height of the graph's input in pixels.
         width: Likewise.
         channels: Its channels.
         descriptor: Of memory that the other side made; None makes it.

@@ -26,7 +26,7 @@ class Start(Part):
         model_hash: Its content hash; a file that was changed meanwhile is refused.
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads; 0 lets the backend choose.
-        height: Of the input, in pixels.
+        height: Height of the graph's input in pixels.
         width: Likewise.
         channels: Its channels.
         channel: The socket's file descriptor.
