@@ -10,7 +10,14 @@ from differnet_runtime.preprocess import golden_frames
 from differnet_training.extractors import build_extractor
 from differnet_training.flow import CouplingBlock, SpatialSubnet
 from differnet_training.head_learning import Scale, joined_scores
-from differnet_training.heads import HeadedModel, HeadFlow, greatest, log_mean_exp, moments
+from differnet_training.heads import (
+    DEVIATION_OFFSET,
+    HeadedModel,
+    HeadFlow,
+    greatest,
+    log_mean_exp,
+    moments,
+)
 from differnet_training.model_directory import load_metadata, load_model
 
 
@@ -251,8 +258,13 @@ class TestModel:
 
 def test_moments_are_those_of_numpy():
     maps = np.random.RandomState(0).normal(3.0, 2.0, (3, 5, 7, 6)).astype(np.float32)
-    expected = np.concatenate([maps.mean(axis=(2, 3)), maps.std(axis=(2, 3))], axis=1)
+    deviation = np.log(maps.std(axis=(2, 3)) + DEVIATION_OFFSET)
+    expected = np.concatenate([maps.mean(axis=(2, 3)), deviation], axis=1)
     np.testing.assert_allclose(moments(torch.from_numpy(maps)), expected, rtol=1e-5)
+
+
+def test_a_dead_channel_has_finite_moments():
+    assert torch.isfinite(moments(torch.zeros(1, 2, 4, 4))).all()
 
 
 def test_windows_are_means_of_the_map_in_rows_from_the_top():
