@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-from jinja2 import Environment, PackageLoader
-
-from differnet_runtime.errors import DifferNetError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.heads import WORDS
-from differnet_runtime.heatmap import blended, resized
-from differnet_runtime.images import read_image
-from differnet_runtime.preprocess import preprocess
 
 from . import charts
+from .page import Section, render
 from .results import Localization, Report, Result
+from .thumbnails import thumbnail
 
 MOST_PICTURES = 12
-_THUMBNAIL = 160
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -33,26 +26,24 @@ def write_report(report: Report, folder: Path) -> Path:
         OutputError: They can't be written.
     """
     write_bytes(folder / "report.json", report.model_dump_json(indent=1).encode())
-    environment = Environment(
-        loader=PackageLoader("differnet_training"), autoescape=True, trim_blocks=True
-    )
-    html = environment.get_template("report.html.j2").render(
-        report=report,
-        head_words=WORDS,
-        rows=_rows(report),
-        origin=_origin(report),
-        charts={
-            "Scores": charts.histogram(report),
-            "ROC": charts.roc_curves(report),
-            "Does the flow earn its place?": charts.comparison(report),
-            "Training": charts.training_curves(report),
-        },
-        misses=_pictures(report, worst_misses(report)),
-        false_rejects=_pictures(report, worst_false_rejects(report)),
-    )
     path = folder / "report.html"
-    write_bytes(path, html.encode())
+    write_bytes(path, render(report.name, sections(report)).encode())
     return path
+
+
+def sections(report: Report) -> list[Section]:
+    """Returns the page's sections, from top to bottom; one more is one more entry here."""
+    return [
+        Section("summary", {"report": report, "origin": _origin(report), "rows": _rows(report)}),
+        Section("charts", {"charts": _charts(report)}),
+        _gallery(report, "Worst misses: defects judged good", worst_misses(report),
+                 "No defect was judged good."),
+        _gallery(report, "Worst false rejects: good parts rejected", worst_false_rejects(report),
+                 "No good part was rejected."),
+        Section("heads", {"report": report, "head_words": WORDS}),
+        Section("kinds", {"report": report}),
+        Section("origin", {"report": report, "head_words": WORDS}),
+    ]  # fmt: skip
 
 
 def summary_table(report: Report) -> str:
@@ -145,26 +136,33 @@ def _origin(report: Report) -> str:
     )
 
 
-def _pictures(report: Report, results: list[Result]) -> dict[str, object]:
+def _charts(report: Report) -> dict[str, str]:
     return {
-        "total": len(results),
-        "shown": [(result, _thumbnail(report, result)) for result in results[:MOST_PICTURES]],
+        "Scores": charts.histogram(report),
+        "ROC": charts.roc_curves(report),
+        "Does the flow earn its place?": charts.comparison(report),
+        "Training": charts.training_curves(report),
     }
 
 
-def _thumbnail(report: Report, result: Result) -> str | None:
-    """Returns a data URI of what the model saw, or None if the picture can't be read any more."""
-    seen = report.model.input
-    scale = _THUMBNAIL / max(seen.height, seen.width)
-    height, width = max(1, round(scale * seen.height)), max(1, round(scale * seen.width))
-    contract = seen.model_copy(update={"height": height, "width": width})
-    try:
-        image = preprocess(read_image(Path(result.path)), contract)
-        windows = report.model.windows
-        if result.heatmap is not None and windows is not None:
-            heat = resized(np.array(result.heatmap, np.float32), height, width)
-            image = blended(image[:, :, :3], heat, windows)
-        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    except DifferNetError:
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+def _gallery(report: Report, title: str, results: Sequence[Result], empty: str) -> Section:
+    model = report.model
+    if report.threshold is None:
+        empty = "Without a threshold there are no verdicts."
+    pictures = [
+        thumbnail(
+            Path(result.path),
+            model.input,
+            _caption(result),
+            heatmap=result.heatmap,
+            windows=model.windows,
+        )
+        for result in results[:MOST_PICTURES]
+    ]
+    values = {"title": title, "total": len(results), "pictures": pictures, "empty": empty}
+    return Section("gallery", values)
+
+
+def _caption(result: Result) -> tuple[str, str]:
+    score = "not finite" if result.score is None else f"{result.score:.3g}"
+    return Path(result.path.replace("\\", "/")).name, f"{result.kind}, score {score}"
