@@ -11,11 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.errors import DifferNetError
+from differnet_runtime.errors import DataError, DifferNetError
 from differnet_runtime.heatmap import resized, tint
 from differnet_runtime.images import read_image
 from differnet_runtime.metadata import InputContract, Windows
 from differnet_runtime.preprocess import fitted, preprocess
+
+from .masks import read_mask
 
 THUMBNAIL = 160
 """Longest side of a thumbnail, in pixels."""
@@ -62,7 +64,7 @@ def thumbnail(
         caption: Lines below it.
         heatmap: `(rows, columns)` window scores.
         windows: Holds the scale of the heatmap's colours.
-        mask: Of the defect's pixels; one that can't be used is passed over.
+        mask: Of the defect's pixels; the caption says so where it can't be used.
         side: Longest side, in pixels; no picture is enlarged.
 
     Returns:
@@ -75,11 +77,17 @@ def thumbnail(
         seen = preprocess(image, shown)[:, :, :3]
     except DifferNetError:
         return Thumbnail(lines)
+    outline = None
+    if mask is not None:
+        try:
+            outline = _outline(mask, image.shape, shown)
+        except DataError:
+            lines = (*lines, "its mask can't be used")
     return Thumbnail(
         caption=lines,
         picture=_data_uri(".jpg", seen, cv2.IMWRITE_JPEG_QUALITY, 85),
         heat=_heat(heatmap, windows, shown),
-        outline=None if mask is None else _outline(mask, image.shape[:2], shown),
+        outline=outline,
         width=shown.width,
         height=shown.height,
     )
@@ -105,22 +113,13 @@ def _heat(heatmap: Heatmap | None, windows: Windows | None, shown: InputContract
     return _data_uri(".png", np.dstack([colours, alpha]), cv2.IMWRITE_PNG_COMPRESSION, 9)
 
 
-def _outline(mask: Path, size: tuple[int, ...], shown: InputContract) -> str | None:
-    try:
-        marked = read_image(mask)
-        if marked.shape[:2] != size:
-            return None
-        seen = preprocess(np.where(marked > 0, 255, 0).astype(np.uint8), shown)[:, :, 0]
-    except DifferNetError:
-        return None
-    contours, _ = cv2.findContours(
-        (seen > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1
-    )
-    paths = [
+def _outline(mask: Path, size: tuple[int, ...], shown: InputContract) -> str:
+    seen = read_mask(mask, size, shown).astype(np.uint8)
+    contours, _ = cv2.findContours(seen, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return "".join(
         "M" + "L".join(f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour[:, 0]) + "Z"
         for contour in contours
-    ]
-    return "".join(paths) or None
+    )
 
 
 def _data_uri(ending: str, image: NDArray[np.uint8], option: int, value: int) -> str:

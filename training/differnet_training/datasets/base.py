@@ -17,7 +17,9 @@ from differnet_runtime.images import list_images, read_bytes
 FEWEST_TRAINING_IMAGES = 8
 FEWEST_STOPPING_IMAGES = 4
 TEST_SHARE = 0.4
-"""Of the good pictures of a data set that is not divided yet, left to judge by."""
+"""Of the good pictures of a published data set that is not divided yet, left to judge by."""
+FOLDER_SHARE = 0.2
+"""The same of a user's folder, where every picture to learn from counts more."""
 
 
 class Label(str, Enum):
@@ -54,12 +56,14 @@ class DataSet:
         good: The pool of good pictures: training, early stopping and calibration share it.
         test: Labelled pictures; may be empty.
         note: What a reader of the results must know (licence, traps).
+        undivided: Pictures that trained a model may be among `test`; evaluation leaves those out.
     """
 
     name: str
     good: tuple[Picture, ...]
     test: tuple[Picture, ...] = ()
     note: str = ""
+    undivided: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,32 @@ def divided(
     shuffled = [good[position] for position in order]
     held_out = round(TEST_SHARE * len(good))
     return DataSet(name, tuple(shuffled[held_out:]), (*shuffled[:held_out], *others), note)
+
+
+def left_to_judge(
+    good: Sequence[Picture], part_names: Sequence[str | None], seed: int
+) -> list[Picture]:
+    """Returns about `FOLDER_SHARE` of the good pictures, which are not to be learned from.
+
+    Each part falls by a hash of its name, or of its picture's bytes: equal files stay together,
+    and a picture that comes later moves no other.
+
+    Args:
+        good: The pictures.
+        part_names: What part each shows; None for a part with one picture.
+        seed: Goes into the hash.
+    """
+    keys = [
+        name or _digest(picture.path) or str(picture.path)
+        for picture, name in zip(good, part_names, strict=True)
+    ]
+    return [one for one, key in zip(good, keys, strict=True) if _share(key, seed) < FOLDER_SHARE]
+
+
+def _share(key: str, seed: int) -> float:
+    """Returns a number from 0 to 1, evenly spread over the keys."""
+    digest = hashlib.sha256(f"{seed} {key}".encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def pictures_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[Picture, ...]:
