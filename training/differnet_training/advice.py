@@ -81,10 +81,14 @@ def _threshold(report: Report) -> Iterator[str]:
         return
     rate = max(1, math.ceil(100 * point.false_rejects / now.of)) / 100
     yield (
-        f"A lower threshold would help: {point.threshold:g} misses {point.misses} defects instead "
-        f"of {miss.count}, with {rejects}. Ask for a higher rate when training or calibrating, "
-        f"about --false-reject-rate {rate:g}."
+        f"A lower threshold would help: {point.threshold:g} misses {_defects(point.misses)} "
+        f"instead of {miss.count}, with {rejects}. Ask for a higher rate when training or "
+        f"calibrating, about --false-reject-rate {rate:g}."
     )
+
+
+def _defects(count: int) -> str:
+    return f"{count} defect" + ("" if count == 1 else "s")
 
 
 def _size(report: Report) -> Iterator[str]:
@@ -154,7 +158,7 @@ def _larger(contract: InputContract, area: tuple[int, int], coarse: float) -> st
     """Names the option for an input with more of the camera's pixels."""
     if coarse < _VERY_COARSE and contract.tiles is None:
         height, width = (
-            32 * round(min(2 * side, most) / 32)
+            32 * (min(2 * side, most) // 32)
             for side, most in ((contract.height, area[0]), (contract.width, area[1]))
         )
         return f"a larger input (--size {height}x{width})"

@@ -26,7 +26,8 @@ def read_mask(path: Path, size: tuple[int, ...], contract: InputContract) -> NDA
         contract: How the picture becomes the input.
 
     Returns:
-        `(contract.height, contract.width) bool`, true on the defect.
+        `(contract.height, contract.width) bool`, true where at least half of a pixel is marked, or
+        any of it where no pixel is marked by half.
 
     Raises:
         DataError: It can't be read, has another size than its picture, or marks nothing that the
@@ -44,9 +45,11 @@ def read_mask(path: Path, size: tuple[int, ...], contract: InputContract) -> NDA
     above = _HALF if path.suffix.lower() in _JPEG else 0
     marked = np.where(mask > above, 255, 0).astype(np.uint8)
     try:
-        seen: NDArray[np.bool_] = preprocess(marked, contract)[:, :, 0] > _HALF
+        covered = preprocess(marked, contract)[:, :, 0]
     except FrameError as error:
         raise DataError(f"{path}: {error}") from error
-    if not seen.any():
+    if not covered.any():
         raise DataError(f"{path}: the mask marks no pixel that the model sees")
+    # A crack thinner than a pixel of the input covers none of them by half.
+    seen: NDArray[np.bool_] = covered > (_HALF if covered.max() > _HALF else 0)
     return seen

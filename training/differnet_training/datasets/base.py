@@ -117,27 +117,30 @@ def divided(
 def left_to_judge(
     good: Sequence[Picture], part_names: Sequence[str | None], seed: int
 ) -> list[Picture]:
-    """Returns about `FOLDER_SHARE` of the good pictures, which are not to be learned from.
+    """Returns `FOLDER_SHARE` of the good pictures, which are not to be learned from.
 
-    Each part falls by a hash of its name, or of its picture's bytes: equal files stay together,
-    and a picture that comes later moves no other.
+    Parts come in the order of a hash of their name, or of their picture's bytes, so equal files
+    stay together.
 
     Args:
         good: The pictures.
         part_names: What part each shows; None for a part with one picture.
         seed: Goes into the hash.
     """
-    keys = [
-        name or _digest(picture.path) or str(picture.path)
-        for picture, name in zip(good, part_names, strict=True)
-    ]
-    return [one for one, key in zip(good, keys, strict=True) if _share(key, seed) < FOLDER_SHARE]
+    parts: dict[str, list[Picture]] = {}
+    for picture, name in zip(good, part_names, strict=True):
+        key = name or _digest(picture.path) or str(picture.path)
+        parts.setdefault(key, []).append(picture)
 
+    def order(key: str) -> bytes:
+        return hashlib.sha256(f"{seed} {key}".encode(errors="surrogateescape")).digest()
 
-def _share(key: str, seed: int) -> float:
-    """Returns a number from 0 to 1, evenly spread over the keys."""
-    digest = hashlib.sha256(f"{seed} {key}".encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    left: list[Picture] = []
+    for key in sorted(parts, key=order):
+        if len(left) >= FOLDER_SHARE * len(good):
+            break
+        left += parts[key]
+    return left
 
 
 def pictures_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[Picture, ...]:

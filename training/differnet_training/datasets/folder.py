@@ -31,8 +31,8 @@ class ClassNames:
 def read_folder(folder: Path, names: ClassNames, seed: int, part_names: PartNames) -> DataSet:
     """Reads good pictures to learn from: those in the folder, or those in its `good`.
 
-    With folders of defects beside it, a fifth of the parts in `good`, chosen by a hash of seed and
-    content, is left to judge by.
+    With folders of defects beside it, a fifth of the pictures in `good`, chosen by a hash of seed
+    and content, is left to judge by.
 
     Args:
         folder: Holds the pictures, or the folders.

@@ -6,6 +6,7 @@
   const slider = find(".slider"), marker = find(".marker"), form = find(".costs");
   const width = find("svg").viewBox.baseVal.width;
   const PARTS = 1000;
+  const hint = "Fill in both costs, in any unit, to see what 1,000 parts cost at each threshold.";
 
   const set = (selector, text) => {
     const found = find(selector);
@@ -37,8 +38,10 @@
     const x = (width * at) / Math.max(1, data.points.length - 1);
     marker.setAttribute("x1", x);
     marker.setAttribute("x2", x);
-    slider.setAttribute("aria-valuetext", threshold);
-    set(".at", threshold);
+    // The threshold in use has many digits; all others have as few as they need.
+    const shown = at === data.start ? +threshold.toPrecision(6) : threshold;
+    slider.setAttribute("aria-valuetext", shown);
+    set(".at", shown);
     set(".false-rejects", share(falseRejects, data.good));
     set(".missed", share(misses, data.defect));
     set(".good-good", data.good - falseRejects);
@@ -48,7 +51,10 @@
     find(".reset").hidden = at === data.start;
     const price = costs(), button = find(".cheapest");
     if (button) button.hidden = !price;
-    if (!price) return;
+    if (!price) {
+      set(".cost", hint);
+      return;
+    }
     const best = cheapest(price), [lowest] = data.points[best];
     const now = expected(data.points[at], price), least = expected(data.points[best], price);
     set(".cost", `1,000 parts cost ${+now.toPrecision(4)} at this threshold; the least is `

@@ -9,7 +9,6 @@
     at = (position + pictures.length) % pictures.length;
     const layers = pictures[at].querySelector(".layers");
     stage.replaceChildren(layers.cloneNode(true));
-    stage.style.setProperty("--ratio", layers.style.aspectRatio);
     const caption = pictures[at].closest("figure").querySelector("figcaption");
     viewer.querySelector(".says").textContent = caption.innerText.split("\n").join(" - ");
     for (const name of ["heat", "outline"]) {
