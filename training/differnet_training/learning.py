@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from differnet_runtime.calibration import calibrate
-from differnet_runtime.command import step
 from differnet_runtime.errors import TrainingError
 from differnet_runtime.metadata import ModelMetadata
 
@@ -35,7 +34,6 @@ __all__ = ["CHECKPOINTS", "Job", "learn", "training_features"]
 CHECKPOINTS = ("selection.checkpoint", "training.checkpoint")
 
 
-@step("training")
 def learn(job: Job) -> ModelMetadata:
     """Trains and calibrates a model and saves it; a run that was cut short goes on.
 

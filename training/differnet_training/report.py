@@ -74,7 +74,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("image AUROC", f"{auroc.value:.3f}  ({interval})"))
     if report.image_aupr is not None:
         rows.append(("image AUPR", f"{report.image_aupr:.3f}"))
-    rows += _verdicts(report)
+    rows += [*_verdicts(report), *_costs(report)]
     if report.no_decision:
         rows.append(("no decision", f"{report.no_decision}, counted as rejected"))
     for name, baseline in (report.baselines or {}).items():
@@ -104,7 +104,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
 
 
 def _verdicts(report: Report) -> list[tuple[str, str]]:
-    """Returns the threshold, what it rejects and misses, and which one costs least."""
+    """Returns the threshold, and what it rejects and misses."""
     if report.threshold is None:
         return [("threshold", "none: run `differnet calibrate`")]
     rows = []
@@ -115,14 +115,27 @@ def _verdicts(report: Report) -> list[tuple[str, str]]:
         if figure is not None:
             interval = f"{figure.low:.1%} to {figure.high:.1%}"
             rows.append((name, f"{figure.count} of {figure.of} = {figure.value:.1%}  ({interval})"))
-    if report.costs is not None and (best := report.cheapest) is not None:
-        now = next(p for p in report.operating_points if p.threshold == report.threshold)
-        assumed = f"for 1,000 parts, if {100 * report.costs.defect_share:g} % are defective"
-        rows.append(("expected cost", f"{now.cost:.4g} {assumed}"))
-        wrong = f"{best.false_rejects} false rejects and {best.misses} misses"
-        there = f"threshold {best.threshold!r}: {best.cost:.4g}, with {wrong}"
-        rows.append(("cheapest", "the threshold in use" if best == now else there))
     return rows
+
+
+def _costs(report: Report) -> list[tuple[str, str]]:
+    """Returns the expected cost at the threshold in use, and the cheapest threshold."""
+    best, costs = report.cheapest, report.costs
+    if best is None or costs is None:
+        return []
+    rows, assumed = [], f"for 1,000 parts, if {100 * costs.defect_share:g} % are defective"
+    rows += [
+        ("expected cost", f"{point.cost:.4g} {assumed}")
+        for point in report.operating_points
+        if point.threshold == report.threshold
+    ]
+    if best.threshold == report.threshold:
+        return [*rows, ("cheapest", "the threshold in use")]
+    wrong = f"{best.false_rejects} false rejects and {best.misses} misses"
+    return [
+        *rows,
+        ("cheapest", f"threshold {best.threshold!r}: {best.cost:.4g} {assumed}, with {wrong}"),
+    ]
 
 
 def _localization(found: Localization) -> list[tuple[str, str]]:

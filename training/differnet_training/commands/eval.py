@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import finite
 
 from .class_names import add_class_names, class_names
@@ -70,9 +70,8 @@ def _share(text: str) -> float:
     return value
 
 
+@step("evaluation")
 def _run(args: argparse.Namespace) -> int:
-    from differnet_runtime.command import step
-
     from ..datasets import open_test
     from ..evaluation import evaluate
     from ..feature_cache import default_cache_folder

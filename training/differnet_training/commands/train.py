@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import region
 
 from .class_names import add_class_names, class_names
@@ -118,6 +118,7 @@ def _pooling(text: str) -> str | int:
     return text if text == "global" else int(text)
 
 
+@step("training")
 def _run(args: argparse.Namespace) -> int:
     from functools import partial
 
