@@ -7,20 +7,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, step
+from differnet_runtime.commands.arguments import finite
+
+from .class_names import add_class_names, class_names
 
 if TYPE_CHECKING:
     from differnet_runtime.metadata import Calibration
 
     from ..datasets import Picture
+    from ..operating_points import Costs
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="folder that train wrote")
     parser.add_argument(
-        "--data", required=True, help="MVTec AD layout, good/ and DEFECT/ folders, or elpv:mono"
+        "--data",
+        required=True,
+        help="good/ beside folders of defects, good pictures alone, MVTec AD layout, or elpv:mono",
     )
+    add_class_names(parser)
     parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="default runs/eval")
+    parser.add_argument(
+        "--threshold", type=finite, metavar="X", help="judge at this one in place of the model's"
+    )
+    group = parser.add_argument_group("costs, to find the cheapest threshold")
+    group.add_argument("--cost-miss", type=_cost, metavar="COST", help="of a miss, in any unit")
+    group.add_argument("--cost-reject", type=_cost, metavar="COST", help="of a false reject")
+    group.add_argument(
+        "--defect-share",
+        type=_share,
+        metavar="SHARE",
+        help="of defective parts among all, assumed (default 0.01)",
+    )
     parser.add_argument("--onnx", type=Path, help="let this exported file score the pictures")
     parser.add_argument("--seeds", type=int, default=1, help="refit the flow with so many seeds")
     parser.add_argument(
@@ -35,13 +54,31 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
+def _cost(text: str) -> float:
+    """Reads a cost from 0 on."""
+    value = finite(text)
+    if value < 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is negative; a cost from 0 on is expected")
+    return value
+
+
+def _share(text: str) -> float:
+    """Reads a share between 0 and 1."""
+    value = finite(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} does not lie between 0 and 1 (0.01 is 1 %)")
+    return value
+
+
+@step("evaluation")
 def _run(args: argparse.Namespace) -> int:
     from ..datasets import open_test
     from ..evaluation import evaluate
     from ..feature_cache import default_cache_folder
     from ..report import summary_table, write_report
 
-    data = open_test(args.data, args.seed)
+    costs = _costs(args)
+    data = open_test(args.data, args.seed, class_names(args))
     scores = latency = calibration = None
     if args.onnx is not None:
         scores, latency, calibration = _score_with_file(args.onnx, args.model, data.test)
@@ -53,16 +90,40 @@ def _run(args: argparse.Namespace) -> int:
         latency_ms=latency,
         scored_by=str(args.onnx) if args.onnx else "torch",
         calibration=calibration,
+        threshold=args.threshold,
+        costs=costs,
         seeds=args.seeds,
         heatmaps=args.output / "heatmaps" if args.heatmaps else None,
         skip_unreadable=args.skip_unreadable,
     )
-    path = write_report(report, args.output)
+    with step("writing the report"):
+        path = write_report(report, args.output)
     if args.json:
         print(report.model_dump_json(indent=1))
     else:
-        print(f"{summary_table(report)}\n\n{report.earns_its_place}\nReport: {path}")
+        advice = "\n".join(report.advice)
+        print(f"{summary_table(report)}\n\n{advice}\nReport: {path}")
     return 0
+
+
+def _costs(args: argparse.Namespace) -> Costs | None:
+    from differnet_runtime.errors import DataError
+
+    from ..operating_points import DEFECT_SHARE, Costs
+
+    given = (args.cost_miss, args.cost_reject)
+    if given == (None, None) and args.defect_share is None:
+        return None
+    if None in given:
+        raise DataError(
+            "--cost-miss and --cost-reject go together: give what a missed defect and a rejected "
+            "good part cost, in the same unit (--cost-miss 50 --cost-reject 1)."
+        )
+    return Costs(
+        miss=args.cost_miss,
+        reject=args.cost_reject,
+        defect_share=args.defect_share or DEFECT_SHARE,
+    )
 
 
 def _score_with_file(

@@ -8,8 +8,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import region
+
+from .class_names import add_class_names, class_names
 
 if TYPE_CHECKING:
     from differnet_runtime.metadata import InputContract, Tiles
@@ -43,8 +45,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         required=True,
-        help="folder of good pictures, MVTec AD layout, or elpv:mono|poly|both",
+        help="folder of good pictures, good/ beside folders of defects, MVTec AD layout, or "
+        "elpv:mono|poly|both",
     )
+    add_class_names(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the model")
     parser.add_argument(
         "--recipe", default="edge", help="edge (default), edge-global, paper-lite or paper"
@@ -114,7 +118,10 @@ def _pooling(text: str) -> str | int:
     return text if text == "global" else int(text)
 
 
+@step("training")
 def _run(args: argparse.Namespace) -> int:
+    from functools import partial
+
     import torch
 
     from differnet_runtime.calibration import describe
@@ -137,7 +144,8 @@ def _run(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     size = parse_size(args.size) if args.size else None
     tiles = parse_tiles(args.tiles) if args.tiles else None
-    data = open_data(args.data, args.seed)
+    by_part = partial(part_names, pattern=args.groups)
+    data = open_data(args.data, args.seed, class_names(args), by_part)
     part_names(data.good, args.groups)  # a bad pattern is refused before a picture is read
     metadata = learn(
         Job(
