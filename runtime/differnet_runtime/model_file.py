@@ -83,7 +83,7 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
     if version > FORMAT_VERSION:
         raise ModelFileError(
             f"{source} has model format {version}; this version of differnet-edge reads up to "
-            f"{FORMAT_VERSION}. Update with `pip install --upgrade differnet-edge`."
+            f"{FORMAT_VERSION}. Install the version that wrote the file, or a newer one."
         )
     try:
         return ModelMetadata.model_validate(fields)

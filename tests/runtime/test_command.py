@@ -3,6 +3,7 @@ import argparse
 import pytest
 
 from differnet_runtime.command import Command, progress
+from differnet_runtime.installation import install_line
 
 
 def command(*modules: str, extra: str | None = "train") -> Command:
@@ -19,8 +20,8 @@ def test_missing_names_only_what_is_not_there() -> None:
 
 
 def test_the_remedy_names_the_extra() -> None:
-    assert command(extra="train").remedy == "pip install 'differnet-edge[train]'"
-    assert command(extra=None).remedy == "pip install 'differnet-edge'"
+    assert command(extra="train").remedy == install_line("train")
+    assert command(extra=None).remedy == install_line()
 
 
 def test_a_command_can_not_be_changed() -> None:
