@@ -2,6 +2,7 @@
 #   make demo     train, export and judge real solar cells; the report is in runs/demo/
 #   make test     lint, types, arrows, then the tests; none needs a GPU
 #   make install  only the environment
+#   make wheel    the one file that a device needs, in dist/
 PYTHON ?= python3
 # For a CPU-only torch: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -15,7 +16,7 @@ SHARING := $(addprefix tests/,benchmarks contract export training integration/te
 	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
 	$(wildcard tests/runtime/test_*.py)
 
-.PHONY: install demo test check format soak test-gpu bench clean
+.PHONY: install wheel demo test check format soak test-gpu bench clean
 
 install: $(STAMP)
 
@@ -25,6 +26,9 @@ $(STAMP): pyproject.toml
 	@if [ -n "$(TORCH_INDEX)" ]; then $(BIN)/python -m pip install torch torchvision --index-url $(TORCH_INDEX); fi
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 demo: $(STAMP)
 	$(BIN)/differnet demo --output runs/demo
