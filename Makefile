@@ -12,7 +12,8 @@ STAMP := $(VENV)/.installed
 EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
 # Tests that mostly compute share the cores, torch on one thread in each; cameras, faults and
 # whole stations have them to themselves.
-SHARING := $(addprefix tests/,benchmarks contract export training integration/test_kill.py \
+SHARING := $(addprefix tests/,benchmarks contract export training integration/test_install_lines.py \
+	integration/test_kill.py integration/test_notebook.py integration/test_python_api.py \
 	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
 	$(wildcard tests/runtime/test_*.py)
 
