@@ -30,6 +30,7 @@ PAGES = tuple(
         "docs/accuracy.md",
         "docs/daemon.md",
         "docs/jetson.md",
+        "docs/model_file.md",
         "docs/precision.md",
     )
 )

@@ -137,6 +137,24 @@ def _many_pictures(result: dict[str, Any]) -> str:
     )
 
 
+def _other_runtimes(result: dict[str, Any]) -> str:
+    lines = [
+        "| set | runtime and resize | change of the score in %, median (least to greatest) | "
+        "verdicts changed |",
+        "|---|---|---|---|",
+    ]
+    for name, found in result["sets"].items():
+        pictures = sum(found["pictures"].values())
+        for way, row in list(found["ways"].items())[1:]:
+            change = row["change_percent"]
+            least, median, greatest = (change[key] for key in ("least", "median", "greatest"))
+            lines.append(
+                f"| {name} | {way} | {median:+.1f} ({least:+.1f} to {greatest:+.1f}) | "
+                f"{row['verdicts_changed']} of {pictures} |"
+            )
+    return "\n".join(lines)
+
+
 def _suite(result: dict[str, Any]) -> str:
     return printed(result, REPORT)
 
@@ -154,4 +172,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "training_time": _training_time,
     "many_pictures_300": _many_pictures,
     "many_pictures_10000": _many_pictures,
+    "other_runtimes": _other_runtimes,
 }
