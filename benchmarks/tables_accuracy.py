@@ -146,13 +146,18 @@ def _other_runtimes(result: dict[str, Any]) -> str:
     for name, found in result["sets"].items():
         pictures = sum(found["pictures"].values())
         for way, row in list(found["ways"].items())[1:]:
-            change = row["change_percent"]
-            least, median, greatest = (change[key] for key in ("least", "median", "greatest"))
             lines.append(
-                f"| {name} | {way} | {median:+.1f} ({least:+.1f} to {greatest:+.1f}) | "
+                f"| {name} | {way} | {_change(row['change_percent'])} | "
                 f"{row['verdicts_changed']} of {pictures} |"
             )
     return "\n".join(lines)
+
+
+def _change(percent: dict[str, float]) -> str:
+    least, median, greatest = (percent[key] for key in ("least", "median", "greatest"))
+    if max(-least, greatest) < 0.01:
+        return "less than 0.01"
+    return f"{median:+.1f} ({least:+.1f} to {greatest:+.1f})"
 
 
 def _suite(result: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def documented() -> list[InstallLine]:
     """Returns the lines of documents, recipes and notebooks."""
     files = [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("docs/*.md"),
         *ROOT.glob("benchmarks/*.md"),
         *(path for path in ROOT.glob("deploy/**/*") if path.is_file()),
         *ROOT.glob("examples/*.ipynb"),
