@@ -88,8 +88,8 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="differnet",
         description="Visual inspection that learns from good parts only and runs at the camera.",
-        epilog="`differnet COMMAND --help` shows a command's arguments. A command that needs extras "
-        "says how to install them when it is run.",
+        epilog="`differnet COMMAND --help` shows a command's arguments. A command that needs "
+        "extras says how to install them when it is run.",
     )
     parser.add_argument(
         "--version", action="version", version=f"differnet-edge {version('differnet-edge')}"
