@@ -30,6 +30,7 @@ PAGES = tuple(
         "docs/accuracy.md",
         "docs/daemon.md",
         "docs/jetson.md",
+        "docs/model_file.md",
         "docs/precision.md",
     )
 )
@@ -148,7 +149,7 @@ def _graph_cost(result: dict[str, Any]) -> str:
 
 def _tile_memory(result: dict[str, Any]) -> str:
     lines = [
-        "| `--tiles` | input | weights, FP16 | tensors that live at once, FP16 | together, of 8 GB |",
+        "| `--tiles` | input | weights, FP16 | live tensors, FP16 | together, of 8 GB |",
         "|---|---|---|---|---|",
     ]
     for row in result["rows"]:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .installation import install_line
+
 T = TypeVar("T")
 
 _LOG_INTERVAL_S = 10.0
@@ -52,8 +54,7 @@ class Command:
     @property
     def remedy(self) -> str:
         """What to install when something is missing."""
-        extra = f"[{self.extra}]" if self.extra else ""
-        return f"pip install 'differnet-edge{extra}'"
+        return install_line(self.extra or "")
 
 
 def _installed(module: str) -> bool:

@@ -28,6 +28,7 @@ from differnet_export.precision import to_half
 from differnet_runtime.cli import main
 from differnet_runtime.engine.audit import audit
 from differnet_runtime.engine.rtx import TARGETS
+from differnet_runtime.installation import install_line
 from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Views
 from differnet_training.extractors import alexnet_extractor, build_extractor
 from differnet_training.model import DifferNet
@@ -276,6 +277,6 @@ def test_the_command_says_what_to_install_and_what_it_builds_for(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     assert main(["engine", str(exported_half), "--dry-run"]) == 2
-    assert "differnet-edge[rtx]" in capsys.readouterr().err
+    assert install_line("rtx") in capsys.readouterr().err
     assert main(["engine", str(exported_half), "--dry-run", "SM87"]) == 2
     assert "choose SM75" in capsys.readouterr().err

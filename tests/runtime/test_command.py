@@ -6,6 +6,7 @@ import pytest
 
 from differnet_runtime import command as command_module
 from differnet_runtime.command import Command, progress, step
+from differnet_runtime.installation import install_line
 from tests.runtime.waiting import wait_for
 
 
@@ -23,8 +24,8 @@ def test_missing_names_only_what_is_not_there() -> None:
 
 
 def test_the_remedy_names_the_extra() -> None:
-    assert command(extra="train").remedy == "pip install 'differnet-edge[train]'"
-    assert command(extra=None).remedy == "pip install 'differnet-edge'"
+    assert command(extra="train").remedy == install_line("train")
+    assert command(extra=None).remedy == install_line()
 
 
 def test_a_command_can_not_be_changed() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,6 @@ from differnet_runtime.commands.arguments import finite
 from .class_names import add_class_names, class_names
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Calibration
-
-    from ..datasets import Picture
     from ..operating_points import Costs
 
 
@@ -72,37 +68,28 @@ def _share(text: str) -> float:
 
 @step("evaluation")
 def _run(args: argparse.Namespace) -> int:
-    from ..datasets import open_test
-    from ..evaluation import evaluate
-    from ..feature_cache import default_cache_folder
-    from ..report import summary_table, write_report
+    from ..api import evaluate
+    from ..report import summary_table
 
-    costs = _costs(args)
-    data = open_test(args.data, args.seed, class_names(args))
-    scores = latency = calibration = None
-    if args.onnx is not None:
-        scores, latency, calibration = _score_with_file(args.onnx, args.model, data.test)
     report = evaluate(
         args.model,
-        data,
-        cache=args.cache or default_cache_folder(),
-        scores=scores,
-        latency_ms=latency,
-        scored_by=str(args.onnx) if args.onnx else "torch",
-        calibration=calibration,
+        args.data,
+        output=args.output,
+        onnx=args.onnx,
+        class_names=class_names(args),
         threshold=args.threshold,
-        costs=costs,
+        costs=_costs(args),
         seeds=args.seeds,
-        heatmaps=args.output / "heatmaps" if args.heatmaps else None,
+        heatmaps=args.heatmaps,
+        seed=args.seed,
+        cache=args.cache,
         skip_unreadable=args.skip_unreadable,
     )
-    with step("writing the report"):
-        path = write_report(report, args.output)
     if args.json:
         print(report.model_dump_json(indent=1))
     else:
         advice = "\n".join(report.advice)
-        print(f"{summary_table(report)}\n\n{advice}\nReport: {path}")
+        print(f"{summary_table(report)}\n\n{advice}\nReport: {args.output / 'report.html'}")
     return 0
 
 
@@ -124,35 +111,6 @@ def _costs(args: argparse.Namespace) -> Costs | None:
         reject=args.cost_reject,
         defect_share=args.defect_share or DEFECT_SHARE,
     )
-
-
-def _score_with_file(
-    file: Path, folder: Path, pictures: Sequence[Picture]
-) -> tuple[dict[Path, float], list[float], Calibration | None]:
-    from differnet_runtime.command import progress
-    from differnet_runtime.detector import Detector
-    from differnet_runtime.errors import DataError, FrameError, ImageReadError
-    from differnet_runtime.images import read_image
-    from differnet_runtime.preprocess import golden_frames
-
-    from ..model_directory import load_metadata
-
-    scores, latency = {}, []
-    with Detector(file) as detector:
-        if detector.metadata.weights_sha256 != load_metadata(folder).weights_sha256:
-            raise DataError(
-                f"{file} was not exported from {folder}: its weights have another hash. Name the "
-                f"folder that it came from, or export again: differnet export {folder} -o {file}"
-            )
-        # The first frame is slower (memory is laid out); it would be the p99 of a small set.
-        detector.score_input(golden_frames(detector.metadata.input, 1)[0])
-        for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
-            try:
-                scores[picture.path] = detector(read_image(picture.path)).value
-            except (ImageReadError, FrameError):
-                continue  # reading the features names it, and refuses or skips it
-            latency.append(sum(detector.stages_ms.values()))
-        return scores, latency, detector.metadata.calibration
 
 
 COMMAND = Command(

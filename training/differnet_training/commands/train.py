@@ -14,9 +14,6 @@ from differnet_runtime.commands.arguments import region
 from .class_names import add_class_names, class_names
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import InputContract, Tiles
-
-    from ..datasets import DataSet
     from ..recipes import Recipe
 
 _log = logging.getLogger(__name__)
@@ -120,47 +117,34 @@ def _pooling(text: str) -> str | int:
 
 @step("training")
 def _run(args: argparse.Namespace) -> int:
-    from functools import partial
-
     import torch
 
     from differnet_runtime.calibration import describe
-    from differnet_runtime.errors import TrainingError
 
-    from ..datasets import open_data
-    from ..feature_cache import default_cache_folder
-    from ..folds import part_names
+    from ..api import train
     from ..geometry import parse_size, parse_tiles
-    from ..learning import Job, learn
-    from ..model_directory import MODEL_JSON
 
-    if (args.output / MODEL_JSON).exists() and not args.overwrite:
-        raise TrainingError(
-            f"{args.output} already holds a finished model. Train into another folder, or replace "
-            "it: --overwrite."
-        )
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = _recipe(args)
-    size = parse_size(args.size) if args.size else None
-    tiles = parse_tiles(args.tiles) if args.tiles else None
-    by_part = partial(part_names, pattern=args.groups)
-    data = open_data(args.data, args.seed, class_names(args), by_part)
-    part_names(data.good, args.groups)  # a bad pattern is refused before a picture is read
-    metadata = learn(
-        Job(
-            data=data,
-            recipe=recipe,
-            contract=_contract(args, recipe, data, size, tiles),
-            output=args.output,
-            cache=None if args.no_cache else args.cache or default_cache_folder(),
-            seed=args.seed,
-            false_reject_rate=args.false_reject_rate,
-            weights=args.weights,
-            skip_unreadable=args.skip_unreadable,
-            groups=args.groups,
-            calibration=args.calibration,
-        )
+    metadata = train(
+        args.data,
+        args.output,
+        class_names=class_names(args),
+        recipe=_recipe(args),
+        false_reject_rate=args.false_reject_rate,
+        seed=args.seed,
+        size=parse_size(args.size) if args.size else None,
+        tiles=parse_tiles(args.tiles) if args.tiles else None,
+        region=args.roi,
+        fit=args.fit,
+        white_level=args.white_level,
+        groups=args.groups,
+        calibration=args.calibration,
+        weights=args.weights,
+        skip_unreadable=args.skip_unreadable,
+        cache=args.cache,
+        use_cache=not args.no_cache,
+        overwrite=args.overwrite,
     )
     if args.json:
         print(json.dumps(metadata.model_dump(mode="json"), indent=2))
@@ -176,13 +160,12 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
     from differnet_runtime.errors import TrainingError
 
+    from ..api import find_recipe
     from ..recipes import RECIPES
 
-    if args.recipe not in RECIPES:
-        raise TrainingError(f"there is no recipe {args.recipe!r}; choose {', '.join(RECIPES)}")
     names = (*_OVERRIDES, "tap", "pooling", "rotation", "score")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    recipe = RECIPES[args.recipe]
+    recipe = find_recipe(args.recipe)
     changes = {name: value for name, value in changes.items() if value != getattr(recipe, name)}
     if not changes:
         return recipe
@@ -207,30 +190,6 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise TrainingError(f"--{option} {first['input']}: {first['msg']}") from error
-
-
-def _contract(
-    args: argparse.Namespace,
-    recipe: Recipe,
-    data: DataSet,
-    size: tuple[int, int] | None,
-    tiles: Tiles | None,
-) -> InputContract:
-    from differnet_runtime.capture_record import read_capture
-
-    from ..geometry import choose_contract
-
-    folder = Path(args.data)
-    captured = read_capture(folder) if folder.is_dir() else None
-    return choose_contract(
-        recipe,
-        data.good,
-        size=size,
-        tiles=tiles,
-        region=args.roi or (captured.roi if captured else None),
-        fit=args.fit or (captured.fit if captured else "stretch"),
-        white_level=args.white_level,
-    )
 
 
 COMMAND = Command(
