@@ -1,5 +1,7 @@
 """Three heads on one pass: their flows are invertible, their scores are joined as training does."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +181,19 @@ class TestJoining:
         assert torch.allclose(found.scores, torch.ones(2), atol=1e-5)
         assert torch.allclose(found.heads, torch.ones(2, 3), atol=1e-5)
         assert torch.allclose(found.heatmaps, torch.ones_like(found.heatmaps), atol=1e-5)
+
+    def test_the_fine_head_counts_more_in_the_heatmap(self, headed):
+        """Weights are the square roots of the heads' numbers of windows."""
+        model, _ = load_model(headed.folder)
+        z = {"whole": 9.0, "coarse": -1.0, "fine": 2.0}
+        maps = [
+            torch.full((1, h.rows, h.columns), h.typical * math.exp(h.spread * z[h.name]))
+            for h in model.heads
+        ]
+        weight = {h.name: math.sqrt(h.rows * h.columns) for h in model.heads}
+        mean = (2.0 * weight["fine"] - weight["coarse"]) / (weight["fine"] + weight["coarse"])
+        found = model.join(maps).heatmaps
+        assert torch.allclose(found, torch.full_like(found, math.exp(model.unit * mean)))
 
     def test_good_pictures_score_about_one(self, headed):
         metadata = load_metadata(headed.folder)

@@ -8,6 +8,7 @@ see the neighbouring windows (as FastFlow: Yu et al. 2021, arXiv:2111.07677).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -267,17 +268,20 @@ class HeadedModel(nn.Module):
         return Judged(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
 
     def _heatmap(self, maps: Sequence[Tensor]) -> Tensor:
-        """Returns exp(unit * the mean of the window heads' z), on the finest grid."""
+        """Returns exp(unit * the window heads' weighted mean of z), on the finest grid.
+
+        A head's weight is the square root of the number of its windows.
+        """
         grid = self.windows
-        layers = [
-            window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
-            for flow, one in zip(self.flows, maps, strict=True)
-            if not flow.head.whole
-        ]
-        total = layers[0]
-        for layer in layers[1:]:
-            total = total + layer
-        return torch.exp(self.unit / len(layers) * total)
+        total, weights = None, 0.0
+        for flow, one in zip(self.flows, maps, strict=True):
+            if not flow.head.whole:
+                weight = math.sqrt(flow.head.rows * flow.head.columns)
+                z = window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
+                total = weight * z if total is None else total + weight * z
+                weights += weight
+        assert total is not None
+        return torch.exp(self.unit / weights * total)
 
     @contextmanager
     def ready_to_trace(self, channels: int) -> Iterator[None]:
