@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.servers import free_port
 
-READY_S = 30.0
+READY_S = 120.0
 DIFFERNET = str(Path(sys.executable).with_name("differnet"))
 
 

@@ -35,15 +35,19 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("tiles", [None, Tiles(rows=1, columns=2)], ids=["wide", "tiled"])
+@pytest.mark.parametrize(
+    ("size", "tiles"),
+    [((256, 640), None), ((96, 192), Tiles(rows=1, columns=2))],
+    ids=["wide", "tiled"],
+)
 def test_from_pictures_to_a_stations_verdicts(
-    tiles: Tiles | None, parts: Path, one_thread: None, tmp_path: Path
+    size: tuple[int, int], tiles: Tiles | None, parts: Path, one_thread: None, tmp_path: Path
 ) -> None:
     data = open_data(str(parts))
-    contract = choose_contract(HEADED, data.good, size=(96, 192), tiles=tiles)
+    contract = choose_contract(HEADED, data.good, size=size, tiles=tiles)
     model = tmp_path / "model"
     trained = learn(Job(data, HEADED, contract, model, tmp_path / "cache"))
-    assert trained.input.shape == (96, 192, 3)
+    assert trained.input.shape == (*size, 3)
     report = evaluate(model, data, cache=tmp_path / "cache")
     assert report.image_auroc.value > 0.9
 
