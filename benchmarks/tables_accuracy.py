@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .suite.halves import REPORT
 from .suite.show import printed
 
@@ -35,6 +37,30 @@ def _few(result: dict[str, Any]) -> str:
     """Brings the runs from few pictures to the form of the accuracy table."""
     table = {f"{count} pictures": {"edge": row} for count, row in result["image_auroc"].items()}
     return _accuracy({"image_auroc": table, "settings": {"edge": {"score": "likelihood"}}})
+
+
+def _few_pictures(result: dict[str, Any]) -> str:
+    """Each set and number of good pictures: mean over the draws, 5 % and 95 % in brackets."""
+    lines = [
+        "| set | good pictures | draws | image AUROC | missed | good rejected | "
+        "bound exceeded | largest bound |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, counts in result["sets"].items():
+        for count, draws in sorted(counts.items(), key=lambda item: int(item[0])):
+            runs = list(draws.values())
+            auroc, missed, rejected = (
+                np.array([run[key] for run in runs])
+                for key in ("image_auroc", "misses", "false_rejects")
+            )
+            low, high = np.quantile(auroc, [0.05, 0.95])
+            over = sum(run["false_rejects"] > run["bound"] for run in runs)
+            figures = (
+                f"{auroc.mean():.3f} ({low:.3f} to {high:.3f}) | {missed.mean():.1%} | "
+                f"{rejected.mean():.1%} | {over} | {max(run['bound'] for run in runs):.1%}"
+            )
+            lines.append(f"| {name} | {count} | {len(runs)} | {figures} |")
+    return "\n".join(lines)
 
 
 def _choice(result: dict[str, Any]) -> str:
@@ -167,6 +193,7 @@ def _suite(result: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy": _accuracy,
     "suite": _suite,
+    "few_pictures": _few_pictures,
     "accuracy_wide": _accuracy,
     "accuracy_few": _few,
     "accuracy_choice": _choice,

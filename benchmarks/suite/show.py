@@ -19,7 +19,9 @@ def printed(summary: Summary, half: str) -> str:
         "good rejected and defects missed at the threshold that its own calibration sets for 5 %, "
         "and for 1 %": _cells(summary, lambda found: _own(found["halves"][half])),
         "training, a picture by torch, the saved model": _cells(summary, _cost),
-        "AUROC of the flow over its start, all judged pictures": _cells(summary, _added),
+        "the flow of the coarse head against its Gaussian, all judged pictures: AUROC": _flow(
+            summary
+        ),
     }
     return "\n\n".join(f"{name}:\n\n{table}" for name, table in parts.items() if table)
 
@@ -75,8 +77,25 @@ def _cost(found: Mapping[str, Any]) -> str:
     return f"{found['training_s']:.0f} s, {found['latency_ms']:.0f} ms, {size:.1f} MB"
 
 
-def _added(found: Mapping[str, Any]) -> str:
-    return "" if found["flow_added"] is None else f"{found['flow_added']:+.4f}"
+def _flow(summary: Summary) -> str:
+    """Shows what the flow of the subject's coarse head added, there and to the joined score."""
+    lines = []
+    for name, row in summary["rows"].items():
+        heads = row.get(summary["subject"], {}).get("heads") or {}
+        if not heads:
+            continue
+        coarse, joined = heads["coarse"], heads["joined"]
+        lines.append(
+            [
+                name,
+                f"{coarse['epochs']:.1f}",
+                f"{coarse['start_auroc']:.4f}",
+                f"{coarse['image_auroc']:.4f}",
+                *(f"{one['image_auroc'] - one['start_auroc']:+.4f}" for one in (coarse, joined)),
+            ]
+        )
+    head = ["set", "epochs", "Gaussian", "with the flow", "change", "change of the joined score"]
+    return _table(head, lines) if lines else ""
 
 
 def _cells(summary: Summary, cell: Callable[[Mapping[str, Any]], str]) -> str:

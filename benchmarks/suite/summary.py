@@ -23,6 +23,8 @@ ORDER = (
     "patchcore",
     "fastflow",
 )
+VARIANTS = ("edge-lite1", "edge-lite2")
+"""The subject on extractors that cost more: not among the others that it is compared with."""
 Runs = Mapping[str, Mapping[int, Record]]
 """Of one row and method: by set, then by seed."""
 
@@ -72,8 +74,21 @@ def _method(sets: Runs) -> dict[str, Any]:
         "input": runs[0]["input"],
         "region": runs[0]["region"],
         **{key: _mean_of(runs, key) for key in ("training_s", "latency_ms", "model_bytes")},
+        "heads": _heads(runs),
         "flow_added": _mean([run["flow_added"]["value"] for run in runs if run.get("flow_added")]),
         "halves": {half: _half(sets, runs, half) for half in HALVES},
+    }
+
+
+def _heads(runs: Sequence[Record]) -> dict[str, dict[str, float | None]]:
+    """Returns each head's means over the runs, of all judged pictures."""
+    rows = [head for run in runs for head in run.get("heads") or ()]
+    return {
+        name: {
+            key: _mean([row[key] for row in rows if row["name"] == name])
+            for key in ("epochs", "start_auroc", "image_auroc")
+        }
+        for name in dict.fromkeys(row["name"] for row in rows)
     }
 
 
@@ -119,7 +134,7 @@ def _against_best(methods: Mapping[str, Runs]) -> dict[str, Any] | None:
     """Returns the subject minus the best other method, on the half to report."""
     if SUBJECT not in methods or len(methods) < 2:
         return None
-    others = [method for method in methods if method != SUBJECT]
+    others = [method for method in methods if method not in (SUBJECT, *VARIANTS)]
     best = max(others, key=lambda method: _auroc(methods[method], REPORT)[0])
     values, draws, seeds = [], [], set()
     for name, runs in methods[SUBJECT].items():
