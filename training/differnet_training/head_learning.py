@@ -86,7 +86,7 @@ def learn_heads(job: Job) -> ModelMetadata:
         calibration=threshold,
         appearance=appearance,
         provenance=provenance(
-            job, max(head.epochs for head in model.heads), fingerprint, len(parts.train.values)
+            job, max(head.epochs for head in model.heads), fingerprint, parts.train.content
         ),
     )
     bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))

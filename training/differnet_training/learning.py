@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from differnet_runtime.calibration import calibrate
-from differnet_runtime.errors import TrainingError
 from differnet_runtime.metadata import ModelMetadata
 
 from .baselines import Baselines
@@ -22,7 +21,7 @@ from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_learning import learn_heads
-from .job import Job, provenance
+from .job import Job, check_heads, provenance
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -43,15 +42,9 @@ def learn(job: Job) -> ModelMetadata:
         TrainingError: Training can't start or go on.
         OutputError: The model can't be written.
     """
+    check_heads(job.recipe, job.groups, job.contract.tiles)
     check_no_overlap(job.data)
-    if job.recipe.heads:
-        return learn_heads(job)
-    if job.groups is not None or job.contract.tiles is not None:
-        raise TrainingError(
-            f"--{'groups' if job.groups is not None else 'tiles'} needs a recipe with heads, as "
-            f"edge is; the recipe {job.recipe.name!r} has one flow"
-        )
-    return _learn_one_flow(job)
+    return learn_heads(job) if job.recipe.heads else _learn_one_flow(job)
 
 
 def _learn_one_flow(job: Job) -> ModelMetadata:
@@ -91,7 +84,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=appearance,
-        provenance=provenance(job, history.best_epochs, fingerprint, len(material.first.pictures)),
+        provenance=provenance(job, history.best_epochs, fingerprint, material.first.content),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
     write_training(job.output, _record(job.recipe, history, material, calibration))

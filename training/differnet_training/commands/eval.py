@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
+from differnet_runtime.commands.arguments import WholeNumber, seed, text
+from differnet_runtime.commands.paths import any_path, existing_file, new_folder
 
 if TYPE_CHECKING:
     from differnet_runtime.metadata import Calibration
@@ -15,22 +17,30 @@ if TYPE_CHECKING:
     from ..datasets import Picture
 
 
+_SEEDS = WholeNumber(1, 1000)
+
+
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="folder that train wrote")
+    parser.add_argument("model", type=any_path, help="folder that train wrote")
     parser.add_argument(
-        "--data", required=True, help="MVTec AD layout, good/ and DEFECT/ folders, or elpv:mono"
+        "--data",
+        type=text,
+        required=True,
+        help="MVTec AD layout, good/ and DEFECT/ folders, or elpv:mono",
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="default runs/eval")
-    parser.add_argument("--onnx", type=Path, help="let this exported file score the pictures")
-    parser.add_argument("--seeds", type=int, default=1, help="refit the flow with so many seeds")
+    parser.add_argument("--output", type=new_folder, default="runs/eval", help="default runs/eval")
+    parser.add_argument(
+        "--onnx", type=existing_file, help="let this exported file score the pictures"
+    )
+    parser.add_argument("--seeds", type=_SEEDS, default=1, help="refit the flow with so many seeds")
     parser.add_argument(
         "--heatmaps",
         action="store_true",
         help="draw where defects are, and judge it where there are masks (seconds a picture "
         "for a model without windows)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of ELPV's split, as in training")
-    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--seed", type=seed, default=0, help="of ELPV's split, as in training")
+    parser.add_argument("--cache", type=new_folder, help="folder of the feature cache")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
