@@ -37,6 +37,9 @@ HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
 
+ABSURD = 1000
+"""A threshold of so many times the median of the good scores is refused."""
+
 
 def calibrate(
     good_scores: Sequence[float],
@@ -71,7 +74,7 @@ def calibrate(
     Raises:
         CalibrationError: Too few scores for the rate, scores that are not finite, or that are not
             above 0 where a log-normal is asked for; or so many rejected that the threshold may lie
-            above all scores.
+            above all scores; or the threshold would be absurd.
     """
     scores = np.sort(np.asarray(good_scores, dtype=np.float64))
     if not np.isfinite(scores).all():
@@ -86,8 +89,10 @@ def calibrate(
         score, bound = _by_rank(scores, false_reject_rate, confidence, rejected)
     else:
         score, bound = _by_lognormal(scores, false_reject_rate, confidence)
+    threshold = score + headroom * abs(score)
+    _refuse_absurd(scores, threshold)
     return Calibration(
-        threshold=score + headroom * abs(score),
+        threshold=threshold,
         false_reject_rate=false_reject_rate,
         confidence=confidence,
         bound=bound,
@@ -98,6 +103,17 @@ def calibrate(
         tail=used,
         rejected=rejected,
     )
+
+
+def _refuse_absurd(scores: NDArray[np.float64], threshold: float) -> None:
+    """Refuses a threshold below which nearly everything would be good."""
+    median = float(np.median(scores))
+    if scores[0] > 0.0 and not threshold <= ABSURD * median:
+        raise CalibrationError(
+            f"the threshold would be {threshold:.3g}, though half of the good pictures score below "
+            f"{median:.3g}: a part {ABSURD:,} times as unusual as a usual one would still be good. "
+            "Look at the good pictures: some may show no part, or hardly any may differ."
+        )
 
 
 def _chosen(tail: Tail | Literal["auto"], scores: NDArray[np.float64], rate: float) -> Tail:

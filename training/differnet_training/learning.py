@@ -17,6 +17,7 @@ from differnet_runtime.metadata import ModelMetadata
 
 from .baselines import Baselines
 from .datasets import Parts, Picture, check_no_overlap, split_good
+from .datasets.base import FEWEST_TRAINING_IMAGES
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
@@ -25,6 +26,7 @@ from .job import Job, check_heads, provenance
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
+from .sameness import check_varied
 from .scoring import scaled, score_features, window_scores
 from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
@@ -119,6 +121,7 @@ class _Material:
 def _read_material(job: Job, reader: FeatureReader, parts: Parts) -> _Material:
     recipe, views = job.recipe, job.recipe.views()
     first, epoch = training_features(recipe, reader, (*parts.train, *parts.stopping), job.seed)
+    check_varied(first.values, FEWEST_TRAINING_IMAGES)
     train = set(parts.train)
     train_images = sum(picture in train for picture in first.pictures)
     held_out = None

@@ -61,7 +61,7 @@ def test_only_good_verdicts_of_one_camera_and_this_model_count_each_once(
         good[3],
         {**verdict(100, 60.0), "model": {"name": "old", "hash": "0" * 64}},
         verdict(101, 61.0, model, verdict="NO_DECISION"),
-        verdict(102, 62.0, model, score=None),
+        {**verdict(102, 62.0, model), "score": None},
         verdict(103, 63.0, model, camera="right"),
         verdict(104, 64.0, model, label="defect"),
         verdict(105, 150.0, model, label="defect"),
