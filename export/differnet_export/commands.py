@@ -110,7 +110,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--limit",
-        type=Number(1e-9, 1.0),
+        type=Number(0.0, 1.0),
         help="greatest relative difference (default 1e-4, FP16 2e-2)",
     )
     parser.add_argument(

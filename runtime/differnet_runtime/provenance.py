@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable
 
 from pydantic import field_validator
@@ -43,7 +42,7 @@ class Provenance(Part):
     def _whole_hashes(cls, packed: str) -> str:
         try:
             whole = len(base64.b64decode(packed, validate=True)) % _HASH_BYTES == 0
-        except binascii.Error:
+        except ValueError:
             whole = False
         if not whole:
             raise ValueError("the hashes of the training pictures are damaged")

@@ -206,7 +206,7 @@ def test_an_option_without_a_check_is_found(kind: Callable[[str], object]) -> No
         ("calibrate --camera left", "--camera goes with --scores"),
         ("run --save there/file", "--save: there/file can't be written: "),
         ("run --output there", "--output: there is a folder"),
-        ("verify --limit 0", "--limit: '0' is not a number from 1e-09 to 1"),
+        ("verify --limit -1", "--limit: '-1' is not a number from 0 to 1"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_with_its_reason(

@@ -132,6 +132,10 @@ class TestHeads:
         assert (metadata.calibration.method, metadata.calibration.images) == ("split", 7)
         assert metadata.provenance.images == 27
         parts_ = read_training(tmp_path / "model")["parts"]
+        trained, alone = (
+            [entry["sha256"] for entry in parts_[name]] for name in ("train", "calibration")
+        )
+        assert metadata.provenance.trained_on([*trained, *alone]) == set(trained)
         hashes = [entry["sha256"] for part in parts_.values() for entry in part]
         assert len(hashes) == len(set(hashes)) == 34
 
