@@ -2,6 +2,7 @@
 #   make demo     train, export and judge real solar cells; the report is in runs/demo/
 #   make test     lint, types, arrows, then the tests; none needs a GPU
 #   make install  only the environment
+#   make wheel    the one file that a device needs, in dist/
 PYTHON ?= python3
 # For a CPU-only torch: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -11,11 +12,12 @@ STAMP := $(VENV)/.installed
 EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
 # Tests that mostly compute share the cores, torch on one thread in each; cameras, faults and
 # whole stations have them to themselves.
-SHARING := $(addprefix tests/,benchmarks contract export training integration/test_kill.py \
+SHARING := $(addprefix tests/,benchmarks contract export training integration/test_install_lines.py \
+	integration/test_kill.py integration/test_notebook.py integration/test_python_api.py \
 	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
 	$(wildcard tests/runtime/test_*.py)
 
-.PHONY: install demo test check format soak test-gpu bench clean
+.PHONY: install wheel demo test check format soak test-gpu bench clean
 
 install: $(STAMP)
 
@@ -25,6 +27,9 @@ $(STAMP): pyproject.toml
 	@if [ -n "$(TORCH_INDEX)" ]; then $(BIN)/python -m pip install torch torchvision --index-url $(TORCH_INDEX); fi
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 demo: $(STAMP)
 	$(BIN)/differnet demo --output runs/demo

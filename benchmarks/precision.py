@@ -1,10 +1,12 @@
-"""What FP16 does to the scores: emulated FP16 against FP32, on every ELPV picture.
+"""What FP16 does to the scores: emulated FP16 against FP32, on every picture of a set.
 
-    python -m benchmarks.precision            the compact models (edge, paper-lite)
-    python -m benchmarks.precision --full     the original at full size, with random weights
+    python -m benchmarks.precision --data FOLDER...   the compact models (edge, paper-lite)
+    python -m benchmarks.precision --full             the original at full size, random weights
 
-The models learn from good cells of both kinds, one seed, and are exported as a user exports them.
-Scores are those of ONNX Runtime on the CPU; FP16 is emulated (see differnet_export.emulation).
+`edge` learns from the good pictures of ELPV (cells of both kinds), and of the sets `mtd` and
+`casting_512` where a folder holds them, `paper-lite` from ELPV's; one seed. The models are exported
+as a user exports them. Scores are those of ONNX Runtime on the CPU; FP16 is emulated (see
+differnet_export.emulation).
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ from differnet_export.verify import verify
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.metadata import FlowSpec, InputContract, Views
 from differnet_runtime.model_file import read_model_file
-from differnet_training.datasets import open_data
+from differnet_training.datasets import DataSet, open_data
 from differnet_training.extractors import alexnet_extractor
 from differnet_training.feature_cache import default_cache_folder
+from differnet_training.geometry import choose_contract
 from differnet_training.learning import Job, learn
 from differnet_training.model import DifferNet
 from differnet_training.model_directory import load_model
@@ -41,20 +44,20 @@ from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
 from differnet_training.scoring import Model
 
 from . import machine
-from .models import contract_of
+from .suite.sets import find_sets
 
+SETS = ("elpv_both", "mtd", "casting_512")
 TORCH_FRAMES = 64
 HEATMAPS = 400
 """At least so many heatmaps are compared, spread over the pictures."""
 Scores = NDArray[np.float32]
 
 
-def compact(recipe: Recipe) -> dict[str, Any]:
+def compact(recipe: Recipe, data: DataSet) -> dict[str, Any]:
     """Trains, exports in both precisions and compares on every picture."""
-    data = open_data("elpv:both")
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "model", Path(name) / "part.onnx"
-        contract = contract_of(recipe)
+        contract = choose_contract(recipe, data.good)
         learn(Job(data, recipe, contract, folder, default_cache_folder()))
         metadata = export_model(folder, file)
         assert metadata.calibration is not None
@@ -78,7 +81,9 @@ def full_size() -> dict[str, Any]:
     torch.manual_seed(0)
     extractor = alexnet_extractor(alexnet(weights=None).features.state_dict())
     views = Views(angles=(0.0,), trained="any")
-    model = DifferNet(InputContract(size=448), views, extractor, FlowSpec(features=768)).eval()
+    model = DifferNet(
+        InputContract(height=448, width=448), views, extractor, FlowSpec(features=768)
+    ).eval()
     data = open_data("elpv:both")
     pictures = [picture.path for picture in (*data.good, *data.test)]
     half = to_half(trace(model))[0]
@@ -142,12 +147,18 @@ def _heatmaps(graph: onnx.ModelProto, inputs: list[NDArray[np.uint8]]) -> NDArra
 def main() -> None:
     """Writes results/precision.json or results/precision_full.json."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="FOLDER")
     parser.add_argument("--full", action="store_true")
-    if parser.parse_args().full:
+    args = parser.parse_args()
+    if args.full:
         machine.write("precision_full", {"full size, random weights": full_size()})
         return
-    found = {recipe.name: compact(recipe) for recipe in (EDGE, PAPER_LITE)}
-    machine.write("precision", {"models": found})
+    sets = {one.name: one for one in find_sets(args.data) if one.name in SETS}
+    models = {}
+    for name, one in sets.items():
+        models[f"{EDGE.name}, {name}"] = compact(EDGE, one.opened(0))
+    models[f"{PAPER_LITE.name}, elpv_both"] = compact(PAPER_LITE, sets["elpv_both"].opened(0))
+    machine.write("precision", {"models": models})
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ PAGES = tuple(
         "docs/accuracy.md",
         "docs/daemon.md",
         "docs/jetson.md",
+        "docs/model_file.md",
         "docs/precision.md",
     )
 )
@@ -146,6 +147,18 @@ def _graph_cost(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _tile_memory(result: dict[str, Any]) -> str:
+    lines = [
+        "| `--tiles` | input | weights, FP16 | live tensors, FP16 | together, of 8 GB |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        weights, tensors = (row[name] / 1e6 for name in ("weights", "activations"))
+        figures = f"{weights:.0f} MB | {tensors:.0f} MB | {(weights + tensors) / 80:.1f} %"
+        lines.append(f"| {row['tiles']} | {row['input']} | {figures} |")
+    return "\n".join(lines)
+
+
 def _latency(figure: dict[str, float]) -> str:
     return f"{figure['median']:.1f} ms ({figure['p05']:.1f} to {figure['p95']:.1f})"
 
@@ -177,6 +190,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "precision": _precision,
     "precision_full": _precision_full,
     "graph_cost": _graph_cost,
+    "tile_memory": _tile_memory,
     "demo": _demo,
     "gpu": _gpu,
     **ACCURACY,

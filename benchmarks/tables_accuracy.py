@@ -137,6 +137,29 @@ def _many_pictures(result: dict[str, Any]) -> str:
     )
 
 
+def _other_runtimes(result: dict[str, Any]) -> str:
+    lines = [
+        "| set | runtime and resize | change of the score in %, median (least to greatest) | "
+        "verdicts changed |",
+        "|---|---|---|---|",
+    ]
+    for name, found in result["sets"].items():
+        pictures = sum(found["pictures"].values())
+        for way, row in list(found["ways"].items())[1:]:
+            lines.append(
+                f"| {name} | {way} | {_change(row['change_percent'])} | "
+                f"{row['verdicts_changed']} of {pictures} |"
+            )
+    return "\n".join(lines)
+
+
+def _change(percent: dict[str, float]) -> str:
+    least, median, greatest = (percent[key] for key in ("least", "median", "greatest"))
+    if max(-least, greatest) < 0.01:
+        return "less than 0.01"
+    return f"{median:+.1f} ({least:+.1f} to {greatest:+.1f})"
+
+
 def _suite(result: dict[str, Any]) -> str:
     return printed(result, REPORT)
 
@@ -154,4 +177,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "training_time": _training_time,
     "many_pictures_300": _many_pictures,
     "many_pictures_10000": _many_pictures,
+    "other_runtimes": _other_runtimes,
 }

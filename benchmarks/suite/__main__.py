@@ -27,7 +27,15 @@ from .sets import PictureSet, find_sets, parse_region
 from .show import printed
 from .summary import summarised
 
-OURS = ("edge", "edge-global", "paper-lite", "gaussian", "nearest_neighbour")
+OURS = (
+    "edge",
+    "edge-global",
+    "paper-lite",
+    "gaussian",
+    "nearest_neighbour",
+    "edge-lite1",
+    "edge-lite2",
+)
 PEERS = ("padim", "patchcore", "fastflow")
 Runner = Callable[[PictureSet, str, int], dict[str, Judged]]
 

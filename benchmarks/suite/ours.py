@@ -28,6 +28,9 @@ from .sets import PictureSet
 from .sizes import contract_for, input_size
 
 RECIPE_METHODS = ("edge", "edge-global", "paper-lite")
+EXTRACTORS = {"edge-lite1": "efficientnet_lite1", "edge-lite2": "efficientnet_lite2"}
+"""The default on extractors that cost more."""
+
 BASELINES = ("gaussian", "nearest_neighbour")
 SETTLING, TIMED = 3, 15
 
@@ -111,4 +114,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def recipe_of(method: str) -> Recipe:
     """Returns the recipe that a method trains."""
+    if method in EXTRACTORS:
+        edge = RECIPES[RECIPE_METHODS[0]].on(EXTRACTORS[method])
+        return edge.model_copy(update={"name": method})
     return RECIPES[RECIPE_METHODS[0] if method in BASELINES else method]

@@ -61,7 +61,7 @@ class PictureSet:
     def opened(self, seed: int) -> DataSet:
         """Returns what is learned from, and good and defective pictures to judge by."""
         data = open_data(self.source, seed)
-        test = tuple(_masked(one) for one in data.test if one.label is not Label.UNCERTAIN)
+        test = tuple(one for one in data.test if one.label is not Label.UNCERTAIN)
         if self.train is None:
             return replace(data, test=test)
         good = [one for one in (*data.good, *test) if one.label is Label.GOOD]
@@ -83,15 +83,6 @@ class PictureSet:
             return divided(g for kind in types for g in by_kind(_flat(elpv_pictures(kind))))
         data = self.opened(0)
         return divided(by_kind((*(data.good if self.drawn_by_seed else ()), *data.test)))
-
-
-def _masked(picture: Picture) -> Picture:
-    """Finds the mask of a picture of PIPED, which is named by `_GT_` in place of `_D_`."""
-    if picture.label is not Label.DEFECT or picture.mask is not None:
-        return picture
-    name = f"{picture.path.stem.replace('_D_', '_GT_')}_mask.png"
-    mask = picture.path.parents[2] / "ground_truth" / picture.kind / name
-    return replace(picture, mask=mask) if mask.is_file() else picture
 
 
 def _flat(parts: tuple[tuple[Picture, ...], ...]) -> list[Picture]:

@@ -61,7 +61,11 @@ class _Scored:
 
 
 def export_model(
-    folder: Path, output: Path, *, precision: Precision = "fp16", pixel: Pixel = "bgr"
+    folder: str | Path,
+    output: str | Path,
+    *,
+    precision: Precision = "fp16",
+    pixel: Pixel = "bgr",
 ) -> ModelMetadata:
     """Exports a trained model.
 
@@ -82,7 +86,11 @@ def export_model(
         ModelFileError: The folder holds no whole model.
         ExportError: The graph can't be written, or does not equal the trained model.
         OutputError: The file can't be written; what was there stays.
+
+    Example:
+        >>> export_model("model", "part.onnx", precision="fp32")  # doctest: +SKIP
     """
+    folder, output = Path(folder), Path(output)
     model, metadata = load_model(folder)
     contract = metadata.input.model_copy(update={"pixel": pixel})
     metadata = metadata.replaced(input=contract, precision=precision)

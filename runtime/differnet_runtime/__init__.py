@@ -3,7 +3,7 @@
     from differnet_runtime import Detector
 
     detector = Detector("part.onnx")
-    score = detector(frame)  # (H, W, 3) uint8 BGR, as OpenCV gives it
+    score = detector("part.png")  # or a frame, (H, W, 3) uint8 BGR, as OpenCV gives it
 
 Names are imported when they are first used, so that `differnet --help` needs no OpenCV.
 """
@@ -53,3 +53,7 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

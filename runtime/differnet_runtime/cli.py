@@ -97,7 +97,8 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="differnet",
         description="Visual inspection that learns from good parts only and runs at the camera.",
-        epilog="`differnet COMMAND --help` shows a command's arguments.",
+        epilog="`differnet COMMAND --help` shows a command's arguments. A command that needs "
+        "extras says how to install them when it is run.",
     )
     parser.add_argument(
         "--version", action="version", version=f"differnet-edge {version('differnet-edge')}"
@@ -105,7 +106,7 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of a user error")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in commands.values():
-        needs = f" (needs: {command.remedy})" if command.missing else ""
+        needs = f" (needs: [{command.extra}])" if command.missing else ""
         summary = (command.summary + needs).replace("%", "%%")
         child = subparsers.add_parser(command.name, help=summary, description=summary)
         # SUPPRESS: a --debug that was given before the command stays.

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
+
+from .installation import install_line
 
 T = TypeVar("T")
 
 _LOG_INTERVAL_S = 10.0
+_REDRAW_INTERVAL_S = 1.0
 _LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} to go"
 
 
@@ -54,8 +61,7 @@ class Command:
     @property
     def remedy(self) -> str:
         """What to install when something is missing."""
-        extra = f"[{self.extra}]" if self.extra else ""
-        return f"pip install 'differnet-edge{extra}'"
+        return install_line(self.extra or "")
 
 
 def _installed(module: str) -> bool:
@@ -67,10 +73,11 @@ def _installed(module: str) -> bool:
 
 def progress(
     items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it"
-) -> Iterable[T]:
+) -> Iterator[T]:
     """Goes through `items` while standard error shows the count, the rate and the time left.
 
-    On a terminal one line is redrawn; in a log a line is added every ten seconds.
+    On a terminal one line is redrawn every second; in a log a line is added every ten seconds.
+    Both go on while a single item takes long.
 
     Args:
         items: Passed through unchanged.
@@ -80,21 +87,65 @@ def progress(
     """
     from tqdm import tqdm
 
-    bar: Iterable[T]
-    if sys.stderr.isatty():
-        bar = tqdm(items, desc=description, total=total, unit=f" {unit}", dynamic_ncols=True)
-    else:
-        bar = tqdm(
-            items,
-            desc=description,
-            total=total,
-            unit=f" {unit}",
-            file=_Lines(),
-            bar_format=_LOG_FORMAT,
-            mininterval=_LOG_INTERVAL_S,
-            maxinterval=_LOG_INTERVAL_S,
-        )
-    return bar
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        desc=description,
+        total=total,
+        unit=f" {unit}",
+        dynamic_ncols=terminal,
+        file=None if terminal else _Lines(),
+        bar_format=None if terminal else _LOG_FORMAT,
+        mininterval=0.1 if terminal else math.inf,
+    )
+    with bar, _repeated(bar.refresh, _REDRAW_INTERVAL_S if terminal else _LOG_INTERVAL_S):
+        for item in items:
+            yield item
+            bar.update()
+
+
+@contextmanager
+def step(description: str) -> Iterator[None]:
+    """Adds a line to standard error every ten seconds while a step without a count goes on.
+
+    Args:
+        description: What is being done. What goes on inside it is shown in its place.
+    """
+    from tqdm import tqdm
+
+    started = time.monotonic()
+
+    def show() -> None:
+        seconds = time.monotonic() - started
+        tqdm.write(f"{description}: {seconds:.0f} s so far", file=sys.stderr)
+
+    with _repeated(show, _LOG_INTERVAL_S):
+        yield
+
+
+_going_on: list[Callable[[], object]] = []
+
+
+@contextmanager
+def _repeated(show: Callable[[], object], interval_s: float) -> Iterator[None]:
+    """Calls `show` at each interval, as long as nothing inside has something to show."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(interval_s):
+            if _going_on[-1:] == [show]:
+                show()
+
+    thread = threading.Thread(target=repeat, name="progress", daemon=True)
+    _going_on.append(show)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        _going_on.remove(show)
 
 
 class _Lines:

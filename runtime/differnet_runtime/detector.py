@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from .backends import Backend, Outputs
 from .calibration import judged
 from .errors import BackendError
+from .images import read_image
 from .metadata import ModelMetadata, check_views
 from .model_file import read_model_file
 from .preprocess import golden_frames, preprocess
@@ -59,10 +61,12 @@ class Detector:
 
     Example:
         >>> with Detector("part.onnx") as detector:  # doctest: +SKIP
-        ...     score = detector(cv2.imread("part.png"))
+        ...     score = detector("part.png")
     """
 
-    def __init__(self, model: str | Path, *, backend: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str], *, backend: str = "auto", threads: int = 0
+    ) -> None:
         data, self.metadata = read_model_file(model)
         check_views(self.metadata.views, self.metadata.input)
         choice = choose(backend, data, path=Path(model), threads=threads)
@@ -87,19 +91,23 @@ class Detector:
         """Name of the backend that really runs."""
         return self._backend.name
 
-    def __call__(self, frame: Image) -> Score:
+    def __call__(self, frame: Image | str | os.PathLike[str]) -> Score:
         """Scores one frame.
 
         Args:
-            frame: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16, of any size.
+            frame: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16, of any size; or the path of
+                a picture file.
 
         Returns:
             The raw score, with threshold and good-percentile where the model is calibrated.
 
         Raises:
             FrameError: The frame does not fit the model's input contract.
+            ImageReadError: The file is no picture, or can't be read.
             BackendError: Inference failed.
         """
+        if isinstance(frame, (str, os.PathLike)):
+            frame = read_image(Path(frame))
         start = time.perf_counter()
         prepared = preprocess(frame, self.metadata.input, self._frame[0])
         ready = time.perf_counter()

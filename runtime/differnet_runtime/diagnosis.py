@@ -20,6 +20,7 @@ from .backends.ort import describe
 from .cuda import open_device
 from .driver import find_gpu
 from .errors import BackendError, BackendUnavailableError
+from .installation import install_line
 from .selection import AUTO, BACKENDS, try_backend
 from .tensorrt_api import version as tensorrt_version
 
@@ -206,7 +207,7 @@ def _remedy(on_jetson: bool) -> str:
             "opencv-python opencv-python-headless`, and `pip install 'numpy<2'`, for which it is "
             "built."
         )
-    return "Install it: `pip install 'differnet-edge[opencv-headless]'`, or `[opencv]` for windows."
+    return f"Install it: `{install_line('opencv-headless')}`, or `[opencv]` for windows."
 
 
 def _built_with(build: str, library: str) -> bool:

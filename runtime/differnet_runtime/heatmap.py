@@ -60,11 +60,25 @@ def blended(picture: Picture, heat: Map, windows: Windows) -> Picture:
     Returns:
         `(H, W, 3) uint8` BGR.
     """
-    if windows.low is None or windows.high is None:
-        return picture
-    span = max(windows.high - windows.low, 1e-12)
-    share = np.clip(np.nan_to_num((heat - windows.low) / span, posinf=1.0), 0.0, 1.0)[:, :, None]
-    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    strength = _STRONGEST * share
-    mixed: Picture = (picture * (1 - strength) + colours * strength).astype(np.uint8)
+    colours, strength = tint(heat, windows)
+    share = strength[:, :, None]
+    mixed: Picture = (picture * (1 - share) + colours * share).astype(np.uint8)
     return mixed
+
+
+def tint(heat: Map, windows: Windows) -> tuple[Picture, Map]:
+    """Returns the colours of scores, and how strongly they cover the picture.
+
+    Args:
+        heat: `(H, W) float32`; NaN has no colour.
+        windows: Holds the scale; one without a scale colours nothing.
+
+    Returns:
+        `(H, W, 3) uint8` BGR, and `(H, W) float32` from 0 to 1.
+    """
+    share = np.zeros(heat.shape, np.float32)
+    if windows.low is not None and windows.high is not None:
+        span = max(windows.high - windows.low, 1e-12)
+        share = np.clip(np.nan_to_num((heat - windows.low) / span, posinf=1.0), 0.0, 1.0)
+    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return np.asarray(colours, np.uint8), np.asarray(_STRONGEST * share, np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .errors import BackendUnavailableError
+from .installation import install_line
 from .web.control import (
     CameraView,
     EngineView,
@@ -20,8 +21,7 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise BackendUnavailableError(
-        "metrics need prometheus_client, which is not installed. Run "
-        "`pip install 'differnet-edge[service]'`."
+        f"metrics need prometheus_client, which is not installed. Run `{install_line('service')}`."
     ) from error
 
 Family = type[GaugeMetricFamily] | type[CounterMetricFamily]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _SIZE_LIMIT = 2**31 - 1
 
 
-def read_model_file(path: str | Path) -> tuple[bytes, ModelMetadata]:
+def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]:
     """Reads and checks a model file.
 
     Args:
@@ -42,6 +43,11 @@ def read_model_file(path: str | Path) -> tuple[bytes, ModelMetadata]:
     path = Path(path)
     try:
         data = path.read_bytes()
+    except IsADirectoryError as error:
+        raise ModelFileError(
+            f"{path} is a folder, and an exported file is expected. If `differnet train` wrote the "
+            f"folder, export it: `differnet export {path} -o part.onnx`."
+        ) from error
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror or error}") from error
     try:
@@ -83,7 +89,7 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
     if version > FORMAT_VERSION:
         raise ModelFileError(
             f"{source} has model format {version}; this version of differnet-edge reads up to "
-            f"{FORMAT_VERSION}. Update with `pip install --upgrade differnet-edge`."
+            f"{FORMAT_VERSION}. Install the version that wrote the file, or a newer one."
         )
     try:
         return ModelMetadata.model_validate(fields)

@@ -13,13 +13,9 @@ from types import ModuleType
 from typing import Protocol
 
 from .errors import BackendUnavailableError
+from .installation import install_line
 
 _KEPT_ERRORS = 20
-_INSTALL = (
-    "On a Jetson it comes with JetPack: make the environment with "
-    "`python3 -m venv --system-site-packages .venv`, so that it is seen. On an x86-64 machine: "
-    "`pip install 'differnet-edge[tensorrt]'`."
-)
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +41,22 @@ def load() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "tensorrt":
             raise BackendUnavailableError(_broken(error)) from error
-        raise BackendUnavailableError(f"TensorRT is not installed. {_INSTALL}") from error
+        raise BackendUnavailableError(f"TensorRT is not installed. {_remedy()}") from error
     except Exception as error:  # its loader raises whatever its libraries' absence leads to
         raise BackendUnavailableError(_broken(error)) from error
 
 
 def _broken(error: Exception) -> str:
     cause = f"{type(error).__name__}: {error}"
-    return f"TensorRT is installed, but can't be loaded ({cause}). {_INSTALL}"
+    return f"TensorRT is installed, but can't be loaded ({cause}). {_remedy()}"
+
+
+def _remedy() -> str:
+    return (
+        "On a Jetson it comes with JetPack: make the environment with "
+        "`python3 -m venv --system-site-packages .venv`, so that it is seen. On an x86-64 machine: "
+        f"`{install_line('tensorrt')}`."
+    )
 
 
 def version() -> tuple[int, ...]:

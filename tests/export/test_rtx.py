@@ -28,10 +28,14 @@ from differnet_export.precision import to_half
 from differnet_runtime.cli import main
 from differnet_runtime.engine.audit import audit
 from differnet_runtime.engine.rtx import TARGETS
-from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Views
+from differnet_runtime.installation import install_line
+from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Tiles, Views
 from differnet_training.extractors import alexnet_extractor, build_extractor
+from differnet_training.head_learning import head_shapes
+from differnet_training.heads import HeadedModel
 from differnet_training.model import DifferNet
-from differnet_training.recipes import EDGE_GLOBAL, even_angles
+from differnet_training.recipes import EDGE, EDGE_GLOBAL, even_angles
+from differnet_training.scoring import Model
 from tests.conftest import WINDOWS
 from tests.kept import installed
 
@@ -101,7 +105,7 @@ def build(rtx: Path, file: Path, target: str = "SM86") -> Engine:
     return Engine(plan_bytes, file.stat().st_size, layers)
 
 
-def write(model: DifferNet, path: Path, precision: str, pixel: str = "bgr") -> Path:
+def write(model: Model, path: Path, precision: str, pixel: str = "bgr") -> Path:
     graph = trace(model, pixel)
     if precision == "fp16":
         graph, _ = to_half(graph)
@@ -109,8 +113,14 @@ def write(model: DifferNet, path: Path, precision: str, pixel: str = "bgr") -> P
     return path
 
 
+def headed(contract: InputContract) -> HeadedModel:
+    """The default on an input of any shape."""
+    extractor = build_extractor(**EDGE.reading())
+    return HeadedModel(contract, extractor, head_shapes(EDGE, extractor, contract)).eval()
+
+
 @pytest.fixture(scope="module")
-def compact() -> dict[str, DifferNet]:
+def compact() -> dict[str, Model]:
     """The recipes' models, their flows not trained: the kernels are the same."""
     extractor = build_extractor(**EDGE_GLOBAL.reading())
     flow, contract = EDGE_GLOBAL.flow(extractor.spec.features), InputContract(size=SIZE)
@@ -131,12 +141,16 @@ def compact() -> dict[str, DifferNet]:
             WINDOWS.score,
             WINDOWS.windows(),
         ).eval(),
+        "heads, 640 x 256": headed(InputContract(height=640, width=256)),
+        "heads, tiled": headed(
+            InputContract(height=256, width=512, tiles=Tiles(rows=1, columns=2))
+        ),
     }
 
 
 @pytest.fixture(scope="module")
 def built(
-    rtx: Path, compact: dict[str, DifferNet], tmp_path_factory: pytest.TempPathFactory
+    rtx: Path, compact: dict[str, Model], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Engine]:
     """Builds a kind's engine in a precision, once."""
 
@@ -157,6 +171,9 @@ def built(
         ("any angle", "fp16"),
         ("likelihood", "fp16"),
         ("windows", "fp16"),
+        ("heads, 640 x 256", "fp16"),
+        ("heads, 640 x 256", "fp32"),
+        ("heads, tiled", "fp16"),
     ],
 )
 def test_the_compact_graph_builds(
@@ -181,7 +198,7 @@ def weights_of(layer: dict[str, Any]) -> set[str]:
 
 
 def test_bgrx_is_read_by_the_same_one_kernel(
-    rtx: Path, compact: dict[str, DifferNet], tmp_path: Path
+    rtx: Path, compact: dict[str, Model], tmp_path: Path
 ) -> None:
     file = write(compact["one view"], tmp_path / "part.onnx", "fp16", "bgrx")
     engine = build(rtx, file)
@@ -241,7 +258,7 @@ def test_so_they_do_at_full_size(rtx: Path, full_engine: Engine, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_compute_capability_builds(
-    rtx: Path, full: Path, compact: dict[str, DifferNet], tmp_path: Path, target: str
+    rtx: Path, full: Path, compact: dict[str, Model], tmp_path: Path, target: str
 ) -> None:
     assert len(build(rtx, full, target).kernels) <= 112
     for kind, model in compact.items():
@@ -276,6 +293,6 @@ def test_the_command_says_what_to_install_and_what_it_builds_for(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     assert main(["engine", str(exported_half), "--dry-run"]) == 2
-    assert "differnet-edge[rtx]" in capsys.readouterr().err
+    assert install_line("rtx") in capsys.readouterr().err
     assert main(["engine", str(exported_half), "--dry-run", "SM87"]) == 2
     assert "choose SM75" in capsys.readouterr().err

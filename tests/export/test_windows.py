@@ -44,7 +44,10 @@ def heatmaps(graph: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
 def test_the_graph_gives_torchs_heatmap(windowed, files):
     model, metadata = load_model(windowed.folder)
     graph = onnx.load(files["fp32"])
-    assert [output.name for output in graph.graph.output] == ["score", "heatmap"]
+    score, heatmap = graph.graph.output
+    assert (score.name, heatmap.name) == ("score", "heatmap")
+    shape = [d.dim_param or d.dim_value for d in heatmap.type.tensor_type.shape.dim]
+    assert shape == ["N", metadata.windows.rows, metadata.windows.columns]
     batch = frames(windowed, metadata)
     with torch.inference_mode():
         rows = model.score_features(model.features(torch.from_numpy(batch)))

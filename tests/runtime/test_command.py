@@ -1,8 +1,13 @@
 import argparse
+import threading
+from collections.abc import Callable
 
 import pytest
 
-from differnet_runtime.command import Command, progress
+from differnet_runtime import command as command_module
+from differnet_runtime.command import Command, progress, step
+from differnet_runtime.installation import install_line
+from tests.runtime.waiting import wait_for
 
 
 def command(*modules: str, extra: str | None = "train") -> Command:
@@ -19,8 +24,8 @@ def test_missing_names_only_what_is_not_there() -> None:
 
 
 def test_the_remedy_names_the_extra() -> None:
-    assert command(extra="train").remedy == "pip install 'differnet-edge[train]'"
-    assert command(extra=None).remedy == "pip install 'differnet-edge'"
+    assert command(extra="train").remedy == install_line("train")
+    assert command(extra=None).remedy == install_line()
 
 
 def test_a_command_can_not_be_changed() -> None:
@@ -54,3 +59,52 @@ def test_progress_of_unknown_length_and_of_nothing(capsys: pytest.CaptureFixture
     assert list(progress(iter(range(4)), "stream", unit="frames")) == [0, 1, 2, 3]
     assert list(progress([], "nothing")) == []
     assert "4" in capsys.readouterr().err
+
+
+@pytest.fixture
+def lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[], list[str]]:
+    """What was said so far, with lines a hundredth of a second apart."""
+    monkeypatch.setattr(command_module, "_LOG_INTERVAL_S", 0.01)
+    said: list[str] = []
+
+    def read() -> list[str]:
+        said.extend(capsys.readouterr().err.splitlines())
+        return said
+
+    return read
+
+
+def test_a_log_goes_on_while_one_item_takes_long(lines: Callable[[], list[str]]) -> None:
+    for item in progress("ab", "letters"):
+        done = f"letters: {'ab'.index(item)} of 2"
+        wait_for(lambda done=done: sum(line.startswith(done) for line in lines()) >= 3)
+
+
+def test_a_step_says_that_it_goes_on_and_is_silent_while_another_does(
+    lines: Callable[[], list[str]],
+) -> None:
+    with step("outer"):
+        wait_for(lambda: any(line == "outer: 0 s so far" for line in lines()))
+        with step("inner"):
+            wait_for(lambda: "inner: 0 s so far" in lines())
+            before = lines().count("outer: 0 s so far")
+            wait_for(lambda: lines().count("inner: 0 s so far") >= 5)
+            assert lines().count("outer: 0 s so far") == before
+        wait_for(lambda: lines().count("outer: 0 s so far") > before)
+    assert not [one for one in threading.enumerate() if one.name == "progress"]
+
+
+def test_a_quick_step_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with step("quick"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_that_is_left_early_ends_its_thread() -> None:
+    items = progress(range(3), "count")
+    assert next(items) == 0
+    assert [one for one in threading.enumerate() if one.name == "progress"]
+    del items
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == "progress"])

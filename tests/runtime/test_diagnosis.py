@@ -9,6 +9,7 @@ from differnet_runtime import cuda, diagnosis, driver
 from differnet_runtime.diagnosis import Finding, examine, try_backends
 from differnet_runtime.driver import Gpu
 from differnet_runtime.errors import BackendUnavailableError
+from differnet_runtime.installation import install_line
 from differnet_runtime.selection import BACKENDS
 
 ORIN = Gpu("Orin", (8, 7), 8 << 30, (12, 6))
@@ -171,7 +172,7 @@ def test_elsewhere_a_pip_opencv_is_fine(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("on_jetson", "remedy"), [(False, "differnet-edge[opencv-headless]"), (True, "numpy<2")]
+    ("on_jetson", "remedy"), [(False, install_line("opencv-headless")), (True, "numpy<2")]
 )
 def test_a_missing_opencv_names_what_to_install(
     on_jetson: bool,
@@ -191,7 +192,7 @@ def test_a_missing_onnxruntime_names_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert look(tmp_path)["onnxruntime"].state == "missing"
-    assert "differnet-edge[onnx-cpu]" in look(tmp_path)["onnxruntime"].text
+    assert install_line("onnx-cpu") in look(tmp_path)["onnxruntime"].text
 
 
 def test_a_camera_that_may_not_be_opened_is_no_camera(

@@ -12,6 +12,7 @@ from differnet_runtime import cuda, driver, selection
 from differnet_runtime.backends import Backend, FakeBackend
 from differnet_runtime.commands.arguments import add_backend
 from differnet_runtime.errors import BackendError, BackendUnavailableError, OutputError
+from differnet_runtime.installation import install_line
 from differnet_runtime.selection import BACKENDS, BEST_FIRST, choose, open_backend, try_backend
 
 Make = Callable[..., Path]
@@ -147,7 +148,7 @@ def test_when_nothing_works_every_reason_is_given(
         open_backend("auto", onnx_bytes)
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:]] == list(BEST_FIRST)
-    assert "differnet-edge[onnx-cpu]" in lines[-1]
+    assert install_line("onnx-cpu") in lines[-1]
 
 
 def test_bytes_that_are_no_graph_are_a_backend_error(no_driver: None) -> None:

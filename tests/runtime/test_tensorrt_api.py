@@ -8,6 +8,7 @@ import pytest
 
 from differnet_runtime import tensorrt_api
 from differnet_runtime.errors import BackendUnavailableError
+from differnet_runtime.installation import install_line
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_without_it_the_message_says_what_to_install(monkeypatch: pytest.MonkeyP
         tensorrt_api.load()
     assert "TensorRT is not installed" in str(caught.value)
     assert "--system-site-packages" in str(caught.value)
-    assert "differnet-edge[tensorrt]" in str(caught.value)
+    assert install_line("tensorrt") in str(caught.value)
 
 
 @pytest.mark.parametrize(

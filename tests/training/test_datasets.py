@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.errors import DataError
-from differnet_training.datasets import Label, open_data, open_test, split_good
+from differnet_training.datasets import ClassNames, Label, open_data, open_test, split_good
 from differnet_training.datasets.base import DataSet, Picture, check_no_overlap
 from differnet_training.datasets.elpv import elpv_pictures
 from tests.drawn import write_parts
@@ -58,15 +58,22 @@ class TestMvtec:
 
     def test_without_test_good(self, tmp_path):
         write_parts(tmp_path / "train" / "good", 2)
-        write_parts(tmp_path / "test" / "scratch", 2)
-        with pytest.raises(DataError, match="no pictures in good/"):
-            open_data(str(tmp_path))
+        write_parts(tmp_path / "test" / "scratch", 2, first=9)
+        assert [p.kind for p in open_data(str(tmp_path)).test] == ["scratch"] * 2
+        assert [p.kind for p in open_test(str(tmp_path)).test] == ["scratch"] * 2
 
-    def test_labelled_folder_is_for_evaluation(self, tmp_path):
-        write_parts(tmp_path / "good", 2)
-        write_parts(tmp_path / "dent", 1, first=9)
-        data = open_test(str(tmp_path))
-        assert [p.kind for p in data.test] == ["good", "good", "dent"]
+    def test_evaluation_needs_no_pictures_to_learn_from(self, tmp_path):
+        write_parts(tmp_path / "test" / "good", 2)
+        assert [p.label for p in open_test(str(tmp_path)).test] == [Label.GOOD] * 2
+
+    def test_folders_with_other_names(self, tmp_path):
+        for folder, count in (("train/OK", 4), ("train/NG", 1), ("test/OK", 2), ("test/NG", 3)):
+            write_parts(tmp_path / folder, count)
+        data = open_data(str(tmp_path), names=ClassNames("OK", ("NG",)))
+        assert len(data.good) == 4
+        assert [p.kind for p in data.test] == ["good", "good", "NG", "NG", "NG"]
+        with pytest.raises(DataError, match="name it: --good NAME"):
+            open_data(str(tmp_path))
 
     def test_evaluation_without_labelled_pictures(self, tmp_path):
         write_parts(tmp_path / "train" / "good", 2)

@@ -101,12 +101,62 @@ def test_folders_of_labelled_pictures_will_do(run, trained):
     assert code == 0
 
 
-def test_data_without_labels_is_refused(run, trained, tmp_path):
-    write_parts(tmp_path / "plain", 3)
-    code, _, error = run(data=tmp_path / "plain")
+def test_a_folder_of_good_parts_gives_false_rejects(run, tmp_path):
+    write_parts(tmp_path / "plain", 5, first=300)
+    code, out, _ = run(data=tmp_path / "plain")
+    assert code == 0
+    assert "5 good, no defective" in out
+    assert "its pictures are taken as good parts" in out
+    assert "misses  " not in out
+
+
+def test_pictures_that_the_model_learned_from_are_no_test(run, trained):
+    code, _, error = run(data=trained.source / "train" / "good")
     assert code == 2
-    assert "has no pictures in good/" in error
+    assert "the model learned from all 40 pictures of good" in error
+
+
+def test_a_folder_without_pictures_is_refused(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, error = run(data=tmp_path / "empty")
+    assert code == 2
     assert "Expected one of" in error
+
+
+def test_costs_name_the_cheapest_threshold(run, tmp_path):
+    costs = ("--cost-miss", 50, "--cost-reject", 1, "--defect-share", 0.02)
+    code, out, _ = run("--threshold", 1e9, *costs)
+    assert code == 0
+    best = read(tmp_path)["cheapest"]
+    assert f"threshold {best['threshold']!r}: " in out
+    assert "if 2 % are defective" in out
+    assert "threshold          1e+09, as given" in out
+
+
+@pytest.mark.parametrize(
+    "options", [("--cost-miss", "50"), ("--cost-reject", "1"), ("--defect-share", "0.1")]
+)
+def test_costs_go_together(run, tmp_path, options):
+    code, _, error = run(*options, data=tmp_path / "nowhere")
+    assert code == 2
+    assert "--cost-miss and --cost-reject go together" in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--cost-miss", "-1"),
+        ("--cost-reject", "nan"),
+        ("--defect-share", "5"),
+        ("--threshold", "nan"),
+        ("--good", "a/b"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(run, capsys, option, value):
+    with pytest.raises(SystemExit) as refused:
+        run(option, value)
+    assert refused.value.code == 2
+    assert f"argument {option}: {value!r}" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_refused(run, tmp_path):

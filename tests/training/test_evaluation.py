@@ -139,13 +139,6 @@ def test_a_picture_that_the_model_knows_is_refused_by_name(trained, tmp_path, pa
         evaluate(trained.folder, data, cache=trained.cache)
 
 
-@pytest.mark.parametrize(("kept", "missing"), [(Label.GOOD, "defect"), (Label.DEFECT, "good")])
-def test_one_class_alone_is_refused(trained, kept, missing):
-    data = replace(trained.data, test=tuple(p for p in trained.data.test if p.label is kept))
-    with pytest.raises(DataError, match=f"no picture of a {missing} part"):
-        evaluate(trained.folder, data, cache=trained.cache)
-
-
 def test_no_test_pictures_are_refused(trained):
     with pytest.raises(DataError, match="no pictures"):
         evaluate(trained.folder, replace(trained.data, test=()), cache=trained.cache)

@@ -97,14 +97,14 @@ def test_training_twice_gives_the_same_bits(wide, tmp_path):
     assert again.heads == first.heads
 
 
-def test_the_report_shows_heads_and_pictures_of_the_inputs_shape(report, tmp_path):
+def test_the_report_shows_heads_and_pictures_of_the_cameras_shape(report, tmp_path):
     write_report(report, tmp_path)
     page = (tmp_path / "report.html").read_text()
     found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
     assert found
     for data in found:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
-        assert image.shape == (80, 160, 3)
+        assert image.shape == (64, 64, 3)
     assert report.earns_its_place in page.replace("&#39;", "'")
 
 

@@ -1,5 +1,7 @@
 """Three heads on one pass: their flows are invertible, their scores are joined as training does."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,14 @@ from differnet_runtime.preprocess import golden_frames
 from differnet_training.extractors import build_extractor
 from differnet_training.flow import CouplingBlock, SpatialSubnet
 from differnet_training.head_learning import Scale, joined_scores
-from differnet_training.heads import HeadedModel, HeadFlow, greatest, log_mean_exp, moments
+from differnet_training.heads import (
+    DEVIATION_OFFSET,
+    HeadedModel,
+    HeadFlow,
+    greatest,
+    log_mean_exp,
+    moments,
+)
 from differnet_training.model_directory import load_metadata, load_model
 
 
@@ -173,6 +182,19 @@ class TestJoining:
         assert torch.allclose(found.heads, torch.ones(2, 3), atol=1e-5)
         assert torch.allclose(found.heatmaps, torch.ones_like(found.heatmaps), atol=1e-5)
 
+    def test_the_fine_head_counts_more_in_the_heatmap(self, headed):
+        """Weights are the square roots of the heads' numbers of windows."""
+        model, _ = load_model(headed.folder)
+        z = {"whole": 9.0, "coarse": -1.0, "fine": 2.0}
+        maps = [
+            torch.full((1, h.rows, h.columns), h.typical * math.exp(h.spread * z[h.name]))
+            for h in model.heads
+        ]
+        weight = {h.name: math.sqrt(h.rows * h.columns) for h in model.heads}
+        mean = (2.0 * weight["fine"] - weight["coarse"]) / (weight["fine"] + weight["coarse"])
+        found = model.join(maps).heatmaps
+        assert torch.allclose(found, torch.full_like(found, math.exp(model.unit * mean)))
+
     def test_good_pictures_score_about_one(self, headed):
         metadata = load_metadata(headed.folder)
         scores = metadata.calibration.good_scores
@@ -251,8 +273,13 @@ class TestModel:
 
 def test_moments_are_those_of_numpy():
     maps = np.random.RandomState(0).normal(3.0, 2.0, (3, 5, 7, 6)).astype(np.float32)
-    expected = np.concatenate([maps.mean(axis=(2, 3)), maps.std(axis=(2, 3))], axis=1)
+    deviation = np.log(maps.std(axis=(2, 3)) + DEVIATION_OFFSET)
+    expected = np.concatenate([maps.mean(axis=(2, 3)), deviation], axis=1)
     np.testing.assert_allclose(moments(torch.from_numpy(maps)), expected, rtol=1e-5)
+
+
+def test_a_dead_channel_has_finite_moments():
+    assert torch.isfinite(moments(torch.zeros(1, 2, 4, 4))).all()
 
 
 def test_windows_are_means_of_the_map_in_rows_from_the_top():

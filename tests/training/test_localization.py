@@ -1,17 +1,18 @@
 """Gradient maps: where the score comes from, drawn and judged."""
 
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from differnet_runtime.errors import DataError
 from differnet_runtime.heatmap import blended
-from differnet_runtime.metadata import Windows
-from differnet_training.datasets import Label, Picture, open_test
+from differnet_runtime.metadata import InputContract, Windows
+from differnet_training.datasets import Label, open_test
 from differnet_training.localization import gradient_map, localize
+from differnet_training.masks import read_mask
 from differnet_training.model_directory import load_model
 from tests.drawn import draw_part
 
@@ -68,7 +69,8 @@ def test_a_turned_picture_has_a_turned_map(model):
 def test_defects_are_drawn_at_one_scale_and_judged_by_their_masks(model, source, tmp_path):
     pictures = open_test(str(source)).test
     found = localize(model, pictures, tmp_path / "maps")
-    assert found.drawn == found.with_masks == 12
+    assert found.drawn == 12
+    assert found.with_masks == 12 - len(found.unusable_masks) == 8  # the weakest are all black
     assert len(list((tmp_path / "maps").glob("*.png"))) == 12
     assert found.pixel_auroc is not None
     assert found.pixel_auroc > 0.6
@@ -95,15 +97,45 @@ def test_the_scale_is_not_the_pictures_own():
     assert (strong[5, 5] == 100).all()
 
 
-def test_a_mask_of_another_size_is_refused(model, source, tmp_path):
-    mask = next((source / "ground_truth" / "scratch").glob("*.png"))
-    cv2.imwrite(str(mask), np.zeros((10, 10), np.uint8))
-    with pytest.raises(DataError, match="the mask has 10 x 10 pixels, its picture 64 x 64"):
-        localize(model, open_test(str(source)).test, tmp_path / "maps")
+def _broken(mask: Path, how: str) -> None:
+    if how == "of another size":
+        cv2.imwrite(str(mask), np.zeros((10, 10), np.uint8))
+    elif how == "empty":
+        cv2.imwrite(str(mask), np.zeros((64, 64), np.uint8))
+    else:
+        mask.write_bytes(b"no picture")
 
 
-def test_the_scale_needs_good_pictures(model, trained, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("of another size", "the mask has 10 x 10 pixels, its picture 64 x 64"),
+        ("empty", "marks no pixel that the model sees"),
+        ("no picture", "not a picture"),
+    ],
+)
+def test_a_bad_mask_is_named_and_costs_its_picture_only(model, source, tmp_path, caplog, how, said):
+    pictures = open_test(str(source)).test
+    chosen = [*pictures[:2], *[p for p in pictures if p.label is Label.DEFECT][:3]]
+    before = localize(model, [p for p in chosen if p is not chosen[-1]], tmp_path / "maps")
+    _broken(chosen[-1].mask, how)
+    found = localize(model, chosen, tmp_path / "maps")
+    assert (found.drawn, found.with_masks) == (3, 2)
+    assert (found.pixel_auroc, found.aupro) == (before.pixel_auroc, before.aupro)
+    (line,) = found.unusable_masks
+    assert str(chosen[-1].mask) in line
+    assert said in line
+    assert line in caplog.text
+
+
+def test_a_crack_thinner_than_a_pixel_of_the_input_keeps_its_mask(tmp_path):
+    mask = np.zeros((256, 256), np.uint8)
+    mask[40:200, 100] = 255
+    cv2.imwrite(str(tmp_path / "crack.png"), mask)
+    seen = read_mask(tmp_path / "crack.png", (256, 256), InputContract(height=64, width=64))
+    assert 40 <= seen.sum() <= 42
+
+
+def test_without_good_pictures_the_defects_alone_are_drawn(model, trained, tmp_path):
     defects = [p for p in open_test(str(trained.source)).test if p.label is Label.DEFECT]
-    assert all(isinstance(p, Picture) for p in defects)
-    with pytest.raises(DataError, match="scale from good pictures"):
-        localize(model, defects, tmp_path / "maps")
+    assert localize(model, defects[:2], tmp_path / "maps").drawn == 2

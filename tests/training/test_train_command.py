@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from differnet_runtime.cli import main
 from differnet_runtime.errors import TrainingError
 from differnet_training.folds import fold_of
 from differnet_training.model_directory import load_metadata, read_training
@@ -37,6 +38,21 @@ def test_it_says_what_the_threshold_promises_and_what_comes_next(
     assert "with 95% confidence at most" in said
     assert f"differnet export {tmp_path / 'model'}" in said
     assert load_metadata(tmp_path / "model").provenance.recipe == "edge changed"
+
+
+def test_good_parts_beside_defects_train_and_leave_some_to_judge_by(one_thread, tmp_path, capsys):
+    data, model = tmp_path / "rings", tmp_path / "model"
+    write_parts(data / "OK", 45)
+    write_parts(data / "NG", 3, first=100, defect=True)
+    names = ["--good", "OK", "--defect", "NG"]
+    assert train(data, model, "--draws", "2", *names) == 0
+    assert sum(len(part) for part in read_training(model)["parts"].values()) == 36
+    capsys.readouterr()
+    output = ["--output", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    assert main(["eval", str(model), "--data", str(data), *names, *output]) == 0
+    said = capsys.readouterr().out
+    assert "9 good, 3 defective" in said
+    assert "36 good pictures that the model learned from were left out" in said
 
 
 def test_region_and_fit_come_from_capture(one_thread, tmp_path):

@@ -65,15 +65,21 @@ def histogram(report: Report) -> str:
 
 
 def roc_curves(report: Report) -> str:
-    """Draws the ROC of the flow and the baselines, with the operating point."""
+    """Draws the ROC of the flow and the baselines, with the operating point.
+
+    Empty without both good and defective parts.
+    """
+    if report.image_auroc is None:
+        return ""
     canvas, axes = _axes()
     labels = np.array([result.label for result in report.results])
+    figures = {"flow": report.image_auroc, **(report.baselines or {})}
     methods = {"flow": _all_scores(report)}
     methods |= {name: np.array(values) for name, values in report.baseline_scores.items()}
     for name, values in methods.items():
         false_rejects, detected = roc(values[labels == "good"], values[labels == "defect"])
         colour, width = _METHOD_COLOURS[name], 2.2 if name == "flow" else 1.4
-        label = f"{_NAMES.get(name, 'flow')} {_auroc(report, name):.3f}"
+        label = f"{_NAMES.get(name, 'flow')} {figures[name].value:.3f}"
         axes.plot(false_rejects, detected, color=colour, linewidth=width, label=label)
     if report.false_reject is not None and report.miss is not None:
         axes.plot(
@@ -88,7 +94,9 @@ def roc_curves(report: Report) -> str:
 
 
 def comparison(report: Report) -> str:
-    """Draws each method's AUROC with its interval."""
+    """Draws each method's AUROC with its interval; empty where there is none."""
+    if report.image_auroc is None:
+        return ""
     canvas, axes = _axes(height=2.0)
     figures = {"flow": report.image_auroc, **(report.baselines or {})}
     for position, (name, figure) in enumerate(reversed(figures.items())):
@@ -141,10 +149,6 @@ def _head_curves(heads: dict[str, Any]) -> str:
     axes.set_ylabel("negative log-likelihood per feature")
     axes.legend(frameon=False)
     return _svg(canvas)
-
-
-def _auroc(report: Report, name: str) -> float:
-    return report.image_auroc.value if name == "flow" else (report.baselines or {})[name].value
 
 
 def _all_scores(report: Report) -> NDArray[np.float64]:

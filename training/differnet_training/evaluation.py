@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differnet_runtime.calibration import describe
+from differnet_runtime.command import step
 from differnet_runtime.decision import decide
 from differnet_runtime.errors import DataError
 from differnet_runtime.metadata import Calibration, ModelMetadata
 from differnet_runtime.records import Score
 
+from .advice import advise
 from .baselines import Baselines
 from .datasets import DataSet, Label, Picture
 from .features import FeatureReader, Features, ViewPlan
@@ -24,9 +26,11 @@ from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model_directory import BASELINES, load_model, read_training
+from .operating_points import Costs, cheapest, operating_points
 from .reseeding import refit
 from .results import Groups, HeadRow, Report, Result, printable
 from .scoring import Model, Scored, judge_features
+from .unseen import check_unseen, without_trained
 
 
 def evaluate(
@@ -38,6 +42,8 @@ def evaluate(
     latency_ms: Sequence[float] | None = None,
     scored_by: str = "torch",
     calibration: Calibration | None = None,
+    threshold: float | None = None,
+    costs: Costs | None = None,
     seeds: int = 1,
     heatmaps: Path | None = None,
     skip_unreadable: bool = False,
@@ -46,7 +52,8 @@ def evaluate(
 
     Args:
         folder: The model's folder.
-        data: Labelled pictures in `data.test`.
+        data: Labelled pictures in `data.test`; with good or with defective ones alone, what
+            compares the two is left out.
         cache: Folder of the feature cache.
         scores: Scores by an exported file, by path, in place of torch's; a picture without one
             counts as rejected.
@@ -54,12 +61,15 @@ def evaluate(
         scored_by: What gave the scores.
         calibration: The exported file's, which `differnet calibrate` may have set again; None
             takes the model's.
+        threshold: Judge at this one in place of the model's.
+        costs: What wrong verdicts cost; needs good and defective pictures.
         seeds: Refit the flow with so many seeds, to show the spread.
         heatmaps: Folder for heatmaps of the defective pictures; None draws none.
         skip_unreadable: Go on without pictures that can't be read.
 
     Raises:
-        DataError: One class is missing, or test pictures were trained on.
+        DataError: Nothing is left to judge, test pictures were trained on, or one class is
+            missing where both are needed.
         ModelFileError: There is no whole model.
         TrainingError: `seeds` is asked of a model without a record of its training.
     """
@@ -68,6 +78,8 @@ def evaluate(
     model, metadata = load_model(folder)
     metadata = metadata.replaced(calibration=calibration or metadata.calibration)
     record = read_training(folder)
+    data = without_trained(data, record)
+    _refuse_one_class(data, seeds, costs)
     reader = FeatureReader(
         model.extractor,
         metadata.input,
@@ -77,16 +89,23 @@ def evaluate(
         skip_unreadable=skip_unreadable,
     )
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
-    _check_unseen(features, record)
-    found = judge_features(model, features.values)
-    values = found.scores.astype(np.float64)
-    if scores is not None:
-        values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
-    groups = Groups(features.pictures, values)
-    baseline_scores = _baseline_scores(folder, model, record, features)
-    heads = head_rows(model, record, features, groups) if isinstance(model, HeadedModel) else ()
+    check_unseen(features, record)
+    with step("judging"):
+        found = judge_features(model, features.values)
+        values = found.scores.astype(np.float64)
+        if scores is not None:
+            values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
+        groups = Groups(features.pictures, values)
+        in_use = _threshold(metadata) if threshold is None else threshold
+        judged = _judged(groups, metadata, in_use, costs)
+    with step("comparing with the baselines"):
+        baseline_scores = _baseline_scores(folder, model, record, features)
+        heads: tuple[HeadRow, ...] = ()
+        if isinstance(model, HeadedModel) and groups.both:
+            heads = head_rows(model, record, features, groups)
+        compared = _compared(groups, baseline_scores, metadata, heads)
     base = metadata.provenance.seed
-    return Report(
+    report = Report(
         name=printable(data.name),
         scored_by=scored_by,
         note=data.note,
@@ -98,31 +117,58 @@ def evaluate(
         localization=localize(model, features.pictures, heatmaps, metadata.windows)
         if heatmaps
         else None,
-        results=_results(features, values, found, metadata),
+        results=_results(features, values, found, metadata, in_use),
         heads=heads,
-        **_judged(groups, metadata),
-        **_compared(groups, baseline_scores, metadata, heads),
+        **judged,
+        **compared,
     )
+    with step("advice"):
+        return report.model_copy(update={"advice": advise(report)})
 
 
-def _judged(groups: Groups, metadata: ModelMetadata) -> dict[str, Any]:
+def _refuse_one_class(data: DataSet, seeds: int, costs: Costs | None) -> None:
+    """Refuses options that compare good with defective parts where one of the two is missing."""
+    labels = {picture.label for picture in data.test}
+    if {Label.GOOD, Label.DEFECT} <= labels:
+        return
+    for option, asked in (("--seeds", seeds > 1), ("--cost-miss and --cost-reject", costs)):
+        if asked:
+            missing = "defective" if Label.GOOD in labels else "good"
+            raise DataError(
+                f"{option} needs good and defective parts to judge by; {data.name} has no "
+                f"{missing} ones. Add some, or leave the option out."
+            )
+
+
+def _threshold(metadata: ModelMetadata) -> float | None:
+    return metadata.calibration.threshold if metadata.calibration else None
+
+
+def _judged(
+    groups: Groups, metadata: ModelMetadata, threshold: float | None, costs: Costs | None
+) -> dict[str, Any]:
     good, defect = groups.of(Label.GOOD), groups.of(Label.DEFECT)
     calibration = metadata.calibration
-    threshold = calibration.threshold if calibration else None
     false_reject = miss = None
-    if threshold is not None:
+    if threshold is not None and len(good):
         false_reject = rate(rejected(good, threshold), len(good))
+    if threshold is not None and len(defect):
         miss = rate(len(defect) - rejected(defect, threshold), len(defect))
+    points = operating_points(good, defect, threshold, costs)
     return {
         "good": len(good),
         "defect": len(defect),
-        "image_auroc": bootstrap_auroc(good, defect),
-        "image_aupr": aupr(good, defect),
+        "image_auroc": bootstrap_auroc(good, defect) if groups.both else None,
+        "image_aupr": aupr(good, defect) if groups.both else None,
         "threshold": threshold,
+        "model_threshold": _threshold(metadata),
         "calibration": describe(calibration) if calibration else None,
         "false_reject": false_reject,
         "miss": miss,
         "no_decision": int((~np.isfinite(groups.values)).sum()),
+        "operating_points": points,
+        "costs": costs,
+        "cheapest": cheapest(points, threshold),
         "kinds": groups.rows(Label.DEFECT, threshold),
         "uncertain": groups.rows(Label.UNCERTAIN, threshold),
     }
@@ -134,11 +180,13 @@ def _compared(
     metadata: ModelMetadata,
     heads: Sequence[HeadRow],
 ) -> dict[str, Any]:
-    if not baseline_scores:
+    if not baseline_scores or not groups.both:
         return {
             "baselines": None,
             "minus_gaussian": None,
-            "earns_its_place": "No baselines: the model was imported, not trained here.",
+            "earns_its_place": "No comparison: it takes good and defective parts."
+            if baseline_scores
+            else "No baselines: the model was imported, not trained here.",
             "baseline_scores": {},
         }
 
@@ -195,21 +243,6 @@ def _baseline_scores(
     }
 
 
-def _check_unseen(features: Features, record: dict[str, Any]) -> None:
-    seen = {entry["sha256"] for part in record.get("parts", {}).values() for entry in part}
-    doubled = [
-        str(picture.path)
-        for picture, content in zip(features.pictures, features.content, strict=True)
-        if content in seen
-    ]
-    if doubled:
-        listed = "\n".join(f"  {path}" for path in doubled[:20])
-        raise DataError(
-            f"{len(doubled)} test pictures were used in training, which makes every figure look "
-            f"better than it is. Judge by others:\n{listed}"
-        )
-
-
 def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
     if not latency_ms:
         return None
@@ -223,11 +256,15 @@ def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
 
 
 def _results(
-    features: Features, values: NDArray[np.float64], found: Scored, metadata: ModelMetadata
+    features: Features,
+    values: NDArray[np.float64],
+    found: Scored,
+    metadata: ModelMetadata,
+    threshold: float | None,
 ) -> tuple[Result, ...]:
     results = []
     for index, (picture, value) in enumerate(zip(features.pictures, values, strict=True)):
-        result = _result(picture, value, metadata)
+        result = _result(picture, value, threshold)
         if found.heatmaps is not None:
             rows = (tuple(float(f"{v:.4g}") for v in row) for row in found.heatmaps[index])
             result = result.model_copy(update={"heatmap": tuple(rows)})
@@ -238,8 +275,7 @@ def _results(
     return tuple(results)
 
 
-def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
-    threshold = metadata.calibration.threshold if metadata.calibration else None
+def _result(picture: Picture, value: float, threshold: float | None) -> Result:
     score = Score(float(value), threshold, None)
     return Result(
         path=printable(str(picture.path)),
@@ -247,4 +283,5 @@ def _result(picture: Picture, value: float, metadata: ModelMetadata) -> Result:
         kind=printable(picture.kind),
         score=score.value if score.finite else None,
         verdict=decide(score).verdict.value,
+        mask=None if picture.mask is None else printable(str(picture.mask)),
     )

@@ -41,7 +41,7 @@ from .feature_cache import FeatureCache
 from .heads import HeadFeatures
 
 WIDEST_WHITE = 65535
-_FEATURES_VERSION = 6
+_FEATURES_VERSION = 7
 _log = logging.getLogger(__name__)
 
 

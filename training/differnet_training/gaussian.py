@@ -163,14 +163,39 @@ class PlacedMoments:
 
     def gaussian(self, share: float, *, symmetric: bool = False) -> Gaussian:
         """Returns a Gaussian for each window that trusts its own covariance by `share`."""
+        mean, covariance = self._mixed(share)
+        if share:
+            return Gaussian.of(mean, covariance, share, symmetric=symmetric)
+        one = Gaussian.of(mean, covariance[0], share, symmetric=symmetric)
+        return Gaussian(mean, np.broadcast_to(one.matrix, covariance.shape), one.log_det, share)
+
+    def loss(self, share: float, held_out: NDArray[np.floating]) -> float:
+        """Returns -2 log p of held-out `(N, ..., W, D)`, the mean over all rows, up to a constant.
+
+        By Cholesky's factors: `gaussian` would take five times as long.
+        """
+        mean, covariance = self._mixed(share)
+        low = torch.linalg.cholesky(torch.from_numpy(covariance))
+        total = 2.0 * float(low.diagonal(dim1=-2, dim2=-1).log().sum()) / len(mean)
+        count = held_out.size // self.total.size
+        for part in _parts(held_out):
+            rows = (part - mean).reshape(-1, *mean.shape).transpose(1, 2, 0)
+            z = torch.linalg.solve_triangular(low, torch.from_numpy(rows), upper=False)
+            total += float(z.square().sum()) / (count * len(mean))
+        return total
+
+    def _mixed(self, share: float) -> tuple[Array, Array]:
+        """Returns means `(W, D)` and covariances `(W, D, D)` that trust a window by `share`."""
         mean = self.total / self.count
         covariance = self.product / self.count - mean[:, :, None] * mean[:, None, :]
         scale = floored(np.sqrt(covariance.diagonal(axis1=1, axis2=2).mean(axis=0).clip(0)))
         outer = np.outer(scale, scale)
-        covariance = covariance / outer
+        covariance /= outer
         shared = covariance.mean(axis=0)
-        mixed = share * covariance + (1 - share) * shared + RIDGE * np.eye(len(shared))
-        return Gaussian.of(mean, mixed * outer, share, symmetric=symmetric)
+        covariance *= share
+        covariance += (1 - share) * shared + RIDGE * np.eye(len(shared))
+        covariance *= outer
+        return mean, covariance
 
 
 def floored(deviations: Array) -> Array:
@@ -187,8 +212,7 @@ def floored(deviations: Array) -> Array:
 
 def best_share(moments: PlacedMoments, held_out: NDArray[np.floating]) -> float:
     """Returns how far windows are trusted where held-out `(N, ..., W, D)` are most likely."""
-    fits = (moments.gaussian(share) for share in SHARES)
-    losses = {fit.share: fit.negative_log_likelihood(held_out) for fit in fits}
+    losses = {share: moments.loss(share, held_out) for share in SHARES}
     return min(losses, key=losses.__getitem__)
 
 

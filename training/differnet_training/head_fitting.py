@@ -250,6 +250,8 @@ class _Couplings:
         recipe, folds = self.recipe, () if fold is None else (fold,)
         chosen = self.data.but(*folds)
         batches = -(-min(len(chosen), EPOCH_PICTURES) // recipe.batch_images)
+        few = len(chosen) <= EPOCH_PICTURES  # so few latents are held in memory
+        latents = self.gaussians.latents(chosen, *folds) if few else None
         optimizer = torch.optim.Adam(
             flow.blocks.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
@@ -261,7 +263,11 @@ class _Couplings:
             generator = torch.Generator().manual_seed(int(word))
             order = torch.randperm(len(chosen), generator=generator)[:EPOCH_PICTURES]
             for batch in torch.split(order, recipe.batch_images):
-                z = self.gaussians.latents(chosen[batch.numpy()], *folds)
+                z = (
+                    self.gaussians.latents(chosen[batch.numpy()], *folds)
+                    if latents is None
+                    else latents[batch]
+                )
                 z = z + recipe.noise * torch.randn(z.shape, generator=generator)
                 _step(flow, z, optimizer)
                 schedule.step()

@@ -1,13 +1,14 @@
 """A model of several heads: one pass of the extractor, a flow for each head, one joined score.
 
-The `whole` head judges the mean and the standard deviation of each channel over the picture; the
-others judge every window of a grid, each with a Gaussian of its own (as PaDiM has one for each
+The `whole` head judges each channel's mean and the logarithm of its standard deviation; the others
+judge every window of a grid, each with a Gaussian of its own (as PaDiM has one for each
 position: Defard et al. 2020, arXiv:2011.08785) and, where it helps, coupling blocks whose subnets
 see the neighbouring windows (as FastFlow: Yu et al. 2021, arXiv:2111.07677).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -25,6 +26,9 @@ from .tiling import tiled
 
 LEAST = 1e-6
 """A head's score is raised to at least this, so that its logarithm stays finite."""
+
+DEVIATION_OFFSET = 0.01
+"""Added to a channel's standard deviation, so that a dead channel's logarithm stays finite."""
 
 ONE_VIEW = Views(angles=(0.0,), trained=(0.0,))
 
@@ -99,11 +103,11 @@ def feature_count(head: Head) -> int:
 
 
 def moments(feature_map: Tensor) -> Tensor:
-    """Returns mean and standard deviation of each channel: `(N, C, h, w) -> (N, 2 C)`."""
+    """Returns each channel's mean and log standard deviation: `(N, C, h, w) -> (N, 2 C)`."""
     mean = feature_map.mean(dim=(2, 3))
     centred = feature_map - mean[:, :, None, None]
     deviation = torch.sqrt((centred * centred).mean(dim=(2, 3)) + 1e-12)
-    return torch.cat([mean, deviation], dim=1)
+    return torch.cat([mean, torch.log(deviation + DEVIATION_OFFSET)], dim=1)
 
 
 def _kept(channels: int, count: int) -> np.ndarray:
@@ -264,17 +268,20 @@ class HeadedModel(nn.Module):
         return Judged(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
 
     def _heatmap(self, maps: Sequence[Tensor]) -> Tensor:
-        """Returns exp(unit * the mean of the window heads' z), on the finest grid."""
+        """Returns exp(unit * the window heads' weighted mean of z), on the finest grid.
+
+        A head's weight is the square root of the number of its windows.
+        """
         grid = self.windows
-        layers = [
-            window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
-            for flow, one in zip(self.flows, maps, strict=True)
-            if not flow.head.whole
-        ]
-        total = layers[0]
-        for layer in layers[1:]:
-            total = total + layer
-        return torch.exp(self.unit / len(layers) * total)
+        total, weights = None, 0.0
+        for flow, one in zip(self.flows, maps, strict=True):
+            if not flow.head.whole:
+                weight = math.sqrt(flow.head.rows * flow.head.columns)
+                z = window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
+                total = weight * z if total is None else total + weight * z
+                weights += weight
+        assert total is not None
+        return torch.exp(self.unit / weights * total)
 
     @contextmanager
     def ready_to_trace(self, channels: int) -> Iterator[None]:

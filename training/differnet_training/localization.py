@@ -8,6 +8,7 @@ evaluation and is not in the exported graph; the scores of the windows are.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from differnet_runtime.command import progress
+from differnet_runtime.command import progress, step
 from differnet_runtime.errors import DataError
 from differnet_runtime.heatmap import blended, resized
 from differnet_runtime.images import read_image, write_image
@@ -25,9 +26,10 @@ from differnet_runtime.metadata import InputContract, Windows
 from differnet_runtime.preprocess import preprocess
 
 from .datasets import Label, Picture
+from .masks import read_mask
 from .model import DifferNet
 from .pixel_metrics import aupro, pixel_auroc
-from .results import Localization
+from .results import Localization, printable
 from .scoring import Model
 
 SMOOTHING = 1 / 48
@@ -37,11 +39,13 @@ SCALE_QUANTILE = 0.999
 """Share of good pictures' pixels below the full colour; the rest is what stands out."""
 
 Map = NDArray[np.float32]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Located:
     picture: Picture
+    size: tuple[int, ...]
     frame: NDArray[np.uint8]
     heat: Map
 
@@ -88,8 +92,9 @@ def localize(
 ) -> Localization:
     """Draws a heatmap of every defective picture, and judges them where there are masks.
 
-    All are drawn at one scale, taken from good pictures, so that colours compare: the model's own
-    for windows, else one of these pictures.
+    All are drawn at one scale, so that colours compare: the model's own for windows, else one of
+    the good pictures, where there are any. A mask that can't be used is named, and its picture
+    left out of the pixel figures.
 
     Args:
         model: In eval mode.
@@ -98,8 +103,7 @@ def localize(
         windows: The calibrated model's; None for gradient maps.
 
     Raises:
-        DataError: No good picture, or a mask that does not fit its picture.
-        ImageReadError: A picture or mask can't be read.
+        ImageReadError: A picture can't be read.
         OutputError: A heatmap can't be written.
     """
     located = [
@@ -108,50 +112,56 @@ def localize(
         if picture.label is not Label.UNCERTAIN
     ]
     good = [one.heat for one in located if one.picture.label is Label.GOOD]
-    if not good:
-        raise DataError("heatmaps take their scale from good pictures, and there are none")
-    scale = windows or _gradient_scale(good)
+    scale = windows or _gradient_scale(good or [one.heat for one in located])
     defects = [one for one in located if one.picture.label is Label.DEFECT]
     for index, one in enumerate(defects):
         name = f"{index:04d}_{one.picture.path.stem}.png"
         mixed = blended(one.frame, one.heat, scale)
         write_image(output / name, np.hstack([one.frame, mixed]))
-    masked = [one for one in defects if one.picture.mask is not None]
-    maps = [*good, *(one.heat for one in masked)]
-    masks = [np.zeros(heat.shape, bool) for heat in good]
-    masks += [_mask(one.picture, model.contract) for one in masked]
-    return Localization(
-        folder=str(output),
-        drawn=len(defects),
-        with_masks=len(masked),
-        scale=float(scale.high or 0.0),
-        pixel_auroc=pixel_auroc(maps, masks) if masked else None,
-        aupro=aupro(maps, masks) if masked else None,
-    )
+    return _judged(str(output), scale, good, defects, model.contract)
+
+
+def _judged(
+    folder: str,
+    scale: Windows,
+    good: Sequence[Map],
+    defects: Sequence[_Located],
+    contract: InputContract,
+) -> Localization:
+    """Judges heatmaps by masks; one that can't be used costs its own picture only."""
+    maps, masks, unusable = [*good], [np.zeros(heat.shape, bool) for heat in good], []
+    for one in defects:
+        if one.picture.mask is None:
+            continue
+        try:
+            masks.append(read_mask(one.picture.mask, one.size, contract))
+        except DataError as error:
+            unusable.append(printable(str(error)))
+            continue
+        maps.append(one.heat)
+    for line in unusable:
+        _log.warning("%s; this picture is not in the pixel figures", line)
+    with_masks = len(masks) - len(good)
+    with step("pixel figures"):
+        return Localization(
+            folder=folder,
+            drawn=len(defects),
+            with_masks=with_masks,
+            scale=float(scale.high or 0.0),
+            pixel_auroc=pixel_auroc(maps, masks) if with_masks else None,
+            aupro=aupro(maps, masks) if with_masks else None,
+            unusable_masks=tuple(unusable),
+        )
 
 
 def _located(model: Model, picture: Picture) -> _Located:
-    frame = preprocess(read_image(picture.path), model.contract)[:, :, :3]
-    frame = np.ascontiguousarray(frame)
+    image = read_image(picture.path)
+    frame = np.ascontiguousarray(preprocess(image, model.contract)[:, :, :3])
     if isinstance(model, DifferNet) and model.windows is None:
-        return _Located(picture, frame, gradient_map(model, frame))
-    return _Located(picture, frame, window_map(model, frame))
+        return _Located(picture, image.shape, frame, gradient_map(model, frame))
+    return _Located(picture, image.shape, frame, window_map(model, frame))
 
 
 def _gradient_scale(good: Sequence[Map]) -> Windows:
     high = max(float(np.quantile(np.stack(good), SCALE_QUANTILE)), 1e-12)
     return Windows(rows=2, columns=2, low=0.0, high=high)
-
-
-def _mask(picture: Picture, contract: InputContract) -> NDArray[np.bool_]:
-    """Brings a mask to the network's input as its picture was brought."""
-    assert picture.mask is not None
-    mask, image = read_image(picture.mask), read_image(picture.path)
-    if mask.shape[:2] != image.shape[:2]:
-        raise DataError(
-            f"{picture.mask}: the mask has {mask.shape[1]} x {mask.shape[0]} pixels, its picture "
-            f"{image.shape[1]} x {image.shape[0]}"
-        )
-    marked = np.where(mask > 0, 255, 0).astype(np.uint8)
-    found: NDArray[np.bool_] = preprocess(marked, contract)[:, :, 0] > 127
-    return found

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-from jinja2 import Environment, PackageLoader
-
-from differnet_runtime.errors import DifferNetError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.heads import WORDS
-from differnet_runtime.heatmap import blended, resized
-from differnet_runtime.images import read_image
-from differnet_runtime.preprocess import preprocess
 
 from . import charts
+from .advice import missed
+from .page import Section, render
 from .results import Localization, Report, Result
+from .threshold_section import threshold_section
+from .thumbnails import THUMBNAIL, thumbnail
 
-MOST_PICTURES = 12
-_THUMBNAIL = 160
+LONGEST_SIDE = 1600
+"""Of a picture in the page, in pixels."""
+
+PIXELS = 60_000_000
+"""Of all pictures in the page together, about: 15 to 30 MB."""
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -33,26 +32,23 @@ def write_report(report: Report, folder: Path) -> Path:
         OutputError: They can't be written.
     """
     write_bytes(folder / "report.json", report.model_dump_json(indent=1).encode())
-    environment = Environment(
-        loader=PackageLoader("differnet_training"), autoescape=True, trim_blocks=True
-    )
-    html = environment.get_template("report.html.j2").render(
-        report=report,
-        head_words=WORDS,
-        rows=_rows(report),
-        origin=_origin(report),
-        charts={
-            "Scores": charts.histogram(report),
-            "ROC": charts.roc_curves(report),
-            "Does the flow earn its place?": charts.comparison(report),
-            "Training": charts.training_curves(report),
-        },
-        misses=_pictures(report, worst_misses(report)),
-        false_rejects=_pictures(report, worst_false_rejects(report)),
-    )
     path = folder / "report.html"
-    write_bytes(path, html.encode())
+    write_bytes(path, render(report.name, sections(report)).encode())
     return path
+
+
+def sections(report: Report) -> list[Section]:
+    """Returns the page's sections, from top to bottom; one more is one more entry here."""
+    charted = {"charts": _charts(report), "earns_its_place": report.earns_its_place}
+    return [
+        Section("summary", {"report": report, "origin": _origin(report), "rows": _rows(report)}),
+        *threshold_section(report),
+        *_galleries(report),
+        Section("charts", charted),
+        Section("heads", {"report": report, "head_words": WORDS}),
+        Section("kinds", {"report": report}),
+        Section("origin", {"report": report, "head_words": WORDS}),
+    ]
 
 
 def summary_table(report: Report) -> str:
@@ -62,36 +58,23 @@ def summary_table(report: Report) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def worst_misses(report: Report) -> list[Result]:
-    """Returns defective parts that were judged good, the lowest score first."""
-    missed = [r for r in report.results if r.label == "defect" and r.verdict == "GOOD"]
-    return sorted(missed, key=lambda r: r.score or 0.0)
-
-
-def worst_false_rejects(report: Report) -> list[Result]:
+def false_rejects(report: Report) -> list[Result]:
     """Returns good parts that were rejected, the highest score first."""
     rejected = [r for r in report.results if r.label == "good" and r.verdict != "GOOD"]
     return sorted(rejected, key=lambda r: -(r.score if r.score is not None else float("inf")))
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:
-    auroc = report.image_auroc
-    rows = [
-        ("pictures", f"{report.good} good, {report.defect} defective, unseen in training"),
-        ("image AUROC", f"{auroc.value:.3f}  (95 % interval {auroc.low:.3f} to {auroc.high:.3f})"),
-        ("image AUPR", f"{report.image_aupr:.3f}"),
-    ]
-    if report.false_reject is not None and report.miss is not None:
-        for name, figure in (("false rejects", report.false_reject), ("misses", report.miss)):
-            rows.append(
-                (
-                    name,
-                    f"{figure.count} of {figure.of} = {figure.value:.1%}  "
-                    f"({figure.low:.1%} to {figure.high:.1%})",
-                )
-            )
-    else:
-        rows.append(("threshold", "none: run `differnet calibrate`"))
+    good, defect = report.good or "no", report.defect or "no"
+    rows = [("pictures", f"{good} good, {defect} defective, unseen in training")]
+    if report.note:
+        rows.append(("data", report.note))
+    if (auroc := report.image_auroc) is not None:
+        interval = f"95 % interval {auroc.low:.3f} to {auroc.high:.3f}"
+        rows.append(("image AUROC", f"{auroc.value:.3f}  ({interval})"))
+    if report.image_aupr is not None:
+        rows.append(("image AUPR", f"{report.image_aupr:.3f}"))
+    rows += [*_verdicts(report), *_costs(report)]
     if report.no_decision:
         rows.append(("no decision", f"{report.no_decision}, counted as rejected"))
     for name, baseline in (report.baselines or {}).items():
@@ -120,11 +103,47 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
+def _verdicts(report: Report) -> list[tuple[str, str]]:
+    """Returns the threshold, and what it rejects and misses."""
+    if report.threshold is None:
+        return [("threshold", "none: run `differnet calibrate`")]
+    rows = []
+    if report.threshold != report.model_threshold:
+        own = "none" if report.model_threshold is None else f"{report.model_threshold:.4g}"
+        rows.append(("threshold", f"{report.threshold:g}, as given (the model's own: {own})"))
+    for name, figure in (("false rejects", report.false_reject), ("misses", report.miss)):
+        if figure is not None:
+            interval = f"{figure.low:.1%} to {figure.high:.1%}"
+            rows.append((name, f"{figure.count} of {figure.of} = {figure.value:.1%}  ({interval})"))
+    return rows
+
+
+def _costs(report: Report) -> list[tuple[str, str]]:
+    """Returns the expected cost at the threshold in use, and the cheapest threshold."""
+    best, costs = report.cheapest, report.costs
+    if best is None or costs is None:
+        return []
+    rows, assumed = [], f"for 1,000 parts, if {100 * costs.defect_share:g} % are defective"
+    rows += [
+        ("expected cost", f"{point.cost:.4g} {assumed}")
+        for point in report.operating_points
+        if point.threshold == report.threshold
+    ]
+    if best.threshold == report.threshold:
+        return [*rows, ("cheapest", "the threshold in use")]
+    wrong = f"{best.false_rejects} false rejects and {best.misses} misses"
+    return [
+        *rows,
+        ("cheapest", f"threshold {best.threshold!r}: {best.cost:.4g} {assumed}, with {wrong}"),
+    ]
+
+
 def _localization(found: Localization) -> list[tuple[str, str]]:
     rows = [("heatmaps", f"{found.drawn} defective pictures in {found.folder}")]
     if found.pixel_auroc is not None and found.aupro is not None:
         shown = f"{found.pixel_auroc:.3f}, AUPRO {found.aupro:.3f}"
         rows.append(("pixel AUROC", f"{shown}  ({found.with_masks} pictures with masks)"))
+    rows += [("unusable mask", line) for line in found.unusable_masks]
     return rows
 
 
@@ -145,26 +164,53 @@ def _origin(report: Report) -> str:
     )
 
 
-def _pictures(report: Report, results: list[Result]) -> dict[str, object]:
+def _charts(report: Report) -> dict[str, str]:
     return {
-        "total": len(results),
-        "shown": [(result, _thumbnail(report, result)) for result in results[:MOST_PICTURES]],
+        "Scores": charts.histogram(report),
+        "ROC": charts.roc_curves(report),
+        "Does the flow earn its place?": charts.comparison(report),
+        "Training": charts.training_curves(report),
     }
 
 
-def _thumbnail(report: Report, result: Result) -> str | None:
-    """Returns a data URI of what the model saw, or None if the picture can't be read any more."""
-    seen = report.model.input
-    scale = _THUMBNAIL / max(seen.height, seen.width)
-    height, width = max(1, round(scale * seen.height)), max(1, round(scale * seen.width))
-    contract = seen.model_copy(update={"height": height, "width": width})
-    try:
-        image = preprocess(read_image(Path(result.path)), contract)
-        windows = report.model.windows
-        if result.heatmap is not None and windows is not None:
-            heat = resized(np.array(result.heatmap, np.float32), height, width)
-            image = blended(image[:, :, :3], heat, windows)
-        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    except DifferNetError:
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+def _galleries(report: Report) -> list[Section]:
+    """Returns every miss and every false reject, the worst first."""
+    misses, rejects = missed(report), false_rejects(report)
+    side = _side(len(misses) + len(rejects))
+    return [
+        _gallery(report, "Misses: defects judged good", misses, side, "No defect was judged good."),
+        _gallery(report, "False rejects: good parts rejected", rejects, side,
+                 "No good part was rejected."),
+    ]  # fmt: skip
+
+
+def _side(pictures: int) -> int:
+    """Returns the longest side of a picture in the page, so that all of them fit."""
+    return int(min(LONGEST_SIDE, max(THUMBNAIL, (PIXELS / max(1, pictures)) ** 0.5)))
+
+
+def _gallery(
+    report: Report, title: str, results: Sequence[Result], side: int, empty: str
+) -> Section:
+    model = report.model
+    if report.threshold is None:
+        empty = "Without a threshold there are no verdicts."
+    pictures = [
+        thumbnail(
+            Path(result.path),
+            model.input,
+            _caption(result),
+            heatmap=result.heatmap,
+            windows=model.windows,
+            mask=None if result.mask is None else Path(result.mask),
+            side=side,
+        )
+        for result in results
+    ]
+    note = f"The worst first. A click shows what the model saw, at up to {side} pixels a side."
+    return Section("gallery", {"title": title, "pictures": pictures, "note": note, "empty": empty})
+
+
+def _caption(result: Result) -> tuple[str, str]:
+    score = "not finite" if result.score is None else f"{result.score:.3g}"
+    return Path(result.path.replace("\\", "/")).name, f"{result.kind}, score {score}"

@@ -15,6 +15,7 @@ from differnet_runtime.metadata import ModelMetadata
 
 from .datasets import Label, Picture
 from .metrics import Figure, Rate, auroc, rate, rejected
+from .operating_points import Costs, OperatingPoint
 
 
 class _Frozen(BaseModel):
@@ -22,11 +23,11 @@ class _Frozen(BaseModel):
 
 
 class KindRow(_Frozen):
-    """One class of defect, or one degree of uncertainty, against the good parts."""
+    """One class of defect, or one degree of uncertainty, against the good parts (if any)."""
 
     kind: str
     images: int
-    image_auroc: float
+    image_auroc: float | None
     rejected: Rate | None
 
 
@@ -37,7 +38,7 @@ class Result(_Frozen):
     """One picture.
 
     `heatmap` holds the scores of its windows and `head` the name of the head that decided, where
-    the model has them.
+    the model has them; `mask` is the file that marks the defect's pixels.
     """
 
     path: str
@@ -47,6 +48,7 @@ class Result(_Frozen):
     verdict: str
     heatmap: Heatmap | None = None
     head: str | None = None
+    mask: str | None = None
 
 
 class HeadRow(_Frozen):
@@ -76,6 +78,8 @@ class Localization(_Frozen):
     """What heatmaps found.
 
     `scale` is the value drawn in full colour. The metrics are None where no picture has a mask.
+    `unusable_masks` says what is wrong with masks that could not be used, one line each; their
+    pictures are in no metric.
     """
 
     folder: str
@@ -84,25 +88,36 @@ class Localization(_Frozen):
     scale: float
     pixel_auroc: float | None
     aupro: float | None
+    unusable_masks: tuple[str, ...] = ()
 
 
 class Report(_Frozen):
     """All that evaluation found; `report.json` is this.
 
-    `machine` is where `latency_ms` was measured, and with which versions.
+    Where there are only good or only defective pictures, what compares them is None.
+
+    `threshold` gave the verdicts; `model_threshold` is the model's own. `operating_points` are
+    what other thresholds would do, with expected costs where `costs` were given, and `cheapest` is
+    the one with the lowest. `advice` are sentences. `machine` is where `latency_ms` was measured,
+    and with which versions.
     """
 
     name: str
     scored_by: str
     good: int
     defect: int
-    image_auroc: Figure
-    image_aupr: float
+    image_auroc: Figure | None
+    image_aupr: float | None
     threshold: float | None
+    model_threshold: float | None = None
     calibration: str | None
     false_reject: Rate | None
     miss: Rate | None
     no_decision: int
+    operating_points: tuple[OperatingPoint, ...] = ()
+    costs: Costs | None = None
+    cheapest: OperatingPoint | None = None
+    advice: tuple[str, ...] = ()
     kinds: tuple[KindRow, ...]
     uncertain: tuple[KindRow, ...]
     baselines: dict[str, Figure] | None
@@ -132,12 +147,16 @@ class Groups:
         self.labels = np.array([picture.label.value for picture in pictures])
         self.kinds = np.array([picture.kind for picture in pictures])
         self.values = values
-        for label in (Label.GOOD, Label.DEFECT):
-            if not (self.labels == label.value).any():
-                raise DataError(
-                    f"there is no picture of a {label.value} part to judge by; expected both good "
-                    "and defective ones"
-                )
+        if not np.isin(self.labels, [Label.GOOD.value, Label.DEFECT.value]).any():
+            raise DataError(
+                "there is no picture to judge by: none shows a good or a defective part"
+            )
+
+    @property
+    def both(self) -> bool:
+        """Whether there are good and defective parts, so that the two can be compared."""
+        labels = set(self.labels)
+        return Label.GOOD.value in labels and Label.DEFECT.value in labels
 
     def of(self, label: Label, values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Returns the scores of a label."""
@@ -148,14 +167,14 @@ class Groups:
 
     def rows(self, label: Label, threshold: float | None) -> tuple[KindRow, ...]:
         """Returns a row for each kind of a label."""
-        rows = []
+        rows, good = [], self.of(Label.GOOD)
         for kind in sorted(set(self.kinds[self.labels == label.value])):
             scores = self.values[(self.labels == label.value) & (self.kinds == kind)]
             rows.append(
                 KindRow(
                     kind=printable(str(kind)),
                     images=len(scores),
-                    image_auroc=auroc(self.of(Label.GOOD), scores),
+                    image_auroc=auroc(good, scores) if len(good) else None,
                     rejected=None
                     if threshold is None
                     else rate(rejected(scores, threshold), len(scores)),

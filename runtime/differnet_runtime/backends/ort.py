@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, BackendUnavailableError
+from ..installation import install_line
 from .base import HEADS, HEATMAP, SCORE, Backend, Outputs
 from .ort_providers import (
     CPU,
@@ -132,7 +133,7 @@ def _import() -> ModuleType:
     except ImportError as error:
         raise BackendUnavailableError(
             "onnxruntime is not installed. Install it with "
-            "`pip install 'differnet-edge[onnx-cpu]'` (or onnx-gpu on x86-64 with CUDA)."
+            f"`{install_line('onnx-cpu')}` (or onnx-gpu on x86-64 with CUDA)."
         ) from error
     return onnxruntime  # type: ignore[no-any-return]
 

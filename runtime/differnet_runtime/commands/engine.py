@@ -156,6 +156,7 @@ def _report(engine: Engine) -> None:
         **engine.identity.described(),
         "smoke test": f"passed: {scores} (relative difference "
         f"{record.smoke_test.relative_difference:.1e})",
+        "memory": _memory(record.smoke_test.device_memory_bytes),
         "kernels": str(record.audit.kernels) if record.audit.kernels else "not listed",
     }
     print("Built." if engine.new else "An engine that fits is there already.")
@@ -164,6 +165,12 @@ def _report(engine: Engine) -> None:
         print(f"{label:<{width}}  {text}")
     for check in record.audit.checks:
         print(f"audit: {check}")
+
+
+def _memory(tensors: int | None) -> str:
+    if tensors is None:
+        return "not recorded"
+    return f"{tensors / 1e6:.1f} MB for tensors, beside the weights"
 
 
 COMMAND = Command(

@@ -8,13 +8,16 @@ import sys
 import cv2
 
 from differnet_runtime.errors import DataError, OutputError
+from differnet_runtime.installation import install_line
 from differnet_runtime.metadata import Region
 from differnet_runtime.records import Image
 
-_HINT = (
-    "Windows need a desktop and OpenCV with a window: "
-    "`pip uninstall opencv-python-headless; pip install 'differnet-edge[opencv]'`."
-)
+
+def _hint() -> str:
+    return (
+        "Windows need a desktop and OpenCV with a window: "
+        f"`pip uninstall opencv-python-headless; {install_line('opencv')}`."
+    )
 
 
 class Window:
@@ -34,12 +37,12 @@ class Window:
         if sys.platform == "linux" and not (
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         ):
-            raise OutputError(f"no window can be opened: there is no desktop. {_HINT} {instead}")
+            raise OutputError(f"no window can be opened: there is no desktop. {_hint()} {instead}")
         try:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         except cv2.error as error:
             raise OutputError(
-                f"no window can be opened: this OpenCV is built without. {_HINT} {instead}"
+                f"no window can be opened: this OpenCV is built without. {_hint()} {instead}"
             ) from error
 
     def show(self, picture: Image) -> bool:

@@ -117,6 +117,7 @@ def _test(
     backend = TensorRTBackend(plan)
     with backend:
         smoke = smoke_test(backend, metadata, identity.batch)
+        smoke = smoke.model_copy(update={"device_memory_bytes": backend.device_memory})
         layers = read_layers(backend.inspect())
     report = audit(
         layers, precision=identity.precision, weight_bytes=model_bytes, plan_bytes=len(plan)

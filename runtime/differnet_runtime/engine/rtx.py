@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendUnavailableError, EngineError
+from ..installation import install_line
 from .audit import Layer
 
 TARGETS = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
@@ -80,7 +81,7 @@ def _load() -> Any:  # noqa: ANN401  # a module without type information
     except ImportError as error:
         raise BackendUnavailableError(
             "TensorRT-RTX is not installed; it builds without a GPU, on x86-64. Install it with "
-            "`pip install 'differnet-edge[rtx]'`."
+            f"`{install_line('rtx')}`."
         ) from error
     return tensorrt_rtx
 

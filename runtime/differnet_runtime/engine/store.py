@@ -47,10 +47,13 @@ class SmokeTest(Part):
     Args:
         scores: One for each frame.
         relative_difference: The greatest from the scores in the model file.
+        device_memory_bytes: What TensorRT reserves for tensors beside the weights; None in records
+            of older versions.
     """
 
     scores: tuple[float, ...]
     relative_difference: float
+    device_memory_bytes: int | None = None
 
 
 class EngineRecord(Part):

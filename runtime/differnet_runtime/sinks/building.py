@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from ..errors import DifferNetError
+from ..installation import install_line
 from .base import OnCommand, Sink
 from .jsonl import JsonLinesSink
 
@@ -31,7 +32,7 @@ def build_sinks(config: Config, on_command: OnCommand | None = None) -> list[Sin
             sinks.append(WebhookSink(name, webhook))
     except ImportError as error:
         raise DifferNetError(
-            f"the configured sinks need {error.name}: pip install 'differnet-edge[service]'"
+            f"the configured sinks need {error.name}: {install_line('service')}"
         ) from error
     if config.jsonl is not None:
         sinks.append(JsonLinesSink(config.jsonl))

@@ -10,6 +10,7 @@ import time
 from ..config.models import WebConfig
 from ..config.secrets import read_secret
 from ..errors import BackendUnavailableError, ConfigError
+from ..installation import install_line
 from .control import Control
 
 try:
@@ -23,7 +24,7 @@ try:
 except ImportError as error:
     raise BackendUnavailableError(
         f"the web server needs {error.name}, which is not installed. Run "
-        "`pip install 'differnet-edge[service]'`, or set enabled = false in [web]."
+        f"`{install_line('service')}`, or set enabled = false in [web]."
     ) from error
 
 _LEAST_TOKEN = 16

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.backends import Outputs
+from differnet_runtime.installation import install_line
 from tests.fakes.weighted import weighted_graph
 
 from .conftest import Report
@@ -203,7 +204,7 @@ def test_a_driver_that_gives_no_device_is_quoted(
     ("missing", "text", "remedy"),
     [
         ("pycuda", "pycuda is not installed", "pip install pycuda"),
-        ("tensorrt", "TensorRT is not installed", "differnet-edge[tensorrt]"),
+        ("tensorrt", "TensorRT is not installed", install_line("tensorrt")),
     ],
 )
 def test_a_missing_package_is_named_with_what_to_install(

@@ -7,6 +7,7 @@ import pytest
 
 from differnet_runtime import cuda, driver
 from differnet_runtime.cli import main
+from differnet_runtime.installation import install_line
 from differnet_runtime.metadata import InputContract, Verification
 from differnet_runtime.preprocess import golden_frames
 from differnet_runtime.selection import BACKENDS
@@ -77,7 +78,7 @@ def test_where_no_backend_works_it_exits_with_1(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     code, shown = doctor(capsys)
     assert code == 1
-    assert "differnet-edge[onnx-cpu]" in shown["backends"]["onnxruntime-cpu"]["reason"]
+    assert install_line("onnx-cpu") in shown["backends"]["onnxruntime-cpu"]["reason"]
 
 
 def test_a_model_is_tried_with_what_auto_takes(

@@ -38,6 +38,7 @@ def test_it_says_where_the_engine_lies_and_what_it_is_for(device: FakeDevice, mo
     assert rows["input shape"].strip() == "32x32x3"
     assert rows["smoke test"].strip().startswith("passed: 128.6")
     assert rows["kernels"].strip() == "not listed"
+    assert rows["memory"].strip().endswith("MB for tensors, beside the weights")
     assert sum(line.startswith("audit: ") for line in lines) == 3
     assert "building part.onnx's engine: 100 of 100" in built.errors
     again = device.command("engine", str(model))

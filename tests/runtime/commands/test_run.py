@@ -12,6 +12,7 @@ from differnet_runtime.commands.run import UNDECIDED, configure
 from differnet_runtime.commands.sinks import saved_name
 from differnet_runtime.commands.verdicts import HEADER, Summary
 from differnet_runtime.images import write_image
+from differnet_runtime.installation import install_line
 from differnet_runtime.metadata import ModelMetadata
 from tests.command_line import differnet
 from tests.fakes.headed import coloured, write_headed_model
@@ -224,7 +225,7 @@ def test_a_window_that_can_not_be_opened_is_an_error_before_the_first_frame(
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert run(tiny_model(), pictures(1), "--show") == 2
     shown = capsys.readouterr()
-    assert "differnet-edge[opencv]" in shown.err
+    assert install_line("opencv") in shown.err
     assert shown.out == ""
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
-from differnet_runtime.commands.arguments import WholeNumber, seed, text
+from differnet_runtime.command import Command, step
+from differnet_runtime.commands.arguments import Number, WholeNumber, finite, seed, share, text
 from differnet_runtime.commands.paths import any_path, existing_file, new_folder
 
-if TYPE_CHECKING:
-    from differnet_runtime.metadata import Calibration
+from .class_names import add_class_names, class_names
 
-    from ..datasets import Picture
+if TYPE_CHECKING:
+    from ..operating_points import Costs
 
 
 _SEEDS = WholeNumber(1, 1000)
+_COST = Number(0.0, 1e12, "a cost")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +25,22 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=text,
         required=True,
-        help="MVTec AD layout, good/ and DEFECT/ folders, or elpv:mono",
+        help="good/ beside folders of defects, good pictures alone, MVTec AD layout, or elpv:mono",
     )
+    add_class_names(parser)
     parser.add_argument("--output", type=new_folder, default="runs/eval", help="default runs/eval")
+    parser.add_argument(
+        "--threshold", type=finite, metavar="X", help="judge at this one in place of the model's"
+    )
+    group = parser.add_argument_group("costs, to find the cheapest threshold")
+    group.add_argument("--cost-miss", type=_COST, metavar="COST", help="of a miss, in any unit")
+    group.add_argument("--cost-reject", type=_COST, metavar="COST", help="of a false reject")
+    group.add_argument(
+        "--defect-share",
+        type=share,
+        metavar="SHARE",
+        help="of defective parts among all, assumed (default 0.01)",
+    )
     parser.add_argument(
         "--onnx", type=existing_file, help="let this exported file score the pictures"
     )
@@ -45,63 +57,57 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
+@step("evaluation")
 def _run(args: argparse.Namespace) -> int:
-    from ..datasets import open_test
-    from ..evaluation import evaluate
-    from ..feature_cache import default_cache_folder
-    from ..report import summary_table, write_report
+    from ..api import evaluate
+    from ..report import summary_table
 
-    data = open_test(args.data, args.seed)
-    scores = latency = calibration = None
-    if args.onnx is not None:
-        scores, latency, calibration = _score_with_file(args.onnx, args.model, data.test)
     report = evaluate(
         args.model,
-        data,
-        cache=args.cache or default_cache_folder(),
-        scores=scores,
-        latency_ms=latency,
-        scored_by=str(args.onnx) if args.onnx else "torch",
-        calibration=calibration,
+        args.data,
+        output=args.output,
+        onnx=args.onnx,
+        class_names=class_names(args),
+        threshold=args.threshold,
+        costs=_costs(args),
         seeds=args.seeds,
-        heatmaps=args.output / "heatmaps" if args.heatmaps else None,
+        heatmaps=args.heatmaps,
+        seed=args.seed,
+        cache=args.cache,
         skip_unreadable=args.skip_unreadable,
     )
-    path = write_report(report, args.output)
     if args.json:
         print(report.model_dump_json(indent=1))
     else:
-        print(f"{summary_table(report)}\n\n{report.earns_its_place}\nReport: {path}")
+        advice = "\n".join(report.advice)
+        print(f"{summary_table(report)}\n\n{advice}\nReport: {args.output / 'report.html'}")
     return 0
 
 
-def _score_with_file(
-    file: Path, folder: Path, pictures: Sequence[Picture]
-) -> tuple[dict[Path, float], list[float], Calibration | None]:
-    from differnet_runtime.command import progress
-    from differnet_runtime.detector import Detector
-    from differnet_runtime.errors import DataError, FrameError, ImageReadError
-    from differnet_runtime.images import read_image
-    from differnet_runtime.preprocess import golden_frames
+def _check(args: argparse.Namespace) -> None:
+    """Refuses what can't be evaluated, before the model is read."""
+    _costs(args)
 
-    from ..model_directory import load_metadata
 
-    scores, latency = {}, []
-    with Detector(file) as detector:
-        if detector.metadata.weights_sha256 != load_metadata(folder).weights_sha256:
-            raise DataError(
-                f"{file} was not exported from {folder}: its weights have another hash. Name the "
-                f"folder that it came from, or export again: differnet export {folder} -o {file}"
-            )
-        # The first frame is slower (memory is laid out); it would be the p99 of a small set.
-        detector.score_input(golden_frames(detector.metadata.input, 1)[0])
-        for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
-            try:
-                scores[picture.path] = detector(read_image(picture.path)).value
-            except (ImageReadError, FrameError):
-                continue  # reading the features names it, and refuses or skips it
-            latency.append(sum(detector.stages_ms.values()))
-        return scores, latency, detector.metadata.calibration
+def _costs(args: argparse.Namespace) -> Costs | None:
+    from differnet_runtime.errors import DataError
+
+    from ..operating_points import DEFECT_SHARE, Costs
+
+    given = (args.cost_miss, args.cost_reject)
+    if given == (None, None) and args.defect_share is None:
+        return None
+    if None in given:
+        raise DataError(
+            "--cost-miss and --cost-reject go together, and --defect-share needs both: give what "
+            "a missed defect and a rejected good part cost, in the same unit (--cost-miss 50 "
+            "--cost-reject 1)."
+        )
+    return Costs(
+        miss=args.cost_miss,
+        reject=args.cost_reject,
+        defect_share=args.defect_share or DEFECT_SHARE,
+    )
 
 
 COMMAND = Command(
@@ -111,4 +117,5 @@ COMMAND = Command(
     run=_run,
     extra="train",
     modules=("torch", "torchvision", "timm", "sklearn", "safetensors", "matplotlib", "jinja2"),
+    check=_check,
 )

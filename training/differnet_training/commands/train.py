@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import (
     WholeNumber,
     pattern,
@@ -17,10 +17,10 @@ from differnet_runtime.commands.arguments import (
 )
 from differnet_runtime.commands.paths import existing_file, new_folder
 
+from .class_names import add_class_names, class_names
 from .train_options import (
     OVERRIDES,
     check,
-    contract_of,
     pooling,
     recipe_of,
     size,
@@ -34,8 +34,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=text,
         required=True,
-        help="folder of good pictures, MVTec AD layout, or elpv:mono|poly|both",
+        help="folder of good pictures, good/ beside folders of defects, MVTec AD layout, or "
+        "elpv:mono|poly|both",
     )
+    add_class_names(parser)
     parser.add_argument(
         "-o", "--output", type=new_folder, required=True, help="folder of the model"
     )
@@ -111,35 +113,35 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--score", choices=("z2", "likelihood"))
 
 
+@step("training")
 def _run(args: argparse.Namespace) -> int:
     import torch
 
     from differnet_runtime.calibration import describe
 
-    from ..datasets import open_data
-    from ..feature_cache import default_cache_folder
-    from ..folds import part_names
-    from ..learning import Job, learn
+    from ..api import train
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = recipe_of(args)
-    data = open_data(args.data, args.seed)
-    part_names(data.good, args.groups)  # a bad pattern is refused before a picture is read
-    metadata = learn(
-        Job(
-            data=data,
-            recipe=recipe,
-            contract=contract_of(args, recipe, data.good),
-            output=args.output,
-            cache=None if args.no_cache else args.cache or default_cache_folder(),
-            seed=args.seed,
-            false_reject_rate=args.false_reject_rate,
-            weights=args.weights,
-            skip_unreadable=args.skip_unreadable,
-            groups=args.groups,
-            calibration=args.calibration,
-        )
+    metadata = train(
+        args.data,
+        args.output,
+        class_names=class_names(args),
+        recipe=recipe_of(args),
+        false_reject_rate=args.false_reject_rate,
+        seed=args.seed,
+        size=args.size,
+        tiles=args.tiles,
+        region=args.roi,
+        fit=args.fit,
+        white_level=args.white_level,
+        groups=args.groups,
+        calibration=args.calibration,
+        weights=args.weights,
+        skip_unreadable=args.skip_unreadable,
+        cache=args.cache,
+        use_cache=not args.no_cache,
+        overwrite=args.overwrite,
     )
     if args.json:
         print(json.dumps(metadata.model_dump(mode="json"), indent=2))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from differnet_runtime.commands.arguments import Number, WholeNumber, count, text
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import InputContract, Tiles
+    from differnet_runtime.metadata import Tiles
 
-    from ..datasets import Picture
     from ..recipes import Recipe
 
 T = TypeVar("T")
@@ -94,17 +92,19 @@ def check(args: argparse.Namespace) -> None:
     recipe.views()
     check_heads(recipe, args.groups, args.tiles)
     _check_extractor(args, recipe)
-    if args.size or recipe.size:
-        _check_size(recipe, contract_of(args, recipe, ()))
+    _check_size(args, recipe)
 
 
-def _check_size(recipe: Recipe, contract: InputContract) -> None:
+def _check_size(args: argparse.Namespace, recipe: Recipe) -> None:
     from differnet_runtime.errors import TrainingError
 
     from ..extractors import ALEXNET_SIDE
+    from ..geometry import choose_contract
 
-    side = min(contract.height, contract.width)
-    if recipe.extractor == "alexnet" and side < ALEXNET_SIDE:
+    if args.size is None and recipe.size is None:  # the pictures tell it
+        return
+    contract = choose_contract(recipe, (), size=args.size, tiles=args.tiles, region=args.roi)
+    if recipe.extractor == "alexnet" and min(contract.height, contract.width) < ALEXNET_SIDE:
         raise TrainingError(
             f"--size {contract.height}x{contract.width}: alexnet needs {ALEXNET_SIDE} pixels at "
             "least, since it also reads the picture at a quarter of its size"
@@ -136,15 +136,15 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
     from differnet_runtime.errors import TrainingError
 
+    from ..api import find_recipe
     from ..recipes import RECIPES
 
-    if args.recipe not in RECIPES:
-        raise TrainingError(
-            f"--recipe: there is no recipe {args.recipe!r}; choose {', '.join(RECIPES)}"
-        )
     names = (*OVERRIDES, "tap", "pooling", "rotation", "score")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    recipe = RECIPES[args.recipe]
+    try:
+        recipe = find_recipe(args.recipe)
+    except TrainingError as error:
+        raise TrainingError(f"--recipe: {error}") from error
     changes = {name: value for name, value in changes.items() if value != getattr(recipe, name)}
     if not changes:
         return recipe
@@ -169,24 +169,3 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise TrainingError(f"--{option} {first['input']}: {first['msg']}") from error
-
-
-def contract_of(
-    args: argparse.Namespace, recipe: Recipe, pictures: Sequence[Picture]
-) -> InputContract:
-    """Returns how frames become input; see `geometry.choose_contract`."""
-    from differnet_runtime.capture_record import read_capture
-
-    from ..geometry import choose_contract
-
-    folder = Path(args.data)
-    captured = read_capture(folder) if folder.is_dir() else None
-    return choose_contract(
-        recipe,
-        pictures,
-        size=args.size,
-        tiles=args.tiles,
-        region=args.roi or (captured.roi if captured else None),
-        fit=args.fit or (captured.fit if captured else "stretch"),
-        white_level=args.white_level,
-    )

@@ -17,7 +17,9 @@ from differnet_runtime.images import list_images, read_bytes
 FEWEST_TRAINING_IMAGES = 8
 FEWEST_STOPPING_IMAGES = 4
 TEST_SHARE = 0.4
-"""Of the good pictures of a data set that is not divided yet, left to judge by."""
+"""Of the good pictures of a published data set that is not divided yet, left to judge by."""
+FOLDER_SHARE = 0.2
+"""The same of a user's folder, where every picture to learn from counts more."""
 
 
 class Label(str, Enum):
@@ -54,12 +56,14 @@ class DataSet:
         good: The pool of good pictures: training, early stopping and calibration share it.
         test: Labelled pictures; may be empty.
         note: What a reader of the results must know (licence, traps).
+        undivided: Pictures that trained a model may be among `test`; evaluation leaves those out.
     """
 
     name: str
     good: tuple[Picture, ...]
     test: tuple[Picture, ...] = ()
     note: str = ""
+    undivided: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,35 @@ def divided(
     shuffled = [good[position] for position in order]
     held_out = round(TEST_SHARE * len(good))
     return DataSet(name, tuple(shuffled[held_out:]), (*shuffled[:held_out], *others), note)
+
+
+def left_to_judge(
+    good: Sequence[Picture], part_names: Sequence[str | None], seed: int
+) -> list[Picture]:
+    """Returns `FOLDER_SHARE` of the good pictures, which are not to be learned from.
+
+    Parts come in the order of a hash of their name, or of their picture's bytes, so equal files
+    stay together.
+
+    Args:
+        good: The pictures.
+        part_names: What part each shows; None for a part with one picture.
+        seed: Goes into the hash.
+    """
+    parts: dict[str, list[Picture]] = {}
+    for picture, name in zip(good, part_names, strict=True):
+        key = name or _digest(picture.path) or str(picture.path)
+        parts.setdefault(key, []).append(picture)
+
+    def order(key: str) -> bytes:
+        return hashlib.sha256(f"{seed} {key}".encode(errors="surrogateescape")).digest()
+
+    left: list[Picture] = []
+    for key in sorted(parts, key=order):
+        if len(left) >= FOLDER_SHARE * len(good):
+            break
+        left += parts[key]
+    return left
 
 
 def pictures_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[Picture, ...]:

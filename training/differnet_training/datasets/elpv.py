@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
+from differnet_runtime.installation import install_line
 
 from .base import DataSet, Label, Picture, divided
 
@@ -64,6 +65,6 @@ def _root() -> Path:
         return Path(str(files("elpv_dataset"))) / "data"
     except ModuleNotFoundError as error:
         raise DataError(
-            "the ELPV pictures are missing. Install them with `pip install 'differnet-edge[demo]'` "
+            f"the ELPV pictures are missing. Install them with `{install_line('demo')}` "
             "(CC BY-NC-SA 4.0: no commercial use)."
         ) from error

@@ -2,43 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.images import SUFFIXES
+from differnet_runtime.images import SUFFIXES, list_images
 
-from .base import DataSet, Label, Picture, pictures_in
+from .base import DataSet, Label, Picture, left_to_judge, pictures_in
+from .masks import is_mask_folder, mask_places, with_masks
+
+PartNames = Callable[[Sequence[Picture]], Sequence[str | None]]
 
 
-def read_folder(folder: Path) -> DataSet:
-    """Reads a folder of good pictures.
+@dataclass(frozen=True)
+class ClassNames:
+    """How the folders of a data set are called.
+
+    Args:
+        good: The folder of good parts.
+        defects: Folders of defects; empty takes every other folder that holds pictures.
+    """
+
+    good: str = "good"
+    defects: tuple[str, ...] = ()
+
+
+def read_folder(folder: Path, names: ClassNames, seed: int, part_names: PartNames) -> DataSet:
+    """Reads good pictures to learn from: those in the folder, or those in its `good`.
+
+    With folders of defects beside it, a fifth of the pictures in `good`, chosen by a hash of seed
+    and content, is left to judge by.
+
+    Args:
+        folder: Holds the pictures, or the folders.
+        names: Of the folders.
+        seed: Of the choice.
+        part_names: Names the part that each picture shows, which is never divided.
 
     Raises:
-        DataError: No pictures lie directly in it; shows what was found.
+        DataError: There are no good pictures, or some in both places; shows what was found.
     """
-    good = pictures_in(folder)
+    direct, classes = pictures_in(folder), folder / names.good
+    if not classes.is_dir():
+        if not direct or names != ClassNames():
+            raise _nothing_good(folder, names)
+        return DataSet(folder.name, direct)
+    if direct:
+        raise DataError(
+            f"{folder} holds pictures itself and in {names.good}/. Learn from one of them: "
+            f"--data {classes}, or move the {len(direct)} others away."
+        )
+    labelled = read_classes(folder, names)
+    good = tuple(picture for picture in labelled if picture.label is Label.GOOD)
     if not good:
-        raise DataError(
-            f"no pictures lie directly in {folder}.\n{expected_layouts()}\nFound:\n{found(folder)}"
-        )
-    return DataSet(name=folder.name, good=good)
+        raise _nothing_good(folder, names)
+    if len(good) == len(labelled):
+        return DataSet(folder.name, good)
+    held_out = set(left_to_judge(good, part_names(good), seed))
+    return DataSet(
+        folder.name,
+        tuple(picture for picture in good if picture not in held_out),
+        tuple(p for p in labelled if p.label is not Label.GOOD or p in held_out),
+    )
 
 
-def read_classes(folder: Path) -> tuple[Picture, ...]:
-    """Reads `good/` and one subfolder a defect class, as labelled pictures.
+def read_labelled(folder: Path, names: ClassNames) -> DataSet:
+    """Reads all that can be judged: the classes, or the good pictures that lie in the folder.
 
     Raises:
-        DataError: There is no `good/`, or nothing in it.
+        DataError: There is nothing to judge; shows what was found.
     """
-    good = folder / "good"
-    if not good.is_dir() or not (pictures := pictures_in(good)):
+    named_and_missing = names.good != ClassNames.good and not (folder / names.good).is_dir()
+    if not named_and_missing and ((folder / names.good).is_dir() or names.defects):
+        return DataSet(folder.name, (), read_classes(folder, names), undivided=True)
+    if names == ClassNames() and (pictures := pictures_in(folder)):
+        note = f"{folder.name} holds no folders of classes: its pictures are taken as good parts."
+        return DataSet(folder.name, (), pictures, note, undivided=True)
+    raise _nothing_good(folder, names)
+
+
+def read_classes(folder: Path, names: ClassNames) -> tuple[Picture, ...]:
+    """Reads the folder of good parts and those of defects, as labelled pictures with masks.
+
+    Raises:
+        DataError: A folder of defects was named and is missing; shows what was found.
+    """
+    if missing := [name for name in names.defects if not (folder / name).is_dir()]:
         raise DataError(
-            f"{folder} has no pictures in good/.\n{expected_layouts()}\nFound:\n{found(folder)}"
+            f"there is no folder {folder / missing[0]}, which --defect names.\n"
+            f"Found:\n{found(folder)}"
         )
-    labelled = list(pictures)
-    for defect in sorted(path for path in folder.iterdir() if path.is_dir() and path != good):
-        labelled += pictures_in(defect, Label.DEFECT, defect.name)
+    good = folder / names.good
+    labelled = list(with_masks(pictures_in(good), ())) if good.is_dir() else []
+    for kind in names.defects or _other_folders(folder, names):
+        pictures = pictures_in(folder / kind, Label.DEFECT, kind)
+        labelled += with_masks(pictures, mask_places(folder, kind))
     return tuple(labelled)
+
+
+def _other_folders(folder: Path, names: ClassNames) -> list[str]:
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir()
+        and path.name != names.good
+        and not path.name.startswith(".")
+        and not is_mask_folder(path)
+    )
+
+
+def _nothing_good(folder: Path, names: ClassNames) -> DataError:
+    held = [path for path in folder.iterdir() if path.is_dir() and list_images(path)]
+    others = [path.name for path in sorted(held) if path.name != names.good]
+    hint = (
+        f"\nIf one of its folders holds the good parts, name it: --good {others[0]}"
+        + (f" --defect {' '.join(others[1:4])}" if others[1:] else "")
+        if others
+        else ""
+    )
+    return DataError(
+        f"no pictures lie directly in {folder}, or in {names.good}/ in it.{hint}\n"
+        f"{expected_layouts()}\nFound:\n{found(folder)}"
+    )
 
 
 def expected_layouts() -> str:
@@ -46,11 +132,11 @@ def expected_layouts() -> str:
     return (
         "Expected one of:\n"
         f"  FOLDER/*.png                       good parts only ({', '.join(sorted(SUFFIXES))})\n"
+        "  FOLDER/good/*.png, FOLDER/DEFECT/*.png    good parts beside defects (--good, --defect)\n"
         "  FOLDER/train/good/*.png            MVTec AD: good parts to learn from\n"
         "  FOLDER/test/good/*.png, FOLDER/test/DEFECT/*.png    and labelled ones to judge by\n"
         "  FOLDER/Data/Images/Normal, Data/Images/Anomaly      VisA, one category\n"
-        "  FOLDER/MT_Free/Imgs, MT_KIND/Imgs                   magnetic tiles (MTD)\n"
-        "  FOLDER/good/*.png, FOLDER/DEFECT/*.png              labelled pictures, for eval only"
+        "  FOLDER/MT_Free/Imgs, MT_KIND/Imgs                   magnetic tiles (MTD)"
     )
 
 

@@ -5,13 +5,12 @@ Bergmann et al., MVTec AD, CVPR 2019, https://www.mvtec.com/company/research/dat
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
 
-from .base import DataSet, Label, Picture, pictures_in
-from .folder import expected_layouts, found, read_classes
+from .base import DataSet, pictures_in
+from .folder import ClassNames, expected_layouts, found, read_classes
 
 
 def is_mvtec(folder: Path) -> bool:
@@ -19,28 +18,24 @@ def is_mvtec(folder: Path) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def read_mvtec(folder: Path) -> DataSet:
-    """Reads one category.
+def read_mvtec(folder: Path, names: ClassNames, *, to_learn: bool = True) -> DataSet:
+    """Reads one category; `test`, its `good` and `ground_truth` may be missing.
+
+    Args:
+        folder: Of the category.
+        names: Of the folders of good and of defective parts in `train` and `test`.
+        to_learn: Ask for pictures to learn from.
 
     Raises:
-        DataError: `train/good` is missing or empty, or `test` has no `good`; shows what was found.
+        DataError: There are no pictures to learn from; shows what was found.
     """
-    good_folder = folder / "train" / "good"
+    good_folder, test_folder = folder / "train" / names.good, folder / "test"
     good = pictures_in(good_folder) if good_folder.is_dir() else ()
-    if not good:
+    if to_learn and not good:
         raise DataError(
-            f"{folder} looks like MVTec AD, but train/good holds no pictures.\n"
-            f"{expected_layouts()}\nFound:\n{found(folder)}"
+            f"{folder} looks like MVTec AD, but train/{names.good} holds no pictures. If the good "
+            f"parts are in another folder of train, name it: --good NAME.\n"
+            f"{expected_layouts()}\nFound:\n{found(folder / 'train')}"
         )
-    test_folder = folder / "test"
-    test = read_classes(test_folder) if test_folder.is_dir() else ()
-    return DataSet(
-        name=folder.name, good=good, test=tuple(_with_mask(folder, picture) for picture in test)
-    )
-
-
-def _with_mask(folder: Path, picture: Picture) -> Picture:
-    if picture.label is not Label.DEFECT:
-        return picture
-    mask = folder / "ground_truth" / picture.kind / f"{picture.path.stem}_mask.png"
-    return replace(picture, mask=mask) if mask.is_file() else picture
+    test = read_classes(test_folder, names) if test_folder.is_dir() else ()
+    return DataSet(folder.name, good, test)

@@ -5,13 +5,13 @@ Zou et al., SPot-the-Difference, ECCV 2022, https://github.com/amazon-science/sp
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
 
 from .base import DataSet, Label, divided, pictures_in
 from .folder import expected_layouts, found
+from .masks import with_masks
 
 
 def is_visa(folder: Path) -> bool:
@@ -33,8 +33,5 @@ def read_visa(folder: Path, seed: int) -> DataSet:
             f"{folder} looks like VisA, but Data/Images/Normal holds no pictures.\n"
             f"{expected_layouts()}\nFound:\n{found(images)}"
         )
-    defects = []
-    for picture in pictures_in(anomaly, Label.DEFECT, "anomaly") if anomaly.is_dir() else ():
-        mask = masks / f"{picture.path.stem}.png"
-        defects.append(replace(picture, mask=mask) if mask.is_file() else picture)
-    return divided(folder.name, good, tuple(defects), seed)
+    defects = pictures_in(anomaly, Label.DEFECT, "anomaly") if anomaly.is_dir() else ()
+    return divided(folder.name, good, with_masks(defects, [masks]), seed)
