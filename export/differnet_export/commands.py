@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
+from differnet_runtime.commands.arguments import Number, backend
+from differnet_runtime.commands.paths import any_path, existing, new_file, new_folder
 
 if TYPE_CHECKING:
     from differnet_runtime.metadata import Calibration, ModelMetadata
@@ -19,8 +21,8 @@ _MODULES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime"
 
 
 def _configure_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="folder that train or import wrote")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the .onnx file")
+    parser.add_argument("model", type=any_path, help="folder that train or import wrote")
+    parser.add_argument("-o", "--output", type=new_file, required=True, help="the .onnx file")
     parser.add_argument(
         "--precision",
         choices=("fp16", "fp32"),
@@ -33,7 +35,9 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
         default="bgr",
         help="what the graph reads; bgrx is what Jetson's nvvidconv gives",
     )
-    parser.add_argument("--triton", type=Path, metavar="DIR", help="write a Triton repository too")
+    parser.add_argument(
+        "--triton", type=new_folder, metavar="DIR", help="write a Triton repository too"
+    )
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
 
 
@@ -97,14 +101,23 @@ def _threshold(calibration: Calibration, frames: int) -> str:
 
 
 def _configure_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="the exported .onnx file")
-    parser.add_argument("--model", type=Path, help="its trained model (default: model/ beside it)")
-    parser.add_argument("--images", type=Path, nargs="*", help="real pictures, or folders of them")
+    parser.add_argument("file", type=any_path, help="the exported .onnx file")
     parser.add_argument(
-        "--limit", type=float, help="greatest relative difference (default 1e-4, FP16 2e-2)"
+        "--model", type=any_path, help="its trained model (default: model/ beside it)"
     )
     parser.add_argument(
-        "--backend", default="auto", help="what runs the file (FP16 is emulated by default)"
+        "--images", type=existing, nargs="*", help="real pictures, or folders of them"
+    )
+    parser.add_argument(
+        "--limit",
+        type=Number(0.0, 1.0),
+        help="greatest relative difference (default 1e-4, FP16 2e-2)",
+    )
+    parser.add_argument(
+        "--backend",
+        type=backend,
+        default="auto",
+        help="what runs the file (FP16 is emulated by default)",
     )
     parser.add_argument("--json", action="store_true", help="print every score as JSON")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
+from differnet_runtime.commands.arguments import seed
+from differnet_runtime.commands.paths import new_folder
 
 if TYPE_CHECKING:
     from differnet_training.datasets import DataSet
@@ -19,10 +21,10 @@ _LEFTOVERS = ("model", "part.onnx", "report.html", "report.json", "verdicts.json
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="default runs/demo")
+    parser.add_argument("--output", type=new_folder, default="runs/demo", help="default runs/demo")
     parser.add_argument("--cells", choices=("mono", "poly", "both"), default="mono")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--cache", type=new_folder, help="folder of the feature cache")
 
 
 def _run(args: argparse.Namespace) -> int:

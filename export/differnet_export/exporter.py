@@ -34,6 +34,12 @@ Scores = NDArray[np.float32]
 FOLD_PICTURES = 64
 """So many good pictures measure the graph's error where all of them calibrated out of fold."""
 
+MOST_MOVED = 0.1
+"""The threshold set from the graph's own scores lies at most this share from the trained one."""
+
+_ENORMOUS = 1e9
+"""No score of a model whose good pictures differ is as great."""
+
 
 @dataclass(frozen=True)
 class _Scored:
@@ -98,8 +104,10 @@ def export_model(
         _check_sound(graph)
         scored = _score(on_cpu(graph), folder, metadata, "FP16 graph, emulated")
         half = _half(exact, scored, weights)
+    calibration = _recalibrated(metadata.calibration, scored.real, half)
+    _check_moved(metadata.calibration, calibration)
     metadata = metadata.replaced(
-        calibration=_recalibrated(metadata.calibration, scored.real, half),
+        calibration=calibration,
         verification=Verification(
             frames=len(scored.made) + len(scored.real),
             greatest_relative_difference=difference,
@@ -134,6 +142,12 @@ def _checked(trained: Scores, exact: Scores, folder: Path) -> float:
     """Returns the greatest relative difference between torch and the FP32 graph."""
     difference = float(relative_difference(trained, exact).max())
     if not difference <= LIMIT:
+        if trained.max() > _ENORMOUS:
+            raise ExportError(
+                f"the trained model scores frames up to {trained.max():.1e}, where rounding "
+                "decides: its good pictures hardly differ. Nothing was written; train with "
+                "pictures of different parts."
+            )
         raise ExportError(
             f"the graph's scores differ from the trained model's by {difference:.2g} relative "
             f"(limit {LIMIT:g}); nothing was written. Please report this with the output of "
@@ -167,6 +181,20 @@ def _half(exact: _Scored, scored: _Scored, weights: HalfWeights) -> HalfPrecisio
         median_relative_error=float(np.median(errors)),
         greatest_relative_error=float(errors.max()),
     )
+
+
+def _check_moved(trained: Calibration | None, exported: Calibration | None) -> None:
+    """Refuses a graph that scores the good pictures otherwise than the trained model did."""
+    if trained is None or exported is None:
+        return
+    moved = abs(exported.threshold - trained.threshold)
+    if not moved <= MOST_MOVED * abs(trained.threshold):
+        raise ExportError(
+            f"the threshold would go from {trained.threshold:.4g} to {exported.threshold:.4g}, "
+            "since the graph scores the good pictures otherwise than training did; nothing was "
+            "written. Most likely these pictures hardly differ, so that rounding decides: train "
+            "with pictures of different parts."
+        )
 
 
 def _recalibrated(

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -25,6 +24,8 @@ from numpy.typing import NDArray
 
 from .errors import CalibrationError
 from .metadata import Calibration, Method, Tail
+from .order_statistics import batch_bound as batch_bound
+from .order_statistics import upper_bound as upper_bound
 from .records import Score
 from .tail import LEAST, lognormal_bound, lognormal_threshold
 
@@ -36,6 +37,9 @@ HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
 
+ABSURD = 1000
+"""A threshold of so many times the median of the good scores is refused."""
+
 
 def calibrate(
     good_scores: Sequence[float],
@@ -46,6 +50,7 @@ def calibrate(
     headroom: float = HEADROOM,
     method: Method = "split",
     tail: Tail | Literal["auto"] | None = None,
+    rejected: int = 0,
 ) -> Calibration:
     """Chooses the threshold for a wanted false-reject rate.
 
@@ -60,13 +65,16 @@ def calibrate(
         tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be
             the greatest score, or there are too few for any. None is `rank` for `split`, and
             `auto` for `out_of_fold`.
+        rejected: So many more parts may be good and score higher than all of these, as far as is
+            known; see `metadata.Calibration`.
 
     Returns:
         Threshold, bound and the sorted scores.
 
     Raises:
         CalibrationError: Too few scores for the rate, scores that are not finite, or that are not
-            above 0 where a log-normal is asked for.
+            above 0 where a log-normal is asked for; or so many rejected that the threshold may lie
+            above all scores; or the threshold would be absurd.
     """
     scores = np.sort(np.asarray(good_scores, dtype=np.float64))
     if not np.isfinite(scores).all():
@@ -77,19 +85,35 @@ def calibrate(
         )
     check_rate(false_reject_rate)
     used = _chosen(tail or ("rank" if method == "split" else "auto"), scores, false_reject_rate)
-    limit = _by_rank if used == "rank" else _by_lognormal
-    score, bound = limit(scores, false_reject_rate, confidence)
+    if used == "rank":
+        score, bound = _by_rank(scores, false_reject_rate, confidence, rejected)
+    else:
+        score, bound = _by_lognormal(scores, false_reject_rate, confidence)
+    threshold = score + headroom * abs(score)
+    _refuse_absurd(scores, threshold)
     return Calibration(
-        threshold=score + headroom * abs(score),
+        threshold=threshold,
         false_reject_rate=false_reject_rate,
         confidence=confidence,
         bound=bound,
         good_scores=tuple(float(score) for score in scores),
-        images=scores.size,
+        images=scores.size + rejected,
         scored_by=scored_by,
         method=method,
         tail=used,
+        rejected=rejected,
     )
+
+
+def _refuse_absurd(scores: NDArray[np.float64], threshold: float) -> None:
+    """Refuses a threshold below which nearly everything would be good."""
+    median = float(np.median(scores))
+    if scores[0] > 0.0 and not threshold <= ABSURD * median:
+        raise CalibrationError(
+            f"the threshold would be {threshold:.3g}, though half of the good pictures score below "
+            f"{median:.3g}: a part {ABSURD:,} times as unusual as a usual one would still be good. "
+            "Look at the good pictures: some may show no part, or hardly any may differ."
+        )
 
 
 def _chosen(tail: Tail | Literal["auto"], scores: NDArray[np.float64], rate: float) -> Tail:
@@ -100,11 +124,21 @@ def _chosen(tail: Tail | Literal["auto"], scores: NDArray[np.float64], rate: flo
     return "lognormal" if fits and threshold_rank(scores.size, rate) >= scores.size else "rank"
 
 
-def _by_rank(scores: NDArray[np.float64], rate: float, confidence: float) -> tuple[float, float]:
+def _by_rank(
+    scores: NDArray[np.float64], rate: float, confidence: float, rejected: int
+) -> tuple[float, float]:
     """Returns the score that sets the threshold, and the bound of the exact law."""
-    check_enough(scores.size, rate)
-    rank = threshold_rank(scores.size, rate)
-    return float(scores[rank - 1]), upper_bound(scores.size, rank, confidence)
+    parts = scores.size + rejected
+    check_enough(parts, rate)
+    rank = threshold_rank(parts, rate)
+    if rank > scores.size:
+        lowest = math.ceil(1e4 * (1.0 - scores.size / (parts + 1))) / 1e4
+        raise CalibrationError(
+            f"{rejected} of {parts} parts were rejected and have no label: more than a "
+            f"false-reject rate of {rate:g} allows, if they were good. Label them good or defect, "
+            f"calibrate from pictures (--images), or ask for --false-reject-rate {lowest:g}."
+        )
+    return float(scores[rank - 1]), upper_bound(parts, rank, confidence)
 
 
 def _by_lognormal(
@@ -168,31 +202,6 @@ def threshold_rank(images: int, false_reject_rate: float) -> int:
     return math.ceil(round((images + 1) * (1.0 - false_reject_rate), 9))
 
 
-def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
-    """Returns how many of the next `parts` good parts score above the threshold, at most.
-
-    The exact `confidence` quantile of BetaBinomial(parts, images + 1 - rank, rank), in whole
-    numbers: of all orders in which the new scores and the old ones can lie, those with j new
-    ones above the `rank`-th old one are C(j + images - rank, j) C(parts - j + rank - 1, parts - j).
-
-    Args:
-        images: Number of calibration scores.
-        rank: The one of them that sets the threshold, from 1 on, smallest first.
-        parts: Number of good parts still to come.
-        confidence: Probability of the promise, over calibrations and parts together.
-    """
-    above, below = images + 1 - rank, rank
-    wanted = Fraction(str(confidence)) * math.comb(images + parts, parts)
-    orders, reached = math.comb(parts + below - 1, parts), 0
-    for rejected in range(parts):
-        reached += orders
-        if reached >= wanted:
-            return rejected
-        orders *= (parts - rejected) * (rejected + above)
-        orders //= (rejected + 1) * (parts - rejected - 1 + below)
-    return parts
-
-
 def promised_rejects(calibration: Calibration, parts: int = BATCH) -> int:
     """Returns how many of the next `parts` good parts this calibration rejects, at most.
 
@@ -202,37 +211,6 @@ def promised_rejects(calibration: Calibration, parts: int = BATCH) -> int:
         return round(parts * calibration.bound)
     rank = threshold_rank(calibration.images, calibration.false_reject_rate)
     return batch_bound(calibration.images, rank, parts, calibration.confidence)
-
-
-def upper_bound(images: int, rank: int, confidence: float) -> float:
-    """Returns the share of good parts above the `rank`-th of `images` scores, bounded from above.
-
-    The `confidence` quantile of Beta(images + 1 - rank, rank), through its binomial tail.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        if _binomial_cdf(images - rank, images, middle) > 1.0 - confidence:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _binomial_cdf(most: int, trials: int, probability: float) -> float:
-    """Returns P(X <= most) for X ~ Binomial(trials, probability)."""
-    if probability >= 1.0:
-        return float(most >= trials)
-    log_p, log_q = math.log(probability), math.log1p(-probability)
-    log_terms = (
-        math.lgamma(trials + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(trials - k + 1)
-        + k * log_p
-        + (trials - k) * log_q
-        for k in range(most + 1)
-    )
-    return math.fsum(math.exp(term) for term in log_terms)
 
 
 def good_percentile(good_scores: Sequence[float], score: float) -> float:
@@ -266,6 +244,11 @@ def describe(calibration: Calibration) -> str:
         f"{promised_rejects(calibration):,} will be; in the long run, with the same confidence, "
         f"at most {calibration.bound:.2%}."
     )
+    if calibration.rejected:
+        text += (
+            f" {calibration.rejected} of the {calibration.images} were rejected and have no label: "
+            "they count as good parts above the threshold, so it is too high rather than too low."
+        )
     needed = images_for_confidence(calibration.false_reject_rate, calibration.confidence)
     if calibration.bound > calibration.false_reject_rate and calibration.images < needed:
         text += (

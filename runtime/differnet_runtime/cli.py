@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import NoReturn
 
 from .command import Command
 from .errors import DifferNetError
@@ -84,8 +85,16 @@ def _accept_anything(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line; subcommands' parsers are of the same class."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with the message."""
+        self.exit(USER_ERROR, f"{self.prog}: {message} (--help lists what there is)\n")
+
+
 def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="differnet",
         description="Visual inspection that learns from good parts only and runs at the camera.",
         epilog="`differnet COMMAND --help` shows a command's arguments. A command that needs "
@@ -111,6 +120,7 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
 def _run(command: Command, arguments: argparse.Namespace) -> int:
     try:
         _refuse_missing(command)
+        command.check(arguments)
         code = command.run(arguments)
         sys.stdout.flush()
     except DifferNetError as error:

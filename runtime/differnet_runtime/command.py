@@ -26,6 +26,10 @@ _REDRAW_INTERVAL_S = 1.0
 _LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} to go"
 
 
+def _accept(_: argparse.Namespace) -> None:
+    """Has nothing to check."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A subcommand.
@@ -37,6 +41,8 @@ class Command:
         run: Does the work and returns the exit code; raises `DifferNetError` for a user's error.
         extra: The pip extra (or extras, by comma) that brings `modules`.
         modules: Import names without which it can't run.
+        check: Refuses, before any work, what options say together; one option alone is checked by
+            its type (`commands.arguments`, `commands.paths`).
     """
 
     name: str
@@ -45,6 +51,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     extra: str | None = None
     modules: tuple[str, ...] = ()
+    check: Callable[[argparse.Namespace], None] = _accept
 
     @property
     def missing(self) -> tuple[str, ...]:

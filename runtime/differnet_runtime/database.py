@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import StoreError
 
@@ -78,6 +79,25 @@ def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.
             raise DamagedError(f"{path}: its version is {found}, not {version}")
         undo.pop_all()
         return connection
+
+
+def read_rows(path: Path, query: str) -> Iterator[dict[str, Any]]:
+    """Reads a database, which another process may be writing, and changes nothing.
+
+    Args:
+        path: Of the file.
+        query: Gives the rows.
+
+    Raises:
+        DamagedError: It is damaged.
+        StoreError: It can't be read, or has no such table.
+    """
+    with mapped(path):
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_S, uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            for row in connection.execute(query):
+                yield dict(row)
 
 
 @contextlib.contextmanager

@@ -176,13 +176,16 @@ class Calibration(Part):
         confidence: Probability with which `bound` holds for this calibration.
         bound: The share of good parts rejected is at most this, with that confidence.
         good_scores: Scores of the calibration images, ascending.
-        images: Number of calibration images.
+        images: Number of calibration images, or of parts whose scores were stored.
         scored_by: `torch`, or the name of the backend that gave the scores.
         method: `split` where the model saw none of the calibration images, so that the rate and
             the bound are promises; `out_of_fold` where each was judged by a model of the other
             folds, so that both are estimates.
         tail: What set the threshold: the `rank` of a score, or a `lognormal` fitted to the scores,
             so that the rate and the bound are estimates, too.
+        rejected: Parts among `images` that an earlier threshold rejected and nobody labelled. They
+            have no place in `good_scores`; the rank counts them as good parts above it, so that the
+            rate and the bound hold however many of them were good.
     """
 
     threshold: float
@@ -194,6 +197,7 @@ class Calibration(Part):
     scored_by: str
     method: Method = "split"
     tail: Tail = "rank"
+    rejected: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("good_scores")
     @classmethod

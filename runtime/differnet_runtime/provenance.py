@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable
+
+from pydantic import field_validator
+
 from .contract import Part
+
+_HASH_BYTES = 6
+"""Of a picture's SHA-256: among 10,000 pictures a new one is taken for one of them once in 3e10."""
 
 
 class Provenance(Part):
-    """How a model was trained."""
+    """How a model was trained.
+
+    Args:
+        recipe: Name of the settings.
+        seed: Of folds, weights, order and noise.
+        images: Number of pictures that the model was fitted on.
+        epochs: Epochs of training.
+        data_sha256: Hash of settings and pictures.
+        created: When, ISO 8601.
+        versions: Of the packages that trained it.
+        pictures: The first 6 bytes of the SHA-256 of each picture's file, sorted and joined, in
+            base64; empty where they are not known, as in imported models and older files.
+    """
 
     recipe: str
     seed: int
@@ -15,6 +35,33 @@ class Provenance(Part):
     data_sha256: str
     created: str
     versions: dict[str, str]
+    pictures: str = ""
+
+    @field_validator("pictures")
+    @classmethod
+    def _whole_hashes(cls, packed: str) -> str:
+        try:
+            whole = len(base64.b64decode(packed, validate=True)) % _HASH_BYTES == 0
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError("the hashes of the training pictures are damaged")
+        return packed
+
+    def trained_on(self, digests: Iterable[str]) -> set[str]:
+        """Returns those of the SHA-256 digests (hexadecimal) that are of training pictures."""
+        packed = base64.b64decode(self.pictures)
+        known = {packed[k : k + _HASH_BYTES] for k in range(0, len(packed), _HASH_BYTES)}
+        return {digest for digest in digests if _shortened(digest) in known}
+
+
+def packed_hashes(digests: Iterable[str]) -> str:
+    """Returns the SHA-256 digests (hexadecimal) of pictures as `Provenance.pictures` has them."""
+    return base64.b64encode(b"".join(sorted(map(_shortened, digests)))).decode()
+
+
+def _shortened(digest: str) -> bytes:
+    return bytes.fromhex(digest)[:_HASH_BYTES]
 
 
 class HalfPrecision(Part):

@@ -56,14 +56,25 @@ def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: 
     return choose(name, model, path=path, threads=threads).backend
 
 
-def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:
-    """Opens a backend by name, or the best that works; see `open_backend`."""
+def check_backend(name: str) -> None:
+    """Refuses a name that `open_backend` does not know; opens nothing.
+
+    Raises:
+        BackendUnavailableError: The name is unknown.
+    """
     if name.split(":")[0] == PREFIX:
-        return Choice(FakeBackend(options=FakeOptions.parse(name)), {})
-    if name not in BACKENDS:
+        FakeOptions.parse(name)
+    elif name not in BACKENDS:
         raise BackendUnavailableError(
             f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"
         )
+
+
+def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:
+    """Opens a backend by name, or the best that works; see `open_backend`."""
+    check_backend(name)
+    if name.split(":")[0] == PREFIX:
+        return Choice(FakeBackend(options=FakeOptions.parse(name)), {})
     if name != AUTO:
         return Choice(_open(name, model, path, threads), {})
     errors: dict[str, BackendError] = {}

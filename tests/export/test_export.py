@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -88,6 +89,26 @@ class TestParity:
         monkeypatch.setattr(exporter, "torch_scores", lambda *args: scores(*args) * 1.01)
         with pytest.raises(ExportError, match="differ from the trained model's by"):
             export_model(trained.folder, tmp_path / "part.onnx")
+        monkeypatch.setattr(exporter, "torch_scores", lambda *args: scores(*args) * 1e13)
+        with pytest.raises(ExportError, match="where rounding decides"):
+            export_model(trained.folder, tmp_path / "part.onnx")
+        assert not (tmp_path / "part.onnx").exists()
+
+    @pytest.mark.parametrize("factor", [1.2, 1e12])
+    def test_a_threshold_that_would_jump_is_not_written(
+        self, trained, tmp_path, monkeypatch, factor
+    ):
+        from differnet_export import exporter
+
+        score = exporter._score
+
+        def good_pictures_score_higher(*args):
+            found = score(*args)
+            return replace(found, real=found.real * np.float32(factor))
+
+        monkeypatch.setattr(exporter, "_score", good_pictures_score_higher)
+        with pytest.raises(ExportError, match=r"the threshold would go from .* hardly differ"):
+            export_model(trained.folder, tmp_path / "part.onnx", precision="fp32")
         assert not (tmp_path / "part.onnx").exists()
 
     def test_a_flipped_verdict_is_named(self):

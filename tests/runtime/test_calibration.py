@@ -256,3 +256,40 @@ def test_scores_of_a_foreign_file_that_do_not_ascend_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match="good_scores"):
         Calibration.model_validate({**calibration.model_dump(), "good_scores": scores})
+
+
+def test_the_rejected_are_ranked_above_all_scores() -> None:
+    """As if each had a score of its own that is higher: threshold, bound and promise are equal."""
+    scores = [float(k) for k in range(1, 98)]
+    known = calibrate([*scores, 500.0, 600.0, 700.0], 0.05, scored_by="torch")
+    unknown = calibrate(scores, 0.05, scored_by="stored scores", rejected=3)
+    assert unknown.threshold == known.threshold
+    assert (unknown.bound, unknown.images) == (known.bound, known.images)
+    assert promised_rejects(unknown) == promised_rejects(known)
+    assert len(unknown.good_scores) == 97
+    assert "3 of the 100 were rejected and have no label" in describe(unknown)
+
+
+@pytest.mark.parametrize("passed", [57, 95, 940])
+def test_the_rate_that_is_offered_is_the_lowest_that_the_rejected_allow(passed: int) -> None:
+    scores = [float(k) for k in range(1, passed + 1)]
+    rejected = passed // 15 + 3
+    with pytest.raises(
+        CalibrationError, match=f"{rejected} of {passed + rejected} parts"
+    ) as caught:
+        calibrate(scores, 0.05, scored_by="stored scores", rejected=rejected)
+    offered = float(str(caught.value).split()[-1].rstrip("."))
+    found = calibrate(scores, offered, scored_by="stored scores", rejected=rejected)
+    assert found.threshold == pytest.approx(scores[-1], rel=1e-3)
+    with pytest.raises(CalibrationError):
+        calibrate(scores, offered - 2e-4, scored_by="stored scores", rejected=rejected)
+
+
+@pytest.mark.parametrize("method", ["split", "out_of_fold"])
+def test_an_absurd_threshold_is_refused(method: str) -> None:
+    scores = [1.0 + k / 100 for k in range(20)]
+    calibrate([*scores, 900.0], 0.05, scored_by="torch", method=method, tail="rank")
+    with pytest.raises(
+        CalibrationError, match=r"would be 1e\+12, though half of the good pictures"
+    ):
+        calibrate([*scores, 1e12], 0.05, scored_by="torch", method=method, tail="rank")

@@ -82,6 +82,23 @@ class TestRefusals:
         with pytest.raises(WeightsError, match="takes 512 features, but AlexNet"):
             import_original(tmp_path / "w.pt", views=1)
 
+    @pytest.mark.parametrize("prefix", ["module.", "model.net."])
+    def test_names_with_a_prefix(self, tmp_path, prefix):
+        names = "nf.module_list.2.s1.fc1.weight", "feature_extractor.features.0.weight"
+        torch.save({f"{prefix}{name}": torch.zeros(1) for name in names}, tmp_path / "w.pt")
+        with pytest.raises(WeightsError) as caught:
+            import_original(tmp_path / "w.pt", views=1)
+        assert f"begin with '{prefix}', which must be stripped" in str(caught.value)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+    def test_weights_that_are_no_numbers(self, tmp_path, value):
+        names = "nf.module_list.2.s1.fc1.weight", "nf.module_list.2.s1.fc1.bias"
+        state = {name: torch.zeros(3) for name in names}
+        state[names[1]][2] = value
+        torch.save(state, tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=f"1 of its tensors .* the first {names[1]}"):
+            import_original(tmp_path / "w.pt", views=1)
+
     def test_a_whole_pickled_model(self, tmp_path):
         torch.save(torch.nn.Linear(2, 2), tmp_path / "w.pt")
         with pytest.raises(WeightsError, match="whole pickled models are refused"):

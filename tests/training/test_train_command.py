@@ -13,6 +13,7 @@ from differnet_training.folds import fold_of
 from differnet_training.model_directory import load_metadata, read_training
 from differnet_training.networks import timm_network
 from differnet_training.recipes import EDGE
+from tests.command_line import differnet
 from tests.drawn import write_parts
 
 QUICK = ["--tap", "2", "--size", "64", "--width", "8", "--blocks", "1", "--epochs", "1"]
@@ -21,7 +22,7 @@ QUICK = ["--tap", "2", "--size", "64", "--width", "8", "--blocks", "1", "--epoch
 def train(data: Path, output: Path, *options: str) -> int:
     cache = str(output.parent / "cache")
     arguments = ["train", "--data", str(data), "-o", str(output), "--cache", cache]
-    return main([*arguments, *QUICK, *options])
+    return differnet(*arguments, *QUICK, *options)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_finished_model_is_not_replaced_unasked(one_thread, parts, tmp_path, c
         (["--extractor", "resnet99"], "there is no extractor 'resnet99'"),
         (["--false-reject-rate", "0.01"], "found 34, expected at least 111"),
         (["--roi", "60,0,32,32"], "region of interest 60,0,32,32"),
-        (["--false-reject-rate", "2"], "must lie between 0 and 1"),
+        (["--false-reject-rate", "2"], "'2' is not a share above 0 and below 1"),
     ],
 )
 def test_refusals(parts, tmp_path, capsys, options, message):
@@ -105,7 +106,7 @@ def train_heads(data: Path, output: Path, *options: str) -> int:
     """Trains the default recipe, for one epoch."""
     cache = str(output.parent / "cache")
     arguments = ["train", "--data", str(data), "-o", str(output), "--cache", cache]
-    return main([*arguments, "--epochs", "1", *options])
+    return differnet(*arguments, "--epochs", "1", *options)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,10 @@ class TestHeads:
         assert (metadata.calibration.method, metadata.calibration.images) == ("split", 7)
         assert metadata.provenance.images == 27
         parts_ = read_training(tmp_path / "model")["parts"]
+        trained, alone = (
+            [entry["sha256"] for entry in parts_[name]] for name in ("train", "calibration")
+        )
+        assert metadata.provenance.trained_on([*trained, *alone]) == set(trained)
         hashes = [entry["sha256"] for part in parts_.values() for entry in part]
         assert len(hashes) == len(set(hashes)) == 34
 
@@ -183,11 +188,11 @@ class TestHeads:
     [
         (["--size", "10x"], "--size takes HEIGHTxWIDTH in pixels (640x256)"),
         (["--tiles", "0x1"], "--tiles takes ROWSxCOLUMNS, 1x1 to 16x16"),
-        (["--groups", "("], "--groups '(' is not a regular expression"),
+        (["--groups", "("], "--groups: '(' is not a regular expression"),
         (["--groups", "lot"], "--groups 'lot' matches none of the 34 pictures"),
         (["--size", "64", "--groups", r"part00\d"], "found 4 different ones, expected at least 10"),
         (["--size", "96x64", "--tiles", "2x1"], "2x1 tiles need a height that is a multiple of 64"),
-        (["--size", "64", "--false-reject-rate", "2"], "must lie between 0 and 1"),
+        (["--size", "64", "--false-reject-rate", "0"], "'0' is not a share above 0 and below 1"),
         (
             ["--size", "64", "--calibration", "split"],
             "needs at least 19 good images for calibration; there are 7",

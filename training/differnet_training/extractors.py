@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from differnet_runtime.errors import WeightsError
 from differnet_runtime.metadata import ExtractorSpec, Windows
 
 from .networks import LITE0_TAP, Tap, alexnet_features, timm_network
@@ -210,6 +211,29 @@ def build_extractor(
         return built
     spec = built.spec.model_copy(update={"scales": scales, "kept": kept})
     return FeatureExtractor(built.network, spec)
+
+
+ALEXNET_SIDE = 256
+"""Least side of AlexNet's input in pixels: at a quarter of it one pixel of its last map is left."""
+
+
+def check_extractor(name: str, tap: Tap) -> None:
+    """Refuses a network, or feature maps of it, that can't be read; needs no weights.
+
+    Raises:
+        WeightsError: There is no such network, block or feature map.
+    """
+    if name == "alexnet":
+        return
+    network = timm_network(name, tap, None, pretrained=False).eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, 64, 64))
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{name} gives no feature map {tap} of a picture of 64 x 64 pixels ({reason})"
+        ) from error
 
 
 def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:

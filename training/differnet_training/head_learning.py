@@ -38,6 +38,7 @@ from .heads import LEAST, ONE_VIEW, HeadedModel
 from .job import Job, provenance
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
+from .sameness import check_varied
 from .scoring import judge_features
 
 HEAD_CHECKPOINT = "heads.checkpoint"
@@ -68,6 +69,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     )
     good, appearance = reader.check(job.data.good)
     features = reader.read(good, ViewPlan.fixed(ONE_VIEW.angles), "features")
+    check_varied(features.values, 2 * FOLDS)
     parts = _divided(job, features)
     fingerprint = _fingerprint(job, extractor, features)
     keep = KeptOnDisk(job.output / HEAD_CHECKPOINT, fingerprint)
@@ -86,7 +88,7 @@ def learn_heads(job: Job) -> ModelMetadata:
         calibration=threshold,
         appearance=appearance,
         provenance=provenance(
-            job, max(head.epochs for head in model.heads), fingerprint, len(parts.train.values)
+            job, max(head.epochs for head in model.heads), fingerprint, parts.train.content
         ),
     )
     bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))

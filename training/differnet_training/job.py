@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
-from differnet_runtime.metadata import InputContract, Provenance
+from differnet_runtime.errors import TrainingError
+from differnet_runtime.metadata import InputContract, Provenance, Tiles
+from differnet_runtime.provenance import packed_hashes
 
 from .datasets import DataSet
 from .recipes import Recipe
@@ -53,13 +56,34 @@ class Job:
     calibration: HowCalibrated = "folds"
 
 
-def provenance(job: Job, epochs: int, fingerprint: str, images: int) -> Provenance:
-    """Returns the record of how a model was trained."""
+def check_heads(recipe: Recipe, groups: str | None, tiles: Tiles | None) -> None:
+    """Refuses options that only a recipe with heads can follow.
+
+    Raises:
+        TrainingError: The recipe has one flow, and groups or tiles were asked for.
+    """
+    if recipe.heads or (groups is None and tiles is None):
+        return
+    raise TrainingError(
+        f"--{'groups' if groups is not None else 'tiles'} needs a recipe with heads, as edge is; "
+        f"the recipe {recipe.name!r} has one flow"
+    )
+
+
+def provenance(job: Job, epochs: int, fingerprint: str, content: Sequence[str]) -> Provenance:
+    """Returns the record of how a model was trained.
+
+    Args:
+        job: The settings.
+        epochs: Epochs of training.
+        fingerprint: Hash of settings and pictures.
+        content: SHA-256 of each picture that the model was fitted on.
+    """
     packages = ("differnet-edge", "torch", "timm", "numpy")
     return Provenance(
         recipe=job.recipe.name,
         seed=job.seed,
-        images=images,
+        images=len(content),
         epochs=epochs,
         data_sha256=fingerprint,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -67,4 +91,5 @@ def provenance(job: Job, epochs: int, fingerprint: str, images: int) -> Provenan
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
         },
+        pictures=packed_hashes(content),
     )

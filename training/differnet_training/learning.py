@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from differnet_runtime.calibration import calibrate
-from differnet_runtime.errors import TrainingError
 from differnet_runtime.metadata import ModelMetadata
 
 from .baselines import Baselines
 from .datasets import Parts, Picture, check_no_overlap, split_good
+from .datasets.base import FEWEST_TRAINING_IMAGES
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_learning import learn_heads
-from .job import Job, provenance
+from .job import Job, check_heads, provenance
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
+from .sameness import check_varied
 from .scoring import scaled, score_features, window_scores
 from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
@@ -43,15 +44,9 @@ def learn(job: Job) -> ModelMetadata:
         TrainingError: Training can't start or go on.
         OutputError: The model can't be written.
     """
+    check_heads(job.recipe, job.groups, job.contract.tiles)
     check_no_overlap(job.data)
-    if job.recipe.heads:
-        return learn_heads(job)
-    if job.groups is not None or job.contract.tiles is not None:
-        raise TrainingError(
-            f"--{'groups' if job.groups is not None else 'tiles'} needs a recipe with heads, as "
-            f"edge is; the recipe {job.recipe.name!r} has one flow"
-        )
-    return _learn_one_flow(job)
+    return learn_heads(job) if job.recipe.heads else _learn_one_flow(job)
 
 
 def _learn_one_flow(job: Job) -> ModelMetadata:
@@ -91,7 +86,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=appearance,
-        provenance=provenance(job, history.best_epochs, fingerprint, len(material.first.pictures)),
+        provenance=provenance(job, history.best_epochs, fingerprint, material.first.content),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
     write_training(job.output, _record(job.recipe, history, material, calibration))
@@ -126,6 +121,7 @@ class _Material:
 def _read_material(job: Job, reader: FeatureReader, parts: Parts) -> _Material:
     recipe, views = job.recipe, job.recipe.views()
     first, epoch = training_features(recipe, reader, (*parts.train, *parts.stopping), job.seed)
+    check_varied(first.values, FEWEST_TRAINING_IMAGES)
     train = set(parts.train)
     train_images = sum(picture in train for picture in first.pictures)
     held_out = None

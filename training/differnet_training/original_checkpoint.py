@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from differnet_runtime.errors import WeightsError
@@ -36,6 +37,7 @@ ORIGINAL_SIZE = 448
 """Side of the original's input in pixels."""
 
 _FLOW_KEY = re.compile(r"nf\.module_list\.(\d+)\.s([12])\.(fc1|fc2|fc2b|fc3)\.(weight|bias)")
+_PREFIXED = re.compile(r"(.*?)(?:nf\.module_list\.|feature_extractor\.)")
 _LAYERS = {"fc1": "fc1", "fc2": "fc2", "fc2b": "fc3", "fc3": "fc4"}
 _ALEXNET_PREFIX = "feature_extractor.features."
 
@@ -52,9 +54,12 @@ def import_original(
         size: Side of the input in pixels.
 
     Raises:
-        WeightsError: Not such a checkpoint; says which tensors are missing.
+        WeightsError: Not such a checkpoint, or one that holds NaN; says which tensors are missing
+            or wrong, or which prefix of their names to strip.
     """
     state = read_state(file)
+    _check_names(state, file)
+    _check_finite(state, file)
     extractor = alexnet_extractor(_alexnet_state(state, file))
     spec, flow_state = convert_flow(state)
     if spec.features != extractor.spec.features:
@@ -122,6 +127,26 @@ def load_flow(flow: NormalizingFlow, state: Mapping[str, Tensor]) -> None:
         WeightsError: Tensors are missing or of another shape.
     """
     load_state(flow, state, "the original's flow")
+
+
+def _check_names(state: Mapping[str, Tensor], file: Path) -> None:
+    """Refuses names with a prefix, as `nn.DataParallel` and wrappers give them; says which."""
+    prefixes = {found[1] for key in state if (found := _PREFIXED.match(key))}
+    if len(prefixes) == 1 and (prefix := prefixes.pop()):
+        raise WeightsError(
+            f"{file}: the names of its tensors begin with {prefix!r}, which must be stripped. Save "
+            f"it again: torch.save({{name.removeprefix({prefix!r}): tensor for name, tensor in "
+            f"torch.load({str(file)!r}).items()}}, 'stripped.pt')"
+        )
+
+
+def _check_finite(state: Mapping[str, Tensor], file: Path) -> None:
+    broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise WeightsError(
+            f"{file}: {len(broken)} of its tensors hold NaN or infinity, the first {broken[0]}, so "
+            "that every score would be NaN. Its training diverged; save an earlier state."
+        )
 
 
 def _alexnet_state(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:

@@ -249,7 +249,8 @@ class Recipe(BaseModel):
         if self.rotation == "right-angles":
             if self.test_views not in (1, 2, 4):
                 raise TrainingError(
-                    f"right-angle rotation gives 1, 2 or 4 views; received {self.test_views}"
+                    "--test-views: right-angle rotation gives 1, 2 or 4 views; received "
+                    f"{self.test_views}"
                 )
             return Views(angles=RIGHT_ANGLES[:: 4 // self.test_views], trained=RIGHT_ANGLES)
         return Views(angles=even_angles(self.test_views), trained="any")

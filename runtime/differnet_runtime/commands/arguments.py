@@ -1,19 +1,32 @@
-"""Arguments that several subcommands share, and how their values are read."""
+"""How the values of options are read and checked: each type refuses what can't be meant.
+
+Every option and argument of every command has one of these types (or `choices`), so that a wrong
+value is refused, with the option's name, before any work begins. Those for files and folders are in
+`paths`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from differnet_runtime.metadata import Region
+
+_SHOWN = 60
+"""So many characters of a wrong value are shown."""
+
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Adds `--backend` and `--threads`."""
     parser.add_argument(
         "--backend",
+        type=backend,
         default="auto",
         metavar="NAME",
         help="what runs the model: auto (the best that works here; `differnet doctor` tells), "
@@ -21,56 +34,122 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=whole_number,
+        type=threads,
         default=0,
         metavar="N",
         help="CPU threads; 0 leaves the choice to the backend",
     )
 
 
-def whole_number(text: str) -> int:
-    """Reads a whole number from 0 on."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
+@dataclass(frozen=True)
+class WholeNumber:
+    """Reads a whole number within limits.
+
+    Args:
+        least: The least that is allowed.
+        most: The most that is allowed.
+    """
+
+    least: int = 0
+    most: int = 1_000_000_000
+
+    def __call__(self, text: str) -> int:
+        """Reads one."""
+        if not (_WHOLE.fullmatch(text) and self.least <= int(text) <= self.most):
+            raise refused(text, f"a whole number from {self.least} to {self.most}")
+        return int(text)
 
 
-def count(text: str) -> int:
-    """Reads a whole number from 1 on."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
+@dataclass(frozen=True)
+class Number:
+    """Reads a finite number within limits.
+
+    NaN is refused everywhere: as a threshold it would call every part good.
+
+    Args:
+        least: The least that is allowed.
+        most: The most that is allowed.
+        what: What is expected, for the message.
+    """
+
+    least: float
+    most: float
+    what: str = "a number"
+
+    def __call__(self, text: str) -> float:
+        """Reads one."""
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not self.least <= value <= self.most:
+            raise refused(text, f"{self.what} from {self.least:g} to {self.most:g}")
+        return value
 
 
-def finite(text: str) -> float:
-    """Reads a finite number; NaN as a threshold would call every part good."""
+whole_number = WholeNumber()
+count = WholeNumber(least=1)
+threads = WholeNumber(0, 1024)
+seed = WholeNumber(0, 2**31 - 1)
+finite = Number(-1e30, 1e30)
+seconds = Number(0.0, 86_400.0, "a time in seconds")
+
+
+def share(text: str) -> float:
+    """Reads a share of parts: above 0 and below 1."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    if not 0.0 < value < 1.0:
+        raise refused(text, "a share above 0 and below 1 (0.05 for 5 %)")
     return value
 
 
-def seconds(text: str) -> float:
-    """Reads a duration from 0 on."""
-    value = finite(text)
-    if value < 0.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is negative; a time in seconds is expected")
+def text(value: str) -> str:
+    """Reads a text that is not empty."""
+    if not value.strip() or "\0" in value:
+        raise argparse.ArgumentTypeError(f"a text is expected; received {value!r}")
     return value
+
+
+def pattern(value: str) -> str:
+    """Reads a regular expression."""
+    try:
+        re.compile(text(value))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise refused(value, f"a regular expression ({error})") from error
+    return value
+
+
+def backend(name: str) -> str:
+    """Reads a backend's name."""
+    from differnet_runtime.errors import DifferNetError
+    from differnet_runtime.selection import check_backend
+
+    try:
+        check_backend(name)
+    except DifferNetError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
 
 
 def region(text: str) -> Region:
     """Reads X,Y,WIDTH,HEIGHT in pixels of the camera's frame."""
     from differnet_runtime.metadata import Region
 
-    numbers = text.split(",")
     try:
-        x, y, width, height = (int(number) for number in numbers)
+        x, y, width, height = (WholeNumber(most=1_000_000)(number) for number in text.split(","))
         return Region(x=x, y=y, width=width, height=height)
-    except ValueError as error:  # pydantic's too
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not X,Y,WIDTH,HEIGHT: four whole numbers of pixels, X and Y from 0 on, "
-            "WIDTH and HEIGHT from 8 on"
+    except (ValueError, argparse.ArgumentTypeError) as error:  # pydantic's too
+        raise refused(
+            text,
+            "X,Y,WIDTH,HEIGHT: four whole numbers of pixels, X and Y from 0 on, WIDTH and HEIGHT "
+            "from 8 on",
         ) from error
+
+
+def refused(text: str, expected: str) -> argparse.ArgumentTypeError:
+    """Returns the error of a value that is not what was expected."""
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return argparse.ArgumentTypeError(f"{shown!r} is not {expected}")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from differnet_runtime.command import Command
 
-from .arguments import count, whole_number
+from .arguments import WholeNumber, refused, text, threads
+from .paths import any_path, new_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from differnet_runtime.benchmark.frames import FrameSource
     from differnet_runtime.benchmark.records import Row
+
+
+_TO_A_MILLION = WholeNumber(1, 1_000_000)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +29,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "listed with its reason. Exit code 2: none could be measured."
     )
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="FILE", help="exported files (FP32 and FP16, say)"
+        "models",
+        type=any_path,
+        nargs="+",
+        metavar="FILE",
+        help="exported files (FP32 and FP16, say)",
     )
     parser.add_argument(
         "--backend",
         dest="contenders",
+        type=_contender,
         nargs="+",
         metavar="NAME",
         help="onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt or "
@@ -38,14 +46,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=count_to_a_million,
+        type=_TO_A_MILLION,
         nargs="+",
         default=[1],
         metavar="N",
         help="batches (default: 1)",
     )
     parser.add_argument(
-        "--source", metavar="SOURCE", help="frames, as for `differnet run` (default: drawn ones)"
+        "--source",
+        type=text,
+        metavar="SOURCE",
+        help="frames, as for `differnet run` (default: drawn ones)",
     )
     parser.add_argument(
         "--frame",
@@ -55,48 +66,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--runs",
-        type=count_to_a_million,
+        type=_TO_A_MILLION,
         default=100,
         metavar="N",
         help="counted runs of a round (100)",
     )
+    parser.add_argument("--rounds", type=_TO_A_MILLION, default=3, metavar="N", help="rounds (3)")
     parser.add_argument(
-        "--rounds", type=count_to_a_million, default=3, metavar="N", help="rounds (3)"
-    )
-    parser.add_argument(
-        "--warm-up", type=whole_number, default=20, metavar="N", help="runs before each round (20)"
+        "--warm-up",
+        type=WholeNumber(0, 1_000_000),
+        default=20,
+        metavar="N",
+        help="runs before each round (20)",
     )
     parser.add_argument(
         "--threads",
-        type=whole_number,
+        type=threads,
         default=0,
         metavar="N",
         help="CPU threads; 0 leaves the choice to the backend",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture")
+    parser.add_argument("--svg", type=new_file, metavar="FILE", help="write a picture")
 
 
-def count_to_a_million(text: str) -> int:
-    """Reads a whole number from 1 to 1000000."""
-    number = count(text)
-    if number > 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than 1000000")
-    return number
+def _contender(name: str) -> str:
+    """Reads the name of a way to run a model."""
+    from differnet_runtime.benchmark.contenders import CONTENDERS, known
+
+    if not known(name):
+        raise refused(name, f"a backend; choose from {', '.join(CONTENDERS)}")
+    return name
 
 
 def frame_size(text: str) -> tuple[int, int]:
     """Reads WxH in pixels."""
-    numbers = text.lower().split("x")
-    if len(numbers) != 2 or not all(n.isdecimal() and 8 <= int(n) <= 16384 for n in numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WxH: two numbers from 8 to 16384")
-    return int(numbers[0]), int(numbers[1])
+    try:
+        width, height = (WholeNumber(8, 16384)(number) for number in text.lower().split("x"))
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise refused(text, "WxH: two whole numbers from 8 to 16384") from error
+    return width, height
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
     import json
 
+    from differnet_runtime.benchmark.contenders import CONTENDERS
     from differnet_runtime.benchmark.machine import describe, doubt
     from differnet_runtime.benchmark.picture import draw
     from differnet_runtime.benchmark.report import tables
@@ -107,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     warning = doubt(machine)
     if warning:
         print(f"bench: {warning}", file=sys.stderr)
-    contenders, source = _contenders(arguments.contenders), _source(arguments)
+    contenders, source = arguments.contenders or CONTENDERS, _source(arguments)
     rows = _measured(arguments, contenders, source)
     protocol = _protocol(arguments, source)
     if arguments.json:
@@ -121,18 +137,6 @@ def run(arguments: argparse.Namespace) -> int:
     if all(row.reason for row in rows):
         raise BackendUnavailableError("nothing could be measured; the reasons are above")
     return 0
-
-
-def _contenders(names: list[str] | None) -> Sequence[str]:
-    from differnet_runtime.benchmark.contenders import CONTENDERS, known
-    from differnet_runtime.errors import BackendUnavailableError
-
-    for name in names or ():
-        if not known(name):
-            raise BackendUnavailableError(
-                f"there is no backend {name!r}; choose from {', '.join(CONTENDERS)}"
-            )
-    return names or CONTENDERS
 
 
 def _source(arguments: argparse.Namespace) -> FrameSource:

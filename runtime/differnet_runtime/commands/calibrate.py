@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
 
-from .arguments import add_backend, finite
+from .arguments import add_backend, share, text
+from .paths import any_path, existing_file, existing_folder, new_file
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Appearance, Calibration
+    from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,26 +20,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Scores pictures of good parts with the exported model (or reads the scores that it gave "
         "at the camera), sets its threshold for the wanted false-reject rate and writes it into "
-        "the model file. The pictures must be new: a picture that training saw scores too low."
+        "the model file. The pictures must be new: those that the model was trained on score too "
+        "low, and are left out."
     )
-    parser.add_argument("model", type=Path, metavar="FILE", help="the exported part.onnx")
+    parser.add_argument("model", type=any_path, metavar="FILE", help="the exported part.onnx")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, metavar="DIR", help="pictures of good parts only")
+    source.add_argument(
+        "--images", type=existing_folder, metavar="DIR", help="pictures of good parts only"
+    )
     source.add_argument(
         "--scores",
-        type=Path,
+        type=existing_file,
         metavar="FILE",
-        help="JSON lines of verdicts on good parts only: also those that it called defects",
+        help="JSON lines of verdicts, or a station's database; parts that passed or are labelled "
+        "good are taken",
     )
-    parser.add_argument("--camera", metavar="NAME", help="with --scores: only this camera's")
+    parser.add_argument(
+        "--camera", type=text, metavar="NAME", help="with --scores: whose, if there are several"
+    )
     parser.add_argument(
         "--false-reject-rate",
-        type=finite,
+        type=share,
         metavar="RATE",
         help="share of good parts that may be rejected, on average (0.05)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write here, and leave the model as it is"
+        "--output", type=new_file, metavar="FILE", help="write here, and leave the model as it is"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="go on although more are above the present threshold than chance explains",
     )
     parser.add_argument(
         "--skip-unreadable",
@@ -49,6 +61,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses what can't be calibrated, before the model is read."""
+    from differnet_runtime.errors import ConfigError
+    from differnet_runtime.files import try_file
+
+    if arguments.camera is not None and arguments.scores is None:
+        raise ConfigError("--camera goes with --scores: pictures (--images) name no camera")
+    if arguments.output is None:
+        try_file(arguments.model)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet calibrate`."""
     from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
@@ -57,11 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
     data, metadata = read_model_file(arguments.model)
-    appearance = metadata.appearance  # stored scores tell nothing new of it
     if arguments.scores:
-        calibration = _from_scores(arguments, data, rate)
+        calibration = _from_scores(arguments, data, metadata, rate)
+        appearance = metadata.appearance  # stored scores tell nothing new of it
     else:
-        calibration, appearance = _from_pictures(arguments, rate)
+        calibration, appearance = _from_pictures(arguments, metadata, rate)
     output = arguments.output or arguments.model
     metadata = metadata.replaced(calibration=calibration, appearance=appearance)
     write_model_file(output, data, metadata)
@@ -69,30 +92,45 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _from_pictures(arguments: argparse.Namespace, rate: float) -> tuple[Calibration, Appearance]:
+def _from_pictures(
+    arguments: argparse.Namespace, metadata: ModelMetadata, rate: float
+) -> tuple[Calibration, Appearance]:
     from differnet_runtime.calibration import calibrate, check_enough
     from differnet_runtime.detector import Detector
+    from differnet_runtime.recalibration import check_share
 
-    from .calibrating import pictures, refuse_duplicates, score
+    from .calibrating import new_pictures, pictures, score
 
     paths = pictures(arguments.images)
     check_enough(len(paths), rate)
-    refuse_duplicates(paths)
+    paths = new_pictures(paths, metadata.provenance)
+    check_enough(len(paths), rate)
     with Detector(
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
         scores, appearance = score(detector, paths, skip=arguments.skip_unreadable)
-        return calibrate(scores, rate, scored_by=detector.backend), appearance
+    if not arguments.force:
+        check_share(scores, metadata.calibration, "pictures")
+    return calibrate([*scores.values()], rate, scored_by=detector.backend), appearance
 
 
-def _from_scores(arguments: argparse.Namespace, model: bytes, rate: float) -> Calibration:
+def _from_scores(
+    arguments: argparse.Namespace, model: bytes, metadata: ModelMetadata, rate: float
+) -> Calibration:
     from differnet_runtime.calibration import calibrate
     from differnet_runtime.model_file import content_hash
+    from differnet_runtime.recalibration import check_share
 
-    from .stored_scores import read_scores
+    from .stored_scores import Judge, read_scores
 
-    scores = read_scores(arguments.scores, content_hash(model), arguments.camera)
-    return calibrate(scores, rate, scored_by="stored scores")
+    present = metadata.calibration
+    judge = Judge(content_hash(model), present.threshold if present else None)
+    stored = read_scores(arguments.scores, judge, arguments.camera)
+    if not arguments.force:
+        check_share(stored.good, present, "good verdicts")
+    return calibrate(
+        [*stored.good.values()], rate, scored_by="stored scores", rejected=stored.rejected
+    )
 
 
 def _report(calibration: Calibration, output: Path, *, as_json: bool) -> None:
@@ -112,4 +150,5 @@ COMMAND = Command(
     run,
     extra="opencv-headless,onnx-cpu",
     modules=("cv2",),
+    check=_check,
 )

@@ -1,11 +1,11 @@
-"""The steps of `differnet calibrate`: find the pictures, refuse copies, score them."""
+"""The steps of `differnet calibrate`: find the pictures, tell which are new, score them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from differnet_runtime.command import progress
@@ -13,7 +13,7 @@ from differnet_runtime.detector import Detector
 from differnet_runtime.errors import CalibrationError, DataError, FrameError, ImageReadError
 from differnet_runtime.images import SUFFIXES, list_images, read_bytes, read_image
 from differnet_runtime.integrity import Look, appearance_of, look
-from differnet_runtime.metadata import Appearance
+from differnet_runtime.metadata import Appearance, Provenance
 from differnet_runtime.preprocess import preprocess
 
 
@@ -34,18 +34,48 @@ def pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def refuse_duplicates(paths: Sequence[Path]) -> None:
-    """Refuses pictures that are there twice: they would make the bound look surer than it is.
+def new_pictures(paths: Sequence[Path], trained: Provenance) -> list[Path]:
+    """Returns the pictures that training has not seen; the others are told on standard error.
+
+    Args:
+        paths: Pictures of good parts.
+        trained: Knows the model's training pictures by the hash of their files.
 
     Raises:
-        DataError: Two files hold the same bytes; names them.
+        DataError: Two files hold the same bytes, which would make the bound look surer than it is;
+            names them.
     """
+    digests = {path: digest for path in paths if (digest := _digest(path)) is not None}
+    _refuse_copies(digests)
+    if not trained.pictures:
+        print(
+            "note: this model does not say which pictures it was trained on, so these are not "
+            "compared with them; each must be new to it",
+            file=sys.stderr,
+        )
+        return list(paths)
+    known = trained.trained_on(digests.values())
+    seen = [path.name for path in paths if digests.get(path) in known]
+    if seen:
+        print(
+            f"left out: {len(seen)} of {len(paths)} pictures, which the model was trained on, so "
+            f"that it scores them too low: {_some(seen)}",
+            file=sys.stderr,
+        )
+    return [path for path in paths if digests.get(path) not in known]
+
+
+def _digest(path: Path) -> str | None:
+    """Returns the file's SHA-256; None where it can't be read, which scoring reports."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except ImageReadError:
+        return None
+
+
+def _refuse_copies(digests: Mapping[Path, str]) -> None:
     by_hash: dict[str, list[str]] = {}
-    for path in paths:
-        try:
-            digest = hashlib.sha256(read_bytes(path)).hexdigest()
-        except ImageReadError:
-            continue  # reported with its cause when it is to be scored
+    for path, digest in digests.items():
         by_hash.setdefault(digest, []).append(path.name)
     groups = [" = ".join(names) for names in by_hash.values() if len(names) > 1]
     if groups:
@@ -58,7 +88,7 @@ def refuse_duplicates(paths: Sequence[Path]) -> None:
 
 def score(
     detector: Detector, paths: Sequence[Path], *, skip: bool
-) -> tuple[list[float], Appearance]:
+) -> tuple[dict[str, float], Appearance]:
     """Scores every picture.
 
     Args:
@@ -67,7 +97,7 @@ def score(
         skip: Leave out what can't be read or does not fit, and list it on standard error.
 
     Returns:
-        The scores, in the order of the pictures, and how they look.
+        The scores by the pictures' names, and how they look.
 
     Raises:
         DataError: Pictures can't be used; lists each with its cause.
@@ -95,7 +125,7 @@ def score(
             f"the scores of {_some(infinite)} are not finite numbers; no threshold can be set. "
             "Look at those pictures; if they are good ones, train again."
         )
-    return list(scores.values()), appearance_of(looks)
+    return scores, appearance_of(looks)
 
 
 def _score_one(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from differnet_runtime.command import Command
 
-from .arguments import count, finite, region, seconds
+from .arguments import count, finite, region, seconds, text
+from .paths import new_folder
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "capture.json in the folder says how the pictures were taken; training reads it."
     )
     parser.add_argument(
-        "--camera", required=True, metavar="SOURCE", help="a device (0, /dev/video0) or a URL"
+        "--camera",
+        type=text,
+        required=True,
+        metavar="SOURCE",
+        help="a device (0, /dev/video0) or a URL",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder")
+    parser.add_argument(
+        "--output", type=new_folder, required=True, metavar="DIR", help="the folder"
+    )
     parser.add_argument(
         "--count", type=count, default=300, metavar="N", help="pictures to take now (300)"
     )

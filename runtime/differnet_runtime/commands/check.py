@@ -10,6 +10,7 @@ from differnet_runtime.command import Command
 from differnet_runtime.errors import ConfigError
 
 from .arguments import seconds
+from .paths import any_path
 
 if TYPE_CHECKING:
     from .checking import Checked
@@ -28,7 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Exit code 0: the station can start. 2: it can't; the lines marked WRONG say why."
     )
-    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="the station's TOML")
+    parser.add_argument(
+        "config", type=any_path, nargs="?", metavar="CONFIG", help="the station's TOML"
+    )
     parser.add_argument(
         "--cameras", action="store_true", help="also take one frame of every camera"
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from differnet_runtime.command import Command
 
+from .paths import any_path
+
 UNFIT = 1
 """Exit code when no backend works, or the model does not."""
 
@@ -23,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Exit code 0: at least one backend works, and the model too where one was given. 1: not."
     )
     parser.add_argument(
-        "model", type=Path, nargs="?", metavar="MODEL", help="an exported part.onnx to try"
+        "model", type=any_path, nargs="?", metavar="MODEL", help="an exported part.onnx to try"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 

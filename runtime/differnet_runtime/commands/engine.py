@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
 
-from .arguments import count
+from .arguments import WholeNumber, refused
+from .paths import any_path
 
 if TYPE_CHECKING:
     from differnet_runtime.engine import BuildOptions, Engine
@@ -22,19 +22,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "in the file, and keeps it beside the file (or below DIFFERNET_ENGINES). `differnet run` "
         "would build it at its start; it takes from seconds to many minutes."
     )
-    parser.add_argument("model", type=Path, metavar="FILE", help="the exported part.onnx")
+    parser.add_argument("model", type=any_path, metavar="FILE", help="the exported part.onnx")
     parser.add_argument(
-        "--batch", type=count, default=1, metavar="N", help="frames at once (default: 1)"
+        "--batch",
+        type=WholeNumber(1, 1024),
+        default=1,
+        metavar="N",
+        help="frames at once (default: 1)",
     )
     parser.add_argument(
         "--level",
-        type=int,
+        type=WholeNumber(0, 5),
         choices=range(6),
         help="TensorRT's optimisation level (3): a higher one tries more kernels, for longer",
     )
     parser.add_argument(
         "--workspace",
-        type=count,
+        type=WholeNumber(1, 1 << 20),
         metavar="MIB",
         help="scratch memory that a kernel may use (a Jetson: a quarter of what is free)",
     )
@@ -46,12 +50,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="build even if one that fits is there")
     parser.add_argument(
         "--dry-run",
+        type=_target,
         metavar="SM",
         nargs="?",
         const="SM86",
         help="build with TensorRT-RTX for a compute capability (SM86), without a GPU, and audit it",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _target(name: str) -> str:
+    """Reads a compute capability that TensorRT-RTX builds for."""
+    from differnet_runtime.engine.rtx import TARGETS
+
+    if name not in TARGETS:
+        raise refused(name, f"a GPU that TensorRT-RTX builds for; choose {', '.join(TARGETS)}")
+    return name
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,15 +96,10 @@ def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
     import json
 
     from differnet_runtime.engine.audit import audit
-    from differnet_runtime.engine.rtx import TARGETS, dry_build
-    from differnet_runtime.errors import EngineError
+    from differnet_runtime.engine.rtx import dry_build
     from differnet_runtime.files import write_bytes
 
     target = arguments.dry_run
-    if target not in TARGETS:
-        raise EngineError(
-            f"TensorRT-RTX does not build for {target!r}; choose {', '.join(TARGETS)}"
-        )
     built = dry_build(arguments.model, target, batch=arguments.batch)
     path = arguments.model.with_name(f"{arguments.model.stem}.{target}.rtx")
     write_bytes(path, built.plan)

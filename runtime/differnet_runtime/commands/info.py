@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from differnet_runtime.command import Command
 
+from .paths import any_path
+
 if TYPE_CHECKING:
     from differnet_runtime.metadata import FlowSpec, Head, InputContract, ModelMetadata
 
@@ -17,7 +19,7 @@ _TRAINED = "model.json"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `differnet info`."""
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="part.onnx, or the folder that training wrote"
+        "model", type=any_path, metavar="MODEL", help="part.onnx, or the folder that training wrote"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 

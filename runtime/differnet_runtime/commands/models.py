@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
 
-from .arguments import add_backend
+from .arguments import add_backend, text
+from .paths import any_folder, any_path
 
 if TYPE_CHECKING:
     from differnet_runtime.models import ModelStore, StoredModel
@@ -26,13 +26,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _action(actions, "list", "show all models")
     add = _action(actions, "add", "copy a model file into the store")
-    add.add_argument("file", type=Path, metavar="FILE", help="the exported part.onnx")
-    add.add_argument("--name", help="the part's name, if not the one in the file")
+    add.add_argument("file", type=any_path, metavar="FILE", help="the exported part.onnx")
+    add.add_argument("--name", type=text, help="the part's name, if not the one in the file")
     activate = _action(actions, "activate", "make a model judge")
-    activate.add_argument("model", metavar="MODEL", help="name (its newest), or hash")
+    activate.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
     add_backend(activate)
     rollback = _action(actions, "rollback", "go back to the model before")
-    rollback.add_argument("name", nargs="?", metavar="NAME", help="needed if there are several")
+    rollback.add_argument(
+        "name", type=text, nargs="?", metavar="NAME", help="needed if there are several"
+    )
 
 
 def _action(
@@ -41,7 +43,7 @@ def _action(
     parser = actions.add_parser(name, help=summary, description=f"Will {summary}.")
     parser.add_argument(
         "--store",
-        type=Path,
+        type=any_folder,
         metavar="DIR",
         help="the store (DIFFERNET_MODELS, or /var/lib/differnet/models)",
     )

@@ -10,13 +10,13 @@ import argparse
 import sys
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command, progress
 from differnet_runtime.errors import ConfigError
 
-from .arguments import add_backend, count, finite
+from .arguments import add_backend, count, finite, text
+from .paths import added_file, any_path, new_folder
 
 if TYPE_CHECKING:
     from differnet_runtime.records import Frame, Inspection
@@ -42,21 +42,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
-        type=Path,
+        type=any_path,
         metavar="FILE",
         help="run the station that this TOML file describes (`differnet check` reads it first)",
     )
-    parser.add_argument("--model", metavar="FILE", help="the exported part.onnx")
+    parser.add_argument("--model", type=any_path, metavar="FILE", help="the exported part.onnx")
     parser.add_argument(
         "--source",
+        type=text,
         metavar="SOURCE",
         help="a folder of pictures, a picture, a video, a device (0, /dev/video0) or a URL",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="add one line of JSON per frame to this file"
+        "--output",
+        type=added_file,
+        metavar="FILE",
+        help="add one line of JSON per frame to this file",
     )
     parser.add_argument(
-        "--save", type=Path, metavar="DIR", help="write every picture with its verdict drawn on"
+        "--save",
+        type=new_folder,
+        metavar="DIR",
+        help="write every picture with its verdict drawn on",
     )
     parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
     parser.add_argument(

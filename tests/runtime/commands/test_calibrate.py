@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -10,15 +11,18 @@ import pytest
 from differnet_runtime import Detector
 from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata
+from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata, Provenance
 from differnet_runtime.model_file import read_model_file
+from differnet_runtime.provenance import packed_hashes
+from tests.command_line import differnet
 
+TrainedOn = Callable[..., Provenance]
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
 
 
 def calibrate(model: Path, images: Path, *options: object) -> int:
-    return main(["calibrate", str(model), "--images", str(images), *map(str, options)])
+    return differnet("calibrate", model, "--images", images, *options)
 
 
 def test_the_model_gets_the_threshold_of_the_new_pictures(
@@ -108,6 +112,83 @@ def test_copies_are_refused_by_name(tiny_model: Make, pictures: Make, capsys: Ca
     assert "007.png = copy.png" in capsys.readouterr().err
 
 
+@pytest.fixture
+def trained_on(metadata: ModelMetadata) -> TrainedOn:
+    """Returns a function that makes the provenance of a model trained on some pictures."""
+
+    def make(*paths: Path) -> Provenance:
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        return metadata.provenance.model_copy(update={"pictures": packed_hashes(digests)})
+
+    return make
+
+
+def test_pictures_that_the_model_was_trained_on_are_left_out_by_name(
+    tiny_model: Make, pictures: Make, trained_on: TrainedOn, capsys: Captured
+) -> None:
+    """Under another name, too: the file's content tells."""
+    folder = pictures(*range(25))
+    old = folder / "000.png", folder / "001.png"
+    model = tiny_model(provenance=trained_on(*old))
+    old[1].rename(folder / "renamed.png")
+    assert calibrate(model, folder, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["good_scores"] == list(map(float, range(2, 25)))
+    assert "left out: 2 of 25 pictures, which the model was trained on" in shown.err
+    assert ": 000.png, renamed.png\n" in shown.err
+
+
+def test_new_pictures_alone_must_be_enough(
+    tiny_model: Make, pictures: Make, trained_on: TrainedOn, capsys: Captured
+) -> None:
+    folder = pictures(*range(25))
+    model = tiny_model(provenance=trained_on(*sorted(folder.iterdir())[:7]))
+    before = model.read_bytes()
+    assert calibrate(model, folder) == 2
+    shown = capsys.readouterr().err
+    assert "left out: 7 of 25 pictures" in shown
+    assert "needs at least 19 good images for calibration; there are 18" in shown
+    assert model.read_bytes() == before
+
+
+def test_a_model_that_does_not_know_its_pictures_says_so(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    assert calibrate(tiny_model(), pictures(*range(25))) == 0
+    assert "does not say which pictures it was trained on" in capsys.readouterr().err
+
+
+def test_more_above_the_threshold_than_chance_explains_stops(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    """The present threshold, 118, was set for 10 % by 20 pictures."""
+    model = tiny_model()
+    before = model.read_bytes()
+    folder = pictures(*range(50, 80), *range(119, 149))
+    assert calibrate(model, folder) == 2
+    assert (
+        "30 of 60 pictures are above the present threshold of 118; by chance at most 19: are these "
+        "good parts? The highest: 059.png, 058.png, 057.png, 056.png, 055.png."
+    ) in capsys.readouterr().err
+    assert model.read_bytes() == before
+    assert calibrate(model, folder, "--force") == 0
+    calibration = read_model_file(model)[1].calibration
+    assert calibration
+    assert calibration.threshold == pytest.approx(146.0 * (1 + HEADROOM))
+
+
+def test_as_many_above_the_threshold_as_chance_explains_go_on(
+    tiny_model: Make, pictures: Make
+) -> None:
+    assert calibrate(tiny_model(), pictures(*range(50, 91), *range(119, 138))) == 0
+
+
+def test_a_first_threshold_has_nothing_to_be_compared_with(
+    tiny_model: Make, pictures: Make
+) -> None:
+    assert calibrate(tiny_model(calibration=None), pictures(*range(200, 230))) == 0
+
+
 def test_scores_that_are_no_numbers_name_the_pictures(
     tiny_model: Make, pictures: Make, capsys: Captured
 ) -> None:
@@ -122,7 +203,7 @@ def test_scores_that_are_no_numbers_name_the_pictures(
     [
         (5, [], "needs at least 19 good images for calibration; there are 5"),
         (0, [], "holds no pictures"),
-        (25, ["--false-reject-rate", "1"], "between 0 and 1"),
+        (25, ["--false-reject-rate", "1"], "'1' is not a share above 0 and below 1"),
         (25, ["--backend", "tpu"], "there is no backend 'tpu'"),
         (25, ["--images", "nowhere"], "No such file"),
         (25, ["--output", "/dev/null/part.onnx"], "/dev/null/part.onnx"),

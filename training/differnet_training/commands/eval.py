@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command, step
-from differnet_runtime.commands.arguments import finite
+from differnet_runtime.commands.arguments import Number, WholeNumber, finite, seed, share, text
+from differnet_runtime.commands.paths import any_path, existing_file, new_folder
 
 from .class_names import add_class_names, class_names
 
@@ -15,55 +15,46 @@ if TYPE_CHECKING:
     from ..operating_points import Costs
 
 
+_SEEDS = WholeNumber(1, 1000)
+_COST = Number(0.0, 1e12, "a cost")
+
+
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="folder that train wrote")
+    parser.add_argument("model", type=any_path, help="folder that train wrote")
     parser.add_argument(
         "--data",
+        type=text,
         required=True,
         help="good/ beside folders of defects, good pictures alone, MVTec AD layout, or elpv:mono",
     )
     add_class_names(parser)
-    parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="default runs/eval")
+    parser.add_argument("--output", type=new_folder, default="runs/eval", help="default runs/eval")
     parser.add_argument(
         "--threshold", type=finite, metavar="X", help="judge at this one in place of the model's"
     )
     group = parser.add_argument_group("costs, to find the cheapest threshold")
-    group.add_argument("--cost-miss", type=_cost, metavar="COST", help="of a miss, in any unit")
-    group.add_argument("--cost-reject", type=_cost, metavar="COST", help="of a false reject")
+    group.add_argument("--cost-miss", type=_COST, metavar="COST", help="of a miss, in any unit")
+    group.add_argument("--cost-reject", type=_COST, metavar="COST", help="of a false reject")
     group.add_argument(
         "--defect-share",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="of defective parts among all, assumed (default 0.01)",
     )
-    parser.add_argument("--onnx", type=Path, help="let this exported file score the pictures")
-    parser.add_argument("--seeds", type=int, default=1, help="refit the flow with so many seeds")
+    parser.add_argument(
+        "--onnx", type=existing_file, help="let this exported file score the pictures"
+    )
+    parser.add_argument("--seeds", type=_SEEDS, default=1, help="refit the flow with so many seeds")
     parser.add_argument(
         "--heatmaps",
         action="store_true",
         help="draw where defects are, and judge it where there are masks (seconds a picture "
         "for a model without windows)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of ELPV's split, as in training")
-    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--seed", type=seed, default=0, help="of ELPV's split, as in training")
+    parser.add_argument("--cache", type=new_folder, help="folder of the feature cache")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-
-
-def _cost(text: str) -> float:
-    """Reads a cost from 0 on."""
-    value = finite(text)
-    if value < 0.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is negative; a cost from 0 on is expected")
-    return value
-
-
-def _share(text: str) -> float:
-    """Reads a share between 0 and 1."""
-    value = finite(text)
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} does not lie between 0 and 1 (0.01 is 1 %)")
-    return value
 
 
 @step("evaluation")
@@ -93,6 +84,11 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuses what can't be evaluated, before the model is read."""
+    _costs(args)
+
+
 def _costs(args: argparse.Namespace) -> Costs | None:
     from differnet_runtime.errors import DataError
 
@@ -103,8 +99,9 @@ def _costs(args: argparse.Namespace) -> Costs | None:
         return None
     if None in given:
         raise DataError(
-            "--cost-miss and --cost-reject go together: give what a missed defect and a rejected "
-            "good part cost, in the same unit (--cost-miss 50 --cost-reject 1)."
+            "--cost-miss and --cost-reject go together, and --defect-share needs both: give what "
+            "a missed defect and a rejected good part cost, in the same unit (--cost-miss 50 "
+            "--cost-reject 1)."
         )
     return Costs(
         miss=args.cost_miss,
@@ -120,4 +117,5 @@ COMMAND = Command(
     run=_run,
     extra="train",
     modules=("torch", "torchvision", "timm", "sklearn", "safetensors", "matplotlib", "jinja2"),
+    check=_check,
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from differnet_runtime.command import Command
+from differnet_runtime.commands.arguments import WholeNumber, refused
+from differnet_runtime.commands.paths import existing_file, new_folder
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "weights", type=Path, help="state dict that the original's save_weights wrote"
+        "weights", type=existing_file, help="state dict that the original's save_weights wrote"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the model")
+    parser.add_argument(
+        "-o", "--output", type=new_folder, required=True, help="folder of the model"
+    )
     parser.add_argument(
         "--views",
         type=int,
@@ -20,7 +23,17 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default=4,
         help="rotations that the score is averaged over (default 4; the original's are 64)",
     )
-    parser.add_argument("--size", type=int, default=448, help="input size in pixels (default 448)")
+    parser.add_argument(
+        "--size", type=_size, default=448, help="input size in pixels (default 448)"
+    )
+
+
+def _size(text: str) -> int:
+    """Reads the side of AlexNet's input."""
+    size = WholeNumber(256, 8192)(text)  # from `extractors.ALEXNET_SIDE` on
+    if size % 4:
+        raise refused(text, "a multiple of 4")
+    return size
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -4,70 +4,70 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command, step
-from differnet_runtime.commands.arguments import region
+from differnet_runtime.commands.arguments import (
+    WholeNumber,
+    pattern,
+    region,
+    seed,
+    share,
+    text,
+    threads,
+)
+from differnet_runtime.commands.paths import existing_file, new_folder
 
 from .class_names import add_class_names, class_names
-
-if TYPE_CHECKING:
-    from ..recipes import Recipe
-
-_log = logging.getLogger(__name__)
-
-_OVERRIDES: dict[str, type] = {
-    "extractor": str,
-    "draws": int,
-    "test_views": int,
-    "blocks": int,
-    "width": int,
-    "clamp": float,
-    "dropout": float,
-    "noise": float,
-    "epochs": int,
-    "patience": int,
-    "learning_rate": float,
-}
-_OF_ONE_FLOW = {"draws", "test_views", "blocks", "width", "clamp", "dropout", "patience"}
-"""Settings that have no say where heads have their own."""
-
-_ONE_FLOW = frozenset(("tap", "pooling", "rotation", "score"))
-"""Settings that describe one flow on the extractor's features, in place of heads."""
+from .train_options import (
+    OVERRIDES,
+    check,
+    pooling,
+    recipe_of,
+    size,
+    tap,
+    tiles,
+)
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
+        type=text,
         required=True,
         help="folder of good pictures, good/ beside folders of defects, MVTec AD layout, or "
         "elpv:mono|poly|both",
     )
     add_class_names(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the model")
     parser.add_argument(
-        "--recipe", default="edge", help="edge (default), edge-global, paper-lite or paper"
+        "-o", "--output", type=new_folder, required=True, help="folder of the model"
     )
-    parser.add_argument("--false-reject-rate", type=float, default=0.05, metavar="RATE")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--recipe",
+        type=text,
+        default="edge",
+        help="edge (default), edge-global, paper-lite or paper",
+    )
+    parser.add_argument("--false-reject-rate", type=share, default=0.05, metavar="RATE")
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument(
         "--roi", type=region, metavar="X,Y,W,H", help="region of interest (capture's by default)"
     )
     parser.add_argument("--fit", choices=("stretch", "letterbox", "crop"), help="default stretch")
     parser.add_argument(
         "--size",
+        type=size,
         metavar="HEIGHTxWIDTH",
         help="of the input, in pixels; by default the pictures' aspect at about 256 x 256 pixels",
     )
     parser.add_argument(
         "--tiles",
+        type=tiles,
         metavar="ROWSxCOLUMNS",
         help="for large pictures: an input of so many tiles, each of about 256 x 256 pixels",
     )
     parser.add_argument(
         "--groups",
+        type=pattern,
         metavar="PATTERN",
         help="regular expression for a picture's path: what it matches names the part, and "
         "pictures of one part are never on both sides of a fold",
@@ -79,40 +79,38 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="folds (default): every picture trains and calibrates, the rate is estimated; split: "
         "a fifth calibrates alone, the rate is promised",
     )
-    parser.add_argument("--white-level", type=int, default=65535, help="of 16-bit pictures (65535)")
-    parser.add_argument("--weights", type=Path, help="extractor weights file (no download)")
+    parser.add_argument(
+        "--white-level",
+        type=WholeNumber(255, 65535),
+        default=65535,
+        help="of 16-bit pictures (65535)",
+    )
+    parser.add_argument(
+        "--weights", type=existing_file, help="extractor weights file (no download)"
+    )
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
-    parser.add_argument("--cache", type=Path, help="folder of the feature cache")
+    parser.add_argument("--cache", type=new_folder, help="folder of the feature cache")
     parser.add_argument("--no-cache", action="store_true", help="compute every feature afresh")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished model")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch")
+    parser.add_argument("--threads", type=threads, help="CPU threads of torch")
     parser.add_argument("--json", action="store_true", help="print the model's metadata as JSON")
     group = parser.add_argument_group("settings of the recipe, one by one")
-    for name, kind in _OVERRIDES.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+    for name, (kind, metavar) in OVERRIDES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar)
     group.add_argument(
         "--tap",
-        type=_tap,
+        type=tap,
         metavar="BLOCK[,BLOCK...]",
         help="the extractor's blocks that are pooled",
     )
     group.add_argument(
         "--pooling",
-        type=_pooling,
+        type=pooling,
         metavar="global|N",
         help="average the whole picture, or each of N x N windows",
     )
     group.add_argument("--rotation", choices=("none", "right-angles", "random", "random-fresh"))
     group.add_argument("--score", choices=("z2", "likelihood"))
-
-
-def _tap(text: str) -> int | tuple[int, ...]:
-    taps = tuple(int(part) for part in text.split(","))
-    return taps[0] if len(taps) == 1 else taps
-
-
-def _pooling(text: str) -> str | int:
-    return text if text == "global" else int(text)
 
 
 @step("training")
@@ -122,7 +120,6 @@ def _run(args: argparse.Namespace) -> int:
     from differnet_runtime.calibration import describe
 
     from ..api import train
-    from ..geometry import parse_size, parse_tiles
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -130,11 +127,11 @@ def _run(args: argparse.Namespace) -> int:
         args.data,
         args.output,
         class_names=class_names(args),
-        recipe=_recipe(args),
+        recipe=recipe_of(args),
         false_reject_rate=args.false_reject_rate,
         seed=args.seed,
-        size=parse_size(args.size) if args.size else None,
-        tiles=parse_tiles(args.tiles) if args.tiles else None,
+        size=args.size,
+        tiles=args.tiles,
         region=args.roi,
         fit=args.fit,
         white_level=args.white_level,
@@ -155,43 +152,6 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
-    from pydantic import ValidationError
-
-    from differnet_runtime.errors import TrainingError
-
-    from ..api import find_recipe
-    from ..recipes import RECIPES
-
-    names = (*_OVERRIDES, "tap", "pooling", "rotation", "score")
-    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    recipe = find_recipe(args.recipe)
-    changes = {name: value for name, value in changes.items() if value != getattr(recipe, name)}
-    if not changes:
-        return recipe
-    if recipe.heads and changes.keys() & _ONE_FLOW:
-        _log.warning("one flow in place of heads, with the other settings of edge-global")
-        one_flow = {"name": recipe.name, "rotation": "none"}
-        recipe = RECIPES["edge-global"].model_copy(update=one_flow)
-    if recipe.heads and "extractor" in changes:
-        recipe = recipe.on(changes["extractor"])
-    elif "extractor" in changes:
-        changes.setdefault("tap", None)
-    if recipe.heads and (idle := sorted(changes.keys() & _OF_ONE_FLOW)):
-        raise TrainingError(
-            f"--{idle[0].replace('_', '-')} has no say in the recipe {recipe.name!r}, whose heads "
-            "have settings of their own. Leave it out, or take a recipe with one flow "
-            "(--recipe edge-global)."
-        )
-    try:
-        name = f"{recipe.name} changed"
-        return type(recipe).model_validate({**dict(recipe), **changes, "name": name})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise TrainingError(f"--{option} {first['input']}: {first['msg']}") from error
-
-
 COMMAND = Command(
     name="train",
     summary="learn a model from pictures of good parts",
@@ -199,4 +159,5 @@ COMMAND = Command(
     run=_run,
     extra="train",
     modules=("torch", "torchvision", "timm", "sklearn", "safetensors"),
+    check=check,
 )
