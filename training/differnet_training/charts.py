@@ -14,6 +14,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from differnet_runtime.detection_limits import WORDS, DetectionLimits
+
 from .metrics import roc
 from .results import Report
 
@@ -21,6 +23,7 @@ from .results import Report
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
 _NAMES = {"gaussian": "Gaussian", "nearest_neighbour": "nearest neighbour"}
 _METHOD_COLOURS = {"flow": "#009E73", "gaussian": "#E69F00", "nearest_neighbour": "#56B4E9"}
+_CONTRAST_COLOURS = ("#D55E00", "#0072B2", "#009E73")
 
 
 def histogram(report: Report) -> str:
@@ -140,6 +143,42 @@ def _head_curves(heads: dict[str, Any]) -> str:
     axes.set_xlabel("epoch (0: the Gaussian alone)")
     axes.set_ylabel("negative log-likelihood per feature")
     axes.legend(frameon=False)
+    return _svg(canvas)
+
+
+def detection_limits(limits: DetectionLimits) -> str:
+    """Draws, for each kind of painted defect, the size from which on it is found."""
+    canvas, axes = _axes(height=3.6)
+    kinds = limits.kinds[::-1]
+    contrasts = sorted({one.contrast for one in limits.limits if one.contrast is not None})
+    beyond = 1.25 * limits.largest
+    for contrast, colour in zip([*contrasts, None], (*_CONTRAST_COLOURS, INK), strict=False):
+        chosen = [one for one in limits.limits if one.contrast == contrast and one.painted]
+        name = "blurred" if contrast is None else f"contrast {contrast}"
+        for found in (True, False):
+            part = [one for one in chosen if (one.size is not None) == found]
+            axes.scatter(
+                [one.size or beyond for one in part],
+                [kinds.index(one.kind) for one in part],
+                s=70,
+                facecolors=colour if found else "none",
+                edgecolors=colour,
+                label=name if found else None,
+                zorder=3,
+            )
+    axes.axvline(limits.largest, color=INK, linestyle=":", linewidth=1.2)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_yticks(range(len(kinds)), [WORDS[kind] for kind in kinds])
+    axes.set_xlabel(
+        f"found from this size on, in pixels of the input (hollow: not up to {limits.largest})"
+    )
+    of_picture = axes.secondary_xaxis(
+        "top", functions=(lambda x: x * limits.picture_scale, lambda x: x / limits.picture_scale)
+    )
+    of_picture.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    of_picture.set_xlabel("in pixels of the camera's picture")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=4)
     return _svg(canvas)
 
 

@@ -37,6 +37,7 @@ class Job:
         calibration: `folds` lets every picture train and calibrate; `split` leaves a fifth to
             calibration alone, so that an exact law holds for the threshold. Recipes
             without heads always split.
+        detection_limits: Paint defects on good pictures afterwards and record which are found.
     """
 
     data: DataSet
@@ -51,6 +52,7 @@ class Job:
     checkpoint_every_s: float = 10.0
     groups: str | None = None
     calibration: HowCalibrated = "folds"
+    detection_limits: bool = True
 
 
 def provenance(job: Job, epochs: int, fingerprint: str, images: int) -> Provenance:

@@ -23,6 +23,7 @@ from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_learning import learn_heads
 from .job import Job, provenance
+from .limit_search import measure_limits
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -81,6 +82,11 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
     if windows is not None:
         maps = window_scores(model, calibration.values)
         windows = scaled(windows, maps, threshold.threshold)
+    limits = None
+    if job.detection_limits:
+        limits = measure_limits(
+            model, reader, calibration.pictures, threshold.threshold, seed=job.seed
+        )
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
@@ -91,6 +97,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=appearance,
+        detection_limits=limits,
         provenance=provenance(job, history.best_epochs, fingerprint, len(material.first.pictures)),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)

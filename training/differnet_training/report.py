@@ -17,6 +17,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.preprocess import preprocess
 
 from . import charts
+from .limit_section import limit_section
 from .results import Localization, Report, Result
 
 MOST_PICTURES = 12
@@ -41,6 +42,7 @@ def write_report(report: Report, folder: Path) -> Path:
         head_words=WORDS,
         rows=_rows(report),
         origin=_origin(report),
+        limits=limit_section(report.model),
         charts={
             "Scores": charts.histogram(report),
             "ROC": charts.roc_curves(report),

@@ -78,6 +78,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="folds (default): every picture trains and calibrates, the rate is estimated; split: "
         "a fifth calibrates alone, the rate is promised",
     )
+    parser.add_argument(
+        "--no-detection-limits",
+        action="store_true",
+        help="do not paint defects on good pictures to find out which sizes are found",
+    )
     parser.add_argument("--white-level", type=int, default=65535, help="of 16-bit pictures (65535)")
     parser.add_argument("--weights", type=Path, help="extractor weights file (no download)")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
@@ -118,6 +123,7 @@ def _run(args: argparse.Namespace) -> int:
     import torch
 
     from differnet_runtime.calibration import describe
+    from differnet_runtime.detection_limits import said
     from differnet_runtime.errors import TrainingError
 
     from ..datasets import open_data
@@ -152,6 +158,7 @@ def _run(args: argparse.Namespace) -> int:
             skip_unreadable=args.skip_unreadable,
             groups=args.groups,
             calibration=args.calibration,
+            detection_limits=not args.no_detection_limits,
         )
     )
     if args.json:
@@ -159,7 +166,12 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     assert metadata.calibration is not None
     print(describe(metadata.calibration))
-    print(f"Model: {args.output}\nNext: differnet export {args.output} -o part.onnx")
+    print(f"Model: {args.output}")
+    limits = metadata.detection_limits
+    if limits is not None:
+        print(said(limits))
+    if limits is None or limits.usable:
+        print(f"Next: differnet export {args.output} -o part.onnx")
     return 0
 
 
