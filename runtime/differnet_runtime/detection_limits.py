@@ -68,7 +68,7 @@ class DetectionLimits(Part):
         """Greatest size painted, in pixels of the camera's picture."""
         return self.in_picture(self.largest)
 
-    def in_picture(self, size: int) -> int:
+    def in_picture(self, size: float) -> int:
         """Converts a size in pixels of the input to pixels of the camera's picture."""
         return max(1, round(size * self.picture_scale))
 
@@ -126,9 +126,9 @@ def warning(limits: DetectionLimits) -> str | None:
     size = limits.in_picture(limits.sensible)
     return (
         f"Do not use this model: it misses more than {1 - limits.share:.0%} of the painted defects "
-        f"of every kind, up to {size} pixels (a quarter of the picture's shorter side). The good "
-        "pictures may differ too much from one another: take parts of one kind, in the same "
-        "position and light, or cut out the part with --roi."
+        f"of every kind, up to {size} pixels (1 % of the picture's area). The good pictures may "
+        "differ too much from one another: take parts of one kind, in the same position and "
+        "light, or cut out the part with --roi."
     )
 
 

@@ -152,15 +152,17 @@ def detection_limits(limits: DetectionLimits) -> str:
     kinds = limits.kinds[::-1]
     contrasts = sorted({one.contrast for one in limits.limits if one.contrast is not None})
     beyond = 1.25 * limits.largest
-    for contrast, colour in zip([*contrasts, None], (*_CONTRAST_COLOURS, INK), strict=False):
+    for row, contrast in enumerate([*contrasts, None]):
+        colour = INK if contrast is None else _CONTRAST_COLOURS[row % len(_CONTRAST_COLOURS)]
+        aside = 0.0 if contrast is None else 0.22 * ((len(contrasts) - 1) / 2 - row)
         chosen = [one for one in limits.limits if one.contrast == contrast and one.painted]
         name = "blurred" if contrast is None else f"contrast {contrast}"
         for found in (True, False):
             part = [one for one in chosen if (one.size is not None) == found]
             axes.scatter(
                 [one.size or beyond for one in part],
-                [kinds.index(one.kind) for one in part],
-                s=70,
+                [kinds.index(one.kind) + aside for one in part],
+                s=45,
                 facecolors=colour if found else "none",
                 edgecolors=colour,
                 label=name if found else None,
@@ -168,17 +170,11 @@ def detection_limits(limits: DetectionLimits) -> str:
             )
     axes.axvline(limits.largest, color=INK, linestyle=":", linewidth=1.2)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}\n({limits.in_picture(x)})")
     axes.set_yticks(range(len(kinds)), [WORDS[kind] for kind in kinds])
-    axes.set_xlabel(
-        f"found from this size on, in pixels of the input (hollow: not up to {limits.largest})"
-    )
-    of_picture = axes.secondary_xaxis(
-        "top", functions=(lambda x: x * limits.picture_scale, lambda x: x / limits.picture_scale)
-    )
-    of_picture.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    of_picture.set_xlabel("in pixels of the camera's picture")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=4)
+    axes.set_ylim(-0.5, len(kinds) - 0.5)
+    axes.set_xlabel(f"pixels of the input (of the picture); hollow: not up to {limits.largest}")
+    canvas.legend(frameon=False, loc="outside upper right", ncols=4, handletextpad=0.1)
     return _svg(canvas)
 
 

@@ -44,8 +44,8 @@ SMALLEST = 2
 LARGEST_SHARE = 0.5
 """The largest size painted, as a share of the input's shorter side."""
 
-SENSIBLE_SHARE = 0.25
-"""The largest size that counts for `usable`, as a share of the input's shorter side."""
+SENSIBLE_AREA = 0.01
+"""The largest size that counts for `usable`: a disc that covers this share of the input."""
 
 MARGIN = 0.1
 """The centre of a defect keeps this share of height and width from the picture's border."""
@@ -93,7 +93,7 @@ def measure_limits(
         return None
     search = _Search(canvases, scorer, threshold, sizes(contract), count, seed)
     scale = float(np.median([canvas.scale for canvas in canvases]))
-    sensible = round(SENSIBLE_SHARE * min(contract.height, contract.width))
+    sensible = int(math.sqrt(SENSIBLE_AREA * contract.height * contract.width * 4 / math.pi))
     limits = search.all(scale)
     return DetectionLimits(
         threshold=threshold,

@@ -109,8 +109,8 @@ def paint(image: Pixels, kind: DefectKind, size: float, contrast: int, place: Pl
     return painted
 
 
-def mixed(image: Pixels, target: NDArray[np.floating], share: Share) -> Pixels:
-    """Moves each pixel towards `target` by its share, 0 to 1."""
+def mixed(image: Pixels, target: NDArray[np.floating], share: NDArray[np.floating]) -> Pixels:
+    """Moves each pixel of an 8-bit picture towards `target` by its share, 0 to 1."""
     moved = image * (1.0 - share) + target * share
     return np.clip(np.round(moved), 0, 255).astype(np.uint8)
 
