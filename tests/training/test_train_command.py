@@ -16,6 +16,7 @@ from differnet_training.recipes import EDGE
 from tests.drawn import write_parts
 
 QUICK = ["--tap", "2", "--size", "64", "--width", "8", "--blocks", "1", "--epochs", "1"]
+QUICK += ["--no-detection-limits"]
 
 
 def train(data: Path, output: Path, *options: str) -> int:
@@ -90,7 +91,7 @@ def train_heads(data: Path, output: Path, *options: str) -> int:
     """Trains the default recipe, for one epoch."""
     cache = str(output.parent / "cache")
     arguments = ["train", "--data", str(data), "-o", str(output), "--cache", cache]
-    return main([*arguments, "--epochs", "1", *options])
+    return main([*arguments, "--epochs", "1", "--no-detection-limits", *options])
 
 
 @pytest.fixture(scope="module")
