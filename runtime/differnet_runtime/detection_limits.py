@@ -150,7 +150,8 @@ def _sentence(limits: DetectionLimits, kind: DefectKind) -> str:
         return f"A {name} could not be painted: the good pictures are too {why} for it."
     first = next((limit for limit in painted if limit.size is not None), None)
     if first is None:
-        return f"A {name} is not found up to {limits.largest_in_picture} pixels{_even_at(painted[-1])}."
+        largest, even = limits.largest_in_picture, _even_at(painted[-1])
+        return f"A {name} is not found up to {largest} pixels{even}."
     text = f"A {name} is found from {first.picture_size} pixels on{_at(first)}"
     smaller = first
     for limit in painted:

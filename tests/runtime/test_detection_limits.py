@@ -54,11 +54,15 @@ def test_what_is_not_found_or_not_painted_is_said(lines, expected) -> None:
 
 def test_it_says_that_the_defects_were_painted_and_on_what() -> None:
     text = basis(limits())
-    assert "painted by code on 14 good pictures that the judging model (fitted without them)" in text
+    assert (
+        "painted by code on 14 good pictures that the judging model (fitted without them)" in text
+    )
     assert "90% of them are found at the threshold 2." in text
     assert "one pixel of the model's input is 2.5 of them" in text
     assert "Real defects of the same size can be easier or harder to find." in text
-    assert "that the model had not seen" in basis(limits().model_copy(update={"judged_by": "saved"}))
+    assert "that the model had not seen" in basis(
+        limits().model_copy(update={"judged_by": "saved"})
+    )
 
 
 def test_the_warning_comes_last_and_only_where_it_is_due() -> None:

@@ -14,8 +14,8 @@ from differnet_training import head_learning, limit_search
 from differnet_training.datasets import DataSet, open_data
 from differnet_training.folds import FOLDS, fold_of
 from differnet_training.head_fitting import HeadData, fit_head, made
-from differnet_training.limit_search import measure_limits, read_canvas, sizes
 from differnet_training.learning import Job, learn
+from differnet_training.limit_search import measure_limits, read_canvas, sizes
 from differnet_training.model_directory import load_metadata
 from tests.conftest import HEADED
 from tests.drawn import write_circuits, write_parts
@@ -94,9 +94,7 @@ class TestSearch:
         assert {limit.painted for limit in few.of("scratch")} == {10}
 
     def test_sizes_are_of_the_picture_too(self, counted):
-        contract = InputContract(
-            height=32, width=64, region=Region(x=0, y=0, width=128, height=96)
-        )
+        contract = InputContract(height=32, width=64, region=Region(x=0, y=0, width=128, height=96))
         limits, _ = counted(5, contract=contract)
         assert limits.picture_scale == pytest.approx(np.sqrt(6))
         limit = limits.of("dark_spot")[-1]
@@ -154,7 +152,7 @@ def test_it_paints_on_pictures_that_the_judge_has_not_seen(
     )
     learn(job)
     record = json.loads((folder / "training.json").read_text())
-    (_, pictures, judged_by), = calls
+    ((_, pictures, judged_by),) = calls
     paths = [str(picture.path) for picture in pictures]
     entries = [entry["path"] for entry in record["parts"]["train"]]
     if calibration == "split":

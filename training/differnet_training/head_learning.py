@@ -343,9 +343,7 @@ def _limits(
     if not job.detection_limits:
         return None
     if job.calibration == "split":
-        return measure_limits(
-            model, reader, parts.calibration.pictures, threshold, seed=job.seed
-        )
+        return measure_limits(model, reader, parts.calibration.pictures, threshold, seed=job.seed)
     fold = fold_of(parts.train.groups, job.seed)
     last = [parts.train.pictures[row] for row in np.flatnonzero(fold == FOLDS - 1)]
     judge = joined_model(job.contract, model.extractor, fitted, job.recipe, without_last=True)

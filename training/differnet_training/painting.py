@@ -150,7 +150,7 @@ def _share(kind: DefectKind, size: float, place: Place, dx: Share, dy: Share) ->
 
 def _covered(depth: NDArray[np.floating]) -> Share:
     """Returns how much of a pixel lies inside an edge that is `depth` pixels from its centre."""
-    return np.clip(depth + 0.5, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(depth + 0.5, 0.0, 1.0), np.float32)
 
 
 def _grey(image: Pixels) -> NDArray[np.float32]:

@@ -30,7 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"file": file, "metadata": metadata.model_dump(mode="json")}, indent=2))
         return 0
-    rows = {**_contract(metadata), **_detection_limits(metadata), **_origin(metadata), **_file_rows(file)}
+    rows = {
+        **_contract(metadata),
+        **_detection_limits(metadata),
+        **_origin(metadata),
+        **_file_rows(file),
+    }
     width = max(len(label) for label in rows)
     for label, text in rows.items():
         print(f"{label:<{width}}  {text}")
