@@ -111,11 +111,11 @@ def basis(limits: DetectionLimits) -> str:
         else "the judging model (fitted without them) had not seen"
     )
     return (
-        f"Measured with defects painted by code on {limits.pictures} good pictures that {judge}: "
-        f"{limits.share:.0%} of them are found at the threshold {limits.threshold:.4g}. Sizes are "
-        "in pixels of the camera's picture, and one pixel of the model's input is "
-        f"{limits.picture_scale:.3g} of them; contrast is in grey levels of 255. Real defects of "
-        "the same size can be easier or harder to find."
+        f"Measured with defects painted by code on {limits.pictures} good pictures that {judge}. "
+        f"From the stated size on, {limits.share:.0%} of them are found at the threshold "
+        f"{limits.threshold:.4g}. Sizes are in pixels of the camera's picture, and one pixel of "
+        f"the model's input is {limits.picture_scale:.3g} of them; contrast is in grey levels of "
+        "255. Real defects of the same size can be easier or harder to find."
     )
 
 

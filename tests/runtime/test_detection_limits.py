@@ -57,7 +57,7 @@ def test_it_says_that_the_defects_were_painted_and_on_what() -> None:
     assert (
         "painted by code on 14 good pictures that the judging model (fitted without them)" in text
     )
-    assert "90% of them are found at the threshold 2." in text
+    assert "From the stated size on, 90% of them are found at the threshold 2." in text
     assert "one pixel of the model's input is 2.5 of them" in text
     assert "Real defects of the same size can be easier or harder to find." in text
     assert "that the model had not seen" in basis(

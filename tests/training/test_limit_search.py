@@ -59,7 +59,7 @@ def of(limits, kind: str) -> dict:
 
 class TestSearch:
     def test_it_finds_the_smallest_size_whose_area_exceeds_the_threshold(self, counted):
-        for threshold in (20, 90, 400):
+        for threshold in (20, 70, 300):
             painted = sizes(InputContract(height=96, width=128))
             smallest = next(size for size in painted if np.pi / 4 * size**2 > 1.1 * threshold)
             limits, _ = counted(threshold)
