@@ -166,6 +166,11 @@ def test_it_paints_on_pictures_that_the_judge_has_not_seen(
 
 
 class TestTrain:
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch):
+        """Paints half as many pictures, which takes half as long."""
+        monkeypatch.setattr(limit_search, "PAINTED", 10)
+
     def test_it_says_from_which_size_on_defects_are_found(self, one_thread, tmp_path, capsys):
         write_parts(tmp_path / "rings", 34)
         options = ["--size", "64", "--epochs", "1", "--no-cache"]
