@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differnet_runtime.images import read_image, write_image
+from differnet_training.painting import mixed
 
 from .accuracy import halves
 
@@ -95,12 +96,6 @@ def _cell(path: Path) -> Cell:
     return np.asarray(cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _mixed(cell: Cell, target: NDArray[np.floating], share: Share) -> Cell:
-    """Moves each pixel towards the target by its share, 0 to 1."""
-    mixed = cell * (1.0 - share) + target * share
-    return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
-
-
 def _place(random: np.random.RandomState) -> NDArray[np.float64]:
     return random.uniform(0.15 * SIZE, 0.85 * SIZE, 2)
 
@@ -115,7 +110,7 @@ def _crack(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
     share = np.zeros((SIZE, SIZE), np.uint8)
     line = np.round(points).astype(np.int32).reshape(-1, 1, 2)
     cv2.polylines(share, [line], False, 255, int(random.randint(1, 4)), cv2.LINE_AA)
-    return _mixed(cell, cell * 0.2, random.uniform(0.4, 1.0) * share.astype(np.float32) / 255)
+    return mixed(cell, cell * 0.2, random.uniform(0.4, 1.0) * share.astype(np.float32) / 255)
 
 
 def _inactive(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
@@ -125,7 +120,7 @@ def _inactive(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
     outline = _place(random) + np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=1)
     share = np.zeros((SIZE, SIZE), np.uint8)
     cv2.fillPoly(share, [np.round(outline).astype(np.int32).reshape(-1, 1, 2)], 255)
-    return _mixed(cell, cell * random.uniform(0.3, 0.8), share.astype(np.float32) / 255)
+    return mixed(cell, cell * random.uniform(0.3, 0.8), share.astype(np.float32) / 255)
 
 
 def _disc(random: np.random.RandomState, least: float, greatest: float, soft: float) -> Share:
@@ -139,7 +134,7 @@ def _disc(random: np.random.RandomState, least: float, greatest: float, soft: fl
 
 def _stain(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
     shift = random.uniform(15, 60) * random.choice([-1.0, 1.0])
-    return _mixed(cell, cell + shift, _disc(random, 6, 30, 4.0))
+    return mixed(cell, cell + shift, _disc(random, 6, 30, 4.0))
 
 
 def _patch(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
@@ -153,7 +148,7 @@ def _patch(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
 
 def _blur(cell: Cell, other: Cell, random: np.random.RandomState) -> Cell:
     smooth = cv2.GaussianBlur(cell, (0, 0), random.uniform(3, 8)).astype(np.float64)
-    return _mixed(cell, smooth, _disc(random, 12, 40, 2.0))
+    return mixed(cell, smooth, _disc(random, 12, 40, 2.0))
 
 
 KINDS: dict[str, Damage] = {

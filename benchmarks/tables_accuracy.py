@@ -154,6 +154,35 @@ def _seconds(figure: dict[str, float]) -> str:
     return f"{figure['median']:.0f} s ({spread})"
 
 
+_EXPECTED = {
+    "above": "size and contrast at or above the painted limit",
+    "below": "below it",
+    "faint": "fainter than anything painted",
+}
+
+
+def _detection_limits(result: dict[str, Any]) -> str:
+    lines = [
+        "| set | real defects | pictures | found | found: size, contrast | missed: the same |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in result["sets"].items():
+        summary = one["summary"]
+        rows = {_EXPECTED[key]: row for key, row in summary["expected"].items()}
+        for label, row in {**rows, **summary["of"]}.items():
+            if row["defects"]:
+                cells = [_size_and_contrast(row[key]) for key in ("median_found", "median_missed")]
+                share = f"{row['found']} ({row['found'] / row['defects']:.0%})"
+                lines.append(
+                    f"| {name} | {label} | {row['defects']} | {share} | {' | '.join(cells)} |"
+                )
+    return "\n".join(lines)
+
+
+def _size_and_contrast(median: dict[str, float] | None) -> str:
+    return "" if median is None else f"{median['size']:.0f}, {median['contrast']:.0f}"
+
+
 def _many_pictures(result: dict[str, Any]) -> str:
     options = " ".join(result["options"]) or "the recipe's settings"
     return (
@@ -202,6 +231,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "peers_localization": _peers_localization,
     "calibration": _calibration,
     "training_time": _training_time,
+    "detection_limits": _detection_limits,
     "many_pictures_300": _many_pictures,
     "many_pictures_10000": _many_pictures,
     "other_runtimes": _other_runtimes,

@@ -31,3 +31,31 @@ def write_parts(folder: Path, count: int, *, first: int = 0, defect: bool = Fals
         cv2.imwrite(str(path), draw_part(seed, defect=defect))
         paths.append(path)
     return paths
+
+
+def draw_circuit(seed: int, size: int = 64) -> np.ndarray:
+    """Draws bright traces and pads on a dark board, `(size, size, 3) uint8`: each seed another."""
+    random = np.random.RandomState(seed)
+    picture = np.full((size, size, 3), 25, np.uint8)
+    for _ in range(24):
+        points = [random.randint(0, size, 2)]
+        for step in range(random.randint(2, 6)):
+            points.append(points[-1].copy())
+            points[-1][step % 2] += random.randint(-size // 3, size // 3)
+        width = int(random.randint(1, 3)) * size // 64
+        cv2.polylines(picture, [np.array(points, np.int32)], False, (225, 225, 225), width)
+        pad = (int(points[0][0]), int(points[0][1]))
+        cv2.circle(picture, pad, size // 24, (225, 225, 225), -1)
+        cv2.circle(picture, pad, size // 64, (25, 25, 25), -1)
+    return picture
+
+
+def write_circuits(folder: Path, count: int, size: int = 64) -> list[Path]:
+    """Writes drawn circuits as PNG files; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for seed in range(count):
+        path = folder / f"circuit{seed:04d}.png"
+        cv2.imwrite(str(path), draw_circuit(seed, size))
+        paths.append(path)
+    return paths

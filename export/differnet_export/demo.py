@@ -68,6 +68,7 @@ def _clear(output: Path) -> None:
 
 def _train(args: argparse.Namespace, data: DataSet) -> None:
     from differnet_runtime.calibration import describe
+    from differnet_runtime.detection_limits import said
     from differnet_training.feature_cache import default_cache_folder
     from differnet_training.geometry import choose_contract
     from differnet_training.learning import Job, learn
@@ -81,10 +82,13 @@ def _train(args: argparse.Namespace, data: DataSet) -> None:
             output=args.output / "model",
             cache=args.cache or default_cache_folder(),
             seed=args.seed,
+            detection_limits=True,
         )
     )
     assert metadata.calibration is not None
     print(f"      {describe(metadata.calibration)}")
+    if metadata.detection_limits is not None:
+        print("\n".join(f"      {line}" for line in said(metadata.detection_limits).splitlines()))
 
 
 def _export(output: Path) -> None:

@@ -20,6 +20,7 @@ from .contract import Region as Region
 from .contract import Tiles as Tiles
 from .contract import Views as Views
 from .contract import check_views as check_views
+from .detection_limits import DetectionLimits as DetectionLimits
 from .provenance import HalfPrecision as HalfPrecision
 from .provenance import Provenance as Provenance
 from .provenance import Verification as Verification
@@ -246,7 +247,8 @@ class ModelMetadata(Part):
     """All of it; `format_version` is checked before anything else is read.
 
     `windows` is None where features are averaged over the whole picture, as in the original;
-    `appearance` where no good pictures were measured, as in files of format 2 and before.
+    `appearance` where no good pictures were measured, as in files of format 2 and before;
+    `detection_limits` where no defects were painted.
     Either `flow` is there, which judges the extractor's features alone, as in the original and in
     files of format 3 and before, or `heads`, each with a flow of its own.
     """
@@ -262,6 +264,7 @@ class ModelMetadata(Part):
     windows: Windows | None = None
     calibration: Calibration | None = None
     appearance: Appearance | None = None
+    detection_limits: DetectionLimits | None = None
     provenance: Provenance
     weights_sha256: str | None = None
     precision: Precision = "fp32"

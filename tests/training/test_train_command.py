@@ -17,6 +17,7 @@ from tests.command_line import differnet
 from tests.drawn import write_parts
 
 QUICK = ["--tap", "2", "--size", "64", "--width", "8", "--blocks", "1", "--epochs", "1"]
+QUICK += ["--no-detection-limits"]
 
 
 def train(data: Path, output: Path, *options: str) -> int:
@@ -106,7 +107,7 @@ def train_heads(data: Path, output: Path, *options: str) -> int:
     """Trains the default recipe, for one epoch."""
     cache = str(output.parent / "cache")
     arguments = ["train", "--data", str(data), "-o", str(output), "--cache", cache]
-    return differnet(*arguments, "--epochs", "1", *options)
+    return differnet(*arguments, "--epochs", "1", "--no-detection-limits", *options)
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ def train(
     cache: str | Path | None = None,
     use_cache: bool = True,
     overwrite: bool = False,
+    detection_limits: bool = True,
 ) -> ModelMetadata:
     """Trains a model on pictures of good parts, and sets its threshold.
 
@@ -85,6 +86,7 @@ def train(
         cache: Folder of the feature cache; None takes the user's cache folder.
         use_cache: False computes every feature afresh.
         overwrite: Replace a finished model.
+        detection_limits: Paint defects on good pictures, to find out which sizes are found.
 
     Returns:
         The metadata of the model, with its threshold in `calibration`.
@@ -132,6 +134,7 @@ def train(
             skip_unreadable=skip_unreadable,
             groups=groups,
             calibration=calibration,
+            detection_limits=detection_limits,
         )
     )
 

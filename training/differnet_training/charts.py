@@ -14,6 +14,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from differnet_runtime.detection_limits import WORDS, DetectionLimits
+
 from .metrics import roc
 from .results import Report
 
@@ -21,6 +23,7 @@ from .results import Report
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
 _NAMES = {"gaussian": "Gaussian", "nearest_neighbour": "nearest neighbour"}
 _METHOD_COLOURS = {"flow": "#009E73", "gaussian": "#E69F00", "nearest_neighbour": "#56B4E9"}
+_CONTRAST_COLOURS = ("#D55E00", "#0072B2", "#009E73")
 
 
 def histogram(report: Report) -> str:
@@ -148,6 +151,38 @@ def _head_curves(heads: dict[str, Any]) -> str:
     axes.set_xlabel("epoch (0: the Gaussian alone)")
     axes.set_ylabel("negative log-likelihood per feature")
     axes.legend(frameon=False)
+    return _svg(canvas)
+
+
+def detection_limits(limits: DetectionLimits) -> str:
+    """Draws, for each kind of painted defect, the size from which on it is found."""
+    canvas, axes = _axes(height=3.6)
+    kinds = limits.kinds[::-1]
+    contrasts = sorted({one.contrast for one in limits.limits if one.contrast is not None})
+    beyond = 1.25 * limits.largest
+    for row, contrast in enumerate([*contrasts, None]):
+        colour = INK if contrast is None else _CONTRAST_COLOURS[row % len(_CONTRAST_COLOURS)]
+        aside = 0.0 if contrast is None else 0.22 * ((len(contrasts) - 1) / 2 - row)
+        chosen = [one for one in limits.limits if one.contrast == contrast and one.painted]
+        name = "blurred" if contrast is None else f"contrast {contrast}"
+        for found in (True, False):
+            part = [one for one in chosen if (one.size is not None) == found]
+            axes.scatter(
+                [one.size or beyond for one in part],
+                [kinds.index(one.kind) + aside for one in part],
+                s=45,
+                facecolors=colour if found else "none",
+                edgecolors=colour,
+                label=name if found else None,
+                zorder=3,
+            )
+    axes.axvline(limits.largest, color=INK, linestyle=":", linewidth=1.2)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}\n({limits.in_picture(x)})")
+    axes.set_yticks(range(len(kinds)), [WORDS[kind] for kind in kinds])
+    axes.set_ylim(-0.5, len(kinds) - 0.5)
+    axes.set_xlabel(f"pixels of the input (of the picture); hollow: not up to {limits.largest}")
+    canvas.legend(frameon=False, loc="outside upper right", ncols=4, handletextpad=0.1)
     return _svg(canvas)
 
 

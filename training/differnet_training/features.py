@@ -249,10 +249,23 @@ class FeatureReader:
             if cached is not None:
                 return content, cached
         image = preprocess(decode_image(data, str(picture.path)), self.contract)
-        rows = self._aligned(self.extract(np.stack([rotate(image, a) for a in angles])), angles)
+        rows = self.extract_views([image], angles)[0]
         if cache is not None:
             cache.put(content, rows)
         return content, rows
+
+    def extract_views(
+        self, images: Sequence[NDArray[np.uint8]], angles: tuple[float, ...]
+    ) -> NDArray[np.float32]:
+        """Extracts inputs `(height, width, 3) uint8` in views at the angles, all as one batch.
+
+        Returns:
+            `(N, V, D) float32`, or `(N, V, windows, D)` with windows, which lie on each other in
+            all views.
+        """
+        found = self.extract(np.stack([rotate(image, a) for image in images for a in angles]))
+        rows = found.reshape(len(images), len(angles), *found.shape[1:])
+        return np.stack([self._aligned(views, angles) for views in rows])
 
     def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Runs the extractor on `(V, height, width, 3) uint8` BGR.

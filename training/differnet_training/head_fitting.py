@@ -65,6 +65,7 @@ class FittedHead:
 
     Args:
         flow: Fitted; the constants of its scale are not set yet.
+        without_last: The same, fitted without the last fold, whose pictures it has not seen.
         unseen: `(N,) float64`, each picture's score by a model that did not see it.
         unseen_start: The same without coupling blocks: by the Gaussian alone.
         epochs: Number of training epochs, chosen by held-out pictures.
@@ -73,6 +74,7 @@ class FittedHead:
     """
 
     flow: HeadFlow
+    without_last: HeadFlow
     unseen: NDArray[np.float64]
     unseen_start: NDArray[np.float64]
     epochs: int = 0
@@ -109,7 +111,7 @@ def fit_head(
             fitted.load(flow, fold)
         unseen[held] = scores(flow, data.values, held) if fitted else start[held]
         step()
-    final = gaussians.flow()
+    without_last, final = flow, gaussians.flow()
     if fitted is not None:
         fitted.load(final, None)
     step()
@@ -117,6 +119,7 @@ def fit_head(
         raise TrainingError(f"the scores of the {head.name} head are not finite")
     return FittedHead(
         final.eval(),
+        without_last.eval(),
         unseen,
         start,
         fitted.epochs if fitted else 0,

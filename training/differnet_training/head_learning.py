@@ -22,6 +22,7 @@ from differnet_runtime.errors import DataError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.metadata import (
     Calibration,
+    DetectionLimits,
     Head,
     InputContract,
     ModelMetadata,
@@ -36,6 +37,7 @@ from .folds import FOLDS, fold_of, groups_of, part_names
 from .head_fitting import FittedHead, HeadData, Keep, fit_head
 from .heads import LEAST, ONE_VIEW, HeadedModel
 from .job import Job, provenance
+from .limit_search import measure_limits
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
 from .sameness import check_varied
@@ -87,6 +89,7 @@ def learn_heads(job: Job) -> ModelMetadata:
         windows=_scaled(model, parts.train.values[:SHOWN], threshold.threshold),
         calibration=threshold,
         appearance=appearance,
+        detection_limits=_limits(job, reader, model, fitted, parts, threshold.threshold),
         provenance=provenance(
             job, max(head.epochs for head in model.heads), fingerprint, parts.train.content
         ),
@@ -291,8 +294,18 @@ def joined_model(
     extractor: FeatureExtractor,
     fitted: Sequence[FittedHead],
     recipe: Recipe,
+    *,
+    without_last: bool = False,
 ) -> HeadedModel:
-    """Makes a model of fitted heads, scaled by scores of pictures that they had not seen."""
+    """Makes a model of fitted heads, scaled by scores of pictures that they had not seen.
+
+    Args:
+        contract: The input.
+        extractor: Frozen.
+        fitted: The heads.
+        recipe: Of the heads.
+        without_last: Take the heads fitted without the last fold.
+    """
     heads = [
         one.flow.head.model_copy(
             update={**scale_of(one.unseen, of.handicap)._asdict(), "epochs": one.epochs}
@@ -301,7 +314,8 @@ def joined_model(
     ]
     model = HeadedModel(contract, extractor, heads)
     for flow, one in zip(model.flows, fitted, strict=True):
-        flow.load_state_dict(one.flow.state_dict())
+        source = one.without_last if without_last else one.flow
+        flow.load_state_dict(source.state_dict())
     return model.eval()
 
 
@@ -317,6 +331,25 @@ def _threshold(
     return calibrate(
         unseen.tolist(), job.false_reject_rate, scored_by="torch", method="out_of_fold"
     )
+
+
+def _limits(
+    job: Job,
+    reader: FeatureReader,
+    model: HeadedModel,
+    fitted: Sequence[FittedHead],
+    parts: _Parts,
+    threshold: float,
+) -> DetectionLimits | None:
+    """Paints on pictures that the judging model has not seen, if the job asks for it."""
+    if not job.detection_limits:
+        return None
+    if job.calibration == "split":
+        return measure_limits(model, reader, parts.calibration.pictures, threshold, seed=job.seed)
+    fold = fold_of(parts.train.groups, job.seed)
+    last = [parts.train.pictures[row] for row in np.flatnonzero(fold == FOLDS - 1)]
+    judge = joined_model(job.contract, model.extractor, fitted, job.recipe, without_last=True)
+    return measure_limits(judge, reader, last, threshold, seed=job.seed, judged_by="fold")
 
 
 def _of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:

@@ -40,6 +40,8 @@ class Job:
         calibration: `folds` lets every picture train and calibrate; `split` leaves a fifth to
             calibration alone, so that an exact law holds for the threshold. Recipes
             without heads always split.
+        detection_limits: Paint defects on good pictures and record from which size on they are
+            found; `differnet train` does so unless told otherwise.
     """
 
     data: DataSet
@@ -54,6 +56,7 @@ class Job:
     checkpoint_every_s: float = 10.0
     groups: str | None = None
     calibration: HowCalibrated = "folds"
+    detection_limits: bool = False
 
 
 def check_heads(recipe: Recipe, groups: str | None, tiles: Tiles | None) -> None:

@@ -23,6 +23,7 @@ from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_learning import learn_heads
 from .job import Job, check_heads, provenance
+from .limit_search import measure_limits
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -76,6 +77,11 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
     if windows is not None:
         maps = window_scores(model, calibration.values)
         windows = scaled(windows, maps, threshold.threshold)
+    limits = None
+    if job.detection_limits:
+        limits = measure_limits(
+            model, reader, calibration.pictures, threshold.threshold, seed=job.seed
+        )
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
@@ -86,6 +92,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=appearance,
+        detection_limits=limits,
         provenance=provenance(job, history.best_epochs, fingerprint, material.first.content),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)

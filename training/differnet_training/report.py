@@ -10,6 +10,7 @@ from differnet_runtime.heads import WORDS
 
 from . import charts
 from .advice import missed
+from .limit_section import limit_section
 from .page import Section, render
 from .results import Localization, Report, Result
 from .threshold_section import threshold_section
@@ -43,6 +44,7 @@ def sections(report: Report) -> list[Section]:
     return [
         Section("summary", {"report": report, "origin": _origin(report), "rows": _rows(report)}),
         *threshold_section(report),
+        *limit_section(report.model),
         *_galleries(report),
         Section("charts", charted),
         Section("heads", {"report": report, "head_words": WORDS}),

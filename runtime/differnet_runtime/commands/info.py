@@ -32,7 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"file": file, "metadata": metadata.model_dump(mode="json")}, indent=2))
         return 0
-    rows = {**_contract(metadata), **_origin(metadata), **_file_rows(file)}
+    rows = {
+        **_contract(metadata),
+        **_detection_limits(metadata),
+        **_origin(metadata),
+        **_file_rows(file),
+    }
     width = max(len(label) for label in rows)
     for label, text in rows.items():
         print(f"{label:<{width}}  {text}")
@@ -148,6 +153,24 @@ def _appearance(metadata: ModelMetadata) -> str:
         f"mean grey level {good.darkest:.0f} to {good.brightest:.0f} of 255, sharpness at least "
         f"{good.softest:.3g} ({good.images} pictures)"
     )
+
+
+def _detection_limits(metadata: ModelMetadata) -> dict[str, str]:
+    """Returns rows for what is found of painted defects, with the warnings."""
+    from differnet_runtime.detection_limits import WORDS, basis, outdated, sentences, warning
+
+    limits, calibration = metadata.detection_limits, metadata.calibration
+    if limits is None:
+        return {"finds": "not measured: no defects were painted (`differnet train` does it)"}
+    notes = {
+        "DO NOT USE": warning(limits),
+        "outdated": outdated(limits, calibration.threshold) if calibration else None,
+    }
+    return {
+        "finds": basis(limits),
+        **{f"  {WORDS[kind]}": text for kind, text in sentences(limits).items()},
+        **{label: text for label, text in notes.items() if text},
+    }
 
 
 def _degrees(angles: tuple[float, ...] | str) -> str:

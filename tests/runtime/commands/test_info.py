@@ -16,6 +16,7 @@ from differnet_runtime.metadata import (
 )
 from differnet_runtime.model_file import content_hash
 from tests.fakes.headed import headed_metadata
+from tests.fakes.limits import limits
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -130,3 +131,37 @@ def test_what_is_no_model_is_refused(
         (tmp_path / name).write_bytes(content)
     assert main(["info", str(tmp_path / name)]) == 2
     assert message in capsys.readouterr().err
+
+
+class TestDetectionLimits:
+    def test_what_is_found_is_shown(self, tiny_model: Make, capsys: Captured) -> None:
+        assert main(["info", str(tiny_model(detection_limits=limits(threshold=118.0)))]) == 0
+        shown = capsys.readouterr().out
+        assert "painted by code on 14 good pictures" in shown
+        assert "A dark spot is found from 58 pixels on at contrast 20" in shown
+        assert "DO NOT USE" not in shown
+        assert "outdated" not in shown
+
+    def test_the_warnings_are_shown(self, tiny_model: Make, capsys: Captured) -> None:
+        known = limits(usable=False, threshold=50.0)
+        assert main(["info", str(tiny_model(detection_limits=known))]) == 0
+        shown = capsys.readouterr().out
+        assert "DO NOT USE" in shown
+        assert "measured at the threshold 50, which is now 118" in shown
+
+    def test_a_script_reads_them(self, tiny_model: Make, capsys: Captured) -> None:
+        path = tiny_model(detection_limits=limits(usable=False))
+        assert main(["info", str(path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["metadata"]["detection_limits"]
+        assert found["usable"] is False
+        assert found["limits"][1] == {
+            "kind": "dark_spot",
+            "contrast": 40,
+            "size": 11,
+            "picture_size": 28,
+            "painted": 20,
+        }
+
+    def test_a_model_without_them_says_so(self, tiny_model: Make, capsys: Captured) -> None:
+        assert main(["info", str(tiny_model())]) == 0
+        assert "not measured: no defects were painted" in capsys.readouterr().out

@@ -80,6 +80,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "a fifth calibrates alone, the rate is promised",
     )
     parser.add_argument(
+        "--no-detection-limits",
+        action="store_true",
+        help="do not paint defects on good pictures to find out which sizes are found",
+    )
+    parser.add_argument(
         "--white-level",
         type=WholeNumber(255, 65535),
         default=65535,
@@ -118,6 +123,7 @@ def _run(args: argparse.Namespace) -> int:
     import torch
 
     from differnet_runtime.calibration import describe
+    from differnet_runtime.detection_limits import said
 
     from ..api import train
 
@@ -142,13 +148,19 @@ def _run(args: argparse.Namespace) -> int:
         cache=args.cache,
         use_cache=not args.no_cache,
         overwrite=args.overwrite,
+        detection_limits=not args.no_detection_limits,
     )
     if args.json:
         print(json.dumps(metadata.model_dump(mode="json"), indent=2))
         return 0
     assert metadata.calibration is not None
     print(describe(metadata.calibration))
-    print(f"Model: {args.output}\nNext: differnet export {args.output} -o part.onnx")
+    print(f"Model: {args.output}")
+    limits = metadata.detection_limits
+    if limits is not None:
+        print(said(limits))
+    if limits is None or limits.usable:
+        print(f"Next: differnet export {args.output} -o part.onnx")
     return 0
 
 
