@@ -137,7 +137,8 @@ _EXPECTED = {
 
 def _detection_limits(result: dict[str, Any]) -> str:
     lines = [
-        "| set | real defects | pictures | found | found: size, contrast | missed: size, contrast |",
+        "| set | real defects | pictures | found | found: size, contrast "
+        "| missed: size, contrast |",
         "|---|---|---|---|---|---|",
     ]
     for name, one in result["sets"].items():
