@@ -50,7 +50,7 @@ class DetectionLimits(Part):
         largest: Greatest size painted, in pixels of the input.
         sensible: Greatest size that counts for `usable`, in pixels of the input.
         limits: For each kind and contrast.
-        usable: Whether any kind of defect other than blur is found up to the sensible size.
+        usable: Whether spots, scratches or missing pieces are found up to the sensible size.
     """
 
     threshold: float
@@ -124,11 +124,12 @@ def warning(limits: DetectionLimits) -> str | None:
     if limits.usable:
         return None
     size = limits.in_picture(limits.sensible)
+    strongest = max((limit.contrast or 0 for limit in limits.limits), default=0)
     return (
-        f"Do not use this model: it misses more than {1 - limits.share:.0%} of the painted defects "
-        f"of every kind, up to {size} pixels (1 % of the picture's area). The good pictures may "
-        "differ too much from one another: take parts of one kind, in the same position and "
-        "light, or cut out the part with --roi."
+        f"Do not use this model: it misses more than {1 - limits.share:.0%} of the painted spots, "
+        f"scratches and missing pieces of up to {size} pixels (1 % of the picture's area), even "
+        f"at contrast {strongest}. The good pictures may differ too much from one another: take "
+        "parts of one kind, in the same position and light, or cut out the part with --roi."
     )
 
 

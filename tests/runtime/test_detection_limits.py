@@ -69,8 +69,8 @@ def test_the_warning_comes_last_and_only_where_it_is_due() -> None:
     assert warning(limits()) is None
     assert said(limits()).splitlines()[-1] == "  A blurred area is found from 112 pixels on."
     last = said(limits(usable=False)).splitlines()[-1]
-    assert last.startswith("Do not use this model: it misses more than 10% of the painted defects")
-    assert "up to 70 pixels" in last
+    assert last.startswith("Do not use this model: it misses more than 10% of the painted spots")
+    assert "of up to 70 pixels (1 % of the picture's area), even at contrast 80." in last
 
 
 def test_a_changed_threshold_is_mentioned() -> None:

@@ -47,6 +47,9 @@ LARGEST_SHARE = 0.5
 SENSIBLE_AREA = 0.01
 """The largest size that counts for `usable`: a disc that covers this share of the input."""
 
+SHARP_KINDS = ("dark_spot", "bright_spot", "scratch", "missing_piece")
+"""The kinds that count for `usable`. Soft edges are new even where every good picture differs."""
+
 MARGIN = 0.1
 """The centre of a defect keeps this share of height and width from the picture's border."""
 
@@ -107,7 +110,7 @@ def measure_limits(
         usable=any(
             limit.size is not None and limit.size <= sensible
             for limit in limits
-            if limit.contrast is not None
+            if limit.kind in SHARP_KINDS
         ),
     )
 
