@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
+from differnet_runtime.integrity.doubtful import Doubtful
 from differnet_runtime.metadata import InputContract, Provenance
 
 from .datasets import DataSet
@@ -37,6 +38,8 @@ class Job:
         calibration: `folds` lets every picture train and calibrate; `split` leaves a fifth to
             calibration alone, so that an exact law holds for the threshold. Recipes
             without heads always split.
+        doubtful: What to do with pictures that may not be of a good part: `stop`, `drop` them or
+            `keep` them. All are named.
     """
 
     data: DataSet
@@ -51,6 +54,7 @@ class Job:
     checkpoint_every_s: float = 10.0
     groups: str | None = None
     calibration: HowCalibrated = "folds"
+    doubtful: Doubtful = "drop"
 
 
 def provenance(job: Job, epochs: int, fingerprint: str, images: int) -> Provenance:

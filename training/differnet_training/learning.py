@@ -18,6 +18,7 @@ from differnet_runtime.metadata import ModelMetadata
 
 from .baselines import Baselines
 from .datasets import Parts, Picture, check_no_overlap, split_good
+from .examining import examine_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
@@ -64,8 +65,8 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         skip_unreadable=job.skip_unreadable,
     )
-    good, appearance = reader.check(job.data.good)
-    parts = split_good(good, job.seed, job.false_reject_rate)
+    examined = examine_good(reader, job.data.good, job.doubtful)
+    parts = split_good(examined.pictures, job.seed, job.false_reject_rate)
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
         parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     calibration_views = ViewPlan.fixed(job.recipe.views().angles)
@@ -90,11 +91,12 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         score=score,
         windows=windows,
         calibration=threshold,
-        appearance=appearance,
+        appearance=examined.appearance,
         provenance=provenance(job, history.best_epochs, fingerprint, len(material.first.pictures)),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
-    write_training(job.output, _record(job.recipe, history, material, calibration))
+    record = _record(job.recipe, history, material, calibration)
+    write_training(job.output, {**record, "look": examined.record()})
     metadata = save_model(job.output, model.eval(), metadata)
     for name in CHECKPOINTS:
         (job.output / name).unlink(missing_ok=True)

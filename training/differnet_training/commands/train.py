@@ -78,6 +78,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="folds (default): every picture trains and calibrates, the rate is estimated; split: "
         "a fifth calibrates alone, the rate is promised",
     )
+    parser.add_argument(
+        "--doubtful",
+        choices=("stop", "drop", "keep"),
+        default="drop",
+        help="what to do with good pictures that are blurred, lie beside another of the same name "
+        "or look like no other: they are named and left out (drop, the default), stop, or keep",
+    )
     parser.add_argument("--white-level", type=int, default=65535, help="of 16-bit pictures (65535)")
     parser.add_argument("--weights", type=Path, help="extractor weights file (no download)")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without them")
@@ -152,6 +159,7 @@ def _run(args: argparse.Namespace) -> int:
             skip_unreadable=args.skip_unreadable,
             groups=args.groups,
             calibration=args.calibration,
+            doubtful=args.doubtful,
         )
     )
     if args.json:
