@@ -24,6 +24,9 @@ from differnet_runtime.metadata import Appearance
 from .datasets import Picture
 from .features import FeatureReader
 
+_NOTED = 5
+"""Notes that are listed; all are in the training record."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +99,7 @@ def examine_good(
     refuse(found.of(Weight.SURE), len(measured))
     left_out = act_on(found.of(Weight.DOUBTFUL), len(measured), doubtful)
     if notes := found.of(Weight.NOTE):
-        _log.warning("%d of %d pictures: \n%s", len(notes), len(measured), listed(notes))
+        _log.warning("worth knowing of %d pictures:\n%s", len(notes), listed(notes, _NOTED))
     rest = found.without(left_out)
     if not rest:
         raise DataError("every good picture is doubtful; look at them, or take --doubtful keep")

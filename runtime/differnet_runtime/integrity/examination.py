@@ -94,7 +94,7 @@ def measure(path: Path, content: str, image: Image, prepared: NDArray[np.uint8])
         image: `(H, W, 3)` uint8 or uint16, as decoded.
         prepared: What `preprocess` made of it.
     """
-    values = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    values: NDArray[np.integer] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), image.dtype)
     height, width = values.shape
     return Measured(
         path,
@@ -157,8 +157,8 @@ def examine(pictures: Sequence[Measured]) -> Examination:
     limits = Limits.choose(IntegrityConfig(), appearance(pictures))
     rules: tuple[Callable[[Sequence[Measured]], Iterable[Finding]], ...] = (
         _constant,
-        lambda some: _wrong_light(some, limits),
         _masks,
+        lambda some: _wrong_light(some, limits),
         _companions,
         lambda some: _blurred(some, limits),
         _copies,
