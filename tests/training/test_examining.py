@@ -129,6 +129,11 @@ class TestHiddenDefects:
         look = look_of(tmp_path / "model")
         first = [Path(entry["path"]).name for entry in look["strangest"][: 2 * 5 + 5]]
         assert sum(name.startswith("hidden_") for name in first) >= 4
+        assert len([one for one in look["strangest"] if one["left_out"]]) == len(look["findings"])
+        assert all(entry["threshold"] > 0 for entry in look["strangest"])
+        page = (tmp_path / "model" / "look.html").read_text()
+        assert page.count("data:image/jpeg;base64,") >= 24
+        assert "hidden_part0900.png" in page
         good, defects = rejected(tmp_path / "model", judged)
         assert defects == DEFECTS
         assert good <= FRESH // 10

@@ -24,6 +24,7 @@ from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_learning import learn_heads
 from .job import Job, provenance
+from .look_report import write_look_page
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -44,6 +45,12 @@ def learn(job: Job) -> ModelMetadata:
         TrainingError: Training can't start or go on.
         OutputError: The model can't be written.
     """
+    metadata = _learn(job)
+    write_look_page(job.output, metadata)
+    return metadata
+
+
+def _learn(job: Job) -> ModelMetadata:
     check_no_overlap(job.data)
     if job.recipe.heads:
         return learn_heads(job)

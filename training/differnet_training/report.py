@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
-import cv2
-import numpy as np
 from jinja2 import Environment, PackageLoader
 
-from differnet_runtime.errors import DifferNetError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.heads import WORDS
-from differnet_runtime.heatmap import blended, resized
-from differnet_runtime.images import read_image
-from differnet_runtime.preprocess import preprocess
 
 from . import charts
+from .look_report import look_section
 from .results import Localization, Report, Result
+from .thumbnails import thumbnail
 
 MOST_PICTURES = 12
-_THUMBNAIL = 160
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -38,6 +32,7 @@ def write_report(report: Report, folder: Path) -> Path:
     )
     html = environment.get_template("report.html.j2").render(
         report=report,
+        look=look_section(report.look, report.model),
         head_words=WORDS,
         rows=_rows(report),
         origin=_origin(report),
@@ -153,18 +148,4 @@ def _pictures(report: Report, results: list[Result]) -> dict[str, object]:
 
 
 def _thumbnail(report: Report, result: Result) -> str | None:
-    """Returns a data URI of what the model saw, or None if the picture can't be read any more."""
-    seen = report.model.input
-    scale = _THUMBNAIL / max(seen.height, seen.width)
-    height, width = max(1, round(scale * seen.height)), max(1, round(scale * seen.width))
-    contract = seen.model_copy(update={"height": height, "width": width})
-    try:
-        image = preprocess(read_image(Path(result.path)), contract)
-        windows = report.model.windows
-        if result.heatmap is not None and windows is not None:
-            heat = resized(np.array(result.heatmap, np.float32), height, width)
-            image = blended(image[:, :, :3], heat, windows)
-        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    except DifferNetError:
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+    return thumbnail(Path(result.path), report.model, result.heatmap)

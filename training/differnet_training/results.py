@@ -89,7 +89,8 @@ class Localization(_Frozen):
 class Report(_Frozen):
     """All that evaluation found; `report.json` is this.
 
-    `machine` is where `latency_ms` was measured, and with which versions.
+    `machine` is where `latency_ms` was measured, and with which versions; `look` what a look at
+    the good pictures found before training.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Report(_Frozen):
     localization: Localization | None = None
     heads: tuple[HeadRow, ...] = ()
     training: dict[str, Any]
+    look: dict[str, Any] = {}
     note: str
     model: ModelMetadata
     results: tuple[Result, ...]

@@ -132,6 +132,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..folds import part_names
     from ..geometry import parse_size, parse_tiles
     from ..learning import Job, learn
+    from ..look_report import LOOK_HTML
     from ..model_directory import MODEL_JSON
 
     if (args.output / MODEL_JSON).exists() and not args.overwrite:
@@ -167,6 +168,7 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     assert metadata.calibration is not None
     print(describe(metadata.calibration))
+    print(f"Good pictures to look at: {args.output / LOOK_HTML}")
     print(f"Model: {args.output}\nNext: differnet export {args.output} -o part.onnx")
     return 0
 
