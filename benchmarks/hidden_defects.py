@@ -4,7 +4,8 @@
 
 Features are read once. Each draw takes 300 good pictures by a seed and hides so many defective
 ones among them, trains the default as `train` does (and, to compare, with `--doubtful keep`), and
-judges all other pictures. A repeated command goes on.
+judges all other pictures. `--without-flow` leaves the coupling blocks out, for an answer in a
+sixth of the time. A repeated command goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.calibration import calibrate
+from differnet_runtime.metadata import Head
 from differnet_training.folds import Part
 from differnet_training.head_fitting import made
 from differnet_training.head_learning import fit_heads, joined_model
@@ -36,7 +38,7 @@ from .suite.sets import find_sets
 
 GOOD = 300
 SHARES = (0.0, 0.01, 0.02, 0.05)
-NAME = "hidden_defects"
+NAMES = {True: "hidden_defects", False: "hidden_defects_without_flow"}
 
 
 def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     bad_content = {features.content[row] for row in rows[wrong]}
     ranked = [*_ranked(left_out, model), *_order(kept, unseen)]
     called = {one.path for one in found}
+    caught = sum(part.pictures[k].path in called for k in np.flatnonzero(wrong))
     return {
         "image_auroc": auroc(fine, bad),
         "misses_at_5_percent": float((bad <= np.quantile(fine, 1 - RATE)).mean()),
@@ -81,17 +84,8 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
         "false_rejects": float((fine > limit).mean()),
         "hidden": hidden,
         "listed_first": sum(content in bad_content for content in ranked[: 2 * hidden + 5]),
-        "called_strange": sum(
-            picture.path in called
-            for picture, is_wrong in zip(part.pictures, wrong, strict=True)
-            if is_wrong
-        ),
-        "good_called_strange": len(called)
-        - sum(
-            picture.path in called
-            for picture, is_wrong in zip(part.pictures, wrong, strict=True)
-            if is_wrong
-        ),
+        "called_strange": caught,
+        "good_called_strange": len(called) - caught,
         "seconds": round(time.perf_counter() - start, 1),
     }
 
@@ -104,6 +98,10 @@ def _ranked(part: Part, model: Any) -> list[str]:  # noqa: ANN401
     return _order(part, judge_features(model, part.values).scores) if part.pictures else []
 
 
+def _without_flow(head: Head) -> Head:
+    return head.model_copy(update={"flow": head.flow.model_copy(update={"blocks": 0})})
+
+
 def main() -> None:
     """Runs what is not kept yet; writes results/hidden_defects.json after each draw."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -111,22 +109,26 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["mtd", "casting_512"])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--without-flow", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    path = machine.RESULTS / f"{NAME}.json"
+    name = NAMES[not args.without_flow]
+    path = machine.RESULTS / f"{name}.json"
     sets: dict[str, Any] = json.loads(path.read_text())["sets"] if path.is_file() else {}
     for one in find_sets(args.data):
         if one.name not in args.sets:
             continue
         drawn = Drawn(one)
+        if args.without_flow:
+            drawn.heads = tuple(_without_flow(head) for head in drawn.heads)
         for seed in range(args.draws):
             for share in args.shares:
                 for how in ("robust", "keep") if share else ("robust",):
                     runs = sets.setdefault(one.name, {}).setdefault(f"{share:g} {how}", {})
                     if str(seed) not in runs:
                         runs[str(seed)] = run(drawn, share, seed, robust=how == "robust")
-                        machine.write(NAME, {"rate": RATE, "good": GOOD, "sets": sets})
+                        machine.write(name, {"rate": RATE, "good": GOOD, "sets": sets})
                         print(one.name, share, how, seed, runs[str(seed)], flush=True)
 
 

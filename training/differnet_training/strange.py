@@ -69,8 +69,8 @@ def without_strange(
         Finding(
             part.pictures[row].path,
             "strange",
-            f"no other picture explains it: {above[row]:.1f} times the usual spread above the "
-            f"usual score, at most {limit:.1f} is expected",
+            f"no other explains it: {above[row]:.1f} spreads above the usual score, where "
+            f"{limit:.1f} are usual at most",
             Weight.DOUBTFUL,
         )
         for row in order
