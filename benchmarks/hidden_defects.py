@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from differnet_runtime.calibration import calibrate
 from differnet_runtime.metadata import Head
@@ -74,7 +73,9 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     scores = judge_features(model, features.values[others, 0]).scores.astype(np.float64)
     bad, fine = scores[~drawn.good[others]], scores[drawn.good[others]]
     bad_content = {features.content[row] for row in rows[wrong]}
-    ranked = [*_ranked(left_out, model), *_order(kept, unseen)]
+    again = judge_features(model, left_out.values).scores if left_out.pictures else np.empty(0)
+    order = np.argsort(-np.concatenate([unseen, again]))
+    ranked = np.array([*kept.content, *left_out.content])[order]
     called = {one.path for one in found}
     caught = sum(part.pictures[k].path in called for k in np.flatnonzero(wrong))
     return {
@@ -88,14 +89,6 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
         "good_called_strange": len(called) - caught,
         "seconds": round(time.perf_counter() - start, 1),
     }
-
-
-def _order(part: Part, scores: NDArray[np.floating]) -> list[str]:
-    return [part.content[k] for k in np.argsort(-scores)]
-
-
-def _ranked(part: Part, model: Any) -> list[str]:  # noqa: ANN401
-    return _order(part, judge_features(model, part.values).scores) if part.pictures else []
 
 
 def _without_flow(head: Head) -> Head:

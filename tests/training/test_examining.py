@@ -165,3 +165,20 @@ def test_near_identical_pictures_are_one_part_and_the_promise_holds(
     assert defects == DEFECTS
     look = look_of(tmp_path / "model")
     assert look["different_parts"] == parts
+
+
+def test_twelve_parts_through_capture_and_train_keep_the_promise(
+    one_thread, judged, tmp_path, capsys
+):
+    belt, data = tmp_path / "belt", tmp_path / "data"
+    belt.mkdir()
+    for k in range(120):
+        cv2.imwrite(str(belt / f"{k:03d}.png"), noisy(draw_part(k // 10), k))
+    taken = ["capture", "--camera", str(belt), "--output", str(data), "--count", "120"]
+    assert main([*taken, "--settle", "0"]) == 0
+    assert "12 pictures of 12 different parts" in capsys.readouterr().out
+    assert train(data, tmp_path / "model") == 0
+    good, _ = rejected(tmp_path / "model", judged, "noisy_")
+    calibration = load_model(tmp_path / "model")[1].calibration
+    assert calibration is not None
+    assert good <= calibration.bound * FRESH

@@ -99,6 +99,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     Baselines(None, bank).save(job.output / BASELINES)
     look = {
         **examined.with_strange(found, left_out.pictures).record(),
+        "different_parts": len(set(kept.groups)),
         "strangest": _strangest(job, model, unseen, parts.train, left_out),
     }
     write_training(job.output, {**_record(job, fitted, parts), "look": look})

@@ -1,8 +1,8 @@
 """Finds good pictures that no other explains: defects hidden among them, or rare good parts.
 
 A quick pass before the fit judges each picture by the Gaussians of the other folds. A few wrong
-pictures hardly disturb it: how far a score lies from the others is measured by their median and
-by the half below it, which defects don't reach.
+pictures hardly disturb it: how far a score lies from the others is measured by quantiles that a
+few defects don't reach.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .folds import FOLDS, Part, fold_of
 from .head_fitting import Gaussians, HeadData, head_data, scores
 from .joining import Scale, joined_scores, positive
 
-CUT, ROOM = 3.0, 30.0
+CUT, ROOM = 3.5, 30.0
 """Strange lies so many spreads above the median, and `ROOM` over the number of parts more: the
 fewer pictures, the less is known of the spread."""
-AGAIN = 0.02
-"""Where a greater share is strange, the rest is judged once more without them: wrong pictures of
-one kind hide each other."""
+AGAIN, CLOSER = 0.02, 1.0
+"""Where a greater share is strange, the rest is judged once more without them, by a limit that many
+spreads lower: wrong pictures of one kind hide each other, and where there are some there are more."""
 MOST = 0.1
 """Were more than this share of the pictures strange, they would be a kind of part of their own."""
 LISTED, SHOWN = 0.15, 24
@@ -53,7 +53,7 @@ def without_strange(
     if AGAIN < (above > limit).mean() <= MOST:
         rest = np.flatnonzero(above <= limit)
         groups = [part.groups[row] for row in rest]
-        above[rest] = strangeness(heads, part.values[rest], groups, seed)
+        above[rest] = strangeness(heads, part.values[rest], groups, seed) + CLOSER
     strange = above > limit
     if strange.mean() > MOST:
         _log.warning(
@@ -86,7 +86,7 @@ def strangeness(
     """Returns how many spreads each picture's score lies above the median, `(N,)`.
 
     The score is that of Gaussians that have seen no picture of the same fold. The spread is the
-    distance of the 16 % quantile from the median, on the logarithms.
+    mean of those of both halves, on the logarithms.
 
     Args:
         heads: Their shapes.
@@ -120,10 +120,15 @@ def _unseen(head: Head, data: HeadData, step: Callable[[], object]) -> NDArray[n
 
 
 def _middle(unseen: NDArray[np.float64]) -> tuple[float, float]:
-    """Returns the median of scores, and the spread of the lower half of their logarithms."""
+    """Returns the median of scores and the spread of their logarithms.
+
+    The spread is a normal distribution's standard deviation: the mean of the distance of the 16 %
+    quantile from the median and of that of the 75 % quantile, over what it would be.
+    """
     logs = np.log(positive(unseen))
-    low, median = np.quantile(logs, (0.16, 0.5))
-    return float(np.exp(median)), max(float(median - low), 1e-9)
+    low, median, high = np.quantile(logs, (0.16, 0.5, 0.75))
+    spread = (median - low + (high - median) / 0.6745) / 2.0
+    return float(np.exp(median)), max(float(spread), 1e-9)
 
 
 class Judged(NamedTuple):
@@ -153,8 +158,8 @@ def ranking(
     total = len(kept.scores) + len(left_out.scores)
     rows = [(float(score), kept, k) for k, score in enumerate(kept.scores)]
     rows += [(float(score), left_out, k) for k, score in enumerate(left_out.scores)]
-    rows.sort(key=lambda row: (row[1] is kept, -row[0]))
-    rows = rows[: max(round(LISTED * total), SHOWN, len(left_out.scores))]
+    rows.sort(key=lambda row: -row[0])
+    rows = rows[: max(round(LISTED * total), SHOWN)]
     found = []
     for place, (score, of, k) in enumerate(rows):
         entry: dict[str, Any] = {
