@@ -216,24 +216,32 @@ class Calibration(Part):
     def lowest_plausible(self) -> float:
         """A score below it is no good part's, but a fault: a covered lens, a dead sensor.
 
-        Three times as far below the median as the lowest good score, in the logarithm where all
-        are positive (a mean of squares varies by factors), and a hundredth of the median lower
-        still, for sets of good scores that hardly differ.
+        Five times as far below the median as the tenth of the good scores (one of them alone may
+        be that of a wrong picture), in the logarithm where both are positive (a mean of squares
+        varies by factors), and a hundredth of the median lower still, for sets of good scores
+        that hardly differ.
         """
         scores = self.good_scores
-        median, lowest = (scores[(len(scores) - 1) // 2] + scores[len(scores) // 2]) / 2, scores[0]
-        if lowest > 0:
-            return median * (lowest / median) ** 3 - 0.01 * median
-        return median - 3.0 * (median - lowest) - 0.01 * abs(median)
+        median, low = _quantile(scores, 0.5), _quantile(scores, 0.1)
+        if low > 0:
+            return median * (low / median) ** 5 - 0.01 * median
+        return median - 5.0 * (median - low) - 0.01 * abs(median)
+
+
+def _quantile(ascending: tuple[float, ...], share: float) -> float:
+    """Returns a quantile of ascending values, interpolated between two of them."""
+    whole, rest = divmod(share * (len(ascending) - 1), 1.0)
+    low, high = ascending[int(whole)], ascending[min(int(whole) + 1, len(ascending) - 1)]
+    return low + rest * (high - low)
 
 
 class Appearance(Part):
     """How good pictures look, as the network's input: from it follows what no part looks like.
 
     Args:
-        darkest: Least mean grey level of a picture, 0..255.
-        brightest: Greatest mean grey level.
-        softest: Least sharpness; see `integrity.look`.
+        darkest: Low end of the pictures' mean grey levels, 0..255; see `integrity.appearance_of`.
+        brightest: High end of them.
+        softest: Low end of their sharpness; see `integrity.look`.
         images: How many pictures were measured.
     """
 

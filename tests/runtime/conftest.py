@@ -113,16 +113,23 @@ def sound_model(tiny_model: Callable[..., Path], metadata: ModelMetadata) -> Cal
     return write
 
 
+def grained(value: int, size: int, seed: int) -> np.ndarray:
+    """Returns `(size, size, 3) uint8`: half the pixels above a mean, half below it by as much."""
+    low, high = (0, 1) if value == 0 else (value - 1, min(value + 1, 255))
+    grain = np.repeat((low, high), size * size // 2)
+    grain = np.random.RandomState(seed).permutation(grain).reshape(size, size, 1)
+    return np.repeat(grain, 3, axis=2).astype(np.uint8)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Callable[..., Path]:
-    """Returns a function that writes plain grey pictures, one per brightness, into a folder."""
+    """Returns a function that writes grey, slightly grained pictures of a brightness each."""
 
     def write(*brightness: int, folder: str = "pictures", size: int = SIZE) -> Path:
         path = tmp_path / folder
         path.mkdir(exist_ok=True)
         for number, value in enumerate(brightness):
-            plain = np.full((size, size, 3), value, np.uint8)
-            assert cv2.imwrite(str(path / f"{number:03d}.png"), plain)
+            assert cv2.imwrite(str(path / f"{number:03d}.png"), grained(value, size, number))
         return path
 
     return write

@@ -170,9 +170,24 @@ class TestLook:
         tiled = np.tile(small, (2, 2, 1))
         assert look(tiled).sharpness == pytest.approx(look(small).sharpness, rel=0.03)
 
-    def test_the_appearance_is_the_range_of_the_pictures(self) -> None:
-        looks = [Look(120, 0.02), Look(90, 0.05), Look(101, 0.03)]
-        assert appearance_of(looks) == Appearance(darkest=90, brightest=120, softest=0.02, images=3)
+    def test_the_appearance_reaches_beyond_the_tenth_farthest_out(self) -> None:
+        looks = [Look(100.0 + k, 0.02 * 1.1**k) for k in range(-10, 11)]
+        found = appearance_of(looks)
+        assert found.darkest == pytest.approx(100 * (92 / 100) ** 3)
+        assert found.brightest == pytest.approx(255 - 155 * (147 / 155) ** 3)
+        assert found.softest == pytest.approx(0.02 * 1.1 ** (-8 * 3))
+        assert found.images == 21
+
+    def test_a_few_wrong_pictures_hardly_change_the_appearance(self) -> None:
+        random = np.random.RandomState(0)
+        good = [Look(100 + 5 * a, 0.02 * np.exp(0.1 * b)) for a, b in random.randn(57, 2)]
+        clean = Limits.choose(IntegrityConfig(), appearance_of(good))
+        wrong = [Look(0.5, 0.0), Look(254.0, 1e-5), Look(100.0, 1e-4)]
+        found = Limits.choose(IntegrityConfig(), appearance_of([*good, *wrong]))
+        assert found.sharpness == pytest.approx(clean.sharpness, rel=0.25)
+        assert wrong[0].brightness < found.black
+        assert wrong[1].brightness > found.blown
+        assert wrong[2].sharpness < found.sharpness
 
 
 class TestLimits:
@@ -190,16 +205,17 @@ class TestLimits:
             assert code(gate, picture, 2 * k) is None
             assert code(gate, soft, 2 * k + 1) == "blurred"
 
-    @given(
-        looks=st.lists(
-            st.builds(Look, st.floats(0, 255), st.floats(0, 10)), min_size=1, max_size=40
-        )
-    )
-    def test_no_picture_that_they_come_from_is_outside(self, looks: list[Look]) -> None:
-        limits = Limits.choose(IntegrityConfig(), appearance_of(looks))
-        for one in looks:
-            assert limits.black <= one.brightness <= limits.blown
-            assert limits.sharpness <= one.sharpness
+    @pytest.mark.parametrize("spread", [0.02, 0.1, 0.4])
+    @pytest.mark.parametrize("count", [10, 40, 300])
+    def test_no_picture_that_they_come_from_is_outside(self, count: int, spread: float) -> None:
+        for seed in range(20):
+            random = np.random.RandomState(seed)
+            factors = np.exp(spread * random.standard_normal((count, 2)))
+            looks = [Look(min(50 * a, 220.0), 0.01 * b) for a, b in factors]
+            limits = Limits.choose(IntegrityConfig(), appearance_of(looks))
+            for one in looks:
+                assert limits.black <= one.brightness <= limits.blown
+                assert limits.sharpness <= one.sharpness
 
     def test_few_pictures_leave_more_room(self) -> None:
         few = Limits.choose(IntegrityConfig(), GOOD.model_copy(update={"images": 20}))

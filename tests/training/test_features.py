@@ -10,7 +10,7 @@ import torch
 
 from differnet_runtime.errors import DataError
 from differnet_runtime.images import read_image
-from differnet_runtime.integrity import appearance_of, look
+from differnet_runtime.integrity import look
 from differnet_runtime.metadata import InputContract, Region
 from differnet_runtime.preprocess import preprocess
 from differnet_training.datasets import Picture
@@ -250,8 +250,8 @@ def test_no_warning_without_need(tmp_path, extractor, caplog, brightest, white):
 
 def test_how_the_pictures_look_is_measured_where_they_are_checked(tmp_path, extractor):
     data = pictures(tmp_path / "plain")
-    kept, appearance = FeatureReader(extractor, CONTRACT, None).check(data)
+    kept, measured = FeatureReader(extractor, CONTRACT, None).check(data)
     looks = [look(preprocess(read_image(picture.path), CONTRACT)) for picture in data]
     assert kept == tuple(data)
-    assert appearance == appearance_of(looks)
-    assert appearance.images == len(data)
+    assert [one.look for one in measured] == looks
+    assert [one.path for one in measured] == [picture.path for picture in data]

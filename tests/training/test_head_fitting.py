@@ -12,7 +12,8 @@ from differnet_training import head_fitting
 from differnet_training.folds import FOLDS, fold_of
 from differnet_training.gaussian import Gaussian, PlacedMoments, shrunk_moments
 from differnet_training.head_fitting import HeadData, fit_head, made, scores
-from differnet_training.head_learning import KeptOnDisk, Scale, fit_heads, scale_of
+from differnet_training.head_learning import KeptOnDisk, fit_heads
+from differnet_training.joining import Scale, scale_of
 from differnet_training.recipes import EDGE
 
 RECIPE = EDGE.model_copy(

@@ -11,7 +11,6 @@ from differnet_runtime.metadata import FlowSpec, Head, InputContract
 from differnet_runtime.preprocess import golden_frames
 from differnet_training.extractors import build_extractor
 from differnet_training.flow import CouplingBlock, SpatialSubnet
-from differnet_training.head_learning import Scale, joined_scores
 from differnet_training.heads import (
     DEVIATION_OFFSET,
     HeadedModel,
@@ -20,6 +19,7 @@ from differnet_training.heads import (
     log_mean_exp,
     moments,
 )
+from differnet_training.joining import Scale, joined_scores
 from differnet_training.model_directory import load_metadata, load_model
 
 

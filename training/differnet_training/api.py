@@ -12,6 +12,7 @@ from differnet_runtime.command import progress, step
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import DataError, FrameError, ImageReadError, TrainingError
 from differnet_runtime.images import read_image
+from differnet_runtime.integrity.doubtful import Doubtful
 from differnet_runtime.metadata import (
     Calibration,
     Fit,
@@ -57,6 +58,7 @@ def train(
     use_cache: bool = True,
     overwrite: bool = False,
     detection_limits: bool = True,
+    doubtful: Doubtful = "drop",
 ) -> ModelMetadata:
     """Trains a model on pictures of good parts, and sets its threshold.
 
@@ -87,6 +89,8 @@ def train(
         use_cache: False computes every feature afresh.
         overwrite: Replace a finished model.
         detection_limits: Paint defects on good pictures, to find out which sizes are found.
+        doubtful: What to do with pictures that may not be of a good part: `drop` them, `keep`
+            them, or `stop`. All are named.
 
     Returns:
         The metadata of the model, with its threshold in `calibration`.
@@ -135,6 +139,7 @@ def train(
             groups=groups,
             calibration=calibration,
             detection_limits=detection_limits,
+            doubtful=doubtful,
         )
     )
 

@@ -111,6 +111,7 @@ def evaluate(
         note=data.note,
         model=metadata,
         training=record.get("history", {}),
+        look=record.get("look", {}),
         latency_ms=_latency(latency_ms),
         machine=describe_machine() if latency_ms else None,
         seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,

@@ -29,9 +29,9 @@ from differnet_runtime.errors import (
     ImageReadError,
     OutputError,
 )
-from differnet_runtime.images import decode_image, likely_white_level, read_bytes, read_image
-from differnet_runtime.integrity import appearance_of, look
-from differnet_runtime.metadata import Appearance, Head, InputContract, Windows
+from differnet_runtime.images import decode_image, likely_white_level, read_bytes
+from differnet_runtime.integrity.examination import Measured, measure
+from differnet_runtime.metadata import Head, InputContract, Windows
 from differnet_runtime.preprocess import preprocess, rotate
 
 from .datasets import Picture
@@ -178,31 +178,37 @@ class FeatureReader:
                 "another folder with --cache."
             ) from error
 
-    def check(self, pictures: Sequence[Picture]) -> tuple[tuple[Picture, ...], Appearance]:
+    def check(
+        self, pictures: Sequence[Picture]
+    ) -> tuple[tuple[Picture, ...], tuple[Measured, ...]]:
         """Reads all pictures before anything is made of them.
 
         Warns of 16-bit pictures that seem to need another white level.
 
         Returns:
-            The pictures that can be read, and how they look.
+            The pictures that can be read, and what was measured of each.
 
         Raises:
             DataError: Pictures can't be read (each is listed), or none is left.
         """
-        kept, looks, unreadable, brightest = [], [], [], []
+        kept, measured, unreadable, brightest = [], [], [], []
         for picture in progress(pictures, "checking the pictures", unit="image"):
             try:
-                image = read_image(picture.path)
-                looks.append(look(preprocess(image, self.contract)))
+                data = read_bytes(picture.path)
+                image = decode_image(data, str(picture.path))
+                prepared = preprocess(image, self.contract)
             except (ImageReadError, FrameError) as error:
                 unreadable.append(_named(picture, error))
                 continue
             kept.append(picture)
+            measured.append(
+                measure(picture.path, hashlib.sha256(data).hexdigest(), image, prepared)
+            )
             if image.dtype == np.uint16:
                 brightest.append(int(image.max()))
         self._report(unreadable, kept)
         self._doubt_white_level(brightest)
-        return tuple(kept), appearance_of(looks)
+        return tuple(kept), tuple(measured)
 
     def _doubt_white_level(self, brightest: Sequence[int]) -> None:
         """Warns if the greatest values of all 16-bit pictures lie far below the widest scale."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,49 @@ from .datasets import Picture
 FOLDS = 5
 
 
+@dataclass(frozen=True)
+class Part:
+    """Pictures with their features and their groups.
+
+    Args:
+        pictures: N pictures.
+        content: Their files' SHA-256.
+        values: `(N, D) float32`, perhaps in a file that is mapped into memory.
+        groups: Pictures of one part, which folds never divide.
+    """
+
+    pictures: tuple[Picture, ...]
+    content: tuple[str, ...]
+    values: NDArray[np.float32]
+    groups: tuple[str, ...]
+
+    def taken(self, chosen: NDArray[np.bool_]) -> Part:
+        """Returns the chosen pictures; features are copied, unless all are chosen."""
+        rows = np.flatnonzero(chosen)
+        values = self.values if chosen.all() else self.values[rows]
+        return self._of(rows, values)
+
+    def divided(self, out: NDArray[np.bool_]) -> tuple[Part, Part]:
+        """Returns all others, then the few that go out.
+
+        The others' features move together where they lie, so that memory holds no second copy
+        of them; this part must not be used any more.
+        """
+        gone, rows = self.taken(out), np.flatnonzero(~out)
+        if len(gone.pictures):
+            for place, row in enumerate(rows):
+                self.values[place] = self.values[row]
+        return self._of(rows, self.values[: len(rows)]), gone
+
+    def _of(self, rows: NDArray[np.intp], values: NDArray[np.float32]) -> Part:
+        return Part(
+            tuple(self.pictures[row] for row in rows),
+            tuple(self.content[row] for row in rows),
+            values,
+            tuple(self.groups[row] for row in rows),
+        )
+
+
 def groups_of(
     pictures: Sequence[Picture], contents: Sequence[str], pattern: str | None
 ) -> list[str]:
@@ -22,7 +66,8 @@ def groups_of(
 
     Args:
         pictures: Good pictures.
-        contents: Hashes of their files; equal files form one group.
+        contents: Names the part that each shows as far as the pixels tell; equal names form one
+            group.
         pattern: See `part_names`. A picture that it does not match is a group of its own.
 
     Raises:

@@ -8,7 +8,7 @@ Gaussian's own pictures have smaller latents than any others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -82,6 +82,18 @@ class FittedHead:
     share: float = 0.0
 
 
+def head_data(
+    heads: Sequence[Head], values: Values, fold: NDArray[np.intp]
+) -> Iterator[tuple[Head, HeadData]]:
+    """Goes through heads and their share of all heads' features `(N, D) float32`."""
+    begin = 0
+    for head in heads:
+        windows, features = head.rows * head.columns, head.flow.features
+        part = values[:, begin : begin + windows * features]
+        begin += windows * features
+        yield head, HeadData(part.reshape(len(fold), windows, features), fold)
+
+
 def fit_head(
     head: Head, data: HeadData, recipe: Recipe, seed: int, step: Callable[[], object], keep: Keep
 ) -> FittedHead:
@@ -100,7 +112,7 @@ def fit_head(
     """
     if not all(np.isfinite(data.values[part]).all() for part in _parts(data.but())):
         raise TrainingError(f"the features of the {head.name} head are not finite")
-    gaussians = _Gaussians(head, data, seed)
+    gaussians = Gaussians(head, data, seed)
     fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
     unseen, start = np.empty(len(data.values)), np.empty(len(data.values))
     for fold in range(FOLDS):
@@ -138,7 +150,7 @@ def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[
     return np.concatenate(found)
 
 
-class _Gaussians:
+class Gaussians:
     """The Gaussians of a head: without one fold, without two folds, and on all pictures."""
 
     def __init__(self, head: Head, data: HeadData, seed: int) -> None:
@@ -216,7 +228,7 @@ class _Couplings:
 
     head: Head
     data: HeadData
-    gaussians: _Gaussians
+    gaussians: Gaussians
     recipe: Recipe
     seed: int
     keep: Keep

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from differnet_runtime.calibration import calibrate, check_enough, check_rate
 from differnet_runtime.command import progress
-from differnet_runtime.errors import DataError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.metadata import (
     Calibration,
@@ -29,19 +28,22 @@ from differnet_runtime.metadata import (
     Windows,
 )
 
+from . import strange
 from .baselines import Baselines, bank_of
-from .datasets import Picture
+from .examining import examine_good
 from .extractors import FeatureExtractor, build_extractor
-from .features import FeatureReader, Features, ViewPlan
-from .folds import FOLDS, fold_of, groups_of, part_names
-from .head_fitting import FittedHead, HeadData, Keep, fit_head
-from .heads import LEAST, ONE_VIEW, HeadedModel
+from .features import FeatureReader, ViewPlan
+from .folds import FOLDS, Part, fold_of, groups_of, part_names
+from .head_fitting import FittedHead, Keep, fit_head, head_data
+from .heads import ONE_VIEW, HeadedModel
 from .job import Job, provenance
+from .joining import Scale, joined_scores, scale_of
 from .limit_search import measure_limits
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
 from .sameness import check_varied
 from .scoring import judge_features
+from .strange import without_strange
 
 HEAD_CHECKPOINT = "heads.checkpoint"
 BANK_HEAD = "coarse"
@@ -69,16 +71,20 @@ def learn_heads(job: Job) -> ModelMetadata:
     reader = FeatureReader(
         extractor, job.contract, job.cache, heads=heads, skip_unreadable=job.skip_unreadable
     )
-    good, appearance = reader.check(job.data.good)
-    features = reader.read(good, ViewPlan.fixed(ONE_VIEW.angles), "features")
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=job.groups is not None)
+    features = reader.read(examined.pictures, ViewPlan.fixed(ONE_VIEW.angles), "features")
     check_varied(features.values, 2 * FOLDS)
-    parts = _divided(job, features)
-    fingerprint = _fingerprint(job, extractor, features)
+    groups = groups_of(features.pictures, examined.parts(features.content), job.groups)
+    everything = Part(features.pictures, features.content, features.values[:, 0], tuple(groups))
+    kept, left_out, found = without_strange(heads, everything, job.seed, job.doubtful)
+    parts = _divided(job, kept)
+    fingerprint = _fingerprint(job, extractor, kept)
     keep = KeptOnDisk(job.output / HEAD_CHECKPOINT, fingerprint)
     train = parts.train
     fitted = fit_heads(heads, train.values, train.groups, job.recipe, job.seed, keep)
     model = joined_model(job.contract, extractor, fitted, job.recipe)
-    threshold = _threshold(job, model, fitted, parts)
+    unseen = _unseen(model, fitted)
+    threshold = _threshold(job, model, unseen, parts)
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
@@ -88,7 +94,7 @@ def learn_heads(job: Job) -> ModelMetadata:
         score="likelihood",
         windows=_scaled(model, parts.train.values[:SHOWN], threshold.threshold),
         calibration=threshold,
-        appearance=appearance,
+        appearance=examined.appearance,
         detection_limits=_limits(job, reader, model, fitted, parts, threshold.threshold),
         provenance=provenance(
             job, max(head.epochs for head in model.heads), fingerprint, parts.train.content
@@ -96,7 +102,12 @@ def learn_heads(job: Job) -> ModelMetadata:
     )
     bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))
     Baselines(None, bank).save(job.output / BASELINES)
-    write_training(job.output, _record(job, fitted, parts))
+    look = {
+        **examined.with_strange(found, left_out.pictures).record(),
+        "different_parts": len(set(kept.groups)),
+        "strangest": _strangest(job, model, unseen, parts.train, left_out),
+    }
+    write_training(job.output, {**_record(job, fitted, parts), "look": look})
     metadata = save_model(job.output, model.eval(), metadata)
     (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)  # last: a full disk loses no fit
     return metadata
@@ -136,39 +147,17 @@ def head_shapes(
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Pictures with their features `(N, D) float32` and their groups."""
-
-    pictures: tuple[Picture, ...]
-    content: tuple[str, ...]
-    values: NDArray[np.float32]
-    groups: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Parts:
     """The pictures that heads are fitted on, and those that only calibrate (none, with folds)."""
 
-    train: _Part
-    calibration: _Part
+    train: Part
+    calibration: Part
 
 
-def _divided(job: Job, features: Features) -> _Parts:
+def _divided(job: Job, part: Part) -> _Parts:
     """Divides the pictures; `split` leaves a fifth of the groups to calibration."""
-    groups = groups_of(features.pictures, features.content, job.groups)
-    left = _left_to_calibration(job, groups)
-
-    def part(chosen: NDArray[np.bool_]) -> _Part:
-        rows = np.flatnonzero(chosen)
-        values = features.values[:, 0]
-        return _Part(
-            tuple(features.pictures[row] for row in rows),
-            tuple(features.content[row] for row in rows),
-            values if chosen.all() else values[rows],
-            tuple(groups[row] for row in rows),
-        )
-
-    return _Parts(part(~left), part(left))
+    left = _left_to_calibration(job, part.groups)
+    return _Parts(part.taken(~left), part.taken(left))
 
 
 def fit_heads(
@@ -195,13 +184,10 @@ def fit_heads(
     """
     fold = fold_of(groups, seed)
     steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
-    fitted, begin = [], 0
-    for head in heads:
-        windows, features = head.rows * head.columns, head.flow.features
-        part = values[:, begin : begin + windows * features]
-        begin += windows * features
-        data = HeadData(part.reshape(len(fold), windows, features), fold)
-        fitted.append(fit_head(head, data, recipe, seed, lambda: next(steps, None), keep))
+    fitted = [
+        fit_head(head, data, recipe, seed, lambda: next(steps, None), keep)
+        for head, data in head_data(heads, values, fold)
+    ]
     next(steps, None)  # ends the line
     return fitted
 
@@ -240,55 +226,6 @@ class KeptOnDisk:
         return dict(self._stored[name])
 
 
-class Scale(NamedTuple):
-    """A head's `typical` and `spread`; see `metadata.Head`."""
-
-    typical: float
-    spread: float
-
-
-def scale_of(unseen: NDArray[np.float64], handicap: float) -> Scale:
-    """Returns a head's scale, computed from scores of good pictures that it had not seen.
-
-    Args:
-        unseen: `(N,)`, those scores.
-        handicap: See `recipes.HeadRecipe`.
-
-    Raises:
-        DataError: The scores do not differ at all.
-    """
-    logs = np.log(_positive(unseen))
-    spread = float(logs.std(ddof=1))
-    if spread < 1e-9:
-        raise DataError(
-            "the good pictures give the same score, as if all were the same picture. Take "
-            "pictures of different parts."
-        )
-    return Scale(float(np.exp(logs.mean() + handicap * spread)), spread)
-
-
-def joined_scores(
-    unseen: Sequence[NDArray[np.float64]], scales: Sequence[Scale]
-) -> NDArray[np.float64]:
-    """Returns the joined scores `(N,)`, computed as in `HeadedModel.join`."""
-    z = np.stack(
-        [
-            np.log(_positive(scores) / scale.typical) / scale.spread
-            for scores, scale in zip(unseen, scales, strict=True)
-        ]
-    )
-    top = z.max(axis=0)
-    joined = top + np.log(np.exp(z - top).mean(axis=0))
-    unit = min(scale.spread for scale in scales)
-    scores: NDArray[np.float64] = np.exp(unit * joined)
-    return scores
-
-
-def _positive(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    positive = np.where(scores > 1.0, scores, np.exp(np.minimum(scores, 1.0) - 1.0))
-    return np.maximum(positive, LEAST)
-
-
 def joined_model(
     contract: InputContract,
     extractor: FeatureExtractor,
@@ -319,17 +256,25 @@ def joined_model(
     return model.eval()
 
 
-def _threshold(
-    job: Job, model: HeadedModel, fitted: Sequence[FittedHead], parts: _Parts
-) -> Calibration:
-    if job.calibration == "split":
-        scores = judge_features(model, parts.calibration.values).scores.tolist()
-        groups = parts.calibration.groups
-        return calibrate(_of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
+def _unseen(model: HeadedModel, fitted: Sequence[FittedHead]) -> NDArray[np.float64]:
+    """Returns the joined out-of-fold scores of the pictures that heads were fitted on."""
     scales = [Scale(head.typical, head.spread) for head in model.heads]
-    unseen = joined_scores([one.unseen for one in fitted], scales)
+    return joined_scores([one.unseen for one in fitted], scales)
+
+
+def _threshold(
+    job: Job, model: HeadedModel, unseen: NDArray[np.float64], parts: _Parts
+) -> Calibration:
+    if job.calibration == "folds":
+        return _by_folds(job, unseen.tolist(), parts.train.groups)
+    scores = judge_features(model, parts.calibration.values).scores.tolist()
+    groups = parts.calibration.groups
+    return calibrate(_of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
+
+
+def _by_folds(job: Job, scores: Sequence[float], groups: Sequence[str]) -> Calibration:
     return calibrate(
-        unseen.tolist(), job.false_reject_rate, scored_by="torch", method="out_of_fold"
+        _of_parts(scores, groups), job.false_reject_rate, scored_by="torch", method="out_of_fold"
     )
 
 
@@ -352,6 +297,30 @@ def _limits(
     return measure_limits(judge, reader, last, threshold, seed=job.seed, judged_by="fold")
 
 
+def _strangest(
+    job: Job, model: HeadedModel, unseen: NDArray[np.float64], kept: Part, left_out: Part
+) -> list[dict[str, Any]]:
+    """Returns what the record says of the strangest good pictures; see `strange.ranking`."""
+
+    def judged(part: Part, scores: NDArray[np.float64] | None) -> strange.Judged:
+        if scores is None:
+            found = judge_features(model, part.values).scores if part.pictures else np.empty(0)
+            scores = found.astype(np.float64)
+
+        def heatmaps(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+            maps = judge_features(model, part.values[rows]).heatmaps
+            assert maps is not None
+            return maps
+
+        return strange.Judged(part, scores, heatmaps)
+
+    def threshold(scores: Sequence[float], groups: Sequence[str]) -> float:
+        return _by_folds(job, scores, groups).threshold
+
+    by_folds = threshold if job.calibration == "folds" else None
+    return strange.ranking(judged(kept, unseen), judged(left_out, None), by_folds)
+
+
 def _of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
     """Returns each group's greatest score: pictures of one part are not independent."""
     greatest: dict[str, float] = {}
@@ -368,14 +337,14 @@ def _scaled(model: HeadedModel, values: NDArray[np.float32], threshold: float) -
     return model.windows.model_copy(update={"low": low, "high": 2 * threshold - low})
 
 
-def _fingerprint(job: Job, extractor: FeatureExtractor, features: Features) -> str:
+def _fingerprint(job: Job, extractor: FeatureExtractor, part: Part) -> str:
     what = {
         "recipe": job.recipe.model_dump(mode="json"),
         "input": job.contract.model_dump(mode="json"),
         "extractor": extractor.spec.weights_sha256,
         "seed": job.seed,
-        "pictures": features.content,
-        "groups": job.groups,
+        "pictures": part.content,
+        "groups": part.groups,
         "calibration": job.calibration,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

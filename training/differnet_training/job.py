@@ -12,6 +12,7 @@ from typing import Literal
 
 from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
 from differnet_runtime.errors import TrainingError
+from differnet_runtime.integrity.doubtful import Doubtful
 from differnet_runtime.metadata import InputContract, Provenance, Tiles
 from differnet_runtime.provenance import packed_hashes
 
@@ -42,6 +43,8 @@ class Job:
             without heads always split.
         detection_limits: Paint defects on good pictures and record from which size on they are
             found; `differnet train` does so unless told otherwise.
+        doubtful: What to do with pictures that may not be of a good part: `stop`, `drop` them or
+            `keep` them. All are named.
     """
 
     data: DataSet
@@ -57,6 +60,7 @@ class Job:
     groups: str | None = None
     calibration: HowCalibrated = "folds"
     detection_limits: bool = False
+    doubtful: Doubtful = "drop"
 
 
 def check_heads(recipe: Recipe, groups: str | None, tiles: Tiles | None) -> None:

@@ -18,12 +18,14 @@ from differnet_runtime.metadata import ModelMetadata
 from .baselines import Baselines
 from .datasets import Parts, Picture, check_no_overlap, split_good
 from .datasets.base import FEWEST_TRAINING_IMAGES
+from .examining import examine_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_learning import learn_heads
 from .job import Job, check_heads, provenance
 from .limit_search import measure_limits
+from .look_report import write_look_page
 from .model import DifferNet
 from .model_directory import BASELINES, save_model, write_training
 from .recipes import Recipe
@@ -46,6 +48,12 @@ def learn(job: Job) -> ModelMetadata:
         OutputError: The model can't be written.
     """
     check_heads(job.recipe, job.groups, job.contract.tiles)
+    metadata = _learn(job)
+    write_look_page(job.output, metadata)
+    return metadata
+
+
+def _learn(job: Job) -> ModelMetadata:
     check_no_overlap(job.data)
     return learn_heads(job) if job.recipe.heads else _learn_one_flow(job)
 
@@ -60,8 +68,8 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         skip_unreadable=job.skip_unreadable,
     )
-    good, appearance = reader.check(job.data.good)
-    parts = split_good(good, job.seed, job.false_reject_rate)
+    examined = examine_good(reader, job.data.good, job.doubtful)
+    parts = split_good(examined.pictures, job.seed, job.false_reject_rate)
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
         parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     calibration_views = ViewPlan.fixed(job.recipe.views().angles)
@@ -91,12 +99,13 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         score=score,
         windows=windows,
         calibration=threshold,
-        appearance=appearance,
+        appearance=examined.appearance,
         detection_limits=limits,
         provenance=provenance(job, history.best_epochs, fingerprint, material.first.content),
     )
     Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
-    write_training(job.output, _record(job.recipe, history, material, calibration))
+    record = _record(job.recipe, history, material, calibration)
+    write_training(job.output, {**record, "look": examined.record()})
     metadata = save_model(job.output, model.eval(), metadata)
     for name in CHECKPOINTS:
         (job.output / name).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from differnet_runtime.heads import WORDS
 from . import charts
 from .advice import missed
 from .limit_section import limit_section
+from .look_report import look_section
 from .page import Section, render
 from .results import Localization, Report, Result
 from .threshold_section import threshold_section
@@ -42,6 +43,7 @@ def sections(report: Report) -> list[Section]:
     """Returns the page's sections, from top to bottom; one more is one more entry here."""
     charted = {"charts": _charts(report), "earns_its_place": report.earns_its_place}
     return [
+        *look_section(report.look, report.model),
         Section("summary", {"report": report, "origin": _origin(report), "rows": _rows(report)}),
         *threshold_section(report),
         *limit_section(report.model),

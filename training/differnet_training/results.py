@@ -99,7 +99,8 @@ class Report(_Frozen):
     `threshold` gave the verdicts; `model_threshold` is the model's own. `operating_points` are
     what other thresholds would do, with expected costs where `costs` were given, and `cheapest` is
     the one with the lowest. `advice` are sentences. `machine` is where `latency_ms` was measured,
-    and with which versions.
+    and with which versions. `look` is what a look at the good pictures
+    found before training.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Report(_Frozen):
     localization: Localization | None = None
     heads: tuple[HeadRow, ...] = ()
     training: dict[str, Any]
+    look: dict[str, Any] = {}
     note: str
     model: ModelMetadata
     results: tuple[Result, ...]

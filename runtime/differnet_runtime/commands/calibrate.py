@@ -57,6 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on without pictures that can't be read; they are listed",
     )
+    parser.add_argument(
+        "--doubtful",
+        choices=("stop", "drop", "keep"),
+        default="drop",
+        help="with --images: what to do with pictures that may not be of a good part (drop)",
+    )
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON")
     add_backend(parser)
 
@@ -108,7 +114,9 @@ def _from_pictures(
     with Detector(
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
-        scores, appearance = score(detector, paths, skip=arguments.skip_unreadable)
+        scores, appearance = score(
+            detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful
+        )
     if not arguments.force:
         check_share(scores, metadata.calibration, "pictures")
     return calibrate([*scores.values()], rate, scored_by=detector.backend), appearance

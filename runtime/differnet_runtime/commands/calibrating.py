@@ -11,8 +11,16 @@ from pathlib import Path
 from differnet_runtime.command import progress
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import CalibrationError, DataError, FrameError, ImageReadError
-from differnet_runtime.images import SUFFIXES, list_images, read_bytes, read_image
-from differnet_runtime.integrity import Look, appearance_of, look
+from differnet_runtime.images import SUFFIXES, decode_image, list_images, read_bytes
+from differnet_runtime.integrity.doubtful import Doubtful, act_on, refuse
+from differnet_runtime.integrity.examination import (
+    Measured,
+    Weight,
+    appearance,
+    different_parts,
+    examine,
+    measure,
+)
 from differnet_runtime.metadata import Appearance, Provenance
 from differnet_runtime.preprocess import preprocess
 
@@ -87,7 +95,7 @@ def _refuse_copies(digests: Mapping[Path, str]) -> None:
 
 
 def score(
-    detector: Detector, paths: Sequence[Path], *, skip: bool
+    detector: Detector, paths: Sequence[Path], *, skip: bool, doubtful: Doubtful = "drop"
 ) -> tuple[dict[str, float], Appearance]:
     """Scores every picture.
 
@@ -95,23 +103,24 @@ def score(
         detector: The exported model.
         paths: Pictures of good parts.
         skip: Leave out what can't be read or does not fit, and list it on standard error.
+        doubtful: What to do with pictures that may not be of a good part.
 
     Returns:
-        The scores by the pictures' names, and how they look.
+        The scores by the pictures' names, of each part the highest; and how they look.
 
     Raises:
-        DataError: Pictures can't be used; lists each with its cause.
+        DataError: Pictures can't be used, or show no good part; lists each with its cause.
         CalibrationError: A score is not a finite number; names the pictures.
         BackendError: Inference failed.
     """
     scores: dict[str, float] = {}
-    looks: list[Look] = []
+    measured: list[Measured] = []
     unusable: list[str] = []
     for path in progress(paths, "calibrate", unit="images"):
-        cause = _score_one(detector, path, scores, looks)
+        cause = _score_one(detector, path, scores, measured)
         if cause is not None:
             unusable.append(cause)
-    if unusable and not (skip and looks):
+    if unusable and not (skip and measured):
         raise DataError(
             f"{len(unusable)} of {len(paths)} pictures can't be used:\n  "
             + "\n  ".join(unusable)
@@ -125,21 +134,45 @@ def score(
             f"the scores of {_some(infinite)} are not finite numbers; no threshold can be set. "
             "Look at those pictures; if they are good ones, train again."
         )
-    return scores, appearance_of(looks)
+    kept = _examined(measured, doubtful)
+    highest: dict[int, str] = {}
+    for one, part in zip(kept, different_parts(kept), strict=True):
+        name = one.path.name
+        if part not in highest or scores[name] > scores[highest[part]]:
+            highest[part] = name
+    if len(highest) < len(kept):
+        print(
+            f"{len(kept)} pictures of {len(highest)} different parts: of each part the highest "
+            "score counts",
+            file=sys.stderr,
+        )
+    return {name: scores[name] for name in highest.values()}, appearance(kept)
+
+
+def _examined(measured: Sequence[Measured], doubtful: Doubtful) -> Sequence[Measured]:
+    """Refuses pictures that show no good part, and returns those to calibrate by."""
+    found = examine(measured)
+    refuse(found.of(Weight.SURE), len(measured))
+    kept = found.without(act_on(found.of(Weight.DOUBTFUL), len(measured), doubtful))
+    if not kept:
+        raise DataError("every picture is doubtful; look at them, or take --doubtful keep")
+    return kept
 
 
 def _score_one(
-    detector: Detector, path: Path, scores: dict[str, float], looks: list[Look]
+    detector: Detector, path: Path, scores: dict[str, float], measured: list[Measured]
 ) -> str | None:
-    """Adds one picture's score and look, or returns why there is none."""
+    """Adds one picture's score and measures, or returns why there is none."""
     try:
-        prepared = preprocess(read_image(path), detector.metadata.input)
+        data = read_bytes(path)
+        image = decode_image(data, str(path))
+        prepared = preprocess(image, detector.metadata.input)
     except ImageReadError as error:
         return str(error)
     except FrameError as error:
         return f"{path}: {error}"
     scores[path.name] = detector.score_input(prepared)
-    looks.append(look(prepared))
+    measured.append(measure(path, hashlib.sha256(data).hexdigest(), image, prepared))
     return None
 
 

@@ -45,6 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--interval", type=seconds, default=0.0, metavar="S", help="seconds between pictures (0)"
     )
     parser.add_argument(
+        "--keep-similar",
+        action="store_true",
+        help="also save frames that differ from one of the last by noise alone",
+    )
+    parser.add_argument(
         "--settle",
         type=seconds,
         default=2.0,
@@ -62,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from differnet_runtime.cameras import open_camera
     from differnet_runtime.capture_record import write_capture
 
+    from .captured import Repeats, look_at
     from .capturing import Wish, prepare, take
 
     folder: Path = arguments.output
@@ -75,8 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
     with open_camera(arguments.camera) as camera:
         first, record = prepare(camera, folder, wish)
         write_capture(folder, record)
-        last = take(camera, first, folder, arguments.count, arguments.interval)
-    print(f"{arguments.count} pictures were saved in {folder}, the last as {last.name}.")
+        repeats = None if arguments.keep_similar else Repeats(record)
+        taken = take(camera, first, folder, arguments.count, arguments.interval, repeats)
+    print(f"{taken.saved} pictures were saved in {folder}, the last as {taken.last.name}.")
+    if repeats is not None and repeats.left_out:
+        print(
+            f"{repeats.left_out} frames were left out: they show the same as one before, but for "
+            "noise (--keep-similar saves them, too)."
+        )
+    print(look_at(folder, record))
     return 0
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from differnet_runtime.cameras import Camera
 from differnet_runtime.cameras.settings import lock_settings
@@ -16,6 +17,8 @@ from differnet_runtime.errors import CameraError, DataError, DifferNetError, Ima
 from differnet_runtime.images import write_image
 from differnet_runtime.metadata import Fit, Region
 from differnet_runtime.records import Frame
+
+from .captured import Repeats
 
 _AFTER_LOCKING_S = 0.5
 """Frames that were on their way while the settings changed."""
@@ -143,7 +146,21 @@ def _check_size(record: CaptureRecord, before: CaptureRecord | None, folder: Pat
         )
 
 
-def take(camera: Camera, first: Frame, folder: Path, count: int, interval_s: float) -> Path:
+class Taken(NamedTuple):
+    """What was saved: how many pictures, and the last one."""
+
+    saved: int
+    last: Path
+
+
+def take(
+    camera: Camera,
+    first: Frame,
+    folder: Path,
+    count: int,
+    interval_s: float,
+    repeats: Repeats | None = None,
+) -> Taken:
     """Saves `first` and what follows, numbered on from what is in the folder.
 
     Args:
@@ -152,9 +169,8 @@ def take(camera: Camera, first: Frame, folder: Path, count: int, interval_s: flo
         folder: Where to.
         count: Pictures to save.
         interval_s: Least time between two pictures of a live camera.
-
-    Returns:
-        The last picture.
+        repeats: Leaves out frames that show the same as one before; None saves all. Where it left
+            some out, recorded pictures may end before there are `count`.
 
     Raises:
         DifferNetError: The camera or the disk failed; what was saved stays, and the message says
@@ -165,9 +181,13 @@ def take(camera: Camera, first: Frame, folder: Path, count: int, interval_s: flo
     try:
         for number in progress(range(start, start + count), "capture", unit="pictures"):
             if saved:
-                frame = _next_frame(camera, frame.captured_ns + round(interval_s * 1e9))
-            if _size(frame) != _size(first):
-                raise CameraError(f"{frame.name} has another size than the frames before it")
+                due_ns = frame.captured_ns + round(interval_s * 1e9)
+                following = _next_different(camera, due_ns, first, repeats)
+                if following is None:
+                    break
+                frame = following
+            elif repeats is not None:
+                repeats.seen_before(frame.image)
             path = folder / f"{number:06d}.png"
             write_image(path, frame.image)
             saved += 1
@@ -176,7 +196,28 @@ def take(camera: Camera, first: Frame, folder: Path, count: int, interval_s: flo
     except KeyboardInterrupt:
         print(f"\n{_state(saved, count, folder)}", file=sys.stderr)
         raise
-    return path
+    return Taken(saved, path)
+
+
+def _next_different(
+    camera: Camera, due_ns: int, first: Frame, repeats: Repeats | None
+) -> Frame | None:
+    """Returns the next frame that shows something else; None at the end of recorded ones."""
+    while True:
+        try:
+            frame = _next_frame(camera, due_ns)
+        except _NoMoreFramesError:
+            if repeats is None or not repeats.left_out:
+                raise
+            return None
+        if _size(frame) != _size(first):
+            raise CameraError(f"{frame.name} has another size than the frames before it")
+        if repeats is None or not repeats.seen_before(frame.image):
+            return frame
+
+
+class _NoMoreFramesError(CameraError):
+    """Recorded pictures have come to their end."""
 
 
 def _state(saved: int, count: int, folder: Path) -> str:
@@ -200,7 +241,7 @@ def _next_frame(camera: Camera, due_ns: int) -> Frame:
             _warn(f"left out: {error}")
             continue
         if frame is None:
-            raise CameraError(f"{camera.describe()} has no more frames")
+            raise _NoMoreFramesError(f"{camera.describe()} has no more frames")
         if not camera.live or frame.captured_ns >= due_ns:
             return frame
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from differnet_runtime import Detector
 from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata, Provenance
+from differnet_runtime.metadata import Calibration, ModelMetadata, Provenance
 from differnet_runtime.model_file import read_model_file
 from differnet_runtime.provenance import packed_hashes
 from tests.command_line import differnet
@@ -45,9 +46,38 @@ def test_the_model_gets_the_threshold_of_the_new_pictures(
 def test_the_model_learns_how_the_new_pictures_look(tiny_model: Make, pictures: Make) -> None:
     model = tiny_model()
     assert calibrate(model, pictures(*range(40, 80))) == 0
-    assert read_model_file(model)[1].appearance == Appearance(
-        darkest=40, brightest=79, softest=0, images=40
-    )
+    appearance = read_model_file(model)[1].appearance
+    assert appearance is not None
+    assert appearance.images == 40
+    assert 20 < appearance.darkest < 40
+    assert 79 < appearance.brightest < 110
+    assert appearance.softest > 0
+
+
+def test_what_surely_is_no_good_part_is_refused_by_name(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    folder = pictures(*range(60, 100))
+    cv2.imwrite(str(folder / "lamp.png"), np.zeros((32, 32, 3), np.uint8))
+    model = tiny_model()
+    before = model.read_bytes()
+    assert calibrate(model, folder) == 2
+    shown = capsys.readouterr().err
+    assert "1 of 41 pictures show no good part:\n  lamp.png: constant" in shown
+    assert model.read_bytes() == before
+
+
+def test_of_each_part_the_highest_score_counts(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    folder = pictures(*range(60, 85))
+    for k in range(25):
+        again = cv2.imread(str(folder / f"{k:03d}.png")) + np.uint8(20)
+        cv2.imwrite(str(folder / f"{k:03d}_again.png"), again)
+    assert calibrate(tiny_model(), folder, "--json") == 0
+    shown = capsys.readouterr()
+    assert "50 pictures of 25 different parts" in shown.err
+    assert json.loads(shown.out)["good_scores"] == [float(k) for k in range(80, 105)]
 
 
 def test_the_default_rate_is_5_percent(tiny_model: Make, pictures: Make, capsys: Captured) -> None:

@@ -9,6 +9,7 @@ import pytest
 from differnet_runtime.capture_record import CaptureRecord, read_capture
 from differnet_runtime.cli import main
 from differnet_runtime.images import read_image
+from tests.drawn import draw_part
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -260,3 +261,52 @@ def test_a_source_that_ends_too_early_says_so(
     shown = capsys.readouterr().err
     assert "has no more frames" in shown
     assert "2 of 5 pictures were saved" in shown
+
+
+def belt(folder: Path, parts: int, times: int) -> Path:
+    """Noisy frames of parts that stand before the camera one after the other."""
+    folder.mkdir()
+    for k in range(parts * times):
+        noise = 2.0 * np.random.RandomState(k).randn(64, 64, 3)
+        frame = np.clip(draw_part(k // times) + noise, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{k:03d}.png"), frame)
+    return folder
+
+
+def test_frames_that_show_nothing_new_are_left_out(tmp_path: Path, capsys: Captured) -> None:
+    source = belt(tmp_path / "belt", 12, 10)
+    assert capture(source, tmp_path / "good", "--count", 120) == 0
+    said = capsys.readouterr().out
+    assert "12 pictures were saved" in said
+    assert "108 frames were left out" in said
+    assert "12 pictures of 12 different parts" in said
+    assert len(list((tmp_path / "good").glob("*.png"))) == 12
+
+
+def test_all_frames_can_be_kept(tmp_path: Path, capsys: Captured) -> None:
+    source = belt(tmp_path / "belt", 4, 5)
+    assert capture(source, tmp_path / "good", "--count", 20, "--keep-similar") == 0
+    said = capsys.readouterr().out
+    assert "left out" not in said
+    assert "20 pictures of 4 different parts" in said
+
+
+def test_parts_that_differ_in_fine_grain_alone_are_all_saved(tmp_path: Path) -> None:
+    source = tmp_path / "belt"
+    source.mkdir()
+    for k in range(6):
+        random = np.random.RandomState(k)
+        grain = 30 * cv2.GaussianBlur(random.randn(64, 64), (0, 0), 2.0)[:, :, None]
+        frame = draw_part(0) + grain + 2.0 * random.randn(64, 64, 3)
+        cv2.imwrite(str(source / f"{k}.png"), np.clip(frame, 0, 255).astype(np.uint8))
+    assert capture(source, tmp_path / "good", "--count", 6) == 0
+    assert len(list((tmp_path / "good").glob("*.png"))) == 6
+
+
+def test_frames_without_a_part_are_warned_of_by_name(
+    webcam: type, tmp_path: Path, capsys: Captured
+) -> None:
+    assert capture(0, tmp_path, "--count", 3) == 0
+    shown = capsys.readouterr().err
+    assert "3 of 3 pictures" in shown
+    assert "000001.png: constant" in shown

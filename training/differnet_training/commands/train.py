@@ -80,6 +80,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "a fifth calibrates alone, the rate is promised",
     )
     parser.add_argument(
+        "--doubtful",
+        choices=("stop", "drop", "keep"),
+        default="drop",
+        help="what to do with good pictures that are blurred, lie beside another of the same name "
+        "or look like no other: they are named and left out (drop, the default), stop, or keep",
+    )
+    parser.add_argument(
         "--no-detection-limits",
         action="store_true",
         help="do not paint defects on good pictures to find out which sizes are found",
@@ -126,6 +133,7 @@ def _run(args: argparse.Namespace) -> int:
     from differnet_runtime.detection_limits import said
 
     from ..api import train
+    from ..look_report import LOOK_HTML
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -149,13 +157,14 @@ def _run(args: argparse.Namespace) -> int:
         use_cache=not args.no_cache,
         overwrite=args.overwrite,
         detection_limits=not args.no_detection_limits,
+        doubtful=args.doubtful,
     )
     if args.json:
         print(json.dumps(metadata.model_dump(mode="json"), indent=2))
         return 0
     assert metadata.calibration is not None
     print(describe(metadata.calibration))
-    print(f"Model: {args.output}")
+    print(f"Good pictures to look at: {args.output / LOOK_HTML}\nModel: {args.output}")
     limits = metadata.detection_limits
     if limits is not None:
         print(said(limits))
@@ -170,6 +179,6 @@ COMMAND = Command(
     configure=_configure,
     run=_run,
     extra="train",
-    modules=("torch", "torchvision", "timm", "sklearn", "safetensors"),
+    modules=("torch", "torchvision", "timm", "sklearn", "safetensors", "jinja2"),
     check=check,
 )

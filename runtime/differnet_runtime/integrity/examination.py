@@ -1,0 +1,253 @@
+"""A look at pictures of good parts before anything is learned from them.
+
+Each picture is measured while it is read; then the set is judged as a whole, since what is odd
+depends on the others: a dark scene is not black, and pictures of 0 and 255 alone are masks only
+where the others are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config.models import IntegrityConfig
+from ..metadata import Appearance
+from ..records import Image
+from .appearance import Look, appearance_of, look
+from .limits import Limits
+from .similar import detail_of, parts_of
+
+_CONSTANT = 0.5
+"""Pixels with a smaller standard deviation, in grey levels of the file, show nothing."""
+_TWO_VALUED = 0.97
+"""Share of pixels that have one of two grey levels exactly; a mask saved as JPEG has a few more."""
+_COMMON = 0.9
+"""A shape is expected where this share of the pictures has it."""
+_COMPANION = re.compile(r"(.+)[_-](?:mask|gt|label|seg|segmentation|ground_?truth)", re.IGNORECASE)
+
+
+class Weight(str, Enum):
+    """What a finding means: surely no good part, doubtful, or merely worth knowing."""
+
+    SURE = "sure"
+    DOUBTFUL = "doubtful"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is odd about a picture.
+
+    Args:
+        path: The picture.
+        cause: One word or two: `black`, `mask`, `copy`.
+        detail: What was seen.
+        weight: What it means.
+    """
+
+    path: Path
+    cause: str
+    detail: str
+    weight: Weight
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.cause} ({self.detail})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of one picture.
+
+    Args:
+        path: The file.
+        content: Its SHA-256; equal files hold the same.
+        look: Brightness and sharpness.
+        size: Width and height in pixels.
+        deviation: Standard deviation of its pixels, in the file's own grey levels.
+        two_valued: Whether nearly all pixels have one of two values.
+        detail: See `detail_of`.
+    """
+
+    path: Path
+    content: str
+    look: Look
+    size: tuple[int, int]
+    deviation: float
+    two_valued: bool
+    detail: NDArray[np.float32]
+
+
+def measure(path: Path, content: str, image: Image, prepared: NDArray[np.uint8]) -> Measured:
+    """Measures a picture.
+
+    Args:
+        path: The file.
+        content: SHA-256 of its bytes.
+        image: `(H, W, 3)` uint8 or uint16, as decoded.
+        prepared: What `preprocess` made of it.
+    """
+    values: NDArray[np.integer] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), image.dtype)
+    height, width = values.shape
+    return Measured(
+        path,
+        content,
+        look(prepared),
+        (width, height),
+        float(values.std()),
+        _two_valued(values),
+        detail_of(prepared),
+    )
+
+
+def _two_valued(values: NDArray[np.integer]) -> bool:
+    counts = np.sort(np.bincount(values.ravel()))
+    return len(counts) > 1 and bool(counts[-2:].sum() >= _TWO_VALUED * values.size)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a look at a set of pictures found.
+
+    Args:
+        pictures: All of them.
+        findings: In the order of their weight, then of the pictures.
+    """
+
+    pictures: tuple[Measured, ...]
+    findings: tuple[Finding, ...]
+
+    def of(self, weight: Weight) -> list[Finding]:
+        """Returns the findings of a weight."""
+        return [one for one in self.findings if one.weight is weight]
+
+    def without(self, paths: Iterable[Path]) -> tuple[Measured, ...]:
+        """Returns the pictures but for some."""
+        left_out = set(paths)
+        return tuple(one for one in self.pictures if one.path not in left_out)
+
+
+def appearance(pictures: Sequence[Measured]) -> Appearance:
+    """Returns how pictures look, of which there is at least one."""
+    return appearance_of([one.look for one in pictures])
+
+
+def different_parts(pictures: Sequence[Measured]) -> list[int]:
+    """Returns the part that each picture shows; see `parts_of`. Equal files show the same one."""
+    parts = parts_of([one.detail for one in pictures])
+    first: dict[str, int] = {}
+    return [first.setdefault(one.content, part) for one, part in zip(pictures, parts, strict=True)]
+
+
+def examine(pictures: Sequence[Measured]) -> Examination:
+    """Looks for pictures that are not of a good part, or not of one part more.
+
+    Black, blown out and blurred are those that the station's gate would refuse with the limits
+    that follow from this set.
+    """
+    if not pictures:
+        return Examination((), ())
+    limits = Limits.choose(IntegrityConfig(), appearance(pictures))
+    rules: tuple[Callable[[Sequence[Measured]], Iterable[Finding]], ...] = (
+        _constant,
+        _masks,
+        lambda some: _wrong_light(some, limits),
+        _companions,
+        lambda some: _blurred(some, limits),
+        _copies,
+        _shapes,
+    )
+    found: dict[tuple[Path, Weight], Finding] = {}
+    for rule in rules:
+        for one in rule(pictures):
+            if (one.path, Weight.SURE) not in found:
+                found.setdefault((one.path, one.weight), one)
+    order = list(Weight)
+    findings = sorted(found.values(), key=lambda one: order.index(one.weight))
+    return Examination(tuple(pictures), tuple(findings))
+
+
+def listed(found: Sequence[Finding], most: int = 20) -> str:
+    """Returns findings as lines for a message, each with its picture's name."""
+    lines = [f"  {one}" for one in found[:most]]
+    if len(found) > most:
+        lines.append(f"  ... {len(found) - most} more")
+    return "\n".join(lines)
+
+
+def _constant(pictures: Sequence[Measured]) -> Iterable[Finding]:
+    for one in pictures:
+        if one.deviation < _CONSTANT:
+            yield Finding(one.path, "constant", "all pixels have the same value", Weight.SURE)
+
+
+def _wrong_light(pictures: Sequence[Measured], limits: Limits) -> Iterable[Finding]:
+    usual = f"usual here is {np.median([one.look.brightness for one in pictures]):.0f}"
+    for one in pictures:
+        seen = f"mean grey level {one.look.brightness:.1f} of 255, {usual}"
+        if one.look.brightness < limits.black:
+            yield Finding(one.path, "black", seen, Weight.SURE)
+        elif one.look.brightness > limits.blown:
+            yield Finding(one.path, "blown out", seen, Weight.SURE)
+
+
+def _masks(pictures: Sequence[Measured]) -> Iterable[Finding]:
+    """Finds two-valued pictures, where most are not, and those that are named masks of others."""
+    stems = {one.path.stem for one in pictures}
+    binary = [one for one in pictures if one.two_valued]
+    odd = {one.path for one in binary} if len(binary) <= len(pictures) / 2 else set()
+    for one in pictures:
+        named = _COMPANION.fullmatch(one.path.stem)
+        if named is not None and named[1] in stems:
+            yield Finding(one.path, "mask", f"named as that of {named[1]}", Weight.SURE)
+        elif one.path in odd:
+            yield Finding(one.path, "mask", "it has two grey levels only", Weight.SURE)
+
+
+def _companions(pictures: Sequence[Measured]) -> Iterable[Finding]:
+    """Finds pictures that share folder and stem with another, whose ending is more common."""
+    endings = Counter(one.path.suffix.lower() for one in pictures)
+    named: dict[Path, list[Measured]] = {}
+    for one in pictures:
+        named.setdefault(one.path.with_suffix(""), []).append(one)
+    for some in named.values():
+        # Of two endings that are as common, a mask or an overlay is more often the PNG.
+        some.sort(key=lambda one: (-endings[one.path.suffix.lower()], one.path.suffix == ".png"))
+        for one in some[1:]:
+            beside = f"it lies beside {some[0].path.name}"
+            yield Finding(one.path, "companion", beside, Weight.DOUBTFUL)
+
+
+def _blurred(pictures: Sequence[Measured], limits: Limits) -> Iterable[Finding]:
+    usual = f"usual here is {np.median([one.look.sharpness for one in pictures]):.3g}"
+    for one in pictures:
+        if one.look.sharpness < limits.sharpness:
+            seen = f"sharpness {one.look.sharpness:.3g}, {usual}"
+            yield Finding(one.path, "blurred", seen, Weight.DOUBTFUL)
+
+
+def _copies(pictures: Sequence[Measured]) -> Iterable[Finding]:
+    first: dict[str, Path] = {}
+    for one in pictures:
+        original = first.setdefault(one.content, one.path)
+        if original != one.path:
+            yield Finding(one.path, "copy", f"byte for byte {original.name}", Weight.NOTE)
+
+
+def _shapes(pictures: Sequence[Measured]) -> Iterable[Finding]:
+    """Finds pictures of another size, where nearly all have the same."""
+    (usual, count), *_ = Counter(one.size for one in pictures).most_common(1)
+    if count < _COMMON * len(pictures):
+        return
+    for one in pictures:
+        if one.size != usual:
+            seen = f"{one.size[0]} x {one.size[1]} pixels, usual here is {usual[0]} x {usual[1]}"
+            same = abs(one.size[0] * usual[1] / (one.size[1] * usual[0]) - 1.0) < 0.01
+            yield Finding(one.path, "another size" if same else "another aspect", seen, Weight.NOTE)

@@ -1,0 +1,116 @@
+"""Finds pictures that show the same part, not only parts of the same kind.
+
+Two measures. `detail_of` makes a vector of what a picture shows, without its exposure and its
+shading; pictures of one part lie close together, by the measure of how far the pictures of the
+set lie apart. `same_scene` compares two frames that follow each other, where there is no set to
+measure by yet: between frames of one scene there is nothing but noise.
+
+A perceptual hash was tried and left out: different castings have equal ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_SIDE, _SHADING = 64, 4.0
+"""Side of the picture that is compared, and the sigma above which structure counts as shading."""
+NEAR = 0.1
+"""Pictures are near-identical within this share of the median distance between two of the set."""
+_EQUAL = 5e-4
+"""They always are within this distance: a set may hold nothing else."""
+_SAME = 0.05
+"""Frames of one scene are never farther apart."""
+_BLOCK, _NOISE = 8, 0.125
+"""Averaged over blocks of 8 x 8 pixels, noise keeps 1/64 of its energy; this share is too much."""
+_ROWS = 1024
+"""Pictures at a time, against all."""
+
+
+def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns what a picture shows as `(4096,) float32` of mean 0 and mean square 1.
+
+    Args:
+        prepared: `(height, width, 3 | 4) uint8`, as `preprocess` gives it.
+
+    Returns:
+        The grey picture at 64 x 64 pixels without its slow changes; zeros where nothing is left.
+    """
+    small = cv2.resize(grey(prepared), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    detail = small.astype(np.float32)
+    detail -= cv2.GaussianBlur(detail, (0, 0), _SHADING)
+    detail -= detail.mean()
+    deviation = float(np.sqrt(np.mean(detail * detail)))
+    if deviation < 1e-3:
+        return np.zeros(_SIDE * _SIDE, np.float32)
+    found: NDArray[np.float32] = (detail / deviation).ravel()
+    return found
+
+
+def grey(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns a prepared picture in grey, `(height, width) float32`."""
+    code = cv2.COLOR_BGR2GRAY if prepared.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
+    return cv2.cvtColor(prepared, code).astype(np.float32)
+
+
+def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Returns the part that each picture shows, numbered from 0 in the order of appearance.
+
+    The distance of two pictures is 1 minus the correlation of their details. Those closer than
+    `NEAR` of the median distance show one part, and so do all that are linked by such pairs.
+
+    Args:
+        details: Of each picture; see `detail_of`.
+    """
+    if not details:
+        return []
+    rows = np.stack(details)
+    near = max(NEAR * _median_distance(rows), _EQUAL)
+    part = np.arange(len(rows))
+    for begin in range(0, len(rows), _ROWS):
+        close = _distances(rows[begin : begin + _ROWS], rows) <= near
+        for one, alike in enumerate(close, begin):
+            joined = np.unique(part[:one][alike[:one]])
+            if joined.size:
+                part[np.isin(part, joined)] = joined[0]
+                part[one] = joined[0]
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(int(one), len(numbers)) for one in part]
+
+
+def _median_distance(rows: NDArray[np.float32]) -> float:
+    """Returns the median distance between two pictures, of at most `_ROWS` of them."""
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).round().astype(int)]
+    between = _distances(some, some)[np.triu_indices(len(some), 1)]
+    return float(np.median(between)) if between.size else 0.0
+
+
+def _distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = 1.0 - some @ others.T / some.shape[1]
+    return found
+
+
+def same_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Says whether two prepared pictures differ by nothing but noise and exposure.
+
+    Args:
+        one: `(height, width, 3 | 4) uint8`.
+        other: Of the same shape.
+    """
+    distance = _distances(detail_of(one)[None], detail_of(other)[None])[0, 0]
+    return bool(distance <= _SAME) and _only_noise(grey(one), grey(other))
+
+
+def _only_noise(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Says whether the difference has no structure: averaged over blocks, noise vanishes."""
+    difference = one - other * float(one.sum() / max(float(other.sum()), 1.0))
+    height, width = (side // _BLOCK * _BLOCK for side in difference.shape)
+    blocks = cv2.resize(
+        difference[:height, :width],
+        (width // _BLOCK, height // _BLOCK),
+        interpolation=cv2.INTER_AREA,
+    )
+    return bool(np.mean(blocks * blocks) <= _NOISE * max(np.mean(difference * difference), 0.05))
