@@ -50,7 +50,7 @@ def onnx_bytes() -> bytes:
 
 @pytest.fixture
 def calibration() -> Calibration:
-    scores = (1.0, *(float(score) for score in range(101, 120)))
+    scores = (1.0, 2.0, 3.0, *(float(score) for score in range(103, 120)))
     return Calibration(
         threshold=118.0,
         false_reject_rate=0.1,

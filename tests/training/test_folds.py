@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from differnet_runtime.errors import DataError
 from differnet_training.datasets import Picture
-from differnet_training.folds import FOLDS, fold_of, groups_of, part_names
+from differnet_training.folds import FOLDS, Part, fold_of, groups_of, part_names
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -97,3 +97,16 @@ class TestGroups:
     def test_a_pattern_that_matches_nothing_is_refused(self) -> None:
         with pytest.raises(DataError, match=r"matches none of the 2 pictures.*first is /data/1"):
             part_names(pictures("1.png", "2.png"), "lot")
+
+
+def test_what_goes_out_of_a_part_leaves_the_others_in_order():
+    values = np.arange(12, dtype=np.float32).reshape(6, 2)
+    taken = tuple(Picture(Path(f"{k}.png")) for k in range(6))
+    part = Part(taken, tuple("abcdef"), values, tuple("uvwxyz"))
+    kept, gone = part.divided(np.array([False, True, False, False, True, False]))
+    assert (kept.content, gone.content) == (tuple("acdf"), tuple("be"))
+    assert (kept.groups, gone.groups) == (tuple("uwxz"), tuple("vy"))
+    assert kept.values[:, 0].tolist() == [0, 4, 6, 10]
+    assert gone.values[:, 0].tolist() == [2, 8]
+    assert [picture.path.stem for picture in kept.pictures] == ["0", "2", "3", "5"]
+    assert np.shares_memory(kept.values, values)

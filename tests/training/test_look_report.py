@@ -43,13 +43,16 @@ def test_findings_are_shown_with_their_cause(headed, look, tmp_path):
     (path,) = write_parts(tmp_path, 1)
     finding = {"path": str(path), "cause": "blurred", "detail": "soft", "left_out": True}
     gone = {**finding, "path": str(Path(tmp_path) / "gone.png"), "left_out": False}
-    found = look_section({**look, "findings": [finding, gone]}, load_metadata(headed.folder))
-    assert found is not None
-    assert found["left_out"] == 1
-    assert [one["name"] for one in found["findings"]] == [path.name, "gone.png"]
-    assert found["findings"][0]["image"].startswith("data:image/jpeg;base64,")
-    assert found["findings"][1]["image"] is None
+    (found,) = look_section({**look, "findings": [finding, gone]}, load_metadata(headed.folder))
+    assert found.values["left_out"] == 1
+    first, second = found.values["findings"]
+    assert (first.caption, second.caption) == (
+        (path.name, "blurred, left out: soft"),
+        ("gone.png", "blurred: soft"),
+    )
+    assert first.picture.startswith("data:image/jpeg;base64,")
+    assert second.picture is None
 
 
 def test_a_model_that_was_trained_without_a_look_has_no_section(headed):
-    assert look_section({}, load_metadata(headed.folder)) is None
+    assert look_section({}, load_metadata(headed.folder)) == []

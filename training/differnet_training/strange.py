@@ -27,8 +27,8 @@ CUT, ROOM = 3.5, 30.0
 """Strange lies so many spreads above the median, and `ROOM` over the number of parts more: the
 fewer pictures, the less is known of the spread."""
 AGAIN, CLOSER = 0.02, 1.0
-"""Where a greater share is strange, the rest is judged once more without them, by a limit that many
-spreads lower: wrong pictures of one kind hide each other, and where some are there are more."""
+"""Where a greater share is strange, the rest is judged once more without them, by a limit so many
+spreads lower: wrong pictures of a kind hide each other, and where there are some there are more."""
 MOST = 0.1
 """Were more than this share of the pictures strange, they would be a kind of part of their own."""
 LISTED, SHOWN = 0.15, 24
@@ -69,8 +69,8 @@ def without_strange(
         Finding(
             part.pictures[row].path,
             "strange",
-            f"no other explains it: {above[row]:.1f} spreads above the usual score, where "
-            f"{limit:.1f} are usual at most",
+            f"no other explains it: its score lies {above[row]:.1f} spreads above the usual one; "
+            f"up to {limit:.1f} are expected",
             Weight.DOUBTFUL,
         )
         for row in order

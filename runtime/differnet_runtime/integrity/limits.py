@@ -25,9 +25,9 @@ class Limits:
     def choose(cls, config: IntegrityConfig, good: Appearance | None) -> Limits:
         """Returns the station's limits, and those of the good pictures where it names none.
 
-        Black is half the mean of the darkest good picture (at most 12 of 255); blown out is
-        half-way from the brightest one to white (at least 225). Blurred is half the sharpness of
-        the least sharp one, and less where few were measured: a third after 20.
+        Black is half the low end of their mean grey levels (at most 12 of 255); blown out is
+        half-way from the high end to white (at least 225). Blurred is half the low end of their
+        sharpness, and less where few were measured: a third after 20.
         """
         black, blown, sharpness = _BLACK, _WHITE, 0.0
         if good is not None:

@@ -36,7 +36,7 @@ def test_a_line_per_frame_and_a_summary(tiny_model: Make, pictures: Make, capsys
     shown = capsys.readouterr()
     header, good, defect, undecided = shown.out.splitlines()
     assert header == HEADER
-    assert good.split()[:4] == ["GOOD", "100", "118", "5.0"]
+    assert good.split()[:4] == ["GOOD", "100", "118", "15.0"]
     assert defect.split()[:4] == ["DEFECT", "200", "118", "100.0"]
     assert undecided.split()[:4] == ["NO_DECISION", "-", "-", "-"]
     assert undecided.endswith("002.png: the file is empty")
