@@ -99,7 +99,12 @@ def examine_good(
     refuse(found.of(Weight.SURE), len(measured))
     left_out = act_on(found.of(Weight.DOUBTFUL), len(measured), doubtful)
     if notes := found.of(Weight.NOTE):
-        _log.warning("worth knowing of %d pictures:\n%s", len(notes), listed(notes, _NOTED))
+        _log.warning(
+            "%d of %d pictures have something to know of:\n%s",
+            len(notes),
+            len(measured),
+            listed(notes, _NOTED),
+        )
     rest = found.without(left_out)
     if not rest:
         raise DataError("every good picture is doubtful; look at them, or take --doubtful keep")
