@@ -25,7 +25,6 @@ from torchvision.models import alexnet
 
 from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_runtime.cli import main
 from differnet_runtime.engine.audit import audit
 from differnet_runtime.engine.rtx import TARGETS
 from differnet_runtime.installation import install_line
@@ -36,6 +35,7 @@ from differnet_training.heads import HeadedModel
 from differnet_training.model import DifferNet
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, even_angles
 from differnet_training.scoring import Model
+from tests.command_line import differnet
 from tests.conftest import WINDOWS
 from tests.kept import installed
 
@@ -292,7 +292,7 @@ def test_the_command_says_what_to_install_and_what_it_builds_for(
     exported_half: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    assert main(["engine", str(exported_half), "--dry-run"]) == 2
+    assert differnet("engine", exported_half, "--dry-run") == 2
     assert install_line("rtx") in capsys.readouterr().err
-    assert main(["engine", str(exported_half), "--dry-run", "SM87"]) == 2
+    assert differnet("engine", exported_half, "--dry-run", "SM87") == 2
     assert "choose SM75" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import platform
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ from differnet_runtime.backends.ort_providers import (
     require,
 )
 from differnet_runtime.errors import BackendError, BackendUnavailableError
+from differnet_runtime.installation import install_line
 from tests.fakes.fine import fine_graph, fine_scores
 from tests.fakes.headed import COLUMNS, ROWS, coloured, headed_graph
 from tests.fakes.weighted import noise
@@ -110,7 +112,7 @@ def test_a_missing_package_is_named_with_its_extra(
     onnx_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendUnavailableError, match=r"differnet-edge\[onnx-cpu\]"):
+    with pytest.raises(BackendUnavailableError, match=re.escape(install_line("onnx-cpu"))):
         OnnxRuntimeBackend(onnx_bytes)
 
 

@@ -114,7 +114,7 @@ def test_what_is_no_onnx_is_told_apart(tmp_path: Path, content: bytes) -> None:
         read_model_file(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize(("name", "message"), [("nix.onnx", "No such file"), ("", "directory")])
+@pytest.mark.parametrize(("name", "message"), [("nix.onnx", "No such file"), ("", "is a folder")])
 def test_a_missing_file_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         read_model_file(tmp_path / name)

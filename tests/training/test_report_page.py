@@ -157,7 +157,7 @@ def test_a_click_shows_a_picture_at_full_size_and_the_keys_the_next(
     page: Browser, written: dict
 ) -> None:
     wrong = written["miss"]["count"] + written["false_reject"]["count"]
-    assert page.run("return document.querySelectorAll('.view').length") == wrong
+    assert page.run("return document.querySelectorAll('.verdicts .view').length") == wrong
     before = page.run("return document.querySelector('.view img').getBoundingClientRect().width")
     page.click(".view")
     wait_for(lambda: page.run("return document.querySelector('.viewer').open"))

@@ -15,6 +15,7 @@ from differnet_training.learning import Job, learn
 from differnet_training.recipes import Recipe
 from differnet_training.sameness import check_varied
 from tests.conftest import HEADED, TINY
+from tests.drawn import draw_part
 
 
 def test_equal_features_count_once() -> None:
@@ -27,12 +28,12 @@ def test_equal_features_count_once() -> None:
 
 
 @pytest.mark.parametrize("recipe", [HEADED, TINY], ids=lambda recipe: recipe.name)
-def test_a_constant_set_is_refused_by_train(
+def test_one_picture_many_times_is_refused_by_train(
     recipe: Recipe, one_thread: None, tmp_path: Path
 ) -> None:
     """The files differ, as a camera's do that writes the time into them; their pixels don't."""
     (tmp_path / "good").mkdir()
-    plain = cv2.imencode(".png", np.full((64, 64, 3), 128, np.uint8))[1].tobytes()
+    plain = cv2.imencode(".png", draw_part(0))[1].tobytes()
     for number in range(40):
         (tmp_path / "good" / f"{number:02d}.png").write_bytes(plain + bytes([number]))
     job = Job(
@@ -43,6 +44,6 @@ def test_a_constant_set_is_refused_by_train(
         cache=None,
         false_reject_rate=0.1,
     )
-    with pytest.raises(DataError, match="good pictures only 1 differ"):
+    with pytest.raises(DataError, match="differ"):
         learn(job)
     assert not (tmp_path / "model").exists()

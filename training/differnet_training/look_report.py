@@ -15,6 +15,8 @@ from .thumbnails import Thumbnail, thumbnail
 
 LOOK_HTML = "look.html"
 _MOST = 24
+_SIDE = 640
+"""Longest side of a picture in the section, in pixels."""
 
 
 def look_section(look: Mapping[str, Any], model: ModelMetadata) -> list[Section]:
@@ -67,4 +69,11 @@ def _finding(one: Mapping[str, Any], model: ModelMetadata) -> Thumbnail:
 def _seen(one: Mapping[str, Any], model: ModelMetadata, lines: list[str]) -> Thumbnail:
     path = Path(one["path"])
     heat = one.get("heatmap")
-    return thumbnail(path, model.input, [path.name, *lines], heatmap=heat, windows=model.windows)
+    return thumbnail(
+        path,
+        model.input,
+        [path.name, *lines],
+        heatmap=heat,
+        windows=model.windows,
+        side=_SIDE,
+    )
