@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def evaluate(
         note=data.note,
         model=metadata,
         training=record.get("history", {}),
-        look=record.get("look", {}),
+        look=json.loads(printable(json.dumps(record.get("look", {}), ensure_ascii=False))),
         latency_ms=_latency(latency_ms),
         machine=describe_machine() if latency_ms else None,
         seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from differnet_runtime.errors import DataError
+from differnet_runtime.images import read_bytes
 from differnet_runtime.integrity.doubtful import Doubtful, act_on, refuse
 from differnet_runtime.integrity.examination import (
     Finding,
@@ -73,10 +75,15 @@ class Examined:
                     "cause": one.cause,
                     "detail": one.detail,
                     "left_out": one.path in self.left_out,
+                    **({"sha256": _sha256(one.path)} if one.path in self.left_out else {}),
                 }
                 for one in self.findings
             ],
         }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def examine_good(
@@ -100,7 +107,7 @@ def examine_good(
     left_out = act_on(found.of(Weight.DOUBTFUL), len(measured), doubtful)
     if notes := found.of(Weight.NOTE):
         _log.warning(
-            "%d of %d pictures have something to know of:\n%s",
+            "%d of %d pictures need attention:\n%s",
             len(notes),
             len(measured),
             listed(notes, _NOTED),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from differnet_runtime.calibration import calibrate, check_enough, check_rate
 from differnet_runtime.command import progress
+from differnet_runtime.errors import CalibrationError
 from differnet_runtime.files import write_bytes
 from differnet_runtime.metadata import (
     Calibration,
@@ -314,8 +315,11 @@ def _strangest(
 
         return strange.Judged(part, scores, heatmaps)
 
-    def threshold(scores: Sequence[float], groups: Sequence[str]) -> float:
-        return _by_folds(job, scores, groups).threshold
+    def threshold(scores: Sequence[float], groups: Sequence[str]) -> float | None:
+        try:
+            return _by_folds(job, scores, groups).threshold
+        except CalibrationError:  # one picture would spoil it: the reason why it was left out
+            return None
 
     by_folds = threshold if job.calibration == "folds" else None
     return strange.ranking(judged(kept, unseen), judged(left_out, None), by_folds)

@@ -50,16 +50,20 @@ def without_strange(
     """
     limit = CUT + ROOM / len(set(part.groups))
     above = strangeness(heads, part.values, part.groups, seed)
-    if AGAIN < (above > limit).mean() <= MOST:
-        rest = np.flatnonzero(above <= limit)
-        groups = [part.groups[row] for row in rest]
-        above[rest] = strangeness(heads, part.values[rest], groups, seed) + CLOSER
+    limits = np.full(len(above), limit)
     strange = above > limit
+    rest = np.flatnonzero(~strange)
+    groups = [part.groups[row] for row in rest]
+    if AGAIN < strange.mean() <= MOST and len(set(groups)) >= 2 * FOLDS:
+        again = strangeness(heads, part.values[rest], groups, seed)
+        more = rest[again > limit - CLOSER]
+        if len(more) + strange.sum() <= MOST * len(strange):
+            strange[more], above[rest], limits[rest] = True, again, limit - CLOSER
     if strange.mean() > MOST:
         _log.warning(
             "%d of %d good pictures look like none of the rest, as if they were of another kind. "
-            "They are learned from: look whether they belong here; a model for each kind of part "
-            "finds more",
+            "They are kept for training. Check whether they belong here; a separate model for each "
+            "kind of part finds more defects",
             strange.sum(),
             len(strange),
         )
@@ -70,7 +74,7 @@ def without_strange(
             part.pictures[row].path,
             "strange",
             f"no other explains it: its score lies {above[row]:.1f} spreads above the usual one; "
-            f"up to {limit:.1f} are expected",
+            f"up to {limits[row]:.1f} are expected",
             Weight.DOUBTFUL,
         )
         for row in order
@@ -142,7 +146,7 @@ class Judged(NamedTuple):
 def ranking(
     kept: Judged,
     left_out: Judged,
-    threshold: Callable[[Sequence[float], Sequence[str]], float] | None,
+    threshold: Callable[[Sequence[float], Sequence[str]], float | None] | None,
 ) -> list[dict[str, Any]]:
     """Returns the strangest good pictures for the record, the strangest first.
 
@@ -176,8 +180,11 @@ def ranking(
 
 
 def _changed(
-    kept: Judged, of: Judged, k: int, threshold: Callable[[Sequence[float], Sequence[str]], float]
-) -> float:
+    kept: Judged,
+    of: Judged,
+    k: int,
+    threshold: Callable[[Sequence[float], Sequence[str]], float | None],
+) -> float | None:
     scores, groups = list(kept.scores), list(kept.part.groups)
     if of is kept:
         del scores[k], groups[k]

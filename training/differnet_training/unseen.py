@@ -29,16 +29,21 @@ def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:
     trained = _trained(record)
     if not data.undivided or not trained:
         return data
-    test = tuple(p for p in data.test if p.label is not Label.GOOD or _content(p) not in trained)
-    left_out = len(data.test) - len(test)
+    doubtful = _doubtful(record)
+    contents = {p: _content(p) for p in data.test if p.label is Label.GOOD}
+    test = tuple(p for p in data.test if contents.get(p) not in trained | doubtful)
+    left_out = sum(content in trained for content in contents.values())
+    dropped = len(data.test) - len(test) - left_out
     if not test:
         raise DataError(
             f"the model learned from all {left_out} pictures of {data.name}; judged by them, it "
             "would look better than it is. Name others with --data."
         )
-    if not left_out:
+    if len(test) == len(data.test):
         return data
     note = f"{left_out} good pictures that the model learned from were left out."
+    if dropped:
+        note += f" So were {dropped} that training had left out as doubtful."
     return replace(data, test=test, note=f"{data.note} {note}".strip())
 
 
@@ -64,6 +69,12 @@ def check_unseen(features: Features, record: dict[str, Any]) -> None:
 
 def _trained(record: dict[str, Any]) -> set[str]:
     return {entry["sha256"] for part in record.get("parts", {}).values() for entry in part}
+
+
+def _doubtful(record: dict[str, Any]) -> set[str]:
+    """Returns the hashes of good pictures that training left out: they are no fair test."""
+    findings = record.get("look", {}).get("findings", ())
+    return {one["sha256"] for one in findings if one.get("sha256")}
 
 
 def _content(picture: Picture) -> str | None:

@@ -85,7 +85,12 @@ def read_scores(path: Path, judge: Judge, camera: str | None = None) -> StoredSc
             other_events += 1
             continue
         name = str(verdict.get("id") or f"number {number}")
-        stored = cameras.setdefault(verdict.get("camera"), StoredScores())
+        of = verdict.get("camera")
+        if of is not None and not isinstance(of, str):
+            raise DataError(
+                f"{path}: the camera of verdict {name} is {of!r}, and a name is expected"
+            )
+        stored = cameras.setdefault(of, StoredScores())
         reason = "there twice" if name in seen else _why_not(verdict, judge)
         seen.add(name)
         if reason is None:
@@ -144,7 +149,12 @@ def _why_not(verdict: Verdict, judge: Judge) -> str | None:
 
 
 def _is_score(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _verdicts(path: Path) -> Iterator[Verdict]:

@@ -24,7 +24,7 @@ def refuse(found: Sequence[Finding], total: int) -> None:
     if found:
         raise DataError(
             f"{len(found)} of {total} pictures show no good part:\n{listed(found)}\n"
-            "Move them to another folder: learned as good, they would blind the model."
+            "Move them to another folder: used as good ones, they would spoil the threshold."
         )
 
 

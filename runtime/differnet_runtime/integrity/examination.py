@@ -108,8 +108,12 @@ def measure(path: Path, content: str, image: Image, prepared: NDArray[np.uint8])
 
 
 def _two_valued(values: NDArray[np.integer]) -> bool:
-    counts = np.sort(np.bincount(values.ravel()))
-    return len(counts) > 1 and bool(counts[-2:].sum() >= _TWO_VALUED * values.size)
+    counts = np.bincount(values.ravel())
+    if len(counts) < 2:
+        return False
+    second, first = np.argsort(counts)[-2:]
+    apart = abs(int(first) - int(second)) > 0.1 * (len(counts) - 1)  # else one level with noise
+    return bool(apart and counts[[first, second]].sum() >= _TWO_VALUED * values.size)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "differnet_runtime.sinks.webhook", raising=False)
     monkeypatch.setitem(sys.modules, "urllib3", None)
     config = Config.model_validate({**BASE, "webhook": {"mes": {"url": "http://a/"}}})
-    with pytest.raises(DifferNetError, match=r"urllib3.*differnet-edge\[service\]"):
+    with pytest.raises(DifferNetError, match=r"urllib3.*\[service\]"):
         build_sinks(config)
 
 
