@@ -140,6 +140,17 @@ def test_different_parts_in_a_fixture_are_not_one() -> None:
     assert not same_scene(pictures[0], pictures[1])
 
 
+def test_parts_that_differ_a_little_each_from_the_next_are_not_one() -> None:
+    """A kind of part in many small variations, beside another kind that sets the usual distance."""
+    random = np.random.RandomState(0)
+    first, second, other = random.randn(3, 4096).astype(np.float32)
+    rows = [np.cos(a) * first + np.sin(a) * second for a in np.linspace(0.0, 2.0, 40)]
+    rows += [other + 0.5 * random.randn(4096).astype(np.float32) for _ in range(40)]
+    details = [(row - row.mean()) / row.std() for row in rows]
+    assert parts_of(details) == list(range(80))
+    assert parts_of([*details, details[0]]) == [*range(80), 0]
+
+
 def test_equal_files_show_one_part_even_if_they_show_nothing() -> None:
     levels = {"a.png": 9, "b.png": 9, "c.png": 7}
     plain = {name: np.full((64, 64, 3), level, np.uint8) for name, level in levels.items()}

@@ -20,6 +20,9 @@ _SIDE, _SHADING = 64, 4.0
 """Side of the picture that is compared, and the sigma above which structure counts as shading."""
 NEAR = 0.1
 """Pictures are near-identical within this share of the median distance between two of the set."""
+_APART = 2.0
+"""And only if all others are this many times as far away as the farthest two of the part: parts
+that differ a little, each from the next, form a chain that ends nowhere."""
 _EQUAL = 5e-4
 """They always are within this distance: a set may hold nothing else."""
 _SAME = 0.05
@@ -60,7 +63,8 @@ def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
     """Returns the part that each picture shows, numbered from 0 in the order of appearance.
 
     The distance of two pictures is 1 minus the correlation of their details. Those closer than
-    `NEAR` of the median distance show one part, and so do all that are linked by such pairs.
+    `NEAR` of the median distance are linked; what is linked shows one part if it lies well apart
+    from all other pictures.
 
     Args:
         details: Of each picture; see `detail_of`.
@@ -69,6 +73,17 @@ def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
         return []
     rows = np.stack(details)
     near = max(NEAR * _median_distance(rows), _EQUAL)
+    part, equal = _linked(rows, near), _linked(rows, _EQUAL)
+    for number in np.unique(part):
+        inside = part == number
+        if not _lies_apart(rows, inside):
+            part[inside] = len(rows) + equal[inside]
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(int(one), len(numbers)) for one in part]
+
+
+def _linked(rows: NDArray[np.float32], near: float) -> NDArray[np.intp]:
+    """Numbers pictures so that those within a distance, and all linked by them, have one number."""
     part = np.arange(len(rows))
     for begin in range(0, len(rows), _ROWS):
         close = _distances(rows[begin : begin + _ROWS], rows) <= near
@@ -77,8 +92,18 @@ def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
             if joined.size:
                 part[np.isin(part, joined)] = joined[0]
                 part[one] = joined[0]
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(int(one), len(numbers)) for one in part]
+    return part
+
+
+def _lies_apart(rows: NDArray[np.float32], inside: NDArray[np.bool_]) -> bool:
+    """Says whether all other pictures are far from a part's, as its own distances go."""
+    farthest, nearest = _EQUAL, np.inf
+    chosen = rows[inside]
+    for begin in range(0, len(chosen), _ROWS):
+        found = _distances(chosen[begin : begin + _ROWS], rows)
+        farthest = max(farthest, float(found[:, inside].max()))
+        nearest = min(nearest, float(found[:, ~inside].min(initial=np.inf)))
+    return nearest >= _APART * farthest
 
 
 def _median_distance(rows: NDArray[np.float32]) -> float:
