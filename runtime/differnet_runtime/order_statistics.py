@@ -71,7 +71,7 @@ def binomial_quantile(trials: int, probability: float, confidence: float) -> int
 
     Args:
         trials: Number of trials.
-        probability: Of success in each.
+        probability: Chance that one of them succeeds, 0 to 1.
         confidence: Within (0, 1).
     """
     counts = range(trials + 1)

@@ -23,7 +23,7 @@ class Provenance(Part):
         epochs: Epochs of training.
         data_sha256: Hash of settings and pictures.
         created: When, ISO 8601.
-        versions: Of the packages that trained it.
+        versions: Version of each package used in training, by its name.
         pictures: The first 6 bytes of the SHA-256 of each picture's file, sorted and joined, in
             base64; empty where they are not known, as in imported models and older files.
     """

@@ -1,5 +1,6 @@
 """Evaluation with one class alone, at other thresholds, and with costs."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -11,6 +12,7 @@ from differnet_training.datasets import Label
 from differnet_training.evaluation import evaluate
 from differnet_training.operating_points import Costs
 from differnet_training.report import summary_table, write_report
+from differnet_training.unseen import without_trained
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +97,16 @@ def test_without_a_threshold_the_cheapest_is_still_named(trained, tmp_path):
     assert "expected cost" not in table
     write_report(found, tmp_path)
     assert "cheapest</span>" in (tmp_path / "report.html").read_text()
+
+
+def test_good_pictures_that_training_left_out_as_doubtful_are_no_test_of_the_model(trained):
+    """Judging them as unseen good parts would make false rejects of what was refused before."""
+    good = next(one for one in trained.data.test if one.label is Label.GOOD)
+    digest = hashlib.sha256(good.path.read_bytes()).hexdigest()
+    learned = {"parts": {"train": [{"path": "gone.png", "sha256": "0" * 64}]}}
+    data = replace(trained.data, undivided=True)
+    for left_out in (True, False):
+        finding = {"path": str(good.path), "sha256": digest, "left_out": left_out}
+        found = without_trained(data, {**learned, "look": {"findings": [finding]}})
+        assert (good not in found.test) is left_out
+        assert ("1 that training had left out as doubtful" in found.note) is left_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.images import read_bytes
 from differnet_runtime.integrity.doubtful import Doubtful, act_on, refuse
 from differnet_runtime.integrity.examination import (
     Finding,
@@ -40,6 +38,7 @@ class Examined:
         pictures: Those to learn from.
         appearance: How they look.
         part_by_content: By a file's SHA-256: that of the first file that shows the same part.
+        content: Each file's SHA-256, by its path.
         findings: What was odd.
         left_out: Pictures that are not learned from.
     """
@@ -47,6 +46,7 @@ class Examined:
     pictures: tuple[Picture, ...]
     appearance: Appearance
     part_by_content: dict[str, str]
+    content: dict[Path, str]
     findings: tuple[Finding, ...] = ()
     left_out: frozenset[Path] = field(default_factory=frozenset)
 
@@ -75,15 +75,11 @@ class Examined:
                     "cause": one.cause,
                     "detail": one.detail,
                     "left_out": one.path in self.left_out,
-                    **({"sha256": _sha256(one.path)} if one.path in self.left_out else {}),
+                    "sha256": self.content[one.path],
                 }
                 for one in self.findings
             ],
         }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def examine_good(
@@ -119,7 +115,8 @@ def examine_good(
     if not grouped:
         _say_how_many(len(rest), len(set(parts.values())))
     pictures = tuple(one for one in kept if one.path not in left_out)
-    return Examined(pictures, appearance(rest), parts, found.findings, left_out)
+    content = {one.path: one.content for one in measured}
+    return Examined(pictures, appearance(rest), parts, content, found.findings, left_out)
 
 
 def _parts(pictures: Sequence[Measured]) -> dict[str, str]:

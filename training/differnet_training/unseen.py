@@ -74,7 +74,7 @@ def _trained(record: dict[str, Any]) -> set[str]:
 def _doubtful(record: dict[str, Any]) -> set[str]:
     """Returns the hashes of good pictures that training left out: they are no fair test."""
     findings = record.get("look", {}).get("findings", ())
-    return {one["sha256"] for one in findings if one.get("sha256")}
+    return {one["sha256"] for one in findings if one["left_out"]}
 
 
 def _content(picture: Picture) -> str | None:

@@ -67,7 +67,7 @@ def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
     from all other pictures.
 
     Args:
-        details: Of each picture; see `detail_of`.
+        details: One `(4096,) float32` for each picture, from `detail_of`.
     """
     if not details:
         return []
@@ -123,7 +123,7 @@ def same_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
 
     Args:
         one: `(height, width, 3 | 4) uint8`.
-        other: Of the same shape.
+        other: `(height, width, 3 | 4) uint8`, as large as the first.
     """
     distance = _distances(detail_of(one)[None], detail_of(other)[None])[0, 0]
     return bool(distance <= _SAME) and _only_noise(grey(one), grey(other))

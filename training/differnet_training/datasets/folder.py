@@ -36,8 +36,8 @@ def read_folder(folder: Path, names: ClassNames, seed: int, part_names: PartName
 
     Args:
         folder: Holds the pictures, or the folders.
-        names: Of the folders.
-        seed: Of the choice.
+        names: What the folders of good and of defective parts are called.
+        seed: Decides which fifth of the good pictures is left for evaluation.
         part_names: Names the part that each picture shows, which is never divided.
 
     Raises:
