@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from differnet_runtime.cameras.opencv import OpenCvCamera
-from differnet_runtime.capture.repetition import Repetition
+from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.images import read_image
 from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look

@@ -132,7 +132,12 @@ def test_a_newer_format_is_refused_before_its_keys_are_read(metadata: ModelMetad
 
 def of_format(version: int, metadata: ModelMetadata) -> str:
     """Returns metadata as that version wrote it: without the keys that came later."""
-    later = ["heads", *["appearance"] * (version < 3), *["windows"] * (version < 2)]
+    later = [
+        "picture_sizes",
+        "heads",
+        *["appearance"] * (version < 3),
+        *["windows"] * (version < 2),
+    ]
     fields = {**metadata.model_dump(mode="json"), "format_version": version}
     fields["input"] = {**fields["input"], "size": fields["input"]["height"]}
     without = {"input": ("height", "width", "tiles"), "flow": ("kernel",)}

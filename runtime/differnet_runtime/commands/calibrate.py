@@ -12,7 +12,7 @@ from .arguments import add_backend, share, text
 from .paths import any_path, existing_file, existing_folder, new_file
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata
+    from differnet_runtime.metadata import Calibration, ModelMetadata
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -86,21 +86,19 @@ def run(arguments: argparse.Namespace) -> int:
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
     data, metadata = read_model_file(arguments.model)
-    if arguments.scores:
-        calibration = _from_scores(arguments, data, metadata, rate)
-        appearance = metadata.appearance  # stored scores tell nothing new of it
-    else:
-        calibration, appearance = _from_pictures(arguments, metadata, rate)
+    change = _from_scores if arguments.scores else _from_pictures
+    metadata = change(arguments, data, metadata, rate)
     output = arguments.output or arguments.model
-    metadata = metadata.replaced(calibration=calibration, appearance=appearance)
     write_model_file(output, data, metadata)
-    _report(calibration, output, as_json=arguments.json)
+    assert metadata.calibration is not None
+    _report(metadata.calibration, output, as_json=arguments.json)
     return 0
 
 
 def _from_pictures(
-    arguments: argparse.Namespace, metadata: ModelMetadata, rate: float
-) -> tuple[Calibration, Appearance]:
+    arguments: argparse.Namespace, _model: bytes, metadata: ModelMetadata, rate: float
+) -> ModelMetadata:
+    """Returns the metadata with threshold, look and sizes of new pictures."""
     from differnet_runtime.calibration import calibrate, check_enough
     from differnet_runtime.detector import Detector
     from differnet_runtime.recalibration import check_share
@@ -114,17 +112,22 @@ def _from_pictures(
     with Detector(
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
-        scores, appearance = score(
+        scores, appearance, sizes = score(
             detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful
         )
     if not arguments.force:
         check_share(scores, metadata.calibration, "pictures")
-    return calibrate([*scores.values()], rate, scored_by=detector.backend), appearance
+    return metadata.replaced(
+        calibration=calibrate([*scores.values()], rate, scored_by=detector.backend),
+        appearance=appearance,
+        picture_sizes=sizes.joined(metadata.picture_sizes),
+    )
 
 
 def _from_scores(
     arguments: argparse.Namespace, model: bytes, metadata: ModelMetadata, rate: float
-) -> Calibration:
+) -> ModelMetadata:
+    """Returns the metadata with a threshold from stored scores, which tell nothing of pictures."""
     from differnet_runtime.calibration import calibrate
     from differnet_runtime.model_file import content_hash
     from differnet_runtime.recalibration import check_share
@@ -136,9 +139,10 @@ def _from_scores(
     stored = read_scores(arguments.scores, judge, arguments.camera)
     if not arguments.force:
         check_share(stored.good, present, "good verdicts")
-    return calibrate(
+    calibration = calibrate(
         [*stored.good.values()], rate, scored_by="stored scores", rejected=stored.rejected
     )
+    return metadata.replaced(calibration=calibration)
 
 
 def _report(calibration: Calibration, output: Path, *, as_json: bool) -> None:

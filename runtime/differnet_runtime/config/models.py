@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..metadata import Part
+from .integrity import IntegrityConfig as IntegrityConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Of a station or a camera: part of topics, folders and URLs."""
@@ -65,24 +66,6 @@ class ModelConfig(Part):
         elif len(given) != 1:
             raise ValueError("give either path (a model file) or store (a name in the store)")
         return self
-
-
-class IntegrityConfig(Part):
-    """When a picture is not to be trusted: `[camera.NAME.integrity]`.
-
-    None of black, blown and sharpness is the limit that the model has from its good pictures.
-
-    Args:
-        frozen_after_s: A live source that gives identical pixels for so long is frozen; 0 never.
-        black: A picture whose mean lies below it is black, 0..255.
-        blown: One whose mean lies above it is blown out, 0..255.
-        sharpness: One whose sharpness lies below it is blurred; 0 never.
-    """
-
-    frozen_after_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
-    black: Annotated[float, Field(ge=0, le=255)] | None = None
-    blown: Annotated[float, Field(ge=0, le=255)] | None = None
-    sharpness: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class CameraConfig(Part):

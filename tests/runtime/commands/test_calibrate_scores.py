@@ -238,7 +238,7 @@ def test_lines_of_another_threshold_are_not_taken(
 ) -> None:
     model, lines = tiny_model(), tmp_path / "run.jsonl"
     options = ["--output", lines, "--threshold", 400]
-    assert differnet("run", "--model", model, "--source", pictures(*range(30)), *options) == 0
+    assert differnet("run", "--model", model, "--source", pictures(*range(20, 50)), *options) == 0
     assert calibrate(model, lines) == 2
     assert "30 judged by another threshold" in capsys.readouterr().err
 
