@@ -1,4 +1,4 @@
-"""Which sizes a model knows: those of a camera exactly, those of cut-out pictures by their range."""
+"""Which sizes a model knows: those of cameras exactly, those of cut-out pictures by range."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ import pytest
 from differnet_runtime import Detector
 from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import Calibration, ModelMetadata, Provenance
+from differnet_runtime.metadata import Calibration, ModelMetadata, PictureSizes, Provenance
 from differnet_runtime.model_file import read_model_file
 from differnet_runtime.provenance import packed_hashes
 from tests.command_line import differnet

@@ -175,7 +175,7 @@ def test_threshold_and_limit(tiny_model: Make, pictures: Make, capsys: Captured)
 def test_sizes_that_the_model_knows_are_judged(
     tiny_model: Make, pictures: Make, capsys: Captured
 ) -> None:
-    model = tiny_model(picture_sizes=PictureSizes.of([(32, 32), (48, 48)]))
+    model = tiny_model(picture_sizes=PictureSizes.of([(32, 32), (48, 48)] * 2))
     folder = pictures(100, 110)
     for name, size in (("2.png", 48), ("3.png", 20)):
         write_image(folder / name, np.full((size, size, 3), 100, np.uint8))
