@@ -7,8 +7,6 @@ Whatever runs the model plugs into it: a backend in this process (`Detector`), a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -99,24 +97,25 @@ def inspect_frame(
     """
     times = _Times()
     try:
-        with times.of("preprocess"):
-            prepared = preprocess(frame.image, engine.metadata.input, engine.buffer())
-        with times.of("integrity"):
-            refused = None
-            if gate is not None:
-                refused = gate.check(frame, prepared, time.monotonic_ns())
+        prepared = preprocess(frame.image, engine.metadata.input, engine.buffer())
+        times.passed("preprocess")
+        refused = gate.check(frame, prepared, time.monotonic_ns()) if gate is not None else None
+        times.passed("integrity")
         if refused is not None and not score_refused:
             return times.inspected(refused)
-        with times.of("engine"):
-            answer = engine.infer(prepared, _left_s(until_ns))
+        answer = engine.infer(prepared, _left_s(until_ns))
+        times.passed("engine")
     except FrameError as error:
         return times.inspected(_no("wrong_size", str(error)), error=error)
     except BackendError as error:
+        times.passed("engine")
         return times.inspected(_no(_code(error), str(error)), error=error)
-    score = replace(answer.score, refused=refused)
-    if threshold is not None:
-        score = replace(score, threshold=threshold)
-    return times.inspected(decide(score), replace(answer, score=score))
+    score = answer.score
+    if threshold is not None or refused is not None:
+        threshold = score.threshold if threshold is None else threshold
+        score = replace(score, threshold=threshold, refused=refused)
+        answer = replace(answer, score=score)
+    return times.inspected(decide(score), answer)
 
 
 def unreadable(error: ImageReadError) -> Decision:
@@ -133,16 +132,12 @@ class _Times:
     """Milliseconds of each stage, from now on."""
 
     def __init__(self) -> None:
-        self._begun = time.perf_counter()
+        self._begun = self._last = time.perf_counter()
         self._stages_ms: dict[str, float] = {}
 
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._stages_ms[stage] = (time.perf_counter() - begun) * 1e3
+    def passed(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._stages_ms[stage], self._last = (now - self._last) * 1e3, now
 
     def inspected(
         self,

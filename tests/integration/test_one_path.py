@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 import differnet_export
 import differnet_runtime
@@ -25,6 +24,7 @@ from tests.fakes.running import READY_S, RunningStation
 Verdicts = dict[str, tuple[str, str | None]]
 """Verdict and code of each picture, by its name."""
 
+PICTURES = 500
 FAULTS = (
     "whole", "scratched", "black", "white", "dim", "soft", "blurred", "grey", "deep", "clear",
     "small", "wide", "tall", "noise", "plain", "jpeg", "cut", "empty", "text",
@@ -106,14 +106,13 @@ def by_evaluation(trained: Trained, folder: Path) -> Verdicts:
     return {Path(one.path).name: (one.verdict, one.code) for one in report.results}
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(500, marks=pytest.mark.slow)])
-def test_all_ways_agree(count: int, trained: Trained, exported: Path, tmp_path: Path) -> None:
+def test_all_ways_agree(trained: Trained, exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for seed in range(count):
+    for seed in range(PICTURES):
         write(folder, FAULTS[seed % len(FAULTS)], seed)
     expected = by_detector(exported, folder)
-    assert len(expected) == count
+    assert len(expected) == PICTURES
     codes = Counter(code for _, code in expected.values())
     assert {"black", "blown_out", "blurred", "wrong_size", "unreadable", None} <= codes.keys()
     assert {"GOOD", "DEFECT"} <= {verdict for verdict, _ in expected.values()}
