@@ -191,9 +191,9 @@ def _check_moved(trained: Calibration | None, exported: Calibration | None) -> N
     if not moved <= MOST_MOVED * abs(trained.threshold):
         raise ExportError(
             f"the threshold would go from {trained.threshold:.4g} to {exported.threshold:.4g}, "
-            "because the graph's scores of the good pictures differ from those of training; nothing "
-            "was written. Most likely these pictures hardly differ, so that rounding decides: train "
-            "with pictures of different parts."
+            "because the graph's scores of the good pictures differ from those of training; "
+            "nothing was written. Most likely these pictures hardly differ, so that rounding "
+            "decides: train with pictures of different parts."
         )
 
 

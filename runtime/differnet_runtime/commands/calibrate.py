@@ -36,7 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "good are taken",
     )
     parser.add_argument(
-        "--camera", type=text, metavar="NAME", help="with --scores: the camera whose verdicts count, if there are several"
+        "--camera",
+        type=text,
+        metavar="NAME",
+        help="with --scores: the camera whose verdicts count, if there are several",
     )
     parser.add_argument(
         "--false-reject-rate",
