@@ -36,7 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "good are taken",
     )
     parser.add_argument(
-        "--camera", type=text, metavar="NAME", help="with --scores: whose, if there are several"
+        "--camera",
+        type=text,
+        metavar="NAME",
+        help="with --scores: the camera whose verdicts count, if there are several",
     )
     parser.add_argument(
         "--false-reject-rate",
@@ -50,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="go on although more are above the present threshold than chance explains",
+        help="go on even if more pictures are above the present threshold than chance explains",
     )
     parser.add_argument(
         "--skip-unreadable",
@@ -60,7 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--doubtful",
         choices=("stop", "drop", "keep"),
-        default="drop",
         help="with --images: what to do with pictures that may not be of a good part (drop)",
     )
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON")
@@ -74,8 +76,21 @@ def _check(arguments: argparse.Namespace) -> None:
 
     if arguments.camera is not None and arguments.scores is None:
         raise ConfigError("--camera goes with --scores: pictures (--images) name no camera")
+    if arguments.scores is not None and (idle := _of_images(arguments)):
+        raise ConfigError(f"{idle[0]} goes with --images: stored scores are not measured again")
     if arguments.output is None:
         try_file(arguments.model)
+
+
+def _of_images(arguments: argparse.Namespace) -> list[str]:
+    """Returns the options given that concern pictures only."""
+    given = {
+        "--skip-unreadable": arguments.skip_unreadable,
+        "--doubtful": arguments.doubtful is not None,
+        "--backend": arguments.backend != "auto",
+        "--threads": arguments.threads != 0,
+    }
+    return [name for name, there in given.items() if there]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -113,7 +128,7 @@ def _from_pictures(
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
         scores, appearance, sizes = score(
-            detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful
+            detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful or "drop"
         )
     if not arguments.force:
         check_share(scores, metadata.calibration, "pictures")

@@ -278,3 +278,15 @@ def test_what_can_not_be_used_is_named(
     assert calibrate(model, file) == 2
     assert message in capsys.readouterr().err
     assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--doubtful", "drop"), ("--skip-unreadable",), ("--backend", "fake"), ("--threads", 2)],
+)
+def test_options_of_pictures_are_refused_beside_scores(
+    tiny_model: Make, tmp_path: Path, options: tuple[object, ...], capsys: Captured
+) -> None:
+    scores = written(tmp_path / "events.jsonl", passed(40))
+    assert calibrate(tiny_model(), scores, *options) == 2  # before anything is read
+    assert f"{options[0]} goes with --images" in capsys.readouterr().err
