@@ -126,7 +126,7 @@ def gate(taught: dict[str, Appearance], metadata: ModelMetadata) -> Gate:
 
     def make(scene: str) -> IntegrityGate:
         model = metadata.replaced(input=CONTRACT, appearance=taught[scene])
-        return IntegrityGate(IntegrityConfig(), model, live=True, stale_after_s=1.0)
+        return IntegrityGate(IntegrityConfig(), model, live=True, stale_after_s=1.0, one_size=True)
 
     return make
 
