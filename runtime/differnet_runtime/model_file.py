@@ -1,8 +1,9 @@
 """The model file: one ONNX graph with our metadata and a content hash, read without onnx.
 
 An ONNX file is a protobuf message: a run of fields, of which number 14, repeated, is a
-metadata entry (key, value). Ours come last in the file: `differnet`, the metadata as JSON, then
-`differnet.sha256`, the SHA-256 over every byte before that entry.
+metadata entry (key, value). Ours come last in the file: `differnet`, the metadata as JSON; in a
+signed file `differnet.signature`, see `signing`; and `differnet.sha256`, the SHA-256 over every
+byte before that entry.
 
 A runtime gets the bytes only after `check_graph` has passed them.
 """
@@ -26,7 +27,9 @@ from .protobuf import LENGTH, Reader, bytes_field, text_field
 
 _METADATA_FIELD = 14
 _METADATA_KEY = "differnet"
+_SIGNATURE_KEY = "differnet.signature"
 _HASH_KEY = "differnet.sha256"
+_OURS = (_METADATA_KEY, _SIGNATURE_KEY, _HASH_KEY)
 _SIZE_LIMIT = 2**31 - 1
 _MOST_METADATA = 2**24
 """Bytes of metadata: one good score takes about 20, one training picture 8."""
@@ -48,17 +51,20 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]
     path = Path(path)
     data = _read(path)
     try:
-        entries = {key: (value, start, end) for key, value, start, end in _metadata_entries(data)}
+        found = [(key, (value, start, end)) for key, value, start, end in _metadata_entries(data)]
     except (IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path} is not an ONNX file, or is cut short. Export it again, or copy it again."
         ) from error
+    entries = dict(found)
     if _METADATA_KEY not in entries:
         raise ModelFileError(
             f"{path} carries no differnet metadata: it is not a model of differnet-edge. "
             "Write one with `differnet export MODEL -o part.onnx`."
         )
     _check_hash(path, data, entries)
+    if len(entries) != len(found):
+        raise ModelFileError(f"{path} carries an entry of metadata twice. Export it again.")
     metadata = parse_metadata(entries[_METADATA_KEY][0], str(path))
     check_graph(data, metadata.input, str(path))
     return data, metadata
@@ -93,7 +99,9 @@ def _without_waiting(path: str, flags: int) -> int:
 def _check_hash(path: Path, data: bytes, entries: dict[str, tuple[str, int, int]]) -> None:
     expected, start, end = entries.get(_HASH_KEY, ("none", len(data), len(data)))
     actual = hashlib.sha256(memoryview(data)[:start]).hexdigest()
-    if actual != expected or end != len(data):  # a reader would merge what follows the hash
+    signed = entries.get(_SIGNATURE_KEY)
+    in_order = end == len(data) and (signed is None or signed[2] == start)
+    if actual != expected or not in_order:  # a reader would merge what follows the hash
         raise ModelFileError(
             f"{path} is damaged or was changed: its content hash is {actual[:16]}..., but "
             f"{expected[:16]}... is written in it. Copy the file again, or export it again."
@@ -125,7 +133,7 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
 
 
 def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> str:
-    """Writes a model file atomically; metadata of ours that was there is replaced.
+    """Writes a model file atomically; our entries that were there, a signature too, are left out.
 
     Args:
         path: Where to.
@@ -141,16 +149,18 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
     """
     # All keys of this format are written, so a file that was read as an older one is one no more.
     text = metadata.replaced(format_version=FORMAT_VERSION).model_dump_json()
-    body = _without_our_entries(onnx_bytes) + _entry(_METADATA_KEY, text)
-    digest = hashlib.sha256(body).hexdigest()
-    data = body + _entry(_HASH_KEY, digest)
+    data = _hashed(_without(onnx_bytes, _OURS) + _entry(_METADATA_KEY, text))
     if len(data) > _SIZE_LIMIT:
         raise ModelFileError(
             f"the model takes {len(data) / 2**30:.2f} GiB; one ONNX file holds at most 2 GiB and "
             "weights outside the file are not supported. Train a narrower flow (--width)."
         )
     write_bytes(path, data)
-    return digest
+    return content_hash(data)
+
+
+def _hashed(body: bytes) -> bytes:
+    return body + _entry(_HASH_KEY, hashlib.sha256(body).hexdigest())
 
 
 def content_hash(data: bytes) -> str:
@@ -158,10 +168,28 @@ def content_hash(data: bytes) -> str:
     return next(value for key, value, _, _ in _metadata_entries(data) if key == _HASH_KEY)
 
 
-def _without_our_entries(data: bytes) -> bytes:
+def signature(data: bytes) -> str | None:
+    """Returns the signature in a model file's bytes, as `with_signature` wrote it, or None."""
+    return next(
+        (value for key, value, _, _ in _metadata_entries(data) if key == _SIGNATURE_KEY), None
+    )
+
+
+def signed_part(data: bytes) -> bytes:
+    """Returns the SHA-256 of all that a signature covers: graph and metadata."""
+    return hashlib.sha256(_without(data, (_SIGNATURE_KEY, _HASH_KEY))).digest()
+
+
+def with_signature(data: bytes, text: str) -> bytes:
+    """Returns a model file's bytes with a signature, in place of any that was there."""
+    body = _without(data, (_SIGNATURE_KEY, _HASH_KEY))
+    return _hashed(body + _entry(_SIGNATURE_KEY, text))
+
+
+def _without(data: bytes, keys: tuple[str, ...]) -> bytes:
     kept, position = [], 0
     for key, _, start, end in _metadata_entries(data):
-        if key in (_METADATA_KEY, _HASH_KEY):
+        if key in keys:
             kept.append(data[position:start])
             position = end
     kept.append(data[position:])
