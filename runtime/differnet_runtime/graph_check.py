@@ -49,6 +49,10 @@ _CHUNK = 1 << 20
 _Span = tuple[int, int]
 
 
+class _RefusedError(Exception):
+    """Says what is wrong with the graph."""
+
+
 class _Values:
     """What a message holds: numbers of varints, positions of all else, by the field's number."""
 
@@ -79,11 +83,10 @@ class _Check:
 
     Args:
         data: The file's bytes.
-        source: Its name, for messages.
     """
 
-    def __init__(self, data: bytes, source: str) -> None:
-        self._data, self._source = data, source
+    def __init__(self, data: bytes) -> None:
+        self._data = data
         self._reader = Reader(data)
 
     def run(self, contract: InputContract) -> None:
@@ -91,7 +94,7 @@ class _Check:
         model = self._read(MODEL, (0, len(self._data)))
         graph = model.span(7)
         if graph is None:
-            raise self._refused("holds no graph")
+            raise _RefusedError("holds no graph")
         self._opsets(model)
         parts = self._read(GRAPH, graph)
         for initializer in parts.spans(5):
@@ -106,23 +109,23 @@ class _Check:
         for opset in opsets:
             domain, version = self._text(opset.span(1)), opset.number(2)
             if domain not in _STANDARD:
-                raise self._refused(f"uses operators that are not ONNX's own (domain {domain!r})")
+                raise _RefusedError(f"uses operators that are not ONNX's own (domain {domain!r})")
             if version not in OPSETS:
-                raise self._refused(
+                raise _RefusedError(
                     f"uses opset {version}; {OPSETS.start} to {OPSETS.stop - 1} can be read"
                 )
         if len(opsets) != 1:
-            raise self._refused(f"names {len(opsets)} opsets, where one is expected")
+            raise _RefusedError(f"names {len(opsets)} opsets, where one is expected")
 
     def _node(self, span: _Span) -> None:
         node = self._read(NODE, span)
         operator, domain = self._text(node.span(4)), self._text(node.span(7))
         if domain not in _STANDARD:
-            raise self._refused(
+            raise _RefusedError(
                 f"uses {operator!r}, an operator that is not ONNX's own (domain {domain!r})"
             )
         if operator not in ALLOWED:
-            raise self._refused(f"uses the operator {operator!r}, which is not allowed")
+            raise _RefusedError(f"uses the operator {operator!r}, which is not allowed")
         for attribute in node.spans(5):
             self._attribute(attribute, operator)
 
@@ -130,7 +133,7 @@ class _Check:
         attribute = self._read(ATTRIBUTE, span)
         floats = [*attribute.spans(2), *attribute.spans(7)]
         if not all(math.isfinite(self._float(start)) for start, _ in floats):
-            raise self._refused(
+            raise _RefusedError(
                 f"has an attribute {self._text(attribute.span(1))!r} of {operator} that is not a "
                 "finite number"
             )
@@ -142,18 +145,18 @@ class _Check:
         tensor = self._read(TENSOR, span)
         name = repr(self._text(tensor.span(8)))
         if tensor.number(14):
-            raise self._refused(f"has {EXTERNAL}: {name}")
+            raise _RefusedError(f"has {EXTERNAL}: {name}")
         kind, field = TYPES.get(tensor.number(2), (None, None))
         if kind is None:
-            raise self._refused(f"has weights {name} of an unknown type ({tensor.number(2)})")
+            raise _RefusedError(f"has weights {name} of an unknown type ({tensor.number(2)})")
         shape = tensor.numbers(1)
         if len(shape) > _MOST_AXES or any(size >> 31 for size in shape):
-            raise self._refused(f"has weights {name} of an impossible shape")
+            raise _RefusedError(f"has weights {name} of an impossible shape")
         raw, listed = tensor.span(RAW), tensor.span(field) if field else None
         if self._count(kind, raw, listed) != math.prod(shape) or self._stored(tensor) > 1:
-            raise self._refused(f"has weights {name} whose number is not what their shape says")
+            raise _RefusedError(f"has weights {name} whose number is not what their shape says")
         if kind.kind == "f" and not self._finite(kind, raw or listed or (0, 0)):
-            raise self._refused(f"has weights {name} that are not all finite numbers")
+            raise _RefusedError(f"has weights {name} that are not all finite numbers")
 
     def _stored(self, tensor: _Values) -> int:
         """Returns in how many fields a tensor holds numbers."""
@@ -180,7 +183,7 @@ class _Check:
         inputs = [self._value(span) for span in graph.spans(11)]
         expected = ("image", UINT8, list(contract.shape))
         if len(inputs) != 1 or (*inputs[0][:2], inputs[0][2][1:]) != expected:
-            raise self._refused(
+            raise _RefusedError(
                 "does not take what the metadata says: one input `image` of "
                 f"(N, {', '.join(map(str, contract.shape))}) uint8"
             )
@@ -189,7 +192,7 @@ class _Check:
         outputs = {name: kind for name, kind, _ in map(self._value, graph.spans(12))}
         wrong = [name for name, kind in outputs.items() if kind != FLOAT or name not in _OUTPUTS]
         if wrong or "score" not in outputs or len(outputs) != len(graph.spans(12)):
-            raise self._refused(
+            raise _RefusedError(
                 f"gives {', '.join(map(repr, outputs)) or 'nothing'}; float32 outputs `score` and, "
                 "where a model has them, `heatmap` and `heads` are expected"
             )
@@ -211,14 +214,14 @@ class _Check:
         for field in self._reader.fields(*span):
             number = field.number
             if number in message.refused:
-                raise self._refused(f"has {message.refused[number]}")
+                raise _RefusedError(f"has {message.refused[number]}")
             kind = message.one.get(number, message.many.get(number))
             packed = number in message.many and kind != LENGTH and field.kind == LENGTH
             if kind != field.kind and not packed:
-                raise self._refused(f"has an unknown field in a {message.name} ({number})")
+                raise _RefusedError(f"has an unknown field in a {message.name} ({number})")
             values = found.setdefault(number, [])
             if values and number in message.one:
-                raise self._refused(f"has a field twice in a {message.name} ({number})")
+                raise _RefusedError(f"has a field twice in a {message.name} ({number})")
             if packed:
                 values += self._packed(kind, field.value, field.end)
             else:
@@ -229,7 +232,7 @@ class _Check:
         if kind == VARINT:
             return list(self._reader.varints(start, end))
         if (end - start) % 4:
-            raise self._refused("has a list of numbers that is cut short")
+            raise _RefusedError("has a list of numbers that is cut short")
         return [(position, position + 4) for position in range(start, end, 4)]
 
     def _float(self, start: int) -> float:
@@ -239,18 +242,32 @@ class _Check:
     def _text(self, span: _Span | None) -> str:
         start, end = span or (0, 0)
         if end - start > _MOST_TEXT:
-            raise self._refused(f"has a name of {end - start} bytes")
+            raise _RefusedError(f"has a name of {end - start} bytes")
         return self._data[start:end].decode()
 
-    def _refused(self, what: str) -> ModelFileError:
-        return ModelFileError(
-            f"{self._source}: the graph {what}. `differnet export` writes no such file: take the "
-            "model from whoever trained it, or export it again."
-        )
+
+def graph_problem(data: bytes, contract: InputContract) -> str | None:
+    """Says what a runtime must not be given in a graph; None for a sound one. Takes milliseconds.
+
+    Args:
+        data: An ONNX file's bytes.
+        contract: Input that the metadata promises.
+
+    Returns:
+        What `differnet export` never writes, weights that are not finite or not as many as their
+        shapes say, or another input; as the end of a sentence that begins with "the graph".
+    """
+    try:
+        _Check(data).run(contract)
+    except _RefusedError as refused:
+        return str(refused)
+    except (IndexError, UnicodeDecodeError) as error:
+        return f"can't be read ({error})"
+    return None
 
 
 def check_graph(data: bytes, contract: InputContract, source: str) -> None:
-    """Refuses a graph that a runtime must not be given; takes milliseconds.
+    """Refuses a graph that a runtime must not be given; see `graph_problem`.
 
     Args:
         data: An ONNX file's bytes.
@@ -258,12 +275,10 @@ def check_graph(data: bytes, contract: InputContract, source: str) -> None:
         source: Name of the file, for messages.
 
     Raises:
-        ModelFileError: It uses what `differnet export` never writes, has weights that are not
-            finite or not as many as their shapes say, or takes another input; says which.
+        ModelFileError: There is such a problem; says which.
     """
-    try:
-        _Check(data, source).run(contract)
-    except (IndexError, UnicodeDecodeError) as error:
+    if problem := graph_problem(data, contract):
         raise ModelFileError(
-            f"{source}: the graph can't be read ({error}). Copy the file again, or export it again."
-        ) from error
+            f"{source}: the graph {problem}. `differnet export` writes no such file: take the "
+            "model from whoever trained it, or export it again."
+        )

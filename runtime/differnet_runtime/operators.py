@@ -7,19 +7,20 @@ branches, draws random numbers, or reads a file.
 from __future__ import annotations
 
 OF_RECIPES = frozenset(
-    ("Add", "Atan", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Exp", "Gather", "Gemm", "Log",
-     "MatMul", "Mul", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Slice",
-     "Split", "Sqrt", "Sub", "Transpose", "Unsqueeze")
+    ("Add", "Atan", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Exp",
+     "Flatten", "Gather", "Gemm", "Log", "MatMul", "MaxPool", "Mul", "ReduceMax", "ReduceMean",
+     "ReduceSum", "Relu", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Sub", "Transpose",
+     "Unsqueeze")
 )  # fmt: skip
 """What `export` writes for its own recipes and for imported models."""
 
 OF_NETWORKS = frozenset(
-    ("Abs", "AveragePool", "BatchNormalization", "Ceil", "ConstantOfShape", "Cos", "CumSum",
-     "DepthToSpace", "Einsum", "Equal", "Erf", "Expand", "Flatten", "Floor", "GlobalAveragePool",
-     "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization",
-     "LayerNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mod", "Neg", "Not", "PRelu",
-     "Pad", "Pow", "Range", "Reciprocal", "ReduceL2", "ReduceMin", "Resize", "Sigmoid", "Sin",
-     "Softmax", "Softplus", "SpaceToDepth", "Squeeze", "Tanh", "Tile", "Where")
+    ("Abs", "BatchNormalization", "Ceil", "ConstantOfShape", "Cos", "CumSum", "DepthToSpace",
+     "Einsum", "Equal", "Erf", "Expand", "Floor", "GlobalAveragePool", "GlobalMaxPool",
+     "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization",
+     "LeakyRelu", "Max", "Min", "Mod", "Neg", "Not", "PRelu", "Pad", "Pow", "Range", "Reciprocal",
+     "ReduceL2", "ReduceMin", "Resize", "Sigmoid", "Sin", "Softmax", "Softplus", "SpaceToDepth",
+     "Squeeze", "Tanh", "Tile", "Where")
 )  # fmt: skip
 """What the networks of timm use besides."""
 
