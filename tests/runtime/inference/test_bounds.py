@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from differnet_runtime.errors import EngineFault
-from differnet_runtime.inference import EngineProcess, check_model
+from differnet_runtime.inference import EngineProcess, RestartBudget, check_model
 from differnet_runtime.inference.bounds import memory_bound
 from differnet_runtime.metadata import InputContract, ModelMetadata, Verification
 from differnet_runtime.model_file import write_model_file
@@ -78,3 +78,20 @@ def test_its_working_folder_is_empty_and_private_and_goes_with_it() -> None:
     finally:
         process.stop()
     wait_for(lambda: not folder.exists())
+
+
+def test_a_file_that_was_exchanged_after_its_check_does_not_run(
+    sound_model: Callable[..., Path],
+) -> None:
+    """Else a signature would be checked of one file, and another one would judge."""
+    path, other = sound_model(), sound_model("other.onnx", factor=2.0)
+    process = EngineProcess(
+        path, backend="onnxruntime-cpu", restarts=RestartBudget(0), fallback=False
+    )
+    other.replace(path)
+    process.start()
+    try:
+        assert not process.wait_ready(30.0)
+        assert "was changed while it was loaded" in str(process.status.last_fault)
+    finally:
+        process.stop()
