@@ -8,6 +8,7 @@ import random
 import resource
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as Late
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -308,7 +309,7 @@ class Scorer:
         future: Future[list[float]] = self._pool.submit(_score, graph, contract, count)
         try:
             return future.result(_SCORING_S)
-        except (BrokenProcessPool, TimeoutError):
+        except (BrokenProcessPool, Late):
             for process in list(self._pool._processes.values()):
                 process.kill()
             self._pool.shutdown(wait=False)
