@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .backends import Backend, FakeBackend
 from .backends.fake import PREFIX, FakeOptions
-from .errors import BackendError, BackendUnavailableError, OutputError
+from .driver import find_gpu
+from .errors import BackendError, BackendUnavailableError, DifferNetError, OutputError
 from .model_file import read_model_file
 
 AUTO, TENSORRT = "auto", "tensorrt"
@@ -68,6 +69,17 @@ def check_backend(name: str) -> None:
         raise BackendUnavailableError(
             f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"
         )
+
+
+def runs_on_cpu(name: str) -> bool:
+    """Whether a backend's name means the CPU here: `auto` does where there is no GPU."""
+    if name != AUTO:
+        return name == ORT_CPU
+    try:
+        find_gpu()
+    except DifferNetError:
+        return True
+    return False
 
 
 def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:

@@ -70,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(model.model_dump_json(indent=2))
     else:
         done = {"add": "is in the store", "activate": "judges", "rollback": "judges again"}
-        print(f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}.")
+        print(
+            f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}; {_signed(model)}."
+        )
     return 0
 
 
@@ -98,11 +100,15 @@ def _list(store: ModelStore, *, as_json: bool) -> None:
 def _line(model: StoredModel) -> str:
     role = "active" if model.active else "previous" if model.previous else ""
     threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
-    about = model.damaged or f"{model.precision}, threshold {threshold}"
+    about = model.damaged or f"{model.precision}, threshold {threshold}, {_signed(model)}"
     return (
         f"{role:<8}  {model.name}  {model.hash[:_HASH_DIGITS]}  {model.bytes / 1e6:.1f} MB  "
         f"{model.added[:19]}  {about}"
     )
+
+
+def _signed(model: StoredModel) -> str:
+    return model.signature or "its signature can't be read"
 
 
 COMMAND = Command(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..metadata import Part
+from ..public_key import PublicKey
 from .integrity import IntegrityConfig as IntegrityConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -47,6 +48,7 @@ class ModelConfig(Part):
         deadline_ms: How long the engine may work on a frame; then it is killed and started again.
         fallback: Whether ONNX Runtime on the CPU may take over from a backend that fails.
         threshold: Used in place of the model's.
+        trusted_keys: Public keys of which one must have signed the model; empty admits every one.
     """
 
     path: Path | None = None
@@ -56,6 +58,7 @@ class ModelConfig(Part):
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
     fallback: bool = True
     threshold: Finite | None = None
+    trusted_keys: tuple[PublicKey, ...] = ()
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelConfig:

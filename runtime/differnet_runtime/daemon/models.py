@@ -213,6 +213,7 @@ class StationModel:
             threads=config.threads,
             deadline_s=config.deadline_ms / 1e3,
             fallback=config.fallback,
+            trusted_keys=config.trusted_keys,
         )
         self._made[engine] = config
         return engine

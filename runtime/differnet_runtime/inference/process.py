@@ -40,9 +40,12 @@ class EngineProcess:
         restarts: How often it may be started again.
         fallback: Whether onnxruntime-cpu may take over from a backend that does not start, or
             that uses up its restarts.
+        trusted_keys: Public keys (see `signing`) of which one must have signed the model file;
+            empty for no such demand.
 
     Raises:
-        ModelFileError: The file can't be used.
+        ModelFileError: The file can't be used, or none of the keys has signed it.
+        SigningError: Signatures can't be checked here.
         ViewsError: Its views were never trained, or can't be had with its input.
     """
 
@@ -56,8 +59,9 @@ class EngineProcess:
         start_timeout_s: float | None = None,
         restarts: RestartBudget | None = None,
         fallback: bool = True,
+        trusted_keys: tuple[str, ...] = (),
     ) -> None:
-        read = Model.read(model)
+        read = Model.read(model, trusted_keys)
         contract = read.metadata.input
         self._deadline_s = deadline_s
         self._memory = SharedMemory(*contract.shape)

@@ -177,7 +177,7 @@ class Supervisor:
 
     def _read_again(self) -> Model:
         """Reads the file as it is now: it may have been calibrated again meanwhile."""
-        model = Model.read(self.model.path)
+        model = Model.read(self.model.path, self.model.trusted_keys)
         if model.metadata.input != self.model.metadata.input:
             raise EngineFault("no_model", f"{model.path} was replaced by one with another input")
         if model.hash != self.model.hash:

@@ -190,7 +190,9 @@ class OnnxParser:
             graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
         except Exception as error:
             return self._refuse(f"Failed to parse ONNX model: {error}")
-        unknown = [node.op_type for node in graph.node if node.op_type in ("GatherND", "NonZero")]
+        unknown = [
+            node.op_type for node in graph.node if node.op_type in ("GatherND", "NonZero", "Mod")
+        ]
         if unknown:
             return self._refuse(f"[8] In node 0 (importNode): UNSUPPORTED_NODE: {unknown[0]}")
         values = (*graph.input, *graph.output, *graph.value_info)

@@ -349,12 +349,12 @@ def test_a_graph_that_tensorrt_can_not_read_is_refused_with_its_words(
 ) -> None:
     data, metadata = read_model_file(model)
     graph = onnx.load_from_string(data)
-    graph.graph.node.append(helper.make_node("NonZero", ["pixels"], ["unused"]))
+    graph.graph.node.append(helper.make_node("Mod", ["pixels", "pixels"], ["unused"]))
     write_model_file(model, graph.SerializeToString(), metadata)
     ended = device.engine(model)
     assert ended.code == USER_ERROR
     assert "TensorRT 10.3.0 can't read the graph: [8] In node 0" in ended.errors
-    assert "UNSUPPORTED_NODE: NonZero" in ended.errors
+    assert "UNSUPPORTED_NODE: Mod" in ended.errors
 
 
 def test_engines_can_be_kept_elsewhere(device: FakeDevice, model: Path, tmp_path: Path) -> None:
