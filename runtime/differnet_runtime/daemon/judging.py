@@ -137,7 +137,7 @@ class Judge:
             except EngineFault as fault:  # the turn did not come
                 if not self._live:
                     return None  # the frame waits
-                return self.undecided(f"engine_{fault.code}", fault.text, command)
+                return self.undecided(_code_of(fault), fault.text, command)
 
     def _turn_s(self, command: Command | None) -> float:
         if command is None:
@@ -166,7 +166,7 @@ class Judge:
         except FrameError as error:
             decision = Decision(Verdict.NO_DECISION, str(error), "wrong_size")
         except EngineFault as fault:
-            decision = Decision(Verdict.NO_DECISION, fault.text, f"engine_{fault.code}")
+            decision = Decision(Verdict.NO_DECISION, fault.text, _code_of(fault))
         now_ns = time.monotonic_ns()
         if now_ns > until_ns and decision.verdict is not Verdict.NO_DECISION:
             late_ms = (now_ns - until_ns) / 1e6
@@ -251,6 +251,11 @@ class Judge:
             frame=frame,
             stages_ms={name: round(ms, 3) for name, ms in (stages_ms or {}).items()},
         )
+
+
+def _code_of(fault: EngineFault) -> str:
+    """Returns the code of the verdict: an engine that was stopped has no fault."""
+    return fault.code if fault.code == "stopped" else f"engine_{fault.code}"
 
 
 def _timed_infer(engine: EngineProcess, until_ns: int, stages_ms: dict[str, float]) -> Answer:
