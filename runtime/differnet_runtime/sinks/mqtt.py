@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from .base import OnCommand, Sink, Stored, Took, unheard
 from .certificates import cause_of
 from .commands import read_command
 from .mqtt_cautions import Cautions
-from .mqtt_client import ClientMaker
+from .mqtt_client import ClientMaker, soon_s
 from .mqtt_limits import Limits, packet_size, shortened
 from .mqtt_link import Link
 from .topics import Topics
@@ -191,9 +190,7 @@ class MqttSink(Sink):
         ending.start()
         if current and not self._closed:
             self._note(why)
-            # Devices that lost the same broker must not all come back at the same moment.
-            soon_s = random.uniform(0.5, 1.5) if wait_s is None else wait_s  # noqa: S311
-            timer = threading.Timer(soon_s, self.open)
+            timer = threading.Timer(soon_s() if wait_s is None else wait_s, self.open)
             timer.daemon = True
             timer.start()
         return ending

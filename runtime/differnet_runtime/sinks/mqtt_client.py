@@ -18,8 +18,17 @@ from .topics import Topics
 _PORT, _TLS_PORT = 1883, 8883
 _UNLIMITED = 65535
 """The sink itself counts what is on its way: paho can't be told a broker's limit in time."""
+_SOON_S = (0.5, 1.5)
 _LONGEST_DELAY_S = 5
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+
+
+def soon_s() -> float:
+    """Returns a wait before a connection is tried again.
+
+    Devices that lost the same broker must not all come back at the same moment.
+    """
+    return random.uniform(*_SOON_S)  # noqa: S311
 
 
 class ClientMaker:
@@ -63,8 +72,7 @@ class ClientMaker:
         )
         client.suppress_exceptions = True  # they would end paho's thread
         client.max_inflight_messages_set(_UNLIMITED)
-        # Devices that lost the same broker must not all come back at the same moment.
-        client.reconnect_delay_set(random.uniform(0.5, 1.5), _LONGEST_DELAY_S)  # type: ignore[arg-type]  # noqa: S311
+        client.reconnect_delay_set(soon_s(), _LONGEST_DELAY_S)  # type: ignore[arg-type]
         client.will_set(self._topics.status, "offline", limits.qos, limits.retain)
         if config.username is not None:
             client.username_pw_set(config.username, self._password)
