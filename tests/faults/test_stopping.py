@@ -24,6 +24,11 @@ def test_a_normal_stop_is_no_fault_of_the_engine(
         first = station.wait_judging() - 1
         if "stopped" in codes:
             station.wait(lambda: scored(station) == 4, what="all frames but the one that hangs")
+            read = station.camera("top")["frames"]
+            station.wait(
+                lambda: station.camera("top").get("frames", 0) > read + 2,
+                what="frames that nobody takes while the engine hangs",
+            )
         assert station.stop() < 5.0
         assert station.process.returncode == 0
         judged = station.events("inspection")[first:]
