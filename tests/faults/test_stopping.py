@@ -31,8 +31,14 @@ def test_a_normal_stop_is_no_fault_of_the_engine(
             )
         assert station.stop() < 5.0
         assert station.process.returncode == 0
-        judged = station.events("inspection")[first:]
-    assert {event["code"] for event in judged} == codes
+        if "stopped" in codes:  # it was written down last, and may be delivered at the next start
+            station.start()
+            station.wait(lambda: "stopped" in given(station, first), what="the last answer")
+        assert given(station, first) - {"engine_starting"} == codes
+
+
+def given(station: RunningStation, first: int) -> set[str | None]:
+    return {event["code"] for event in station.events("inspection")[first:]}
 
 
 def scored(station: RunningStation) -> int:
