@@ -152,13 +152,16 @@ def _of_outbox(outbox: OutboxView, sinks: Sequence[SinkView]) -> Iterator[Metric
     yield _counter("outbox_dropped_events", "Events lost to a cap.", outbox.dropped)
     for family, name, text, values in (
         (GaugeMetricFamily, "sink_up", "Whether it takes events.", {
-            sink.name: float(sink.state == "ok") for sink in sinks
+            sink.name: float(sink.state != "down") for sink in sinks
         }),
         (GaugeMetricFamily, "sink_pending_events", "Events that it has not confirmed.", {
             sink.name: sink.pending for sink in sinks
         }),
         (CounterMetricFamily, "sink_delivered_events", "Events that it confirmed.", {
             sink.name: sink.delivered for sink in sinks
+        }),
+        (CounterMetricFamily, "sink_undeliverable_events", "Events that it can never take.", {
+            sink.name: sink.undeliverable for sink in sinks
         }),
     ):  # fmt: skip
         yield _each(family, name, text, "sink", values)

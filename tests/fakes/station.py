@@ -145,7 +145,7 @@ class FakeStation(Control):
     def _show(
         self, camera: str, frame: Frame, inspection: Inspection, event: InspectionEvent
     ) -> None:
-        self.pictures[camera].put(frame, lambda: inspection, None)
+        self.pictures[camera].put(event, frame, lambda: inspection, None)
         seen = self.seen[camera]
         seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns
         if event.reject:

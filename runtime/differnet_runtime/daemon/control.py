@@ -140,10 +140,11 @@ class StationControl(Control):
         return [
             SinkView(
                 name=status.sink,
-                state="ok" if status.connected else "down",
-                reason=status.problem,
+                state="down" if status.problem else "limited" if status.caution else "ok",
+                reason=status.problem or status.caution,
                 pending=pending.get(status.sink, 0),
                 delivered=status.delivered,
+                undeliverable=status.undeliverable,
             )
             for status in (delivery.status for delivery in self._station.results.deliveries)
         ]

@@ -16,7 +16,7 @@ from ..errors import EngineFault, ImageReadError
 from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
 from ..heads import decided_by, note
 from ..inference import Answer, EngineProcess, ModelSwitch
-from ..inspection import inspect_frame, unreadable
+from ..inspection import engine_code, inspect_frame, unreadable
 from ..integrity import IntegrityGate
 from ..metadata import ModelMetadata
 from ..records import Decision, Frame, Inspection, Score, Verdict
@@ -136,7 +136,7 @@ class Judge:
             except EngineFault as fault:  # the turn did not come
                 if not self._live:
                     return None  # the frame waits
-                return self.undecided(f"engine_{fault.code}", fault.text, command)
+                return self.undecided(engine_code(fault), fault.text, command)
 
     def _turn_s(self, command: Command | None) -> float:
         if command is None:

@@ -23,7 +23,7 @@ from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
 from .control import StationControl
-from .health import CONFIGURATION, State, camera_state, engine_state, problem_state
+from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
 from .models import StationModel
 from .reporting import Reporter
@@ -31,6 +31,9 @@ from .results import Results
 
 STOP_S = 4.5
 """All parts together have so long to end."""
+
+_LAST_ANSWER_S = 0.2
+"""For the answer of a frame whose engine had to be stopped."""
 
 _CALM = ("ok", "starting", "removed")
 log = logging.getLogger(__name__)
@@ -82,16 +85,24 @@ class Station:
             self._open(name, camera)
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Stops everything within the time, whatever hangs: verdicts first, results last."""
+        """Stops everything within the time, whatever hangs: cameras, engine, results.
+
+        A frame that is under way is judged to the end, or is answered with `stopped` where the
+        engine takes too long.
+        """
         until = time.monotonic() + timeout_s
-        with ThreadPoolExecutor(max_workers=len(self.cameras) + 1) as pool:
-            for loop in self.cameras.values():
-                pool.submit(loop.stop, timeout_s / 2)
-            pool.submit(self.model.stop, timeout_s / 2)
+        self._stop_cameras(0.4 * timeout_s)
+        self.model.stop(0.2 * timeout_s)
+        self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
         if self._lock is not None:
             self._lock.close()
+
+    def _stop_cameras(self, timeout_s: float) -> None:
+        with ThreadPoolExecutor(max_workers=len(self.cameras) or 1) as pool:
+            for loop in self.cameras.values():
+                pool.submit(loop.stop, timeout_s)
 
     def ask(self, camera: str, part: str | None, trigger: Trigger) -> Command:
         """Asks a camera for a verdict on the part before it.
@@ -119,6 +130,8 @@ class Station:
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
         found.append(engine_state(self.model.switch.engine.status))
         found.append(problem_state("model", self.model.problem))
+        after_s = self.config.events.degraded_after_s
+        found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))
         found.append(problem_state("evidence", self.evidence.status.problem))
         found.append(problem_state(CONFIGURATION, self.configuration_problem))

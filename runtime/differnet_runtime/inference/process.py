@@ -137,7 +137,7 @@ class EngineProcess:
 
         Raises:
             EngineFault: There is no score; `code` is one of timeout, crashed, exception,
-                not_finite, bad_shape, starting, no_model, busy.
+                not_finite, bad_shape, starting, no_model, busy, stopped.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         until_ns = time.monotonic_ns() + int(limit_s * 1e9)
@@ -146,6 +146,8 @@ class EngineProcess:
             with self.turn(limit_s):
                 answer = self._ask(slot, until_ns)
         except EngineFault as fault:
+            if self._supervisor.stopping:
+                raise EngineFault("stopped", "the engine was stopped") from fault
             if fault.code not in _NOT_THE_FRAMES and not self._hurried(fault, limit_s):
                 self._supervisor.note(fault)
             raise

@@ -76,6 +76,11 @@ class Supervisor:
         """Whether its thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop: the end of its process is no fault then."""
+        return self._stopping.is_set()
+
     def wait_settled(self, timeout_s: float) -> None:
         """Waits until the first start has come to an end, good or bad."""
         self._settled.wait(timeout_s)

@@ -39,6 +39,10 @@ class DeliveryStatus:
         problem: The last error while it is not, without passwords.
         delivered: Events taken since the start.
         failures: Attempts that failed since the start.
+        stuck_s: For how long it has taken nothing of what waits, or could not be connected; None
+            while it takes events, or nothing waits and nothing is wrong.
+        caution: What is delivered otherwise than configured, or not at all; or None.
+        undeliverable: Events passed over since the start, since the receiver can't take them.
     """
 
     sink: str
@@ -46,3 +50,6 @@ class DeliveryStatus:
     problem: str | None
     delivered: int
     failures: int
+    stuck_s: float | None = None
+    caution: str | None = None
+    undeliverable: int = 0

@@ -41,7 +41,7 @@ class Topics:
         return topic.rpartition("/")[2]
 
     def of_event(self, event: Stored) -> tuple[str, bool]:
-        """Returns an event's topic, and whether the broker keeps the last one there.
+        """Returns an event's topic, and whether the last one there is to be kept by the broker.
 
         Raises:
             SinkError: The row holds no event.

@@ -48,11 +48,13 @@ class Jpeg:
         number: Rises with every new picture of the camera.
         captured_ns: `time.monotonic_ns()` after its frame was read.
         data: The file.
+        event: The verdict on this very frame.
     """
 
     number: int
     captured_ns: int
     data: bytes
+    event: InspectionEvent
 
 
 class Control(ABC):

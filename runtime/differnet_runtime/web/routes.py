@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import partial
@@ -115,7 +116,11 @@ async def _live(call: Call) -> Response:
     if jpeg is None:
         raise Refused(404, "this camera has no judged picture yet")
     age_ms = (time.monotonic_ns() - jpeg.captured_ns) // 1_000_000
-    headers = {"X-Frame-Number": str(jpeg.number), "X-Frame-Age-Ms": str(age_ms)}
+    headers = {
+        "X-Frame-Number": str(jpeg.number),
+        "X-Frame-Age-Ms": str(age_ms),
+        "X-Event": json.dumps(jpeg.event.model_dump(mode="json")),  # ASCII, as a header must be
+    }
     return Response(jpeg.data, headers=headers, media_type="image/jpeg")
 
 
@@ -209,7 +214,10 @@ def _health() -> list[Endpoint]:
 
 
 def _seen() -> list[Endpoint]:
-    picture = Content("The picture; X-Frame-Age-Ms says how old it is.", media=("image/jpeg",))
+    picture = Content(
+        "The picture; X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.",
+        media=("image/jpeg",),
+    )
     return [
         Endpoint("GET", "/api/cameras/{camera}/live.jpg", "The newest judged picture.", _live,
                  {200: picture}, (404,), CAMERA, LiveQuery),

@@ -148,6 +148,6 @@ def _part(jpeg: Jpeg) -> bytes:
     age_ms = (time.monotonic_ns() - jpeg.captured_ns) // 1_000_000
     head = (
         f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg.data)}\r\n"
-        f"X-Frame-Age-Ms: {age_ms}\r\n\r\n"
+        f"X-Frame-Age-Ms: {age_ms}\r\nX-Event-Id: {jpeg.event.id}\r\n\r\n"
     )
     return head.encode() + jpeg.data + b"\r\n"

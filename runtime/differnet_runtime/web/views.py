@@ -94,10 +94,12 @@ class SinkView(Part):
 
     Args:
         name: `mqtt`, `jsonl`, or a webhook's (`webhook:mes`).
-        state: `ok`, or what is wrong (`down`).
+        state: `ok`; `down` does not take events at the moment; `limited` takes less than was
+            configured.
         reason: Why.
         pending: Events that it has not confirmed.
         delivered: Confirmed since the start.
+        undeliverable: Events that it can never take, passed over since the start.
     """
 
     name: str
@@ -105,6 +107,7 @@ class SinkView(Part):
     reason: str | None = None
     pending: int = 0
     delivered: int = 0
+    undeliverable: int = 0
 
 
 class OutboxView(Part):
