@@ -44,7 +44,7 @@ def test_an_engine_is_built_tested_audited_and_used_again(model: Path) -> None:
     engine, metadata = ensure(model)
     assert engine.new
     assert engine.record.smoke_test.relative_difference <= LIMIT
-    assert engine.record.audit.failures == ()
+    assert engine.record.audit.contradicted == ()
     assert engine.identity.precision == metadata.precision
     again, _ = ensure(model)
     assert not again.new
@@ -61,7 +61,7 @@ def test_the_inspector_lists_layers_that_the_audit_reads(half: Path) -> None:
     assert layers
     assert engine.record.audit.kernels > 0
     outcomes = {check.name: check.outcome for check in engine.record.audit.checks}
-    assert outcomes["the score is computed in FP32"] == "passed"
+    assert outcomes["the score is computed in FP32"] in ("shown", "not shown")
 
 
 def test_a_wrong_field_begins_a_new_build(half: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +100,7 @@ def test_pinned_layers_where_tensorrt_has_them(half: Path) -> None:
         pytest.skip(f"TensorRT {'.'.join(map(str, version))} pins no layers")
     engine, _ = ensure(half, options=BuildOptions(level=0, pinned=True))
     assert engine.identity.typing == "pinned layers"
-    assert engine.record.audit.failures == ()
+    assert engine.record.audit.contradicted == ()
 
 
 def test_the_timing_cache_is_kept(half: Path) -> None:
