@@ -131,7 +131,7 @@ class StateEvent(Event):
 
     Args:
         type: Always `state`.
-        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `configuration`.
+        component: `camera:NAME`, `engine`, `gpu`, `outbox`, `evidence`, `model`, `configuration`.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """

@@ -18,7 +18,7 @@ class State:
     """Of a component.
 
     Args:
-        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `configuration`.
+        component: `camera:NAME`, `engine`, `gpu`, `outbox`, `evidence`, `model`, `configuration`.
         state: `ok`, or what is wrong.
         reason: In words.
         stops: Whether no verdicts are given while it lasts.
