@@ -17,18 +17,15 @@ import platform
 import re
 from collections.abc import Iterator
 from importlib.metadata import version as installed_version
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from .. import cuda, tensorrt_api
 from ..errors import EngineError
+from ..installation import L4T_RELEASE
 from ..metadata import ModelMetadata, Part, Precision
 from .graph_hash import graph_sha256
-
-L4T_RELEASE = Path("/etc/nv_tegra_release")
-"""Where a Jetson says which release of its Linux runs."""
 
 Typing = Literal["strongly typed", "pinned layers"]
 STRONG: Typing = "strongly typed"
