@@ -60,8 +60,9 @@ def advice(extras: str, *, jetson: bool | None = None) -> str:
     if {*wanted} & {*_OF_JETPACK}:
         found.append(
             "JetPack brings OpenCV and TensorRT, and neither may come from pip: `sudo apt install "
-            "nvidia-jetpack python3-opencv`, and in an environment made with `python3 -m venv "
-            "--system-site-packages`, which sees them, `pip install 'numpy<2'`, for which they are built."
+            "nvidia-jetpack`, and in an environment made with `python3 -m venv "
+            "--system-site-packages`, which sees them, `pip install 'numpy<2'`, for which they are "
+            "built."
         )
     if {*wanted} & {*_NOT_FOR_JETSON}:
         found.append(
