@@ -18,6 +18,7 @@ def names(extra: str, python: str, machine: str) -> set[str]:
 def test_markers_are_those_of_the_target() -> None:
     assert "tomli" in names("service", "3.10", "x86_64")
     assert "tomli" not in names("service", "3.11", "x86_64")
+    own = names("onnx-cpu", "3.12", "aarch64") - {"onnxruntime"}
     for extra in ("tensorrt", "tensorrt-cu12", "onnx-gpu", "onnx-gpu-cu12"):
         assert names(extra, "3.12", "aarch64") == names("onnx-cpu", "3.12", "aarch64") - {
             "onnxruntime"

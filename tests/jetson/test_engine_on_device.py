@@ -100,7 +100,7 @@ def test_a_build_that_failed_is_not_repeated_at_once(half: Path) -> None:
     with pytest.raises(EngineError, match="the new engine scores the golden frames") as first:
         ensure(half)
     with pytest.raises(
-        EngineError, match="engine failed at .* or now by `differnet engine"
+        EngineError, match=r"engine failed at .* or now by `differnet engine"
     ) as again:
         ensure(half)
     assert str(again.value).endswith(str(first.value))
