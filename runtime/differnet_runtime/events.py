@@ -131,7 +131,7 @@ class StateEvent(Event):
 
     Args:
         type: Always `state`.
-        component: `camera:NAME`, `engine`, `sink:NAME`, `outbox`, `evidence`, `model`,
+        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
             `configuration`.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.

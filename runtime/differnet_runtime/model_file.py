@@ -51,7 +51,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]
     path = Path(path)
     data = _read(path)
     try:
-        found = [(key, (value, start, end)) for key, value, start, end in _metadata_entries(data)]
+        found = [(key, (value, start, end)) for key, value, start, end in metadata_entries(data)]
     except (IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path} is not an ONNX file, or is cut short. Export it again, or copy it again."
@@ -165,13 +165,13 @@ def _hashed(body: bytes) -> bytes:
 
 def content_hash(data: bytes) -> str:
     """Returns the content hash written in a model file's bytes; see `read_model_file`."""
-    return next(value for key, value, _, _ in _metadata_entries(data) if key == _HASH_KEY)
+    return next(value for key, value, _, _ in metadata_entries(data) if key == _HASH_KEY)
 
 
 def signature(data: bytes) -> str | None:
     """Returns the signature in a model file's bytes, as `with_signature` wrote it, or None."""
     return next(
-        (value for key, value, _, _ in _metadata_entries(data) if key == _SIGNATURE_KEY), None
+        (value for key, value, _, _ in metadata_entries(data) if key == _SIGNATURE_KEY), None
     )
 
 
@@ -188,7 +188,7 @@ def with_signature(data: bytes, text: str) -> bytes:
 
 def _without(data: bytes, keys: tuple[str, ...]) -> bytes:
     kept, position = [], 0
-    for key, _, start, end in _metadata_entries(data):
+    for key, _, start, end in metadata_entries(data):
         if key in keys:
             kept.append(data[position:start])
             position = end
@@ -196,7 +196,7 @@ def _without(data: bytes, keys: tuple[str, ...]) -> bytes:
     return b"".join(kept)
 
 
-def _metadata_entries(data: bytes) -> Iterator[tuple[str, str, int, int]]:
+def metadata_entries(data: bytes) -> Iterator[tuple[str, str, int, int]]:
     reader = Reader(data)
     for field in reader.fields(0, len(data)):
         if field.number == _METADATA_FIELD and field.kind == LENGTH:

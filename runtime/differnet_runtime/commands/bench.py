@@ -41,8 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_contender,
         nargs="+",
         metavar="NAME",
-        help="onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt or "
-        "tensorrt-without-cuda-graph (default: all)",
+        help="onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, "
+        "tensorrt-without-cuda-graph or tensorrt-without-zero-copy (default: all)",
     )
     parser.add_argument(
         "--batch",

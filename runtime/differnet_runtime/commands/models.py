@@ -21,7 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists the models on this device, adds one, makes one judge, or goes back to the one "
         "before. A model judges only once it has scored its golden frames right in a process of "
-        "its own; a running daemon takes it over without missing a frame."
+        "its own; where TensorRT runs it, its engine is built first, which may take minutes. A "
+        "running daemon takes it over without missing a frame: the old model judges meanwhile."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _action(actions, "list", "show all models")

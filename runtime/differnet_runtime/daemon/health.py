@@ -19,7 +19,7 @@ class State:
     """Of a component.
 
     Args:
-        component: `camera:NAME`, `engine`, `sink:NAME`, `outbox`, `evidence`, `model`,
+        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
             `configuration`.
         state: `ok`, or what is wrong.
         reason: In words.

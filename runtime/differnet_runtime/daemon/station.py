@@ -23,6 +23,7 @@ from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
 from .control import StationControl
+from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
 from .models import StationModel
@@ -129,6 +130,7 @@ class Station:
         """Returns the state of every component, by its name."""
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
         found.append(engine_state(self.model.switch.engine.status))
+        found.append(gpu_state(self.model.config, self.model.switch.engine.status))
         found.append(problem_state("model", self.model.problem))
         after_s = self.config.events.degraded_after_s
         found += [sink_state(one.status, after_s) for one in self.results.deliveries]
