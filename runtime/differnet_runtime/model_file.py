@@ -197,6 +197,7 @@ def _without(data: bytes, keys: tuple[str, ...]) -> bytes:
 
 
 def metadata_entries(data: bytes) -> Iterator[tuple[str, str, int, int]]:
+    """Goes through key, value, start and end (in bytes of the file) of each metadata entry."""
     reader = Reader(data)
     for field in reader.fields(0, len(data)):
         if field.number == _METADATA_FIELD and field.kind == LENGTH:
