@@ -7,17 +7,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from . import jpeg
 from .errors import ImageReadError, OutputError
 from .files import write_bytes
+from .picture_files import fault_of
 from .records import Image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+    | {".jp2", ".j2k"}
+)
 """File name endings that count as pictures."""
 
 NARROW_WHITES = (1023, 4095)
 """Greatest values of 10- and 12-bit cameras, whose pictures are stored with 16 bits."""
-
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -58,11 +61,14 @@ def decode_image(data: bytes, name: str) -> Image:
         `(H, W, 3)` BGR, uint8 or uint16.
 
     Raises:
-        ImageReadError: Not a picture, cut short, or of a depth that is not supported.
+        ImageReadError: Not a picture, not whole, several in one file, or of a depth that is not
+            supported.
     """
-    # Older OpenCV fills the missing part of a JPEG with grey and says nothing.
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
-        raise ImageReadError(name, "the JPEG is cut short (it has no end marker)")
+    if data.startswith(jpeg.START):
+        return jpeg.decode_jpeg(data, name)
+    fault = fault_of(data)
+    if fault is not None:
+        raise ImageReadError(name, fault)
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
