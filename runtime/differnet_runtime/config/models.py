@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..metadata import Part
+from .grammar import CameraKind, check_url
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Of a station or a camera: part of topics, folders and URLs."""
@@ -15,7 +16,6 @@ Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
 PixelFormat = Literal["auto", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"]
 Publish = Literal["all", "rejects"]
 
@@ -122,6 +122,12 @@ class CameraConfig(Part):
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     integrity: IntegrityConfig = IntegrityConfig()
+
+    @model_validator(mode="after")
+    def _known_source(self) -> CameraConfig:
+        if self.kind in ("auto", "stream"):
+            check_url(self.source)
+        return self
 
     @model_validator(mode="after")
     def _whole_size(self) -> CameraConfig:
