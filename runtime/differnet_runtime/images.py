@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -13,23 +16,50 @@ from .files import write_bytes
 from .picture_files import fault_of
 from .records import Image
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-    | {".jp2", ".j2k"}
+    | {".pnm", ".jp2", ".j2k"}
 )
 """File name endings that count as pictures."""
+
+NOT_READ = frozenset(
+    {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".gif", ".hdr", ".heic"}
+    | {".heif", ".j2c", ".jpc", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pbm", ".pcx"}
+    | {".psd", ".raf", ".ras", ".raw", ".rw2", ".sgi", ".svg", ".tga", ".xcf"}
+)
+"""Endings of pictures that are passed over, which is said."""
 
 NARROW_WHITES = (1023, 4095)
 """Greatest values of 10- and 12-bit cameras, whose pictures are stored with 16 bits."""
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Returns the picture files directly in `folder`, by name."""
+    """Returns the picture files directly in `folder`, by name.
+
+    Pictures of a kind that is not read are passed over, and a warning says so once.
+    """
+    say_passed_over(folder)
     return sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+
+
+def say_passed_over(folder: Path) -> None:
+    """Warns once of the files in a folder that seem to be pictures, but are of no kind we read."""
+    endings = (path.suffix.lower() for path in folder.iterdir() if not path.name.startswith("."))
+    found = Counter(ending for ending in endings if ending in NOT_READ)
+    if found:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(found.items()))
+        _warn_once(f"{folder}: files that are passed over, since they are not read: {kinds}")
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning("%s. Save them as PNG to use them", text)
 
 
 def read_bytes(path: Path) -> bytes:

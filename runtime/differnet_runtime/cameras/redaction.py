@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..config.grammar import GST
+from ..config.grammar import GST, check_source
 
 _KEY = r"(?:user|login|pass|pwd|token|secret|key|auth)\w*="
 _QUERY = re.compile(rf"({_KEY})\S*?(?=[\s]|[&?]\w+=|$)", re.IGNORECASE)
@@ -29,6 +29,10 @@ _PROPERTY = re.compile(
 def redact(source: str) -> str:
     """Returns a source, and nothing else, without user names, passwords and tokens."""
     if _URL.match(source):
+        try:
+            check_source(source)
+        except ValueError:  # what of it is a password can't be told
+            return _ALL.sub("://***", source)
         return _without_login(source, _QUERY_TO_ITS_END)
     return redact_text(source if source.startswith(GST) else _NO_SCHEME.sub("***@", source))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from ..config.grammar import GST, kind_of, with_coded_login
 from ..config.models import CameraConfig
 from ..errors import ConfigError
+from ..images import say_passed_over
 from .base import Camera, Room, no_room
 from .redaction import redact, redact_text
 
@@ -89,6 +91,7 @@ def open_source(
     if config.kind == "folder":
         from .watched import WatchedFolder
 
+        _say_passed_over(Path(config.source))
         return WatchedFolder(Path(config.source), config.format, seen)
     if config.kind == "video" and not config.paced:
         from .video import VideoCamera
@@ -122,3 +125,9 @@ def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
     from .video import PacedVideo
 
     return PacedVideo(config, room)
+
+
+def _say_passed_over(folder: Path) -> None:
+    """Warns of pictures that are not read; a folder that is not there is waited for elsewhere."""
+    with contextlib.suppress(OSError):
+        say_passed_over(folder)

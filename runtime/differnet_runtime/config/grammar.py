@@ -34,16 +34,16 @@ _LEGAL = "!$&'()*+,;=:%"
 """What may stand in user name and password beside letters, digits and `-._~` (RFC 3986)."""
 
 
-def kind_of(source: str) -> CameraKind:
-    """Returns what a source is; of a path that is not there yet, what its name suggests.
+def is_path(source: str) -> bool:
+    """Whether a source is written as a path."""
+    return not (source.startswith(GST) or source.isdecimal() or _URL.match(source))
 
-    Raises:
-        ValueError: It is a URL that is not read.
-    """
+
+def kind_of(source: str) -> CameraKind:
+    """Returns what a source is; of a path that is not there yet, what its name suggests."""
     if source.startswith(GST):
         return "gstreamer"
     if _URL.match(source):
-        check_url(source)
         return "stream"
     if source.isdecimal():
         return "device"
@@ -60,15 +60,18 @@ def kind_of(source: str) -> CameraKind:
     return "video" if is_file or path.suffix else "folder"
 
 
-def check_url(source: str) -> None:
-    """Refuses a URL that can't be read, if the source is one.
+def check_source(source: str) -> None:
+    """Refuses a source that can't be what it looks like; what a path names need not exist.
 
     Raises:
-        ValueError: Its scheme is none that is read, or where its host starts can't be told.
+        ValueError: A pipeline lacks its `gst:`, or a URL has a scheme that is not read or a host
+            that can't be told.
     """
+    if is_path(source) and " ! " in source:
+        raise ValueError(f"a GStreamer pipeline is written with {GST} before it")
     url = _URL.match(source)
     if url is not None and url[1].lower() not in _SCHEMES:
-        raise ValueError(f"a source is {ACCEPTED}; {url[1]}:// is none of these")
+        raise ValueError(f"{url[1]}:// is not read, but {', '.join(sorted(_SCHEMES))} are")
     with_coded_login(source)
 
 

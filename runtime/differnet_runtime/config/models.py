@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..metadata import Part
-from .grammar import CameraKind, check_url
+from .grammar import CameraKind, check_source
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Of a station or a camera: part of topics, folders and URLs."""
@@ -126,7 +126,7 @@ class CameraConfig(Part):
     @model_validator(mode="after")
     def _known_source(self) -> CameraConfig:
         if self.kind in ("auto", "stream"):
-            check_url(self.source)
+            check_source(self.source)
         return self
 
     @model_validator(mode="after")

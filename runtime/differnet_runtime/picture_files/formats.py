@@ -110,6 +110,8 @@ def _webp(data: bytes) -> str | None:
 
 def _zeros(data: bytes, at: int, kind: bytes) -> int:
     """Returns how many zeros may end a WebP's data where all pixels are of one colour."""
+    width: int
+    height: int
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, at + 14)
     else:

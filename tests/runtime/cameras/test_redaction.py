@@ -55,7 +55,9 @@ def test_nor_one_that_is_quoted_wrongly(written: str) -> None:
 
 def test_a_text_that_quotes_a_source_stays_readable() -> None:
     text = "rtspsrc user-pw=hunter2 location=rtsp://u:hunter2@cam/s?token=hunter2: it has ended"
-    assert redact_text(text) == "rtspsrc user-pw=*** location=rtsp://***@cam/s?token=*** it has ended"
+    assert (
+        redact_text(text) == "rtspsrc user-pw=*** location=rtsp://***@cam/s?token=*** it has ended"
+    )
     config = CameraConfig(source="http://cam/token=a b", kind="stream")
     assert hidden("http://cam/token=a b: lost", config) == f"{describe(config)}: lost"
 

@@ -190,7 +190,7 @@ def test_a_video_is_inspected_frame_by_frame(
     ("model", "source", "message"),
     [
         ("nix.onnx", None, "nix.onnx: No such file"),
-        (None, "nowhere", "'nowhere' is no source of frames"),
+        (None, "nowhere", "'nowhere' does not exist. A source is"),
         (None, "empty", "holds no pictures"),
     ],
 )

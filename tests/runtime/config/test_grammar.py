@@ -64,7 +64,8 @@ def test_examples(url: str, coded: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["rtsp://user:hun#ter", "rtsp://", "http://user:hunter2@", "rtsp://a b/c", "http://h:port/x"]
+    "url",
+    ["rtsp://user:hun#ter", "rtsp://", "http://user:hunter2@", "rtsp://a b/c", "http://h:port/x"],
 )
 def test_a_url_without_a_clear_host_is_refused_with_what_to_write(url: str) -> None:
     with pytest.raises(ValueError, match=r"# as %23.*@ as %40") as caught:
@@ -94,8 +95,9 @@ def test_a_source_is_known_by_how_it_is_written(source: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("ftp://me:word@host/a", "ftp:// is none of these"),
+        ("ftp://me:word@host/a", "ftp:// is not read, but http, "),
         ("rtsp://me:wo#rd", "# as %23"),
+        ("v4l2src ! videoconvert", "written with gst: before it"),
     ],
 )
 def test_a_configuration_with_a_wrong_url_is_refused_without_its_password(
