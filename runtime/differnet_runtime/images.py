@@ -11,25 +11,14 @@ import cv2
 import numpy as np
 
 from . import jpeg
+from .endings import NOT_READ
+from .endings import SUFFIXES as SUFFIXES
 from .errors import ImageReadError, OutputError
 from .files import write_bytes
 from .picture_files import fault_of
 from .records import Image
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-    | {".pnm", ".jp2", ".j2k"}
-)
-"""File name endings that count as pictures."""
-
-NOT_READ = frozenset(
-    {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".gif", ".hdr", ".heic"}
-    | {".heif", ".j2c", ".jpc", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pbm", ".pcx"}
-    | {".psd", ".raf", ".ras", ".raw", ".rw2", ".sgi", ".svg", ".tga", ".xcf"}
-)
-"""Endings of pictures that are passed over, which is said."""
 
 NARROW_WHITES = (1023, 4095)
 """Greatest values of 10- and 12-bit cameras, whose pictures are stored with 16 bits."""

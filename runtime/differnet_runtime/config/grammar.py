@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from ..images import SUFFIXES
+from ..endings import SUFFIXES
 
 CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
 
