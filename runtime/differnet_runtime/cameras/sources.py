@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.models import CameraConfig, CameraKind
+from ..config.grammar import GST, kind_of, with_coded_login
+from ..config.models import CameraConfig
 from ..errors import ConfigError
-from ..images import SUFFIXES
+from ..images import say_passed_over
 from .base import Camera, Room, no_room
-from .redaction import redact
-
-GST = "gst:"
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+from .redaction import redact, redact_text
 
 
 @dataclass
@@ -33,28 +31,16 @@ class Remembered:
 
 
 def located(config: CameraConfig) -> CameraConfig:
-    """Returns the configuration with its kind told and its path made absolute."""
-    kind = config.kind if config.kind != "auto" else _kind(config.source)
+    """Returns the configuration with its kind told, and its path or URL as libraries need it."""
+    kind = config.kind if config.kind != "auto" else kind_of(config.source)
     source = config.source
     if kind == "gstreamer":
         source = source.removeprefix(GST)
+    elif kind == "stream":
+        source = with_coded_login(source)
     elif kind in ("video", "folder"):
         source = str(Path(source).absolute())
     return config.model_copy(update={"kind": kind, "source": source})
-
-
-def _kind(source: str) -> CameraKind:
-    if source.startswith(GST):
-        return "gstreamer"
-    if _SCHEME.match(source):
-        return "stream"
-    if source.isdecimal() or source.startswith("/dev/"):
-        return "device"
-    path = Path(source)
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        return "folder"
-    # It may not be there yet: a share that is mounted later.
-    return "video" if path.is_file() or path.suffix else "folder"
 
 
 def is_live(config: CameraConfig) -> bool:
@@ -85,7 +71,7 @@ def describe(config: CameraConfig) -> str:
 
 def hidden(text: str, config: CameraConfig) -> str:
     """Returns a text that may quote the source, without user names, passwords and tokens."""
-    return redact(text.replace(config.source, describe(config)))
+    return describe(config).join(redact_text(part) for part in text.split(config.source))
 
 
 def open_source(
@@ -102,6 +88,28 @@ def open_source(
     Raises:
         CameraError: It can't be opened.
     """
+    if config.kind == "folder":
+        from .watched import WatchedFolder
+
+        _say_passed_over(Path(config.source))
+        return WatchedFolder(Path(config.source), config.format, seen)
+    if config.kind == "video" and not config.paced:
+        from .video import VideoCamera
+
+        return VideoCamera(config, skip)
+    return open_live(config, room)
+
+
+def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
+    """Opens a camera whose frames come by themselves; may take seconds.
+
+    Args:
+        config: As `located` returns it.
+        room: Where frames may be read into.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
     if config.kind == "stream":
         from .stream import StreamCamera
 
@@ -114,10 +122,12 @@ def open_source(
         from .gstreamer import open_pipeline
 
         return open_pipeline(config, room)
-    if config.kind == "folder":
-        from .watched import WatchedFolder
+    from .video import PacedVideo
 
-        return WatchedFolder(Path(config.source), config.format, seen)
-    from .video import PacedVideo, VideoCamera
+    return PacedVideo(config, room)
 
-    return PacedVideo(config, room) if config.paced else VideoCamera(config, skip)
+
+def _say_passed_over(folder: Path) -> None:
+    """Warns of pictures that are not read; a folder that is not there is waited for elsewhere."""
+    with contextlib.suppress(OSError):
+        say_passed_over(folder)

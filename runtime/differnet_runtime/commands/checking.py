@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from differnet_runtime.backends.fake import FakeOptions
-from differnet_runtime.cameras import redact
-from differnet_runtime.cameras.sources import refuse_commands
+from differnet_runtime.cameras.sources import describe, refuse_commands
 from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
 from differnet_runtime.config.secrets import read_secret
 from differnet_runtime.errors import ConfigError, DifferNetError
@@ -161,7 +160,7 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
         refuse_commands(name, camera)
     except ConfigError as error:
         return Finding(subject, "wrong", str(error))
-    shown = f"{redact(source)}, {camera.trigger}"
+    shown = f"{describe(camera)}, {camera.trigger}"
     if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
         return Finding(subject, "look", f"{shown}: is not there now; it is waited for")
     return Finding(subject, "ok", shown)

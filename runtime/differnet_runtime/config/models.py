@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ..metadata import Part
 from ..public_key import PublicKey
+from .grammar import CameraKind, check_source
 from .integrity import IntegrityConfig as IntegrityConfig
 from .sinks import JsonLinesConfig, MqttConfig, Seconds, TlsConfig, WebhookConfig
 
@@ -17,7 +18,6 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
 PixelFormat = Literal["auto", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"]
 Publish = Literal["all", "rejects"]
 
@@ -108,6 +108,12 @@ class CameraConfig(Part):
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     integrity: IntegrityConfig = IntegrityConfig()
+
+    @model_validator(mode="after")
+    def _known_source(self) -> CameraConfig:
+        if self.kind in ("auto", "stream"):
+            check_source(self.source)
+        return self
 
     @model_validator(mode="after")
     def _whole_size(self) -> CameraConfig:
