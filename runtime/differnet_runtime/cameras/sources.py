@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.models import CameraConfig, CameraKind
@@ -12,24 +10,10 @@ from ..errors import ConfigError
 from ..images import SUFFIXES
 from .base import Camera, Room, no_room
 from .redaction import redact
+from .remembered import Remembered
 
 GST = "gst:"
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-
-
-@dataclass
-class Remembered:
-    """Which pictures of a folder were read already.
-
-    Args:
-        keys: Of those pictures.
-        trying: Called with name and key before a picture is decoded.
-        gone: Called with the keys of pictures that are no longer there.
-    """
-
-    keys: set[str]
-    trying: Callable[[str, str], None]
-    gone: Callable[[tuple[str, ...]], None]
 
 
 def located(config: CameraConfig) -> CameraConfig:
@@ -78,6 +62,21 @@ def refuse_commands(name: str, config: CameraConfig) -> None:
         )
 
 
+def refuse_leaving(name: str, config: CameraConfig) -> None:
+    """Refuses to move or delete what is no picture in a folder.
+
+    Raises:
+        ConfigError: `after` is set for another source.
+    """
+    path = Path(config.source)
+    single = path.suffix.lower() in SUFFIXES and not path.is_dir()
+    if config.after != "keep" and (single or located(config).kind != "folder"):
+        raise ConfigError(
+            f'camera.{name}.after: "{config.after}" is for the pictures of a folder, and '
+            f"{describe(config)} is none. Leave it out, or give the folder as the source"
+        )
+
+
 def describe(config: CameraConfig) -> str:
     """Returns the source without user names, passwords and tokens."""
     return redact(config.source)
@@ -117,7 +116,10 @@ def open_source(
     if config.kind == "folder":
         from .watched import WatchedFolder
 
-        return WatchedFolder(Path(config.source), config.format, seen)
+        return WatchedFolder(Path(config.source), config.format, seen, config.after)
+    from .remembered_video import RememberedVideo
     from .video import PacedVideo, VideoCamera
 
-    return PacedVideo(config, room) if config.paced else VideoCamera(config, skip)
+    if config.paced:
+        return PacedVideo(config, room)
+    return RememberedVideo(VideoCamera(config, skip), Path(config.source), seen)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from differnet_runtime.backends.fake import FakeOptions
 from differnet_runtime.cameras import redact
-from differnet_runtime.cameras.sources import refuse_commands
+from differnet_runtime.cameras.sources import refuse_commands, refuse_leaving
 from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
 from differnet_runtime.config.secrets import read_secret
 from differnet_runtime.driver import find_gpu
@@ -163,6 +163,7 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
     subject, source = f"camera.{name}", camera.source
     try:
         refuse_commands(name, camera)
+        refuse_leaving(name, camera)
     except ConfigError as error:
         return Finding(subject, "wrong", str(error))
     shown = f"{redact(source)}, {camera.trigger}"

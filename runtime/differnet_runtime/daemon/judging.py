@@ -19,6 +19,7 @@ from ..heads import decided_by, note
 from ..inference import Answer, EngineProcess, ModelSwitch
 from ..integrity import IntegrityGate
 from ..metadata import ModelMetadata
+from ..outbox import JudgedPicture
 from ..preprocess import preprocess
 from ..records import Decision, Frame, Inspection, Score, Verdict
 
@@ -51,12 +52,14 @@ class Judged:
         frame: None where there was none.
         heatmap: `(rows, columns) float32`, where the model has one and saw the frame.
         metadata: Of the model that judged.
+        picture: To be remembered with the event, where the source is not live.
     """
 
     event: InspectionEvent
     frame: Frame | None = None
     heatmap: NDArray[np.float32] | None = None
     metadata: ModelMetadata | None = None
+    picture: JudgedPicture | None = None
 
     def inspection(self) -> Inspection:
         """Returns it in the form that pictures are drawn from."""
@@ -153,8 +156,9 @@ class Judge:
         return Judged(self._event(decision, command, frame=frame))
 
     def _judged(self, frame: Frame, engine: EngineProcess, command: Command | None) -> Judged:
-        since_ns = command.asked_ns if command else frame.captured_ns if self._live else None
-        until_ns = (since_ns or time.monotonic_ns()) + self._deadline_ns
+        until_ns: int | None = None  # a picture in a file can wait
+        if self._live:
+            until_ns = (command.asked_ns if command else frame.captured_ns) + self._deadline_ns
         stages_ms: dict[str, float] = {}
         answer: Answer | None = None
         try:
@@ -168,7 +172,11 @@ class Judge:
         except EngineFault as fault:
             decision = Decision(Verdict.NO_DECISION, fault.text, f"engine_{fault.code}")
         now_ns = time.monotonic_ns()
-        if now_ns > until_ns and decision.verdict is not Verdict.NO_DECISION:
+        if (
+            until_ns is not None
+            and now_ns > until_ns
+            and decision.verdict is not Verdict.NO_DECISION
+        ):
             late_ms = (now_ns - until_ns) / 1e6
             decision = Decision(
                 Verdict.NO_DECISION,
@@ -253,10 +261,12 @@ class Judge:
         )
 
 
-def _timed_infer(engine: EngineProcess, until_ns: int, stages_ms: dict[str, float]) -> Answer:
+def _timed_infer(
+    engine: EngineProcess, until_ns: int | None, stages_ms: dict[str, float]
+) -> Answer:
     begun = time.perf_counter()
     try:
-        left_s = max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
+        left_s = None if until_ns is None else max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
         answer = engine.infer(engine.buffer(), left_s)
     finally:
         stages_ms["engine"] = (time.perf_counter() - begun) * 1e3
