@@ -73,6 +73,71 @@ def kill_station(station: RunningStation) -> None:
     station.start()
 
 
+def test_a_restart_judges_only_what_is_new(tmp_path: Path, folder: Path) -> None:
+    for number in range(3):
+        put(folder, f"{number}.png", number)
+    tables = FOLDER.format(folder) + "[evidence]\nkeep = 'all'\nmin_free_bytes = 0\n"
+    with RunningStation(tmp_path, tables) as station:
+        station.wait(lambda: len(inspections(station)) == 3, what="verdicts")
+        assert station.stop() < 5.0
+        station.start()
+        station.wait(station.ready, what="ready")
+        put(folder, "0.png", 0)
+        put(folder, "copy.png", 1)
+        station.wait(lambda: len(inspections(station)) == 5, what="two more verdicts")
+        assert station.stop() < 5.0
+        by_name = {event["frame"]["name"]: event for event in inspections(station)}
+        assert names(station) == ["0.png", "0.png", "1.png", "2.png", "copy.png"]
+        assert by_name["0.png"]["identical_to"] == "0.png"
+        assert by_name["copy.png"]["identical_to"] == "1.png"
+        assert by_name["2.png"]["identical_to"] is None
+        # Its database lost, it judges all of them again, with the ids that they had.
+        for path in (tmp_path / "state").glob("outbox.sqlite*"):
+            path.unlink()
+        station.start()
+        station.wait(lambda: len(station.events("inspection")) == 9, what="repetitions")
+        assert len(inspections(station)) == 5
+        assert station.degraded() is False
+        assert station.stop() < 5.0
+
+
+def test_a_judged_picture_is_moved_away_though_the_station_was_killed(
+    tmp_path: Path, folder: Path
+) -> None:
+    tables = FOLDER.format(folder)
+    for number in range(3):
+        put(folder, f"{number}.png", number)
+    with RunningStation(tmp_path, tables) as station:
+        station.wait(lambda: len(inspections(station)) == 3, what="verdicts")
+        station.kill()
+        station.write(tables + 'after = "move"\n')
+        station.start()
+        put(folder, "3.png", 3)
+        judged = folder / "judged"
+        station.wait(lambda: len(list(judged.glob("*.png"))) == 4, what="all moved")
+        assert station.stop() < 5.0
+    assert names(station) == ["0.png", "1.png", "2.png", "3.png"]
+    assert [path.name for path in folder.iterdir()] == ["judged"]
+
+
+def test_a_video_goes_on_where_the_station_was_killed(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for number in range(30):
+        noise = np.random.RandomState(number).normal(110, 9, (48, 64, 3)).clip(0, 255)
+        writer.write(noise.astype(np.uint8))
+    writer.release()
+    with RunningStation(tmp_path, FOLDER.format(clip), model='backend = "fake:20ms"') as station:
+        station.wait(lambda: len(names(station)) > 5, what="verdicts")
+        kill_engine(station)
+        station.wait(lambda: len(names(station)) > 15, what="verdicts")
+        kill_station(station)
+        station.wait(lambda: station.camera("top").get("state") == "ended", what="the end")
+        assert station.stop() < 5.0
+    assert names(station) == sorted(f"clip.avi#{number}" for number in range(30))
+    assert {event["verdict"] for event in inspections(station)} == {"GOOD"}
+
+
 @pytest.mark.parametrize(
     ("pictures", "engine_kills", "station_kills", "report"),
     [
@@ -125,3 +190,37 @@ def test_each_picture_is_judged_once_whatever_is_killed(
     assert sorted(counted) == expected
     assert (found["lost"], found["judged_twice"]) == (0, 0)
     assert found["verdicts"] == {"GOOD": pictures}
+
+
+@pytest.mark.slow
+def test_10000_known_pictures_cost_little(tmp_path: Path, folder: Path) -> None:
+    known, seconds = 10_000, 30.0
+    put(folder, "0.png", 0)
+    data = (folder / "0.png").read_bytes()
+    (folder / "0.png").unlink()
+    for number in range(known):
+        (folder / f"{number:05d}.png").write_bytes(data)
+    with RunningStation(tmp_path, FOLDER.format(folder), model='backend = "fake"') as station:
+        station.wait(lambda: station.camera("top").get("verdicts", {}).get("GOOD") == known, 600.0)
+        pid = next(
+            pid
+            for pid in descendants(station.process.pid)
+            if "capture.child" in Path(f"/proc/{pid}/cmdline").read_text()
+        )
+        cores = {}
+        for what, every_s in (("idle", seconds), ("one_a_second", 1.0)):
+            before_s = _cpu_s(pid)
+            begun = time.monotonic()
+            while time.monotonic() - begun < seconds:
+                time.sleep(every_s)
+                if every_s < seconds:
+                    put(folder, f"new-{time.monotonic_ns()}.png", 7)
+            cores[what] = round((_cpu_s(pid) - before_s) / (time.monotonic() - begun), 4)
+        machine.write("folder_idle", {"known": known, "seconds": seconds, "cores": cores})
+    assert cores["idle"] < 0.05
+    assert cores["one_a_second"] < 0.1
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
