@@ -9,6 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from .metadata import Part
+from .records import Origin
+
+_PICTURES = uuid.UUID("850c3a0f-4ecf-5cb7-83cf-48a4721a616e")
+"""The namespace of the ids of events on pictures in files."""
 
 SCHEMA: Literal[2] = 2
 """Raised whenever an older reader would misread a newer event; keys may be added without.
@@ -22,6 +26,19 @@ Trigger = Literal["free", "http", "mqtt"]
 def new_id() -> str:
     """Returns an event's id: it stays the same however often the event is delivered."""
     return uuid.uuid4().hex
+
+
+def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
+    """Returns the id of the event on a picture in a file: the same whenever it is judged.
+
+    Args:
+        station: Name.
+        camera: Name.
+        source: Path of the folder or the video.
+        origin: The picture.
+    """
+    told = "\0".join((station, camera, source, origin.key, origin.digest))
+    return uuid.uuid5(_PICTURES, told).hex
 
 
 class ModelRef(Part):
@@ -92,6 +109,8 @@ class InspectionEvent(Event):
         frame: None where there was no frame.
         stages_ms: Milliseconds per stage.
         evidence: Id of the kept picture, or None.
+        identical_to: Name of a picture that this camera judged before, with the same content; None
+            where there was none, or the source is live.
     """
 
     type: Literal["inspection"] = "inspection"
@@ -114,6 +133,7 @@ class InspectionEvent(Event):
     frame: FrameRef | None = None
     stages_ms: dict[str, float] = Field(default_factory=dict)
     evidence: str | None = None
+    identical_to: str | None = None
 
 
 class AlarmEvent(Event):

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.grammar import GST, kind_of, with_coded_login
 from ..config.models import CameraConfig
 from ..errors import ConfigError
-from ..images import say_passed_over
+from ..images import SUFFIXES, say_passed_over
 from .base import Camera, Room, no_room
 from .redaction import redact, redact_text
-
-
-@dataclass
-class Remembered:
-    """Which pictures of a folder were read already.
-
-    Args:
-        keys: Of those pictures.
-        trying: Called with name and key before a picture is decoded.
-        gone: Called with the keys of pictures that are no longer there.
-    """
-
-    keys: set[str]
-    trying: Callable[[str, str], None]
-    gone: Callable[[tuple[str, ...]], None]
+from .remembered import Remembered
 
 
 def located(config: CameraConfig) -> CameraConfig:
@@ -64,6 +48,21 @@ def refuse_commands(name: str, config: CameraConfig) -> None:
         )
 
 
+def refuse_leaving(name: str, config: CameraConfig) -> None:
+    """Refuses to move or delete what is no picture in a folder.
+
+    Raises:
+        ConfigError: `after` is set for another source.
+    """
+    path = Path(config.source)
+    single = path.suffix.lower() in SUFFIXES and not path.is_dir()
+    if config.after != "keep" and (single or located(config).kind != "folder"):
+        raise ConfigError(
+            f'camera.{name}.after: "{config.after}" is for the pictures of a folder, and '
+            f"{describe(config)} is none. Leave it out, or give the folder as the source"
+        )
+
+
 def describe(config: CameraConfig) -> str:
     """Returns the source without user names, passwords and tokens."""
     return redact(config.source)
@@ -92,11 +91,12 @@ def open_source(
         from .watched import WatchedFolder
 
         _say_passed_over(Path(config.source))
-        return WatchedFolder(Path(config.source), config.format, seen)
+        return WatchedFolder(Path(config.source), config.format, seen, config.after)
     if config.kind == "video" and not config.paced:
+        from .remembered_video import RememberedVideo
         from .video import VideoCamera
 
-        return VideoCamera(config, skip)
+        return RememberedVideo(VideoCamera(config, skip), Path(config.source), seen)
     return open_live(config, room)
 
 

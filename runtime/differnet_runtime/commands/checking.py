@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from differnet_runtime.backends.fake import FakeOptions
-from differnet_runtime.cameras.sources import describe, refuse_commands
+from differnet_runtime.cameras.sources import describe, refuse_commands, refuse_leaving
 from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
 from differnet_runtime.config.secrets import read_secret
 from differnet_runtime.errors import ConfigError, DifferNetError
@@ -158,6 +158,7 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
     subject, source = f"camera.{name}", camera.source
     try:
         refuse_commands(name, camera)
+        refuse_leaving(name, camera)
     except ConfigError as error:
         return Finding(subject, "wrong", str(error))
     shown = f"{describe(camera)}, {camera.trigger}"

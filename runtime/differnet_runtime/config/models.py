@@ -20,6 +20,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 PixelFormat = Literal["auto", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"]
 Publish = Literal["all", "rejects"]
+AfterVerdict = Literal["keep", "move", "delete"]
 
 
 class StationConfig(Part):
@@ -87,8 +88,11 @@ class CameraConfig(Part):
         white_balance: In the driver's units; None keeps what the camera has.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         paced: A video plays at its own speed, again and again, as a camera would.
+        after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
+            the subfolder `judged`, `delete` spares pictures without a decision.
         stall_s: A live camera without a new frame for so long is stalled.
-        deadline_ms: From the frame (or the command) to the verdict; then it is NO_DECISION.
+        deadline_ms: From a live source's frame (or the command) to the verdict; then it is
+            NO_DECISION.
         interval_ms: Least time between two verdicts of a free-running camera.
         integrity: See `IntegrityConfig`.
     """
@@ -104,6 +108,7 @@ class CameraConfig(Part):
     white_balance: Finite | None = None
     trigger: Literal["free", "command"] = "free"
     paced: bool = False
+    after: AfterVerdict = "keep"
     stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0

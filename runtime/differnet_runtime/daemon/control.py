@@ -106,6 +106,7 @@ class StationControl(Control):
             width=status.width,
             height=status.height,
             frames=status.frames,
+            waiting=status.waiting,
             reconnects=status.reconnects,
             verdicts=seen.verdicts,
             last=seen.last,

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from ..cameras.sources import refuse_commands
+from ..cameras.sources import is_live, located, refuse_commands, refuse_leaving
 from ..capture import CaptureProcess
 from ..config import CameraConfig, Config
 from ..errors import CameraError, StoreError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
 from ..metrics import Metrics
+from ..outbox import PictureLog
 from ..station_lock import TakenError, lock_folder
 from ..web.recent import RecentEvents
 from .board import Board
@@ -27,6 +28,7 @@ from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
 from .models import StationModel
+from .picture_queue import PictureQueue, remembered
 from .reporting import Reporter
 from .results import Results
 
@@ -188,7 +190,9 @@ class Station:
                     self._open(name, camera)
 
     def _open(self, name: str, config: CameraConfig) -> None:
-        capture = CaptureProcess(name, config)
+        log = PictureLog(self.results.outbox, name, located(config).source)
+        waits = not is_live(located(config))
+        capture = CaptureProcess(name, config, remembered(log, config) if waits else None)
         judge = Judge(
             self.config.station.name,
             name,
@@ -197,7 +201,18 @@ class Station:
             live=capture.live,
             threshold=self.model.threshold,
         )
-        loop = CameraLoop(name, config, capture, judge, self.reporter.report)
+        pictures = None
+        if waits:
+            pictures = PictureQueue(
+                config,
+                capture,
+                judge,
+                self.model.switch,
+                log,
+                station=self.config.station.name,
+                camera=name,
+            )
+        loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -241,3 +256,4 @@ def _locked(state: Path) -> IO[str] | None:
 def _refuse_commands(config: Config) -> None:
     for name, camera in config.camera.items():
         refuse_commands(name, camera)
+        refuse_leaving(name, camera)

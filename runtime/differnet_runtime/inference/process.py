@@ -97,6 +97,11 @@ class EngineProcess:
         """Whether the thread that looks after the process runs; the process itself may be dead."""
         return self._supervisor.alive
 
+    @property
+    def ready(self) -> bool:
+        """Whether a process is there that can be asked."""
+        return self._supervisor.worker is not None
+
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready, or has failed to start; says whether it is ready."""
         self._supervisor.wait_settled(timeout_s)

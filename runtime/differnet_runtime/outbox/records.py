@@ -2,7 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from ..records import Origin
+
+
+def _nothing() -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class JudgedPicture:
+    """A picture in a file that has its verdict.
+
+    Args:
+        camera: Name.
+        source: Path of the folder or the video.
+        origin: The picture.
+        verdict: On it.
+        committed: Called by the thread that writes once the verdict is on disk.
+    """
+
+    camera: str
+    source: str
+    origin: Origin
+    verdict: str
+    committed: Callable[[], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is committed together.
+
+    Args:
+        id: Of the event.
+        text: The event as JSON; None where no sink is to get it.
+        picture: That it is about, if it is in a file.
+    """
+
+    id: str
+    text: str | None
+    picture: JudgedPicture | None = None
+
+
+@dataclass(frozen=True)
+class GonePictures:
+    """Pictures that are no longer in their folder; the fields are those of `JudgedPicture`."""
+
+    camera: str
+    source: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class CameraView(Part):
         width: Of its frames, in pixels; likewise height.
         height: See width.
         frames: Read since the start.
+        waiting: Pictures of a folder that waited when the last one was read; None elsewhere.
         reconnects: Since the start.
         verdicts: Count of each since the start.
         last: The last verdict.
@@ -66,6 +67,7 @@ class CameraView(Part):
     width: int | None = None
     height: int | None = None
     frames: int = 0
+    waiting: int | None = None
     reconnects: int = 0
     verdicts: dict[str, int] = Field(default_factory=dict)
     last: InspectionEvent | None = None

@@ -108,7 +108,7 @@ class Card {
     this.fill.style.width = `${Math.max(0, Math.min(100, share * 50))}%`;
     const size = view.width ? `${view.width} × ${view.height}` : "";
     const rate = view.fps !== null && !commanded ? `${view.fps.toFixed(1)}/s` : commanded ? "on command" : "";
-    this.state.textContent = [size, rate, view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
+    this.state.textContent = [size, rate, view.waiting ? `${count(view.waiting)} waiting` : "", view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
     const { GOOD = 0, DEFECT = 0, NO_DECISION = 0 } = view.verdicts;
     this.counts.textContent = `${count(GOOD)} good · ${count(DEFECT)} defect · ${count(NO_DECISION)} undecided`;
     this.by.textContent = stale ? "" : decided(last) ?? "";
