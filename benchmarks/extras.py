@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> int:
     before = json.loads(RESULT.read_text())["rows"] if arguments and RESULT.exists() else []
     kept = [row for row in before if row["extra"] not in arguments]
     done = [*kept, *rows(arguments or known)]
-    RESULT.write_text(json.dumps({**machine.stamp(), "rows": done}, indent=1) + "\n")
+    machine.write(RESULT.stem, {"rows": done})
     return 1 if any(row["error"] for row in done) else 0
 
 

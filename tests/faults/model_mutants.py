@@ -24,7 +24,7 @@ from differnet_runtime.model_file import (
     _METADATA_KEY,
     _entry,
     _hashed,
-    _metadata_entries,
+    metadata_entries,
     parse_metadata,
 )
 from differnet_runtime.preprocess import golden_frames
@@ -65,7 +65,7 @@ def mutant(data: bytes, number: int, scorer: Scorer) -> bytes:
 
 def _parts(data: bytes) -> tuple[bytes, str]:
     """Returns the file without entries of ours, and the metadata's text."""
-    for key, text, start, _ in _metadata_entries(data):
+    for key, text, start, _ in metadata_entries(data):
         if key == _METADATA_KEY:
             return data[:start], text
     raise AssertionError

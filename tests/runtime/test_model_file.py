@@ -21,8 +21,8 @@ from differnet_runtime.metadata import (
 from differnet_runtime.model_file import (
     _entry,
     _hashed,
-    _metadata_entries,
     content_hash,
+    metadata_entries,
     parse_metadata,
     read_model_file,
     write_model_file,
@@ -321,7 +321,7 @@ def test_a_second_entry_of_metadata_is_refused(written: Path, metadata: ModelMet
     """Whoever reads the file elsewhere might take the first."""
     other = metadata.replaced(name="other").model_dump_json()
     data = written.read_bytes()
-    start = next(start for key, _, start, _ in _metadata_entries(data) if key == "differnet.sha256")
+    start = next(start for key, _, start, _ in metadata_entries(data) if key == "differnet.sha256")
     written.write_bytes(_hashed(_entry("differnet", other) + data[:start]))
     with pytest.raises(ModelFileError, match="an entry of metadata twice"):
         read_model_file(written)
