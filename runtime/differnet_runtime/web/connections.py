@@ -176,7 +176,8 @@ class Listener(socket.socket):
         connections: Connections,
         troubles: Troubles,
     ) -> None:
-        super().__init__(family, socket.SOCK_STREAM)
+        # With its protocol said, asyncio sends small answers at once (TCP_NODELAY).
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._connections, self._troubles = connections, troubles
         self._last = _last_descriptor()
         try:

@@ -246,3 +246,10 @@ def connected(port: int, tls: TlsConfig | None) -> socket.socket:
         return client
     context = ssl.create_default_context(cafile=str(tls.certificate))
     return context.wrap_socket(client, server_hostname="127.0.0.1")
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    with listening(4) as found:
+        accepted = found.connections.of(found.client().getsockname())
+        assert accepted is not None
+        assert accepted.proto == socket.IPPROTO_TCP  # asyncio then sets TCP_NODELAY
