@@ -29,7 +29,9 @@ _RESERVE = 512
 """Descriptors for inspection: cameras, engine, databases, sinks."""
 _BUFFER = 64 << 10
 """Of the kernel, each way; it takes twice as much. Its own choice grows to megabytes."""
+_UNREAD = ("not_reading", "viewers")
 _WAITING = 512
+"""Connections that the system may hold until they are accepted."""
 _VANISHED_MS = 30_000
 
 
@@ -76,6 +78,11 @@ class Connection(socket.socket):
         except OSError:  # it is closed
             return 0
 
+    def forget_unsent(self) -> None:
+        """Has the system throw away, at the end, what the client did not take."""
+        with contextlib.suppress(OSError):
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
     def close(self) -> None:
         """Closes it; its place is free again."""
         super().close()
@@ -118,6 +125,8 @@ class Connections:
             reason: A kind of trouble.
         """
         self._troubles.note(reason, connection.sender)
+        if reason in _UNREAD:
+            connection.forget_unsent()
         self._shut(connection)
 
     def sweep(self) -> None:
