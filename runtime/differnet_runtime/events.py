@@ -21,6 +21,9 @@ SCHEMA: Literal[2] = 2
 """
 
 Trigger = Literal["free", "http", "mqtt"]
+AuditAction = Literal[
+    "login", "logout", "wrong_token", "activate", "rollback", "threshold", "configuration"
+]
 
 
 def new_id() -> str:
@@ -163,6 +166,33 @@ class StateEvent(Event):
     reason: str | None = None
 
 
-AnyEvent = Annotated[InspectionEvent | AlarmEvent | StateEvent, Field(discriminator="type")]
-EVENT: TypeAdapter[InspectionEvent | AlarmEvent | StateEvent] = TypeAdapter(AnyEvent)
+class AuditEvent(Event):
+    """Somebody changed something, logged in, or tried to.
+
+    Args:
+        type: Always `audit`.
+        action: What was done; `activate` and `rollback` are changes of the model.
+        by: `token`, `session` and its name, `anybody` where no token is needed, `files` where the
+            configuration, the model store or the model file changed; `stranger` sent wrong tokens.
+        address: Where it came from over the network; of several wrong tokens, most of them.
+        old: What was valid before, or None.
+        new: What is valid now, or None.
+        error: Why it failed; None where it was done.
+        count: How often, since the entry before: wrong tokens are told once a minute.
+    """
+
+    type: Literal["audit"] = "audit"
+    action: AuditAction
+    by: str
+    address: str | None = None
+    old: str | None = None
+    new: str | None = None
+    error: str | None = None
+    count: int = 1
+
+
+AnyEvent = Annotated[
+    InspectionEvent | AlarmEvent | StateEvent | AuditEvent, Field(discriminator="type")
+]
+EVENT: TypeAdapter[InspectionEvent | AlarmEvent | StateEvent | AuditEvent] = TypeAdapter(AnyEvent)
 """Reads any event from JSON; `EVENT.json_schema()` is the documented schema."""

@@ -13,6 +13,7 @@ from .web.control import (
     OutboxView,
     Overview,
     SinkView,
+    WebView,
 )
 
 try:
@@ -115,6 +116,7 @@ class _State(Collector):
         yield from _of_engine(overview.engine)
         yield from _of_outbox(overview.outbox, overview.sinks)
         yield from _of_evidence(overview.evidence)
+        yield from _of_web(overview.web)
 
 
 def _of_cameras(cameras: Sequence[CameraView]) -> Iterator[Metric]:
@@ -175,6 +177,11 @@ def _of_evidence(evidence: EvidenceView) -> Iterator[Metric]:
     if evidence.free_bytes is not None:
         yield _gauge("disk_free_bytes", "Where evidence is kept.", evidence.free_bytes)
     yield _counter("evidence_skipped_pictures", "Pictures not kept.", evidence.skipped)
+
+
+def _of_web(web: WebView) -> Iterator[Metric]:
+    text = "Connections closed and requests refused by the page's server, by kind."
+    yield _each(CounterMetricFamily, "web_troubles", text, "kind", web.troubles)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

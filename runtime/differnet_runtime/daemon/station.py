@@ -8,18 +8,20 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from ..cameras.sources import is_live, located, refuse_commands, refuse_leaving
 from ..capture import CaptureProcess
-from ..config import CameraConfig, Config
+from ..config import CameraConfig, Config, differences
 from ..errors import CameraError, StoreError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
 from ..metrics import Metrics
 from ..outbox import PictureLog
 from ..station_lock import TakenError, lock_folder
+from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
@@ -64,7 +66,12 @@ class Station:
         self.board, self.recent = Board(), RecentEvents()
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
-        self.model = StationModel(config.model, self._tell_model, models)
+        self.model = StationModel(
+            config.model,
+            self._tell_model,
+            models,
+            partial(switching, self.control, "activate", FILES),
+        )
         self.results = Results(config, self._commanded)
         self.evidence = Evidence(config.station.state / "evidence", config.evidence)
         self.reporter = Reporter(
@@ -188,6 +195,14 @@ class Station:
             for name, camera in new.camera.items():
                 if name not in self.cameras:
                     self._open(name, camera)
+        self._audit(old, new)
+
+    def _audit(self, old: Config, new: Config) -> None:
+        if old.model.threshold != new.model.threshold:
+            before, after = (_threshold_text(one.model.threshold) for one in (old, new))
+            self.control.audit.add("threshold", FILES, old=before, new=after)
+        if changes := differences(old, new):
+            self.control.audit.add("configuration", FILES, new=f"changed: {changes}")
 
     def _open(self, name: str, config: CameraConfig) -> None:
         log = PictureLog(self.results.outbox, name, located(config).source)
@@ -240,6 +255,10 @@ class Station:
                 station=self.config.station.name, component="model", state=state, reason=reason
             )
         )
+
+
+def _threshold_text(threshold: float | None) -> str:
+    return "the model's" if threshold is None else f"{threshold:g}"
 
 
 def _locked(state: Path) -> IO[str] | None:

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic_core import PydanticSerializationError
-
 from ..database import DamagedError, RunningClock, connect, mapped, set_aside, transaction
 from ..events import Event
 from ..records import Origin
@@ -194,6 +192,6 @@ def text_of(event: Event) -> str:
     """Returns an event as one line of JSON, whatever its texts hold."""
     try:
         return event.model_dump_json()
-    except PydanticSerializationError:  # a file's name that is no Unicode
+    except ValueError:  # a file's name that is no Unicode
         text = json.dumps(event.model_dump(), ensure_ascii=False)
         return text.encode(errors="replace").decode()

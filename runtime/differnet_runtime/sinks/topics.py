@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from ..errors import SinkError
 from .base import Stored
 
+_PLACES = {"state": "component", "audit": "action"}
+"""What an event's topic ends in, by its type; all others in their camera."""
+
 
 @dataclass(frozen=True)
 class Topics:
@@ -49,7 +52,7 @@ class Topics:
         try:
             content = json.loads(event.text)
             kind = content["type"]
-            place = content["component" if kind == "state" else "camera"]
+            place = content[_PLACES.get(kind, "camera")]
         except (ValueError, KeyError, TypeError) as error:
             raise SinkError(f"row {event.row} of the outbox is no event: {error!r}") from error
         plain = re.sub(r"[#+\0]", "_", f"{kind}/{place}")

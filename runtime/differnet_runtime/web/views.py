@@ -13,6 +13,12 @@ from ..metadata import Part
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
 
+class Alive(Part):
+    """Whether every stage made progress lately."""
+
+    live: bool
+
+
 class Health(Part):
     """Whether the station does its work.
 
@@ -154,6 +160,16 @@ class EvidenceView(Part):
     skipped: int = 0
 
 
+class WebView(Part):
+    """The page's server among strangers.
+
+    Args:
+        troubles: How often something was refused or closed since the start, by kind.
+    """
+
+    troubles: dict[str, int] = Field(default_factory=dict)
+
+
 class EvidenceEntry(Part):
     """A kept picture.
 
@@ -214,6 +230,7 @@ class Overview(Part):
         sinks: See `SinkView`.
         outbox: See `OutboxView`.
         evidence: See `EvidenceView`.
+        web: See `WebView`.
     """
 
     station: str
@@ -228,3 +245,4 @@ class Overview(Part):
     sinks: list[SinkView] = Field(default_factory=list)
     outbox: OutboxView = OutboxView()
     evidence: EvidenceView = EvidenceView()
+    web: WebView = WebView()
