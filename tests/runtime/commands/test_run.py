@@ -299,7 +299,7 @@ def test_the_summary_of_a_run_without_scores_has_no_latency() -> None:
 def test_names_that_are_not_utf_8_are_printed_and_stay_apart(
     tiny_model: Make, pictures: Make, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    data = (pictures(1) / "000.png").read_bytes()
+    data = (pictures(60) / "000.png").read_bytes()
     folder = tmp_path / "names"
     folder.mkdir()
     for name in (b"a\xe4.png", b"a\xf6.png"):
