@@ -18,7 +18,7 @@ from .judging import Judge, Judged
 
 _MOST_TRIES = 3
 """A picture for which the engine fails so often is not tried again."""
-_ENGINE, _UNSCORABLE = "engine_", "unscorable"
+_ENGINE, _NOT_FINITE, _UNSCORABLE = "engine_", "not_finite", "unscorable"
 _NOT_THE_PICTURES = (*(_ENGINE + code for code in ("starting", "no_model", "busy")), "stopped")
 """Codes of faults that came before the engine saw the picture, or when it was told to stop."""
 
@@ -92,7 +92,7 @@ class PictureQueue:
         code = judged.event.code or ""
         if code in _NOT_THE_PICTURES:
             return None
-        if code.startswith(_ENGINE):
+        if code.startswith(_ENGINE) or code == _NOT_FINITE:
             if not self._fails(judged.event.reason or code):
                 return None
             judged = replace(judged, event=_unscorable(judged.event))

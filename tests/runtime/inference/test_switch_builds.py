@@ -42,7 +42,8 @@ def judge():
             except DifferNetError as error:
                 faults.append(str(error))
 
-threading.Thread(target=judge, daemon=True).start()
+judging = threading.Thread(target=judge, daemon=True)
+judging.start()
 os.environ["FAKETRT_PAUSE"], os.environ["FAKETRT_PAUSE_FILE"] = "build", str(pause)
 os.environ["FAKETRT_BUILD"] = sys.argv[6]
 outcome = []
@@ -68,6 +69,7 @@ after = len(hashes)
 while len(hashes) < after + 20:
     time.sleep(0.01)
 done.set()
+judging.join(60)
 backend = model.switch.engine.status.backend
 model.stop()
 print(json.dumps({
