@@ -2,8 +2,9 @@
 
     python -m benchmarks.attackers silent 127.0.0.1 8787 1100 60
 
-They open so many connections and replace those that the station closes, until the time is up;
-`commands` sends so many requests. Loopback only. Prints how many were opened, as JSON.
+Each kind keeps that many connections open and replaces those that the station closes; `command`
+sends that many requests. Ends when the time is up, or on SIGTERM once the number was reached.
+Loopback only. Prints how many were opened, as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import http.client
 import json
 import select
+import signal
 import socket
 import sys
 import threading
@@ -24,6 +26,8 @@ _SENDERS = 16
 _FIRST = b"GET /api/access HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 Address = tuple[str, int]
+enough = threading.Event()
+"""Set by SIGTERM."""
 
 
 def silent(address: Address) -> socket.socket:
@@ -83,7 +87,7 @@ def hold(kind: str, address: Address, count: int, seconds: float) -> int:
     until, opened = time.monotonic() + seconds, 0
     held: dict[int, socket.socket] = {}
     ended = select.poll()
-    while time.monotonic() < until:
+    while time.monotonic() < until and not (enough.is_set() and opened >= count):
         for number, _ in ended.poll(0):
             ended.unregister(number)
             held.pop(number).close()
@@ -107,7 +111,7 @@ def command(address: Address, count: int, seconds: float) -> int:
         connection = http.client.HTTPConnection(*address, timeout=10)
         headers = {"Content-Type": "application/json"}
         for _ in range(count // _SENDERS):
-            if time.monotonic() > until:
+            if enough.is_set() or time.monotonic() > until:
                 break
             try:
                 connection.request("POST", "/api/cameras/command/trigger", b"{}", headers)
@@ -127,6 +131,7 @@ def command(address: Address, count: int, seconds: float) -> int:
 
 def main() -> None:
     """Attacks."""
+    signal.signal(signal.SIGTERM, lambda *_: enough.set())
     kind, host, port, count, seconds = sys.argv[1:]
     address = (host, int(port))
     if kind == "command":

@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 from differnet_runtime.health_socket import ask
@@ -18,7 +19,16 @@ from tests.faults.test_station import write_clip
 from tests.servers import require
 
 DESCRIPTORS = 256
-ATTACK_S = 8
+ATTACK_S = 90
+"""At most: it ends when all was seen."""
+
+NEIGHBOUR = "127.0.0.2"
+"""An address that attacks nobody."""
+
+ASKED = 50
+SLOW = ("deadline", "engine_timeout")
+"""Codes of a machine that has too much to do, as the ones that run tests may have."""
+
 ATTACKS = {"silent": 300, "half_head": 100, "unread": 40, "viewer": 40, "command": 400}
 
 
@@ -51,18 +61,17 @@ def test_strangers_cost_no_verdict_no_event_and_no_descriptor(tmp_path: Path) ->
         attackers = attacked(station, stack)
         station.wait(lambda: trouble(station, "sender_full") > 100, what="the attack")
         killed = kill_a_capture(station)
-        asked = answered = 0
-        restarted_under_attack = False
-        while any(one.poll() is None for one in attackers.values()):
-            asked += 1
-            answered += station.get("/livez")[0] == 200
+        asked = 0
+        while asked < ASKED or not captures(station) > killed:
+            assert any(one.poll() is None for one in attackers.values())
+            assert neighbour_is_answered(station.port)
             assert ask(tmp_path / "state", "/livez", 5.0) == 200
-            restarted_under_attack |= captures(station) > killed
+            asked += 1
+        for one in attackers.values():
+            one.terminate()
         done = {kind: json.loads(one.communicate()[0])["done"] for kind, one in attackers.items()}
         assert all(done[kind] >= count for kind, count in ATTACKS.items() if kind != "command")
         assert done["command"] > 0
-        assert restarted_under_attack
-        assert answered == asked
         station.wait(station.ready, what="ready again")
         station.wait(
             lambda: is_back(before, usage(station.process.pid)), what="no more than before"
@@ -71,6 +80,13 @@ def test_strangers_cost_no_verdict_no_event_and_no_descriptor(tmp_path: Path) ->
         station.stop()
         check_nothing_lost(station, counted, dropped)
         assert len(station.log.read_text().splitlines()) <= 100
+
+
+def neighbour_is_answered(port: int) -> bool:
+    """Whether the page says that it lives to somebody at another address."""
+    with closing(HTTPConnection("127.0.0.1", port, 10, source_address=(NEIGHBOUR, 0))) as page:
+        page.request("GET", "/livez")
+        return page.getresponse().status == 200
 
 
 def captures(station: RunningStation) -> set[int]:
@@ -114,4 +130,4 @@ def check_nothing_lost(station: RunningStation, counted: int, dropped: int) -> N
     assert len({one["id"] for one in events}) == len(events) >= counted
     assert dropped == 0
     codes = {one["code"] for one in events if one["verdict"] == "NO_DECISION"}
-    assert codes <= {"camera_lost", "camera_stalled", "stale", "deadline", "stopped"}, codes
+    assert codes <= {"camera_lost", "camera_stalled", "stale", *SLOW, "stopped"}, codes

@@ -33,6 +33,11 @@ _UNREAD = ("not_reading", "viewers")
 _WAITING = 512
 """Connections that the system may hold until they are accepted."""
 _VANISHED_MS = 30_000
+_REPLACED_S = 0.02
+"""An address that has all its places gets a new connection in place of an old one this often at
+most; more are refused. Accepting thousands a second would take the processor from inspection."""
+_REFUSED = 64
+"""Refused in a row before the connections that are open get their turn."""
 
 
 class Connection(socket.socket):
@@ -102,13 +107,19 @@ class Connections:
         self._most = most_connections() if most is None else most
         self._most_of_one = max(1, self._most * 3 // 4)
         self._open: dict[tuple[str, int], Connection] = {}
+        self._replaced_s = float("-inf")
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, accepted: socket.socket, peer: tuple[str, int]) -> Connection:
-        """Returns an accepted connection as one of these; another may have to go for it."""
-        self._make_room(sender_of(peer[0]))
+    def add(self, accepted: socket.socket, peer: tuple[str, int]) -> Connection | None:
+        """Returns an accepted connection as one of these; another may have to go for it.
+
+        None where its address has all its places and got a new one a moment ago: it is closed.
+        """
+        if not self._make_room(sender_of(peer[0])):
+            accepted.close()
+            return None
         connection = Connection(accepted, peer, self._closed)
         self._open[peer] = connection
         return connection
@@ -154,15 +165,25 @@ class Connections:
     def _staying(self) -> list[Connection]:
         return [one for one in self._open.values() if not one.dropped]
 
-    def _make_room(self, sender: str) -> None:
+    def _make_room(self, sender: str) -> bool:
         if len(self._open) < self._most_of_one:
-            return
+            return True
         staying = self._staying()
         own = [one for one in staying if one.sender == sender]
         if len(own) >= self._most_of_one:
-            self.drop(_idlest(own), "sender_full")
-        elif len(staying) >= self._most:
+            return self._replace(_idlest(own))
+        if len(staying) >= self._most:
             self.drop(_idlest(of_busiest_sender(staying)), "full")
+        return True
+
+    def _replace(self, one: Connection) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._replaced_s < _REPLACED_S:
+            self._troubles.note("sender_full", one.sender)
+            return False
+        self._replaced_s = now_s
+        self.drop(one, "sender_full")
+        return True
 
 
 class Listener(socket.socket):
@@ -211,13 +232,15 @@ class Listener(socket.socket):
         Raises:
             BlockingIOError: There is none now.
         """
-        while True:
+        for _ in range(_REFUSED):
             accepted, address = super().accept()
             peer = (address[0], address[1])
-            if accepted.fileno() <= self._last:
-                return self._connections.add(accepted, peer), address
-            accepted.close()
-            self._troubles.note("descriptors", sender_of(peer[0]))
+            if accepted.fileno() > self._last:
+                accepted.close()
+                self._troubles.note("descriptors", sender_of(peer[0]))
+            elif (connection := self._connections.add(accepted, peer)) is not None:
+                return connection, address
+        raise BlockingIOError
 
 
 def sender_of(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,6 +39,7 @@ class Deadlines:
             for piece in _pieces(message):
                 connection.waits("not_reading", WRITE_S)
                 await send(piece)
+                await asyncio.sleep(0)  # the event loop may find that the client has gone
                 connection.works()
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 connection.waits("no_request", HEAD_S)

@@ -21,7 +21,7 @@ TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "full": (logging.WARNING, "too many connections: the longest idle ones were closed"),
         "sender_full": (
             logging.WARNING,
-            "too many connections from one address: its longest idle ones were closed",
+            "too many connections from one address: its idle or new ones were closed",
         ),
         "descriptors": (
             logging.WARNING,

@@ -34,13 +34,16 @@ class Listening:
 
     def client(self, address: str = "127.0.0.1") -> socket.socket:
         """Connects, and is accepted."""
-        client = self.clients.enter_context(
+        client = self.connect(address)
+        wait_for(self.accepts)
+        return client
+
+    def connect(self, address: str = "127.0.0.1") -> socket.socket:
+        return self.clients.enter_context(
             socket.create_connection(
                 self.listener.getsockname(), timeout=10, source_address=(address, 0)
             )
         )
-        wait_for(self.accepts)
-        return client
 
     def accepts(self) -> bool:
         try:
@@ -68,12 +71,30 @@ def is_open(client: socket.socket) -> bool:
         return True
 
 
-def test_one_address_that_takes_too_much_loses_its_own_oldest() -> None:
+def test_one_address_that_takes_too_much_loses_its_own_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("differnet_runtime.web.connections._REPLACED_S", 0.0)
     with listening(8) as found:
         other = found.client("127.0.0.2")
         clients = [found.client() for _ in range(9)]
         assert [is_open(one) for one in clients] == [False] * 3 + [True] * 6
         assert is_open(other)
+        assert found.troubles.counts["sender_full"] == 3
+
+
+def test_one_address_that_comes_again_and_again_is_refused_and_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("differnet_runtime.web.connections._REPLACED_S", 3600.0)
+    with listening(8) as found:
+        clients = [found.client() for _ in range(7)]
+        refused = [found.connect() for _ in range(2)]
+        other = found.client("127.0.0.2")
+        assert [is_open(one) for one in clients] == [False] + [True] * 6
+        assert is_open(other)
+        for one in refused:
+            assert one.recv(1) == b""
         assert found.troubles.counts["sender_full"] == 3
 
 
