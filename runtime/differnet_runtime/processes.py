@@ -138,8 +138,15 @@ class Child:
         """Its last line, or None."""
         return self._told[-1] if self._told else None
 
+    def end(self, within_s: float) -> None:
+        """Asks the process to end by SIGTERM; kills it where it has not within the time."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_s)
+        self.kill()
+
     def kill(self) -> None:
-        """Ends the process; one that the kernel can't end (in a driver) is left behind."""
+        """Ends the process at once; one that the kernel can't end (in a driver) is left behind."""
         self._process.kill()
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer

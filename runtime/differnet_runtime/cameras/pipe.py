@@ -23,7 +23,9 @@ from .redaction import redact_text
 
 LAUNCH = "gst-launch-1.0"
 _OPEN_S = 20.0
-_END_S = 1.0
+END_S = 5.0
+"""A pipeline that is ended gets so long to give its sensor back; Argus needs that."""
+_LAST_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _CAPS = "GstCapsFilter:differnet.GstPad:src: caps ="
 _ALIGNED = 4
@@ -131,7 +133,7 @@ class Pipe:
         os.set_blocking(self._data, False)
         try:
             self._wait_for_caps()
-        except CameraError:
+        except (CameraError, SystemExit):  # the latter where this process shall end
             self.close()
             raise
 
@@ -199,7 +201,7 @@ class Pipe:
     def _in_order(self) -> bool:
         """Whether the process has ended by itself and without an error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(_END_S) == 0 and not self._errors
+            return self._process.wait(_LAST_S) == 0 and not self._errors
         return False
 
     def _ended(self, what: str) -> CameraError:
@@ -211,7 +213,7 @@ class Pipe:
         os.close(self._data)
         self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(_END_S)
+            self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from dataclasses import astuple, replace
@@ -34,6 +35,7 @@ def main() -> None:
     """Reads the source that the daemon names until it closes the socket."""
     start = Start.model_validate_json(sys.argv[1])
     tie_to(start.parent)
+    signal.signal(signal.SIGTERM, _end)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with socket.socket(fileno=start.channel) as channel:
         packet = channel.recv(PACKET)
@@ -42,8 +44,13 @@ def main() -> None:
         source = Source.model_validate_json(packet)
         try:
             _Capture(source, Link(channel, source.live)).run()
-        except DaemonGone:
+        except (DaemonGone, SystemExit):
             return
+
+
+def _end(_signal: int, _frame: object) -> None:
+    """Leaves what is being read: the camera is then closed as it should be."""
+    raise SystemExit
 
 
 class _Capture:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 
+from ..cameras.pipe import END_S
 from ..cameras.sources import describe, hidden, is_live, located
 from ..config.models import CameraConfig
 from ..processes import Child
@@ -20,6 +21,7 @@ from .tally import Tally
 from .watch import Watch
 
 _JOIN_S = 2.0
+_SLACK_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +115,16 @@ class CaptureProcess:
             while not self._stopping.is_set() and watch.listen(child):
                 pass
         finally:
-            child.kill()
+            self._end(child)
             self._inbox.close(child.channel)
             self._tally.process(None)
+
+    def _end(self, child: Child) -> None:
+        """Ends a capture process: at once, but for a pipeline, whose sensor must be given back."""
+        if self._config.kind == "gstreamer":
+            child.end(END_S + _SLACK_S)
+        else:
+            child.kill()
 
     def _failed(self, error: Exception) -> str:
         text = f"the capture of {self.name} failed ({type(error).__name__}: {error})"

@@ -35,6 +35,8 @@ from .reporting import Reporter
 from .results import Results
 
 STOP_S = 4.5
+_PIPELINE_S = 6.0
+"""A pipeline that hangs may take this much longer, so that its sensor is given back."""
 """All parts together have so long to end."""
 
 _LAST_ANSWER_S = 0.2
@@ -106,6 +108,7 @@ class Station:
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
+        self._stop_cameras(_PIPELINE_S)
         if self._lock is not None:
             self._lock.close()
 
