@@ -23,9 +23,10 @@ SETS = {
     "build": ("", "hatchling>=1.25"),
 }
 """Of each file: extras, and what is wanted besides."""
-OPTIONS = (
-    "--universal --python-version 3.10 --generate-hashes --no-header --no-annotate --quiet"
-).split()
+UV = (
+    *(sys.executable, "-m", "uv", "pip", "compile", "--universal", "--python-version", "3.10"),
+    *("--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
+)
 
 
 def main() -> int:
@@ -33,7 +34,16 @@ def main() -> int:
     for name, (extras, besides) in SETS.items():
         source = [str(PROJECT), *(f"--extra={extra}" for extra in extras.split(","))]
         done = subprocess.run(  # noqa: S603 - uv, with arguments of this file
-            [sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, *(source if extras else ()), "-"],
+            [
+                sys.executable,
+                "-m",
+                "uv",
+                "pip",
+                "compile",
+                *OPTIONS,
+                *(source if extras else ()),
+                "-",
+            ],
             input=besides.replace(" ", "\n"),
             stdout=subprocess.PIPE,
             text=True,
