@@ -34,16 +34,7 @@ def main() -> int:
     for name, (extras, besides) in SETS.items():
         source = [str(PROJECT), *(f"--extra={extra}" for extra in extras.split(","))]
         done = subprocess.run(  # noqa: S603 - uv, with arguments of this file
-            [
-                sys.executable,
-                "-m",
-                "uv",
-                "pip",
-                "compile",
-                *OPTIONS,
-                *(source if extras else ()),
-                "-",
-            ],
+            [*UV, *(source if extras else ()), "-"],
             input=besides.replace(" ", "\n"),
             stdout=subprocess.PIPE,
             text=True,

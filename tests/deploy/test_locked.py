@@ -1,4 +1,4 @@
-"""The files of deploy/locked: each package at one version, with hashes, as pyproject.toml admits."""
+"""The files of deploy/locked: packages at one version each, with hashes."""
 
 from __future__ import annotations
 
