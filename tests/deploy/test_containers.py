@@ -91,7 +91,7 @@ def test_the_command_that_starts_it_bounds_what_it_can_do_and_take() -> None:
             ("--cap-drop", "ALL"),
             ("--security-opt", "no-new-privileges"),
             ("--tmpfs", "/tmp"),
-            ("--pids-limit", "1024"),
+            ("--pids-limit", "4096"),
         ):
             assert words[words.index(option) + 1] == value, name
         assert "--read-only" in words
