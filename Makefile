@@ -3,6 +3,7 @@
 #   make test     lint, types, arrows, then the tests; none needs a GPU
 #   make install  only the environment
 #   make wheel    the one file that a device needs, in dist/
+#   make lock     versions and hashes of what a device installs, in deploy/locked/
 PYTHON ?= python3
 # For a CPU-only torch: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -17,7 +18,7 @@ SHARING := $(addprefix tests/,benchmarks contract export training integration/te
 	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
 	$(wildcard tests/runtime/test_*.py)
 
-.PHONY: install wheel demo test check format soak test-gpu bench clean
+.PHONY: install wheel lock demo test check format soak test-gpu bench clean
 
 install: $(STAMP)
 
@@ -30,6 +31,10 @@ $(STAMP): pyproject.toml
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python deploy/locked/lock.py
 
 demo: $(STAMP)
 	$(BIN)/differnet demo --output runs/demo

@@ -28,7 +28,7 @@ class InstallLine:
     @property
     def requirements(self) -> tuple[str, ...]:
         """The words that are no options and no values of options."""
-        valued = {"--index-url"}
+        valued = {"--index-url", "--only-binary"}
         pairs = zip(("", *self.words), self.words, strict=False)
         return tuple(w for last, w in pairs if not w.startswith("-") and last not in valued)
 
@@ -67,7 +67,7 @@ def _value(text: str, variable: str) -> str:
 
 def _read(where: str, text: str) -> Iterator[InstallLine]:
     for found in _LINE.finditer(text):
-        if words := tuple(shlex.split(found[1], comments=True)):
+        if words := tuple(shlex.split(found[1].rstrip("\\ "), comments=True)):
             yield InstallLine(where, words)
 
 

@@ -165,7 +165,7 @@ def _lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _text_of(unit: str) -> str:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - likewise
         ["systemctl", "cat", "--no-pager", unit],  # noqa: S607 - as systemd is installed
         capture_output=True,
         text=True,

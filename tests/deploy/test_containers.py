@@ -7,12 +7,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import entry_points, metadata
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-
-from differnet_runtime.installation import NEVER_ON_A_JETSON
 
 ROOT = Path(__file__).parents[2]
 JETSON = ("Dockerfile.l4t", "Dockerfile.jetpack7")
@@ -66,20 +64,46 @@ def test_the_package_can_be_built_from_what_is_copied(image: str, tmp_path: Path
     assert any(name.startswith("differnet_runtime/web/static/") for name in names)
 
 
-def test_every_extra_exists(image: str) -> None:
-    extras = re.search(r"^ARG EXTRAS=(\S+)$", image, re.MULTILINE)
-    assert extras
-    known = metadata("differnet-edge").get_all("Provides-Extra") or []
-    assert set(extras[1].split(",")) <= set(known)
-    assert "service" in extras[1]
+def test_only_packages_of_known_hashes_are_installed(image: str) -> None:
+    lines = [line for line in image.splitlines() if "pip install" in line]
+    assert lines
+    for words in (part.split() for line in lines for part in line.split("&&")):
+        if "install" not in words:
+            continue
+        wheels = [word for word in words if word.endswith(".whl")]
+        if wheels:  # our own, whose packages are there already
+            assert "--no-deps" in words
+            assert wheels == ["/wheels/*.whl"]
+        else:
+            assert "--require-hashes" in words
+            file = words[words.index("-r") + 1]
+            chosen = re.search(r"^ARG LOCKED=(\S+)$", image, re.MULTILINE)
+            name = file.replace("${LOCKED}", chosen[1] if chosen else "")
+            assert (ROOT / name).is_file(), name
+
+
+def test_the_command_that_starts_it_bounds_what_it_can_do_and_take() -> None:
+    for name in IMAGES:
+        text = (ROOT / "deploy" / name).read_text()
+        (command,) = re.findall(r"docker run ([^\\\n]*(?:\\\n[^\\\n]*)*)", text)[:1]
+        words = command.replace("\\\n#", " ").split()
+        for option, value in (
+            ("--cap-drop", "ALL"),
+            ("--security-opt", "no-new-privileges"),
+            ("--tmpfs", "/tmp"),
+            ("--pids-limit", "4096"),
+        ):
+            assert words[words.index(option) + 1] == value, name
+        assert "--read-only" in words
+        assert {"--memory", "--ulimit"} <= set(words)
+        assert not {"--privileged", "--cap-add"} & set(words)
+        assert "/etc/differnet:/etc/differnet:ro" in words
 
 
 @pytest.mark.parametrize("name", JETSON)
 def test_a_jetsons_image_takes_nothing_from_pip_that_hides_jetpacks(name: str) -> None:
     text = (ROOT / "deploy" / name).read_text()
-    extras = re.search(r"^ARG EXTRAS=(\S+)$", text, re.MULTILINE)
-    assert extras
-    assert not set(NEVER_ON_A_JETSON) & set(extras[1].split(","))
+    assert "-r deploy/locked/jetson.txt" in text  # what is in it: test_locked.py
     assert "--system-site-packages" in text
     assert "numpy<2" in text
     assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)

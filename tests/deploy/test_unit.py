@@ -103,6 +103,15 @@ def test_it_is_started_again_for_ever_and_watched() -> None:
     assert values("WantedBy") == ["multi-user.target"]
 
 
+def test_it_can_take_neither_all_memory_nor_endless_processes_and_descriptors() -> None:
+    (memory,) = values("MemoryMax")
+    assert 50 <= int(memory.removesuffix("%")) <= 90
+    assert 1024 < int(values("LimitNOFILE")[0]) <= 65536
+    assert int(values("TasksMax")[0]) <= 4096
+    assert values("LimitCORE") == ["0"]  # a dump would hold passwords
+    assert values("UMask") == ["0027"]
+
+
 def test_what_the_station_writes_is_writable() -> None:
     example = (DEPLOY / "line3.toml").read_text()
     state = re.search(r'^state = "/var/lib/(.*)"$', example, re.MULTILINE)

@@ -1,5 +1,5 @@
 """Install lines, carried out: each kind in an environment of its own, or resolved where it needs
-a GPU or another machine. `test_wheel.py` has the device's, `make install` the demo's."""
+a GPU. `test_wheel.py` and `test_locked.py` have the device's, `make install` the demo's."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.cli import find_commands
-from tests.install_lines import ROOT, documented, shown
+from tests.install_lines import ROOT, shown
 
 pytestmark = pytest.mark.slow
 
 NEEDS_A_GPU = {"tensorrt", "onnx-gpu"}
-JETPACK_6 = (
-    "--only-binary=:all:",
-    "--python-version=3.10",
-    "--platform=manylinux2014_aarch64",
-    "--platform=manylinux_2_28_aarch64",
-)
 
 
 def kinds() -> list[str]:
@@ -35,6 +29,7 @@ def kinds() -> list[str]:
 def by_name() -> list[str]:
     """Returns the packages of others that any line asks for, with the versions that it names."""
     requirements = {r for line in shown() for r in line.requirements if r[0] not in "./"}
+    requirements = {r for r in requirements if not r.endswith(".txt")}
     return sorted(requirements - {"torch", "torchvision"})
 
 
@@ -81,16 +76,3 @@ def test_tensorrt_is_found() -> None:
     """Its own packages are stubs that fetch from NVIDIA's index, so they are not followed."""
     found = resolve("--no-deps", ".[tensorrt]", "tensorrt>=10", "pycuda>=2024.1")
     assert "tensorrt" in found
-
-
-def test_jetpack_finds_wheels_for_its_python(tmp_path: Path) -> None:
-    lines = [line.words for line in documented() if line.where == "docs/jetson.md"]
-    names = {word for words in lines for word in words} - {"pycuda"}  # compiled on the device
-    (wheel,) = (name for name in names if name.endswith(".whl"))
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT]
-    subprocess.run(build, check=True, capture_output=True)
-    found = resolve(
-        *JETPACK_6, "--target", tmp_path / "target", tmp_path / wheel, "numpy<2", *(names - {wheel})
-    )
-    assert "numpy-1." in found
-    assert "onnxruntime-" in found

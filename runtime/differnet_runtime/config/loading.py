@@ -9,6 +9,7 @@ folder is put before it. Passwords, tokens and certificates are looked for in sy
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..errors import ConfigError
 from .cautions import warnings_of
 from .changes import Changes, differences
 from .models import Config
+from .ownership import refuse_changeable
 from .paths import resolve
 from .problems import Key, dotted, in_words
 from .schema import schema
@@ -56,8 +58,9 @@ def load_config(path: Path) -> Loaded:
     """Reads `path` and the drop-ins `*.toml` of the folder with its name and the suffix `.d`.
 
     Raises:
-        ConfigError: A file can't be read or is no TOML, or a key is unknown or its value wrong;
-            the message names file and key, a line for each problem.
+        ConfigError: A file can't be read or is no TOML, others can change it or the drop-ins'
+            folder, or a key is unknown or its value wrong; the message names file and key, a line
+            for each problem.
     """
     path = path.absolute()
     merged = _Merged(path)
@@ -112,6 +115,7 @@ def _drop_ins(path: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             return []
+        refuse_changeable(folder, folder.stat())
         found = [file for file in folder.iterdir() if file.suffix == ".toml"]
     except OSError as error:
         raise ConfigError(f"{folder}: can't be listed: {error.strerror or error}.") from error
@@ -122,6 +126,7 @@ def _read(file: Path) -> dict[str, Any]:
     """Reads one file's tables."""
     try:
         with file.open("rb") as opened:
+            refuse_changeable(file, os.fstat(opened.fileno()))
             data = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         cause = getattr(error, "strerror", None) or error

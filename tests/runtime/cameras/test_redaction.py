@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -18,7 +21,7 @@ from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
 from tests.fakes.clips import Clip
 from tests.fakes.rtsp import rtsp_camera
-from tests.faults.capturing import capture, next_frame
+from tests.faults.capturing import capture, children, next_frame
 from tests.servers import require
 
 SECRET = "hunter2 x"
@@ -71,17 +74,28 @@ def test_a_pipeline_that_cannot_be_started_is_named_without_it() -> None:
     assert "admin" not in str(raised.value)
 
 
-def test_no_frame_and_no_state_names_it() -> None:
+def test_no_frame_state_log_or_command_line_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Every user of a machine can read every process's command line."""
     require("gst-launch-1.0")
+    caplog.set_level("DEBUG")
+    secret = f"hunter2-{os.getpid()}"
     with rtsp_camera(Clip()) as server:
         source = (
-            f"gst:rtspsrc location={server.url} user-id=admin user-pw=hunter2 protocols=tcp "
+            f"gst:rtspsrc location={server.url} user-id=admin user-pw={secret} protocols=tcp "
             "! rtph264depay ! avdec_h264"
         )
         with capture(source) as process:
             name = next_frame(process).name
             assert name.startswith(f"gst:rtspsrc location={server.url} user-id=*** user-pw=*** ")
-            assert "hunter2" not in f"{process.status}"
+            assert secret not in f"{process.status}"
+            capturing = process.status.pid
+            assert capturing
+            (launched,) = children(capturing)
+            environment = Path(f"/proc/{launched}/environ")
+            for one in (environment, *Path("/proc").glob("[0-9]*/cmdline")):
+                with contextlib.suppress(OSError):  # it has ended
+                    assert secret.encode() not in one.read_bytes(), one
+    assert secret not in caplog.text
 
 
 ANY = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
