@@ -13,10 +13,10 @@ _PASSWORD = re.compile(r"://[^/@:]*:.+@")
 
 def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
     """Returns a sentence for each thing that works, but should be looked at."""
-    found = [f"{file}: may be changed by every user of this machine" for file in _open(files, 2)]
+    found: list[str] = []
     urls = [(f"camera.{name}.source", camera.source) for name, camera in config.camera.items()]
     urls += [(f"webhook.{name}.url", hook.url) for name, hook in config.webhook.items()]
-    readers = _open(files, 4)
+    readers = [file for file in files if _mode(file) & stat.S_IROTH]
     for key, url in urls:
         if _PASSWORD.search(url):
             files_say = f"; {readers[0]} may be read by every user: chmod 640" if readers else ""
@@ -30,11 +30,6 @@ def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
         if hook.token_file and hook.url.startswith("http://")
     ]
     return tuple(found)
-
-
-def _open(files: tuple[Path, ...], bit: int) -> list[Path]:
-    """Those of the files that all users may read (4) or write (2)."""
-    return [file for file in files if _mode(file) & bit]
 
 
 def _mode(file: Path) -> int:

@@ -209,14 +209,40 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_files_that_all_users_may_read_or_change_are_pointed_out(tmp_path: Path) -> None:
+def test_a_file_that_all_users_may_read_is_pointed_out(tmp_path: Path) -> None:
     path = written(tmp_path, SMALL.replace('"0"', '"rtsp://u:hunter2@h"'))
-    path.chmod(0o666)
-    changed, readable = load_config(path).warnings
-    assert changed == f"{path}: may be changed by every user of this machine"
-    assert readable == (
-        f"camera.top.source: holds a password; {path} may be read by every user: chmod 640"
+    path.chmod(0o644)
+    assert load_config(path).warnings == (
+        f"camera.top.source: holds a password; {path} may be read by every user: chmod 640",
     )
+
+
+def test_what_all_users_may_change_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL)
+    folder = path.with_suffix(".d")
+    folder.mkdir()
+    drop_in = folder / "more.toml"
+    drop_in.write_text("[decision]\nn = 3\n")
+    load_config(path)
+    for open_to_all in (path, folder, drop_in):
+        mode = open_to_all.stat().st_mode
+        open_to_all.chmod(mode | 0o002)
+        with pytest.raises(ConfigError, match=rf"{open_to_all}: every user .* may change it"):
+            load_config(path)
+        open_to_all.chmod(mode)
+    load_config(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
+def test_a_folder_of_drop_ins_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL)
+    folder = path.with_suffix(".d")
+    folder.mkdir()
+    os.chown(folder, 4711, -1)
+    with pytest.raises(ConfigError, match=f"{folder}: belongs to user 4711"):
+        load_config(path)
+    os.chown(path, 4711, -1)  # then it is the owner of the whole configuration
+    load_config(path)
 
 
 def test_secrets_that_travel_in_the_open_are_pointed_out(tmp_path: Path) -> None:
