@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -106,4 +107,5 @@ def _mapped(path: Path) -> Iterator[None]:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Nobody can guess the name, and put a link there before the file is opened."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")

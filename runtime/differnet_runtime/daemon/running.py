@@ -22,6 +22,8 @@ from .station import Station
 
 _TICK_S = 0.2
 _FORCED = 1
+_UMASK = 0o027
+"""What the station writes, others can't read; its children inherit it."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def run_station(path: Path) -> int:
     Raises:
         DifferNetError: It can't start; says which key or file is wrong.
     """
+    os.umask(os.umask(_UMASK) | _UMASK)
     loaded = load_config(path)
     config = loaded.config
     logging.basicConfig(

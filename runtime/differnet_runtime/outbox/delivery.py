@@ -123,7 +123,7 @@ class Delivery:
         wait_s = min(_GREATEST_WAIT_S, _LEAST_WAIT_S * 2 ** min(self._in_a_row, 10))
         self._in_a_row += 1
         # Devices that lost the same broker must not all come back at the same moment.
-        wait_s *= random.uniform(0.5, 1.0)  # noqa: S311
+        wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         if isinstance(error, BusyError):
             wait_s = max(wait_s, min(error.retry_after_s, _LONGEST_ASKED_S))
         self._stopping.wait(wait_s)

@@ -28,7 +28,7 @@ def soon_s() -> float:
 
     Devices that lost the same broker must not all come back at the same moment.
     """
-    return random.uniform(*_SOON_S)  # noqa: S311
+    return random.uniform(*_SOON_S)  # noqa: S311 - no secret
 
 
 class ClientMaker:

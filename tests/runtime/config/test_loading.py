@@ -217,6 +217,15 @@ def test_a_file_that_all_users_may_read_is_pointed_out(tmp_path: Path) -> None:
     )
 
 
+def test_a_state_folder_that_all_users_may_look_into_is_pointed_out(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL + '[station]\nstate = "state"\n')
+    (tmp_path / "state").mkdir(0o750)
+    assert load_config(path).warnings == ()
+    (tmp_path / "state").chmod(0o755)
+    (warning,) = load_config(path).warnings
+    assert f"chmod -R o-rwx {tmp_path / 'state'}" in warning
+
+
 def test_what_all_users_may_change_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, SMALL)
     folder = path.with_suffix(".d")
