@@ -18,8 +18,8 @@ import numpy as np
 
 from ..errors import CameraError
 from ..records import Image
+from ..redaction import redact_text
 from .base import Room
-from .redaction import redact_text
 
 LAUNCH = "gst-launch-1.0"
 _OPEN_S = 20.0

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from .. import logs
 from ..config import Config, WebConfig
 from ..config.loading import load_config
 from ..errors import ConfigError, DifferNetError
@@ -43,9 +44,7 @@ def run_station(path: Path) -> int:
     os.umask(os.umask(_UMASK) | _UMASK)
     loaded = load_config(path)
     config = loaded.config
-    logging.basicConfig(
-        level=config.station.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    logs.start(config.station.log_level)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     Runner(path, config).run()
@@ -111,7 +110,7 @@ class Runner:
             renewal = self.station.prepare(new)
             self._replace_web(new.web, others="web" in renewal.changes.tables)
             self.station.reconfigure(renewal)
-            logging.getLogger().setLevel(new.station.log_level.upper())
+            logs.set_level(new.station.log_level)
             self.station.configuration_problem = None
             for warning in loaded.warnings:
                 log.warning("%s", warning)

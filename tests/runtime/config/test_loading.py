@@ -268,6 +268,21 @@ def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
     assert "hunter2" not in as_toml(effective(config, hide=lambda text: "hidden"))
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example/services/T0/s3cret", "https://hooks.example/***"),
+        ("https://u:s3cret@hooks.example:8443/", "https://hooks.example:8443"),
+        ("https://hooks.example?sig=s3cret", "https://hooks.example/***"),
+        ("http://[::1]:80#s3cret", "http://[::1]:80/***"),
+        ("http://u:s3cret/x@host/y", "http://host/***"),
+    ],
+)
+def test_of_a_receiver_only_the_host_is_shown(url: str, shown: str, tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, SMALL + f'[webhook.mes]\nurl = "{url}"\n')).config
+    assert effective(config, hide=str)["webhook"]["mes"]["url"] == shown
+
+
 def test_the_committed_schema_is_the_models() -> None:
     path = Path(__file__).parents[3] / "docs" / "config.schema.json"
     assert json.loads(path.read_text()) == schema(), (
