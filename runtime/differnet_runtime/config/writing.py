@@ -10,6 +10,7 @@ from typing import Any
 from .models import Config
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?")
 
 
 def effective(config: Config, hide: Callable[[str], str] | None = None) -> dict[str, Any]:
@@ -33,7 +34,10 @@ def effective(config: Config, hide: Callable[[str], str] | None = None) -> dict[
 def _host_alone(url: str) -> str:
     """Returns a URL without all that may be a secret: many receivers know a sender by the path."""
     scheme, _, rest = url.partition("://")
-    host, *beyond = re.split(r"[/?#]", rest.rpartition("@")[2], maxsplit=1)
+    authority, *beyond = re.split(r"[/?#]", rest, maxsplit=1)
+    host = authority.rpartition("@")[2]
+    if not _HOST.fullmatch(host):  # where a password ends can't be told
+        return f"{scheme}://***"
     return f"{scheme}://{host}{'/***' if any(beyond) else ''}"
 
 
