@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import CameraError
-from ..records import Image
+from ..records import Image, too_large
 from ..redaction import redact_text
 from .base import Room
 
@@ -144,6 +144,8 @@ class Pipe:
                 raise self._ended("the pipeline can't be started")
             if time.monotonic() > until:
                 raise self._ended(f"the pipeline gives no picture within {_OPEN_S:g} s")
+        if (fault := too_large(self._caps.width, self._caps.height)) is not None:
+            raise self._ended(f"the pipeline's picture can't be taken: {fault}")
 
     def read(self) -> Image | None:
         """Waits for the next picture; None where the pipeline came to its end in order.
