@@ -84,32 +84,6 @@ def fingerprints(config: Part) -> dict[Key, str]:
     return {key: fingerprint(key, path) for key, path in secret_files(config)}
 
 
-def refuse_changeable(path: Path, owner: int | None = None) -> None:
-    """Refuses a part of the configuration that any user could change.
-
-    Args:
-        path: A file or folder.
-        owner: Who may own it, beside root and the user of this process; None admits everybody.
-
-    Raises:
-        ConfigError: Any user could, or it belongs to somebody else.
-    """
-    try:
-        found = path.stat()
-    except OSError:  # gone since it was read
-        return
-    if found.st_mode & stat.S_IWOTH:
-        raise ConfigError(
-            f"{path}: every user of this machine may change it, and so what the station does: "
-            f"`chmod o-w {path}`."
-        )
-    if owner is not None and found.st_uid not in (owner, 0, os.geteuid()):
-        raise ConfigError(
-            f"{path}: belongs to user {found.st_uid}, who could so change what the station does: "
-            "chown it to the configuration's owner, or remove it."
-        )
-
-
 def _read(path: Path, *, private: bool) -> bytes:
     """Reads a whole file; one that is no file, or in which others have a hand, is refused."""
     try:

@@ -226,34 +226,6 @@ def test_a_state_folder_that_all_users_may_look_into_is_pointed_out(tmp_path: Pa
     assert f"chmod -R o-rwx {tmp_path / 'state'}" in warning
 
 
-def test_what_all_users_may_change_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, SMALL)
-    folder = path.with_suffix(".d")
-    folder.mkdir()
-    drop_in = folder / "more.toml"
-    drop_in.write_text("[decision]\nn = 3\n")
-    load_config(path)
-    for open_to_all in (path, folder, drop_in):
-        mode = open_to_all.stat().st_mode
-        open_to_all.chmod(mode | 0o002)
-        with pytest.raises(ConfigError, match=rf"{open_to_all}: every user .* may change it"):
-            load_config(path)
-        open_to_all.chmod(mode)
-    load_config(path)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
-def test_a_folder_of_drop_ins_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, SMALL)
-    folder = path.with_suffix(".d")
-    folder.mkdir()
-    os.chown(folder, 4711, -1)
-    with pytest.raises(ConfigError, match=f"{folder}: belongs to user 4711"):
-        load_config(path)
-    os.chown(path, 4711, -1)  # then it is the owner of the whole configuration
-    load_config(path)
-
-
 def test_secrets_that_travel_in_the_open_are_pointed_out(tmp_path: Path) -> None:
     text = SMALL + '[mqtt]\nhost = "h"\npassword_file = "p"\n'
     text += '[webhook.mes]\nurl = "http://h"\ntoken_file = "t"\n'
