@@ -82,7 +82,7 @@ def encoded(image: NDArray[np.uint8], suffix: str, *how: int) -> bytes:
 
 def missed(data: bytes, damage: Damage, seed: int) -> dict[str, Any]:
     """Damages a JPEG again and again, and counts what of it is not seen."""
-    whole, chance = decode_jpeg(data), random.Random(seed)  # noqa: S311
+    whole, chance = decode_jpeg(data), random.Random(seed)  # noqa: S311 - no secret
     first = data.index(b"\xff\xda") + 20
     wrong = []
     refused = same = 0

@@ -44,10 +44,7 @@ class Broker:
         self.port, self._folder = free_port(), folder
         lines = [f"listener {self.port} 127.0.0.1", f"allow_anonymous {str(not password).lower()}"]
         if password:
-            file = folder / "passwords"
-            file.write_text(f"{USER}:{PASSWORD}\n")
-            subprocess.run(["mosquitto_passwd", "-U", file], check=True, capture_output=True)
-            lines.append(f"password_file {file}")
+            lines.append(f"password_file {self._write_password(PASSWORD)}")
         if certificates is not None:
             lines += [
                 f"cafile {certificates / 'ca.pem'}",
@@ -62,6 +59,23 @@ class Broker:
             "\n".join([*lines, "user root", "max_queued_messages 0", extra, ""])
         )
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _write_password(self, password: str) -> Path:
+        file = self._folder / "passwords"
+        file.write_text(f"{USER}:{password}\n")
+        subprocess.run(["mosquitto_passwd", "-U", file], check=True, capture_output=True)
+        return file
+
+    def renew(self, password: str) -> None:
+        """Takes another password, and its certificates as they are now; it goes on meanwhile."""
+        assert self._process is not None
+        self._write_password(password)
+        self._process.send_signal(signal.SIGHUP)
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return (self._folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
         with (self._folder / "log").open("ab") as log:
@@ -117,12 +131,16 @@ class Listener:
 
 @contextmanager
 def listening(
-    port: int, pattern: str = "#", certificates: Path | None = None, session: str | None = None
+    port: int,
+    pattern: str = "#",
+    certificates: Path | None = None,
+    session: str | None = None,
+    password: str = PASSWORD,
 ) -> Iterator[Listener]:
     """Listens; with a session's name, a broker that `remembers` keeps what comes meanwhile."""
     listener = Listener()
     client = Client(CallbackAPIVersion.VERSION2, session, clean_session=session is None)
-    client.username_pw_set(USER, PASSWORD)
+    client.username_pw_set(USER, password)
     if certificates is not None:
         client.tls_set(str(certificates / "ca.pem"))
     client.on_message = listener.on_message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from tests.drawn import draw_part, write_parts
 
 # A run in the background begins with interrupts ignored, and so would all it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Passwords and keys that tests write must not be readable by others, or they are refused.
+os.umask(0o077)
 
 # An example may take as long as it takes on a busy machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

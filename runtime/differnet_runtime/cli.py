@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ from typing import NoReturn
 
 from .command import Command
 from .errors import DifferNetError
+from .logs import PrintableFormatter
 
 GROUP = "differnet.commands"
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
@@ -40,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: By argparse, for --help, --version and arguments that do not parse.
     """
     _print_any_name()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     commands = find_commands()
     parser = _parser(commands)
     arguments, unknown = parser.parse_known_args(argv)

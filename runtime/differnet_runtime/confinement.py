@@ -165,8 +165,8 @@ def _lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _text_of(unit: str) -> str:
-    done = subprocess.run(  # noqa: S603 - likewise
-        ["systemctl", "cat", "--no-pager", unit],  # noqa: S607 - as systemd is installed
+    done = subprocess.run(  # noqa: S603 - no shell, and no name is taken for an option
+        ["systemctl", "cat", "--no-pager", "--", unit],  # noqa: S607 - as systemd is installed
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,

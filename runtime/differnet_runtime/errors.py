@@ -27,9 +27,15 @@ A message says what happened, what was received and expected, and what to do.
 
 from __future__ import annotations
 
+from .printable import printable_lines
+
 
 class DifferNetError(Exception):
     """Base of all errors raised on purpose; its text is meant for the user."""
+
+    def __str__(self) -> str:
+        """Returns the message; nothing in it can command a terminal."""
+        return printable_lines(super().__str__())
 
 
 class ImageReadError(DifferNetError):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from .metadata import Part
+from .names import Shown, ShownLines
 from .records import Origin
 
 _PICTURES = uuid.UUID("850c3a0f-4ecf-5cb7-83cf-48a4721a616e")
@@ -47,7 +48,7 @@ def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
 class ModelRef(Part):
     """Which model judged."""
 
-    name: str
+    name: Shown
     hash: str
 
 
@@ -63,7 +64,7 @@ class FrameRef(Part):
         height: See width.
     """
 
-    name: str
+    name: Shown
     index: int
     captured_at_s: float
     age_ms: float
@@ -123,7 +124,7 @@ class InspectionEvent(Event):
     verdict: Literal["GOOD", "DEFECT", "NO_DECISION"]
     reject: bool
     code: str | None = None
-    reason: str | None = None
+    reason: ShownLines | None = None
     score: float | None = None
     threshold: float | None = None
     good_percentile: float | None = None
@@ -136,7 +137,7 @@ class InspectionEvent(Event):
     frame: FrameRef | None = None
     stages_ms: dict[str, float] = Field(default_factory=dict)
     evidence: str | None = None
-    identical_to: str | None = None
+    identical_to: Shown | None = None
 
 
 class AlarmEvent(Event):
@@ -163,7 +164,7 @@ class StateEvent(Event):
     type: Literal["state"] = "state"
     component: str
     state: str
-    reason: str | None = None
+    reason: ShownLines | None = None
 
 
 class AuditEvent(Event):
@@ -185,9 +186,9 @@ class AuditEvent(Event):
     action: AuditAction
     by: str
     address: str | None = None
-    old: str | None = None
-    new: str | None = None
-    error: str | None = None
+    old: ShownLines | None = None
+    new: ShownLines | None = None
+    error: ShownLines | None = None
     count: int = 1
 
 

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
-
-
-def printable(name: str) -> str:
-    r"""Returns a file's name as text that any program can write; different names stay different.
-
-    Bytes that are not UTF-8 become `\xe4`, and the backslash of a name that has a `\x` in it
-    becomes `\x5c`.
-    """
-    return os.fsencode(name).replace(b"\\x", b"\\x5cx").decode("utf-8", "backslashreplace")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -29,7 +21,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -106,4 +98,5 @@ def _mapped(path: Path) -> Iterator[None]:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Nobody can guess the name, and put a link there before the file is opened."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")

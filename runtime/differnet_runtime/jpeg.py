@@ -17,7 +17,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from .errors import ImageReadError
-from .records import Image
+from .records import Image, too_large
 
 START = b"\xff\xd8"
 """The first bytes of every JPEG."""
@@ -27,8 +27,6 @@ _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_MOST_PIXELS = 1 << 30
-"""OpenCV's limit too; a damaged header may promise more than the memory holds."""
 
 
 def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
@@ -49,8 +47,8 @@ def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if height * width > _MOST_PIXELS:
-            raise ImageReadError(name, f"{width} x {height} pixels are more than can be read")
+        if (fault := too_large(width, height)) is not None:
+            raise ImageReadError(name, fault)
         image: Image = simplejpeg.decode_jpeg(data, "BGR")
     except (ValueError, MemoryError) as error:
         cause = f"the JPEG is damaged, cut short or of an unsupported kind ({error})"

@@ -21,6 +21,7 @@ from .contract import Tiles as Tiles
 from .contract import Views as Views
 from .contract import check_views as check_views
 from .detection_limits import DetectionLimits as DetectionLimits
+from .names import Shown
 from .picture_sizes import PictureSizes as PictureSizes
 from .provenance import HalfPrecision as HalfPrecision
 from .provenance import Provenance as Provenance
@@ -48,14 +49,14 @@ class ExtractorSpec(Part):
         weights_sha256: Hash of the extractor's tensors; part of the feature cache's key.
     """
 
-    name: str
+    name: Shown
     tap: int | tuple[int, ...] | None
     channels: Annotated[int, Field(ge=1)]
     scales: tuple[int, ...] = (1, 2, 4)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     kept: tuple[int, ...] | None = None
-    weights_sha256: str
+    weights_sha256: Shown
 
     @property
     def features(self) -> int:
@@ -196,7 +197,7 @@ class Calibration(Part):
     bound: float
     good_scores: Annotated[tuple[float, ...], Field(min_length=1)]
     images: int
-    scored_by: str
+    scored_by: Shown
     method: Method = "split"
     tail: Tail = "rank"
     rejected: Annotated[int, Field(ge=0)] = 0
@@ -264,7 +265,7 @@ class ModelMetadata(Part):
     """
 
     format_version: int = FORMAT_VERSION
-    name: str
+    name: Shown
     input: InputContract
     views: Views
     extractor: ExtractorSpec
@@ -277,7 +278,7 @@ class ModelMetadata(Part):
     picture_sizes: PictureSizes | None = None
     detection_limits: DetectionLimits | None = None
     provenance: Provenance
-    weights_sha256: str | None = None
+    weights_sha256: Shown | None = None
     precision: Precision = "fp32"
     verification: Verification | None = None
 

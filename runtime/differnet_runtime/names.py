@@ -1,10 +1,12 @@
-"""What a name that comes from outside may hold: the one rule for texts that people will read."""
+"""Names that come from outside, as fields of what is read: refused or escaped."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from .printable import printable, printable_lines
 
 LONGEST_PART = 256
 
@@ -15,6 +17,10 @@ def _printable(text: str) -> str:
     return text
 
 
+Shown = Annotated[str, AfterValidator(printable)]
+"""A text of a file that somebody else wrote; what is not printable in it is escaped."""
+ShownLines = Annotated[str, AfterValidator(printable_lines)]
+"""The same, of several lines."""
 PartId = Annotated[str, Field(min_length=1, max_length=LONGEST_PART), AfterValidator(_printable)]
 """The id of a part as a controller sends it, over HTTP or MQTT."""
 _PART: TypeAdapter[str] = TypeAdapter(PartId)
@@ -27,11 +33,3 @@ def is_part_id(value: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def printable(text: str) -> str:
-    r"""Returns a text for a log or a terminal: what is not printable is written as `\x1b`."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
-        for one in text
-    )

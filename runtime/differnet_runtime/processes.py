@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from .printable import printable
+
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _SOONER_THAN_THE_DAEMON = "500"
@@ -164,7 +166,7 @@ class Child:
             return
         with self._process.stderr as lines:
             for line in lines:
-                text = self._redact(line.decode("utf-8", "replace").rstrip())
+                text = printable(self._redact(line.decode("utf-8", "replace").rstrip()))
                 if text and not text.startswith(_TRACE):
                     self._told.append(text)
                 log.log(self._level(text), "%s %d: %s", self._title, self.pid, text)

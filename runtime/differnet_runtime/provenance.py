@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from .contract import Part
+from .names import Shown
 
 _HASH_BYTES = 6
 """Of a picture's SHA-256: among 10,000 pictures a new one is taken for one of them once in 3e10."""
@@ -29,13 +30,13 @@ class Provenance(Part):
             base64; empty where they are not known, as in imported models and older files.
     """
 
-    recipe: str
+    recipe: Shown
     seed: int
     images: int
     epochs: int
-    data_sha256: str
-    created: str
-    versions: dict[str, str]
+    data_sha256: Shown
+    created: Shown
+    versions: dict[Shown, Shown]
     pictures: str = ""
 
     @field_validator("pictures")

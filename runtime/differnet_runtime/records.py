@@ -15,6 +15,21 @@ from .heads import decided_by, note
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 """A picture: `(H, W)` or `(H, W, 3)` BGR, uint8 or uint16."""
 
+MOST_PIXELS = 1 << 28
+"""Of a picture: 16,384 x 16,384. A small file can promise many more, and so fill the memory."""
+
+
+def too_large(width: int, height: int) -> str | None:
+    """Says why a picture must not be decoded; None if it is small enough.
+
+    Args:
+        width: As the head of a file or stream promises it, in pixels.
+        height: Likewise.
+    """
+    if width * height <= MOST_PIXELS:
+        return None
+    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"
+
 
 class Verdict(str, Enum):
     """What is said of a part; every output treats NO_DECISION as a reject."""

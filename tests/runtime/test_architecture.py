@@ -1,8 +1,10 @@
 """The runtime must run on a device that has no torch and no onnx."""
 
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +48,18 @@ def test_no_backend_is_imported_before_it_is_asked_for(backend: str) -> None:
 
 def test_the_block_really_blocks() -> None:
     assert imports(["torch"], FORBIDDEN).returncode != 0
+
+
+EXCUSE = re.compile(r"noqa: *(?:[A-Z]+\d+, *)*S\d+(?:, *[A-Z]+\d+)*(.*)")
+ROOT = Path(__file__).parents[2]
+
+
+def test_no_rule_of_security_is_switched_off_without_a_reason_beside_it() -> None:
+    found = [
+        (file, excuse[1])
+        for folder in ("runtime", "training", "export", "benchmarks", "examples")
+        for file in (ROOT / folder).rglob("*.py")
+        for excuse in EXCUSE.finditer(file.read_text())
+    ]
+    assert found
+    assert not [file for file, reason in found if not re.match(r" - \w.{5,}", reason)]

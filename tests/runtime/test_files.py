@@ -60,3 +60,20 @@ def test_a_folder_that_can_be_written_is_not_made(name: str, there: Path) -> Non
 
 def test_a_log_may_be_a_device() -> None:
     try_appending(Path("/dev/null"))
+
+
+def test_a_link_beside_a_file_is_not_written_through(tmp_path: Path) -> None:
+    names: set[str] = set()
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "replace", lambda partial, _path: names.add(partial.name))
+            write_bytes(tmp_path / "part.png", b"new")
+    first, second = names  # another name each time
+    (tmp_path / first).unlink()
+    (tmp_path / first).symlink_to(tmp_path / "elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("differnet_runtime.files._partial", lambda _: tmp_path / first)
+        with pytest.raises(OutputError, match="File exists"):
+            write_bytes(tmp_path / "part.png", b"new")
+    assert not (tmp_path / "elsewhere").exists()
+    assert second.endswith(".partial")

@@ -251,3 +251,43 @@ def test_a_run_length_bmp_without_its_end_is_refused() -> None:
     assert decode_image(bytes(coded), "part").shape == (8, 8, 3)
     for cut in range(1, len(rows)):
         assert refused_or_whole(bytes(coded[:-cut]), flat)
+
+
+def patched(data: bytes, at: int, code: str, *values: int) -> bytes:
+    """Writes other numbers into a picture's head."""
+    return data[:at] + struct.pack(code, *values) + data[at + struct.calcsize(code) :]
+
+
+def tiff_of(width: int, height: int) -> bytes:
+    """A TIFF of one strip that is said to be so large."""
+    entries = ((256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 5), (262, 3, 1),
+               (273, 4, 200), (277, 3, 1), (278, 4, height), (279, 4, 40))  # fmt: skip
+    tags = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)
+    return head.ljust(200, b"\0") + b"\x01" * 40
+
+
+JPEG, JP2 = opencv(".jpg"), opencv(".jp2")
+BOMBS = {
+    "png": patched(opencv(".png"), 16, ">II", 32_000, 32_000),
+    "bmp": patched(opencv(".bmp"), 18, "<ii", 32_000, -32_000),
+    "pgm": b"P5 32000 32000 255\n" + bytes(64),
+    "jpg": patched(JPEG, JPEG.index(b"\xff\xc0") + 5, ">HH", 32_000, 32_000),
+    "jp2": patched(JP2, JP2.index(b"\xff\x4f\xff\x51") + 8, ">II", 32_000, 32_000),
+    "tiff": tiff_of(32_000, 32_000),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_small_file_that_promises_a_huge_picture_is_not_decoded(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ImageReadError, match="32000 x 32000 pixels; at most 268,435,456 are read"):
+        decode_image(BOMBS[kind], kind)
+
+
+def test_a_picture_without_pixels_is_refused() -> None:
+    for width in (0, -1):
+        with pytest.raises(ImageReadError, match="it has no pixels"):
+            decode_image(patched(opencv(".bmp"), 18, "<i", width), "part")

@@ -10,11 +10,11 @@ from ..config.grammar import ACCEPTED, check_source
 from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..images import SUFFIXES
+from ..redaction import redact
 from .base import Camera
 from .files import FilesCamera, folder_camera
 from .newest import Newest
 from .opencv import OpenCvCamera
-from .redaction import redact
 from .sources import located, open_live
 from .video import VideoCamera
 

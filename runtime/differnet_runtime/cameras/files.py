@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from differnet_runtime.errors import CameraError, ImageReadError
-from differnet_runtime.files import printable
 from differnet_runtime.images import SUFFIXES, list_images, read_image
+from differnet_runtime.printable import file_name
 from differnet_runtime.records import Frame
 
 from .base import Camera
@@ -41,7 +41,7 @@ class FilesCamera(Camera):
             return None
         index, path = self._next, self._paths[self._next]
         self._next += 1
-        name = printable(path.name)
+        name = file_name(path.name)
         try:
             image = read_image(path)
         except ImageReadError as error:

@@ -14,11 +14,11 @@ import cv2
 from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..records import Frame, Image
+from ..redaction import redact
 from .base import Camera, Room, no_room
 from .pipe import Pipe
 from .pixels import converted
 from .reading import Reader
-from .redaction import redact
 
 _SINK = "appsink drop=true max-buffers=1 sync=false"
 _ATTEMPTS = 10

@@ -18,9 +18,9 @@ import cv2
 from differnet_runtime.errors import CameraError, ImageReadError
 from differnet_runtime.records import Frame, Image
 
+from ..redaction import redact
 from .base import Camera, Room, no_room
 from .reading import Reader
-from .redaction import redact
 
 Kind = Literal["file", "device", "url"]
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CameraError
-from ..records import Image
+from ..records import Image, too_large
+from ..redaction import redact_text
 from . import gst_launch
 from .base import Room
-from .redaction import redact_text
 
 _LAUNCH = (sys.executable, "-I", str(Path(gst_launch.__file__).absolute()))
 _OPEN_S = 20.0
@@ -149,6 +149,8 @@ class Pipe:
                 raise self._ended("the pipeline can't be started")
             if time.monotonic() > until:
                 raise self._ended(f"the pipeline gives no picture within {_OPEN_S:g} s")
+        if (fault := too_large(self._caps.width, self._caps.height)) is not None:
+            raise self._ended(f"the pipeline's picture can't be taken: {fault}")
 
     def read(self) -> Image | None:
         """Waits for the next picture; None where the pipeline came to its end in order.

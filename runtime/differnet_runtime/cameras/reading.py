@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..records import Image
+from ..errors import CameraError
+from ..records import Image, too_large
 from .base import Room
 
 
@@ -15,10 +16,16 @@ class Reader:
     Args:
         capture: Open.
         room: Where pictures may be read into.
+
+    Raises:
+        CameraError: Its pictures are too large.
     """
 
     def __init__(self, capture: cv2.VideoCapture, room: Room) -> None:
         self._capture, self._room = capture, room
+        _refuse(
+            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        )
         self._last: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
 
     def read(self) -> Image | None:
@@ -36,5 +43,11 @@ class Reader:
             return None
         if not ok or image is None or not image.size:
             return None
+        _refuse(image.shape[1], image.shape[0])  # a stream may change its mind
         self._last = image.shape, image.dtype
         return image  # type: ignore[return-value]
+
+
+def _refuse(width: int, height: int) -> None:
+    if (fault := too_large(width, height)) is not None:
+        raise CameraError(f"the camera's picture can't be taken: {fault}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import ImageReadError
+from ..printable import file_name
 from ..records import Origin
 
 
@@ -62,15 +63,6 @@ class Remembered:
             self.gone(tuple(ordered[at : at + AT_ONCE]))
 
 
-def printable(name: str) -> str:
-    r"""Returns a file's name as text that any program can write; different names stay different.
-
-    Bytes that are not UTF-8 become `\xe4`, and the backslash of a name that has a `\x` in it
-    becomes `\x5c`.
-    """
-    return os.fsencode(name).replace(b"\\x", b"\\x5cx").decode("utf-8", "backslashreplace")
-
-
 def key_of(name: str, stat: os.stat_result) -> str:
     """Returns the key of a file; see `records.Origin`."""
-    return f"{printable(name)}|{stat.st_size}|{stat.st_mtime_ns}"
+    return f"{file_name(name)}|{stat.st_size}|{stat.st_mtime_ns}"

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ImageReadError
+from ..printable import file_name
 from ..records import Frame, Origin
 from .base import Camera
-from .remembered import Remembered, UnreadablePictureError, printable
+from .remembered import Remembered, UnreadablePictureError
 
 
 class RememberedVideo(Camera):
@@ -54,7 +55,7 @@ class RememberedVideo(Camera):
                 return replace(frame, origin=replace(origin, digest=digest))
 
     def _origin(self, name: str) -> Origin:
-        shown = printable(name)
+        shown = file_name(name)
         return Origin(shown, shown + self._state)
 
     def _is_new(self, origin: Origin) -> bool:

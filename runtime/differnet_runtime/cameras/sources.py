@@ -9,8 +9,8 @@ from ..config.grammar import GST, kind_of, with_coded_login
 from ..config.models import CameraConfig
 from ..errors import ConfigError
 from ..images import SUFFIXES, say_passed_over
+from ..redaction import redact, redact_text
 from .base import Camera, Room, no_room
-from .redaction import redact, redact_text
 from .remembered import Remembered
 
 

@@ -15,12 +15,12 @@ import cv2
 from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..records import Frame, Image
+from ..redaction import redact
 from .base import Camera, Room, no_room
 from .damage import Quarantine
 from .lag import Lag
 from .pixels import converted
 from .reading import Reader
-from .redaction import redact
 
 _LEAST_OPEN_S = 3.0
 _ATTEMPTS = 10

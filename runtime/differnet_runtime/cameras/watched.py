@@ -12,6 +12,7 @@ from pathlib import Path
 from ..config.models import AfterVerdict, PixelFormat
 from ..errors import CameraError, ImageReadError
 from ..images import SUFFIXES, decode_image, read_bytes
+from ..printable import file_name
 from ..records import Frame, Image, Origin
 from .arrivals import Arrivals
 from .base import Camera
@@ -19,7 +20,7 @@ from .leaving import Leaving
 from .looking import Listing, Looks, is_picture
 from .notices import Notices
 from .pixels import converted
-from .remembered import Remembered, UnreadablePictureError, key_of, printable
+from .remembered import Remembered, UnreadablePictureError, key_of
 
 POLL_S = 0.05
 _LEAVE_AT_ONCE = 100
@@ -168,7 +169,7 @@ class WatchedFolder(Camera):
         if key != expected:
             self._see(name, stat)
             return None
-        shown, digest = printable(name), ""
+        shown, digest = file_name(name), ""
         self._seen.trying(shown, key)
         try:
             data = read_bytes(self._folder / name)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from differnet_runtime.backends.fake import FakeOptions
 from differnet_runtime.cameras.sources import describe, refuse_commands, refuse_leaving
 from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
-from differnet_runtime.config.secrets import read_secret
+from differnet_runtime.config.problems import dotted
+from differnet_runtime.config.secrets import fingerprint, read_secret, secret_files
 from differnet_runtime.errors import ConfigError, DifferNetError
 from differnet_runtime.model_file import content_hash, read_model_file
 from differnet_runtime.models import ModelStore, default_folder
@@ -183,16 +184,13 @@ def _evidence(config: Config) -> Iterator[Finding]:
 
 def _secrets_and_sinks(config: Config) -> Iterator[Finding]:
     """Every secret that can't be read, and then, if all can, what else keeps sinks from opening."""
-    files = {"mqtt.password_file": config.mqtt.password_file if config.mqtt else None}
-    files |= {
-        f"webhook.{name}.token_file": hook.token_file for name, hook in config.webhook.items()
-    }
     readable = True
-    for subject, file in files.items():
-        if file is None:
-            continue
+    for key, file in secret_files(config):
+        subject = dotted(key)
         try:
-            read_secret(file)
+            fingerprint(key, file)
+            if key[-1].endswith("_file"):
+                read_secret(file)
             yield Finding(subject, "ok", f"{file} can be read")
         except DifferNetError as error:
             readable = False

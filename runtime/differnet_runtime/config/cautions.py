@@ -14,6 +14,12 @@ _PASSWORD = re.compile(r"://[^/@:]*:.+@")
 def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
     """Returns a sentence for each thing that works, but should be looked at."""
     found: list[str] = []
+    state = config.station.state
+    if _mode(state) & stat.S_IRWXO:
+        found.append(
+            f"station.state: every user of this machine may look into {state}: "
+            f"`chmod -R o-rwx {state}`"
+        )
     urls = [(f"camera.{name}.source", camera.source) for name, camera in config.camera.items()]
     urls += [(f"webhook.{name}.url", hook.url) for name, hook in config.webhook.items()]
     readers = [file for file in files if _mode(file) & stat.S_IROTH]

@@ -10,8 +10,8 @@ from typing import Any
 from ..errors import ConfigError
 from .grammar import is_path
 from .problems import Key, dotted
+from .secrets import SECRETS
 
-_SECRETS = ("password_file", "token_file", "ca", "certificate", "key")
 _PATHS: tuple[Key, ...] = (("station", "state"), ("model", "path"), ("jsonl", "path"))
 
 
@@ -41,9 +41,9 @@ def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:
     for at, place in places:
         if not isinstance(place, dict):
             continue
-        yield from ((*at, name) for name in _SECRETS if name in place)
+        yield from ((*at, name) for name in SECRETS if name in place)
         if isinstance(tls := place.get("tls"), dict):
-            yield from ((*at, "tls", name) for name in _SECRETS if name in tls)
+            yield from ((*at, "tls", name) for name in SECRETS if name in tls)
 
 
 def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - not checked yet

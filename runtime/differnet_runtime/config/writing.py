@@ -10,21 +10,35 @@ from typing import Any
 from .models import Config
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?")
 
 
-def effective(config: Config, hide: Callable[[str], str] = str) -> dict[str, Any]:
+def effective(config: Config, hide: Callable[[str], str] | None = None) -> dict[str, Any]:
     """Returns every key that has a value, as TOML or JSON can hold it.
 
     Args:
         config: Checked.
-        hide: Applied to cameras' sources and webhooks' URLs, which may hold passwords.
+        hide: Applied to cameras' sources, which may hold passwords; of webhooks' URLs only the
+            host is left then. None shows everything.
     """
     tables: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    if hide is None:
+        return tables
     for camera in tables["camera"].values():
         camera["source"] = hide(camera["source"])
     for webhook in tables["webhook"].values():
-        webhook["url"] = hide(webhook["url"])
+        webhook["url"] = _host_alone(webhook["url"])
     return tables
+
+
+def _host_alone(url: str) -> str:
+    """Returns a URL without all that may be a secret: many receivers know a sender by the path."""
+    scheme, _, rest = url.partition("://")
+    authority, *beyond = re.split(r"[/?#]", rest, maxsplit=1)
+    host = authority.rpartition("@")[2]
+    if not _HOST.fullmatch(host):  # where a password ends can't be told
+        return f"{scheme}://***"
+    return f"{scheme}://{host}{'/***' if any(beyond) else ''}"
 
 
 def as_toml(tables: dict[str, Any]) -> str:

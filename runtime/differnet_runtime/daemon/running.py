@@ -9,17 +9,22 @@ import threading
 import time
 from pathlib import Path
 
+from .. import logs
 from ..config import Config, WebConfig
 from ..config.loading import load_config
 from ..errors import ConfigError, DifferNetError
 from ..health_socket import HealthSocket
 from ..systemd import Notifier
+from ..web.audit import FILES
+from ..web.secrets import read_web_secrets
 from ..web.server import WebServer
 from .health import StateWatch
 from .station import Station
 
 _TICK_S = 0.2
 _FORCED = 1
+_UMASK = 0o027
+"""What the station writes, others can't read; its children inherit it."""
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +41,10 @@ def run_station(path: Path) -> int:
     Raises:
         DifferNetError: It can't start; says which key or file is wrong.
     """
+    os.umask(os.umask(_UMASK) | _UMASK)
     loaded = load_config(path)
     config = loaded.config
-    logging.basicConfig(
-        level=config.station.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    logs.start(config.station.log_level)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     Runner(path, config).run()
@@ -100,19 +104,27 @@ class Runner:
     def _reload(self) -> None:
         self._notifier.reloading()
         try:
-            new = load_config(self._path).config
+            loaded = load_config(self._path)
+            new = loaded.config
             self._refuse_lasting_changes(new)
-            self._replace_web(new.web)
-            self.station.reconfigure(new)
-            logging.getLogger().setLevel(new.station.log_level.upper())
+            renewal = self.station.prepare(new)
+            self._replace_web(new.web, others="web" in renewal.changes.tables)
+            self.station.reconfigure(renewal)
+            logs.set_level(new.station.log_level)
             self.station.configuration_problem = None
-            log.info("%s was read again", self._path)
+            for warning in loaded.warnings:
+                log.warning("%s", warning)
+            log.info("%s was read again; changed: %s", self._path, renewal.changes or "nothing")
         except DifferNetError as error:
-            self.station.configuration_problem = f"not taken over: {error}"
+            self._not_taken_over(f"not taken over: {error}")
         except Exception as error:  # a mistake of ours must not end what runs
             log.exception("reload")
-            self.station.configuration_problem = f"not taken over ({type(error).__name__}: {error})"
+            self._not_taken_over(f"not taken over ({type(error).__name__}: {error})")
         self._notifier.ready("inspecting")
+
+    def _not_taken_over(self, why: str) -> None:
+        self.station.configuration_problem = why
+        self.station.control.audit.add("configuration", FILES, error=why)
 
     def _refuse_lasting_changes(self, new: Config) -> None:
         old = self.station.config.station
@@ -120,10 +132,17 @@ class Runner:
             if getattr(old, key) != getattr(new.station, key):
                 raise ConfigError(f"station.{key} can't change while the station runs: restart it")
 
-    def _replace_web(self, new: WebConfig) -> None:
-        """Changes the page's server; where the new one can't be had, the old one comes back."""
+    def _replace_web(self, new: WebConfig, *, others: bool) -> None:
+        """Changes the page's server; where the new one can't be had, the old one comes back.
+
+        Args:
+            new: `[web]`.
+            others: Whether its token or certificate may be others, in the same files.
+        """
         old = self._web_config
         if new == old and (self._web is None or self._web.alive):
+            if self._web is not None and others:
+                self._web.use(read_web_secrets(new))
             return
         server = self._web_server(new)  # reads its secrets: what is wrong there touches nothing
         if self._web is not None:

@@ -15,6 +15,8 @@ from typing import IO
 from ..cameras.sources import is_live, located, refuse_commands, refuse_leaving
 from ..capture import CaptureProcess
 from ..config import CameraConfig, Config, differences
+from ..config.problems import Key
+from ..config.secrets import fingerprints
 from ..errors import CameraError, StoreError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
@@ -31,6 +33,7 @@ from .health import CONFIGURATION, State, camera_state, engine_state, problem_st
 from .judging import Command, Judge
 from .models import StationModel
 from .picture_queue import PictureQueue, remembered
+from .renewal import Renewal
 from .reporting import Reporter
 from .results import Results
 
@@ -61,6 +64,7 @@ class Station:
 
     def __init__(self, config: Config, models: Path | None = None) -> None:
         _refuse_commands(config)
+        self._files: Mapping[Key, str] = fingerprints(config)
         self._lock = _locked(config.station.state)
         self.config = config
         self.started_at_s, self._started = time.time(), time.monotonic()
@@ -74,7 +78,7 @@ class Station:
             models,
             partial(switching, self.control, "activate", FILES),
         )
-        self.results = Results(config, self._commanded)
+        self.results = Results(config, self._files, self._commanded)
         self.evidence = Evidence(config.station.state / "evidence", config.evidence)
         self.reporter = Reporter(
             self.results.outbox, self.evidence, self.board, self.recent, self.metrics
@@ -177,35 +181,37 @@ class Station:
             self.metrics.fault(event.component, event.state)
         self.results.add(event)
 
-    def reconfigure(self, new: Config) -> None:
+    def prepare(self, new: Config) -> Renewal:
+        """Reads and checks what another configuration needs, secrets among it; touches nothing.
+
+        Raises:
+            ConfigError: A part of it can't be used.
+        """
+        _refuse_commands(new)
+        files = fingerprints(new)
+        changes = differences(self.config, new, self._files, files)
+        return Renewal(new, files, changes, self.results.prepare(new, files))
+
+    def reconfigure(self, renewal: Renewal) -> None:
         """Changes to another configuration; only what is different in it is touched.
 
         Raises:
             ConfigError: A part of it can't be used; that part stays as it was.
         """
-        _refuse_commands(new)
+        new, changes = renewal.config, renewal.changes
         with self._changing:
             old = self.config
-            if (new.mqtt, new.webhook, new.jsonl) != (old.mqtt, old.webhook, old.jsonl):
-                self.results.replace_sinks(new)
+            self.results.use(renewal.sinks)
             self.model.configure(new.model)
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            changed = [name for name in self.cameras if old.camera[name] != new.camera.get(name)]
-            self._close(changed)
-            self.config = new
+            self._close([*changes.removed, *changes.changed])
+            self.config, self._files = new, renewal.files
             for name, camera in new.camera.items():
                 if name not in self.cameras:
                     self._open(name, camera)
-        self._audit(old, new)
-
-    def _audit(self, old: Config, new: Config) -> None:
-        if old.model.threshold != new.model.threshold:
-            before, after = (_threshold_text(one.model.threshold) for one in (old, new))
-            self.control.audit.add("threshold", FILES, old=before, new=after)
-        if changes := differences(old, new):
-            self.control.audit.add("configuration", FILES, new=f"changed: {changes}")
+        renewal.tell(self.control.audit, old)
 
     def _open(self, name: str, config: CameraConfig) -> None:
         log = PictureLog(self.results.outbox, name, located(config).source)
@@ -258,10 +264,6 @@ class Station:
                 station=self.config.station.name, component="model", state=state, reason=reason
             )
         )
-
-
-def _threshold_text(threshold: float | None) -> str:
-    return "the model's" if threshold is None else f"{threshold:g}"
 
 
 def _locked(state: Path) -> IO[str] | None:

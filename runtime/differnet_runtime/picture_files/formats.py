@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from ..records import too_large
 from .missing import CUT, ends_in_zeros, rows_fault, several
 from .tiff import tiff_fault
 
@@ -39,6 +40,9 @@ def fault_of(data: bytes) -> str | None:
 
 
 def _png(data: bytes) -> str | None:
+    width, height = struct.unpack_from(">II", data, 16)
+    if (fault := too_large(width, height)) is not None:
+        return fault
     at, frames = 8, 1
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -64,6 +68,8 @@ def _bmp(data: bytes) -> str | None:
         compression = size = 0
     else:
         width, height, _, bits, compression, size = struct.unpack_from("<iiHHII", data, 18)
+    if (fault := too_large(abs(width), abs(height))) is not None:
+        return fault
     if compression in _PLAIN_BMP:
         return rows_fault(data, start, (width * bits + 31) // 32 * 4, abs(height))
     # Run lengths end with an end code.
@@ -77,6 +83,8 @@ def _pnm(data: bytes) -> str | None:
     if header is None:
         return f"{CUT} or damaged (its header is not that of a PGM or PPM)"
     kind, width, height, white = (int(field) for field in header.groups())
+    if (fault := too_large(width, height)) is not None:
+        return fault
     values = width * (3 if kind in (3, 6) else 1)
     if kind in (2, 3):
         there = len(data[header.end() :].split())
@@ -139,9 +147,11 @@ def _jp2(data: bytes) -> str | None:
 def _codestream(data: bytes) -> str | None:
     """Checks that every tile of a JPEG 2000 picture is there (ITU-T T.800, annex A)."""
     sizes = struct.unpack_from(">8I", data, 8)
-    right, bottom, _, _, width, height, left, top = sizes
+    right, bottom, x, y, width, height, left, top = sizes
     if not width or not height:
         return "damaged (the JPEG 2000's tiles have no size)"
+    if (fault := too_large(max(0, right - x), max(0, bottom - y))) is not None:
+        return fault
     tiles = -((left - right) // width) * -((top - bottom) // height)
     if tiles > _MOST_TILES:
         return f"damaged (a JPEG 2000 of {tiles} tiles)"

@@ -28,6 +28,8 @@ def rows_fault(data: bytes, start: int, row: int, count: int) -> str | None:
         row: Bytes of a row.
         count: Rows.
     """
+    if row <= 0 or count <= 0:
+        return "damaged (by its header it has no pixels)"
     need = start + row * count
     if need > len(data):
         return f"{CUT} (it has {len(data)} of {need} bytes)"

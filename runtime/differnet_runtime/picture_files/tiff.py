@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from ..records import too_large
 from .missing import CUT, ends_in_zeros, rows_fault, several
 
 _SIZES = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 16: (8, "Q")}
@@ -94,6 +95,8 @@ def _tag(data: bytes, at: int, layout: _Layout) -> tuple[int, tuple[int, ...]] |
 
 
 def _page_fault(data: bytes, page: _Page) -> str | None:
+    if (fault := too_large(page[_WIDTH][0], page[_HEIGHT][0])) is not None:
+        return fault
     places, lengths = (
         next((page[tag] for tag in tags if tag in page), ()) for tags in (_PLACES, _LENGTHS)
     )

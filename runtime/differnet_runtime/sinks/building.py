@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-from ..config import Config
+from collections.abc import Container
+
+from ..config import Config, JsonLinesConfig, MqttConfig, WebhookConfig
 from ..errors import DifferNetError
 from ..installation import install_line
+from ..metadata import Part
 from .base import OnCommand, Sink
 from .jsonl import JsonLinesSink
 
 
-def build_sinks(config: Config, on_command: OnCommand | None = None) -> list[Sink]:
+def sink_tables(config: Config) -> dict[str, Part]:
+    """Returns the table of each configured sink, by the sink's name."""
+    tables: dict[str, Part | None] = {"mqtt": config.mqtt}
+    tables |= {f"webhook:{name}": table for name, table in config.webhook.items()}
+    tables["jsonl"] = config.jsonl
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def build_sinks(
+    config: Config,
+    on_command: OnCommand | None = None,
+    only: Container[str] | None = None,
+) -> list[Sink]:
     """Makes the sinks; nothing is connected before `Sink.open`.
 
     Args:
         config: Of the station.
         on_command: Called from a sink's own thread.
+        only: Names of those that are wanted; None makes all.
 
     Raises:
         ConfigError: A secret or a certificate can't be read.
         DifferNetError: A package is missing; the message names the extra.
     """
-    sinks: list[Sink] = []
+    tables = {
+        name: table for name, table in sink_tables(config).items() if only is None or name in only
+    }
     try:
-        if config.mqtt is not None:
-            from .mqtt import MqttSink
-
-            sinks.append(MqttSink(config.mqtt, config.station.name, on_command))
-        for name, webhook in config.webhook.items():
-            from .webhook import WebhookSink
-
-            sinks.append(WebhookSink(name, webhook))
+        return [
+            _build(name, table, config.station.name, on_command) for name, table in tables.items()
+        ]
     except ImportError as error:
         raise DifferNetError(
             f"the configured sinks need {error.name}: {install_line('service')}"
         ) from error
-    if config.jsonl is not None:
-        sinks.append(JsonLinesSink(config.jsonl))
-    return sinks
+
+
+def _build(name: str, table: Part, station: str, on_command: OnCommand | None) -> Sink:
+    if isinstance(table, MqttConfig):
+        from .mqtt import MqttSink
+
+        return MqttSink(table, station, on_command)
+    if isinstance(table, WebhookConfig):
+        from .webhook import WebhookSink
+
+        return WebhookSink(name.partition(":")[2], table)
+    assert isinstance(table, JsonLinesConfig)
+    return JsonLinesSink(table)

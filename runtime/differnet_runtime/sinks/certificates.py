@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..config import TlsConfig
 from ..errors import ConfigError
@@ -14,19 +16,45 @@ def client_context(config: TlsConfig) -> ssl.SSLContext:
     Raises:
         ConfigError: A file can't be read, or holds no certificate or key.
     """
-    try:
+    with _mapped(config, "TLS"):
         context = ssl.create_default_context(cafile=config.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.certificate is not None:
-            context.load_cert_chain(config.certificate, config.key, password=_no_password)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        named = ", ".join(str(path) for path in (config.ca, config.certificate, config.key) if path)
-        raise ConfigError(
-            f"TLS ({named}): {error.strerror or error}; expected readable PEM files"
-            if isinstance(error, OSError)
-            else f"TLS ({named}): {error}"
-        ) from error
+    if config.certificate is not None:
+        load_pair(context, config, "TLS")
     return context
+
+
+def load_pair(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:
+    """Loads certificate and key.
+
+    Args:
+        context: Gets them.
+        config: Names their files.
+        where: Stands before a message.
+
+    Raises:
+        ConfigError: A file can't be read or holds neither, or the key is of another certificate.
+    """
+    assert config.certificate is not None
+    with _mapped(config, where):
+        context.load_cert_chain(config.certificate, config.key, password=_no_password)
+
+
+@contextmanager
+def _mapped(config: TlsConfig, where: str) -> Iterator[None]:
+    named = ", ".join(str(path) for path in (config.ca, config.certificate, config.key) if path)
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise ConfigError(
+                f"{where} ({named}): the key is not the certificate's; replace both together"
+            ) from error
+        raise ConfigError(
+            f"{where} ({named}): {error.strerror or error}; expected readable PEM files"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{where} ({named}): {error}") from error
 
 
 def _no_password() -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email.utils
 import logging
+import time
 from collections.abc import Sequence
 
 import urllib3
@@ -38,6 +40,7 @@ class WebhookSink(Sink):
     def __init__(self, name: str, config: WebhookConfig) -> None:
         super().__init__(f"webhook:{name}")
         self._url = config.url
+        self._timeout_s = config.timeout_s
         self._told: set[int] = set()
         self._headers = {"Content-Type": "application/json", "User-Agent": "differnet-edge"}
         if config.token_file is not None:
@@ -61,13 +64,24 @@ class WebhookSink(Sink):
                 preload_content=False,
             )
             status, retry_after = response.status, response.headers.get("Retry-After")
-            if (response.length_remaining or 0) <= _ANSWER:
-                response.read(_ANSWER)  # so that the connection can be used again
-            response.close()
         except urllib3.exceptions.HTTPError as error:
             # urllib3's own words hold the address, and it may hold a password.
             raise SinkError(f"no answer: {cause_of(error)}") from error
+        self._drain(response)
         self._judge(status, retry_after)
+
+    def _drain(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Reads a short answer, so that the connection can be used again; it may come in drops."""
+        until_s, left = time.monotonic() + self._timeout_s, _ANSWER
+        if (response.length_remaining or 0) > left:
+            left = 0
+        with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, ValueError):
+            while left > 0 and time.monotonic() < until_s:
+                piece = response.read1(left, decode_content=False)
+                if not piece:
+                    return
+                left -= len(piece)
+        response.close()
 
     def _judge(self, status: int, retry_after: str | None) -> None:
         if 200 <= status < 300:

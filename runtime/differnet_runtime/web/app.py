@@ -72,7 +72,7 @@ def build(
         *pages(),
         *api(),
         metrics(registry),
-        *streams(stream_s, stopping, connections),
+        *streams(stream_s, stopping, connections, access.sessions),
         _allowed(access),
     ]
     if access.sessions is not None:

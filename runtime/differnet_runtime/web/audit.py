@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferNetError
 from ..events import AuditAction, AuditEvent
-from ..names import printable
+from ..printable import printable
 
 if TYPE_CHECKING:
     from .control import Control

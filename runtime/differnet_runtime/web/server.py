@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from typing import Any
 
 from ..config.models import WebConfig
-from ..config.secrets import read_secret
 from ..errors import BackendUnavailableError, ConfigError
 from ..installation import install_line
 from .control import Control
@@ -22,6 +20,7 @@ try:
     from .app import build
     from .connections import Connections, Listener
     from .guard import Access, is_loopback
+    from .secrets import WebSecrets, changeable, read_web_secrets
     from .sessions import Sessions
     from .troubles import tell
 except ImportError as error:
@@ -30,7 +29,6 @@ except ImportError as error:
         f"`{install_line('service')}`, or set enabled = false in [web]."
     ) from error
 
-_LEAST_TOKEN = 16
 _STREAM_S = 3600.0
 _START_S = 10.0
 _GRACE_S = 1
@@ -38,6 +36,7 @@ _LAST_WORDS_S = 0.2
 _SWEEP_S = 0.25
 _IDLE_S = 10
 """Between two requests, where nothing of the second has come; less than `connections.HEAD_S`."""
+_TAKE_S = 1.0
 _AT_ONCE = 32
 """Connections accepted before those that are open get their turn."""
 
@@ -63,15 +62,18 @@ class WebServer:
         *,
         stream_s: float = _STREAM_S,
     ) -> None:
-        access = access_of(config)
-        self._config = config
+        secrets = read_web_secrets(config)
+        access = _access(config, secrets)
+        self._config, self._sessions = config, access.sessions
+        self._certificate = secrets.certificate
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._control = control
         self._stopping = threading.Event()
         self._connections = connections = Connections(control.troubles)
         app = build(
             control, registry, access, connections, stream_s=stream_s, stopping=self._stopping
         )
-        self._server = uvicorn.Server(_settings(config, app))
+        self._server = uvicorn.Server(_settings(app))
         self._socket: Listener | None = None
         self._thread: threading.Thread | None = None
 
@@ -97,9 +99,11 @@ class WebServer:
         """Binds the port and serves.
 
         Raises:
-            ConfigError: The address can't be bound, or the certificate not be used.
+            ConfigError: The address can't be bound.
         """
-        _load(self._server.config)
+        self._server.config.load()
+        if self._certificate is not None:
+            self._server.config.ssl = changeable(lambda: self._certificate)
         self._socket = self._bind()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
@@ -107,12 +111,29 @@ class WebServer:
         while not self._server.started and self.alive and time.monotonic() < until:
             time.sleep(0.005)
 
+    def use(self, secrets: WebSecrets) -> None:
+        """Takes over another token and certificate, for what is asked from now on.
+
+        Sessions and streams that another token opened end; other connections go on.
+        """
+        done = threading.Event()
+
+        def take() -> None:
+            if self._sessions is not None and secrets.token is not None:
+                self._sessions.replace(secrets.token)
+            self._certificate = secrets.certificate
+            done.set()
+
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(take)  # never between a token's check and its session
+        done.wait(_TAKE_S)
+
     def _run(self) -> None:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         assert self._socket is not None
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._failed)
         watching = loop.create_task(self._watch())
         try:
@@ -177,31 +198,17 @@ def access_of(config: WebConfig) -> Access:
     """Returns who may ask what.
 
     Raises:
-        ConfigError: Bound wider than loopback without token and TLS; or these can't be used.
+        ConfigError: See `read_web_secrets`.
     """
-    loopback = is_loopback(config.host)
-    if config.tls is not None and config.tls.certificate is None:
-        raise ConfigError("web.tls: the server needs a certificate and its key")
-    if config.tls is not None and config.tls.ca is not None:
-        raise ConfigError("web.tls.ca: clients are known by the token; leave it out")
-    if not loopback and (config.token_file is None or config.tls is None):
-        raise ConfigError(
-            f"web.host: {config.host!r} is wider than loopback, where anybody may ask: give "
-            "web.token_file and web.tls (certificate, key), or bind 127.0.0.1"
-        )
-    if config.token_file is None:
-        return Access(loopback, config.changes, None, config.tls is not None)
-    token = read_secret(config.token_file)
-    if len(token) < _LEAST_TOKEN:
-        raise ConfigError(
-            f"web.token_file: a token of {len(token)} characters can be guessed; give at least "
-            f"{_LEAST_TOKEN} (`openssl rand -hex 32`)"
-        )
-    return Access(loopback, config.changes, Sessions(token), config.tls is not None)
+    return _access(config, read_web_secrets(config))
 
 
-def _settings(config: WebConfig, app: object) -> uvicorn.Config:
-    tls = config.tls
+def _access(config: WebConfig, secrets: WebSecrets) -> Access:
+    sessions = None if secrets.token is None else Sessions(secrets.token)
+    return Access(is_loopback(config.host), config.changes, sessions, config.tls is not None)
+
+
+def _settings(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http="h11",
@@ -217,15 +224,4 @@ def _settings(config: WebConfig, app: object) -> uvicorn.Config:
         backlog=_AT_ONCE,
         timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
-        ssl_certfile=tls.certificate if tls is not None else None,
-        ssl_keyfile=tls.key if tls is not None else None,
     )
-
-
-def _load(settings: uvicorn.Config) -> None:
-    try:
-        settings.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"web.tls: {settings.ssl_certfile} and {settings.ssl_keyfile} can't be used ({error})"
-        ) from error

@@ -25,8 +25,16 @@ class Sessions:
 
     def __init__(self, token: str) -> None:
         self._token = _digest(token)
+        self.tokens = 1
+        """How many tokens there have been; with each, what the one before opened ends."""
         self._sessions: OrderedDict[bytes, float] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def replace(self, token: str) -> None:
+        """Takes another token; the sessions that the old one began end."""
+        if not hmac.compare_digest(_digest(token), self._token):
+            self._token, self.tokens = _digest(token), self.tokens + 1
+            self._sessions.clear()
 
     def guesses(self, address: str) -> bool:
         """Returns whether so many wrong tokens came from there that each is refused with 429."""

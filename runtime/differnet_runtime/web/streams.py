@@ -19,6 +19,7 @@ from .connections import Connection, Connections, of_busiest_sender
 from .control import Jpeg
 from .endpoints import Call, Content, Endpoint, Whole, known_camera
 from .routes import CAMERA, EventsQuery, LiveQuery
+from .sessions import Sessions
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 MOTION_JPEG = "multipart/x-mixed-replace; boundary=frame"
@@ -86,7 +87,10 @@ class _Stream(StreamingResponse):
 
 
 def streams(
-    longest_s: float, stopping: threading.Event, connections: Connections
+    longest_s: float,
+    stopping: threading.Event,
+    connections: Connections,
+    sessions: Sessions | None = None,
 ) -> list[Endpoint]:
     """Returns the routes of streams.
 
@@ -94,12 +98,16 @@ def streams(
         longest_s: Then a stream ends, and a browser asks again, with its token or session.
         stopping: Ends them.
         connections: Of the server.
+        sessions: A new token there ends them, too; None where none is needed.
     """
+
+    def tokens() -> int:
+        return 0 if sessions is None else sessions.tokens
 
     def until() -> Callable[[], bool]:
         """Returns what says whether a stream that begins now goes on."""
-        end_s = time.monotonic() + longest_s
-        return lambda: time.monotonic() < end_s and not stopping.is_set()
+        end_s, token = time.monotonic() + longest_s, tokens()
+        return lambda: time.monotonic() < end_s and tokens() == token and not stopping.is_set()
 
     events, pictures = Viewers(32, connections), Viewers(16, connections)
 

@@ -14,6 +14,7 @@ from differnet_runtime.cameras.reading import Reader
 from differnet_runtime.cameras.remembered import Remembered
 from differnet_runtime.cameras.sources import located, open_source
 from differnet_runtime.config.models import CameraConfig
+from differnet_runtime.errors import CameraError
 from differnet_runtime.records import Image
 from tests.fakes.clips import Clip
 from tests.servers import require
@@ -33,6 +34,9 @@ def test_a_room_that_was_not_written_to_is_no_picture() -> None:
     """A decoder may fail after the grab; what lay in that memory is an older frame."""
 
     class Failing:
+        def get(self, _property: int) -> float:
+            return 4.0
+
         def grab(self) -> bool:
             return True
 
@@ -48,6 +52,22 @@ def test_a_room_that_was_not_written_to_is_no_picture() -> None:
     )
     assert reader.read() is not None
     assert reader.read() is None
+
+
+@pytest.mark.parametrize("told", [32_000.0, 0.0])
+def test_a_camera_whose_pictures_are_huge_is_refused(told: float) -> None:
+    class Huge:
+        def get(self, _property: int) -> float:
+            return told
+
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self, _room: Image | None) -> tuple[bool, Image]:
+            return True, np.broadcast_to(np.uint8(7), (32_000, 32_000, 3))
+
+    with pytest.raises(CameraError, match="32000 x 32000 pixels; at most 268,435,456"):
+        Reader(cast("cv2.VideoCapture", Huge()), no_room).read()
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from differnet_runtime.cameras import arrivals, leaving, looking
-from differnet_runtime.cameras.remembered import Remembered, UnreadablePictureError, printable
+from differnet_runtime.cameras.remembered import Remembered, UnreadablePictureError
 from differnet_runtime.cameras.watched import WatchedFolder
 from differnet_runtime.config.models import AfterVerdict
 from differnet_runtime.errors import CameraError
+from differnet_runtime.printable import file_name
 from differnet_runtime.records import Frame, Origin
 
 Open = Callable[..., WatchedFolder]
@@ -202,7 +203,7 @@ def test_names_that_are_not_utf_8_stay_apart(tmp_path: Path, opened: Open) -> No
 
 
 def test_printable_names_are_unchanged_where_they_can_be() -> None:
-    assert printable("Teil \N{GREEK SMALL LETTER BETA} \\ 7.png") == (
+    assert file_name("Teil \N{GREEK SMALL LETTER BETA} \\ 7.png") == (
         "Teil \N{GREEK SMALL LETTER BETA} \\ 7.png"
     )
 

@@ -62,6 +62,29 @@ def test_a_sound_station_can_start(
     assert not (tmp_path / "state").exists()
 
 
+def test_secrets_that_every_user_may_read_are_wrong(
+    check: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name, mode in (
+        ("password", 0o666),
+        ("token", 0o640),
+        ("key.pem", 0o644),
+        ("ca.pem", 0o644),
+    ):
+        (tmp_path / name).write_text("0123456789abcdef\n")
+        (tmp_path / name).chmod(mode)
+    tls = '{ ca = "ca.pem", certificate = "ca.pem", key = "key.pem" }'
+    broker = f'[mqtt]\nhost = "b"\npassword_file = "password"\ntls = {tls}\n'
+    page = FAKE.replace("port = 0\n", 'port = 0\ntoken_file = "token"\n')
+    code, shown = check(page + TOP + broker, "--json")
+    found = {one["subject"]: one for one in json.loads(shown)["findings"]}
+    assert code == 2
+    for key, state in (("web.token_file", "ok"), ("mqtt.password_file", "wrong"),
+                       ("mqtt.tls.key", "wrong"), ("mqtt.tls.ca", "ok")):  # fmt: skip
+        assert found[key]["state"] == state
+    assert f"chmod o-rwx {tmp_path / 'key.pem'}" in found["mqtt.tls.key"]["text"]
+
+
 @pytest.mark.parametrize(
     ("text", "subject", "says"),
     [

@@ -65,3 +65,16 @@ def test_what_a_running_station_can_not_change_is_named(config: Config) -> None:
     new = changed(config, station={"name": "line4", "state": "/elsewhere"})
     assert differences(config, new).needs_restart == ("station.name", "station.state")
     assert differences(config, new).tables == ("station",)
+
+
+def test_another_content_of_the_same_file_is_a_change(config: Config) -> None:
+    old = {("mqtt", "password_file"): "1", ("camera", "top", "tls", "ca"): "1", ("web", "key"): "1"}
+    new = {**old, ("mqtt", "password_file"): "2", ("camera", "top", "tls", "ca"): "2"}
+    assert not differences(config, config, old, old)
+    changes = differences(config, config, old, new)
+    assert changes == Changes(
+        changed=("top",), tables=("mqtt",), contents=("mqtt.password_file", "camera.top.tls.ca")
+    )
+    assert str(changes) == (
+        "mqtt, camera.top changed, content of mqtt.password_file, content of camera.top.tls.ca"
+    )

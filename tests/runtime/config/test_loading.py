@@ -217,6 +217,15 @@ def test_a_file_that_all_users_may_read_is_pointed_out(tmp_path: Path) -> None:
     )
 
 
+def test_a_state_folder_that_all_users_may_look_into_is_pointed_out(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL + '[station]\nstate = "state"\n')
+    (tmp_path / "state").mkdir(0o750)
+    assert load_config(path).warnings == ()
+    (tmp_path / "state").chmod(0o755)
+    (warning,) = load_config(path).warnings
+    assert f"chmod -R o-rwx {tmp_path / 'state'}" in warning
+
+
 def test_secrets_that_travel_in_the_open_are_pointed_out(tmp_path: Path) -> None:
     text = SMALL + '[mqtt]\nhost = "h"\npassword_file = "p"\n'
     text += '[webhook.mes]\nurl = "http://h"\ntoken_file = "t"\n'
@@ -229,6 +238,22 @@ def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
     text = as_toml(effective(config))
     assert load_config(written(tmp_path, text, "again.toml")).config == config
     assert "hunter2" not in as_toml(effective(config, hide=lambda text: "hidden"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example/services/T0/s3cret", "https://hooks.example/***"),
+        ("https://u:s3cret@hooks.example:8443/", "https://hooks.example:8443"),
+        ("https://hooks.example?sig=s3cret", "https://hooks.example/***"),
+        ("http://[::1]:80#s3cret", "http://[::1]:80/***"),
+        ("http://u:s3cret/x@host/y", "http://***"),
+        ("https://hooks.example/?sig=a@s3cret", "https://hooks.example/***"),
+    ],
+)
+def test_of_a_receiver_only_the_host_is_shown(url: str, shown: str, tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, SMALL + f'[webhook.mes]\nurl = "{url}"\n')).config
+    assert effective(config, hide=str)["webhook"]["mes"]["url"] == shown
 
 
 def test_the_committed_schema_is_the_models() -> None:

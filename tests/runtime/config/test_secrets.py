@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from differnet_runtime.config.secrets import read_secret
+from differnet_runtime.config import Config
+from differnet_runtime.config.secrets import fingerprints, read_secret, secret_files
 from differnet_runtime.errors import ConfigError
 
 
@@ -34,3 +36,76 @@ def test_what_is_no_secret_is_named_by_its_path(tmp_path: Path, content: bytes |
         read_secret(path)
     assert str(path) in str(raised.value)
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o641, 0o666])
+def test_a_secret_that_every_user_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "token"
+    path.write_text("s3cret")
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match=f"`chmod o-rwx {path}`"):
+        read_secret(path)
+    path.chmod(0o640)
+    assert read_secret(path) == "s3cret"
+
+
+def test_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    with pytest.raises(ConfigError, match="expected a file"):
+        read_secret(tmp_path / "token")
+
+
+def whole(folder: Path) -> Config:
+    """A configuration that names a file under every key that may."""
+    tls = {}
+    for name in ("ca", "certificate", "key", "token_file", "password_file"):
+        (folder / name).write_text(name)
+        tls[name] = str(folder / name)
+    token, password = tls.pop("token_file"), tls.pop("password_file")
+    pair = {"certificate": tls["certificate"], "key": tls["key"]}
+    return Config.model_validate(
+        {
+            "model": {"backend": "fake"},
+            "camera": {"top": {"source": "0"}},
+            "web": {"token_file": token, "tls": pair},
+            "mqtt": {"host": "h", "password_file": password, "tls": tls},
+            "webhook": {"mes": {"url": "https://h", "token_file": token, "tls": tls}},
+        }
+    )
+
+
+def test_every_file_of_a_secret_or_certificate_is_found(tmp_path: Path) -> None:
+    assert {".".join(key) for key, _ in secret_files(whole(tmp_path))} == {
+        "mqtt.password_file", "mqtt.tls.ca", "mqtt.tls.certificate", "mqtt.tls.key",
+        "webhook.mes.token_file", "webhook.mes.tls.ca", "webhook.mes.tls.certificate",
+        "webhook.mes.tls.key", "web.token_file", "web.tls.certificate", "web.tls.key",
+    }  # fmt: skip
+
+
+def test_a_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    config = whole(tmp_path)
+    before = fingerprints(config)
+    (tmp_path / "new").write_text("another")
+    (tmp_path / "new").replace(tmp_path / "ca")
+    after = fingerprints(config)
+    changed = {".".join(key) for key in before if before[key] != after[key]}
+    assert changed == {"mqtt.tls.ca", "webhook.mes.tls.ca"}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "said"),
+    [
+        ("key", 0o644, "mqtt.tls.key: .* may read or change this secret"),
+        ("ca", 0o646, "mqtt.tls.ca: .* may change it"),
+        ("certificate", 0o642, "mqtt.tls.certificate: .* may change it"),
+    ],
+)
+def test_files_in_which_others_have_a_hand_are_refused_by_their_key(
+    tmp_path: Path, name: str, mode: int, said: str
+) -> None:
+    config = whole(tmp_path)
+    (tmp_path / "ca").chmod(0o644)
+    fingerprints(config)
+    (tmp_path / name).chmod(mode)
+    with pytest.raises(ConfigError, match=said):
+        fingerprints(config)

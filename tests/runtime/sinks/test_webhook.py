@@ -1,5 +1,6 @@
 """Webhooks to a real HTTP server: what it gets, and what its answers mean."""
 
+import contextlib
 import json
 import ssl
 import threading
@@ -169,6 +170,43 @@ def test_an_answer_without_end_is_not_read() -> None:
             sink.deliver(EVENTS)
         sink.close()
     assert len(receiver.received) == 3
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_short_answer_is_read_and_the_connection_used_again(status: int) -> None:
+    with receiving() as receiver:
+        receiver.status, receiver.body = status, b"" if status == 204 else b"taken"
+        sink = sink_to(f"http://127.0.0.1:{receiver.port}/")
+        for _ in range(3):
+            sink.deliver(EVENTS)
+        sink.close()
+    assert receiver.connections == 1
+
+
+def test_an_answer_in_drops_holds_nothing_up() -> None:
+    dropping = threading.Event()
+
+    class Dropping(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "4096")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not dropping.wait(0.05):  # 200 s in all
+                    self.wfile.write(b"x")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dropping) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        sink_to(f"http://127.0.0.1:{server.server_address[1]}/", timeout_s=0.3).deliver(EVENTS)
+        dropping.set()
+        server.shutdown()
+        thread.join()
 
 
 def test_tls_needs_the_right_authority(tmp_path: Path) -> None:

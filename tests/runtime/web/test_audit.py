@@ -100,8 +100,8 @@ def test_control_characters_do_not_reach_the_log(caplog: pytest.LogCaptureFixtur
     events: list[AuditEvent] = []
     with caplog.at_level(logging.INFO):
         AuditTrail("line", events.append).add("activate", "files", new="a\x1b[2J\nb")
-    assert "a\\x1b[2J\\nb" in caplog.messages[0]
-    assert events[0].new == "a\x1b[2J\nb"
+    assert "a\\x1b[2J\\x0ab" in caplog.messages[0]
+    assert events[0].new == "a\\x1b[2J\nb"
 
 
 def test_a_kind_of_trouble_is_told_at_once_and_then_once_a_minute(

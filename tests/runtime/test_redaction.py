@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from differnet_runtime.cameras import redact
 from differnet_runtime.cameras.gstreamer import open_pipeline
-from differnet_runtime.cameras.redaction import redact_text
 from differnet_runtime.cameras.sources import describe, hidden, located
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
+from differnet_runtime.redaction import redact_text
 from tests.fakes.clips import Clip
 from tests.fakes.rtsp import rtsp_camera
 from tests.faults.capturing import capture, children, next_frame

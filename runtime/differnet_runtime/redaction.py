@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..config.grammar import GST, check_source
+from .config.grammar import GST, check_source
 
 _KEY = r"(?:user|login|pass|pwd|token|secret|key|auth)\w*="
 _QUERY = re.compile(rf"({_KEY})\S*?(?=[\s]|[&?]\w+=|$)", re.IGNORECASE)

@@ -1,0 +1,40 @@
+"""A change of configuration, read and checked before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..config import Changes, Config
+from ..config.problems import Key
+from ..web.audit import FILES, AuditTrail
+from .results import Sinks
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a station needs to change to another configuration; not in use yet.
+
+    Args:
+        config: The new one.
+        files: Fingerprints of its files of secrets and certificates.
+        changes: What differs from the old one.
+        sinks: Those that change.
+    """
+
+    config: Config
+    files: Mapping[Key, str]
+    changes: Changes
+    sinks: Sinks
+
+    def tell(self, audit: AuditTrail, old: Config) -> None:
+        """Adds what was changed to the audit trail."""
+        if old.model.threshold != self.config.model.threshold:
+            before, after = (_text(one.model.threshold) for one in (old, self.config))
+            audit.add("threshold", FILES, old=before, new=after)
+        if self.changes:
+            audit.add("configuration", FILES, new=f"changed: {self.changes}")
+
+
+def _text(threshold: float | None) -> str:
+    return "the model's" if threshold is None else f"{threshold:g}"

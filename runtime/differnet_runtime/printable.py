@@ -1,0 +1,44 @@
+r"""The one rule for texts from outside that people will read: what is not printable is escaped.
+
+Names of files, models, cameras and parts, and what devices, libraries and other machines say, may
+hold control characters, which command a terminal, and directional marks, which turn a line around.
+Wherever such a text is shown, these are written as `\x1b` or `\u202e`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+_CODE = re.compile(r"\\(?=[xuU])")
+_LAST_OF_ASCII, _LAST_OF_UNICODE_16 = 0x7F, 0xFFFF
+
+
+def printable(text: str) -> str:
+    r"""Returns a text on one line: a line break is written as `\x0a`."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def printable_lines(text: str) -> str:
+    """Returns a text whose line breaks are its own, each line printable."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def file_name(name: str) -> str:
+    r"""Returns a file's name so that different names stay different.
+
+    Bytes that are not UTF-8 become `\xe4`, and the backslash of a name that has a `\x`, `\u` or
+    `\U` in it becomes `\x5c`.
+    """
+    return printable(_CODE.sub(r"\\x5c", os.fsencode(name).decode("utf-8", "surrogateescape")))
+
+
+def _escaped(one: str) -> str:
+    if one.isprintable():
+        return one
+    code = ord(one)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= _LAST_OF_ASCII:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= _LAST_OF_UNICODE_16 else f"\\U{code:08x}"
