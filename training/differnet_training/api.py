@@ -22,6 +22,7 @@ from differnet_runtime.metadata import (
     Region,
     Tiles,
 )
+from differnet_runtime.operating_points import Costs
 from differnet_runtime.preprocess import golden_frames
 
 from . import evaluation
@@ -32,7 +33,6 @@ from .geometry import choose_contract
 from .job import HowCalibrated, Job
 from .learning import learn
 from .model_directory import MODEL_JSON, load_metadata
-from .operating_points import Costs
 from .recipes import RECIPES, Recipe
 from .report import write_report
 from .results import Report

@@ -94,6 +94,8 @@ class CameraConfig(Part):
         deadline_ms: From a live source's frame (or the command) to the verdict; then it is
             NO_DECISION.
         interval_ms: Least time between two verdicts of a free-running camera.
+        same_part_s: Frames of a free-running live camera that follow one another with the same
+            outcome within so long are one part; 0 makes each frame a part.
         integrity: See `IntegrityConfig`.
     """
 
@@ -112,6 +114,7 @@ class CameraConfig(Part):
     stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    same_part_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     integrity: IntegrityConfig = IntegrityConfig()
 
     @model_validator(mode="after")

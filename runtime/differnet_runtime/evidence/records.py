@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..events import InspectionEvent
+from ..metadata import ModelMetadata
+
 Kind = Literal["input", "heatmap", "thumbnail"]
 KINDS: tuple[Kind, ...] = ("input", "heatmap", "thumbnail")
 
@@ -25,6 +28,10 @@ class EvidenceItem:
         heatmap: Whether there is one.
         bytes: Of all its files.
         head: Name of the head with the greatest score; None where the model has no heads.
+        model: Content hash of the model that judged; None where none did.
+        region: Region of interest of that model as JSON; None where it sees the whole frame.
+        first: Id of the event on the part's first frame.
+        frames: Of the same part; this is the worst of them.
     """
 
     id: str
@@ -38,6 +45,10 @@ class EvidenceItem:
     heatmap: bool
     bytes: int
     head: str | None = None
+    model: str | None = None
+    region: str | None = None
+    first: str | None = None
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,3 +70,34 @@ class EvidenceStatus:
     deleted: int
     free_bytes: int | None
     problem: str | None
+
+
+def item_of(
+    event: InspectionEvent, metadata: ModelMetadata | None, *, heatmap: bool, bytes_: int
+) -> EvidenceItem:
+    """Returns what the index keeps of a verdict.
+
+    Args:
+        event: The verdict.
+        metadata: Of the model that gave it.
+        heatmap: Whether a picture with it is kept.
+        bytes_: Of all files.
+    """
+    region = metadata.input.region if metadata is not None else None
+    return EvidenceItem(
+        id=event.id,
+        at_s=event.at_s,
+        camera=event.camera,
+        part=event.part,
+        verdict=event.verdict,
+        code=event.code,
+        score=event.score,
+        threshold=event.threshold,
+        heatmap=heatmap,
+        bytes=bytes_,
+        head=event.head,
+        model=event.model.hash if event.model else None,
+        region=None if region is None else region.model_dump_json(),
+        first=event.first_event or event.id,
+        frames=event.part_frame,
+    )
