@@ -170,7 +170,7 @@ def _labelled(item: EvidenceItem) -> Labelled:
         score=item.score,
         threshold=item.threshold,
         model=item.model,
-        region=item.region,
+        view=item.view,
     )
 
 

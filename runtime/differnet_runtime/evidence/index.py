@@ -39,7 +39,7 @@ _SIZE = "SELECT bytes, verdict FROM picture WHERE id = ?"
 _ADDED = {
     "head": "TEXT",
     "model": "TEXT",
-    "region": "TEXT",
+    "view": "TEXT",
     "first": "TEXT",
     "frames": "INTEGER NOT NULL DEFAULT 1",
     "labelled": "INTEGER NOT NULL DEFAULT 0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..capture_record import View
 from ..events import InspectionEvent
 from ..metadata import ModelMetadata
 
@@ -29,7 +30,7 @@ class EvidenceItem:
         bytes: Of all its files.
         head: Name of the head with the greatest score; None where the model has no heads.
         model: Content hash of the model that judged; None where none did.
-        region: Region of interest of that model as JSON; None where it sees the whole frame.
+        view: What that model sees of the frame, as JSON (`capture_record.View`).
         first: Id of the event on the part's first frame.
         frames: Of the same part; this is the worst of them.
     """
@@ -46,7 +47,7 @@ class EvidenceItem:
     bytes: int
     head: str | None = None
     model: str | None = None
-    region: str | None = None
+    view: str | None = None
     first: str | None = None
     frames: int = 1
 
@@ -83,7 +84,9 @@ def item_of(
         heatmap: Whether a picture with it is kept.
         bytes_: Of all files.
     """
-    region = metadata.input.region if metadata is not None else None
+    view = None
+    if metadata is not None:
+        view = View(roi=metadata.input.region, fit=metadata.input.fit).model_dump_json()
     return EvidenceItem(
         id=event.id,
         at_s=event.at_s,
@@ -97,7 +100,7 @@ def item_of(
         bytes=bytes_,
         head=event.head,
         model=event.model.hash if event.model else None,
-        region=None if region is None else region.model_dump_json(),
+        view=view,
         first=event.first_event or event.id,
         frames=event.part_frame,
     )

@@ -31,7 +31,7 @@ CREATE TABLE label (
     score REAL,
     threshold REAL,
     model TEXT,
-    region TEXT
+    view TEXT
 );
 CREATE TABLE threshold (
     row INTEGER PRIMARY KEY AUTOINCREMENT,

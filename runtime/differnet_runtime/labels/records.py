@@ -53,7 +53,7 @@ class Labelled(Part):
         score: None where there was none; likewise threshold.
         threshold: See score.
         model: Content hash of the model that judged.
-        region: Its region of interest, as JSON.
+        view: What it sees of the frame, as JSON (`capture_record.View`).
     """
 
     id: str
@@ -70,7 +70,7 @@ class Labelled(Part):
     score: float | None = None
     threshold: float | None = None
     model: str | None = None
-    region: str | None = None
+    view: str | None = None
 
     @property
     def rejected(self) -> bool:
