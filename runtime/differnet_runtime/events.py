@@ -167,8 +167,8 @@ class StateEvent(Event):
 
     Args:
         type: Always `state`.
-        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
-            `configuration`.
+        component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
+            `labels`, `model`, `configuration`.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """

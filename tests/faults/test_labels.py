@@ -74,7 +74,7 @@ def test_no_label_and_no_count_is_lost_when_the_station_is_killed(
     station.wait(lambda: defects(station) == 6, what="six parts")
     for number, entry in enumerate(entries):
         body = {"label": "good" if number < 3 else "defect", "comment": f"number {number}"}
-        status, said = station.post(f"/api/evidence/{entry['id']}/label", body)
+        status, said = station.post(f"/api/labels/{entry['id']}", body)
         assert status == 200, said
         if number in (1, 4):
             again(station)
@@ -97,7 +97,7 @@ def test_a_threshold_from_labels_holds_over_a_kill_until_it_is_undone_or_the_fil
 ) -> None:
     for number, entry in enumerate(kept(station)):
         body = {"label": "good"} if number < 3 else {"label": "defect", "kind": "Kratzer"}
-        assert station.post(f"/api/evidence/{entry['id']}/label", body)[0] == 200
+        assert station.post(f"/api/labels/{entry['id']}", body)[0] == 200
     status, said = station.get("/api/cameras/top/labels")
     assert (said["good"], said["defect"], said["false_rejects"], said["misses"]) == (3, 3, 3, 0)
     assert (said["threshold"], said["set_by"]) == (THRESHOLD, "configuration")
@@ -132,11 +132,11 @@ def test_labels_become_a_data_set(
 ) -> None:
     entries = kept(station)
     for body in WRONG:
-        assert station.post(f"/api/evidence/{entries[0]['id']}/label", body)[0] == 422, body
+        assert station.post(f"/api/labels/{entries[0]['id']}", body)[0] == 422, body
     for number, entry in enumerate(entries):
         kinds = {3: "scratch", 4: "Kratzer", 5: None}
         body = {"label": "good"} if number < 3 else {"label": "defect", "kind": kinds[number]}
-        assert station.post(f"/api/evidence/{entry['id']}/label", body)[0] == 200
+        assert station.post(f"/api/labels/{entry['id']}", body)[0] == 200
     assert differnet("labels", "list", station.config) == 0
     assert "was DEFECT, score" in capsys.readouterr().out
     output = tmp_path / "set"

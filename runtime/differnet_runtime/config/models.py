@@ -96,6 +96,7 @@ class CameraConfig(Part):
         interval_ms: Least time between two verdicts of a free-running camera.
         same_part_s: Frames of a free-running live camera that follow one another with the same
             outcome within so long are one part; 0 makes each frame a part.
+        no_part_after_s: Without a part for so long the station says so; 0 never.
         integrity: See `IntegrityConfig`.
     """
 
@@ -115,6 +116,7 @@ class CameraConfig(Part):
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     same_part_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    no_part_after_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     integrity: IntegrityConfig = IntegrityConfig()
 
     @model_validator(mode="after")

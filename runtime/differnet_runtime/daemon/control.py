@@ -95,7 +95,13 @@ class StationControl(Control):
             health=health_of(states.values()),
             threshold=own if own is not None else calibration.threshold if calibration else None,
             cameras=[
-                self._camera(name, loop, states[f"camera:{name}"], parts.get(name))
+                self._camera(
+                    name,
+                    loop,
+                    states[f"camera:{name}"],
+                    parts.get(name),
+                    states[f"parts:{name}"].reason,
+                )
                 for name, loop in cameras.items()
                 if f"camera:{name}" in states  # a reload may just have removed it
             ],
@@ -107,7 +113,12 @@ class StationControl(Control):
         )
 
     def _camera(
-        self, name: str, loop: CameraLoop, state: State, parts: PartsView | None
+        self,
+        name: str,
+        loop: CameraLoop,
+        state: State,
+        parts: PartsView | None,
+        alarm: str | None,
     ) -> CameraView:
         seen = self._station.board.of(name)
         status = loop.status
@@ -131,6 +142,7 @@ class StationControl(Control):
             verdicts=seen.verdicts,
             parts=parts,
             threshold=self._station.labelling.in_use(name),
+            alarm=alarm,
             last=seen.last,
             settings=[
                 SettingView(

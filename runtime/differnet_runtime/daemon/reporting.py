@@ -15,6 +15,7 @@ from ..outbox import Outbox
 from ..records import Decision, Verdict
 from ..smoothing import Smoother
 from ..web.recent import RecentEvents
+from .alarms import Alarms
 from .board import Board
 from .judging import Judged
 from .parts import Parts, Place
@@ -47,7 +48,7 @@ class Reporter:
     ) -> None:
         self._outbox, self.evidence = outbox, evidence
         self._board, self._recent, self._metrics = board, recent, metrics
-        self._parts = Parts(same_part_s)
+        self._parts, self.alarms = Parts(same_part_s), Alarms()
         self.decision = DecisionConfig()
         self._lock = threading.Lock()
         self._smoothers: dict[str, tuple[DecisionConfig, Smoother]] = {}
@@ -66,6 +67,7 @@ class Reporter:
         if event.frame is not None:
             self._metrics.frame(event.camera, event.stages_ms, age_s)
         self._metrics.verdict(event.camera, event.verdict, event.code)
+        self.alarms.see(event, self.decision)
         self._alarm(event)
         return event
 

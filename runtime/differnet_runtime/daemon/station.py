@@ -151,6 +151,8 @@ class Station:
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
+        alarms, decision = self.reporter.alarms, self.config.decision
+        found += [alarms.state(name, one.config, decision) for name, one in self.cameras.items()]
         found.append(engine_state(self.model.switch.engine.status))
         found.append(gpu_state(self.model.config, self.model.switch.engine.status))
         found.append(problem_state("model", self.model.problem))

@@ -133,7 +133,7 @@ def labelling() -> list[Endpoint]:
     return [
         Endpoint("GET", "/api/labels", "What people said of kept pictures.", _labels,
                  {200: Content("The latest first.", Labels)}, (404,), query=LabelsQuery),
-        Endpoint("POST", "/api/evidence/{id}/label", "Labels a kept picture.", _label,
+        Endpoint("POST", "/api/labels/{id}", "Labels a kept picture.", _label,
                  {200: Content("As it is stored.", LabelToSet)}, (404, 409), entry,
                  body=LabelToSet),
         Endpoint("GET", "/api/cameras/{camera}/labels", "What labels say of a camera's model.",

@@ -79,6 +79,7 @@ class CameraView(Part):
         verdicts: Count of each since the start.
         parts: Since midnight or a reset; None where they can't be read.
         threshold: That decides on its frames now; None where the model has none.
+        alarm: What is wrong with its parts: all are rejected, too many are, or none comes.
         last: The last verdict.
         settings: Of the device.
     """
@@ -98,6 +99,7 @@ class CameraView(Part):
     verdicts: dict[str, int] = Field(default_factory=dict)
     parts: PartsView | None = None
     threshold: float | None = None
+    alarm: str | None = None
     last: InspectionEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
 

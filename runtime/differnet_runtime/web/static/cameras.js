@@ -24,13 +24,14 @@ class Card {
     this.counts = make("span", { className: "small quiet" });
     this.by = make("p", { className: "small quiet decided" });
     this.note = make("p", { className: "warn" });
+    this.alarm = make("p", { className: "bad alarm", hidden: true });
     this.button = make("button", { textContent: "Judge a part", hidden: true, onclick: () => this.judge() });
     this.element = make("article", { className: "camera" },
       make("div", { className: "frame" }, this.image, this.tag, make("div", { className: "veil" }, this.veilTitle, this.veilText, this.veilAge)),
       make("div", { className: "below" },
         make("div", { className: "row" }, this.word, this.score),
         make("div", { className: "bar" }, this.fill, make("b")),
-        make("div", { className: "row" }, this.state, this.counts), this.button, this.by, this.note));
+        make("div", { className: "row" }, this.state, this.counts), this.button, this.alarm, this.by, this.note));
     this.element.dataset.camera = name;
     this.running = true;
     this.judging = false;
@@ -113,7 +114,10 @@ class Card {
     this.counts.title = view.parts ? `Parts since ${day(view.parts.since_s)}` : "Verdicts since the start";
     this.by.textContent = stale ? "" : decided(last) ?? "";
     this.by.hidden = !this.by.textContent;
-    this.note.textContent = [last?.reason, ...view.settings.map(({ name, warning }) => warning && `${name}: ${warning}`)].filter(Boolean).join(" · ");
+    // What stopped a camera stands on its picture already.
+    this.alarm.textContent = stale ? "" : view.alarm ?? "";
+    this.alarm.hidden = !this.alarm.textContent;
+    this.note.textContent = [stale ? null : last?.reason, ...view.settings.map(({ name, warning }) => warning && `${name}: ${warning}`)].filter(Boolean).join(" · ");
     this.note.hidden = !this.note.textContent;
     this.button.hidden = !(commanded && Card.changes);
     this.button.disabled = !running || this.judging;

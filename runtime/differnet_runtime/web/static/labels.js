@@ -34,7 +34,7 @@ export async function setLabel(entry, label) {
   const kind = label === "defect" ? $("label-kind").value.trim() || null : null;
   const comment = label === null ? null : $("label-comment").value.trim() || null;
   try {
-    await post(`/api/evidence/${encodeURIComponent(entry.id)}/label`, { label, kind, comment });
+    await post(`/api/labels/${encodeURIComponent(entry.id)}`, { label, kind, comment });
   } catch (error) {
     $("label-said").textContent = `Not stored: ${error.message}`;
     $("label-said").className = "bad";
