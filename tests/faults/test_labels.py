@@ -13,7 +13,7 @@ import pytest
 from differnet_training.datasets.folder import ClassNames, read_labelled
 from tests.command_line import differnet
 from tests.fakes.running import RunningStation
-from tests.faults.test_station import FOLDER, write_picture
+from tests.faults.test_station import FOLDER, write_clip, write_picture
 
 THRESHOLD = 120.0
 """The fake engine's score is the mean brightness."""
@@ -122,7 +122,8 @@ def test_a_threshold_from_labels_holds_over_a_kill_until_it_is_undone_or_the_fil
     station.config.write_text(station.config.read_text().replace("= 120.0", "= 110.0"))
     station.signal(signal.SIGHUP)
     station.wait(lambda: station.camera("top").get("threshold") == 110.0, what="the file's")
-    actions = [event["action"] for event in station.events("audit")]
+    audited = {event["id"]: event for event in station.events("audit")}  # a kill may repeat some
+    actions = [event["action"] for event in audited.values()]
     assert actions.count("label") == 6
     assert actions.count("threshold") >= 3
 
@@ -150,3 +151,17 @@ def test_labels_become_a_data_set(
     )
     assert differnet("labels", "export", station.config, "--output", output) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_frames_of_a_rejected_part_are_one_entry_with_the_worst_of_them(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "belt.avi")
+    tables = f'[camera.top]\nsource = "{clip}"\npaced = true\nsame_part_s = 3600\n'
+    with RunningStation(tmp_path, tables, model='backend = "fake:1ms"\nthreshold = 1.0') as station:
+        station.wait(lambda: len(station.events("inspection")) > 12, what="frames")
+        station.wait(lambda: kept(station) and kept(station)[0]["frames"] > 12, what="frames")
+        rejected = [one for one in station.events("inspection") if one["reject"]]
+        [entry] = kept(station)
+        assert entry["score"] >= max(one["score"] for one in rejected[:12])
+        assert len({one["first_event"] for one in rejected}) == 1
+        assert [one["part_frame"] for one in rejected[:12]] == list(range(1, 13))
+        assert defects(station) == 1

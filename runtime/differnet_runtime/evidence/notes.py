@@ -38,25 +38,33 @@ class Notes:
             self._marks[id_] = labelled
         self._wake()
 
-    def write(self, index: Index) -> None:
-        """Writes down what was noted since.
+    def write_labels(self, index: Index) -> None:
+        """Writes down which pictures were labelled since.
 
         Raises:
             StoreError: The index can't be changed; the notes are kept for the next time.
         """
         with self._lock:
-            frames, marks = self._frames, self._marks
-            self._frames, self._marks = {}, {}
-        try:
-            if frames:
-                index.set_frames(frames)
-            if marks:
-                index.set_labelled(marks)
-        except BaseException:
-            with self._lock:
-                self._frames = {**frames, **self._frames}
-                self._marks = {**marks, **self._marks}
-            raise
+            marks = dict(self._marks)
+        if marks:
+            index.set_labelled(marks)
+        with self._lock:
+            self._marks = {id_: one for id_, one in self._marks.items() if marks.get(id_) != one}
+
+    def write_frames(self, index: Index) -> None:
+        """Writes down the frames that were counted since, of pictures that have their rows.
+
+        Raises:
+            StoreError: The index can't be changed; the notes are kept for the next time.
+        """
+        with self._lock:
+            frames = dict(self._frames)
+        if frames:
+            index.set_frames(frames)
+        with self._lock:
+            self._frames = {
+                id_: count for id_, count in self._frames.items() if frames.get(id_) != count
+            }
 
     def write_all(self, index: Index) -> None:
         """Marks every labelled picture of an index that was just opened."""

@@ -214,14 +214,15 @@ class Evidence:
 
     def _turn(self, job: _Job | None) -> None:
         index = self._opened()
+        self.notes.write_labels(index)
         if job is not None:
             self._keep(index, job)
         elif self._problem is not None:
             self._probe(index)
         else:
             self._room.make(index, self.config, 0)
-        if self._jobs.empty():  # else a note may be on a picture that waits to be written
-            self.notes.write(index)
+        if self._jobs.empty():  # else one may be of a picture that waits to be written
+            self.notes.write_frames(index)
         self._room.restore_ballast(self.config)
 
     def _opened(self) -> Index:
