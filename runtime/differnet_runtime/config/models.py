@@ -199,7 +199,8 @@ class WebConfig(Part):
         port: 0 takes a free one.
         token_file: Its first line must be sent as `Authorization: Bearer`.
         tls: `certificate` and `key` of this server.
-        changes: Whether models may be switched and parts triggered over HTTP.
+        changes: Whether models may be switched, parts triggered, pictures labelled and thresholds
+            set over HTTP.
     """
 
     enabled: bool = True
