@@ -143,10 +143,11 @@ class Evidence:
         """Returns what is known of a picture; None where it is not kept (any more).
 
         Raises:
-            StoreError: The index can't be read.
+            StoreError: The index can't be read, or is not open yet.
         """
-        index = self._index
-        return None if index is None else index.find(id_)
+        if self._index is None:
+            raise StoreError("the pictures' index is not open yet: try again in a moment")
+        return self._index.find(id_)
 
     def list(
         self,
