@@ -276,16 +276,16 @@ class Evidence:
             self._room.make_at_least(index, 2 * need)
             self._write(index, item, files, job.replaces)
 
-    def _write(self, index: Index, item: EvidenceItem, files: Files, replaced: str | None) -> None:
+    def _write(self, index: Index, item: EvidenceItem, files: Files, old: str | None) -> None:
         try:
             for name, data in files.items():
                 write_bytes(self._folder / name, data)
-            index.add([item], [] if replaced is None else [replaced])
+            index.add([item], [] if old is None else [old])
         except (OutputError, StoreError):
             self._room.unlink(item.id)
             raise
-        if replaced is not None:
-            self._room.unlink(replaced)
+        if old is not None:
+            self._room.unlink(old)
 
     def _probe(self, index: Index) -> None:
         """Finds out whether there is room again."""
