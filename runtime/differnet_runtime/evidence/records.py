@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,15 +75,14 @@ class EvidenceStatus:
 
 
 def item_of(
-    event: InspectionEvent, metadata: ModelMetadata | None, *, heatmap: bool, bytes_: int
+    event: InspectionEvent, metadata: ModelMetadata | None, files: Mapping[str, bytes]
 ) -> EvidenceItem:
     """Returns what the index keeps of a verdict.
 
     Args:
         event: The verdict.
         metadata: Of the model that gave it.
-        heatmap: Whether a picture with it is kept.
-        bytes_: Of all files.
+        files: Its pictures, by name.
     """
     view = None
     if metadata is not None:
@@ -96,8 +96,8 @@ def item_of(
         code=event.code,
         score=event.score,
         threshold=event.threshold,
-        heatmap=heatmap,
-        bytes=bytes_,
+        heatmap=any(".heat." in name for name in files),
+        bytes=sum(len(data) for data in files.values()),
         head=event.head,
         model=event.model.hash if event.model else None,
         view=view,

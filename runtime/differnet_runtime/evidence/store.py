@@ -143,7 +143,7 @@ class Evidence:
         """Returns what is known of a picture; None where it is not kept (any more).
 
         Raises:
-            StoreError: The index can't be read, or is not open yet.
+            StoreError: The index can't be read now.
         """
         if self._index is None:
             raise StoreError("the pictures' index is not open yet: try again in a moment")
@@ -265,8 +265,7 @@ class Evidence:
             return  # the label is about that very picture
         files = encode(event.id, job.image, job.heatmap, job.metadata, self.config.jpeg_quality)
         need = sum(len(data) for data in files.values())
-        heatmap = any(".heat." in name for name in files)
-        item = item_of(event, job.metadata, heatmap=heatmap, bytes_=need)
+        item = item_of(event, job.metadata, files)
         self._room.make(index, self.config, need)
         try:
             self._write(index, item, files, job.replaces)
