@@ -84,8 +84,6 @@ class StationControl(Control):
         """See `Control.overview`."""
         station, cameras = self._station, self._station.cameras
         states = station.states()
-        calibration = station.model.switch.engine.metadata.calibration
-        own = station.model.config.threshold
         parts = {name: parts_view(one) for name, one in station.parts.read(list(cameras)).items()}
         return Overview(
             station=station.config.station.name,
@@ -93,7 +91,7 @@ class StationControl(Control):
             started_at_s=station.started_at_s,
             uptime_s=station.uptime_s,
             health=health_of(states.values()),
-            threshold=own if own is not None else calibration.threshold if calibration else None,
+            threshold=station.labelling.common(),
             cameras=[
                 self._camera(
                     name,

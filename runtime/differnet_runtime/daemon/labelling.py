@@ -64,6 +64,15 @@ class Labelling:
         """Returns the threshold that decides on a camera's frames now; None without one."""
         return self._in_use(camera, self._engine(camera))
 
+    def common(self) -> float | None:
+        """Returns the threshold of all cameras where they have the same; else the engine's own."""
+        found = {self.in_use(name) for name in self._station.cameras}
+        if len(found) == 1:
+            return found.pop()
+        engine = self._station.model.switch.engine
+        own, calibration = self._station.model.config.threshold, engine.metadata.calibration
+        return own if own is not None else calibration.threshold if calibration else None
+
     def labels(self) -> list[LabelView]:
         """See `Control.labels`."""
         evidence = self._station.evidence

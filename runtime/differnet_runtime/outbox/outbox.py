@@ -75,10 +75,7 @@ class Outbox:
         return self._thread.is_alive()
 
     def use_sinks(self, names: Iterable[str]) -> None:
-        """Says which receivers there are; without any, nothing is stored.
-
-        A new one gets what comes from now on; the rows of one that is gone are held no longer.
-        """
+        """Says which receivers there are; a new one gets what comes from now on."""
         with self._lock:
             self._sinks, self._sinks_changed = tuple(names), True
         self._wake.set()
@@ -90,8 +87,8 @@ class Outbox:
 
         Args:
             event: On anything.
-            picture: Its picture in a file; stored without any receiver, too, as is `count`.
-            count: What it adds to its camera's parts.
+            picture: Its picture in a file; stored also without any receiver.
+            count: What it adds to its camera's parts; likewise.
         """
         unwanted = isinstance(event, InspectionEvent) and not event.reject
         text = text_of(event)
