@@ -22,6 +22,13 @@ class CaptureSettings(Part):
     actual: dict[str, float | None] = Field(default_factory=dict)
 
 
+class View(Part):
+    """What a model sees of a camera's frame, in the words of `CaptureRecord`."""
+
+    roi: Region | None = None
+    fit: Fit = "stretch"
+
+
 class CaptureRecord(Part):
     """How the pictures in a folder were taken.
 
@@ -33,6 +40,8 @@ class CaptureRecord(Part):
         settings: What was asked of the camera, and what it reported.
         frame_size: Width and height of the pictures.
         created: Time of the first capture, ISO 8601 with time zone.
+        groups: Pattern for a picture's path that names the part, as `train --groups` takes it;
+            None where each picture shows another part.
     """
 
     version: Literal[1] = CAPTURE_VERSION
@@ -42,6 +51,7 @@ class CaptureRecord(Part):
     settings: CaptureSettings = CaptureSettings()
     frame_size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     created: str
+    groups: str | None = None
 
 
 def read_capture(folder: Path) -> CaptureRecord | None:
@@ -73,4 +83,6 @@ def write_capture(folder: Path, record: CaptureRecord) -> None:
     Raises:
         OutputError: It can't be written.
     """
-    write_bytes(folder / CAPTURE_FILE, record.model_dump_json(indent=2).encode() + b"\n")
+    left_out = {"groups"} if record.groups is None else set()  # older releases know no such key
+    text = record.model_dump_json(indent=2, exclude=left_out)
+    write_bytes(folder / CAPTURE_FILE, text.encode() + b"\n")

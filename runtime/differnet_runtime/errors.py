@@ -13,6 +13,7 @@
     |-- ModelStoreError             a model can't be added to the device's store, or used from it
     |-- ConfigError                 a station's configuration is wrong; names the key
     |-- StoreError                  events or evidence can't be stored (full disk, damaged file)
+    |-- LabelError                  a picture can't be labelled, or a threshold not be set
     |-- SinkError                   a receiver did not take the events; they are sent again
     |-- CalibrationError            no threshold can be promised from these scores
     |-- ViewsError                  views asked for that the model was never trained on
@@ -102,6 +103,10 @@ class ConfigError(DifferNetError):
 
 class StoreError(DifferNetError):
     """Events or evidence can't be stored; the message names the path and the cause."""
+
+
+class LabelError(DifferNetError):
+    """A picture can't be labelled, or a threshold can't be set on the station."""
 
 
 class SinkError(DifferNetError):

@@ -23,7 +23,15 @@ SCHEMA: Literal[2] = 2
 
 Trigger = Literal["free", "http", "mqtt"]
 AuditAction = Literal[
-    "login", "logout", "wrong_token", "activate", "rollback", "threshold", "configuration"
+    "login",
+    "logout",
+    "wrong_token",
+    "activate",
+    "rollback",
+    "threshold",
+    "configuration",
+    "label",
+    "reset",
 ]
 
 
@@ -115,6 +123,9 @@ class InspectionEvent(Event):
         evidence: Id of the kept picture, or None.
         identical_to: Name of a picture that this camera judged before, with the same content; None
             where there was none, or the source is live.
+        first_event: Id of the event on the first frame of the same part; the event's own id on
+            that frame; None where there is no part (a camera that was lost).
+        part_frame: Number of the frame within its part, from 1.
     """
 
     type: Literal["inspection"] = "inspection"
@@ -138,6 +149,8 @@ class InspectionEvent(Event):
     stages_ms: dict[str, float] = Field(default_factory=dict)
     evidence: str | None = None
     identical_to: Shown | None = None
+    first_event: Shown | None = None
+    part_frame: Annotated[int, Field(ge=1)] = 1
 
 
 class AlarmEvent(Event):
@@ -155,8 +168,8 @@ class StateEvent(Event):
 
     Args:
         type: Always `state`.
-        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
-            `configuration`.
+        component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
+            `labels`, `model`, `configuration`.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """

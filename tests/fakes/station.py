@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from differnet_runtime.errors import CameraError, ModelStoreError
+from differnet_runtime.errors import CameraError, LabelError, ModelStoreError
 from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, ModelRef, Trigger
+from differnet_runtime.labels import Labelled, ThresholdChange, changed, misses, summary
 from differnet_runtime.metrics import Metrics
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
 from differnet_runtime.web.audit import AuditTrail
@@ -32,6 +33,12 @@ from differnet_runtime.web.control import (
     Overview,
     SettingView,
     SinkView,
+)
+from differnet_runtime.web.label_views import (
+    LabelSummary,
+    LabelToSet,
+    LabelView,
+    ThresholdToSet,
 )
 from differnet_runtime.web.live import LivePicture
 from differnet_runtime.web.recent import RecentEvents
@@ -72,6 +79,9 @@ class FakeStation(Control):
         self.seen = {name: FakeCamera() for name in cameras}
         self.pictures = {name: LivePicture() for name in cameras}
         self.kept: list[EvidenceEntry] = []
+        self.labelled: dict[str, Labelled] = {}
+        self.changes: list[ThresholdChange] = []
+        self.reset: list[str] = []
         self.active = 0
         self.degraded: list[str] = []
         self.alive = True
@@ -242,7 +252,14 @@ class FakeStation(Control):
         wanted = [
             one for one in kept if camera in (None, one.camera) and verdict in (None, one.verdict)
         ]
-        return wanted[:limit]
+        return [self._with_label(one) for one in wanted[:limit]]
+
+    def _with_label(self, entry: EvidenceEntry) -> EvidenceEntry:
+        label = self.labelled.get(entry.id)
+        if label is None:
+            return entry
+        update = {"label": label.label, "defect": label.kind, "comment": label.comment}
+        return entry.model_copy(update=update)
 
     def evidence_file(self, entry: str, kind: EvidenceKind) -> Path | None:
         path = self.folder / f"{entry}-{kind}.png"
@@ -265,3 +282,50 @@ class FakeStation(Control):
 
     def rollback(self) -> None:
         self.active = 1 - self.active
+
+    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
+        item = next((one for one in self.kept if one.id == entry), None)
+        if item is None:
+            raise LabelError(f"there is no picture {entry} (any more)")
+        before = self.labelled.pop(entry, None)
+        if wanted.label is not None:
+            self.labelled[entry] = Labelled(
+                id=entry, label=wanted.label, kind=wanted.kind, comment=wanted.comment,
+                labelled_at_s=time.time(), labelled_by=by, at_s=item.at_s, camera=item.camera,
+                part=item.part, verdict=item.verdict, score=item.score, threshold=item.threshold,
+                model=HASHES[0],
+            )  # fmt: skip
+        return before
+
+    def labels(self) -> list[LabelView]:
+        return [LabelView(**one.model_dump(), picture=True) for one in self.labelled.values()]
+
+    def _threshold(self, camera: str) -> float:
+        mine = [one for one in self.changes if one.camera == camera and not one.undone]
+        return mine[-1].new if mine else THRESHOLD
+
+    def label_summary(self, camera: str) -> LabelSummary:
+        threshold = self._threshold(camera)
+        found = summary(self.labelled.values(), camera, HASHES[0], threshold)
+        return LabelSummary(
+            **found.model_dump(), camera=camera, name="ring", hash=HASHES[0], threshold=threshold,
+            set_by="model" if threshold == THRESHOLD else "station",
+            changes=[one for one in reversed(self.changes) if one.camera == camera],
+        )  # fmt: skip
+
+    def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
+        old, new = self._threshold(camera), wanted.threshold
+        passed = misses(self.labelled.values(), camera, HASHES[0], new)
+        if passed and not wanted.force:
+            raise LabelError(f"{passed} parts that are labelled as defects would be judged good")
+        self.changes.append(changed(camera, HASHES[0], by, old=old, new=new, configured=None))
+
+    def undo_threshold(self, camera: str) -> None:
+        mine = [one for one in self.changes if one.camera == camera and not one.undone]
+        if not mine:
+            raise LabelError("no threshold that was set on the station is in use")
+        place = self.changes.index(mine[-1])
+        self.changes[place] = mine[-1].model_copy(update={"undone": True})
+
+    def reset_parts(self, cameras: Collection[str]) -> None:
+        self.reset += cameras

@@ -49,6 +49,7 @@ NEEDED = {
     "--images": "there",
     "--camera": "0",
     "model": "there/file",
+    "station": "there/file",
     "models": "there/file",
     "file": "there/file",
     "weights": "there/file",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from differnet_runtime.operating_points import Costs
 from differnet_training.evaluation import evaluate
-from differnet_training.operating_points import Costs
 from differnet_training.report import write_report
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser, chromium

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
-from differnet_runtime.capture_record import read_capture
+from differnet_runtime.capture_record import CaptureRecord, read_capture
 from differnet_runtime.command import progress, step
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import BackendError, DataError, ImageReadError, TrainingError
@@ -22,6 +22,7 @@ from differnet_runtime.metadata import (
     Region,
     Tiles,
 )
+from differnet_runtime.operating_points import Costs
 from differnet_runtime.preprocess import golden_frames
 
 from . import evaluation
@@ -32,7 +33,6 @@ from .geometry import choose_contract
 from .job import HowCalibrated, Job
 from .learning import learn
 from .model_directory import MODEL_JSON, load_metadata
-from .operating_points import Costs
 from .recipes import RECIPES, Recipe
 from .report import write_report
 from .results import Report
@@ -81,7 +81,8 @@ def train(
             `stretch`.
         white_level: The value of 16-bit pictures that becomes 255.
         groups: Regular expression for a picture's path: what it matches names the part, and
-            pictures of one part are never on both sides of a fold.
+            pictures of one part are never on both sides of a fold; by default what an export of
+            labels recorded.
         calibration: `folds` lets every picture train and calibrate, so the rate is estimated;
             `split` keeps a fifth for calibration alone, so the rate is promised.
         weights: File of the extractor's weights; None takes the packaged ones.
@@ -114,6 +115,8 @@ def train(
             "--overwrite, in Python overwrite=True."
         )
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    if groups is None and recipe.heads:
+        groups = _recorded_groups(data)
     by_part = partial(part_names, pattern=groups)
     opened = open_data(str(data), seed, class_names, by_part)
     part_names(opened.good, groups)  # a bad pattern is refused before a picture is read
@@ -244,8 +247,7 @@ def _contract(
     white_level: int,
 ) -> InputContract:
     """Chooses the input; what is not given is what `capture` recorded beside the pictures."""
-    folder = Path(source)
-    captured = read_capture(folder) if folder.is_dir() else None
+    captured = _recorded(source)
     return choose_contract(
         recipe,
         good,
@@ -255,6 +257,16 @@ def _contract(
         fit=fit or (captured.fit if captured else "stretch"),
         white_level=white_level,
     )
+
+
+def _recorded(source: str | Path) -> CaptureRecord | None:
+    folder = Path(source)
+    return read_capture(folder) if folder.is_dir() else None
+
+
+def _recorded_groups(source: str | Path) -> str | None:
+    recorded = _recorded(source)
+    return recorded.groups if recorded is not None else None
 
 
 def _score_with_file(

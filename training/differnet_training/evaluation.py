@@ -14,6 +14,7 @@ from differnet_runtime.calibration import describe
 from differnet_runtime.command import step
 from differnet_runtime.errors import DataError
 from differnet_runtime.metadata import Calibration, ModelMetadata
+from differnet_runtime.operating_points import Costs, cheapest, operating_points
 from differnet_runtime.records import Decision
 
 from .advice import advise
@@ -26,7 +27,6 @@ from .localization import localize
 from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model_directory import BASELINES, load_model, read_training
-from .operating_points import Costs, cheapest, operating_points
 from .reseeding import refit
 from .results import Groups, HeadRow, Report, Result, printable
 from .scoring import Model, Scored, judge_features

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from differnet_runtime.operating_points import Scores, ranked
+
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-
-Scores = NDArray[np.float64]
 
 
 class Figure(BaseModel):
@@ -30,11 +30,6 @@ class Rate(Figure):
 
     count: int
     of: int
-
-
-def ranked(scores: Scores) -> Scores:
-    """Replaces scores that are not finite by the highest rank: a machine rejects such a part."""
-    return np.where(np.isfinite(scores), scores, np.finfo(np.float64).max)
 
 
 def auroc(good: Scores, defect: Scores) -> float:

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from differnet_runtime.errors import DataError
 from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.operating_points import Costs, OperatingPoint
 
 from .datasets import Label, Picture
 from .metrics import Figure, Rate, auroc, rate, rejected
-from .operating_points import Costs, OperatingPoint
 
 
 class _Frozen(BaseModel):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from differnet_runtime.operating_points import OperatingPoint
+
 from .metrics import rate
-from .operating_points import OperatingPoint
 from .page import Section
 from .results import Report
 

@@ -94,6 +94,9 @@ class CameraConfig(Part):
         deadline_ms: From a live source's frame (or the command) to the verdict; then it is
             NO_DECISION.
         interval_ms: Least time between two verdicts of a free-running camera.
+        same_part_s: Frames of a free-running live camera that follow one another with the same
+            outcome within so long are one part; 0 makes each frame a part.
+        no_part_after_s: Without a part for so long the station says so; 0 never.
         integrity: See `IntegrityConfig`.
     """
 
@@ -112,6 +115,8 @@ class CameraConfig(Part):
     stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    same_part_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    no_part_after_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     integrity: IntegrityConfig = IntegrityConfig()
 
     @model_validator(mode="after")
@@ -194,7 +199,8 @@ class WebConfig(Part):
         port: 0 takes a free one.
         token_file: Its first line must be sent as `Authorization: Bearer`.
         tls: `certificate` and `key` of this server.
-        changes: Whether models may be switched and parts triggered over HTTP.
+        changes: Whether models may be switched, parts triggered, pictures labelled and thresholds
+            set over HTTP.
     """
 
     enabled: bool = True

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from ..capture import CameraState
 from ..errors import CameraError, ModelStoreError
 from ..events import Event, InspectionEvent
-from ..evidence import EvidenceItem
-from ..heads import decided_by, note
+from ..labels import Labelled
 from ..web.audit import AuditTrail
 from ..web.control import (
     CameraView,
@@ -31,14 +30,15 @@ from ..web.control import (
     SinkView,
     WebView,
 )
-from ..web.views import Alive
+from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
+from ..web.views import Alive, PartsView
 from .camera_loop import CameraLoop
 from .health import State
+from .showing import entry_view, parts_view
 
 if TYPE_CHECKING:
     from .station import Station
 
-_VERDICTS = ("GOOD", "DEFECT", "NO_DECISION")
 _SLACK_S = 2.0
 """A verdict that is due comes at the latest so long after its deadline."""
 
@@ -84,17 +84,22 @@ class StationControl(Control):
         """See `Control.overview`."""
         station, cameras = self._station, self._station.cameras
         states = station.states()
-        calibration = station.model.switch.engine.metadata.calibration
-        own = station.model.config.threshold
+        parts = {name: parts_view(one) for name, one in station.parts.read(list(cameras)).items()}
         return Overview(
             station=station.config.station.name,
             version=self._version,
             started_at_s=station.started_at_s,
             uptime_s=station.uptime_s,
             health=health_of(states.values()),
-            threshold=own if own is not None else calibration.threshold if calibration else None,
+            threshold=station.labelling.common(),
             cameras=[
-                self._camera(name, loop, states[f"camera:{name}"])
+                self._camera(
+                    name,
+                    loop,
+                    states[f"camera:{name}"],
+                    parts.get(name),
+                    states[f"parts:{name}"].reason,
+                )
                 for name, loop in cameras.items()
                 if f"camera:{name}" in states  # a reload may just have removed it
             ],
@@ -105,7 +110,14 @@ class StationControl(Control):
             web=WebView(troubles=self.troubles.counts),
         )
 
-    def _camera(self, name: str, loop: CameraLoop, state: State) -> CameraView:
+    def _camera(
+        self,
+        name: str,
+        loop: CameraLoop,
+        state: State,
+        parts: PartsView | None,
+        alarm: str | None,
+    ) -> CameraView:
         seen = self._station.board.of(name)
         status = loop.status
         age_s = None
@@ -126,6 +138,9 @@ class StationControl(Control):
             waiting=status.waiting,
             reconnects=status.reconnects,
             verdicts=seen.verdicts,
+            parts=parts,
+            threshold=self._station.labelling.in_use(name),
+            alarm=alarm,
             last=seen.last,
             settings=[
                 SettingView(
@@ -210,7 +225,8 @@ class StationControl(Control):
         items = self._station.evidence.list(
             limit=limit, before=before, camera=camera, verdict=verdict
         )
-        return [_entry(item) for item in items]
+        labels = self._station.labelling.known()
+        return [entry_view(item, labels.get(item.id)) for item in items]
 
     def evidence_file(self, entry: str, kind: EvidenceKind) -> Path | None:
         """See `Control.evidence_file`."""
@@ -244,22 +260,29 @@ class StationControl(Control):
         """See `Control.rollback`."""
         self._station.model.rollback("asked for on the page")
 
+    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
+        """See `Control.label`."""
+        return self._station.labelling.label(entry, wanted, by)
 
-def _entry(item: EvidenceItem) -> EvidenceEntry:
-    return EvidenceEntry(
-        id=item.id,
-        at_s=item.at_s,
-        camera=item.camera,
-        part=item.part,
-        verdict=item.verdict if item.verdict in _VERDICTS else "NO_DECISION",
-        reason=item.code,
-        score=item.score,
-        threshold=item.threshold,
-        decided_by=decided_by(item.head, item.verdict),
-        note=note(item.head, item.verdict, heatmap=item.heatmap),
-        kinds=["image", "heatmap"] if item.heatmap else ["image"],
-        bytes=item.bytes,
-    )
+    def labels(self) -> list[LabelView]:
+        """See `Control.labels`."""
+        return self._station.labelling.labels()
+
+    def label_summary(self, camera: str) -> LabelSummary:
+        """See `Control.label_summary`."""
+        return self._station.labelling.summary(camera)
+
+    def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
+        """See `Control.set_threshold`."""
+        self._station.labelling.set_threshold(camera, wanted, by)
+
+    def undo_threshold(self, camera: str) -> None:
+        """See `Control.undo_threshold`."""
+        self._station.labelling.undo_threshold(camera)
+
+    def reset_parts(self, cameras: Collection[str]) -> None:
+        """See `Control.reset_parts`."""
+        self._station.parts.reset(cameras)
 
 
 def health_of(states: Collection[State]) -> Health:

@@ -19,8 +19,8 @@ class State:
     """Of a component.
 
     Args:
-        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
-            `configuration`.
+        component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
+            `labels`, `model`, `configuration`.
         state: `ok`, or what is wrong.
         reason: In words.
         stops: Whether no verdicts are given while it lasts.

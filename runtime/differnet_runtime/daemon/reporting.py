@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..config import DecisionConfig
@@ -14,8 +15,10 @@ from ..outbox import Outbox
 from ..records import Decision, Verdict
 from ..smoothing import Smoother
 from ..web.recent import RecentEvents
+from .alarms import Alarms
 from .board import Board
 from .judging import Judged
+from .parts import Parts, Place
 
 _AT_MOST_EVERY_NS, _REPEAT_NS = 1_000_000_000, 60_000_000_000
 """Of NO_DECISION pictures at most one a second and camera, and for one and the same reason one a
@@ -31,6 +34,7 @@ class Reporter:
         board: Shows the latest.
         recent: Keeps the latest verdicts in memory.
         metrics: Counts.
+        same_part_s: Returns a camera's setting; without it each frame is a part.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class Reporter:
         board: Board,
         recent: RecentEvents,
         metrics: Metrics,
+        same_part_s: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self._outbox, self.evidence = outbox, evidence
         self._board, self._recent, self._metrics = board, recent, metrics
+        self._parts, self.alarms = Parts(same_part_s), Alarms()
         self.decision = DecisionConfig()
         self._lock = threading.Lock()
         self._smoothers: dict[str, tuple[DecisionConfig, Smoother]] = {}
@@ -50,27 +56,39 @@ class Reporter:
 
     def report(self, judged: Judged) -> InspectionEvent:
         """Takes a verdict; returns its event as it leaves the station."""
-        event = judged.event
-        if (kept := self._keep(judged)) is not None:
+        place = self._parts.place(judged)
+        event = place.event
+        if (kept := self._keep(replace(judged, event=event), place)) is not None:
             event = event.model_copy(update={"evidence": kept})
-        self._outbox.add(event, judged.picture)
+        self._outbox.add(event, judged.picture, place.count)
         self._board.of(event.camera).put(replace(judged, event=event))
         self._recent.add(event)
         age_s = event.frame.age_ms / 1e3 if event.frame else 0.0
         if event.frame is not None:
             self._metrics.frame(event.camera, event.stages_ms, age_s)
         self._metrics.verdict(event.camera, event.verdict, event.code)
+        self.alarms.see(event, self.decision)
         self._alarm(event)
         return event
 
-    def _keep(self, judged: Judged) -> str | None:
-        event = judged.event
+    def _keep(self, judged: Judged, place: Place) -> str | None:
+        """Keeps the picture; of a rejected part only its worst frame's."""
+        event, part = judged.event, place.part
         verdict = Verdict(event.verdict)
         if judged.frame is None or not self.evidence.wants(event.verdict):
             return None
+        before = part.kept if part is not None and verdict is not Verdict.GOOD else None
+        if before is not None and not place.worst:
+            self.evidence.notes.count(before, event.part_frame)
+            return None
         if verdict is Verdict.NO_DECISION and not self._is_due(event.camera, event.code):
             return None
-        return self.evidence.add(event, judged.frame.image, judged.heatmap, judged.metadata)
+        kept = self.evidence.add(
+            event, judged.frame.image, judged.heatmap, judged.metadata, replaces=before
+        )
+        if part is not None and kept is not None:
+            part.kept = kept
+        return kept
 
     def _is_due(self, camera: str, code: str | None) -> bool:
         now_ns = time.monotonic_ns()

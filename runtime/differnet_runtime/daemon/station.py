@@ -20,8 +20,10 @@ from ..config.secrets import fingerprints
 from ..errors import CameraError, StoreError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
+from ..labels import FILE as LABELS
+from ..labels import Book
 from ..metrics import Metrics
-from ..outbox import PictureLog
+from ..outbox import PartLog, PictureLog
 from ..station_lock import TakenError, lock_folder
 from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
@@ -31,6 +33,7 @@ from .control import StationControl
 from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
+from .labelling import Labelling
 from .models import StationModel
 from .picture_queue import PictureQueue, remembered
 from .renewal import Renewal
@@ -79,9 +82,18 @@ class Station:
             partial(switching, self.control, "activate", FILES),
         )
         self.results = Results(config, self._files, self._commanded)
-        self.evidence = Evidence(config.station.state / "evidence", config.evidence)
+        self.labelling = Labelling(self, Book(config.station.state / LABELS))
+        self.evidence = Evidence(
+            config.station.state / "evidence", config.evidence, self.labelling.store.ids
+        )
+        self.parts = PartLog(self.results.outbox)
         self.reporter = Reporter(
-            self.results.outbox, self.evidence, self.board, self.recent, self.metrics
+            self.results.outbox,
+            self.evidence,
+            self.board,
+            self.recent,
+            self.metrics,
+            self._same_part_s,
         )
         self.reporter.decision = config.decision
         self.cameras: dict[str, CameraLoop] = {}
@@ -113,6 +125,7 @@ class Station:
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
         self._stop_cameras(_PIPELINE_S)
+        self.labelling.book.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -145,6 +158,8 @@ class Station:
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
+        alarms, decision = self.reporter.alarms, self.config.decision
+        found += [alarms.state(name, one.config, decision) for name, one in self.cameras.items()]
         found.append(engine_state(self.model.switch.engine.status))
         found.append(gpu_state(self.model.config, self.model.switch.engine.status))
         found.append(problem_state("model", self.model.problem))
@@ -152,6 +167,7 @@ class Station:
         found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))
         found.append(problem_state("evidence", self.evidence.status.problem))
+        found.append(problem_state("labels", self.labelling.book.problem))
         found.append(problem_state(CONFIGURATION, self.configuration_problem))
         return {state.component: state for state in found}
 
@@ -223,7 +239,7 @@ class Station:
             config,
             self.model.switch,
             live=capture.live,
-            threshold=self.model.threshold,
+            threshold=partial(self.labelling.threshold, name),
         )
         pictures = None
         if waits:
@@ -249,6 +265,10 @@ class Station:
                 pool.submit(loop.stop)
         for name in names:
             self.board.forget(name)
+
+    def _same_part_s(self, camera: str) -> float:
+        config = self.config.camera.get(camera)
+        return 0.0 if config is None else config.same_part_s
 
     def _commanded(self, camera: str, part: str | None) -> None:
         try:

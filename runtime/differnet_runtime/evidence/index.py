@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ..database import RunningClock, connect, mapped, transaction
 from ..records import Verdict
@@ -26,8 +27,7 @@ CREATE TABLE picture (
     threshold REAL,
     heatmap INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
-    clock_s REAL NOT NULL,
-    head TEXT
+    clock_s REAL NOT NULL
 );
 CREATE INDEX picture_camera ON picture (camera, row);
 CREATE INDEX picture_verdict ON picture (verdict, row);
@@ -36,7 +36,17 @@ INSERT INTO clock VALUES (0)
 """
 _SUMS = "SELECT count(*), coalesce(sum(bytes), 0) FROM picture"
 _SIZE = "SELECT bytes, verdict FROM picture WHERE id = ?"
-_COLUMNS = "id, at_s, camera, part, verdict, code, score, threshold, heatmap, bytes, head"
+_ADDED = {
+    "head": "TEXT",
+    "model": "TEXT",
+    "view": "TEXT",
+    "first": "TEXT",
+    "frames": "INTEGER NOT NULL DEFAULT 1",
+    "labelled": "INTEGER NOT NULL DEFAULT 0",
+}
+"""Columns that came after the first release of the table, which keeps its version."""
+_COLUMNS = ", ".join(field.name for field in fields(EvidenceItem))
+_PLACES = ", ".join("?" * (len(fields(EvidenceItem)) + 1))
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,13 @@ class Kept:
         id: Of its event.
         bytes: Of all its files.
         age_s: In seconds that the station ran.
+        labelled: Whether a person has labelled it: such pictures go last.
     """
 
     id: str
     bytes: int
     age_s: float
+    labelled: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer = connect(path, _SCHEMA, _VERSION, durable=False)
-        _add_head(self._writer, path)
+        _add_columns(self._writer, path)
         self._reader = connect(path, _SCHEMA, _VERSION, durable=False)
         self._reading = threading.Lock()
         with mapped(path):
@@ -92,18 +104,42 @@ class Index:
             )
         self.clock = RunningClock(seconds)
 
-    def add(self, items: Sequence[EvidenceItem]) -> None:
-        """Commits rows, all or none."""
+    def add(self, items: Sequence[EvidenceItem], replacing: Sequence[str] = ()) -> None:
+        """Commits rows, and deletes those whose place they take; all or none."""
         now_s = self.clock.now_s()
         with mapped(self._path), transaction(self._writer):
+            going = self._deleted(replacing)
             self._writer.executemany(
-                f"INSERT INTO picture ({_COLUMNS}, clock_s)"  # noqa: S608 - no value is in it
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO picture ({_COLUMNS}, clock_s) VALUES ({_PLACES})",  # noqa: S608 - no value is in it
                 [(*astuple(item), now_s) for item in items],
             )
             self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
         for item in items:
             self._count(item.verdict, 1, item.bytes)
+        for size, verdict in going:
+            self._count(verdict, -1, -size)
+
+    def set_frames(self, frames: Mapping[str, int]) -> None:
+        """Notes how many frames of the same part each picture stands for."""
+        with mapped(self._path), transaction(self._writer):
+            self._writer.executemany(
+                "UPDATE picture SET frames = ? WHERE id = ?",
+                [(count, id_) for id_, count in frames.items()],
+            )
+
+    def set_labelled(self, marks: Mapping[str, bool]) -> None:
+        """Notes which pictures are labelled, and which no longer."""
+        with mapped(self._path), transaction(self._writer):
+            self._writer.executemany(
+                "UPDATE picture SET labelled = ? WHERE id = ?",
+                [(labelled, id_) for id_, labelled in marks.items()],
+            )
+
+    def is_labelled(self, id_: str) -> bool:
+        """Returns whether a picture is kept and labelled."""
+        with mapped(self._path):
+            found = self._writer.execute("SELECT 1 FROM picture WHERE id = ? AND labelled", (id_,))
+            return found.fetchone() is not None
 
     def has(self, id_: str) -> bool:
         """Returns whether there is a row of that id."""
@@ -112,24 +148,32 @@ class Index:
             return found.fetchone() is not None
 
     def oldest(self, limit: int, *, undecided: bool = False) -> list[Kept]:
-        """Returns the oldest, or the oldest without a decision."""
+        """Returns the oldest, or the oldest without a decision; labelled ones come last."""
         now_s = self.clock.now_s()
         query = (
-            "SELECT id, bytes, clock_s FROM picture"  # noqa: S608 - no value is in it
-            f"{' WHERE verdict = ?' if undecided else ''} ORDER BY row LIMIT ?"
+            "SELECT id, bytes, clock_s, labelled FROM picture"  # noqa: S608 - no value is in it
+            f"{' WHERE verdict = ?' if undecided else ''} ORDER BY labelled, row LIMIT ?"
         )
         values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
         with mapped(self._path):
             found = self._writer.execute(query, values).fetchall()
-        return [Kept(id_, size, now_s - clock_s) for id_, size, clock_s in found]
+        return [
+            Kept(id_, size, now_s - clock_s, bool(labelled))
+            for id_, size, clock_s, labelled in found
+        ]
 
     def delete(self, ids: Sequence[str]) -> None:
         """Deletes rows, all or none."""
         with mapped(self._path), transaction(self._writer):
-            going = [row for id_ in ids for row in self._writer.execute(_SIZE, (id_,))]
-            self._writer.executemany("DELETE FROM picture WHERE id = ?", [(id_,) for id_ in ids])
+            going = self._deleted(ids)
         for size, verdict in going:
             self._count(verdict, -1, -size)
+
+    def _deleted(self, ids: Sequence[str]) -> list[tuple[int, str]]:
+        """Deletes rows within a transaction; returns bytes and verdict of each."""
+        going = [row for id_ in ids for row in self._writer.execute(_SIZE, (id_,))]
+        self._writer.executemany("DELETE FROM picture WHERE id = ?", [(id_,) for id_ in ids])
+        return going
 
     def _count(self, verdict: str, count: int, size: int) -> None:
         self.kept = self.kept.plus(count, size)
@@ -162,6 +206,13 @@ class Index:
             found = self._reader.execute(query, (*values, limit)).fetchall()
         return [_item(row) for row in found]
 
+    def find(self, id_: str) -> EvidenceItem | None:
+        """Returns the picture of that id; None where it is not kept (any more)."""
+        query = f"SELECT {_COLUMNS} FROM picture WHERE id = ?"  # noqa: S608 - no value is in it
+        with self._reading, mapped(self._path):
+            found = self._reader.execute(query, (id_,)).fetchone()
+        return None if found is None else _item(found)
+
     def close(self) -> None:
         """Closes it."""
         with self._reading:
@@ -169,14 +220,16 @@ class Index:
         self._writer.close()
 
 
-def _add_head(connection: sqlite3.Connection, path: Path) -> None:
-    """Adds the column that an index of before heads lacks; older software goes on with it."""
+def _add_columns(connection: sqlite3.Connection, path: Path) -> None:
+    """Adds the columns that an older index lacks; older software goes on with it."""
     with mapped(path):
-        columns = connection.execute("PRAGMA table_info(picture)").fetchall()
-        if "head" not in [name for _, name, *_ in columns]:
-            connection.execute("ALTER TABLE picture ADD COLUMN head TEXT")
+        known = {name for _, name, *_ in connection.execute("PRAGMA table_info(picture)")}
+        for name, kind in _ADDED.items():
+            if name not in known:
+                connection.execute(f"ALTER TABLE picture ADD COLUMN {name} {kind}")
+        connection.execute("CREATE INDEX IF NOT EXISTS picture_going ON picture (labelled, row)")
 
 
-def _item(row: Iterable[sqlite3.Row]) -> EvidenceItem:
-    *first, heatmap, size, head = row
-    return EvidenceItem(*first, bool(heatmap), size, head)  # type: ignore[arg-type, call-arg]
+def _item(row: Sequence[Any]) -> EvidenceItem:
+    values = dict(zip((field.name for field in fields(EvidenceItem)), row, strict=True))
+    return EvidenceItem(**{**values, "heatmap": bool(values["heatmap"])})

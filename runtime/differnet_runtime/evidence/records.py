@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from ..capture_record import View
+from ..events import InspectionEvent
+from ..metadata import ModelMetadata
 
 Kind = Literal["input", "heatmap", "thumbnail"]
 KINDS: tuple[Kind, ...] = ("input", "heatmap", "thumbnail")
@@ -25,6 +30,10 @@ class EvidenceItem:
         heatmap: Whether there is one.
         bytes: Of all its files.
         head: Name of the head with the greatest score; None where the model has no heads.
+        model: Content hash of the model that judged; None where none did.
+        view: What that model sees of the frame, as JSON (`capture_record.View`).
+        first: Id of the event on the part's first frame.
+        frames: Of the same part; this is the worst of them.
     """
 
     id: str
@@ -38,6 +47,10 @@ class EvidenceItem:
     heatmap: bool
     bytes: int
     head: str | None = None
+    model: str | None = None
+    view: str | None = None
+    first: str | None = None
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,3 +72,35 @@ class EvidenceStatus:
     deleted: int
     free_bytes: int | None
     problem: str | None
+
+
+def item_of(
+    event: InspectionEvent, metadata: ModelMetadata | None, files: Mapping[str, bytes]
+) -> EvidenceItem:
+    """Returns what the index keeps of a verdict.
+
+    Args:
+        event: The verdict.
+        metadata: Of the model that gave it.
+        files: Its pictures, by name.
+    """
+    view = None
+    if metadata is not None:
+        view = View(roi=metadata.input.region, fit=metadata.input.fit).model_dump_json()
+    return EvidenceItem(
+        id=event.id,
+        at_s=event.at_s,
+        camera=event.camera,
+        part=event.part,
+        verdict=event.verdict,
+        code=event.code,
+        score=event.score,
+        threshold=event.threshold,
+        heatmap=any(".heat." in name for name in files),
+        bytes=sum(len(data) for data in files.values()),
+        head=event.head,
+        model=event.model.hash if event.model else None,
+        view=view,
+        first=event.first_event or event.id,
+        frames=event.part_frame,
+    )

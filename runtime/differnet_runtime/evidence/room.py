@@ -86,7 +86,7 @@ class Room:
         while aged := [
             picture.id
             for picture in index.oldest(_AT_ONCE)
-            if picture.age_s > config.max_age_days * _DAY_S
+            if picture.age_s > config.max_age_days * _DAY_S and not picture.labelled
         ]:
             self.delete(index, aged)
         while going := _giving_way(

@@ -8,6 +8,7 @@ import logging
 import queue
 import re
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from ..files import write_bytes
 from ..metadata import ModelMetadata
 from ..records import Image, Verdict
 from .index import Index
+from .notes import Notes
 from .pictures import Files, encode, find
-from .records import EvidenceItem, EvidenceStatus, Kind
+from .records import EvidenceItem, EvidenceStatus, Kind, item_of
 from .room import Room, disk_is_full, free_bytes
 from .sweeping import adopt, sweep
 
@@ -42,6 +44,7 @@ class _Job:
     image: Image
     heatmap: NDArray[np.float32] | None
     metadata: ModelMetadata | None
+    replaces: str | None
 
 
 class Evidence:
@@ -50,10 +53,17 @@ class Evidence:
     Args:
         folder: Of the pictures and their index; made where there is none.
         config: What is kept, and how much of it; may be replaced at any time.
+        labelled: Returns the ids of all labelled pictures, which are kept longest.
     """
 
-    def __init__(self, folder: Path, config: EvidenceConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: EvidenceConfig,
+        labelled: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self.config = config
+        self.notes = Notes(labelled, self._wake)
         self._folder, self._room = folder, Room(folder)
         self._index: Index | None = None
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
@@ -98,6 +108,7 @@ class Evidence:
         image: Image,
         heatmap: NDArray[np.float32] | None = None,
         metadata: ModelMetadata | None = None,
+        replaces: str | None = None,
     ) -> str | None:
         """Takes a picture, copied; returns at once.
 
@@ -106,6 +117,7 @@ class Evidence:
             image: The frame as the camera gave it.
             heatmap: `(rows, columns) float32` scores of the windows, if there are any.
             metadata: Of the model that gave them.
+            replaces: Id of the picture of the same part whose place it takes, since it is worse.
 
         Returns:
             Its id, which is the event's; None where it can't be kept now.
@@ -116,11 +128,26 @@ class Evidence:
                 return None
         copy: Image = image.copy()
         try:
-            self._jobs.put_nowait(_Job(event, copy, heatmap, metadata))
+            self._jobs.put_nowait(_Job(event, copy, heatmap, metadata, replaces))
         except queue.Full:
             self._drop()
             return None
         return event.id
+
+    def _wake(self) -> None:
+        if self._jobs.empty():
+            with contextlib.suppress(queue.Full):
+                self._jobs.put_nowait(None)
+
+    def find(self, id_: str) -> EvidenceItem | None:
+        """Returns what is known of a picture; None where it is not kept (any more).
+
+        Raises:
+            StoreError: The index can't be read now.
+        """
+        if self._index is None:
+            raise StoreError("the pictures' index is not open yet: try again in a moment")
+        return self._index.find(id_)
 
     def list(
         self,
@@ -188,12 +215,15 @@ class Evidence:
 
     def _turn(self, job: _Job | None) -> None:
         index = self._opened()
+        self.notes.write_labels(index)
         if job is not None:
             self._keep(index, job)
         elif self._problem is not None:
             self._probe(index)
         else:
             self._room.make(index, self.config, 0)
+        if self._jobs.empty():  # else one may be of a picture that waits to be written
+            self.notes.write_frames(index)
         self._room.restore_ballast(self.config)
 
     def _opened(self) -> Index:
@@ -220,6 +250,7 @@ class Evidence:
                 if index.kept.count == 0:
                     adopt(self._folder, index)
                 sweep(self._folder, index)
+                self.notes.write_all(index)
             except OSError as error:
                 raise StoreError(f"{self._folder}: {error.strerror or error}") from error
             undo.pop_all()
@@ -229,38 +260,31 @@ class Evidence:
         event = job.event
         if index.has(event.id):
             return  # judged again: a crash came before its event was on disk
+        if job.replaces is not None and index.is_labelled(job.replaces):
+            index.set_frames({job.replaces: event.part_frame})
+            return  # the label is about that very picture
         files = encode(event.id, job.image, job.heatmap, job.metadata, self.config.jpeg_quality)
         need = sum(len(data) for data in files.values())
-        item = EvidenceItem(
-            id=event.id,
-            at_s=event.at_s,
-            camera=event.camera,
-            part=event.part,
-            verdict=event.verdict,
-            code=event.code,
-            score=event.score,
-            threshold=event.threshold,
-            heatmap=any(".heat." in name for name in files),
-            bytes=need,
-            head=event.head,
-        )
+        item = item_of(event, job.metadata, files)
         self._room.make(index, self.config, need)
         try:
-            self._write(index, item, files)
+            self._write(index, item, files, job.replaces)
         except (OutputError, FullError) as error:
             if not disk_is_full(error):
                 raise
             self._room.make_at_least(index, 2 * need)
-            self._write(index, item, files)
+            self._write(index, item, files, job.replaces)
 
-    def _write(self, index: Index, item: EvidenceItem, files: Files) -> None:
+    def _write(self, index: Index, item: EvidenceItem, files: Files, old: str | None) -> None:
         try:
             for name, data in files.items():
                 write_bytes(self._folder / name, data)
-            index.add([item])
+            index.add([item], [] if old is None else [old])
         except (OutputError, StoreError):
             self._room.unlink(item.id)
             raise
+        if old is not None:
+            self._room.unlink(old)
 
     def _probe(self, index: Index) -> None:
         """Finds out whether there is room again."""

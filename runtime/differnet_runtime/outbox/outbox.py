@@ -15,6 +15,7 @@ from ..events import Event, InspectionEvent
 from ..sinks import Stored
 from .records import Entry, GonePictures, JudgedPicture, OutboxStatus
 from .table import EventTable, open_table, text_of
+from .tally import Count, Reset
 from .waiting import Waiting
 
 _GATHER_S = 0.02
@@ -74,37 +75,34 @@ class Outbox:
         return self._thread.is_alive()
 
     def use_sinks(self, names: Iterable[str]) -> None:
-        """Says which receivers there are; without any, nothing is stored.
-
-        Args:
-            names: One that is new gets what comes from now on; the rows of one that is gone are
-                held for it no longer.
-        """
+        """Says which receivers there are; a new one gets what comes from now on."""
         with self._lock:
             self._sinks, self._sinks_changed = tuple(names), True
         self._wake.set()
 
-    def add(self, event: Event, picture: JudgedPicture | None = None) -> None:
+    def add(
+        self, event: Event, picture: JudgedPicture | None = None, count: Count | None = None
+    ) -> None:
         """Takes an event; returns at once, whatever disk and receivers do.
 
         Args:
             event: On anything.
-            picture: That the event is about, if it is in a file; remembered with the event, and
-                also without any receiver.
+            picture: Its picture in a file; stored also without any receiver.
+            count: What it adds to its camera's parts; likewise.
         """
         unwanted = isinstance(event, InspectionEvent) and not event.reject
         text = text_of(event)
         with self._lock:
             wanted = self._sinks != () and not (unwanted and self.config.publish == "rejects")
-            if not wanted and picture is None:
+            if not wanted and picture is None and count is None:
                 return
-            self._waiting.put(Entry(event.id, text if wanted else None, picture))
+            self._waiting.put(Entry(event.id, text if wanted else None, picture, count))
         self._wake.set()
 
-    def forget(self, gone: GonePictures) -> None:
-        """Notes that pictures are no longer in their folder."""
+    def note(self, what: GonePictures | Reset) -> None:
+        """Notes what is no event: pictures that have left their folder, or a count begun anew."""
         with self._lock:
-            self._waiting.put(gone)
+            self._waiting.put(what)
         self._wake.set()
 
     @property

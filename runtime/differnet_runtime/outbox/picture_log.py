@@ -59,4 +59,4 @@ class PictureLog:
 
     def forget(self, keys: tuple[str, ...]) -> None:
         """Notes that pictures are no longer there."""
-        self._outbox.forget(GonePictures(self._camera, self.source, keys))
+        self._outbox.note(GonePictures(self._camera, self.source, keys))

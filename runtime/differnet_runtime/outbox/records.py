@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..records import Origin
+from .tally import Count
 
 
 def _nothing() -> None:
@@ -39,11 +40,13 @@ class Entry:
         id: Of the event.
         text: The event as JSON; None where no sink is to get it.
         picture: That it is about, if it is in a file.
+        count: What it adds to its camera's parts.
     """
 
     id: str
     text: str | None
     picture: JudgedPicture | None = None
+    count: Count | None = None
 
 
 @dataclass(frozen=True)

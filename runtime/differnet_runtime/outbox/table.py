@@ -11,7 +11,7 @@ from ..database import DamagedError, RunningClock, connect, mapped, set_aside, t
 from ..events import Event
 from ..records import Origin
 from ..sinks import Stored
-from . import pictures
+from . import pictures, tally
 from .records import Entry, GonePictures
 
 _VERSION = 1
@@ -28,6 +28,10 @@ INSERT INTO clock VALUES (0)
 """
 _DELETED_AT_ONCE = 5000
 """Rows; more would hold up the commit of new events."""
+
+
+Item = Entry | GonePictures | tally.Reset
+"""What is committed."""
 
 
 class EventTable:
@@ -49,6 +53,7 @@ class EventTable:
         self._reading = threading.Lock()
         with mapped(path):
             pictures.make_table(self._writer)
+            self._writer.execute(tally.SCHEMA)
             (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
             self.clock = RunningClock(seconds)
             self.last = self._last_row()
@@ -81,7 +86,7 @@ class EventTable:
             self._writer.executemany("INSERT INTO sink VALUES (?, ?)", kept.items())
         return kept
 
-    def write(self, items: Sequence[Entry | GonePictures], upto: Mapping[str, int]) -> int:
+    def write(self, items: Sequence[Item], upto: Mapping[str, int]) -> int:
         """Commits events, pictures and how far the sinks are, in one transaction.
 
         Returns:
@@ -106,16 +111,20 @@ class EventTable:
         self.last += len(events)
         return len(events)
 
-    def _is_new(self, item: Entry | GonePictures) -> bool:
-        """Notes what became of a picture; returns whether there is an event to be written."""
+    def _is_new(self, item: Item) -> bool:
+        """Notes what became of pictures and parts; returns whether there is an event to write."""
+        if isinstance(item, tally.Reset):
+            tally.reset(self._writer, item)
+            return False
         if isinstance(item, GonePictures):
             pictures.note_gone(self._writer, item.camera, item.source, item.keys)
             return False
-        if item.picture is None:
-            return True
-        if pictures.is_judged(self._writer, item.picture):
-            return False
-        pictures.add(self._writer, item.picture)
+        if item.picture is not None:
+            if pictures.is_judged(self._writer, item.picture):
+                return False
+            pictures.add(self._writer, item.picture)
+        if item.count is not None:
+            tally.add(self._writer, item.count)
         return True
 
     def judged(self, camera: str, source: str) -> dict[str, str]:
@@ -127,6 +136,11 @@ class EventTable:
         """Returns the name of a picture with the same content; see `pictures.identical`."""
         with self._reading, mapped(self._path):
             return pictures.identical(self._reader, camera, source, origin)
+
+    def tally(self, now_s: float, cameras: Iterable[str]) -> dict[str, tally.Tally]:
+        """Returns the cameras' parts; see `tally.read`."""
+        with self._reading, mapped(self._path):
+            return tally.read(self._reader, now_s, cameras)
 
     def delete(self, before: int) -> int:
         """Deletes the oldest rows, some thousand at most.

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from .records import Entry, GonePictures, JudgedPicture
+from .tally import Reset
 
 _MOST = 10_000
 """Entries that wait while the disk takes none; then the oldest go."""
 _ROOM = 1000
 
-Item = Entry | GonePictures
+Item = Entry | GonePictures | Reset
 
 
 class Waiting:

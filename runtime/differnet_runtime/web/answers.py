@@ -14,6 +14,7 @@ from ..errors import (
     CameraError,
     DifferNetError,
     EngineFault,
+    LabelError,
     ModelFileError,
     ModelStoreError,
     ViewsError,
@@ -23,7 +24,7 @@ from ..metadata import Part
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
-_CONFLICTS = (CameraError, EngineFault, ModelFileError, ModelStoreError, ViewsError)
+_CONFLICTS = (CameraError, EngineFault, LabelError, ModelFileError, ModelStoreError, ViewsError)
 """The request was understood, and the station's state forbids it."""
 
 _MOST_ERRORS = 5

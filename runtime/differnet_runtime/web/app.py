@@ -20,6 +20,7 @@ from .control import Control
 from .deadlines import Deadlines
 from .endpoints import Call, Content, Endpoint
 from .guard import LOGIN, LOGOUT, Access, Guard, too_many_guesses
+from .label_routes import labelling
 from .openapi import describe
 from .pages import HTML, login_page, pages
 from .routes import Nothing, api, metrics
@@ -71,6 +72,7 @@ def build(
     endpoints = [
         *pages(),
         *api(),
+        *labelling(),
         metrics(registry),
         *streams(stream_s, stopping, connections, access.sessions),
         _allowed(access),

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..events import InspectionEvent
+from ..labels import Labelled
 from .audit import AuditTrail
+from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .recent import RecentEvents
 from .troubles import Troubles
 from .views import (
@@ -150,3 +152,58 @@ class Control(ABC):
     @abstractmethod
     def rollback(self) -> None:
         """Switches to the model that judged before; blocks and raises as `activate`."""
+
+    @abstractmethod
+    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
+        """Labels a kept picture, or takes its label back; committed when it returns.
+
+        Args:
+            entry: Id of the picture.
+            wanted: The label.
+            by: Who says so, as in the audit trail.
+
+        Returns:
+            The label it had before.
+
+        Raises:
+            LabelError: There is no such picture (any more).
+            StoreError: The label can't be stored.
+        """
+
+    @abstractmethod
+    def labels(self) -> list[LabelView]:
+        """Returns every label, the latest first.
+
+        Raises:
+            StoreError: They can't be read.
+        """
+
+    @abstractmethod
+    def label_summary(self, camera: str) -> LabelSummary:
+        """Returns what the labels say of the model that judges a camera now.
+
+        Raises:
+            StoreError: They can't be read.
+        """
+
+    @abstractmethod
+    def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
+        """Sets the threshold of the model that judges a camera now, from the next frame on.
+
+        Raises:
+            LabelError: It would reject all parts, or let labelled defects pass, and is not forced.
+            StoreError: It can't be stored; nothing changes.
+        """
+
+    @abstractmethod
+    def undo_threshold(self, camera: str) -> None:
+        """Takes the latest threshold back; the one before holds again.
+
+        Raises:
+            LabelError: None was set for the model that judges now.
+            StoreError: It can't be stored; nothing changes.
+        """
+
+    @abstractmethod
+    def reset_parts(self, cameras: Collection[str]) -> None:
+        """Begins the counting of these cameras' parts anew."""

@@ -29,9 +29,9 @@ from .views import Alive
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
-_ENTRY = re.compile(r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")
+ENTRY = re.compile(r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")
 _KINDS = get_args(EvidenceKind)
-EntryId = Annotated[str, Field(pattern=_ENTRY.pattern)]
+EntryId = Annotated[str, Field(pattern=ENTRY.pattern)]
 _NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
 CAMERA = {"camera": _NAME}
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
@@ -160,7 +160,7 @@ async def _evidence_file(call: Call) -> Response:
 
 
 def _open_evidence(call: Call, entry: str, kind: EvidenceKind) -> tuple[BinaryIO, str] | None:
-    if not _ENTRY.fullmatch(entry) or kind not in _KINDS:
+    if not ENTRY.fullmatch(entry) or kind not in _KINDS:
         return None
     path: Path | None = call.control.evidence_file(entry, kind)
     if path is None and kind == "thumbnail":
@@ -250,7 +250,7 @@ def _seen() -> list[Endpoint]:
 
 def _kept() -> list[Endpoint]:
     path: dict[str, dict[str, Any]] = {
-        "id": {"type": "string", "pattern": _ENTRY.pattern},
+        "id": {"type": "string", "pattern": ENTRY.pattern},
         "kind": {"type": "string", "enum": list(_KINDS)},
     }
     picture = Content("The picture.", media=tuple(_MEDIA.values()))

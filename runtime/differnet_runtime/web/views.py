@@ -42,6 +42,24 @@ class SettingView(Part):
     warning: str | None = None
 
 
+class PartsView(Part):
+    """The parts of a camera since midnight or a reset.
+
+    Args:
+        since_s: Wall clock, seconds since the epoch.
+        good: Judged good.
+        defect: Judged defective.
+        undecided: Without a decision; they count as rejected.
+        yield_percent: Share of good ones; None before the first part.
+    """
+
+    since_s: float
+    good: int = 0
+    defect: int = 0
+    undecided: int = 0
+    yield_percent: float | None = None
+
+
 class CameraView(Part):
     """A camera.
 
@@ -59,6 +77,9 @@ class CameraView(Part):
         waiting: Pictures of a folder that waited when the last one was read; None elsewhere.
         reconnects: Since the start.
         verdicts: Count of each since the start.
+        parts: Since midnight or a reset; None where they can't be read.
+        threshold: That decides on its frames now; None where the model has none.
+        alarm: What is wrong with its parts: all are rejected, too many are, or none comes.
         last: The last verdict.
         settings: Of the device.
     """
@@ -76,6 +97,9 @@ class CameraView(Part):
     waiting: int | None = None
     reconnects: int = 0
     verdicts: dict[str, int] = Field(default_factory=dict)
+    parts: PartsView | None = None
+    threshold: float | None = None
+    alarm: str | None = None
     last: InspectionEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
 
@@ -186,6 +210,10 @@ class EvidenceEntry(Part):
         note: For people, where the heatmap need not show what is wrong.
         kinds: What is kept of it; a thumbnail may be asked for in any case.
         bytes: Of its files.
+        frames: Of the same part; this is the worst of them.
+        label: What a person says that the part is; None where nobody has said so.
+        defect: Kind of the defect, in that person's words.
+        comment: Of that person.
     """
 
     id: str
@@ -200,6 +228,10 @@ class EvidenceEntry(Part):
     note: str | None = None
     kinds: list[EvidenceKind]
     bytes: int = 0
+    frames: int = 1
+    label: Literal["good", "defect"] | None = None
+    defect: str | None = None
+    comment: str | None = None
 
 
 class ModelView(Part):

@@ -1,6 +1,6 @@
 """What the station tells its page of kept pictures."""
 
-from differnet_runtime.daemon.control import _entry
+from differnet_runtime.daemon.showing import entry_view
 from differnet_runtime.evidence import EvidenceItem
 
 
@@ -9,16 +9,16 @@ def item(verdict: str, head: str | None, *, heatmap: bool = True) -> EvidenceIte
 
 
 def test_a_kept_picture_says_which_head_decided() -> None:
-    fine = _entry(item("DEFECT", "fine"))
+    fine = entry_view(item("DEFECT", "fine"), None)
     assert (fine.decided_by, fine.note) == ("small details", None)
-    whole = _entry(item("DEFECT", "whole"))
+    whole = entry_view(item("DEFECT", "whole"), None)
     assert whole.note is not None
     assert whole.note.startswith("The picture as a whole is unusual; the heatmap")
-    without = _entry(item("DEFECT", "whole", heatmap=False))
+    without = entry_view(item("DEFECT", "whole", heatmap=False), None)
     assert without.note == "The picture as a whole is unusual"
 
 
 def test_a_picture_of_before_heads_says_nothing_of_them() -> None:
     for verdict, head in (("DEFECT", None), ("UNKNOWN", None), ("NO_DECISION", "whole")):
-        entry = _entry(item(verdict, head))
+        entry = entry_view(item(verdict, head), None)
         assert (entry.decided_by, entry.note) == (None, None)

@@ -290,3 +290,53 @@ def test_a_folder_without_permission_deletes_nothing(tmp_path: Path) -> None:
         keep(store)
     finally:
         store.stop()
+
+
+def test_labelled_pictures_go_last(make: Make) -> None:
+    store = make(max_count=3)
+    first, second = keep(store, 2)
+    store.notes.mark(first, labelled=True)
+    later = keep(store, 3)
+    wait_for(lambda: {item.id for item in store.list(limit=9)} == {first, *later[1:]})
+    assert store.path(first) is not None
+    assert store.path(second) is None
+
+
+def test_labels_are_known_again_to_an_index_that_is_opened(make: Make, tmp_path: Path) -> None:
+    [first] = keep(make())
+    make().stop()
+    store = Evidence(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0, max_count=2),
+                     lambda: [first])  # fmt: skip
+    store.start()
+    try:
+        wait_for(lambda: store.status.count == 1)
+        keep(store, 3)
+        wait_for(lambda: store.status.count == 2)
+        assert store.path(first) is not None
+    finally:
+        store.stop()
+
+
+def test_a_worse_frame_takes_the_place_of_its_part_s_picture(make: Make, tmp_path: Path) -> None:
+    store = make(jpeg_quality=0)
+    [first] = keep(store, score=2.0)
+    worse = inspection(score=5.0, first_event=first, part_frame=2)
+    store.add(worse, picture(7), replaces=first)
+    wait_for(lambda: [item.id for item in store.list(limit=9)] == [worse.id])
+    store.notes.count(worse.id, 4)
+    wait_for(lambda: store.list(limit=9)[0].frames == 4)
+    found = store.list(limit=9)[0]
+    assert (found.score, found.first) == (5.0, first)
+    assert files(tmp_path) == {worse.id}
+    assert store.status.count == 1
+    assert store.status.bytes == found.bytes
+
+
+def test_a_labelled_picture_is_not_replaced(make: Make) -> None:
+    store = make()
+    [first] = keep(store, score=2.0)
+    store.notes.mark(first, labelled=True)
+    worse = inspection(score=5.0, first_event=first, part_frame=2)
+    store.add(worse, picture(7), replaces=first)
+    wait_for(lambda: store.list(limit=9)[0].frames == 2)
+    assert [item.id for item in store.list(limit=9)] == [first]

@@ -53,7 +53,7 @@ def routes_of(server: WebServer) -> set[tuple[str, str]]:
 def test_every_route_is_in_it(server: WebServer, client: Client) -> None:
     found = {(path, method.upper()) for path, one in described(client).items() for method in one}
     assert found == routes_of(server)
-    assert len(found) >= 17
+    assert len(found) >= 23
 
 
 def test_with_a_token_the_login_is_in_it_too(station: FakeStation, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def schemathesis(client: Client, folder: Path, *options: str) -> None:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "18 selected / 18 total" in done.stdout
+    assert "24 selected / 24 total" in done.stdout
 
 
 def test_schemathesis_finds_nothing(brief: Client, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_evidence_opens_large_with_its_heatmap(shown: Shown) -> None:
     wait_for(lambda: browser.run(loaded) == 2, SOON_S)
     says(browser, "#picture", "DEFECT")
     says(browser, "#picture", "The picture as a whole is unusual; the heatmap shows")
-    browser.click("#picture button")
+    browser.click("#picture-close")
     assert not has(browser, "#picture[open]")
 
 

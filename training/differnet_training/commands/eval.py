@@ -12,7 +12,7 @@ from differnet_runtime.commands.paths import any_path, existing_file, new_folder
 from .class_names import add_class_names, class_names
 
 if TYPE_CHECKING:
-    from ..operating_points import Costs
+    from differnet_runtime.operating_points import Costs
 
 
 _SEEDS = WholeNumber(1, 1000)
@@ -91,8 +91,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _costs(args: argparse.Namespace) -> Costs | None:
     from differnet_runtime.errors import DataError
-
-    from ..operating_points import DEFECT_SHARE, Costs
+    from differnet_runtime.operating_points import DEFECT_SHARE, Costs
 
     given = (args.cost_miss, args.cost_reject)
     if given == (None, None) and args.defect_share is None:

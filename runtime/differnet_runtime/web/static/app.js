@@ -1,9 +1,10 @@
 // The page: asks for the state once a second, hears of verdicts as they come, and says so when it can't.
 
-import { $, clock, decided, duration, make, number, options, read, renew, verdictClass, verdictWord } from "./common.js";
+import { $, clock, confirmed, decided, duration, make, number, options, post, read, renew, verdictClass, verdictWord } from "./common.js";
 import { allowChanges, showCameras } from "./cameras.js";
 import { drawChart, watchPointer } from "./chart.js";
 import { refreshEvidence, watchEvidence } from "./evidence.js";
+import { refreshLabels, showLabelCameras, watchLabels } from "./labels.js";
 import { refreshModels, showEngine, showModels, showResults } from "./state.js";
 
 const EVERY_MS = 1000, LOST_MS = 4000, SLOW_MS = 5000, KEPT = 20000, LISTED = 12;
@@ -54,6 +55,8 @@ async function slow() {
     $("logout").hidden = !access.token;
     await refreshModels(access.changes);
     await refreshEvidence();
+    await refreshLabels(access.changes);
+    $("reset").hidden = !access.changes;
   } catch { /* the banner says that the connection is lost */ }
   setTimeout(slow, SLOW_MS);
 }
@@ -85,6 +88,17 @@ function showHead(up) {
   $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${overview.engine.model}`;
 }
 
+/** Of the chosen camera; of all cameras where they agree. */
+function thresholdOf(camera) {
+  const found = new Set(overview.cameras.filter((one) => !camera || one.name === camera).map((one) => one.threshold));
+  return found.size === 1 ? [...found][0] ?? overview.threshold : overview.threshold;
+}
+
+async function reset() {
+  if (!(await confirmed("Count parts anew?", "The numbers of good and rejected parts of all cameras begin at zero.", "Count anew"))) return;
+  try { await post("/api/parts/reset", {}); } catch { /* the banner says that the connection is lost */ }
+}
+
 const remark = (event) => event.reason ?? (event.verdict === "DEFECT" ? decided(event) : null);
 
 function showVerdicts() {
@@ -105,12 +119,13 @@ function show() {
     const names = overview.cameras.map((camera) => camera.name);
     options($("chart-camera"), names, "all cameras");
     options($("evidence-camera"), names, "all cameras");
+    showLabelCameras(names);
     showCameras(overview.cameras, latest, up);
     showEngine(overview.engine);
     showModels(overview.engine);
     showResults(overview);
     showVerdicts();
-    drawChart(events, overview.threshold, $("chart-camera").value, Number($("chart-span").value), Date.now() / 1000 + offset_s);
+    drawChart(events, thresholdOf($("chart-camera").value), $("chart-camera").value, Number($("chart-span").value), Date.now() / 1000 + offset_s);
   }
 }
 
@@ -126,6 +141,8 @@ function tick(now) { // at most five times a second, and once a second for the a
 
 watchPointer();
 watchEvidence();
+watchLabels();
+$("reset").addEventListener("click", reset);
 for (const id of ["chart-camera", "chart-span"]) $(id).addEventListener("change", () => { changed = true; });
 poll();
 slow();

@@ -1,6 +1,6 @@
 // A card for each camera. A picture is shown as live only while its own age says so.
 
-import { $, ask, confirmed, count, decided, duration, make, number, post, verdictClass, verdictWord } from "./common.js";
+import { $, ask, confirmed, count, day, decided, duration, make, number, post, verdictClass, verdictWord } from "./common.js";
 
 const LIVE_S = 3, PAUSE_MS = 200, RETRY_MS = 1000, LATE_MS = 2000;
 const cards = new Map();
@@ -24,13 +24,14 @@ class Card {
     this.counts = make("span", { className: "small quiet" });
     this.by = make("p", { className: "small quiet decided" });
     this.note = make("p", { className: "warn" });
+    this.alarm = make("p", { className: "bad alarm", hidden: true });
     this.button = make("button", { textContent: "Judge a part", hidden: true, onclick: () => this.judge() });
     this.element = make("article", { className: "camera" },
       make("div", { className: "frame" }, this.image, this.tag, make("div", { className: "veil" }, this.veilTitle, this.veilText, this.veilAge)),
       make("div", { className: "below" },
         make("div", { className: "row" }, this.word, this.score),
         make("div", { className: "bar" }, this.fill, make("b")),
-        make("div", { className: "row" }, this.state, this.counts), this.button, this.by, this.note));
+        make("div", { className: "row" }, this.state, this.counts), this.button, this.alarm, this.by, this.note));
     this.element.dataset.camera = name;
     this.running = true;
     this.judging = false;
@@ -109,11 +110,14 @@ class Card {
     const size = view.width ? `${view.width} × ${view.height}` : "";
     const rate = view.fps !== null && !commanded ? `${view.fps.toFixed(1)}/s` : commanded ? "on command" : "";
     this.state.textContent = [size, rate, view.waiting ? `${count(view.waiting)} waiting` : "", view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
-    const { GOOD = 0, DEFECT = 0, NO_DECISION = 0 } = view.verdicts;
-    this.counts.textContent = `${count(GOOD)} good · ${count(DEFECT)} defect · ${count(NO_DECISION)} undecided`;
+    this.counts.textContent = parts(view);
+    this.counts.title = view.parts ? `Parts since ${day(view.parts.since_s)}` : "Verdicts since the start";
     this.by.textContent = stale ? "" : decided(last) ?? "";
     this.by.hidden = !this.by.textContent;
-    this.note.textContent = [last?.reason, ...view.settings.map(({ name, warning }) => warning && `${name}: ${warning}`)].filter(Boolean).join(" · ");
+    // What stopped a camera stands on its picture already.
+    this.alarm.textContent = stale ? "" : view.alarm ?? "";
+    this.alarm.hidden = !this.alarm.textContent;
+    this.note.textContent = [stale ? null : last?.reason, ...view.settings.map(({ name, warning }) => warning && `${name}: ${warning}`)].filter(Boolean).join(" · ");
     this.note.hidden = !this.note.textContent;
     this.button.hidden = !(commanded && Card.changes);
     this.button.disabled = !running || this.judging;
@@ -122,6 +126,12 @@ class Card {
 Card.changes = false;
 
 export function allowChanges(allowed) { Card.changes = allowed; }
+
+function parts({ parts: seen, verdicts: { GOOD = 0, DEFECT = 0, NO_DECISION = 0 } }) {
+  const { good, defect, undecided } = seen ?? { good: GOOD, defect: DEFECT, undecided: NO_DECISION };
+  const share = seen && seen.yield_percent !== null ? `yield ${seen.yield_percent.toFixed(1)} %` : null;
+  return [`${count(good)} good`, `${count(defect)} defect`, `${count(undecided)} undecided`, share].filter(Boolean).join(" · ");
+}
 
 /** Shows all cameras. */
 export function showCameras(views, latest, connected) {

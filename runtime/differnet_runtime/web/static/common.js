@@ -62,14 +62,14 @@ export function confirmed(title, text, action) {
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
-/** Replaces a choice's options where they changed, and keeps what is chosen. */
+/** Replaces a choice's options where they changed, and keeps what is chosen; without `all` one is always chosen. */
 export function options(select, names, all) {
   const wanted = JSON.stringify(names);
   if (select.dataset.names === wanted) return;
   const chosen = select.value;
-  select.replaceChildren(make("option", { value: "", textContent: all }), ...names.map((name) => make("option", { value: name, textContent: name })));
+  select.replaceChildren(...(all === null ? [] : [make("option", { value: "", textContent: all })]), ...names.map((name) => make("option", { value: name, textContent: name })));
   select.dataset.names = wanted;
-  select.value = names.includes(chosen) ? chosen : "";
+  select.value = names.includes(chosen) ? chosen : all === null ? names[0] ?? "" : "";
 }
 
 export const facts = (pairs) =>

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .metrics import ranked
-
 MOST_POINTS = 1000
 """Of more thresholds, so many are kept, evenly spread over the sorted scores."""
 
@@ -21,6 +19,11 @@ PARTS = 1000
 """Expected costs are those of so many parts."""
 
 Scores = NDArray[np.float64]
+
+
+def ranked(scores: Scores) -> Scores:
+    """Replaces scores that are not finite by the highest rank: a machine rejects such a part."""
+    return np.where(np.isfinite(scores), scores, np.finfo(np.float64).max)
 
 
 class OperatingPoint(BaseModel):

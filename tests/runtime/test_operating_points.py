@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from differnet_training.operating_points import (
+from differnet_runtime.operating_points import (
     MOST_POINTS,
     Costs,
     cheapest,

@@ -1,0 +1,190 @@
+"""What an operator corrects: labels of kept pictures, and the threshold that follows from them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import LabelError, StoreError
+from ..evidence import EvidenceItem
+from ..inference import EngineProcess
+from ..labels import Book, Labelled, Labels, ThresholdChange, Thresholds, changed, misses, summary
+from ..metadata import Calibration
+from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
+
+if TYPE_CHECKING:
+    from .station import Station
+
+_MOST_REJECTED = 0.5
+"""A threshold that rejects a greater share of the calibration's good parts must be forced."""
+_CHANGES = 20
+"""So many changes of threshold are shown."""
+
+
+class Labelling:
+    """Answers what concerns labels and thresholds.
+
+    Args:
+        station: Being built; it is asked once it runs.
+        book: Where both are stored.
+    """
+
+    def __init__(self, station: Station, book: Book) -> None:
+        self._station, self.book = station, book
+        self.store, self._thresholds = Labels(book), Thresholds(book)
+
+    def threshold(self, camera: str, engine: EngineProcess) -> float | None:
+        """Returns the threshold in place of the model's for what an engine scores; None for it."""
+        configured = self._station.model.threshold(engine)
+        return self._thresholds.threshold(camera, engine.model_hash, configured)
+
+    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
+        """See `Control.label`."""
+        before = self.store.find(entry)
+        if wanted.label is None:
+            self.store.remove(entry)
+        else:
+            item = self._station.evidence.find(entry)
+            known = before if item is None else _labelled(item)
+            if known is None:
+                raise LabelError(f"there is no picture {entry} (any more)")
+            update = {**wanted.model_dump(), "labelled_at_s": time.time(), "labelled_by": by}
+            self.store.set(known.model_copy(update=update))
+        self._station.evidence.notes.mark(entry, labelled=wanted.label is not None)
+        return before
+
+    def known(self) -> dict[str, Labelled]:
+        """Returns every label by its picture's id; none while they can't be read."""
+        try:
+            return {one.id: one for one in self.store.all()}
+        except StoreError:
+            return {}
+
+    def in_use(self, camera: str) -> float | None:
+        """Returns the threshold that decides on a camera's frames now; None without one."""
+        return self._in_use(camera, self._engine(camera))
+
+    def common(self) -> float | None:
+        """Returns the threshold of all cameras where they have the same; else the engine's own."""
+        found = {self.in_use(name) for name in self._station.cameras}
+        if len(found) == 1:
+            return found.pop()
+        engine = self._station.model.switch.engine
+        own, calibration = self._station.model.config.threshold, engine.metadata.calibration
+        return own if own is not None else calibration.threshold if calibration else None
+
+    def labels(self) -> list[LabelView]:
+        """See `Control.labels`."""
+        evidence = self._station.evidence
+        return [
+            LabelView(**one.model_dump(), picture=evidence.path(one.id) is not None)
+            for one in self.store.all()
+        ]
+
+    def summary(self, camera: str) -> LabelSummary:
+        """See `Control.label_summary`."""
+        engine = self._engine(camera)
+        in_use, change = self._in_use(camera, engine), self._change(camera, engine)
+        configured = self._station.model.threshold(engine)
+        set_by: Literal["model", "configuration", "station"] = (
+            "station" if change else "model" if configured is None else "configuration"
+        )
+        found = summary(self.store.all(), camera, engine.model_hash, in_use)
+        return LabelSummary(
+            **found.model_dump(),
+            camera=camera,
+            name=engine.metadata.name,
+            hash=engine.model_hash,
+            threshold=in_use,
+            set_by=set_by,
+            changes=self._thresholds.history(camera)[:_CHANGES],
+        )
+
+    def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
+        """See `Control.set_threshold`."""
+        engine, new = self._engine(camera), wanted.threshold
+        old = self._in_use(camera, engine)
+        calibration = engine.metadata.calibration
+        if calibration is not None and new < calibration.lowest_plausible:
+            raise LabelError(
+                f"{new:g} lies below every score that a good part can have "
+                f"({calibration.lowest_plausible:.4g}): no part would be judged good"
+            )
+        if not wanted.force:
+            self._refuse(camera, engine, old, new)
+        self._thresholds.set(
+            changed(
+                camera,
+                engine.model_hash,
+                by,
+                old=old,
+                new=new,
+                configured=self._station.model.threshold(engine),
+            )
+        )
+
+    def _refuse(self, camera: str, engine: EngineProcess, old: float | None, new: float) -> None:
+        """Refuses what is probably a mistake.
+
+        Raises:
+            LabelError: More labelled defects would pass, or most good parts be rejected.
+        """
+        labels = self.store.all()
+        passed = misses(labels, camera, engine.model_hash, new)
+        before = 0 if old is None else misses(labels, camera, engine.model_hash, old)
+        if passed > before:
+            raise LabelError(
+                f"with {new:g}, {passed} parts that are labelled as defects would be judged good "
+                f"(now {before}); send `force` to set it all the same"
+            )
+        calibration = engine.metadata.calibration
+        if calibration is not None and (share := _rejected(calibration, new)) > _MOST_REJECTED:
+            raise LabelError(
+                f"{new:g} would reject {share:.0%} of the good parts that the model was calibrated "
+                "with; send `force` to set it all the same"
+            )
+
+    def undo_threshold(self, camera: str) -> None:
+        """See `Control.undo_threshold`."""
+        engine = self._engine(camera)
+        if self._change(camera, engine) is None:
+            raise LabelError(
+                f"no threshold of camera {camera} that was set on the station is in use"
+            )
+        self._thresholds.undo(camera, engine.model_hash)
+
+    def _engine(self, _camera: str) -> EngineProcess:
+        return self._station.model.switch.engine
+
+    def _change(self, camera: str, engine: EngineProcess) -> ThresholdChange | None:
+        configured = self._station.model.threshold(engine)
+        return self._thresholds.valid(camera, engine.model_hash, configured)
+
+    def _in_use(self, camera: str, engine: EngineProcess) -> float | None:
+        own, calibration = self.threshold(camera, engine), engine.metadata.calibration
+        return own if own is not None else calibration.threshold if calibration else None
+
+
+def _labelled(item: EvidenceItem) -> Labelled:
+    return Labelled(
+        id=item.id,
+        label="good",  # what is wanted takes its place
+        labelled_at_s=0.0,
+        labelled_by="",
+        at_s=item.at_s,
+        camera=item.camera,
+        part=item.part,
+        first=item.first,
+        verdict=item.verdict,
+        score=item.score,
+        threshold=item.threshold,
+        model=item.model,
+        view=item.view,
+    )
+
+
+def _rejected(calibration: Calibration, threshold: float) -> float:
+    """Returns the share of the calibration's good parts above a threshold."""
+    scores = calibration.good_scores
+    above = sum(score > threshold for score in scores) + calibration.rejected
+    return above / (len(scores) + calibration.rejected)
