@@ -155,7 +155,7 @@ class StateEvent(Event):
     Args:
         type: Always `state`.
         component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
-            `configuration`.
+            `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` of a camera's own model.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """

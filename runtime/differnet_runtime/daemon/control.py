@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..capture import CameraState
-from ..errors import CameraError, ModelStoreError
+from ..errors import CameraError
 from ..events import Event, InspectionEvent
 from ..evidence import EvidenceItem
 from ..heads import decided_by, note
@@ -18,7 +18,6 @@ from ..web.audit import AuditTrail
 from ..web.control import (
     CameraView,
     Control,
-    EngineView,
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
@@ -34,6 +33,7 @@ from ..web.control import (
 from ..web.views import Alive
 from .camera_loop import CameraLoop
 from .health import State
+from .model_views import engine_view, model_ref, stored_models
 
 if TYPE_CHECKING:
     from .station import Station
@@ -68,7 +68,13 @@ class StationControl(Control):
 
     def health(self) -> Health:
         """See `Control.health`."""
-        return health_of(self._station.states().values())
+        models = {
+            camera: model_ref(model)
+            for model in self._station.models
+            for camera in model.planned.cameras
+        }
+        found = health_of(self._station.states().values())
+        return found.model_copy(update={"models": models})
 
     def health_answer(self, path: str) -> tuple[int, bytes] | None:
         """See `health_socket.Answer`."""
@@ -84,21 +90,22 @@ class StationControl(Control):
         """See `Control.overview`."""
         station, cameras = self._station, self._station.cameras
         states = station.states()
-        calibration = station.model.switch.engine.metadata.calibration
-        own = station.model.config.threshold
+        engines = [engine_view(model) for model in station.models]
+        first = station.models.first
         return Overview(
             station=station.config.station.name,
             version=self._version,
             started_at_s=station.started_at_s,
             uptime_s=station.uptime_s,
             health=health_of(states.values()),
-            threshold=own if own is not None else calibration.threshold if calibration else None,
+            threshold=first.judging(first.planned.cameras[0]),
             cameras=[
                 self._camera(name, loop, states[f"camera:{name}"])
                 for name, loop in cameras.items()
                 if f"camera:{name}" in states  # a reload may just have removed it
             ],
-            engine=self._engine(),
+            engine=engines[0],
+            engines=engines,
             sinks=self._sinks(),
             outbox=self._outbox(states["outbox"]),
             evidence=self._evidence(states["evidence"]),
@@ -112,6 +119,7 @@ class StationControl(Control):
         if status.last_frame_ns is not None:
             age_s = (time.monotonic_ns() - status.last_frame_ns) / 1e9
         running = status.state is CameraState.LIVE
+        model = self._station.models.of(name)
         return CameraView(
             name=name,
             state="running" if running else status.state.value,
@@ -136,21 +144,8 @@ class StationControl(Control):
                 )
                 for setting in status.settings
             ],
-        )
-
-    def _engine(self) -> EngineView:
-        status = self._station.model.switch.engine.status
-        return EngineView(
-            state=status.state.value,
-            backend=status.backend,
-            reasons=status.reasons,
-            fallback=status.fallback,
-            model=status.model,
-            model_hash=status.model_hash,
-            restarts=status.restarts,
-            faults=status.faults,
-            answers=status.answers,
-            last_fault=status.last_fault,
+            model=model_ref(model) if model else None,
+            threshold=model.judging(name) if model else None,
         )
 
     def _sinks(self) -> list[SinkView]:
@@ -218,31 +213,15 @@ class StationControl(Control):
 
     def models(self) -> list[ModelView]:
         """See `Control.models`."""
-        try:
-            store = self._station.model.store
-        except ModelStoreError:
-            return []
-        return [
-            ModelView(
-                name=model.name,
-                hash=model.hash,
-                active=model.active,
-                previous=model.previous,
-                added=model.added,
-                threshold=model.threshold,
-                damaged=model.damaged,
-            )
-            for model in store.list()
-            if model.name == self._station.model.config.store
-        ]
+        return stored_models(self._station.models)
 
     def activate(self, model_hash: str) -> None:
         """See `Control.activate`."""
-        self._station.model.activate(model_hash)
+        self._station.models.activate(model_hash)
 
-    def rollback(self) -> None:
+    def rollback(self, name: str | None = None) -> None:
         """See `Control.rollback`."""
-        self._station.model.rollback("asked for on the page")
+        self._station.models.rollback(name, "asked for on the page")
 
 
 def _entry(item: EvidenceItem) -> EvidenceEntry:

@@ -29,6 +29,7 @@ from .control import StationControl
 from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
+from .model_set import StationModels
 from .models import StationModel
 from .picture_queue import PictureQueue, remembered
 from .reporting import Reporter
@@ -66,12 +67,8 @@ class Station:
         self.board, self.recent = Board(), RecentEvents()
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
-        self.model = StationModel(
-            config.model,
-            self._tell_model,
-            models,
-            partial(switching, self.control, "activate", FILES),
-        )
+        audited = partial(switching, self.control, "activate", FILES)
+        self.models = StationModels(config, self._tell_model, models, audited)
         self.results = Results(config, self._commanded)
         self.evidence = Evidence(config.station.state / "evidence", config.evidence)
         self.reporter = Reporter(
@@ -90,7 +87,7 @@ class Station:
         """Starts everything; waits for no camera, broker or engine."""
         self.results.start()
         self.evidence.start()
-        self.model.start()
+        self.models.start()
         for name, camera in self.config.camera.items():
             self._open(name, camera)
 
@@ -102,7 +99,7 @@ class Station:
         """
         until = time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
-        self.model.stop(0.2 * timeout_s)
+        self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
@@ -138,9 +135,11 @@ class Station:
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
-        found.append(engine_state(self.model.switch.engine.status))
-        found.append(gpu_state(self.model.config, self.model.switch.engine.status))
-        found.append(problem_state("model", self.model.problem))
+        for model in self.models:
+            status, name = model.switch.engine.status, model.planned.component
+            found.append(engine_state(status, name("engine")))
+            found.append(gpu_state(model.config, status, name("gpu")))
+            found.append(problem_state(name("model"), model.problem))
         after_s = self.config.events.degraded_after_s
         found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))
@@ -153,7 +152,7 @@ class Station:
         results = self.results
         return (
             all(loop.live for loop in self.cameras.values())
-            and self.model.switch.engine.alive
+            and all(model.switch.engine.alive for model in self.models)
             and self.evidence.alive
             and results.outbox.alive
             and all(delivery.alive for delivery in results.deliveries)
@@ -161,9 +160,14 @@ class Station:
 
     def inspecting(self, states: Mapping[str, State]) -> list[str]:
         """Returns the cameras whose parts get verdicts now."""
-        if states["engine"].stops:
-            return []
-        return [name for name in self.cameras if not states[f"camera:{name}"].stops]
+        return [name for name in self.cameras if self._inspects(name, states)]
+
+    def _inspects(self, camera: str, states: Mapping[str, State]) -> bool:
+        model = self.models.of(camera)
+        if model is None:  # a reload removes it
+            return False
+        needed = (states.get(f"camera:{camera}"), states.get(model.planned.component("engine")))
+        return all(state is not None and not state.stops for state in needed)
 
     def tell(self, event: StateEvent) -> None:
         """Sends a change of state, and writes it to the log."""
@@ -185,26 +189,46 @@ class Station:
             old = self.config
             if (new.mqtt, new.webhook, new.jsonl) != (old.mqtt, old.webhook, old.jsonl):
                 self.results.replace_sinks(new)
-            self.model.configure(new.model)
+            before = {name: self.models.of(name) for name in self.cameras}
+            unused = self.models.configure(new)
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            changed = [name for name in self.cameras if old.camera[name] != new.camera.get(name)]
-            self._close(changed)
+            self._close([name for name in self.cameras if self._other(name, new, before[name])])
             self.config = new
             for name, camera in new.camera.items():
                 if name not in self.cameras:
                     self._open(name, camera)
+            for model in unused:
+                model.stop()
         self._audit(old, new)
 
+    def _other(self, camera: str, new: Config, model: StationModel | None) -> bool:
+        """Whether a camera must be opened anew; another threshold is no reason."""
+        config, own = new.camera.get(camera), {"model": None}
+        if config is None or self.models.of(camera) is not model:
+            return True
+        before = self.config.camera[camera]
+        return before.model_copy(update=own) != config.model_copy(update=own)
+
     def _audit(self, old: Config, new: Config) -> None:
-        if old.model.threshold != new.model.threshold:
-            before, after = (_threshold_text(one.model.threshold) for one in (old, new))
-            self.control.audit.add("threshold", FILES, old=before, new=after)
+        thresholds: list[tuple[str | None, float | None, float | None]]
+        thresholds = [(None, old.model.threshold, new.model.threshold)]
+        thresholds += [
+            (name, own.threshold if (own := old.camera[name].model) else None,
+             own.threshold if (own := new.camera[name].model) else None)
+            for name in new.camera if name in old.camera
+        ]  # fmt: skip
+        for camera, before, after in thresholds:
+            if before != after:
+                texts = (_threshold_text(one, camera) for one in (before, after))
+                self.control.audit.add("threshold", FILES, old=next(texts), new=next(texts))
         if changes := differences(old, new):
             self.control.audit.add("configuration", FILES, new=f"changed: {changes}")
 
     def _open(self, name: str, config: CameraConfig) -> None:
+        model = self.models.of(name)
+        assert model is not None, "every camera of a configuration has one"
         log = PictureLog(self.results.outbox, name, located(config).source)
         waits = not is_live(located(config))
         capture = CaptureProcess(name, config, remembered(log, config) if waits else None)
@@ -212,9 +236,9 @@ class Station:
             self.config.station.name,
             name,
             config,
-            self.model.switch,
+            model.switch,
             live=capture.live,
-            threshold=self.model.threshold,
+            threshold=partial(model.threshold, name),
         )
         pictures = None
         if waits:
@@ -222,12 +246,13 @@ class Station:
                 config,
                 capture,
                 judge,
-                self.model.switch,
+                model.switch,
                 log,
                 station=self.config.station.name,
                 camera=name,
             )
         loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
+        model.callers.add(name, loop.lies_there)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -240,6 +265,8 @@ class Station:
                 pool.submit(loop.stop)
         for name in names:
             self.board.forget(name)
+            for model in self.models:
+                model.callers.remove(name)
 
     def _commanded(self, camera: str, part: str | None) -> None:
         try:
@@ -249,16 +276,14 @@ class Station:
                 self.cameras[camera].refuse(part, "mqtt", str(error))
             raise
 
-    def _tell_model(self, state: str, reason: str) -> None:
-        self.tell(
-            StateEvent(
-                station=self.config.station.name, component="model", state=state, reason=reason
-            )
-        )
+    def _tell_model(self, component: str, state: str, reason: str) -> None:
+        station = self.config.station.name
+        self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
 
 
-def _threshold_text(threshold: float | None) -> str:
-    return "the model's" if threshold is None else f"{threshold:g}"
+def _threshold_text(threshold: float | None, camera: str | None) -> str:
+    text = "the model's" if threshold is None else f"{threshold:g}"
+    return text if camera is None else f"camera {camera}: {text}"
 
 
 def _locked(state: Path) -> IO[str] | None:
