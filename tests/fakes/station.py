@@ -263,5 +263,5 @@ class FakeStation(Control):
             raise ModelStoreError(f"there is no model {model_hash[:16]} in the store")
         self.active = HASHES.index(model_hash)
 
-    def rollback(self) -> None:
+    def rollback(self, name: str | None = None) -> None:
         self.active = 1 - self.active

@@ -216,15 +216,16 @@ class EngineProcess:
     def _size(self) -> int:
         """Returns how many frames may go together now."""
         worker = self._supervisor.worker
-        if worker is None or worker.ready is None or self._goes_alone(worker):
+        if worker is None or worker.ready is None:
             return 1
-        return worker.ready.batch
+        self._note_loss(worker)
+        return 1 if self._alone else worker.ready.batch
 
-    def _goes_alone(self, worker: Worker) -> bool:
+    def _note_loss(self, worker: Worker) -> None:
+        """Has frames go alone where the process before was lost with several."""
         last, size = self._last or (worker, 1)
         if last is not worker and (size > 1 or self._alone):
             self._last, self._alone = (worker, 1), _ALONE
-        return self._alone > 0
 
     def _run(self, entries: Sequence[Entry[_Found]]) -> list[_Found | EngineFault]:
         """Has a batch scored; only one is under way at a time."""
@@ -235,6 +236,7 @@ class EngineProcess:
             code = "no_model" if state is EngineState.FAILED else "starting"
             text = f"the engine is {state.value}{f': {last}' if last else ''}"
             return [EngineFault(code, text) for _ in entries]
+        self._note_loss(worker)
         self._last = worker, count
         until_ns = max(entry.until_ns for entry in entries)
         limit_s = max(self._deadline_s * count, remaining_s(until_ns))
