@@ -195,7 +195,8 @@ class FakeStation(Control):
             threshold=THRESHOLD,
             cameras=[self._camera(name, camera) for name, camera in self.seen.items()],
             engine=EngineView(
-                state="ready", backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
+                name="ring", cameras=list(self.seen), state="ready",
+                backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
                 fallback=bool(self.degraded), model="ring", model_hash=HASHES[self.active],
                 answers=self.recent.number,
             ),

@@ -4,7 +4,7 @@ import { $, clock, decided, duration, make, number, options, read, renew, verdic
 import { allowChanges, showCameras } from "./cameras.js";
 import { drawChart, watchPointer } from "./chart.js";
 import { refreshEvidence, watchEvidence } from "./evidence.js";
-import { refreshModels, showEngine, showModels, showResults } from "./state.js";
+import { enginesOf, refreshModels, showEngines, showModels, showResults, thresholdOf } from "./state.js";
 
 const EVERY_MS = 1000, LOST_MS = 4000, SLOW_MS = 5000, KEPT = 20000, LISTED = 12;
 const started = performance.now();
@@ -82,7 +82,7 @@ function showHead(up) {
   if (!overview) return;
   document.title = `${up ? word : "lost"} · ${overview.station}`;
   $("station").textContent = overview.station;
-  $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${overview.engine.model}`;
+  $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${enginesOf(overview).map((engine) => engine.model).join(", ")}`;
 }
 
 const remark = (event) => event.reason ?? (event.verdict === "DEFECT" ? decided(event) : null);
@@ -106,11 +106,11 @@ function show() {
     options($("chart-camera"), names, "all cameras");
     options($("evidence-camera"), names, "all cameras");
     showCameras(overview.cameras, latest, up);
-    showEngine(overview.engine);
-    showModels(overview.engine);
+    showEngines(enginesOf(overview));
+    showModels(enginesOf(overview));
     showResults(overview);
     showVerdicts();
-    drawChart(events, overview.threshold, $("chart-camera").value, Number($("chart-span").value), Date.now() / 1000 + offset_s);
+    drawChart(events, thresholdOf(overview, $("chart-camera").value), $("chart-camera").value, Number($("chart-span").value), Date.now() / 1000 + offset_s);
   }
 }
 
