@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..config import Config, PlannedModel, planned_models
-from ..errors import ModelStoreError
+from ..errors import ConfigError, ModelStoreError
 from ..inference import EngineProcess
 from ..models import ModelStore, default_folder
 from .memory import Share, require_room, share_of, warn_of_room
@@ -160,7 +160,10 @@ class StationModels:
         return StationModel(planned, tell, self._root, self._audited, self._one_change, self._admit)
 
     def _admit(self, engine: EngineProcess) -> None:
-        require_room(self.shares, self._memory_mb, engine.expected_memory)
+        try:
+            require_room(self.shares, self._memory_mb, engine.expected_memory)
+        except ConfigError as error:
+            raise ModelStoreError(str(error)) from error
 
 
 def _share(planned: PlannedModel, engine: EngineProcess) -> Share:
