@@ -302,6 +302,7 @@ def test_ten_minutes_with_a_switch_every_ten_seconds(line: Line) -> None:
     from benchmarks.machine import write
 
     station, seconds = line.station, float(os.environ.get("DIFFERNET_SOAK_S", "600"))
+    since = len(station.events("inspection"))
     budget = int(line.check().split("about ")[1].split(" MiB")[0])
     memory: list[float] = []
     switched: list[tuple[float, float]] = []
@@ -314,14 +315,15 @@ def test_ten_minutes_with_a_switch_every_ten_seconds(line: Line) -> None:
         switched.append((begun, time.time()))
         time.sleep(10.0)
     judged = require_own_models(line)
-    during, outside = gaps(line, switched)
+    others = {camera: line.by_camera(since)[camera] for camera in OTHERS}
+    during, outside = gaps(others, switched)
     measured = float(np.median(memory))
     found = {
         "seconds": seconds, "verdicts": judged, "by_another_model": 0, "switches": len(switched),
         "of_the_others": {
             "longest_gap_during_switches_s": during, "longest_gap_otherwise_s": outside,
-            "undecided": sum(e["verdict"] == "NO_DECISION"
-                             for c in OTHERS for e in line.by_camera()[c][10:]),
+            "undecided": sum(event["verdict"] == "NO_DECISION"
+                             for events in others.values() for event in events),
         },
         "memory_mib": {"budget": budget, "median": measured, "greatest": max(memory)},
     }  # fmt: skip
@@ -331,12 +333,13 @@ def test_ten_minutes_with_a_switch_every_ten_seconds(line: Line) -> None:
     assert abs(measured / budget - 1) < 0.15, found
 
 
-def gaps(line: Line, switched: list[tuple[float, float]]) -> tuple[float, float]:
-    """Returns the longest time between two verdicts of a camera whose model did not change."""
+def gaps(
+    verdicts: dict[str, list[dict[str, object]]], switched: list[tuple[float, float]]
+) -> tuple[float, float]:
+    """Returns the longest time between two verdicts of a camera, during switches and otherwise."""
     during = outside = 0.0
-    for camera in OTHERS:
-        at = [float(str(event["at_s"])) for event in line.by_camera()[camera][10:]]
-        for before, after in pairwise(at):
+    for events in verdicts.values():
+        for before, after in pairwise(float(str(event["at_s"])) for event in events):
             if any(before < end and begun < after for begun, end in switched):
                 during = max(during, after - before)
             else:
