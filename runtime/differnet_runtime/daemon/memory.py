@@ -16,11 +16,11 @@ from ..inference.bounds import expected_memory
 from ..metadata import ModelMetadata
 
 MIB = 1 << 20
-_STATION = 95 * MIB
+_STATION = 62 * MIB
 """The station's own process, with results and page."""
-_READ = 2
-"""Copies of the largest model file that it keeps after it has read it."""
-_CAPTURE = 36 * MIB
+_READ = 1
+"""Copies of the largest model file that it has while it reads it."""
+_CAPTURE = 35 * MIB
 _FRAMES = 8
 """Of a camera, in the memory that it shares with the station, and kept by it."""
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")

@@ -14,6 +14,7 @@ from ..config import Config, PlannedModel, planned_models
 from ..errors import ConfigError, ModelStoreError
 from ..inference import EngineProcess
 from ..models import ModelStore, default_folder
+from ..processes import return_memory
 from .memory import Share, require_room, share_of, warn_of_room
 from .models import StationModel
 
@@ -69,6 +70,7 @@ class StationModels:
 
     def start(self) -> None:
         """Starts their engine processes."""
+        return_memory()  # each file was read
         for model in self._models:
             model.start()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..events import ModelRef
+from ..processes import return_memory
 from ..web.control import EngineView, ModelView
 from .models import StationModel
 
@@ -37,7 +38,7 @@ def engine_view(model: StationModel) -> EngineView:
 
 def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
     """Returns those in the store that could judge; none of a model that is a file."""
-    return [
+    found = [
         ModelView(
             name=stored.name,
             hash=stored.hash,
@@ -53,3 +54,5 @@ def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
         for stored in model.store.list()
         if stored.name == model.config.store
     ]
+    return_memory()  # every one of them was read and compared with its hash
+    return found

@@ -15,6 +15,7 @@ from ..config import ModelConfig, PlannedModel
 from ..errors import ConfigError, DifferNetError, ModelStoreError
 from ..inference import Callers, EngineProcess, ModelSwitch
 from ..models import ModelStore, default_folder
+from ..processes import return_memory
 
 _FOLLOW_S = 1.0
 log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class StationModel:
         try:
             with self._one_change:
                 self.switch.to(path)
+                return_memory()
         except DifferNetError as error:
             if not self._stopping.is_set():
                 self._fail(f"{name} was not taken: {error}")

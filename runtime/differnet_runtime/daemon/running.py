@@ -13,6 +13,7 @@ from ..config import Config, WebConfig
 from ..config.loading import load_config
 from ..errors import ConfigError, DifferNetError
 from ..health_socket import HealthSocket
+from ..processes import share_freed_memory
 from ..systemd import Notifier
 from ..web.server import WebServer
 from .health import StateWatch
@@ -36,6 +37,7 @@ def run_station(path: Path) -> int:
     Raises:
         DifferNetError: It can't start; says which key or file is wrong.
     """
+    share_freed_memory()
     loaded = load_config(path)
     config = loaded.config
     logging.basicConfig(

@@ -212,17 +212,10 @@ class Station:
         return before.model_copy(update=own) != config.model_copy(update=own)
 
     def _audit(self, old: Config, new: Config) -> None:
-        thresholds: list[tuple[str | None, float | None, float | None]]
-        thresholds = [(None, old.model.threshold, new.model.threshold)]
-        thresholds += [
-            (name, own.threshold if (own := old.camera[name].model) else None,
-             own.threshold if (own := new.camera[name].model) else None)
-            for name in new.camera if name in old.camera
-        ]  # fmt: skip
-        for camera, before, after in thresholds:
+        for camera in (None, *(name for name in new.camera if name in old.camera)):
+            before, after = (_threshold_text(config, camera) for config in (old, new))
             if before != after:
-                texts = (_threshold_text(one, camera) for one in (before, after))
-                self.control.audit.add("threshold", FILES, old=next(texts), new=next(texts))
+                self.control.audit.add("threshold", FILES, old=before, new=after)
         if changes := differences(old, new):
             self.control.audit.add("configuration", FILES, new=f"changed: {changes}")
 
@@ -281,7 +274,10 @@ class Station:
         self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
 
 
-def _threshold_text(threshold: float | None, camera: str | None) -> str:
+def _threshold_text(config: Config, camera: str | None) -> str:
+    """Writes the threshold in `[model]`, or in a camera's own table."""
+    own = config.model if camera is None else config.camera[camera].model
+    threshold = own.threshold if own else None
     text = "the model's" if threshold is None else f"{threshold:g}"
     return text if camera is None else f"camera {camera}: {text}"
 

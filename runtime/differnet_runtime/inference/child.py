@@ -19,7 +19,7 @@ from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector, named_heads
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash, read_model_file
-from ..processes import tie_to
+from ..processes import return_memory, tie_to
 from ..selection import ORT_CPU, choose, runs_on_cpu
 from .bounds import bound_memory
 from .memory import SharedMemory
@@ -56,6 +56,7 @@ def main() -> None:
         ready = Ready(
             backend=detector.backend, reasons=detector.not_better, batch=_batch(start, detector)
         )
+        return_memory()
         channel.send(_packet(ready))
         _serve(channel, detector, memory)
 

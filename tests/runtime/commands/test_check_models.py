@@ -54,7 +54,7 @@ def test_each_model_is_named_with_its_cameras_and_their_memory(
     assert "threshold 118, not signed; judges front" in found["camera.front.model.path"][0]
     (memory,) = found["station.memory_mb"]
     assert memory.startswith("ok: about ")
-    assert "engines washer 54 MiB, tile 54 MiB)" in memory
+    assert "engines washer 53 MiB, tile 53 MiB)" in memory
 
 
 def test_what_needs_more_memory_than_is_allowed_can_not_start(
