@@ -16,10 +16,8 @@ from ..inference.bounds import expected_memory
 from ..metadata import ModelMetadata
 
 MIB = 1 << 20
-_STATION = 62 * MIB
+_STATION = 65 * MIB
 """The station's own process, with results and page."""
-_READ = 1
-"""Copies of the largest model file that it has while it reads it."""
 _CAPTURE = 35 * MIB
 _FRAMES = 8
 """Of a camera, in the memory that it shares with the station, and kept by it."""
@@ -36,13 +34,11 @@ class Share:
         name: Of the model in the station.
         engine: Bytes of its engine process on the CPU; a GPU's libraries take more.
         captures: Bytes of its cameras' capture processes.
-        file: Size of its file.
     """
 
     name: str
     engine: int
     captures: int
-    file: int
 
 
 def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) -> Share:
@@ -60,17 +56,12 @@ def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) ->
         planned.name,
         expected_memory(metadata, file_bytes, planned.config.batch_on_cpu),
         capture * len(planned.cameras),
-        file_bytes,
     )
-
-
-def _station_bytes(shares: Sequence[Share]) -> int:
-    return _STATION + _READ * max((share.file for share in shares), default=0)
 
 
 def total_bytes(shares: Sequence[Share]) -> int:
     """Returns what the station takes while it judges."""
-    return _station_bytes(shares) + sum(share.engine + share.captures for share in shares)
+    return _STATION + sum(share.engine + share.captures for share in shares)
 
 
 def changing_bytes(shares: Sequence[Share]) -> int:
@@ -82,7 +73,7 @@ def describe(shares: Sequence[Share]) -> str:
     """Returns the parts of the sum in words."""
     captures = sum(share.captures for share in shares)
     engines = ", ".join(f"{share.name} {mib(share.engine)}" for share in shares)
-    return f"station {mib(_station_bytes(shares))}, captures {mib(captures)}, engines {engines}"
+    return f"station {mib(_STATION)}, captures {mib(captures)}, engines {engines}"
 
 
 def mib(count: int) -> str:
