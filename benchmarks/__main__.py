@@ -26,6 +26,7 @@ RUNS = (
     ("original",),
     ("peers_speed",),
     ("camera_loop",),
+    ("batching",),
     ("startup",),
     ("feature_time",),
     ("resizing",),

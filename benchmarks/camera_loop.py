@@ -83,13 +83,13 @@ def _overhead(width: int, height: int, frames: int) -> dict[str, Any]:
         station = Station(config, folder / "models")
         station.results.start()
         station.evidence.start()
-        station.model.start()
+        station.models.start()
         try:
-            if not station.model.switch.engine.wait_ready(60.0):
+            if not station.models.first.switch.engine.wait_ready(60.0):
                 raise RuntimeError("the engine did not start")
             rows, cpu_ms, codes = _judged(station, config.camera["top"], video, frames)
         finally:
-            station.model.stop(2.0)
+            station.models.stop(2.0)
             station.evidence.stop(2.0)
             station.results.stop(2.0)
     times = np.array(rows)
@@ -107,7 +107,7 @@ def _judged(
 ) -> tuple[list[list[float]], float, dict[str, int]]:
     gc.freeze()  # torch's objects, which a station has not, would be gone through now and then
     judge = Judge(
-        "station", "top", config, station.model.switch, live=True, threshold=lambda _: 1e9
+        "station", "top", config, station.models.first.switch, live=True, threshold=lambda _: 1e9
     )
     camera = _Camera(config, video)
     rows: list[list[float]] = []
@@ -200,7 +200,7 @@ def held(size: tuple[int, int], cameras: int, seconds: float, threads: int) -> d
         station = Station(config, folder / "models")
         station.start()
         try:
-            engine = station.model.switch.engine
+            engine = station.models.first.switch.engine
             if not engine.wait_ready(60.0):
                 raise RuntimeError("the engine did not start")
             time.sleep(3.0)  # the first frames of all cameras are through

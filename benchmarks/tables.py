@@ -19,7 +19,7 @@ from .machine import RESULTS
 from .tables_accuracy import TABLES as ACCURACY
 from .tables_speed import TABLES as SPEED
 from .tables_speed import in_short
-from .tables_station import station_table
+from .tables_station import batching, station_table
 
 _ROOT = Path(__file__).parents[1]
 PAGES = tuple(
@@ -193,6 +193,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "tile_memory": _tile_memory,
     "demo": _demo,
     "gpu": _gpu,
+    "batching": batching,
     **ACCURACY,
     **SPEED,
 }

@@ -107,6 +107,47 @@ def _http(result: dict[str, Any]) -> Row:
     )
 
 
+def _models(result: dict[str, Any]) -> Row:
+    found = result["camera_models"]
+    others, memory = found["of_the_others"], found["memory_mib"]
+    return (
+        f"four cameras, three models, two regions for {found['seconds'] / 60:.0f} minutes; "
+        f"{found['switches']} changes of one model",
+        f"{found['verdicts']:,} verdicts, {found['by_another_model']} by another camera's model; "
+        f"cameras of the other models: {others['undecided']} without a decision, longest pause "
+        f"{others['longest_gap_during_switches_s']:.2f} s during the changes and "
+        f"{others['longest_gap_otherwise_s']:.2f} s otherwise; memory {memory['median']:.0f} MiB, "
+        f"estimated {memory['budget']} MiB",
+    )
+
+
+def batching(result: dict[str, Any]) -> str:
+    """What it gains that frames go through the engine together."""
+    found = result["summary"]
+    gain, latency, age = found["gain"], found["latency_p99_ms"], found["age_p99_ms"]
+    cpu = result["onnxruntime_cpu_ms_per_frame_by_threads"]
+    rows = {
+        "throughput of four together over one by one": (
+            f"{gain['median']:.2f} times ({gain['least']:.2f} to {gain['greatest']:.2f} in "
+            f"{len(result['runs']['1'])} runs; the limit is {found['limit']:.2f})"
+        ),
+        "from asking for the engine to the verdict, p99": (
+            f"{latency['1']:.0f} ms one by one, {latency['4']:.0f} ms together"
+        ),
+        "age of a frame at its verdict, p99": (
+            f"{age['1']:.0f} ms one by one, {age['4']:.0f} ms together"
+        ),
+    } | {
+        f"ONNX Runtime, default model, threads: {threads}": ", ".join(
+            f"{ms:.1f} ms" for ms in times.values()
+        )
+        + " a frame for 1, 2, 3 and 4 together"
+        for threads, times in cpu.items()
+    }
+    lines = (f"| {what} | {text} |" for what, text in rows.items())
+    return "\n".join(["| four cameras on one model | |", "|---|---|", *lines])
+
+
 def _change(pair: list[int]) -> str:
     return f"{pair[1] - pair[0]:+d}"
 
@@ -114,6 +155,7 @@ def _change(pair: list[int]) -> str:
 _ROWS: dict[str, Callable[[dict[str, Any]], Row]] = {
     "soak_streams": _streams,
     "soak_faults": _faults,
+    "camera_models": _models,
     "camera_reconnects": _reconnects,
     "lost_packets": _packets,
     "soak_broker": _broker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -24,6 +25,8 @@ from .model_file import content_hash, read_model_file
 from .preprocess import checked, golden_frames
 from .records import Decision, Image
 from .selection import choose
+
+log = logging.getLogger(__name__)
 
 CHECKED = IntegrityConfig()
 """All limits are those of the model."""
@@ -192,7 +195,7 @@ class Detector:
     ) -> Answer:
         """Scores a prepared frame, however long it takes; see `inspection.Engine`."""
         begun = time.perf_counter()
-        found = self.outputs(prepared)
+        found = self.outputs(prepared[None])
         infer_ms = (time.perf_counter() - begun) * 1e3
         if found.scores.shape != (1,):
             raise EngineFault(
@@ -218,9 +221,34 @@ class Detector:
         """
         return self.infer(prepared).score.value
 
-    def outputs(self, prepared: NDArray[np.uint8]) -> Outputs:
-        """Runs the graph on one frame that is already its input, and checks nothing."""
-        return self._backend.infer(prepared[None])
+    def outputs(self, batch: NDArray[np.uint8]) -> Outputs:
+        """Runs the graph on a batch that is already its input, and checks nothing.
+
+        Args:
+            batch: `(N, height, width, C)` uint8.
+        """
+        return self._backend.infer(batch)
+
+    def tested_batch(self, most: int, limit: float = 1e-2) -> int:
+        """Returns how many frames the backend takes at once and scores as it does each alone.
+
+        Args:
+            most: No more are tried; the golden frames are.
+            limit: As in `self_test`.
+        """
+        frames = golden_frames(self.metadata.input)
+        alone = np.array([self.score_input(frame) for frame in frames])
+        for count in range(2, min(most, self._backend.batch or most) + 1):
+            chosen = np.arange(count) % len(frames)
+            try:
+                scores = self.outputs(np.ascontiguousarray(frames[chosen])).scores
+            except BackendError as error:
+                log.warning("%s takes no %d frames at once: %s", self.backend, count, error)
+                return count - 1
+            if scores.shape != (count,) or not np.allclose(scores, alone[chosen], limit, 1e-12):
+                log.warning("%s scores %d frames at once wrong", self.backend, count)
+                return count - 1
+        return max(1, min(most, self._backend.batch or most))
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.

@@ -169,7 +169,8 @@ class StateEvent(Event):
     Args:
         type: Always `state`.
         component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
-            `labels`, `model`, `configuration`.
+            `labels`, `model`, `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` of a
+            camera's own model.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """

@@ -113,7 +113,7 @@ class _State(Collector):
         if overview.threshold is not None:
             yield _gauge("threshold", "Scores above it are defects.", overview.threshold)
         yield from _of_cameras(overview.cameras)
-        yield from _of_engine(overview.engine)
+        yield from _of_engines(overview.engines or [overview.engine])
         yield from _of_outbox(overview.outbox, overview.sinks)
         yield from _of_evidence(overview.evidence)
         yield from _of_web(overview.web)
@@ -134,16 +134,45 @@ def _of_cameras(cameras: Sequence[CameraView]) -> Iterator[Metric]:
     yield each(gauge, "verdicts_per_second", "Its rate, lately.", lambda c: c.fps)
     yield each(counter, "frames", "Frames read.", lambda c: c.frames)
     yield each(counter, "reconnects", "Times that it was opened again.", lambda c: c.reconnects)
+    yield each(gauge, "threshold", "Scores above it are defects.", lambda c: c.threshold)
+    info = gauge(
+        "differnet_camera_model_info",
+        "The model that judges the camera.",
+        labels=["camera", "model", "hash"],
+    )
+    for camera in cameras:
+        if camera.model is not None:
+            info.add_metric((camera.name, camera.model.name, camera.model.hash), 1.0)
+    yield info
 
 
-def _of_engine(engine: EngineView) -> Iterator[Metric]:
-    model = {"model": engine.model, "hash": engine.model_hash, "backend": engine.backend or ""}
-    yield _one(GaugeMetricFamily, "model_info", "The model that judges.", 1, model)
-    yield _gauge("engine_up", "Whether it scores frames.", engine.state == "ready")
-    yield _gauge("engine_fallback", "Whether the fallback backend runs.", engine.fallback)
-    yield _counter("engine_restarts", "Times that its process was started again.", engine.restarts)
-    yield _counter("engine_faults", "Frames without a score, and deaths.", engine.faults)
-    yield _counter("engine_answers", "Frames with a score.", engine.answers)
+def _of_engines(engines: Sequence[EngineView]) -> Iterator[Metric]:
+    def each(family: Family, name: str, text: str, value: Callable[[EngineView], float]) -> Metric:
+        values = {engine.name: value(engine) for engine in engines}
+        return _each(family, f"engine_{name}", text, "engine", values)
+
+    gauge, counter = GaugeMetricFamily, CounterMetricFamily
+    labels = ["engine", "model", "hash", "backend"]
+    info = gauge("differnet_model_info", "The models that judge.", labels=labels)
+    size = counter(
+        "differnet_engine_batches",
+        "Runs of the engine by their frames.",
+        labels=["engine", "frames"],
+    )
+    for engine in engines:
+        told = (engine.name, engine.model, engine.model_hash, engine.backend or "")
+        info.add_metric(told, 1.0)
+        for frames, runs in engine.batches.items():
+            size.add_metric((engine.name, str(frames)), float(runs))
+    yield info
+    yield each(gauge, "up", "Whether it scores frames.", lambda e: e.state == "ready")
+    yield each(gauge, "fallback", "Whether the fallback backend runs.", lambda e: e.fallback)
+    yield each(
+        counter, "restarts", "Times that its process was started again.", lambda e: e.restarts
+    )
+    yield each(counter, "faults", "Frames without a score, and deaths.", lambda e: e.faults)
+    yield each(counter, "answers", "Frames with a score.", lambda e: e.answers)
+    yield size
 
 
 def _of_outbox(outbox: OutboxView, sinks: Sequence[SinkView]) -> Iterator[Metric]:

@@ -205,7 +205,8 @@ class FakeStation(Control):
             threshold=THRESHOLD,
             cameras=[self._camera(name, camera) for name, camera in self.seen.items()],
             engine=EngineView(
-                state="ready", backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
+                name="ring", cameras=list(self.seen), state="ready",
+                backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
                 fallback=bool(self.degraded), model="ring", model_hash=HASHES[self.active],
                 answers=self.recent.number,
             ),
@@ -280,7 +281,7 @@ class FakeStation(Control):
             raise ModelStoreError(f"there is no model {model_hash[:16]} in the store")
         self.active = HASHES.index(model_hash)
 
-    def rollback(self) -> None:
+    def rollback(self, name: str | None = None) -> None:
         self.active = 1 - self.active
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:

@@ -64,7 +64,7 @@ def test_the_state_is_that_of_the_scrape(station: FakeStation) -> None:
     station.seen["left"].state = "stalled"
     station.degraded.append("evidence: the disk is full")
     assert figure(station, "ready") == figure(station, "camera_up", camera="left") == 0
-    assert figure(station, "degraded") == figure(station, "engine_fallback") == 1
+    assert figure(station, "degraded") == figure(station, "engine_fallback", engine="ring") == 1
     assert (figure(station, "camera_frame_age_seconds", camera="left") or -1) >= 0
     assert figure(station, "camera_frames_total", camera="left") == 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.config import ModelConfig
+from differnet_runtime.config import ModelConfig, PlannedModel
 from differnet_runtime.daemon.models import StationModel
 from differnet_runtime.errors import ModelFileError, SigningError
 from differnet_runtime.inference import EngineProcess
@@ -129,13 +129,13 @@ class TestTrust:
         store.activate(store.add(signed).hash)
         unsigned = store.add(sound_model("unsigned.onnx")).hash
         config = ModelConfig(store="washer", backend="onnxruntime-cpu", trusted_keys=(public,))
-        model = StationModel(config, lambda *_: None, store.root)
+        model = StationModel(PlannedModel("part", "model", config), lambda *_: None, store.root)
         with pytest.raises(ModelFileError, match="is not signed"):
             model.activate(unsigned)
         model.stop()
         store.activate(unsigned)
         with pytest.raises(ModelFileError, match="is not signed"):
-            StationModel(config, lambda *_: None, store.root)
+            StationModel(PlannedModel("part", "model", config), lambda *_: None, store.root)
 
     def test_without_the_package_nothing_is_trusted(
         self, signed: Path, public: str, monkeypatch: pytest.MonkeyPatch

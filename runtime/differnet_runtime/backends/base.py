@@ -37,6 +37,9 @@ class Backend(ABC):
     name: str
     """What really runs, for logs and results (`onnxruntime-cpu`)."""
 
+    batch: int | None = None
+    """Frames that it takes at once without loss; None for any number."""
+
     def buffer(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Returns an array in which a batch is prepared; the device's own memory where it has any.
 

@@ -20,7 +20,8 @@ PREFIX = "fake"
 FAULTS = ("hang", "raise", "segfault", "nan", "shape", "slow")
 SLOW_S = 0.5
 _HANG_S = 1e6
-_LATENCY = re.compile(r"(\d+(?:\.\d+)?)ms")
+_MS = r"(\d+(?:\.\d+)?)ms"
+_LATENCY = re.compile(rf"{_MS}(?:\+{_MS})?")
 _FAULT = re.compile(rf"({'|'.join(FAULTS)})@(\d+)")
 
 
@@ -29,36 +30,39 @@ class FakeOptions:
     """How the fake behaves.
 
     Args:
-        latency_s: What a batch takes.
+        latency_s: What a batch takes; and
+        frame_s: what each of its frames adds.
         faults: Name of the fault at a batch's number, from 1 on; 0 is while it opens.
         file: Each line that is found there is the next batch's fault; the file is then removed.
     """
 
     latency_s: float = 0.0
+    frame_s: float = 0.0
     faults: dict[int, str] = field(default_factory=dict)
     file: Path | None = None
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
-        """Reads `fake`, `fake:100ms`, `fake:20ms,hang@50,nan@60`, `fake:faults=/run/next`.
+        """Reads `fake`, `fake:100ms`, `fake:10ms+2ms,hang@50,nan@60`, `fake:faults=/run/next`.
 
         Raises:
             BackendUnavailableError: It is none of these.
         """
-        latency_s, faults, file = 0.0, {}, None
+        latency_s, frame_s, faults, file = 0.0, 0.0, {}, None
         for part in filter(None, name.removeprefix(PREFIX).removeprefix(":").split(",")):
             if found := _LATENCY.fullmatch(part):
-                latency_s = float(found[1]) / 1e3
+                latency_s, frame_s = float(found[1]) / 1e3, float(found[2] or 0) / 1e3
             elif found := _FAULT.fullmatch(part):
                 faults[int(found[2])] = found[1]
             elif part.startswith("faults="):
                 file = Path(part.removeprefix("faults="))
             else:
                 raise BackendUnavailableError(
-                    f"the fake backend does not know {part!r}; give a latency (100ms), a fault at "
-                    f"a frame ({', '.join(f'{fault}@50' for fault in FAULTS)}) or faults=FILE"
+                    f"the fake backend does not know {part!r}; give a latency (100ms, or "
+                    "10ms+2ms with 2 ms for each frame of a batch), a fault at a batch "
+                    f"({', '.join(f'{fault}@50' for fault in FAULTS)}) or faults=FILE"
                 )
-        return cls(latency_s, faults, file)
+        return cls(latency_s, frame_s, faults, file)
 
 
 class FakeBackend(Backend):
@@ -89,8 +93,8 @@ class FakeBackend(Backend):
         """Returns a score for each frame; see `Backend.infer`."""
         self._batches += 1
         fault = self._options.faults.get(self._batches) or self._from_file()
-        if self._options.latency_s:
-            time.sleep(self._options.latency_s)
+        if taken_s := self._options.latency_s + len(batch) * self._options.frame_s:
+            time.sleep(taken_s)
         _suffer(fault)
         if fault == "shape":
             return Outputs(np.zeros((len(batch) + 1, 2), np.float32))

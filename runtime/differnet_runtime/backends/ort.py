@@ -19,6 +19,7 @@ from .base import HEADS, HEATMAP, SCORE, Backend, Outputs
 from .ort_providers import (
     CPU,
     PROVIDERS,
+    TENSORRT,
     left_to_cpu,
     listed,
     not_running,
@@ -71,6 +72,8 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         runtime = _import()
         self.name = name
+        if name == TENSORRT:
+            self.batch = 1  # it builds another engine, in minutes, for each new size
         if name == CPU:
             self._session = _start(runtime, model, name, _settings(runtime, threads), {})
         else:

@@ -126,7 +126,7 @@ class TensorRTBackend(Backend):
         self._made.callback(self.__dict__.pop, "_event")
         self._engine = Engine(plan)
         self._made.callback(self._engine.close)
-        self.batch = self._engine.image_shape[0]
+        self.batch: int = self._engine.image_shape[0]
         """Frames that the engine takes at once."""
         self._outputs = {
             name: self._tensor(shape, np.float32)

@@ -91,8 +91,9 @@ def _show(path: Path, form: str) -> int:
 def _check(arguments: argparse.Namespace) -> Checked:
     from differnet_runtime.config import load_config
 
-    from .checking import Checked, Finding, examine
+    from .checking import Checked, examine
     from .checking_cameras import first_frames
+    from .checking_models import Finding, files
 
     try:
         loaded = load_config(arguments.config)
@@ -101,7 +102,8 @@ def _check(arguments: argparse.Namespace) -> Checked:
         return Checked((), tuple(Finding("configuration", "wrong", line) for line in lines))
     checked = examine(loaded)
     if arguments.cameras:
-        found = first_frames(loaded.config.camera, arguments.timeout)
+        models = {camera: metadata for camera, (_, metadata) in files(loaded.config).items()}
+        found = first_frames(loaded.config.camera, arguments.timeout, models)
         checked = Checked(checked.files, (*checked.findings, *found))
     return checked
 

@@ -8,38 +8,19 @@ import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from differnet_runtime.backends.fake import FakeOptions
 from differnet_runtime.cameras.sources import describe, refuse_commands, refuse_leaving
-from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
+from differnet_runtime.config import CameraConfig, Config, Loaded, WebConfig
 from differnet_runtime.config.problems import dotted
 from differnet_runtime.config.secrets import fingerprint, read_secret, secret_files
 from differnet_runtime.errors import ConfigError, DifferNetError
-from differnet_runtime.model_file import content_hash, read_model_file
-from differnet_runtime.models import ModelStore, default_folder
-from differnet_runtime.selection import BACKENDS, runs_on_cpu
-from differnet_runtime.signing import describe_signature, require_signature
 from differnet_runtime.sinks import build_sinks
 from differnet_runtime.station_lock import user_of
 
-State = Literal["ok", "look", "wrong"]
+from .checking_models import Finding, models
+
 _SIGNS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Args:
-        subject: Its table or key.
-        state: `look` works, but should be looked at; with `wrong` the station can't start.
-        text: In words; never a password.
-    """
-
-    subject: str
-    state: State
-    text: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +62,7 @@ def examine(loaded: Loaded) -> Checked:
     findings = [
         *(Finding("configuration", "look", warning) for warning in loaded.warnings),
         _state_folder(config),
-        *_model(config.model),
+        *models(config),
         *(_camera(name, camera) for name, camera in config.camera.items()),
         *_evidence(config),
         *_secrets_and_sinks(config),
@@ -101,58 +82,6 @@ def _state_folder(config: Config) -> Finding:
         return Finding("station.state", "look", text)
     made = "" if nearest == folder else "; will be made"
     return Finding("station.state", "ok", f"{folder}{made}")
-
-
-def _model(config: ModelConfig) -> Iterator[Finding]:
-    if config.backend.split(":")[0] == "fake":
-        try:
-            FakeOptions.parse(config.backend)
-        except DifferNetError as error:
-            yield Finding("model.backend", "wrong", str(error))
-        yield Finding("model", "look", "the fake backend invents its scores: for trying only")
-        return
-    if config.backend not in BACKENDS:
-        known = ", ".join(BACKENDS)
-        yield Finding("model.backend", "wrong", f"{config.backend!r} is none of {known}")
-    path, subject = config.path, "model.path"
-    if config.store is not None:
-        path, subject = ModelStore(default_folder()).active(config.store), "model.store"
-        if path is None:
-            text = f"no model of {config.store} is active: `differnet models activate`"
-            yield Finding(subject, "wrong", f"{default_folder()}: {text}")
-    if path is not None:
-        yield from _model_file(path, subject, config)
-
-
-def _model_file(path: Path, subject: str, config: ModelConfig) -> Iterator[Finding]:
-    try:
-        data, metadata = read_model_file(path)
-        signature = describe_signature(data, str(path), config.trusted_keys)
-    except DifferNetError as error:
-        yield Finding(subject, "wrong", str(error))
-        return
-    threshold = config.threshold
-    if threshold is None and metadata.calibration is not None:
-        threshold = metadata.calibration.threshold
-    heatmap = "with" if metadata.windows else "no"
-    yield Finding(
-        subject,
-        "ok",
-        f"{path}: {metadata.name}, sha256 {content_hash(data)[:12]}..., {metadata.precision}, "
-        f"{heatmap} heatmap, "
-        + ("not calibrated" if threshold is None else f"threshold {threshold:.4g}")
-        + f", {signature}",
-    )
-    try:
-        require_signature(data, str(path), config.trusted_keys)
-    except DifferNetError as error:
-        yield Finding("model.trusted_keys", "wrong", str(error))
-    if threshold is None:
-        text = "no part can be judged: run `differnet calibrate`, or give model.threshold"
-        yield Finding("model.threshold", "wrong", text)
-    if metadata.precision == "fp16" and runs_on_cpu(config.backend):
-        text = "an FP16 model is slow on a CPU: export it in FP32 for this machine"
-        yield Finding("model.backend", "look", text)
 
 
 def _camera(name: str, camera: CameraConfig) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
@@ -25,7 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "running daemon takes it over without missing a frame: the old model judges meanwhile."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _action(actions, "list", "show all models")
+    listed = _action(actions, "list", "show all models")
+    listed.add_argument(
+        "--config",
+        type=any_path,
+        metavar="FILE",
+        help="also show which cameras of this station each model judges",
+    )
     add = _action(actions, "add", "copy a model file into the store")
     add.add_argument("file", type=any_path, metavar="FILE", help="the exported part.onnx")
     add.add_argument("--name", type=text, help="the part's name, if not the one in the file")
@@ -64,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         check = partial(check_model, backend=arguments.backend, threads=arguments.threads)
     store = ModelStore(arguments.store or default_folder(), check)
     if arguments.action == "list":
-        _list(store, as_json=arguments.json)
+        _list(store, _cameras(arguments.config, store), as_json=arguments.json)
         return 0
     model = _change(store, arguments)
     if arguments.json:
@@ -85,23 +92,39 @@ def _change(store: ModelStore, arguments: argparse.Namespace) -> StoredModel:
     return store.rollback(arguments.name, reason="asked for by command")
 
 
-def _list(store: ModelStore, *, as_json: bool) -> None:
+def _cameras(config: Path | None, store: ModelStore) -> dict[Path, list[str]]:
+    """Returns the cameras of a station that each stored file judges."""
+    if config is None:
+        return {}
+    from differnet_runtime.config import load_config, planned_models
+
+    named = [one for one in planned_models(load_config(config).config) if one.config.store]
+    active = {one: store.active(one.config.store or "") for one in named}
+    return {path: list(one.cameras) for one, path in active.items() if path is not None}
+
+
+def _list(store: ModelStore, cameras: dict[Path, list[str]], *, as_json: bool) -> None:
     import json
 
     models = store.list()
     if as_json:
-        print(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
+        records = [
+            model.model_dump(mode="json") | {"cameras": cameras.get(model.path, [])}
+            for model in models
+        ]
+        print(json.dumps(records, indent=2))
         return
     if not models:
         print(f"No models in {store.root}. Add one with `differnet models add part.onnx`.")
     for model in models:
-        print(_line(model))
+        print(_line(model, cameras.get(model.path, [])))
 
 
-def _line(model: StoredModel) -> str:
+def _line(model: StoredModel, cameras: list[str]) -> str:
     role = "active" if model.active else "previous" if model.previous else ""
     threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
     about = model.damaged or f"{model.precision}, threshold {threshold}, {_signed(model)}"
+    about += f"; judges {', '.join(cameras)}" if cameras else ""
     return (
         f"{role:<8}  {model.name}  {model.hash[:_HASH_DIGITS]}  {model.bytes / 1e6:.1f} MB  "
         f"{model.added[:19]}  {about}"

@@ -3,6 +3,7 @@
 from .loading import Changes, Loaded, differences, load_config, schema
 from .models import (
     CameraConfig,
+    CameraModelConfig,
     Config,
     DecisionConfig,
     EventsConfig,
@@ -12,10 +13,12 @@ from .models import (
     StationConfig,
     WebConfig,
 )
+from .planning import PlannedModel, planned_models
 from .sinks import JsonLinesConfig, MqttConfig, TlsConfig, WebhookConfig
 
 __all__ = [
     "CameraConfig",
+    "CameraModelConfig",
     "Changes",
     "Config",
     "DecisionConfig",
@@ -26,11 +29,13 @@ __all__ = [
     "Loaded",
     "ModelConfig",
     "MqttConfig",
+    "PlannedModel",
     "StationConfig",
     "TlsConfig",
     "WebConfig",
     "WebhookConfig",
     "differences",
     "load_config",
+    "planned_models",
     "schema",
 ]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..metadata import Part
-from ..public_key import PublicKey
 from .grammar import CameraKind, check_source
 from .integrity import IntegrityConfig as IntegrityConfig
+from .judging import CameraModelConfig as CameraModelConfig
+from .judging import Finite, check_models
+from .judging import ModelConfig as ModelConfig
+from .judging import Name as Name
 from .sinks import JsonLinesConfig, MqttConfig, Seconds, TlsConfig, WebhookConfig
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-"""Of a station or a camera: part of topics, folders and URLs."""
 Positive = Annotated[int, Field(ge=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 PixelFormat = Literal["auto", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"]
 Publish = Literal["all", "rejects"]
@@ -31,45 +31,15 @@ class StationConfig(Part):
         state: Folder of the outbox, the evidence and what else must outlive a restart; no two
             stations may share one.
         log_level: Of the daemon's log.
+        memory_mb: MiB that all of the station's processes may take together, as `differnet check`
+            estimates them; models that would need more are refused. None only warns where they
+            need more than this machine has.
     """
 
     name: Name = "station"
     state: Path = Path("/var/lib/differnet")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class ModelConfig(Part):
-    """What judges: `[model]`.
-
-    Args:
-        path: A model file; or
-        store: the name of a part in the model store, whose active model is taken.
-        backend: `auto`, or a name that `differnet doctor` lists; `fake...` needs no model.
-        threads: CPU threads; 0 lets the backend choose.
-        deadline_ms: How long the engine may work on a frame; then it is killed and started again.
-        fallback: Whether ONNX Runtime on the CPU may take over from a backend that fails.
-        threshold: Used in place of the model's.
-        trusted_keys: Public keys of which one must have signed the model; empty admits every one.
-    """
-
-    path: Path | None = None
-    store: Name | None = None
-    backend: str = "auto"
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
-    fallback: bool = True
-    threshold: Finite | None = None
-    trusted_keys: tuple[PublicKey, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_model(self) -> ModelConfig:
-        given = [name for name in ("path", "store") if getattr(self, name) is not None]
-        if self.backend.split(":")[0] == "fake":
-            if given:
-                raise ValueError("the fake backend runs no model: leave out path and store")
-        elif len(given) != 1:
-            raise ValueError("give either path (a model file) or store (a name in the store)")
-        return self
+    memory_mb: Annotated[int, Field(ge=64, le=1 << 24)] | None = None
 
 
 class CameraConfig(Part):
@@ -98,6 +68,7 @@ class CameraConfig(Part):
             outcome within so long are one part; 0 makes each frame a part.
         no_part_after_s: Without a part for so long the station says so; 0 never.
         integrity: See `IntegrityConfig`.
+        model: See `CameraModelConfig`.
     """
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -118,6 +89,7 @@ class CameraConfig(Part):
     same_part_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     no_part_after_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     integrity: IntegrityConfig = IntegrityConfig()
+    model: CameraModelConfig | None = None
 
     @model_validator(mode="after")
     def _known_source(self) -> CameraConfig:
@@ -215,7 +187,7 @@ class Config(Part):
     """A whole station."""
 
     station: StationConfig = StationConfig()
-    model: ModelConfig
+    model: ModelConfig = ModelConfig()
     camera: Annotated[dict[Name, CameraConfig], Field(min_length=1, max_length=64)]
     decision: DecisionConfig = DecisionConfig()
     evidence: EvidenceConfig = EvidenceConfig()
@@ -224,3 +196,17 @@ class Config(Part):
     webhook: dict[Name, WebhookConfig] = Field(default_factory=dict)
     jsonl: JsonLinesConfig | None = None
     web: WebConfig = WebConfig()
+
+    @field_validator("camera")
+    @classmethod
+    def _judged(
+        cls, cameras: dict[str, CameraConfig], info: ValidationInfo
+    ) -> dict[str, CameraConfig]:
+        if "model" in info.data:  # else it is refused anyway
+            check_models(info.data["model"], {name: one.model for name, one in cameras.items()})
+        return cameras
+
+    def model_of(self, camera: str) -> ModelConfig:
+        """Returns what judges a camera: its own model, or the station's."""
+        own = self.camera[camera].model
+        return self.model if own is None else own.over(self.model)

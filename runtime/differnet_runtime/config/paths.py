@@ -32,6 +32,7 @@ def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
     for name, camera in _tables(table.get("camera")):
         if _is_path(camera.get("source"), camera.get("kind", "auto")):
             _replace(table, ("camera", name, "source"), origin, _beside)
+        _replace(table, ("camera", name, "model", "path"), origin, _beside)
 
 
 def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:

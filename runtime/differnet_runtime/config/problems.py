@@ -73,8 +73,6 @@ def _nearest(where: Key) -> str:
 def _wanted(where: Key) -> str:
     if where == ("camera",):
         return "expected at least one table [camera.NAME] with a source"
-    if where == ("model",):
-        return "expected a table [model] with path or store"
     return "it has no default"
 
 

@@ -40,7 +40,8 @@ def keys_at(path: tuple[str, ...]) -> tuple[str, ...]:
 
 def tables_with(key: str) -> tuple[str, ...]:
     """Returns the tables, as they are written in TOML, that know a key."""
-    paths = (*((name,) for name in keys_at(())), ("camera", "NAME"), ("webhook", "NAME"))
+    named = (("camera", "NAME"), ("camera", "NAME", "model"), ("webhook", "NAME"))
+    paths = (*((name,) for name in keys_at(())), *named)
     return tuple(f"[{'.'.join(path)}]" for path in paths if key in keys_at(path))
 
 

@@ -52,6 +52,7 @@ class CameraLoop:
         self._pictures = pictures
         self._commands: queue.Queue[Command] = queue.Queue(_MOST_COMMANDS)
         self._stopping = threading.Event()
+        self._resting = False
         self._absent: CameraState | None = None
         self._noted = ""
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
@@ -67,6 +68,14 @@ class CameraLoop:
         allowed_ns = (_HUNG_S + self.config.deadline_ms / 1e3) * 1e9
         goes_round = time.monotonic_ns() - self._progress_ns < allowed_ns
         return goes_round and self._thread.is_alive() and self._capture.alive
+
+    def lies_there(self) -> bool:
+        """Whether it is about to have a frame judged: one lies there, or was asked for."""
+        if self._resting or self._stopping.is_set():
+            return False
+        if self.config.trigger == "command":
+            return not self._commands.empty()
+        return self._capture.wait(0.0)
 
     def start(self) -> None:
         """Starts capture and judging; an absent camera holds nothing up."""
@@ -153,8 +162,9 @@ class CameraLoop:
     def _rest(self, begun: float) -> None:
         until = begun + self.config.interval_ms / 1e3
         while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
-            self._progress_ns = time.monotonic_ns()
+            self._resting, self._progress_ns = True, time.monotonic_ns()
             self._stopping.wait(min(left_s, 1.0))
+        self._resting = False
 
     def _note_absence(self) -> None:
         """Says NO_DECISION once when a camera stops giving frames."""

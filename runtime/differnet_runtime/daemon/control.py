@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..capture import CameraState
-from ..errors import CameraError, ModelStoreError
+from ..errors import CameraError
 from ..events import Event, InspectionEvent
 from ..labels import Labelled
 from ..web.audit import AuditTrail
 from ..web.control import (
     CameraView,
     Control,
-    EngineView,
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
@@ -34,6 +33,7 @@ from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSe
 from ..web.views import Alive, PartsView
 from .camera_loop import CameraLoop
 from .health import State
+from .model_views import engine_view, model_ref, stored_models
 from .showing import entry_view, parts_view
 
 if TYPE_CHECKING:
@@ -68,7 +68,13 @@ class StationControl(Control):
 
     def health(self) -> Health:
         """See `Control.health`."""
-        return health_of(self._station.states().values())
+        models = {
+            camera: model_ref(model)
+            for model in self._station.models
+            for camera in model.planned.cameras
+        }
+        found = health_of(self._station.states().values())
+        return found.model_copy(update={"models": models})
 
     def health_answer(self, path: str) -> tuple[int, bytes] | None:
         """See `health_socket.Answer`."""
@@ -85,6 +91,7 @@ class StationControl(Control):
         station, cameras = self._station, self._station.cameras
         states = station.states()
         parts = {name: parts_view(one) for name, one in station.parts.read(list(cameras)).items()}
+        engines = [engine_view(model) for model in station.models]
         return Overview(
             station=station.config.station.name,
             version=self._version,
@@ -103,7 +110,8 @@ class StationControl(Control):
                 for name, loop in cameras.items()
                 if f"camera:{name}" in states  # a reload may just have removed it
             ],
-            engine=self._engine(),
+            engine=engines[0],
+            engines=engines,
             sinks=self._sinks(),
             outbox=self._outbox(states["outbox"]),
             evidence=self._evidence(states["evidence"]),
@@ -124,6 +132,7 @@ class StationControl(Control):
         if status.last_frame_ns is not None:
             age_s = (time.monotonic_ns() - status.last_frame_ns) / 1e9
         running = status.state is CameraState.LIVE
+        model = self._station.models.of(name)
         return CameraView(
             name=name,
             state="running" if running else status.state.value,
@@ -151,21 +160,7 @@ class StationControl(Control):
                 )
                 for setting in status.settings
             ],
-        )
-
-    def _engine(self) -> EngineView:
-        status = self._station.model.switch.engine.status
-        return EngineView(
-            state=status.state.value,
-            backend=status.backend,
-            reasons=status.reasons,
-            fallback=status.fallback,
-            model=status.model,
-            model_hash=status.model_hash,
-            restarts=status.restarts,
-            faults=status.faults,
-            answers=status.answers,
-            last_fault=status.last_fault,
+            model=model_ref(model) if model else None,
         )
 
     def _sinks(self) -> list[SinkView]:
@@ -234,31 +229,15 @@ class StationControl(Control):
 
     def models(self) -> list[ModelView]:
         """See `Control.models`."""
-        try:
-            store = self._station.model.store
-        except ModelStoreError:
-            return []
-        return [
-            ModelView(
-                name=model.name,
-                hash=model.hash,
-                active=model.active,
-                previous=model.previous,
-                added=model.added,
-                threshold=model.threshold,
-                damaged=model.damaged,
-            )
-            for model in store.list()
-            if model.name == self._station.model.config.store
-        ]
+        return stored_models(self._station.models)
 
     def activate(self, model_hash: str) -> None:
         """See `Control.activate`."""
-        self._station.model.activate(model_hash)
+        self._station.models.activate(model_hash)
 
-    def rollback(self) -> None:
+    def rollback(self, name: str | None = None) -> None:
         """See `Control.rollback`."""
-        self._station.model.rollback("asked for on the page")
+        self._station.models.rollback(name, "asked for on the page")
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """See `Control.label`."""

@@ -20,7 +20,8 @@ class State:
 
     Args:
         component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
-            `labels`, `model`, `configuration`.
+            `labels`, `model`, `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` of a
+            camera's own model.
         state: `ok`, or what is wrong.
         reason: In words.
         stops: Whether no verdicts are given while it lasts.
@@ -40,14 +41,14 @@ def camera_state(name: str, status: CameraStatus) -> State:
     return State(component, status.state.value, status.reason, stops=True)
 
 
-def engine_state(status: EngineStatus) -> State:
-    """Judges the engine; a fallback gives verdicts, but not as fast as was asked for."""
+def engine_state(status: EngineStatus, component: str = "engine") -> State:
+    """Judges an engine; a fallback gives verdicts, but not as fast as was asked for."""
     if status.state is not EngineState.READY:
-        return State("engine", status.state.value, status.last_fault, stops=True)
+        return State(component, status.state.value, status.last_fault, stops=True)
     if status.fallback:
         why = "; ".join(f"{name}: {reason}" for name, reason in status.reasons.items())
-        return State("engine", "fallback", f"{status.backend} runs: {why}")
-    return State("engine")
+        return State(component, "fallback", f"{status.backend} runs: {why}")
+    return State(component)
 
 
 def problem_state(component: str, problem: str | None) -> State:

@@ -13,6 +13,7 @@ from ..metadata import Calibration
 from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 
 if TYPE_CHECKING:
+    from .models import StationModel
     from .station import Station
 
 _MOST_REJECTED = 0.5
@@ -35,7 +36,7 @@ class Labelling:
 
     def threshold(self, camera: str, engine: EngineProcess) -> float | None:
         """Returns the threshold in place of the model's for what an engine scores; None for it."""
-        configured = self._station.model.threshold(engine)
+        configured = self._model(camera).threshold(camera, engine)
         return self._thresholds.threshold(camera, engine.model_hash, configured)
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
@@ -69,9 +70,8 @@ class Labelling:
         found = {self.in_use(name) for name in self._station.cameras}
         if len(found) == 1:
             return found.pop()
-        engine = self._station.model.switch.engine
-        own, calibration = self._station.model.config.threshold, engine.metadata.calibration
-        return own if own is not None else calibration.threshold if calibration else None
+        first = self._station.models.first
+        return first.judging(first.planned.cameras[0])
 
     def labels(self) -> list[LabelView]:
         """See `Control.labels`."""
@@ -85,7 +85,7 @@ class Labelling:
         """See `Control.label_summary`."""
         engine = self._engine(camera)
         in_use, change = self._in_use(camera, engine), self._change(camera, engine)
-        configured = self._station.model.threshold(engine)
+        configured = self._model(camera).threshold(camera, engine)
         set_by: Literal["model", "configuration", "station"] = (
             "station" if change else "model" if configured is None else "configuration"
         )
@@ -119,7 +119,7 @@ class Labelling:
                 by,
                 old=old,
                 new=new,
-                configured=self._station.model.threshold(engine),
+                configured=self._model(camera).threshold(camera, engine),
             )
         )
 
@@ -153,11 +153,15 @@ class Labelling:
             )
         self._thresholds.undo(camera, engine.model_hash)
 
-    def _engine(self, _camera: str) -> EngineProcess:
-        return self._station.model.switch.engine
+    def _model(self, camera: str) -> StationModel:
+        """Returns the one that judges a camera; the first one where a reload just removes it."""
+        return self._station.models.of(camera) or self._station.models.first
+
+    def _engine(self, camera: str) -> EngineProcess:
+        return self._model(camera).switch.engine
 
     def _change(self, camera: str, engine: EngineProcess) -> ThresholdChange | None:
-        configured = self._station.model.threshold(engine)
+        configured = self._model(camera).threshold(camera, engine)
         return self._thresholds.valid(camera, engine.model_hash, configured)
 
     def _in_use(self, camera: str, engine: EngineProcess) -> float | None:

@@ -1,4 +1,4 @@
-"""Which model the station runs, and the change to another one under load."""
+"""One of the models that the station runs, and the change to another one under load."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import ModelConfig
+from ..config import ModelConfig, PlannedModel
 from ..errors import ConfigError, DifferNetError, ModelStoreError
-from ..inference import EngineProcess, ModelSwitch
+from ..inference import Callers, EngineProcess, ModelSwitch
 from ..models import ModelStore, default_folder
+from ..processes import return_memory
 
 _FOLLOW_S = 1.0
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class _Wanted:
     Args:
         path: The model file; None with a fake backend.
         stamp: The file's size and time of change, which tell that it was replaced.
-        config: `[model]` without the threshold, which needs no other engine.
+        config: `[model]`, or a camera's, without the threshold, which needs no other engine.
     """
 
     path: Path | None
@@ -36,13 +37,15 @@ class _Wanted:
 
 
 class StationModel:
-    """The engine, and where its model comes from; follows the store's link and the file.
+    """An engine, and where its model comes from; follows the store's link and the file.
 
     Args:
-        config: `[model]`.
+        planned: What is to run, and for whom.
         tell: Called with a state and a reason after each change and each failure.
         root: Of the model store; None takes the device's.
         audited: Stands around each change that follows the store or the file.
+        one_change: Held while another engine runs beside the one that judges.
+        admit: Refuses such an engine where there is no memory for it, before it is started.
 
     Raises:
         ConfigError: The store has no active model of that name.
@@ -51,38 +54,49 @@ class StationModel:
 
     def __init__(
         self,
-        config: ModelConfig,
+        planned: PlannedModel,
         tell: Callable[[str, str], None],
         root: Path | None = None,
         audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        one_change: AbstractContextManager[object] | None = None,
+        admit: Callable[[EngineProcess], None] = lambda _: None,
     ) -> None:
-        self._config, self._audited = config, audited
+        self.planned, self._audited = planned, audited
+        self._one_change, self._admit = one_change or threading.Lock(), admit
         self.problem: str | None = None
         """Why the last change of model failed; None after one that went well."""
+        self.callers = Callers()
+        """The cameras that it judges."""
         self._tell, self._root = tell, root or default_folder()
         self._changing, self._stopping = threading.Lock(), threading.Event()
         self._runs = self._wanted()
         self._refused: _Wanted | None = None
-        self._made: weakref.WeakKeyDictionary[EngineProcess, ModelConfig]
+        self._made: weakref.WeakKeyDictionary[EngineProcess, PlannedModel]
         self._made = weakref.WeakKeyDictionary()
-        self.switch = ModelSwitch(self._engine(self._runs.path), self._engine)
+        self.switch = ModelSwitch(self._engine(self._runs.path), self._another)
         self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
 
     @property
     def config(self) -> ModelConfig:
-        """`[model]` as it was last given; the engine follows it."""
-        return self._config
+        """What the engine is made of, as it was last given; the engine follows it."""
+        return self.planned.config
 
-    def configure(self, config: ModelConfig) -> None:
-        """Takes another `[model]`; a threshold that comes with another model waits for that one."""
-        self._config = config
+    def configure(self, planned: PlannedModel) -> None:
+        """Takes another plan; a threshold that comes with another model waits for that one."""
+        self.planned = planned
         for engine, made in list(self._made.items()):
-            if _without_threshold(made) == _without_threshold(config):
-                self._made[engine] = config
+            if made.config == planned.config:
+                self._made[engine] = planned
 
-    def threshold(self, engine: EngineProcess) -> float | None:
-        """Returns the station's own threshold for what an engine scores; None for the model's."""
-        return self._made[engine].threshold
+    def threshold(self, camera: str, engine: EngineProcess) -> float | None:
+        """Returns a camera's own threshold for what an engine scores; None for the model's."""
+        return self._made[engine].thresholds.get(camera)
+
+    def judging(self, camera: str) -> float | None:
+        """Returns the threshold that judges a camera's frames now; None where there is none."""
+        engine = self.switch.engine
+        own, calibration = self.threshold(camera, engine), engine.metadata.calibration
+        return own if own is not None else calibration.threshold if calibration else None
 
     @property
     def store(self) -> ModelStore:
@@ -93,8 +107,8 @@ class StationModel:
         """
         if self.config.store is None:
             raise ModelStoreError(
-                "this station runs a model file, not one of the store: give `store = NAME` in "
-                "[model] to change models while it runs"
+                f"{self.planned.name} is a model file, not one of the store: give `store = NAME` "
+                f"in [{self.planned.key}] to change models while the station runs"
             )
         return ModelStore(self._root)
 
@@ -184,7 +198,9 @@ class StationModel:
         name = "the fake model" if path is None else path.name
         described = self._described(path)
         try:
-            self.switch.to(path)
+            with self._one_change:
+                self.switch.to(path)
+                return_memory()
         except DifferNetError as error:
             if not self._stopping.is_set():
                 self._fail(f"{name} was not taken: {error}")
@@ -197,10 +213,11 @@ class StationModel:
             return self._described(self.config.path)
         path = ModelStore(self._root).active(self.config.store)
         if path is None:
+            name = self.config.store
             raise ConfigError(
-                f"model.store: {self._root} has no active model {self.config.store!r}; "
-                f"`differnet models add FILE --name {self.config.store}` and "
-                f"`differnet models activate {self.config.store}` make one"
+                f"{self.planned.key}.store: {self._root} has no active model {name!r}; "
+                f"`differnet models add FILE --name {name}` and "
+                f"`differnet models activate {name}` make one"
             )
         return self._described(path)
 
@@ -210,10 +227,11 @@ class StationModel:
             if path is not None:
                 found = path.stat()
                 stamp = (found.st_size, found.st_mtime_ns)
-        return _Wanted(path, stamp, _without_threshold(self.config))
+        return _Wanted(path, stamp, self.config)
 
     def _engine(self, path: Path | None) -> EngineProcess:
-        config = self.config
+        planned = self.planned
+        config = planned.config
         engine = EngineProcess(
             path,
             backend=config.backend,
@@ -221,10 +239,14 @@ class StationModel:
             deadline_s=config.deadline_ms / 1e3,
             fallback=config.fallback,
             trusted_keys=config.trusted_keys,
+            batch=config.max_batch,
+            batch_wait_s=config.batch_wait_ms / 1e3,
+            callers=self.callers,
         )
-        self._made[engine] = config
+        self._made[engine] = planned
         return engine
 
-
-def _without_threshold(config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update={"threshold": None})
+    def _another(self, path: Path | None) -> EngineProcess:
+        engine = self._engine(path)
+        self._admit(engine)
+        return engine

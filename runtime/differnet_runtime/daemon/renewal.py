@@ -29,12 +29,17 @@ class Renewal:
 
     def tell(self, audit: AuditTrail, old: Config) -> None:
         """Adds what was changed to the audit trail."""
-        if old.model.threshold != self.config.model.threshold:
-            before, after = (_text(one.model.threshold) for one in (old, self.config))
-            audit.add("threshold", FILES, old=before, new=after)
+        for camera in (None, *(name for name in self.config.camera if name in old.camera)):
+            before, after = (_threshold(one, camera) for one in (old, self.config))
+            if before != after:
+                audit.add("threshold", FILES, old=before, new=after)
         if self.changes:
             audit.add("configuration", FILES, new=f"changed: {self.changes}")
 
 
-def _text(threshold: float | None) -> str:
-    return "the model's" if threshold is None else f"{threshold:g}"
+def _threshold(config: Config, camera: str | None) -> str:
+    """Writes the threshold in `[model]`, or in a camera's own table."""
+    own = config.model if camera is None else config.camera[camera].model
+    threshold = own.threshold if own else None
+    text = "the model's" if threshold is None else f"{threshold:g}"
+    return text if camera is None else f"camera {camera}: {text}"

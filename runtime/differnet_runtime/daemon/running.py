@@ -14,6 +14,7 @@ from ..config import Config, WebConfig
 from ..config.loading import load_config
 from ..errors import ConfigError, DifferNetError
 from ..health_socket import HealthSocket
+from ..processes import share_freed_memory
 from ..systemd import Notifier
 from ..web.audit import FILES
 from ..web.secrets import read_web_secrets
@@ -42,6 +43,7 @@ def run_station(path: Path) -> int:
         DifferNetError: It can't start; says which key or file is wrong.
     """
     os.umask(os.umask(_UMASK) | _UMASK)
+    share_freed_memory()
     loaded = load_config(path)
     config = loaded.config
     logs.start(config.station.log_level)

@@ -34,6 +34,7 @@ from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
 from .labelling import Labelling
+from .model_set import StationModels
 from .models import StationModel
 from .picture_queue import PictureQueue, remembered
 from .renewal import Renewal
@@ -75,12 +76,8 @@ class Station:
         self.board, self.recent = Board(), RecentEvents()
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
-        self.model = StationModel(
-            config.model,
-            self._tell_model,
-            models,
-            partial(switching, self.control, "activate", FILES),
-        )
+        audited = partial(switching, self.control, "activate", FILES)
+        self.models = StationModels(config, self._tell_model, models, audited)
         self.results = Results(config, self._files, self._commanded)
         self.labelling = Labelling(self, Book(config.station.state / LABELS))
         self.evidence = Evidence(
@@ -108,7 +105,7 @@ class Station:
         """Starts everything; waits for no camera, broker or engine."""
         self.results.start()
         self.evidence.start()
-        self.model.start()
+        self.models.start()
         for name, camera in self.config.camera.items():
             self._open(name, camera)
 
@@ -120,7 +117,7 @@ class Station:
         """
         until = time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
-        self.model.stop(0.2 * timeout_s)
+        self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
@@ -160,9 +157,11 @@ class Station:
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
         alarms, decision = self.reporter.alarms, self.config.decision
         found += [alarms.state(name, one.config, decision) for name, one in self.cameras.items()]
-        found.append(engine_state(self.model.switch.engine.status))
-        found.append(gpu_state(self.model.config, self.model.switch.engine.status))
-        found.append(problem_state("model", self.model.problem))
+        for model in self.models:
+            status, name = model.switch.engine.status, model.planned.component
+            found.append(engine_state(status, name("engine")))
+            found.append(gpu_state(model.config, status, name("gpu")))
+            found.append(problem_state(name("model"), model.problem))
         after_s = self.config.events.degraded_after_s
         found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))
@@ -176,7 +175,7 @@ class Station:
         results = self.results
         return (
             all(loop.live for loop in self.cameras.values())
-            and self.model.switch.engine.alive
+            and all(model.switch.engine.alive for model in self.models)
             and self.evidence.alive
             and results.outbox.alive
             and all(delivery.alive for delivery in results.deliveries)
@@ -184,9 +183,14 @@ class Station:
 
     def inspecting(self, states: Mapping[str, State]) -> list[str]:
         """Returns the cameras whose parts get verdicts now."""
-        if states["engine"].stops:
-            return []
-        return [name for name in self.cameras if not states[f"camera:{name}"].stops]
+        return [name for name in self.cameras if self._inspects(name, states)]
+
+    def _inspects(self, camera: str, states: Mapping[str, State]) -> bool:
+        model = self.models.of(camera)
+        if model is None:  # a reload removes it
+            return False
+        needed = (states.get(f"camera:{camera}"), states.get(model.planned.component("engine")))
+        return all(state is not None and not state.stops for state in needed)
 
     def tell(self, event: StateEvent) -> None:
         """Sends a change of state, and writes it to the log."""
@@ -218,18 +222,32 @@ class Station:
         with self._changing:
             old = self.config
             self.results.use(renewal.sinks)
-            self.model.configure(new.model)
+            before = {name: self.models.of(name) for name in self.cameras}
+            unused = self.models.configure(new)
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            self._close([*changes.removed, *changes.changed])
+            renewed = [name for name in changes.changed if old.camera[name] == new.camera[name]]
+            self._close([n for n in self.cameras if n in renewed or self._other(n, new, before[n])])
             self.config, self._files = new, renewal.files
             for name, camera in new.camera.items():
                 if name not in self.cameras:
                     self._open(name, camera)
+            for model in unused:
+                model.stop()
         renewal.tell(self.control.audit, old)
 
+    def _other(self, camera: str, new: Config, model: StationModel | None) -> bool:
+        """Whether a camera must be opened anew; another threshold is no reason."""
+        config, own = new.camera.get(camera), {"model": None}
+        if config is None or self.models.of(camera) is not model:
+            return True
+        before = self.config.camera[camera]
+        return before.model_copy(update=own) != config.model_copy(update=own)
+
     def _open(self, name: str, config: CameraConfig) -> None:
+        model = self.models.of(name)
+        assert model is not None, "every camera of a configuration has one"
         log = PictureLog(self.results.outbox, name, located(config).source)
         waits = not is_live(located(config))
         capture = CaptureProcess(name, config, remembered(log, config) if waits else None)
@@ -237,7 +255,7 @@ class Station:
             self.config.station.name,
             name,
             config,
-            self.model.switch,
+            model.switch,
             live=capture.live,
             threshold=partial(self.labelling.threshold, name),
         )
@@ -247,12 +265,13 @@ class Station:
                 config,
                 capture,
                 judge,
-                self.model.switch,
+                model.switch,
                 log,
                 station=self.config.station.name,
                 camera=name,
             )
         loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
+        model.callers.add(name, loop.lies_there)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -265,6 +284,8 @@ class Station:
                 pool.submit(loop.stop)
         for name in names:
             self.board.forget(name)
+            for model in self.models:
+                model.callers.remove(name)
 
     def _same_part_s(self, camera: str) -> float:
         config = self.config.camera.get(camera)
@@ -278,12 +299,9 @@ class Station:
                 self.cameras[camera].refuse(part, "mqtt", str(error))
             raise
 
-    def _tell_model(self, state: str, reason: str) -> None:
-        self.tell(
-            StateEvent(
-                station=self.config.station.name, component="model", state=state, reason=reason
-            )
-        )
+    def _tell_model(self, component: str, state: str, reason: str) -> None:
+        station = self.config.station.name
+        self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
 
 
 def _locked(state: Path) -> IO[str] | None:

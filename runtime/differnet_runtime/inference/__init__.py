@@ -4,9 +4,11 @@ from .budget import RestartBudget
 from .process import EngineProcess
 from .records import Answer, EngineState, EngineStatus
 from .switch import ModelSwitch, Probation, check_model
+from .turns import Callers
 
 __all__ = [
     "Answer",
+    "Callers",
     "EngineProcess",
     "EngineState",
     "EngineStatus",

@@ -14,16 +14,31 @@ import time
 
 import numpy as np
 
+from ..backends import Outputs
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector, named_heads
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash, read_model_file
-from ..processes import tie_to
-from ..selection import choose, runs_on_cpu
+from ..processes import return_memory, tie_to
+from ..selection import ORT_CPU, choose, runs_on_cpu
 from .bounds import bound_memory
 from .memory import SharedMemory
-from .messages import MOST_TEXT, PACKET, Failed, Ready, Request, Result, Start, Unscored
+from .messages import (
+    MOST_FRAME_TEXT,
+    MOST_TEXT,
+    PACKET,
+    Failed,
+    Ready,
+    Request,
+    Results,
+    Scored,
+    Start,
+    Unscored,
+)
 from .records import FAKE_METADATA
+
+_BATCH = 4
+"""Frames together where nothing else is said."""
 
 
 def main() -> None:
@@ -38,7 +53,11 @@ def main() -> None:
         except Exception as error:  # whatever it is, the daemon has to know
             channel.send(_packet(Failed(code=_start_code(error), text=_text(error))))
             return
-        channel.send(_packet(Ready(backend=detector.backend, reasons=detector.not_better)))
+        ready = Ready(
+            backend=detector.backend, reasons=detector.not_better, batch=_batch(start, detector)
+        )
+        return_memory()
+        channel.send(_packet(ready))
         _serve(channel, detector, memory)
 
 
@@ -52,7 +71,7 @@ def _open(start: Start) -> Detector:
     if content_hash(data) != start.model_hash or metadata.input.shape != shape:
         raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
     if runs_on_cpu(start.backend):
-        bound_memory(metadata, len(data))
+        bound_memory(metadata, len(data), start.batch or 1)
     choice = choose(start.backend, data, path=start.model, threads=start.threads)
     detector = Detector.over(choice.backend, metadata)
     detector.not_better = choice.reasons
@@ -63,6 +82,16 @@ def _open(start: Start) -> Detector:
 def _test(detector: Detector) -> None:
     if detector.backend != PREFIX:
         detector.self_test()
+
+
+def _batch(start: Start, detector: Detector) -> int:
+    """Returns how many frames go through the engine together: as asked, if it computes them right.
+
+    On the CPU a batch takes as long as its frames one after another, so there it has to be asked
+    for.
+    """
+    most = start.batch or (1 if detector.backend == ORT_CPU else _BATCH)
+    return most if detector.backend == PREFIX else detector.tested_batch(most)
 
 
 def _start_code(error: Exception) -> str:
@@ -76,42 +105,67 @@ def _start_code(error: Exception) -> str:
 def _serve(channel: socket.socket, detector: Detector, memory: SharedMemory) -> None:
     while packet := channel.recv(PACKET):
         request = Request.model_validate_json(packet)
-        try:
-            answer: Result | Unscored = _score(request, detector, memory)
-        except EngineFault as fault:
-            answer = Unscored(id=request.id, code=fault.code, text=_text(fault))
-        except Exception as error:  # a backend of another make may raise anything
-            answer = Unscored(id=request.id, code="exception", text=_text(error))
-        channel.send(_packet(answer))
-        if isinstance(answer, Unscored):
+        begun = time.perf_counter()
+        frames = _scored(request.slots, detector, memory)
+        infer_ms = (time.perf_counter() - begun) * 1e3
+        channel.send(_packet(Results(id=request.id, frames=tuple(frames), infer_ms=infer_ms)))
+        if any(isinstance(frame, Unscored) for frame in frames):
             _test(detector)  # was it the frame, or is it this process? An error here ends it.
 
 
-def _score(request: Request, detector: Detector, memory: SharedMemory) -> Result:
-    begun = time.perf_counter()
-    outputs = detector.outputs(memory.frame(request.slot))
-    infer_ms = (time.perf_counter() - begun) * 1e3
-    if outputs.scores.shape != (1,):
+def _scored(
+    slots: tuple[int, ...], detector: Detector, memory: SharedMemory
+) -> list[Scored | Unscored]:
+    """Scores frames together; where that fails one by one, so that one does not fail the others."""
+    try:
+        outputs = _outputs(slots, detector, memory)
+    except Exception as error:  # a backend of another make may raise anything
+        if len(slots) == 1:
+            code = error.code if isinstance(error, EngineFault) else "exception"
+            return [Unscored(code=code, text=_text(error, MOST_FRAME_TEXT))]
+        return [frame for slot in slots for frame in _scored((slot,), detector, memory)]
+    return [_frame(outputs, number, slot, detector, memory) for number, slot in enumerate(slots)]
+
+
+def _outputs(slots: tuple[int, ...], detector: Detector, memory: SharedMemory) -> Outputs:
+    frames = [memory.frame(slot) for slot in slots]
+    outputs = detector.outputs(np.stack(frames) if len(frames) > 1 else frames[0][None])
+    if outputs.scores.shape != (len(slots),):
         raise EngineFault(
             "bad_shape",
-            f"{detector.backend} gave scores of shape {outputs.scores.shape}, expected (1,)",
+            f"{detector.backend} gave scores of shape {outputs.scores.shape}, "
+            f"expected ({len(slots)},)",
         )
-    score = float(outputs.scores[0])
+    return outputs
+
+
+def _frame(
+    outputs: Outputs, number: int, slot: int, detector: Detector, memory: SharedMemory
+) -> Scored | Unscored:
+    """Returns what a batch's outputs say of one of its frames."""
+    one = slice(number, number + 1)
+    score = float(outputs.scores[number])
+    heatmap = None if outputs.heatmaps is None else outputs.heatmaps[one]
+    try:
+        heads = named_heads(
+            None if outputs.heads is None else outputs.heads[one], detector.metadata
+        )
+        _require_finite(score, heads)
+        return Scored(score=score, heads=heads, heatmap=_share_heatmap(heatmap, slot, memory))
+    except EngineFault as fault:
+        return Unscored(code=fault.code, text=_text(fault, MOST_FRAME_TEXT))
+
+
+def _require_finite(score: float, heads: dict[str, float]) -> None:
     if not math.isfinite(score):
         raise EngineFault("not_finite", f"the score is not finite ({score})")
-    heads = named_heads(outputs.heads, detector.metadata)
     if not all(map(math.isfinite, heads.values())):
         raise EngineFault("not_finite", f"the scores of the heads are not all finite ({heads})")
-    return Result(
-        id=request.id,
-        score=score,
-        heads=heads,
-        heatmap=_share_heatmap(outputs.heatmaps, memory),
-        infer_ms=infer_ms,
-    )
 
 
-def _share_heatmap(heatmaps: np.ndarray | None, memory: SharedMemory) -> tuple[int, int] | None:
+def _share_heatmap(
+    heatmaps: np.ndarray | None, slot: int, memory: SharedMemory
+) -> tuple[int, int] | None:
     if heatmaps is None:
         return None
     rows, columns = heatmaps.shape[-2:] if heatmaps.ndim == 3 else (0, 0)
@@ -122,17 +176,17 @@ def _share_heatmap(heatmaps: np.ndarray | None, memory: SharedMemory) -> tuple[i
             f"the heatmap has the shape {heatmaps.shape}; expected (1, rows, columns), at most "
             f"{memory.height} rows and {memory.width} columns",
         )
-    memory.heatmap(rows, columns)[:] = heatmaps[0]
+    memory.heatmap(slot, rows, columns)[:] = heatmaps[0]
     return rows, columns
 
 
-def _packet(message: Ready | Failed | Result | Unscored) -> bytes:
+def _packet(message: Ready | Failed | Results) -> bytes:
     return message.model_dump_json().encode()
 
 
-def _text(error: Exception) -> str:
+def _text(error: Exception, most: int = MOST_TEXT) -> str:
     told = str(error) if isinstance(error, DifferNetError) else repr(error)
-    return told[:MOST_TEXT]
+    return told[:most]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The memory that the daemon and the engine process share: prepared frames, and one heatmap.
+"""The memory that the daemon and the engine process share: prepared frames, and their heatmaps.
 
 A memfd is not a file in /dev/shm, which containers make small, and it goes with its last user. Its
 pages take memory only once they are written, so there is a slot for more threads than any daemon
@@ -34,15 +34,16 @@ class SharedMemory:
         self, height: int, width: int, channels: int, descriptor: int | None = None
     ) -> None:
         heatmap_bytes, frame_bytes = height * width * 4, height * width * channels
-        length = heatmap_bytes + SLOTS * frame_bytes
+        length = SLOTS * (heatmap_bytes + frame_bytes)
         if descriptor is None:
             descriptor = os.memfd_create("differnet-frames", os.MFD_CLOEXEC)
             os.ftruncate(descriptor, length)
         self.descriptor = descriptor
         # Never closed by hand: a caller may still hold a view, and unmapping it would be a fault.
         mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
-        self._heatmap = mapped[:heatmap_bytes].view(np.float32)
-        self._frames = mapped[heatmap_bytes:].reshape(SLOTS, height, width, channels)
+        heatmaps = mapped[: SLOTS * heatmap_bytes].view(np.float32)
+        self._heatmaps = heatmaps.reshape(SLOTS, height * width)
+        self._frames = mapped[heatmaps.nbytes :].reshape(SLOTS, height, width, channels)
         self.height, self.width = height, width
         weakref.finalize(self, os.close, descriptor)
 
@@ -51,9 +52,10 @@ class SharedMemory:
         frame: NDArray[np.uint8] = self._frames[slot]
         return frame
 
-    def heatmap(self, rows: int, columns: int) -> NDArray[np.float32]:
-        """Returns the `(rows, columns)` float32 heatmap; neither exceeds the input's pixels."""
-        return self._heatmap[: rows * columns].reshape(rows, columns)
+    def heatmap(self, slot: int, rows: int, columns: int) -> NDArray[np.float32]:
+        """Returns a slot's `(rows, columns)` float32; neither exceeds the input's pixels."""
+        heatmap: NDArray[np.float32] = self._heatmaps[slot, : rows * columns]
+        return heatmap.reshape(rows, columns)
 
 
 class Slots:

@@ -16,6 +16,8 @@ PACKET = 65536
 """Greatest message in bytes."""
 MOST_TEXT = 4000
 """Characters of an error that are passed on."""
+MOST_FRAME_TEXT = 1000
+"""Likewise of one frame's; a message may hold one for each of 32."""
 
 
 class Start(Part):
@@ -26,6 +28,7 @@ class Start(Part):
         model_hash: Its content hash; a file that was changed meanwhile is refused.
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads; 0 lets the backend choose.
+        batch: Frames that it is to take together; None leaves that to it.
         height: Height of the graph's input in pixels.
         width: Likewise.
         channels: Its channels.
@@ -38,6 +41,7 @@ class Start(Part):
     model_hash: str
     backend: str
     threads: int
+    batch: int | None
     height: int
     width: int
     channels: int
@@ -47,11 +51,19 @@ class Start(Part):
 
 
 class Ready(Part):
-    """The model is loaded and has passed its golden frames."""
+    """The model is loaded and has passed its golden frames.
+
+    Args:
+        kind: Always `ready`.
+        backend: What runs.
+        reasons: Why not a better one, by the name of each.
+        batch: Frames that it takes together.
+    """
 
     kind: Literal["ready"] = "ready"
     backend: str
     reasons: dict[str, str]
+    batch: int
 
 
 class Failed(Part):
@@ -63,41 +75,55 @@ class Failed(Part):
 
 
 class Request(Part):
-    """A frame lies in a slot of the shared memory."""
+    """Frames lie in slots of the shared memory."""
 
     id: int
-    slot: int
+    slots: tuple[int, ...]
 
 
-class Result(Part):
-    """Its score.
+class Scored(Part):
+    """A frame's score.
 
     Args:
-        kind: Always `result`.
-        id: Of the request.
+        kind: Always `scored`.
         score: A finite number.
         heads: Score of each head by its name, in the model's order; empty where it has none.
-        heatmap: Rows and columns of the heatmap, which lies in the shared memory; None for none.
-        infer_ms: Milliseconds in the backend.
+        heatmap: Rows and columns of the heatmap, which lies in the frame's slot; None for none.
     """
 
-    kind: Literal["result"] = "result"
-    id: int
+    kind: Literal["scored"] = "scored"
     score: float
     heads: dict[str, float] = Field(default_factory=dict)
     heatmap: tuple[int, int] | None
-    infer_ms: float
 
 
 class Unscored(Part):
     """The frame has no score; the process goes on."""
 
     kind: Literal["unscored"] = "unscored"
-    id: int
     code: str
     text: str
 
 
-ANSWER: TypeAdapter[Ready | Failed | Result | Unscored] = TypeAdapter(
-    Annotated[Ready | Failed | Result | Unscored, Field(discriminator="kind")]
+FrameResult = Annotated[Scored | Unscored, Field(discriminator="kind")]
+
+
+class Results(Part):
+    """What became of a request's frames.
+
+    Args:
+        kind: Always `results`.
+        id: Of the request.
+        frames: In the order of its slots.
+        infer_ms: Milliseconds in the backend.
+    """
+
+    kind: Literal["results"] = "results"
+    id: int
+    frames: tuple[FrameResult, ...]
+    infer_ms: float
+
+
+ANSWER: TypeAdapter[Ready | Failed | Results] = TypeAdapter(
+    Annotated[Ready | Failed | Results, Field(discriminator="kind")]
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,36 @@ from ..calibration import judged
 from ..errors import EngineFault
 from ..metadata import ModelMetadata
 from ..selection import AUTO, ORT_TENSORRT, TENSORRT
+from .bounds import expected_memory
 from .budget import RestartBudget
 from .memory import SharedMemory, Slots
-from .messages import Result
+from .messages import Scored
 from .records import Answer, EngineState, EngineStatus, Model
 from .supervisor import Supervisor
-from .turns import Turns, remaining_s
+from .turns import Callers, Entry, Turns, remaining_s
 from .worker import Worker
 
 _START_S, _START_BUILDING_S = 120.0, 1800.0
+_ALONE = 64
+"""So many frames go alone after a process was lost with several: one of them may be the cause."""
 _NOT_THE_FRAMES = ("busy", "starting", "no_model")
 """Faults that say nothing new of the engine."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A frame's score, where it lies, and what gave it."""
+
+    scored: Scored
+    slot: int
+    worker: Worker
+    infer_ms: float
+
+
 class EngineProcess:
-    """Scores frames for any number of threads, one at a time, in a process that may die.
+    """Scores frames for any number of threads, in a process that may die.
+
+    Frames that wait at the same time go through it as one batch, where `batch` allows it.
 
     Args:
         model: The model file; None with a `fake` backend.
@@ -42,6 +58,9 @@ class EngineProcess:
             that uses up its restarts.
         trusted_keys: Public keys (see `signing`) of which one must have signed the model file;
             empty for no such demand.
+        batch: Frames that go through it together at most; None takes 4 on a GPU and 1 on the CPU.
+        batch_wait_s: How long a frame may wait for others.
+        callers: Who may ask; without them only threads that wait already are taken together.
 
     Raises:
         ModelFileError: The file can't be used, or none of the keys has signed it.
@@ -60,13 +79,19 @@ class EngineProcess:
         restarts: RestartBudget | None = None,
         fallback: bool = True,
         trusted_keys: tuple[str, ...] = (),
+        batch: int | None = None,
+        batch_wait_s: float = 0.0,
+        callers: Callers | None = None,
     ) -> None:
         read = Model.read(model, trusted_keys)
         contract = read.metadata.input
         self._deadline_s = deadline_s
         self._memory = SharedMemory(*contract.shape)
-        self._slots, self._turns = Slots(), Turns()
-        self._answers = 0
+        self._slots = Slots()
+        self._turns = Turns(self._run, self._size, callers, batch_wait_s)
+        self._answers, self._batches, self._batch = 0, dict[int, int](), batch
+        self._last: tuple[Worker, int] | None = None
+        self._alone = 0
         builds = backend in (AUTO, TENSORRT, ORT_TENSORRT)
         self._supervisor = Supervisor(
             read,
@@ -76,6 +101,7 @@ class EngineProcess:
             start_timeout_s=start_timeout_s or (_START_BUILDING_S if builds else _START_S),
             budget=restarts or RestartBudget(),
             fallback=fallback and model is not None,
+            batch=batch,
         )
 
     @property
@@ -87,6 +113,16 @@ class EngineProcess:
     def model_hash(self) -> str:
         """Content hash of the model file."""
         return self._supervisor.model.hash
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the model file; 0 with a fake backend."""
+        return self._supervisor.model.file_bytes
+
+    @property
+    def expected_memory(self) -> int:
+        """Bytes that the process is expected to take on the CPU."""
+        return expected_memory(self.metadata, self.file_bytes, self._batch or 1)
 
     def start(self) -> None:
         """Starts the process; `wait_ready` waits for the model."""
@@ -117,9 +153,10 @@ class EngineProcess:
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Holds the engine for this thread, so that it can take its newest frame just before.
+        """Gives this thread a place in the next batch, for its newest frame, to be taken now.
 
         Without it a frame waits behind those of the other cameras, and is old when it is judged.
+        `infer` uses the place; until then the others of the batch wait for this thread.
 
         Raises:
             EngineFault: The turn did not come in time.
@@ -149,15 +186,14 @@ class EngineProcess:
         try:
             slot = self._place(prepared)
             with self.turn(limit_s):
-                answer = self._ask(slot, until_ns)
+                found = self._turns.submit(slot, until_ns)
         except EngineFault as fault:
             if self._supervisor.stopping:
                 raise EngineFault("stopped", "the engine was stopped") from fault
             if fault.code not in _NOT_THE_FRAMES and not self._hurried(fault, limit_s):
                 self._supervisor.note(fault)
             raise
-        self._answers += 1
-        return answer
+        return self._answer(found)
 
     def _hurried(self, fault: EngineFault, limit_s: float) -> bool:
         """Whether only the caller was short of time; if the engine hangs, it was given up."""
@@ -177,30 +213,60 @@ class EngineProcess:
             own[:] = prepared
         return slot
 
-    def _ask(self, slot: int, until_ns: int) -> Answer:
-        supervisor = self._supervisor
+    def _size(self) -> int:
+        """Returns how many frames may go together now."""
+        worker = self._supervisor.worker
+        if worker is None or worker.ready is None:
+            return 1
+        self._note_loss(worker)
+        return 1 if self._alone else worker.ready.batch
+
+    def _note_loss(self, worker: Worker) -> None:
+        """Has frames go alone where the process before was lost with several."""
+        last, size = self._last or (worker, 1)
+        if last is not worker and (size > 1 or self._alone):
+            self._last, self._alone = (worker, 1), _ALONE
+
+    def _run(self, entries: Sequence[Entry[_Found]]) -> list[_Found | EngineFault]:
+        """Has a batch scored; only one is under way at a time."""
+        supervisor, count = self._supervisor, len(entries)
         worker = supervisor.worker
         if worker is None:
             state, last = supervisor.state, supervisor.last_fault
             code = "no_model" if state is EngineState.FAILED else "starting"
-            raise EngineFault(code, f"the engine is {state.value}{f': {last}' if last else ''}")
-        limit_s = max(self._deadline_s, remaining_s(until_ns))
+            text = f"the engine is {state.value}{f': {last}' if last else ''}"
+            return [EngineFault(code, text) for _ in entries]
+        self._note_loss(worker)
+        self._last = worker, count
+        until_ns = max(entry.until_ns for entry in entries)
+        limit_s = max(self._deadline_s * count, remaining_s(until_ns))
         try:
-            result = worker.ask(slot, until_ns, limit_s)
+            results = worker.ask(tuple(entry.slot for entry in entries), until_ns, limit_s)
         except EngineFault as fault:
             if fault.code == "crashed" or worker.overdue:
                 supervisor.lose(worker, fault.text)
-            raise
-        return self._answer(worker, result)
+            return [EngineFault(fault.code, fault.text) for _ in entries]
+        self._batches[count] = self._batches.get(count, 0) + 1
+        outcomes: list[_Found | EngineFault] = [
+            _Found(frame, entry.slot, worker, results.infer_ms)
+            if isinstance(frame, Scored)
+            else EngineFault(frame.code, frame.text)
+            for frame, entry in zip(results.frames, entries, strict=True)
+        ]
+        scored = sum(isinstance(outcome, _Found) for outcome in outcomes)
+        self._answers += scored
+        self._alone = max(0, self._alone - scored)
+        return outcomes
 
-    def _answer(self, worker: Worker, result: Result) -> Answer:
-        shape, ready = result.heatmap, worker.ready
+    def _answer(self, found: _Found) -> Answer:
+        scored, worker = found.scored, found.worker
+        shape, ready = scored.heatmap, worker.ready
         assert ready is not None, "only a ready process is asked"
-        heatmap = None if shape is None else self._memory.heatmap(*shape).copy()
+        heatmap = None if shape is None else self._memory.heatmap(found.slot, *shape).copy()
         return Answer(
-            judged(result.score, worker.model.metadata.calibration, heatmap, result.heads),
+            judged(scored.score, worker.model.metadata.calibration, heatmap, scored.heads),
             model_hash=worker.model.hash,
-            infer_ms=result.infer_ms,
+            infer_ms=found.infer_ms,
             backend=ready.backend,
         )
 
@@ -222,4 +288,5 @@ class EngineProcess:
             answers=self._answers,
             last_fault=supervisor.last_fault,
             pid=supervisor.pid,
+            batches=dict(self._batches),
         )

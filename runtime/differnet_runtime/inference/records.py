@@ -48,6 +48,7 @@ class EngineStatus:
         answers: Frames with a score.
         last_fault: In words.
         pid: Of the process, if there is one.
+        batches: How often it was given so many frames together.
     """
 
     state: EngineState
@@ -61,6 +62,7 @@ class EngineStatus:
     answers: int
     last_fault: str | None
     pid: int | None
+    batches: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,14 @@ class Model:
         hash: Content hash.
         metadata: All that the file says.
         trusted_keys: Public keys of which one must have signed it; empty for no such demand.
+        file_bytes: Size of the file.
     """
 
     path: Path | None
     hash: str
     metadata: ModelMetadata = field(repr=False)
     trusted_keys: tuple[str, ...] = ()
+    file_bytes: int = 0
 
     @classmethod
     def read(cls, path: Path | None, trusted_keys: tuple[str, ...] = ()) -> Model:
@@ -93,7 +97,7 @@ class Model:
         data, metadata = read_model_file(path)
         require_signature(data, str(path), trusted_keys)
         check_views(metadata.views, metadata.input)
-        return cls(path.absolute(), content_hash(data), metadata, trusted_keys)
+        return cls(path.absolute(), content_hash(data), metadata, trusted_keys, len(data))
 
 
 FAKE_METADATA = ModelMetadata(

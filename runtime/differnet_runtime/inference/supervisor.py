@@ -36,6 +36,7 @@ class Supervisor:
             room.
         fallback: Whether onnxruntime-cpu may take over from a backend that does not start, or
             that uses up its restarts.
+        batch: Frames that a process is to take together; None leaves that to it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Supervisor:
         start_timeout_s: float,
         budget: RestartBudget,
         fallback: bool,
+        batch: int | None = None,
     ) -> None:
         self.model = model
         self.state = EngineState.STOPPED
@@ -59,6 +61,7 @@ class Supervisor:
         self.restarts = self.faults = 0
         self.last_fault: str | None = None
         self._backend, self._threads, self._memory = backend, threads, memory
+        self._batch = batch
         self._start_timeout_s, self._budget, self._fallback = start_timeout_s, budget, fallback
         self._started_once, self._failed_starts = False, 0
         self._told: set[str] = set()
@@ -170,7 +173,7 @@ class Supervisor:
 
     def _started(self) -> Worker:
         model = self._read_again() if self.restarts else self.model
-        worker = Worker(model, self._backend, self._threads, self._memory)
+        worker = Worker(model, self._backend, self._threads, self._memory, self._batch)
         self.pid = worker.pid
         try:
             ready = worker.wait_ready(self._start_timeout_s, self._stopping)

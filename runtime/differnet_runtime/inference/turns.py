@@ -1,49 +1,283 @@
-"""A lock that is given in the order in which it was asked for, so no camera starves."""
+"""Threads that wait for the engine at the same time take their turn together, as one batch.
+
+A turn is a place in the next batch: it is used by one frame, or given back. The engine is free for
+the next batch as soon as this one has its scores.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ..errors import EngineFault
+
+_RETURN_S = 0.005
+"""A caller whose frame lies there may take so long to come back from its last verdict."""
+_STRAGGLER_S = 0.1
+"""A batch goes without a caller that takes longer to prepare its frame; it goes alone then."""
+
+T = TypeVar("T")
 
 
-class Turns:
-    """One thread at a time, first come first served; a thread that holds it may take it again."""
+class Callers:
+    """Those that may have frames judged by one model, and who has one lying there now."""
 
     def __init__(self) -> None:
+        self._lies_there: dict[str, Callable[[], bool]] = {}
+
+    def add(self, name: str, lies_there: Callable[[], bool]) -> None:
+        """Adds a caller; `lies_there` must be quick, and says whether it is about to ask."""
+        self._lies_there = {**self._lies_there, name: lies_there}
+
+    def remove(self, name: str) -> None:
+        """Removes a caller, if it is there."""
+        self._lies_there = {one: lies for one, lies in self._lies_there.items() if one != name}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._lies_there)
+
+    def lying(self) -> int:
+        """Returns how many have a frame, those that wait for their turn included."""
+        return sum(lies_there() for lies_there in self._lies_there.values())
+
+
+@dataclass(eq=False)
+class Entry(Generic[T]):
+    """A prepared frame in a batch.
+
+    Args:
+        slot: Where it lies in the shared memory.
+        until_ns: `time.monotonic_ns()` until which its caller needs the score.
+        outcome: What became of it; None while nothing has.
+    """
+
+    slot: int
+    until_ns: int
+    outcome: T | EngineFault | None = None
+
+
+Run = Callable[[Sequence[Entry[T]]], Sequence[T | EngineFault]]
+"""Has the engine score a batch; returns an outcome for each frame, and raises nothing."""
+
+
+class Batch(Generic[T]):
+    """Callers that took their turn together.
+
+    Args:
+        callers: How many.
+        run: See `Run`.
+        over: Called once, when each has its outcome or has left.
+    """
+
+    def __init__(self, callers: int, run: Run[T], over: Callable[[], None]) -> None:
+        self._run, self._over = run, over
+        self._open, self._running, self._ended = callers, False, False
+        self._ready: list[Entry[T]] = []
+        self._changed = threading.Condition()
+
+    def leave(self) -> None:
+        """Says that a caller has no frame."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+        self._end()
+
+    def submit(self, entry: Entry[T]) -> T:
+        """Adds a frame, and returns its outcome; one of the callers runs the engine for all.
+
+        Raises:
+            EngineFault: There is no score.
+        """
+        with self._changed:
+            self._open -= 1
+            self._ready.append(entry)
+            self._changed.notify_all()
+            mine = self._await(entry)
+            if mine:
+                entries, self._ready, self._running = self._ready, [], True
+        if mine:
+            self._run_for(entries)
+        self._end()
+        if isinstance(entry.outcome, EngineFault):
+            raise entry.outcome
+        assert entry.outcome is not None, "it was waited for"
+        return entry.outcome
+
+    def _await(self, entry: Entry[T]) -> bool:
+        """Waits for the entry's outcome; returns True where its caller is to run the engine."""
+        stragglers_ns = time.monotonic_ns() + int(_STRAGGLER_S * 1e9)
+        while entry.outcome is None:
+            now_ns = time.monotonic_ns()
+            complete = self._open == 0 or now_ns >= stragglers_ns
+            # Whoever can wait longest runs it, so that nobody waits beyond its own time.
+            if complete and self._ready and not self._running:
+                if entry is max(self._ready, key=lambda one: one.until_ns):
+                    return True
+                self._changed.notify_all()
+            if now_ns >= entry.until_ns:
+                if entry in self._ready:
+                    self._ready.remove(entry)
+                    self._changed.notify_all()
+                text = "the engine gave no score within the deadline"
+                entry.outcome = EngineFault("timeout", text)
+                break
+            until_ns = entry.until_ns if complete else min(entry.until_ns, stragglers_ns)
+            self._changed.wait((until_ns - now_ns) / 1e9)
+        return False
+
+    def _run_for(self, entries: list[Entry[T]]) -> None:
+        outcomes: Sequence[T | EngineFault] = ()
+        try:
+            outcomes = self._run(entries)
+        finally:
+            with self._changed:
+                for number, entry in enumerate(entries):
+                    failed = EngineFault("exception", "the batch failed, a bug")
+                    entry.outcome = outcomes[number] if outcomes else failed
+                self._running = False
+                self._changed.notify_all()
+
+    def _end(self) -> None:
+        with self._changed:
+            if self._open or self._ready or self._running or self._ended:
+                return
+            self._ended = True
+        self._over()
+
+
+@dataclass(eq=False)
+class _Place(Generic[T]):
+    woken: threading.Event = field(default_factory=threading.Event)
+    batch: Batch[T] | None = None
+    used: bool = False
+
+
+class Turns(Generic[T]):
+    """First come, first served, in batches; a thread that has a turn may take it again.
+
+    Args:
+        run: See `Run`.
+        size: Gives how many frames the engine takes together now.
+        callers: Who may come; frames that lie there are waited for, if only for milliseconds.
+        wait_s: How long frames that are not there yet are waited for.
+    """
+
+    def __init__(
+        self,
+        run: Run[T],
+        size: Callable[[], int],
+        callers: Callers | None = None,
+        wait_s: float = 0.0,
+    ) -> None:
+        self._run, self._size, self._wait_s = run, size, wait_s
+        self._callers = callers or Callers()
         self._lock = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
-        self._holder: int | None = None
-        self._depth = 0
+        self._waiting: deque[_Place[T]] = deque()
+        self._batch: Batch[T] | None = None
+        self._gather_until: float | None = None
+        self._own = threading.local()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way."""
+        return self._batch is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for their turn."""
+        return len(self._waiting)
 
     def take(self, timeout_s: float) -> bool:
         """Waits for this thread's turn; False if it did not come in time."""
-        me = threading.get_ident()
-        with self._lock:
-            if self._holder in (None, me):
-                self._holder, self._depth = me, self._depth + 1
-                return True
-            called = threading.Event()
-            self._waiting.append(called)
-        called.wait(max(0.0, timeout_s))
-        with self._lock:
-            if called.is_set():  # even if it came just after the time
-                self._holder, self._depth = me, 1
-                return True
-            self._waiting.remove(called)
-            return False
+        places = self._places()
+        if not places or places[-1].used:
+            place: _Place[T] = _Place()
+            if not self._queue(place, time.monotonic() + timeout_s):
+                return False
+            places.append(place)
+        else:
+            places.append(places[-1])
+        return True
 
     def give_back(self) -> None:
-        """Ends this thread's turn; the one that has waited longest is next."""
+        """Ends this thread's turn, whether it was used or not."""
+        places = self._places()
+        place = places.pop()
+        if place in places or place.used:
+            return
+        assert place.batch is not None, "it had its turn"
+        place.batch.leave()
+
+    def submit(self, slot: int, until_ns: int) -> T:
+        """Uses this thread's turn for a frame; see `Batch.submit`."""
+        place = self._places()[-1]
+        place.used = True
+        assert place.batch is not None, "it has its turn"
+        return place.batch.submit(Entry(slot, until_ns))
+
+    def _places(self) -> list[_Place[T]]:
+        if not hasattr(self._own, "places"):
+            self._own.places = []
+        places: list[_Place[T]] = self._own.places
+        return places
+
+    def _queue(self, place: _Place[T], until: float) -> bool:
         with self._lock:
-            self._depth -= 1
-            if self._depth:
-                return
-            if self._waiting:
-                self._holder = -1  # promised to the one that is called
-                self._waiting.popleft().set()
-            else:
-                self._holder = None
+            self._waiting.append(place)
+        while True:
+            now = time.monotonic()
+            with self._lock:
+                pause_s = self._admit(now, at_once=now >= until)
+                if place.batch is not None:
+                    return True
+                if now >= until:
+                    self._waiting.remove(place)
+                    self._wake_first()
+                    return False
+                place.woken.clear()
+                first = self._waiting[0] is place
+            left_s = until - now
+            place.woken.wait(left_s if pause_s is None or not first else min(left_s, pause_s))
+
+    def _admit(self, now: float, *, at_once: bool = False) -> float | None:
+        """Lets the next batch in, if the engine is free; else says when to look again."""
+        if self._batch is not None or not self._waiting:
+            return None
+        size = self._size()
+        if not at_once and len(self._waiting) < self._wanted(size):
+            if self._gather_until is None:
+                self._gather_until = now + max(self._wait_s, _RETURN_S)
+            if now < self._gather_until:
+                return self._gather_until - now
+        self._gather_until = None
+        places = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+        self._batch = Batch(len(places), self._run, self._over)
+        for place in places:
+            place.batch = self._batch
+            place.woken.set()
+        return None
+
+    def _wanted(self, size: int) -> int:
+        if size == 1:
+            return 1
+        return min(size, self._callers.count if self._wait_s else self._callers.lying())
+
+    def _over(self) -> None:
+        with self._lock:
+            self._batch = None
+            self._admit(time.monotonic())
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        """Has the one that is next look after the time, if the batch gathers."""
+        if self._batch is None and self._waiting:
+            self._waiting[0].woken.set()
 
 
 def remaining_s(until_ns: int) -> float:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ..errors import EngineFault
 from ..processes import Child
 from .memory import SharedMemory
-from .messages import ANSWER, PACKET, Failed, Ready, Request, Result, Start, Unscored
+from .messages import ANSWER, PACKET, Failed, Ready, Request, Results, Start
 from .records import Model
 from .turns import remaining_s
 
@@ -40,12 +40,20 @@ class Worker:
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads; 0 lets the backend choose.
         memory: Where the frames lie.
+        batch: Frames that it is to take together; None leaves that to it.
 
     Raises:
         EngineFault: No process can be started.
     """
 
-    def __init__(self, model: Model, backend: str, threads: int, memory: SharedMemory) -> None:
+    def __init__(
+        self,
+        model: Model,
+        backend: str,
+        threads: int,
+        memory: SharedMemory,
+        batch: int | None = None,
+    ) -> None:
         self.model = model
         self.ready: Ready | None = None
         self.pending: Pending | None = None
@@ -59,6 +67,7 @@ class Worker:
                 model_hash=model.hash,
                 backend=backend,
                 threads=threads,
+                batch=batch,
                 height=contract.height,
                 width=contract.width,
                 channels=contract.channels,
@@ -102,24 +111,24 @@ class Worker:
                 raise EngineFault("timeout", f"the model was not loaded within {timeout_s:g} s")
         raise EngineFault("starting", "the engine was stopped while it started")
 
-    def ask(self, slot: int, until_ns: int, limit_s: float) -> Result:
-        """Has the frame in a slot scored.
+    def ask(self, slots: tuple[int, ...], until_ns: int, limit_s: float) -> Results:
+        """Has the frames in some slots scored.
 
         Args:
-            slot: Where it lies.
+            slots: Where they lie.
             until_ns: When the caller needs the answer.
-            limit_s: How long the process may work on it.
+            limit_s: How long the process may work on them.
 
         Raises:
-            EngineFault: There is no score. `overdue` then says whether the process hangs.
+            EngineFault: There is no answer. `overdue` then says whether the process hangs.
         """
         with self._asking:
-            return self._ask(slot, until_ns, limit_s)
+            return self._ask(slots, until_ns, limit_s)
 
-    def _ask(self, slot: int, until_ns: int, limit_s: float) -> Result:
+    def _ask(self, slots: tuple[int, ...], until_ns: int, limit_s: float) -> Results:
         self._finish_pending(until_ns)
         self._next_id += 1
-        request = Request(id=self._next_id, slot=slot)
+        request = Request(id=self._next_id, slots=slots)
         self.pending = Pending(request.id, time.monotonic_ns() + int(limit_s * 1e9))
         try:
             self._channel.send(request.model_dump_json().encode())
@@ -128,8 +137,6 @@ class Worker:
         answer = self._answer(until_ns)
         if answer is None:
             raise EngineFault("timeout", "the engine gave no score within the deadline")
-        if isinstance(answer, Unscored):
-            raise EngineFault(answer.code, answer.text)
         return answer
 
     def drop_late(self) -> None:
@@ -155,17 +162,17 @@ class Worker:
         if self.pending and self._answer(until_ns) is None:
             raise EngineFault("timeout", "the engine still works on an earlier frame")
 
-    def _answer(self, until_ns: int) -> Result | Unscored | None:
+    def _answer(self, until_ns: int) -> Results | None:
         while self.pending:
             answer = self._receive(remaining_s(until_ns))
             if answer is None:
                 return None
-            if isinstance(answer, (Result, Unscored)) and answer.id == self.pending.id:
+            if isinstance(answer, Results) and answer.id == self.pending.id:
                 self.pending = None
                 return answer
         return None
 
-    def _receive(self, timeout_s: float) -> Ready | Failed | Result | Unscored | None:
+    def _receive(self, timeout_s: float) -> Ready | Failed | Results | None:
         try:
             self._channel.settimeout(max(timeout_s, 1e-6))
             packet = self._channel.recv(PACKET)

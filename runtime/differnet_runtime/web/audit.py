@@ -94,6 +94,14 @@ def switching(
     try:
         yield
     except DifferNetError as error:
-        control.audit.add(action, by, address=address, old=before, error=str(error))
+        old = "; ".join(before)
+        control.audit.add(action, by, address=address, old=old, error=str(error))
         raise
-    control.audit.add(action, by, address=address, old=before, new=control.judging())
+    after = control.judging()
+    old, new = (_others(*pair) or "; ".join(after) for pair in ((before, after), (after, before)))
+    control.audit.add(action, by, address=address, old=old, new=new)
+
+
+def _others(models: list[str], known: list[str]) -> str:
+    """Returns those of a station's models that are not among the known ones."""
+    return "; ".join(model for model in models if model not in known)

@@ -91,12 +91,10 @@ class Control(ABC):
     def overview(self) -> Overview:
         """Returns the state of everything; asked for about once a second by each viewer."""
 
-    def judging(self) -> str:
-        """Returns what judges now, for the audit trail: the model and its threshold."""
+    def judging(self) -> list[str]:
+        """Returns what judges now, for the audit trail: each model and its thresholds."""
         overview = self.overview()
-        threshold = "none" if overview.threshold is None else f"{overview.threshold:g}"
-        engine = overview.engine
-        return f"{engine.model} {engine.model_hash[:12]}, threshold {threshold}"
+        return [_judging(engine, overview) for engine in overview.engines or [overview.engine]]
 
     @abstractmethod
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
@@ -150,8 +148,12 @@ class Control(ABC):
         """
 
     @abstractmethod
-    def rollback(self) -> None:
-        """Switches to the model that judged before; blocks and raises as `activate`."""
+    def rollback(self, name: str | None = None) -> None:
+        """Switches to the model that judged before; blocks and raises as `activate`.
+
+        Args:
+            name: Of which; may be left out where the station runs one of the store only.
+        """
 
     @abstractmethod
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
@@ -207,3 +209,9 @@ class Control(ABC):
     @abstractmethod
     def reset_parts(self, cameras: Collection[str]) -> None:
         """Begins the counting of these cameras' parts anew."""
+
+
+def _judging(engine: EngineView, overview: Overview) -> str:
+    own = [camera.threshold for camera in overview.cameras if camera.name in engine.cameras]
+    texts = ("none" if one is None else f"{one:g}" for one in own or [overview.threshold])
+    return f"{engine.model} {engine.model_hash[:12]}, threshold {', '.join(dict.fromkeys(texts))}"

@@ -89,6 +89,12 @@ class Nothing(Part):
     """An empty object."""
 
 
+class Rollback(Part):
+    """The model whose predecessor judges again; may be left out where there is only one."""
+
+    name: Name | None = None
+
+
 class PartToJudge(Part):
     """The part in front of the camera."""
 
@@ -180,7 +186,7 @@ async def _activate(call: Call) -> Response:
 
 
 async def _rollback(call: Call) -> Response:
-    return await _switch(call, "rollback", call.control.rollback)
+    return await _switch(call, "rollback", partial(call.control.rollback, call.body.name))
 
 
 async def _switch(call: Call, action: AuditAction, change: Callable[[], None]) -> Response:
@@ -271,7 +277,7 @@ def _asked() -> list[Endpoint]:
         Endpoint("POST", "/api/models/activate", "Switches to a model; answers when it judges.",
                  _activate, {200: models}, (409,), body=Activation),
         Endpoint("POST", "/api/models/rollback", "Switches back to the model before.",
-                 _rollback, {200: models}, (409,), body=Nothing),
+                 _rollback, {200: models}, (409,), body=Rollback),
         Endpoint("POST", "/api/cameras/{camera}/trigger", "Judges a part now.", _trigger,
                  {200: Content("The verdict.", InspectionEvent)}, (404, 409), CAMERA,
                  body=PartToJudge),

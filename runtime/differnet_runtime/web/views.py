@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from ..events import InspectionEvent
+from ..events import InspectionEvent, ModelRef
 from ..metadata import Part
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
@@ -26,11 +26,13 @@ class Health(Part):
         ready: Every camera and the engine give verdicts.
         degraded: Inspection goes on, but something is amiss (a full disk, a fallback engine).
         reasons: In words, each beginning with its component (`camera:left: stalled ...`).
+        models: By camera, the model that judges it now.
     """
 
     ready: bool
     degraded: bool = False
     reasons: list[str] = Field(default_factory=list)
+    models: dict[str, ModelRef] = Field(default_factory=dict)
 
 
 class SettingView(Part):
@@ -82,6 +84,7 @@ class CameraView(Part):
         alarm: What is wrong with its parts: all are rejected, too many are, or none comes.
         last: The last verdict.
         settings: Of the device.
+        model: That judges it now.
     """
 
     name: str
@@ -102,13 +105,22 @@ class CameraView(Part):
     alarm: str | None = None
     last: InspectionEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
+    model: ModelRef | None = None
 
 
 class EngineView(Part):
-    """The engine process; see `inference.EngineStatus`."""
+    """An engine process; see `inference.EngineStatus`.
+
+    Args:
+        name: Of its model in this station: that in the store, or the file's.
+        cameras: Those that it judges.
+        batches: How often so many frames went through it together.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 
+    name: str = ""
+    cameras: list[str] = Field(default_factory=list)
     state: str
     backend: str | None = None
     reasons: dict[str, str] = Field(default_factory=dict)
@@ -119,6 +131,7 @@ class EngineView(Part):
     faults: int = 0
     answers: int = 0
     last_fault: str | None = None
+    batches: dict[int, int] = Field(default_factory=dict)
 
 
 class SinkView(Part):
@@ -235,7 +248,11 @@ class EvidenceEntry(Part):
 
 
 class ModelView(Part):
-    """A model that the station can judge by; see `models.StoredModel`."""
+    """A model that the station can judge by; see `models.StoredModel`.
+
+    Args:
+        cameras: Those that models of this name judge.
+    """
 
     name: str
     hash: str
@@ -244,6 +261,7 @@ class ModelView(Part):
     added: str
     threshold: float | None = None
     damaged: str | None = None
+    cameras: list[str] = Field(default_factory=list)
 
 
 class Overview(Part):
@@ -256,9 +274,10 @@ class Overview(Part):
         started_at_s: Wall clock, seconds since the epoch.
         uptime_s: By the monotonic clock.
         health: See `Health`.
-        threshold: That judges now; None where the model has none.
+        threshold: That of the first camera of `engine`; None where its model has none.
         cameras: In the order of the configuration.
-        engine: See `EngineView`.
+        engine: The first one of `engines`: that of `[model]`, where a camera needs it.
+        engines: One for each model.
         sinks: See `SinkView`.
         outbox: See `OutboxView`.
         evidence: See `EvidenceView`.
@@ -274,6 +293,7 @@ class Overview(Part):
     threshold: float | None = None
     cameras: list[CameraView]
     engine: EngineView
+    engines: list[EngineView] = Field(default_factory=list)
     sinks: list[SinkView] = Field(default_factory=list)
     outbox: OutboxView = OutboxView()
     evidence: EvidenceView = EvidenceView()

@@ -142,7 +142,7 @@ def test_a_wrong_key_is_put_down_to_the_file_that_set_it(tmp_path: Path) -> None
     [
         ('[camera.top]\nsorce = "0"\n', "camera.top.sorce: unknown key; did you mean source?"),
         ('[camera.top]\nsorce = "0"\n', "camera.top.source: missing"),
-        ('[camera.top]\nsorce = "0"\n', "model: missing; expected a table [model]"),
+        ('[camera.top]\nsource = "0"\n', "camera: top has no model: give path (a model file)"),
         ("[modle]\n", "modle: unknown key; did you mean model?"),
         ("threshold = 3\n", "threshold: unknown key; it belongs to [model]"),
         ("[decision]\nxyz = 3\n", "decision.xyz: unknown key; known here: k, n, cooldown_s"),

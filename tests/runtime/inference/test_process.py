@@ -129,7 +129,7 @@ def test_each_thread_has_its_own_buffer_and_its_own_answer(engine: Start) -> Non
 
 
 def test_turns_are_given_in_the_order_in_which_they_were_asked_for(engine: Start) -> None:
-    process = engine()
+    process = engine(batch=1)
     order: list[int] = []
 
     def camera(number: int) -> None:
@@ -140,7 +140,7 @@ def test_turns_are_given_in_the_order_in_which_they_were_asked_for(engine: Start
     with process.turn():
         for count, thread in enumerate(threads, 1):
             thread.start()
-            wait_for(lambda count=count: len(process._turns._waiting) == count)  # type: ignore[misc]
+            wait_for(lambda count=count: process._turns.waiting == count)  # type: ignore[misc]
         process.infer(frame())  # it may use what it holds
     for thread in threads:
         thread.join()
@@ -151,7 +151,7 @@ def test_a_busy_engine_is_no_broken_one(engine: Start) -> None:
     process = engine("fake:300ms", deadline_s=5.0)
     slow = threading.Thread(target=process.infer, args=(frame(),))
     slow.start()
-    wait_for(lambda: process._turns._holder is not None)
+    wait_for(lambda: process._turns.busy)
     with pytest.raises(EngineFault) as raised:
         process.infer(frame(), deadline_s=0.02)
     assert raised.value.code == "busy"
@@ -272,7 +272,7 @@ def test_it_stops_within_its_time_whatever_it_does(backend: str) -> None:
         assert process.wait_ready(30.0)
         caller = threading.Thread(target=_ignoring_faults, args=(process,))
         caller.start()
-        wait_for(lambda: process._turns._holder is not None)
+        wait_for(lambda: process._turns.busy)
     begun = time.monotonic()
     process.stop(4.0)
     assert time.monotonic() - begun < 4.0

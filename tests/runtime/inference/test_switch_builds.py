@@ -16,7 +16,7 @@ ACTIVATE = """
 import json, os, sys, threading, time
 from pathlib import Path
 import numpy as np
-from differnet_runtime.config import ModelConfig
+from differnet_runtime.config import ModelConfig, PlannedModel
 from differnet_runtime.daemon.models import StationModel
 from differnet_runtime.errors import DifferNetError
 from differnet_runtime.models import ModelStore
@@ -27,7 +27,8 @@ first, second = (store.add(Path(path), "part") for path in sys.argv[3:5])
 store.activate(first.hash)
 told = []
 model = StationModel(
-    ModelConfig(store="part", backend=sys.argv[5]), lambda *said: told.append(said), root
+    PlannedModel("part", "model", ModelConfig(store="part", backend=sys.argv[5])),
+    lambda *said: told.append(said), root,
 )
 model.start()
 assert model.switch.engine.wait_ready(60)

@@ -78,7 +78,7 @@ def test_it_stops_at_once_with_streams_open_and_calls_under_way(
 ) -> None:
     leave, entered = threading.Event(), threading.Event()
 
-    def stuck() -> None:
+    def stuck(_: str | None = None) -> None:
         entered.set()
         leave.wait(60)
 

@@ -5,7 +5,7 @@ import { allowChanges, showCameras } from "./cameras.js";
 import { drawChart, watchPointer } from "./chart.js";
 import { refreshEvidence, watchEvidence } from "./evidence.js";
 import { refreshLabels, showLabelCameras, watchLabels } from "./labels.js";
-import { refreshModels, showEngine, showModels, showResults } from "./state.js";
+import { enginesOf, refreshModels, showEngines, showModels, showResults, thresholdOf } from "./state.js";
 
 const EVERY_MS = 1000, LOST_MS = 4000, SLOW_MS = 5000, KEPT = 20000, LISTED = 12;
 const started = performance.now();
@@ -85,13 +85,7 @@ function showHead(up) {
   if (!overview) return;
   document.title = `${up ? word : "lost"} · ${overview.station}`;
   $("station").textContent = overview.station;
-  $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${overview.engine.model}`;
-}
-
-/** Of the chosen camera; of all cameras where they agree. */
-function thresholdOf(camera) {
-  const found = new Set(overview.cameras.filter((one) => !camera || one.name === camera).map((one) => one.threshold));
-  return found.size === 1 ? [...found][0] ?? overview.threshold : overview.threshold;
+  $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${enginesOf(overview).map((engine) => engine.model).join(", ")}`;
 }
 
 async function reset() {
@@ -121,11 +115,11 @@ function show() {
     options($("evidence-camera"), names, "all cameras");
     showLabelCameras(names);
     showCameras(overview.cameras, latest, up);
-    showEngine(overview.engine);
-    showModels(overview.engine);
+    showEngines(enginesOf(overview));
+    showModels(enginesOf(overview));
     showResults(overview);
     showVerdicts();
-    drawChart(events, thresholdOf($("chart-camera").value), $("chart-camera").value, Number($("chart-span").value), Date.now() / 1000 + offset_s);
+    drawChart(events, thresholdOf(overview, $("chart-camera").value), $("chart-camera").value, Number($("chart-span").value), Date.now() / 1000 + offset_s);
   }
 }
 

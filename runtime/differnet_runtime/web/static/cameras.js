@@ -107,9 +107,10 @@ class Card {
     this.score.textContent = !stale && last && last.score !== null ? `${number(last.score)} / ${number(last.threshold)}` : "";
     const share = last && last.score !== null && last.threshold ? last.score / last.threshold : 0;
     this.fill.style.width = `${Math.max(0, Math.min(100, share * 50))}%`;
+    const model = last?.model ?? view.model;
     const size = view.width ? `${view.width} × ${view.height}` : "";
     const rate = view.fps !== null && !commanded ? `${view.fps.toFixed(1)}/s` : commanded ? "on command" : "";
-    this.state.textContent = [size, rate, view.waiting ? `${count(view.waiting)} waiting` : "", view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
+    this.state.textContent = [size, rate, view.waiting ? `${count(view.waiting)} waiting` : "", view.reconnects ? `${count(view.reconnects)} reconnects` : "", model ? `${model.name} ${model.hash.slice(0, 8)}` : ""].filter(Boolean).join(" · ");
     this.counts.textContent = parts(view);
     this.counts.title = view.parts ? `Parts since ${day(view.parts.since_s)}` : "Verdicts since the start";
     this.by.textContent = stale ? "" : decided(last) ?? "";

@@ -7,16 +7,32 @@ let models = [];
 let changes = false;
 let switching = null; // what is under way, in words
 
-export function showEngine(engine) {
+/** The engines of a station: one for each model. */
+export const enginesOf = ({ engine, engines }) => (engines.length ? engines : [engine]);
+
+/** The threshold of a camera, or of all where they have the same one; else null. */
+export function thresholdOf(overview, camera) {
+  const own = overview.cameras.filter((one) => one.model && (!camera || one.name === camera)).map((one) => one.threshold);
+  if (!own.length) return overview.threshold;
+  return own.every((one) => one === own[0]) ? own[0] : null;
+}
+
+const title = (engine) => make("h3", { className: "small", textContent: `${engine.name} · ${engine.cameras.join(", ")}` });
+
+function engineCard(engine, several) {
   const good = engine.state === "ready";
   const reasons = Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${reason}` }));
-  renew($("engine"), engine, () => [facts([
+  return [several ? title(engine) : null, facts([
     ["State", TITLES[engine.state] ?? engine.state, good ? "fine" : "bad"],
     ["Backend", (engine.backend ?? "none") + (engine.fallback ? " (fallback)" : ""), engine.fallback ? "warn" : ""],
     ["Frames judged", count(engine.answers)],
     ["Faults", count(engine.faults)],
     ["Restarts", count(engine.restarts)],
-  ]), ...(engine.last_fault ? [make("p", { className: "warn", textContent: `Last fault: ${engine.last_fault}` })] : []), ...reasons]);
+  ]), engine.last_fault ? make("p", { className: "warn", textContent: `Last fault: ${engine.last_fault}` }) : null, ...reasons];
+}
+
+export function showEngines(engines) {
+  renew($("engine"), engines, () => engines.flatMap((engine) => engineCard(engine, engines.length > 1)));
 }
 
 export function showResults({ sinks, outbox, evidence }) {
@@ -42,11 +58,12 @@ async function change(path, body, title, text, action) {
 
 const activate = (model) => change("/api/models/activate", { hash: model.hash }, `Switch to ${model.name} ${model.hash.slice(0, 8)}?`,
   "It is tested first. If it fails under load, the model that judges now comes back by itself.", "Switch");
-const rollback = (model) => change("/api/models/rollback", {}, `Go back to ${model.name} ${model.hash.slice(0, 8)}?`,
+const rollback = (model) => change("/api/models/rollback", { name: model.name }, `Go back to ${model.name} ${model.hash.slice(0, 8)}?`,
   "The model that judged before takes over again.", "Go back");
 
 function row(model) {
-  const state = model.active ? "judges now" : model.damaged ? "damaged" : model.previous ? "judged before" : "";
+  const cameras = current.length > 1 && model.cameras.length ? ` ${model.cameras.join(", ")}` : "";
+  const state = model.active ? `judges${cameras} now` : model.damaged ? "damaged" : model.previous ? "judged before" : "";
   const text = [state, model.threshold === null ? "no threshold" : `threshold ${number(model.threshold)}`, `added ${model.added.slice(0, 10)}`].filter(Boolean).join(" · ");
   const usable = changes && !model.active && !model.damaged;
   const busy = switching?.startsWith("Testing") ?? false;
@@ -56,12 +73,17 @@ function row(model) {
     usable ? make("button", { textContent: model.previous ? "Go back" : "Switch", disabled: busy, onclick: () => (model.previous ? rollback : activate)(model) }) : null);
 }
 
-let current = null;
-export function showModels(engine = current) {
-  current = engine;
-  if (!engine) return;
-  renew($("models"), [models, engine.model, engine.model_hash, switching, changes], () => [
-    ...(models.length ? models.map(row) : [facts([["Model", engine.model], ["Hash", engine.model_hash.slice(0, 12)]])]),
+let current = [];
+export function showModels(engines = current) {
+  current = engines;
+  if (!engines.length) return;
+  const files = engines.filter((engine) => !models.some((model) => model.name === engine.name));
+  renew($("models"), [models, engines.map((one) => [one.name, one.model, one.model_hash, one.cameras]), switching, changes], () => [
+    ...models.map(row),
+    ...files.flatMap((engine) => [
+      engines.length > 1 ? title(engine) : null,
+      facts([["Model", engine.model], ["Hash", engine.model_hash.slice(0, 12)]]),
+    ]),
     switching ? make("p", { className: "warn", textContent: switching }) : null,
   ]);
 }
