@@ -1,0 +1,102 @@
+"""JPEG pictures that must be whole: every scan there, and decoded to its last block.
+
+OpenCV fills what is missing with grey, or with the picture before it, and says nothing. Here
+libjpeg-turbo's warnings are errors, so data that end too early, leave bytes over or break the
+Huffman code are refused. JPEG has no check sum: damage that decodes to another valid picture of
+the same length can't be seen by anyone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from .errors import ImageReadError
+from .records import Image
+
+START = b"\xff\xd8"
+"""The first bytes of every JPEG."""
+
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+"""Any but those inside a scan: stuffed zeros and restart markers."""
+_SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_MOST_PIXELS = 1 << 30
+"""OpenCV's limit too; a damaged header may promise more than the memory holds."""
+
+
+def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
+    """Decodes a JPEG, and refuses one that is not whole.
+
+    Bytes behind its end marker are no fault. The EXIF rotation is applied, grey and CMYK are
+    converted, and the pixels equal those of OpenCV.
+
+    Args:
+        data: The whole file, or one frame of a Motion JPEG stream.
+        name: Named in errors.
+
+    Returns:
+        `(H, W, 3)` uint8 BGR.
+
+    Raises:
+        ImageReadError: It is damaged, cut short, lacks a scan, or is of an unsupported kind.
+    """
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if height * width > _MOST_PIXELS:
+            raise ImageReadError(name, f"{width} x {height} pixels are more than can be read")
+        image: Image = simplejpeg.decode_jpeg(data, "BGR")
+    except (ValueError, MemoryError) as error:
+        cause = f"the JPEG is damaged, cut short or of an unsupported kind ({error})"
+        raise ImageReadError(name, cause) from error
+    segments = list(_segments(data))
+    if not _has_all_scans(segments):
+        raise ImageReadError(name, "the JPEG is cut short: a scan is missing")
+    if colours in ("CMYK", "YCCK") or any(_is_exif(*segment) for segment in segments):
+        return _decode_with_opencv(data, name)
+    return image
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields the marker and the payload of each segment up to the end marker."""
+    at = len(START)
+    while (found := _MARKER.search(data, at)) is not None and found[1][0] != _END:
+        at = found.end()
+        end = at + max(2, int.from_bytes(data[at : at + 2], "big"))
+        yield found[1][0], data[at + 2 : end]
+        at = end
+
+
+def _has_all_scans(segments: list[tuple[int, bytes]]) -> bool:
+    """Whether every coefficient of every component was sent, to its last bit (ITU-T T.81, G.1)."""
+    missing: dict[int, NDArray[np.uint8]] = {}
+    progressive = False
+    for marker, payload in segments:
+        if marker in _FRAMES:
+            progressive = marker in _PROGRESSIVE
+            missing = {component: np.ones(64, np.uint8) for component in payload[6::3]}
+        elif marker == _SCAN:
+            components, (first, last, bits) = payload[1:-3:2], payload[-3:]
+            for component in missing.keys() & set(components):
+                if progressive:
+                    missing[component][first : last + 1] = bits & 0xF
+                else:
+                    missing[component][:] = 0
+    return not any(left.any() for left in missing.values())
+
+
+def _is_exif(marker: int, payload: bytes) -> bool:
+    return marker == _EXIF and payload.startswith(b"Exif")
+
+
+def _decode_with_opencv(data: bytes, name: str) -> Image:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ImageReadError(name, "OpenCV can't decode the JPEG")
+    return image.astype(np.uint8, copy=False)
