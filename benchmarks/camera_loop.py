@@ -34,9 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differnet_runtime.cameras.reading import Reader
+from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.capture.inbox import Inbox
 from differnet_runtime.capture.link import Link
-from differnet_runtime.capture.repetition import Repetition
 from differnet_runtime.capture.tally import Tally
 from differnet_runtime.capture.watch import Watch
 from differnet_runtime.config import CameraConfig

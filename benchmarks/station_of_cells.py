@@ -34,7 +34,11 @@ def cells(width: int, height: int, count: int) -> list[NDArray[np.uint8]]:
 
 
 def configured(folder: Path, cameras: dict[str, dict[str, Any]], threads: int) -> Config:
-    """Returns a station of the default model that writes its events to `folder/events.jsonl`."""
+    """Returns a station of the default model that writes its events to `folder/events.jsonl`.
+
+    Its cameras may give frames of any size; the model learned from cells of 300 x 300 pixels.
+    """
+    any_size = {"integrity": {"size": "any"}}
     return Config.model_validate(
         {
             "station": {"state": folder / "state"},
@@ -45,7 +49,7 @@ def configured(folder: Path, cameras: dict[str, dict[str, Any]], threads: int) -
                 "threads": threads,
                 "threshold": 1e9,
             },
-            "camera": cameras,
+            "camera": {name: {**any_size, **table} for name, table in cameras.items()},
             "jsonl": {"path": folder / "events.jsonl"},
             "web": {"enabled": False},
         }

@@ -119,7 +119,7 @@ def _judge(output: Path, data: DataSet) -> tuple[dict[Path, float], list[float]]
         FilesCamera(paths, data.name) as camera,
         (output / "verdicts.jsonl").open("w", encoding="utf-8") as verdicts,
     ):
-        stream = inspect(camera, detector)
+        stream = inspect(camera, detector, score_refused=True)
         for path, (_, inspection) in zip(
             paths, progress(stream, "judging", total=len(paths), unit="frame"), strict=True
         ):

@@ -184,16 +184,16 @@ def _half(exact: _Scored, scored: _Scored, weights: HalfWeights) -> HalfPrecisio
 
 
 def _check_moved(trained: Calibration | None, exported: Calibration | None) -> None:
-    """Refuses a graph that scores the good pictures otherwise than the trained model did."""
+    """Refuses a graph whose scores of the good pictures differ from the trained model's."""
     if trained is None or exported is None:
         return
     moved = abs(exported.threshold - trained.threshold)
     if not moved <= MOST_MOVED * abs(trained.threshold):
         raise ExportError(
             f"the threshold would go from {trained.threshold:.4g} to {exported.threshold:.4g}, "
-            "since the graph scores the good pictures otherwise than training did; nothing was "
-            "written. Most likely these pictures hardly differ, so that rounding decides: train "
-            "with pictures of different parts."
+            "because the graph's scores of the good pictures differ from those of training; "
+            "nothing was written. Most likely these pictures hardly differ, so that rounding "
+            "decides: train with pictures of different parts."
         )
 
 

@@ -3,7 +3,7 @@
     from differnet_runtime import Detector
 
     detector = Detector("part.onnx")
-    score = detector("part.png")  # or a frame, (H, W, 3) uint8 BGR, as OpenCV gives it
+    result = detector("part.png")  # or a frame, (H, W, 3) uint8 BGR, as OpenCV gives it
 
 Names are imported when they are first used, so that `differnet --help` needs no OpenCV.
 """
@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .decision import decide
+    from .decision import Result, decide
     from .detector import Detector
     from .errors import DifferNetError
     from .records import Decision, Frame, Inspection, Score, Verdict
@@ -27,6 +27,7 @@ _HOMES = {
     "DifferNetError": "errors",
     "Frame": "records",
     "Inspection": "records",
+    "Result": "decision",
     "Score": "records",
     "Verdict": "records",
     "decide": "decision",
@@ -38,6 +39,7 @@ __all__ = [
     "DifferNetError",
     "Frame",
     "Inspection",
+    "Result",
     "Score",
     "Verdict",
     "__version__",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from .records import Decision, Score, Verdict
 
 
@@ -12,14 +15,22 @@ def decide(score: Score) -> Decision:
         score: Raw score with the model's threshold.
 
     Returns:
-        DEFECT above the threshold, GOOD at or below it; NO_DECISION, with the reason, for a score
-        that is not finite or lies far below every good part's, or a model without a threshold.
-        (NaN > threshold is False: without that check a gross defect would pass. A covered lens
-        can score lower than any part.)
+        DEFECT above the threshold, GOOD at or below it; NO_DECISION, with the reason, for a picture
+        that can't be trusted, a score that is not finite or lies far below every good part's, or a
+        model without a threshold. (NaN > threshold is False: without that check a gross defect
+        would pass. A covered lens can score lower than any part.)
     """
+    if score.refused is not None:
+        return score.refused
     if not score.finite:
         return Decision(
             Verdict.NO_DECISION, f"the score is not finite ({score.value})", "not_finite"
+        )
+    if not all(map(math.isfinite, score.heads.values())):
+        return Decision(
+            Verdict.NO_DECISION,
+            f"the scores of the heads are not all finite ({score.heads})",
+            "not_finite",
         )
     if score.threshold is None:
         return Decision(
@@ -35,3 +46,37 @@ def decide(score: Score) -> Decision:
             "implausible",
         )
     return Decision(Verdict.DEFECT if score.value > score.threshold else Verdict.GOOD)
+
+
+@dataclass(frozen=True)
+class Result(Score):
+    """What a detector says of a picture: its score and the verdict.
+
+    `value` is infinite where the picture was not scored, so that whoever compares it with the
+    threshold rejects the part.
+    """
+
+    @classmethod
+    def of(cls, score: Score) -> Result:
+        """Returns the result of a score."""
+        return cls(**vars(score))
+
+    @property
+    def decision(self) -> Decision:
+        """Verdict and, for NO_DECISION, its code and reason."""
+        return decide(self)
+
+    @property
+    def verdict(self) -> Verdict:
+        """GOOD, DEFECT or NO_DECISION."""
+        return self.decision.verdict
+
+    @property
+    def code(self) -> str | None:
+        """Why there is no decision, for programs; None for GOOD and DEFECT."""
+        return self.decision.code
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no decision, in words; None for GOOD and DEFECT."""
+        return self.decision.reason

@@ -1,7 +1,8 @@
-"""Frame to score: the model file, its preprocessing and a backend, held together."""
+"""Frame to verdict: the model file, its preprocessing and a backend, held together."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -12,13 +13,20 @@ from numpy.typing import NDArray
 
 from .backends import Backend, Outputs
 from .calibration import judged
-from .errors import BackendError
+from .config.integrity import IntegrityConfig
+from .decision import Result
+from .errors import BackendError, EngineFault, ImageReadError
 from .images import read_image
+from .inspection import Answer, frame_of, inspect_frame, unreadable
+from .integrity import IntegrityGate
 from .metadata import ModelMetadata, check_views
-from .model_file import read_model_file
-from .preprocess import golden_frames, preprocess
-from .records import Image, Score
+from .model_file import content_hash, read_model_file
+from .preprocess import checked, golden_frames
+from .records import Decision, Image
 from .selection import choose
+
+CHECKED = IntegrityConfig()
+"""All limits are those of the model."""
 
 
 def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> dict[str, float]:
@@ -32,27 +40,31 @@ def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> d
         Empty where the graph gives none, or the metadata names none.
 
     Raises:
-        BackendError: The graph gives another number of scores than there are heads.
+        EngineFault: The graph gives another number of scores than there are heads.
     """
     if heads is None or not metadata.heads:
         return {}
     expected = (1, len(metadata.heads))
     if heads.shape != expected:
-        raise BackendError(
+        raise EngineFault(
+            "bad_shape",
             f"the graph gives scores of heads in the shape {heads.shape}, but the file names "
-            f"{len(metadata.heads)} heads: {expected} is expected. Export the model again."
+            f"{len(metadata.heads)} heads: {expected} is expected. Export the model again.",
         )
     values = map(float, heads[0])
     return dict(zip((head.name for head in metadata.heads), values, strict=True))
 
 
 class Detector:
-    """Scores frames with an exported model.
+    """Judges frames with an exported model.
 
     Args:
         model: Path of a file that `differnet export` wrote.
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads for inference; 0 lets the backend choose.
+        integrity: What is checked of a picture before it is scored: by default that it has a size
+            that the model knows, and is neither black nor blown out nor blurred. None scores every
+            picture unchecked.
 
     Raises:
         ModelFileError: The file can't be used.
@@ -61,65 +73,139 @@ class Detector:
 
     Example:
         >>> with Detector("part.onnx") as detector:  # doctest: +SKIP
-        ...     score = detector("part.png")
+        ...     result = detector("part.png")
+        ...     print(result.verdict, result.value, result.threshold)
     """
 
     def __init__(
-        self, model: str | os.PathLike[str], *, backend: str = "auto", threads: int = 0
+        self,
+        model: str | os.PathLike[str],
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        integrity: IntegrityConfig | None = CHECKED,
     ) -> None:
-        data, self.metadata = read_model_file(model)
-        check_views(self.metadata.views, self.metadata.input)
+        data, metadata = read_model_file(model)
+        check_views(metadata.views, metadata.input)
         choice = choose(backend, data, path=Path(model), threads=threads)
-        self._backend = choice.backend
+        self._hold(choice.backend, metadata, integrity)
+        self._model_hash = content_hash(data)
         self.not_better = choice.reasons
         """Why `auto` took no better backend, by the name of each."""
-        self._frame = self._backend.buffer((1, *self.metadata.input.shape))
-        self.stages_ms: dict[str, float] = {}
-        """Milliseconds that the last call spent in `preprocess` and `infer`."""
 
     @classmethod
-    def over(cls, backend: Backend, metadata: ModelMetadata) -> Detector:
-        """Returns a detector over an open backend (the fake one, in tests)."""
+    def over(
+        cls,
+        backend: Backend,
+        metadata: ModelMetadata,
+        *,
+        integrity: IntegrityConfig | None = CHECKED,
+    ) -> Detector:
+        """Returns a detector over an open backend."""
         detector = cls.__new__(cls)
-        detector.metadata, detector._backend, detector.stages_ms = metadata, backend, {}
-        detector.not_better = {}
-        detector._frame = backend.buffer((1, *metadata.input.shape))
+        detector._hold(backend, metadata, integrity)
+        detector._model_hash, detector.not_better = "", {}
         return detector
+
+    def _hold(
+        self, backend: Backend, metadata: ModelMetadata, integrity: IntegrityConfig | None
+    ) -> None:
+        self.metadata, self._backend, self._integrity = metadata, backend, integrity
+        self._frame = backend.buffer((1, *metadata.input.shape))
+        self._gate = self.gate()
+        self.stages_ms: dict[str, float] = {}
+        """Milliseconds of the last call, by stage; see `inspection.Inspected`."""
 
     @property
     def backend(self) -> str:
         """Name of the backend that really runs."""
         return self._backend.name
 
-    def __call__(self, frame: Image | str | os.PathLike[str]) -> Score:
-        """Scores one frame.
+    def gate(self, *, live: bool = False, stale_after_s: float = math.inf) -> IntegrityGate | None:
+        """Returns a gate for the frames of one source; None where nothing is to be checked.
 
         Args:
-            frame: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16, of any size; or the path of
-                a picture file.
+            live: Whether frames come by themselves, so that the source can freeze, and keeps its
+                size.
+            stale_after_s: An older frame says nothing of the part that is there now.
+        """
+        if self._integrity is None:
+            return None
+        return IntegrityGate(
+            self._integrity,
+            self.metadata,
+            live=live,
+            stale_after_s=stale_after_s,
+            one_size=live,
+        )
+
+    def __call__(self, frame: Image | str | os.PathLike[str]) -> Result:
+        """Judges one picture.
+
+        Args:
+            frame: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16; or the path of a picture file.
 
         Returns:
-            The raw score, with threshold and good-percentile where the model is calibrated.
+            The score with its verdict, with threshold and good-percentile where the model is
+            calibrated. A picture that can't be decoded, does not fit the model or can't be trusted
+            is NO_DECISION, with an infinite score.
 
         Raises:
-            FrameError: The frame does not fit the model's input contract.
-            ImageReadError: The file is no picture, or can't be read.
+            FrameError: The array is no picture; without `integrity`, also a picture that does not
+                fit the model's input contract.
+            ImageReadError: The file can't be opened; without `integrity`, also one that can't be
+                decoded.
             BackendError: Inference failed.
         """
         if isinstance(frame, (str, os.PathLike)):
-            frame = read_image(Path(frame))
-        start = time.perf_counter()
-        prepared = preprocess(frame, self.metadata.input, self._frame[0])
-        ready = time.perf_counter()
-        found, heads = self._infer(prepared)
-        done = time.perf_counter()
-        self.stages_ms = {"preprocess": (ready - start) * 1e3, "infer": (done - ready) * 1e3}
-        return judged(
+            try:
+                frame = read_image(Path(frame))
+            except ImageReadError as error:
+                if self._gate is None or isinstance(error.__cause__, OSError):
+                    raise
+                return self._refused(unreadable(error))
+        checked(frame)
+        found = inspect_frame(frame_of(frame), self, self._gate)
+        self.stages_ms = found.stages_ms
+        if found.error is not None and (
+            self._gate is None or isinstance(found.error, BackendError)
+        ):
+            raise found.error
+        return (
+            self._refused(found.decision) if found.answer is None else Result.of(found.answer.score)
+        )
+
+    def _refused(self, decision: Decision) -> Result:
+        calibration = self.metadata.calibration
+        threshold = calibration.threshold if calibration else None
+        return Result(math.inf, threshold, None, refused=decision)
+
+    def buffer(self) -> NDArray[np.uint8]:
+        """Returns the backend's memory for a prepared frame, `metadata.input.shape` uint8."""
+        own: NDArray[np.uint8] = self._frame[0]
+        return own
+
+    def infer(
+        self,
+        prepared: NDArray[np.uint8],
+        deadline_s: float | None = None,  # noqa: ARG002 - a call in this process can't be ended
+    ) -> Answer:
+        """Scores a prepared frame, however long it takes; see `inspection.Engine`."""
+        begun = time.perf_counter()
+        found = self.outputs(prepared)
+        infer_ms = (time.perf_counter() - begun) * 1e3
+        if found.scores.shape != (1,):
+            raise EngineFault(
+                "bad_shape",
+                f"{self.backend} gave scores of shape {found.scores.shape}, expected (1,)",
+            )
+        score = judged(
             float(found.scores[0]),
             self.metadata.calibration,
             None if found.heatmaps is None else found.heatmaps[0],
-            heads,
+            named_heads(found.heads, self.metadata),
         )
+        return Answer(score, self._model_hash, infer_ms, self.backend)
 
     def score_input(self, prepared: NDArray[np.uint8]) -> float:
         """Scores one frame that is already the graph's input.
@@ -130,19 +216,11 @@ class Detector:
         Raises:
             BackendError: Inference failed.
         """
-        return float(self._infer(prepared)[0].scores[0])
+        return self.infer(prepared).score.value
 
     def outputs(self, prepared: NDArray[np.uint8]) -> Outputs:
         """Runs the graph on one frame that is already its input, and checks nothing."""
         return self._backend.infer(prepared[None])
-
-    def _infer(self, prepared: NDArray[np.uint8]) -> tuple[Outputs, dict[str, float]]:
-        found = self.outputs(prepared)
-        if found.scores.shape != (1,):
-            raise BackendError(
-                f"{self.backend} gave scores of shape {found.scores.shape}, expected (1,)"
-            )
-        return found, named_heads(found.heads, self.metadata)
 
     def self_test(self, limit: float = 1e-2) -> float:
         """Scores the golden frames and compares them with those written in the file.

@@ -21,11 +21,12 @@ from .contract import Tiles as Tiles
 from .contract import Views as Views
 from .contract import check_views as check_views
 from .detection_limits import DetectionLimits as DetectionLimits
+from .picture_sizes import PictureSizes as PictureSizes
 from .provenance import HalfPrecision as HalfPrecision
 from .provenance import Provenance as Provenance
 from .provenance import Verification as Verification
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raised whenever an older reader would misread a newer model."""
 
 Precision = Literal["fp32", "fp16"]
@@ -256,7 +257,8 @@ class ModelMetadata(Part):
 
     `windows` is None where features are averaged over the whole picture, as in the original;
     `appearance` where no good pictures were measured, as in files of format 2 and before;
-    `detection_limits` where no defects were painted.
+    `picture_sizes` likewise, and in files of format 4 and before; `detection_limits` where no
+    defects were painted.
     Either `flow` is there, which judges the extractor's features alone, as in the original and in
     files of format 3 and before, or `heads`, each with a flow of its own.
     """
@@ -272,6 +274,7 @@ class ModelMetadata(Part):
     windows: Windows | None = None
     calibration: Calibration | None = None
     appearance: Appearance | None = None
+    picture_sizes: PictureSizes | None = None
     detection_limits: DetectionLimits | None = None
     provenance: Provenance
     weights_sha256: str | None = None

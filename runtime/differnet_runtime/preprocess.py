@@ -34,7 +34,7 @@ def preprocess(
     Raises:
         FrameError: The frame's type, channels or size do not fit.
     """
-    image = _checked(image)
+    image = checked(image)
     if contract.region is not None:
         image = _cut(image, contract.region)
     if contract.fit == "crop":
@@ -53,8 +53,12 @@ def _eight_bits(image: Image, white_level: int) -> Image:
     return cv2.convertScaleAbs(image, alpha=255.0 / white_level)  # type: ignore[return-value]
 
 
-def _checked(image: Image) -> Image:
-    """Refuses what is no frame; returns `(H, W)` or `(H, W, channels)`."""
+def checked(image: Image) -> Image:
+    """Refuses what is no frame; returns `(H, W)` or `(H, W, channels)`.
+
+    Raises:
+        FrameError: Its type, shape or channels are not those of a frame.
+    """
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
         received = getattr(image, "dtype", type(image).__name__)
         raise FrameError(f"a frame must be a uint8 or uint16 array; received {received}")

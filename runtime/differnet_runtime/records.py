@@ -60,6 +60,7 @@ class Score:
         lowest: Below it a score is no part's, but a fault.
         heatmap: `(rows, columns) float32` scores of the windows, where the model has them.
         heads: Score of each head by its name, in the model's order; empty where it has none.
+        refused: Why the picture can't be trusted, whatever its score; None where it can.
     """
 
     value: float
@@ -68,6 +69,7 @@ class Score:
     lowest: float | None = None
     heatmap: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     heads: dict[str, float] = field(default_factory=dict, hash=False)
+    refused: Decision | None = None
 
     @property
     def finite(self) -> bool:
@@ -100,7 +102,7 @@ class Inspection:
         captured_at_s: Wall clock of the capture, seconds since the epoch.
         decision: Verdict and reason.
         score: None if the frame never reached the model.
-        stages_ms: Milliseconds per stage (`preprocess`, `infer`), and `total` from read to verdict.
+        stages_ms: Milliseconds per stage, and `total` from the frame at hand to its verdict.
     """
 
     name: str
@@ -133,6 +135,7 @@ class Inspection:
             "index": self.index,
             "captured_at_s": round(self.captured_at_s, 6),
             "verdict": self.decision.verdict.value,
+            "code": self.decision.code,
             "reason": self.decision.reason,
             "score": score.value if score is not None and score.finite else None,
             "threshold": score.threshold if score is not None else None,

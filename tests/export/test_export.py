@@ -133,9 +133,11 @@ class TestFile:
             assert detector.self_test(1e-4) <= 1e-4
 
     def test_what_is_known_of_good_pictures_is_carried(self, trained, exported):
-        trained_on = load_model(trained.folder)[1].appearance
-        assert trained_on is not None
-        assert read_model_file(exported)[1].appearance == trained_on
+        trained_on, carried = load_model(trained.folder)[1], read_model_file(exported)[1]
+        assert trained_on.appearance is not None
+        assert carried.appearance == trained_on.appearance
+        assert trained_on.picture_sizes is not None
+        assert carried.picture_sizes == trained_on.picture_sizes
 
     def test_a_device_that_computes_otherwise_is_found(self, exported):
         with Detector(exported) as detector:

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from differnet_runtime.cameras.opencv import OpenCvCamera
-from differnet_runtime.capture.repetition import Repetition
+from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.images import read_image
 from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look
@@ -126,7 +126,7 @@ def gate(taught: dict[str, Appearance], metadata: ModelMetadata) -> Gate:
 
     def make(scene: str) -> IntegrityGate:
         model = metadata.replaced(input=CONTRACT, appearance=taught[scene])
-        return IntegrityGate(IntegrityConfig(), model, live=True, stale_after_s=1.0)
+        return IntegrityGate(IntegrityConfig(), model, live=True, stale_after_s=1.0, one_size=True)
 
     return make
 

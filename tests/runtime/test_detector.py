@@ -1,15 +1,27 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime import Detector
+from differnet_runtime import Detector, Verdict, decide
 from differnet_runtime.backends import FakeBackend
-from differnet_runtime.errors import BackendError, FrameError, ViewsError
-from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Verification, Views
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.config.integrity import IntegrityConfig
+from differnet_runtime.errors import BackendError, FrameError, ImageReadError, ViewsError
+from differnet_runtime.integrity import appearance_of, look
+from differnet_runtime.metadata import (
+    InputContract,
+    ModelMetadata,
+    PictureSizes,
+    Region,
+    Verification,
+    Views,
+)
+from differnet_runtime.preprocess import golden_frames, preprocess
+from tests.drawn import draw_part
 from tests.fakes.headed import coloured, headed_metadata, write_headed_model
 
 
@@ -30,7 +42,7 @@ def test_the_score_is_the_graphs_of_the_preprocessed_frame(tiny_model: Callable[
 
 def test_a_batch_is_scored_frame_by_frame(tiny_model: Callable[..., Path]) -> None:
     """The tiny graph keeps the batch apart, as the exported one must."""
-    with Detector(tiny_model()) as detector:
+    with Detector(tiny_model(), integrity=None) as detector:
         scores = [detector(grey(value)).value for value in (0, 37, 255)]
     assert scores == pytest.approx([0.0, 37.0, 255.0])
 
@@ -38,8 +50,8 @@ def test_a_batch_is_scored_frame_by_frame(tiny_model: Callable[..., Path]) -> No
 def test_it_says_what_runs_and_for_how_long(tiny_model: Callable[..., Path]) -> None:
     with Detector(tiny_model(), threads=1) as detector:
         assert detector.backend == "onnxruntime-cpu"
-        detector(grey(1))
-        assert detector.stages_ms.keys() == {"preprocess", "infer"}
+        detector(grey(90))
+        assert detector.stages_ms.keys() == {"preprocess", "integrity", "engine", "infer"}
         assert all(value >= 0.0 for value in detector.stages_ms.values())
 
 
@@ -64,7 +76,7 @@ def test_untrained_views_are_refused_before_anything_runs(tiny_model: Callable[.
 
 def test_a_model_with_heads_says_which_one_decided(tmp_path: Path, metadata: ModelMetadata) -> None:
     path = write_headed_model(tmp_path / "part.onnx", metadata)
-    with Detector(path, threads=1) as detector:
+    with Detector(path, threads=1, integrity=None) as detector:
         assert detector.self_test() < 1e-6
         scores = [
             detector(coloured(*colour, height=80, width=100))
@@ -94,15 +106,15 @@ def test_heads_that_the_file_does_not_name_are_refused(metadata: ModelMetadata) 
         Detector.over(backend, headed_metadata(metadata)) as detector,
         pytest.raises(BackendError, match=r"\(1, 2\), but the file names 3 heads: \(1, 3\)"),
     ):
-        detector(grey(7))
+        detector(grey(70))
 
 
 def test_heads_that_are_no_numbers_decide_nothing(metadata: ModelMetadata) -> None:
     backend = FakeBackend(heads=lambda _: (1.0, math.nan, 2.0))
     with Detector.over(backend, headed_metadata(metadata)) as detector:
-        score = detector(grey(7))
+        score = detector(grey(70))
     assert score.head is None
-    assert not score.finite
+    assert (score.verdict, score.code) == (Verdict.NO_DECISION, "not_finite")
 
 
 def test_quarter_turns_of_an_input_that_is_not_square_are_refused(
@@ -112,10 +124,89 @@ def test_quarter_turns_of_an_input_that_is_not_square_are_refused(
         Detector(tiny_model(input=InputContract(height=32, width=64)))
 
 
-def test_a_frame_that_does_not_fit_is_a_frame_error(tiny_model: Callable[..., Path]) -> None:
+def test_a_picture_without_the_region_is_no_decision(tiny_model: Callable[..., Path]) -> None:
     contract = InputContract(size=32, region=Region(x=0, y=0, width=64, height=64))
-    with Detector(tiny_model(input=contract)) as detector, pytest.raises(FrameError):
-        detector(grey(5))
+    model = tiny_model(input=contract)
+    with Detector(model) as detector:
+        result = detector(grey(90))
+    assert (result.verdict, result.code) == (Verdict.NO_DECISION, "wrong_size")
+    with (
+        Detector(model, integrity=None) as detector,
+        pytest.raises(FrameError, match="region of interest"),
+    ):
+        detector(grey(90))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((32, 32, 2), np.uint8), np.zeros((32, 32))])
+def test_an_array_that_is_no_picture_is_an_error(
+    wrong: np.ndarray, tiny_model: Callable[..., Path]
+) -> None:
+    with Detector(tiny_model()) as detector, pytest.raises(FrameError, match="a frame must"):
+        detector(wrong)
+
+
+def drawn(seed: int = 1, size: int = 64) -> np.ndarray:
+    return draw_part(seed, size=size)
+
+
+def learned(*pictures: np.ndarray) -> dict[str, object]:
+    """Returns what a model knows of its good pictures."""
+    contract = InputContract(size=32)
+    return {
+        "appearance": appearance_of([look(preprocess(one, contract)) for one in pictures]),
+        "picture_sizes": PictureSizes.of((one.shape[1], one.shape[0]) for one in pictures),
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "picture"),
+    [
+        ("black", np.zeros((64, 64, 3), np.uint8)),
+        ("blown_out", np.full((64, 64), 255, np.uint8)),
+        ("blurred", cv2.GaussianBlur(drawn(3), (0, 0), 6.0)),
+        ("wrong_size", drawn(3, size=48)),
+    ],
+)
+def test_what_can_not_be_trusted_has_no_verdict_and_no_score(
+    code: str, picture: np.ndarray, tiny_model: Callable[..., Path]
+) -> None:
+    model = tiny_model(**learned(*map(drawn, range(40))))
+    with Detector(model) as detector:
+        result = detector(picture)
+        assert (result.verdict, result.code) == (Verdict.NO_DECISION, code)
+        assert decide(result) == result.decision
+        assert result.reason
+        assert result.value > result.threshold  # whoever compares them rejects the part
+        assert detector(drawn(50)).finite
+    with Detector(model, integrity=None) as unchecked:
+        assert unchecked(picture).finite
+
+
+def test_every_size_can_be_accepted(tiny_model: Callable[..., Path]) -> None:
+    model = tiny_model(**learned(*map(drawn, range(40))))
+    with Detector(model, integrity=IntegrityConfig(size="any", sharpness=0.0)) as detector:
+        assert detector(drawn(3, size=90)).finite
+
+
+def test_a_file_that_can_not_be_decoded_is_no_decision(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(cv2.imencode(".png", drawn())[1].tobytes()[:200])
+    with Detector(tiny_model()) as detector:
+        assert detector(torn).code == "unreadable"
+        with pytest.raises(ImageReadError, match=r"none\.png"):
+            detector(tmp_path / "none.png")
+    with Detector(tiny_model(), integrity=None) as detector, pytest.raises(ImageReadError):
+        detector(torn)
+
+
+def test_another_threshold_gives_another_verdict(tiny_model: Callable[..., Path]) -> None:
+    with Detector(tiny_model()) as detector:
+        result = detector(grey(110))
+    assert result.verdict is Verdict.GOOD
+    assert replace(result, threshold=100.0).verdict is Verdict.DEFECT
+    assert decide(replace(result, threshold=100.0)).verdict is Verdict.DEFECT
 
 
 def golden(scores: list[float]) -> Verification:

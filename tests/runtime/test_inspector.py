@@ -1,6 +1,8 @@
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ def verdicts(inspections: list[Inspection]) -> list[str]:
     return [inspection.decision.verdict.value for inspection in inspections]
 
 
-def run(camera: Camera, detector: Detector, **options: float) -> list[Inspection]:
+def run(camera: Camera, detector: Detector, **options: Any) -> list[Inspection]:
     return [inspection for _, inspection in inspect(camera, detector, **options)]
 
 
@@ -31,9 +33,9 @@ def test_every_frame_has_one_inspection_in_order(
     assert [inspection.name for inspection in seen] == ["000.png", "001.png", "002.png"]
     assert [inspection.index for inspection in seen] == [0, 1, 2]
     for inspection in seen:
-        assert inspection.stages_ms.keys() == {"capture", "preprocess", "infer", "total"}
         stages = inspection.stages_ms
-        assert stages["total"] >= stages["preprocess"] + stages["infer"]
+        assert [*stages] == ["capture", "preprocess", "integrity", "engine", "infer", "total"]
+        assert stages["total"] >= stages["preprocess"] + stages["integrity"] + stages["engine"]
 
 
 def test_a_picture_that_can_not_be_read_is_no_decision_and_not_lost(
@@ -45,7 +47,7 @@ def test_a_picture_that_can_not_be_read_is_no_decision_and_not_lost(
     assert [frame is None for frame, _ in results] == [False, True, False]
     lost = results[1][1]
     assert (lost.name, lost.index, lost.decision.reason) == ("001.png", 1, "the file is empty")
-    assert lost.decision.verdict is Verdict.NO_DECISION
+    assert (lost.decision.verdict, lost.decision.code) == (Verdict.NO_DECISION, "unreadable")
     assert lost.score is None
     assert verdicts([inspection for _, inspection in results]) == ["GOOD", "NO_DECISION", "GOOD"]
 
@@ -56,7 +58,7 @@ def test_a_frame_that_does_not_fit_is_no_decision(
     contract = InputContract(size=32, region=Region(x=0, y=0, width=64, height=64))
     detector = Detector.over(FakeBackend(), metadata.replaced(input=contract))
     (inspection,) = run(folder_camera(pictures(100)), detector)
-    assert inspection.decision.verdict is Verdict.NO_DECISION
+    assert inspection.decision.code == "wrong_size"
     assert "does not lie inside" in (inspection.decision.reason or "")
     assert inspection.score is None
 
@@ -80,6 +82,7 @@ def test_a_backend_that_fails_once_costs_one_decision(
     seen = run(folder_camera(pictures(100, 100, 100)), Detector.over(backend, metadata))
     assert verdicts(seen) == ["GOOD", "NO_DECISION", "GOOD"]
     assert seen[1].decision.reason == "the device is out of memory"
+    assert seen[1].record()["code"] == "engine_exception"
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -100,6 +103,9 @@ def test_a_threshold_given_replaces_the_models(
         assert [inspection.score.threshold for inspection in seen if inspection.score] == [60.0] * 2
 
 
+GREY = np.full((32, 32, 3), 90, np.uint8)
+
+
 class Dying(Camera):
     live = True
 
@@ -110,7 +116,8 @@ class Dying(Camera):
         self.reads += 1
         if self.reads > 2:
             raise CameraError("unplugged")
-        return Frame(np.zeros((32, 32, 3), np.uint8), f"cam#{self.reads}", self.reads - 1, 0, 0.0)
+        now_ns = time.monotonic_ns()
+        return Frame(GREY + self.reads, f"cam#{self.reads}", self.reads - 1, now_ns, 0.0)
 
     def close(self) -> None: ...
 
@@ -124,3 +131,57 @@ def test_a_lost_camera_ends_the_inspection_with_its_error(metadata: ModelMetadat
     assert next(inspections)[1].decision.verdict is Verdict.GOOD
     with pytest.raises(CameraError, match="unplugged"):
         next(inspections)
+
+
+class Scripted(Camera):
+    """Gives frames of a picture each, with an age in seconds and a damage."""
+
+    def __init__(self, live: bool, *frames: tuple[np.ndarray, float, str | None]) -> None:
+        self.live = live
+        self._frames = list(enumerate(frames))
+
+    def read(self) -> Frame | None:
+        if not self._frames:
+            return None
+        index, (image, age_s, damage) = self._frames.pop(0)
+        taken_ns = time.monotonic_ns() - int(age_s * 1e9)
+        return Frame(image, f"cam#{index}", index, taken_ns, 0.0, damage=damage)
+
+    def close(self) -> None: ...
+
+    def describe(self) -> str:
+        return "cam"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_only_a_live_source_can_be_too_old_or_frozen(live: bool, metadata: ModelMetadata) -> None:
+    frames = [(GREY, 100.0, None), (GREY + 1, 1.9, None), (GREY + 1, -10.0, None)]
+    seen = run(Scripted(live, *frames), Detector.over(FakeBackend(), metadata))
+    expected = ["stale", None, "frozen"] if live else [None] * 3
+    assert [inspection.decision.code for inspection in seen] == expected
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_damaged_frame_has_no_verdict_whatever_its_source(
+    live: bool, metadata: ModelMetadata
+) -> None:
+    camera = Scripted(live, (GREY, 0.0, "a packet was lost"))
+    (inspection,) = run(camera, Detector.over(FakeBackend(), metadata))
+    assert (inspection.decision.code, inspection.score) == ("damaged", None)
+
+
+@pytest.mark.parametrize(("live", "code"), [(True, "wrong_size"), (False, None)])
+def test_a_camera_keeps_its_size_where_the_model_knows_none(
+    live: bool, code: str | None, metadata: ModelMetadata
+) -> None:
+    frames = [(GREY, 0.0, None), (GREY[:20] + 1, 0.0, None)]
+    seen = run(Scripted(live, *frames), Detector.over(FakeBackend(), metadata))
+    assert [inspection.decision.code for inspection in seen] == [None, code]
+
+
+def test_what_is_refused_is_scored_where_scores_are_wanted(metadata: ModelMetadata) -> None:
+    camera = Scripted(False, (GREY * 0, 0.0, None))
+    (inspection,) = run(camera, Detector.over(FakeBackend(), metadata), score_refused=True)
+    assert inspection.decision.code == "black"
+    assert inspection.score is not None
+    assert inspection.score.value == 0.0

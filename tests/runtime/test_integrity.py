@@ -1,6 +1,7 @@
 """The gate before scoring: each code for its reason, the first that applies, and no other."""
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look
 from differnet_runtime.integrity.limits import Limits
-from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata
+from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata, PictureSizes
 from differnet_runtime.preprocess import preprocess
 from differnet_runtime.records import Decision, Frame, Verdict
 from tests.drawn import draw_part
@@ -36,11 +37,14 @@ def made(metadata: ModelMetadata) -> Callable[..., IntegrityGate]:
         good: Appearance | None = GOOD,
         live: bool = True,
         stale_after_s: float = 1.0,
-        **config: float,
+        sizes: PictureSizes | None = None,
+        **config: Any,
     ) -> IntegrityGate:
-        model = metadata.replaced(input=InputContract(size=64), appearance=good)
+        model = metadata.replaced(
+            input=InputContract(size=64), appearance=good, picture_sizes=sizes
+        )
         return IntegrityGate(
-            IntegrityConfig(**config), model, live=live, stale_after_s=stale_after_s
+            IntegrityConfig(**config), model, live=live, stale_after_s=stale_after_s, one_size=True
         )
 
     return make
@@ -107,6 +111,29 @@ class TestSize:
         decision = decide(gate, part(2)[:48], 1.0)
         assert decision is not None
         assert "64 x 48 pixels, those before had 64 x 64" in str(decision.reason)
+
+    def test_the_model_knows_it_before_the_first_frame(
+        self, made: Callable[..., IntegrityGate]
+    ) -> None:
+        """A camera that wakes at another resolution is judged as soon as it gives its own."""
+        gate = made(sizes=PictureSizes.of([(64, 64)] * 40))
+        pictures = [part(1, size=32), part(2, size=32), part(3), part(4, size=32), part(5)]
+        found = [code(gate, picture, k) for k, picture in enumerate(pictures)]
+        assert found == ["wrong_size", "wrong_size", None, "wrong_size", None]
+
+    def test_mixed_sizes_that_the_model_learned_from_are_accepted(
+        self, made: Callable[..., IntegrityGate]
+    ) -> None:
+        gate = made(sizes=PictureSizes.of([(64, 64), (80, 80)] * 20))
+        found = [code(gate, part(k, size=size), k) for k, size in enumerate((80, 64, 72, 80))]
+        assert found == [None, None, "wrong_size", None]
+
+    @pytest.mark.parametrize("known", [None, PictureSizes.of([(64, 64)])])
+    def test_every_size_can_be_accepted(
+        self, known: PictureSizes | None, made: Callable[..., IntegrityGate]
+    ) -> None:
+        gate = made(sizes=known, size="any")
+        assert [code(gate, part(k, size=40 + k), k) for k in range(4)] == [None] * 4
 
 
 class TestFrozen:

@@ -132,7 +132,8 @@ def test_a_newer_format_is_refused_before_its_keys_are_read(metadata: ModelMetad
 
 def of_format(version: int, metadata: ModelMetadata) -> str:
     """Returns metadata as that version wrote it: without the keys that came later."""
-    later = ["heads", *["appearance"] * (version < 3), *["windows"] * (version < 2)]
+    later = ["picture_sizes", "heads"]
+    later += [*["appearance"] * (version < 3), *["windows"] * (version < 2)]
     fields = {**metadata.model_dump(mode="json"), "format_version": version}
     fields["input"] = {**fields["input"], "size": fields["input"]["height"]}
     without = {"input": ("height", "width", "tiles"), "flow": ("kernel",)}
@@ -182,6 +183,14 @@ def test_older_formats_are_read(version: int, metadata: ModelMetadata) -> None:
     read = parse_metadata(of_format(version, metadata), "part.onnx")
     assert read == metadata.replaced(format_version=version)
     assert read.appearance is None
+
+
+def test_format_4_knows_no_sizes_of_pictures(metadata: ModelMetadata) -> None:
+    fields = {**metadata.model_dump(mode="json"), "format_version": 4}
+    del fields["picture_sizes"]
+    read = parse_metadata(json.dumps(fields), "part.onnx")
+    assert read == metadata.replaced(format_version=4)
+    assert read.picture_sizes is None
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

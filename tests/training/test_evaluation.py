@@ -4,17 +4,19 @@ import json
 import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from differnet_runtime.errors import DataError, ModelFileError, TrainingError
+from differnet_runtime.images import write_image
 from differnet_runtime.metadata import InputContract
 from differnet_training.datasets import Label, Picture
 from differnet_training.evaluation import evaluate
 from differnet_training.learning import Job, learn
 from differnet_training.model_directory import BASELINES, TRAINING_JSON, load_metadata
 from tests.conftest import TINY
-from tests.drawn import write_parts
+from tests.drawn import draw_part, write_parts
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_uncertain_pictures_are_reported_and_count_for_nothing(trained):
 
 def test_scores_of_the_exported_file_replace_torchs(trained):
     pictures = trained.data.test
-    scores = {p.path: 0.0 if p.label is Label.GOOD else 1e9 for p in pictures}
+    scores = {p.path: 1.0 if p.label is Label.GOOD else 1e9 for p in pictures}
     found = evaluate(
         trained.folder,
         trained.data,
@@ -113,7 +115,7 @@ def test_scores_of_the_exported_file_replace_torchs(trained):
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf, None])
 def test_a_picture_without_a_finite_score_is_rejected_and_counted(trained, score):
-    scores = {p.path: 0.0 for p in trained.data.test}
+    scores = {p.path: 1.0 for p in trained.data.test}
     first_good = trained.data.test[0]
     del scores[first_good.path]
     if score is not None:
@@ -123,6 +125,49 @@ def test_a_picture_without_a_finite_score_is_rejected_and_counted(trained, score
     assert (found.false_reject.count, found.miss.count) == (1, 12)
     assert found.results[0].verdict == "NO_DECISION"
     assert found.results[0].score is None
+    assert found.results[0].code == "not_finite"
+
+
+def faulty(trained, tmp_path):
+    """The data with pictures that a camera would have refused, and their codes by name."""
+    pictures = {
+        "black": np.zeros((64, 64, 3), np.uint8),
+        "blown_out": np.full((64, 64, 3), 255, np.uint8),
+        "blurred": cv2.GaussianBlur(draw_part(901), (0, 0), 8.0),
+        "wrong_size": draw_part(902, size=100),
+    }
+    for name, picture in pictures.items():
+        write_image(tmp_path / f"{name}.png", picture)
+    more = [
+        Picture(tmp_path / f"{name}.png", label, label.value)
+        for label, name in zip([Label.GOOD, Label.DEFECT] * 2, pictures, strict=True)
+    ]
+    return replace(trained.data, test=(*trained.data.test, *more)), list(pictures)
+
+
+def test_what_a_camera_would_refuse_is_rejected_and_keeps_its_score(trained, tmp_path):
+    data, codes = faulty(trained, tmp_path)
+    found = evaluate(trained.folder, data, cache=trained.cache)
+    plain = evaluate(trained.folder, trained.data, cache=trained.cache)
+    results = found.results[-4:]
+    assert [r.code for r in results] == codes
+    assert {r.verdict for r in results} == {"NO_DECISION"}
+    assert all(r.score is not None for r in results)
+    assert (found.no_decision, found.undecided.good, found.undecided.defect) == (4, 2, 2)
+    assert found.undecided.codes == dict.fromkeys(codes, 1)
+    assert found.false_reject.count == plain.false_reject.count + 2
+    assert (found.miss.count, found.miss.of) == (plain.miss.count, plain.miss.of + 2)
+    good, defect = (
+        [r.score for r in found.results if r.label == label] for label in ("good", "defect")
+    )
+    above = np.array([[d > g for g in good] for d in defect])
+    assert found.image_auroc.value == pytest.approx(above.mean())
+
+
+def test_no_threshold_accepts_what_a_camera_would_refuse(trained, tmp_path):
+    data, _ = faulty(trained, tmp_path)
+    highest = evaluate(trained.folder, data, cache=trained.cache).operating_points[-1]
+    assert (highest.false_rejects, highest.misses) == (2, 12)
 
 
 @pytest.mark.parametrize("part", ["train", "stopping", "calibration"])

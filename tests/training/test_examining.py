@@ -65,6 +65,16 @@ def noisy(picture: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(picture + noise, 0, 255).round().astype(np.uint8)
 
 
+def test_the_model_knows_every_size_that_it_learned_from(tmp_path: Path) -> None:
+    write_parts(tmp_path / "good", 40)
+    for seed in range(50, 60):
+        cv2.imwrite(str(tmp_path / "good" / f"large{seed}.png"), draw_part(seed, size=80))
+    assert train(tmp_path / "good", tmp_path / "model", "--doubtful", "keep") == 0
+    known = load_model(tmp_path / "model")[1].picture_sizes
+    assert known is not None
+    assert known.sizes == ((64, 64), (80, 80))
+
+
 @pytest.mark.parametrize(
     ("name", "picture", "cause"),
     [

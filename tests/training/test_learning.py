@@ -36,6 +36,8 @@ class TestSavedModel:
         assert metadata.calibration.scored_by == "torch"
         assert metadata.appearance is not None
         assert metadata.appearance.images == 40
+        assert metadata.picture_sizes is not None
+        assert metadata.picture_sizes.sizes == ((64, 64),)
         assert metadata.provenance.images == 31  # 40 less the 9 of calibration
         assert metadata.views.angles == (0.0, 90.0, 180.0, 270.0)
         assert not model.training

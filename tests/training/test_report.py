@@ -10,14 +10,18 @@ from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from differnet_runtime.errors import OutputError
+from differnet_runtime.images import write_image
 from differnet_training import charts
 from differnet_training.advice import missed
-from differnet_training.datasets import Label
+from differnet_training.datasets import Label, Picture
 from differnet_training.evaluation import evaluate
 from differnet_training.report import false_rejects, summary_table, write_report
+from tests.drawn import draw_part
 
 HOSTILE = "<img src=x>&amp;\"'.png"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -117,7 +121,7 @@ def test_the_page_says_what_the_table_says(report, tmp_path):
 
 
 def test_the_table_tells_the_counts(trained):
-    table = summary_table(scored(trained, good=1e9, defect=0.0))
+    table = summary_table(scored(trained, good=1e9, defect=1.0))
     assert "false rejects" in table
     assert "12 of 12 = 100.0%" in table
     assert "p50 3.5 ms" in table
@@ -135,10 +139,40 @@ def test_the_page_says_how_many_pictures_were_learned_from(report, tmp_path):
 
 
 def test_no_misses_and_no_false_rejects_are_said(trained, tmp_path):
-    write_report(scored(trained, good=0.0, defect=1e9), tmp_path)
+    write_report(scored(trained, good=1.0, defect=1e9), tmp_path)
     text = page(tmp_path).text
     assert "No defect was judged good." in text
     assert "No good part was rejected." in text
+
+
+@pytest.fixture(scope="module")
+def undecided(trained, tmp_path_factory):
+    """A report on pictures of which the camera would have refused a good and a defective one."""
+    folder = tmp_path_factory.mktemp("undecided")
+    black, soft = folder / "black.png", folder / "soft.png"
+    write_image(black, np.zeros((64, 64, 3), np.uint8))
+    write_image(soft, cv2.GaussianBlur(draw_part(950, defect=True), (0, 0), 8.0))
+    more = (Picture(black, Label.GOOD, "good"), Picture(soft, Label.DEFECT, "scratch"))
+    data = replace(trained.data, test=(*trained.data.test, *more))
+    return scored(trained, good=1.0, defect=1.0, data=data)
+
+
+def test_pictures_without_a_decision_have_a_row_of_their_own(undecided, tmp_path):
+    table = summary_table(undecided)
+    assert "2, counted as rejected: 1 black, 1 blurred (1 good, 1 defective)" in table
+    assert "1 of 13 = 7.7%" in table
+    assert "12 of 13 = 92.3%" in table
+    write_report(undecided, tmp_path)
+    text = page(tmp_path).text
+    assert "of these without a decision" in text
+    assert "score 1 (black)" in text
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["undecided"] == {
+        "good": 1,
+        "defect": 1,
+        "uncertain": 0,
+        "codes": {"black": 1, "blurred": 1},
+    }
 
 
 def test_a_model_without_a_threshold_says_so(trained, tmp_path):
@@ -170,7 +204,7 @@ def test_a_good_part_without_a_score_leads_the_false_rejects(trained):
 
 
 def test_every_miss_and_false_reject_is_in_the_gallery(trained, tmp_path):
-    write_report(scored(trained, good=1e9, defect=0.0), tmp_path)
+    write_report(scored(trained, good=1e9, defect=1.0), tmp_path)
     found = page(tmp_path)
     assert found.tags.count("img") == len(trained.data.test) == 24
     assert "good parts rejected (12)" in found.text

@@ -10,8 +10,9 @@ from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
 from differnet_runtime.capture_record import read_capture
 from differnet_runtime.command import progress, step
 from differnet_runtime.detector import Detector
-from differnet_runtime.errors import DataError, FrameError, ImageReadError, TrainingError
+from differnet_runtime.errors import BackendError, DataError, ImageReadError, TrainingError
 from differnet_runtime.images import read_image
+from differnet_runtime.inspection import frame_of, inspect_frame
 from differnet_runtime.integrity.doubtful import Doubtful
 from differnet_runtime.metadata import (
     Calibration,
@@ -269,10 +270,16 @@ def _score_with_file(
             )
         # The first frame is slower (memory is laid out); it would be the p99 of a small set.
         detector.score_input(golden_frames(detector.metadata.input, 1)[0])
+        gate = detector.gate()
         for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
             try:
-                scores[picture.path] = detector(read_image(picture.path)).value
-            except (ImageReadError, FrameError):
+                frame = frame_of(read_image(picture.path), str(picture.path))
+            except ImageReadError:
                 continue  # reading the features names it, and refuses or skips it
-            latency.append(sum(detector.stages_ms.values()))
+            found = inspect_frame(frame, detector, gate, score_refused=True)
+            if isinstance(found.error, BackendError):
+                raise found.error
+            if found.answer is not None:
+                scores[picture.path] = found.answer.score.value
+                latency.append(found.total_ms)
         return scores, latency, detector.metadata.calibration

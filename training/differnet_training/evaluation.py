@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from differnet_runtime.calibration import describe
 from differnet_runtime.command import step
-from differnet_runtime.decision import decide
 from differnet_runtime.errors import DataError
 from differnet_runtime.metadata import Calibration, ModelMetadata
-from differnet_runtime.records import Score
+from differnet_runtime.records import Decision
 
 from .advice import advise
 from .baselines import Baselines
@@ -32,6 +31,7 @@ from .reseeding import refit
 from .results import Groups, HeadRow, Report, Result, printable
 from .scoring import Model, Scored, judge_features
 from .unseen import check_unseen, without_trained
+from .verdicts import count_undecided, is_undecided, verdicts
 
 
 def evaluate(
@@ -96,8 +96,10 @@ def evaluate(
         values = found.scores.astype(np.float64)
         if scores is not None:
             values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
-        groups = Groups(features.pictures, values)
         in_use = _threshold(metadata) if threshold is None else threshold
+        decisions = verdicts(features.pictures, values, metadata, in_use)
+        undecided = np.array([is_undecided(decision) for decision in decisions])
+        groups = Groups(features.pictures, values, undecided)
         judged = _judged(groups, metadata, in_use, costs)
     with step("comparing with the baselines"):
         baseline_scores = _baseline_scores(folder, model, record, features)
@@ -119,7 +121,9 @@ def evaluate(
         localization=localize(model, features.pictures, heatmaps, metadata.windows)
         if heatmaps
         else None,
-        results=_results(features, values, found, metadata, in_use),
+        no_decision=int(undecided.sum()),
+        undecided=count_undecided(features.pictures, decisions),
+        results=_results(features, values, found, metadata, decisions),
         heads=heads,
         **judged,
         **compared,
@@ -150,13 +154,15 @@ def _judged(
     groups: Groups, metadata: ModelMetadata, threshold: float | None, costs: Costs | None
 ) -> dict[str, Any]:
     good, defect = groups.of(Label.GOOD), groups.of(Label.DEFECT)
+    good_or_refused = groups.of(Label.GOOD, groups.rejectable)
+    defect_or_refused = groups.of(Label.DEFECT, groups.rejectable)
     calibration = metadata.calibration
     false_reject = miss = None
     if threshold is not None and len(good):
-        false_reject = rate(rejected(good, threshold), len(good))
+        false_reject = rate(rejected(good_or_refused, threshold), len(good))
     if threshold is not None and len(defect):
-        miss = rate(len(defect) - rejected(defect, threshold), len(defect))
-    points = operating_points(good, defect, threshold, costs)
+        miss = rate(len(defect) - rejected(defect_or_refused, threshold), len(defect))
+    points = operating_points(good_or_refused, defect_or_refused, threshold, costs)
     return {
         "good": len(good),
         "defect": len(defect),
@@ -167,7 +173,6 @@ def _judged(
         "calibration": describe(calibration) if calibration else None,
         "false_reject": false_reject,
         "miss": miss,
-        "no_decision": int((~np.isfinite(groups.values)).sum()),
         "operating_points": points,
         "costs": costs,
         "cheapest": cheapest(points, threshold),
@@ -262,14 +267,15 @@ def _results(
     values: NDArray[np.float64],
     found: Scored,
     metadata: ModelMetadata,
-    threshold: float | None,
+    decisions: Sequence[Decision],
 ) -> tuple[Result, ...]:
     results = []
-    for index, (picture, value) in enumerate(zip(features.pictures, values, strict=True)):
-        result = _result(picture, value, threshold)
+    rows = zip(features.pictures, values, decisions, strict=True)
+    for index, (picture, value, decision) in enumerate(rows):
+        result = _result(picture, value, decision)
         if found.heatmaps is not None:
-            rows = (tuple(float(f"{v:.4g}") for v in row) for row in found.heatmaps[index])
-            result = result.model_copy(update={"heatmap": tuple(rows)})
+            heat = (tuple(float(f"{v:.4g}") for v in row) for row in found.heatmaps[index])
+            result = result.model_copy(update={"heatmap": tuple(heat)})
         if found.heads is not None:
             head = metadata.heads[int(found.heads[index].argmax())].name
             result = result.model_copy(update={"head": head})
@@ -277,13 +283,14 @@ def _results(
     return tuple(results)
 
 
-def _result(picture: Picture, value: float, threshold: float | None) -> Result:
-    score = Score(float(value), threshold, None)
+def _result(picture: Picture, value: float, decision: Decision) -> Result:
     return Result(
         path=printable(str(picture.path)),
         label=picture.label.value,
         kind=printable(picture.kind),
-        score=score.value if score.finite else None,
-        verdict=decide(score).verdict.value,
+        score=float(value) if np.isfinite(value) else None,
+        verdict=decision.verdict.value,
+        code=decision.code,
+        reason=decision.reason,
         mask=None if picture.mask is None else printable(str(picture.mask)),
     )

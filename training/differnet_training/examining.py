@@ -19,7 +19,7 @@ from differnet_runtime.integrity.examination import (
     examine,
     listed,
 )
-from differnet_runtime.metadata import Appearance
+from differnet_runtime.metadata import Appearance, PictureSizes
 
 from .datasets import Picture
 from .features import FeatureReader
@@ -37,6 +37,7 @@ class Examined:
     Args:
         pictures: Those to learn from.
         appearance: How they look.
+        sizes: Their sizes.
         part_by_content: By a file's SHA-256: that of the first file that shows the same part.
         content: Each file's SHA-256, by its path.
         findings: What was odd.
@@ -45,6 +46,7 @@ class Examined:
 
     pictures: tuple[Picture, ...]
     appearance: Appearance
+    sizes: PictureSizes
     part_by_content: dict[str, str]
     content: dict[Path, str]
     findings: tuple[Finding, ...] = ()
@@ -116,7 +118,8 @@ def examine_good(
         _say_how_many(len(rest), len(set(parts.values())))
     pictures = tuple(one for one in kept if one.path not in left_out)
     content = {one.path: one.content for one in measured}
-    return Examined(pictures, appearance(rest), parts, content, found.findings, left_out)
+    sizes = PictureSizes.of(one.size for one in rest)
+    return Examined(pictures, appearance(rest), sizes, parts, content, found.findings, left_out)
 
 
 def _parts(pictures: Sequence[Measured]) -> dict[str, str]:

@@ -96,6 +96,7 @@ def learn_heads(job: Job) -> ModelMetadata:
         windows=_scaled(model, parts.train.values[:SHOWN], threshold.threshold),
         calibration=threshold,
         appearance=examined.appearance,
+        picture_sizes=examined.sizes,
         detection_limits=_limits(job, reader, model, fitted, parts, threshold.threshold),
         provenance=provenance(
             job, max(head.epochs for head in model.heads), fingerprint, parts.train.content

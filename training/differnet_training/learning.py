@@ -100,6 +100,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         calibration=threshold,
         appearance=examined.appearance,
+        picture_sizes=examined.sizes,
         detection_limits=limits,
         provenance=provenance(job, history.best_epochs, fingerprint, material.first.content),
     )

@@ -80,7 +80,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("image AUPR", f"{report.image_aupr:.3f}"))
     rows += [*_verdicts(report), *_costs(report)]
     if report.no_decision:
-        rows.append(("no decision", f"{report.no_decision}, counted as rejected"))
+        rows.append(("no decision", _undecided(report)))
     for name, baseline in (report.baselines or {}).items():
         rows.append((name.replace("_", " "), f"{baseline.value:.3f} image AUROC, same features"))
     if report.latency_ms is not None:
@@ -105,6 +105,16 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     if report.localization is not None:
         rows += _localization(report.localization)
     return rows
+
+
+def _undecided(report: Report) -> str:
+    found = report.undecided
+    codes = ", ".join(f"{count} {code}" for code, count in found.codes.items())
+    uncertain = f", {found.uncertain} uncertain" if found.uncertain else ""
+    return (
+        f"{report.no_decision}, counted as rejected: {codes} "
+        f"({found.good} good, {found.defect} defective{uncertain})"
+    )
 
 
 def _verdicts(report: Report) -> list[tuple[str, str]]:
@@ -217,4 +227,6 @@ def _gallery(
 
 def _caption(result: Result) -> tuple[str, str]:
     score = "not finite" if result.score is None else f"{result.score:.3g}"
-    return Path(result.path.replace("\\", "/")).name, f"{result.kind}, score {score}"
+    remark = f" ({result.code})" if result.code else ""
+    name = Path(result.path.replace("\\", "/")).name
+    return name, f"{result.kind}, score {score}{remark}"

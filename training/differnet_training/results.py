@@ -38,7 +38,8 @@ class Result(_Frozen):
     """One picture.
 
     `heatmap` holds the scores of its windows and `head` the name of the head that decided, where
-    the model has them; `mask` is the file that marks the defect's pixels.
+    the model has them; `mask` is the file that marks the defect's pixels. `code` and `reason` say
+    why a picture is NO_DECISION; its score is kept.
     """
 
     path: str
@@ -46,6 +47,8 @@ class Result(_Frozen):
     kind: str
     score: float | None
     verdict: str
+    code: str | None = None
+    reason: str | None = None
     heatmap: Heatmap | None = None
     head: str | None = None
     mask: str | None = None
@@ -91,11 +94,22 @@ class Localization(_Frozen):
     unusable_masks: tuple[str, ...] = ()
 
 
+class Undecided(_Frozen):
+    """How many pictures got no decision, by label, and by code (`blurred`, `wrong_size`)."""
+
+    good: int = 0
+    defect: int = 0
+    uncertain: int = 0
+    codes: dict[str, int] = {}
+
+
 class Report(_Frozen):
     """All that evaluation found; `report.json` is this.
 
     Where there are only good or only defective pictures, what compares them is None.
 
+    `no_decision` pictures, of which `undecided` says more, count as rejected at every threshold; in
+    `image_auroc`, `image_aupr` and the AUROC of the `kinds` they count by their scores.
     `threshold` gave the verdicts; `model_threshold` is the model's own. `operating_points` are
     what other thresholds would do, with expected costs where `costs` were given, and `cheapest` is
     the one with the lowest. `advice` are sentences. `machine` is where `latency_ms` was measured,
@@ -115,6 +129,7 @@ class Report(_Frozen):
     false_reject: Rate | None
     miss: Rate | None
     no_decision: int
+    undecided: Undecided = Undecided()
     operating_points: tuple[OperatingPoint, ...] = ()
     costs: Costs | None = None
     cheapest: OperatingPoint | None = None
@@ -143,12 +158,25 @@ def printable(text: str) -> str:
 
 
 class Groups:
-    """Scores by label and kind."""
+    """Scores by label and kind.
 
-    def __init__(self, pictures: Sequence[Picture], values: NDArray[np.float64]) -> None:
+    Args:
+        pictures: N of them.
+        values: `(N,)` scores.
+        undecided: `(N,)` whether a picture is NO_DECISION, whatever its score; None if none is.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        values: NDArray[np.float64],
+        undecided: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.labels = np.array([picture.label.value for picture in pictures])
         self.kinds = np.array([picture.kind for picture in pictures])
         self.values = values
+        self.rejectable = values if undecided is None else np.where(undecided, np.inf, values)
+        """The same, infinite where a picture is rejected at every threshold."""
         if not np.isin(self.labels, [Label.GOOD.value, Label.DEFECT.value]).any():
             raise DataError(
                 "there is no picture to judge by: none shows a good or a defective part"
@@ -171,7 +199,8 @@ class Groups:
         """Returns a row for each kind of a label."""
         rows, good = [], self.of(Label.GOOD)
         for kind in sorted(set(self.kinds[self.labels == label.value])):
-            scores = self.values[(self.labels == label.value) & (self.kinds == kind)]
+            chosen = (self.labels == label.value) & (self.kinds == kind)
+            scores = self.values[chosen]
             rows.append(
                 KindRow(
                     kind=printable(str(kind)),
@@ -179,7 +208,7 @@ class Groups:
                     image_auroc=auroc(good, scores) if len(good) else None,
                     rejected=None
                     if threshold is None
-                    else rate(rejected(scores, threshold), len(scores)),
+                    else rate(rejected(self.rejectable[chosen], threshold), len(scores)),
                 )
             )
         return tuple(rows)

@@ -1,4 +1,4 @@
-"""Finds good pictures that no other explains: defects hidden among them, or rare good parts.
+"""Finds good pictures unlike all others: defects hidden among them, or rare good parts.
 
 A quick pass before the fit judges each picture by the Gaussians of the other folds. A few wrong
 pictures hardly disturb it: how far a score lies from the others is measured by quantiles that a
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 def without_strange(
     heads: Sequence[Head], part: Part, seed: int, doubtful: Doubtful
 ) -> tuple[Part, Part, tuple[Finding, ...]]:
-    """Looks for pictures that no other explains, and leaves them out if `doubtful` is `drop`.
+    """Looks for pictures unlike all others, and leaves them out if `doubtful` is `drop`.
 
     Returns:
         The pictures to learn from, those that are left out, and what was found.
@@ -73,7 +73,7 @@ def without_strange(
         Finding(
             part.pictures[row].path,
             "strange",
-            f"no other explains it: its score lies {above[row]:.1f} spreads above the usual one; "
+            f"unlike all others: its score lies {above[row]:.1f} spreads above the usual one; "
             f"up to {limits[row]:.1f} are expected",
             Weight.DOUBTFUL,
         )

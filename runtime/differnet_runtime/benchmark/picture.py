@@ -11,7 +11,8 @@ from .records import STAGES, Row
 
 _WIDTH, _LEFT, _RIGHT = 900, 260, 40
 _HEIGHT_OF_CURVE, _HEIGHT_OF_BAR, _TOP = 64, 34, 70
-_COLOURS = ("#8c9db5", "#e3a857", "#b5b5b5", "#3b6ea5", "#7aa974", "#a97aa9")
+_COLOURS = ("#8c9db5", "#e3a857", "#c9705f", "#b5b5b5", "#3b6ea5", "#7aa974", "#a97aa9")
+_INFER = _COLOURS[STAGES.index("infer")]
 _BINS = 90
 
 
@@ -74,7 +75,7 @@ def _histogram(counts: np.ndarray, base: int) -> str:
         for k, h in enumerate(heights)
         if h
     )
-    return f'<g fill="{_COLOURS[3]}">{bars}</g>'
+    return f'<g fill="{_INFER}">{bars}</g>'
 
 
 def _bars(rows: Sequence[Row], top: int) -> list[str]:
@@ -96,7 +97,7 @@ def _bars(rows: Sequence[Row], top: int) -> list[str]:
             )
             x += width
     for k, (name, colour) in enumerate(zip(STAGES, _COLOURS, strict=True)):
-        x = _LEFT + k * 100
+        x = _LEFT + k * 88
         found.append(f'<rect x="{x}" y="{top}" width="12" height="12" fill="{colour}"/>')
         found.append(_text(x + 17, top + 11, name, size=12))
     return [*found, *_axis(end, top + 30 + len(rows) * _HEIGHT_OF_BAR)]

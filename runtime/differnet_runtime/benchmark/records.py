@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-STAGES = ("capture", "preprocess", "copy", "infer", "decide", "publish")
+STAGES = ("capture", "preprocess", "integrity", "copy", "infer", "decide", "publish")
 """A frame's way. `copy` is what handing a prepared frame to the engine process costs; where the
 frame is prepared in the backend's own memory, as `differnet run` does, it is saved."""
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..backends import Backend
-from ..calibration import judged
-from ..decision import decide
+from ..config.integrity import IntegrityConfig
+from ..detector import Detector
+from ..inspection import inspect_frame
 from ..metadata import ModelMetadata
-from ..preprocess import golden_frames, preprocess
+from ..preprocess import golden_frames
 from ..records import Inspection
 from .frames import FrameSource
 from .records import STAGES, Samples
@@ -76,7 +77,7 @@ def _rounds(call: Callable[[], object], effort: Effort) -> np.ndarray:
 def time_stages(
     backend: Backend, metadata: ModelMetadata, source: FrameSource, effort: Effort
 ) -> tuple[dict[str, Samples], Samples]:
-    """Times a frame's way, one frame after another, as `inspector.inspect` goes it.
+    """Times a frame's way, one frame after another, as `differnet run` goes it.
 
     What is published is the inspection's line of JSON, to a sink that drops it.
 
@@ -103,28 +104,35 @@ def time_stages(
 
 
 class _Way:
+    """Goes a frame's way, to the end also with frames that the gate would refuse."""
+
     def __init__(self, backend: Backend, metadata: ModelMetadata, source: FrameSource) -> None:
-        self._backend, self._metadata = backend, metadata
+        # Drawn frames have a size that the model need not know.
+        self._detector = Detector.over(backend, metadata, integrity=IntegrityConfig(size="any"))
+        self._gate = self._detector.gate()
         self._frames = source.frames()
-        self._buffer = backend.buffer((1, *metadata.input.shape))
         self._elsewhere = np.empty(metadata.input.shape, np.uint8)
 
     def go(self, publish: Callable[[str], object]) -> list[float]:
         """Returns the milliseconds of each of `STAGES` for the next frame."""
         lap = _Lap()
         frame = next(self._frames)
-        stages = [lap.ms()]
-        preprocess(frame.image, self._metadata.input, self._elsewhere)
-        stages.append(lap.ms())
-        np.copyto(self._buffer[0], self._elsewhere)
-        stages.append(lap.ms())
-        found = self._backend.infer(self._buffer)
-        stages.append(lap.ms())
-        heatmap = None if found.heatmaps is None else found.heatmaps[0]
-        score = judged(float(found.scores[0]), self._metadata.calibration, heatmap)
-        decision = decide(score)
-        stages.append(lap.ms())
-        inspection = Inspection(frame.name, frame.index, frame.captured_at_s, decision, score)
+        capture_ms = lap.ms()
+        found = inspect_frame(frame, self._detector, self._gate, score_refused=True)
+        if found.error is not None:
+            raise found.error
+        assert found.answer is not None
+        lap.ms()
+        np.copyto(self._elsewhere, self._detector.buffer())
+        copy_ms = lap.ms()
+        inspection = Inspection(
+            frame.name, frame.index, frame.captured_at_s, found.decision, found.answer.score
+        )
         publish(json.dumps(inspection.record(), allow_nan=False) + "\n")
-        stages.append(lap.ms())
-        return stages
+        publish_ms = lap.ms()
+        known = [found.stages_ms[name] for name in ("preprocess", "integrity", "infer")]
+        preprocess_ms, integrity_ms, infer_ms = known
+        decide_ms = found.total_ms - sum(known)
+        return [
+            capture_ms, preprocess_ms, integrity_ms, copy_ms, infer_ms, decide_ms, publish_ms
+        ]  # fmt: skip

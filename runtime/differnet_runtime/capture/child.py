@@ -14,13 +14,13 @@ from dataclasses import astuple, replace
 
 from ..cameras import Camera
 from ..cameras.base import no_room
+from ..cameras.repetition import Repetition
 from ..cameras.sources import Remembered, open_source
 from ..errors import CameraError, ImageReadError
 from ..processes import tie_to
 from .backoff import Backoff
 from .link import DaemonGone, Link
 from .messages import MOST_TEXT, PACKET, Ended, Gone, Lost, Opened, Source, Start, Trying
-from .repetition import Repetition
 
 _MOST_TRIES = 200
 """Then a new process takes over, in case that a library loses memory with each."""

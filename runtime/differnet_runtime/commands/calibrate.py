@@ -12,7 +12,7 @@ from .arguments import add_backend, share, text
 from .paths import any_path, existing_file, existing_folder, new_file
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Appearance, Calibration, ModelMetadata
+    from differnet_runtime.metadata import Calibration, ModelMetadata
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "good are taken",
     )
     parser.add_argument(
-        "--camera", type=text, metavar="NAME", help="with --scores: whose, if there are several"
+        "--camera",
+        type=text,
+        metavar="NAME",
+        help="with --scores: the camera whose verdicts count, if there are several",
     )
     parser.add_argument(
         "--false-reject-rate",
@@ -50,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="go on although more are above the present threshold than chance explains",
+        help="go on even if more pictures are above the present threshold than chance explains",
     )
     parser.add_argument(
         "--skip-unreadable",
@@ -60,7 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--doubtful",
         choices=("stop", "drop", "keep"),
-        default="drop",
         help="with --images: what to do with pictures that may not be of a good part (drop)",
     )
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON")
@@ -74,8 +76,21 @@ def _check(arguments: argparse.Namespace) -> None:
 
     if arguments.camera is not None and arguments.scores is None:
         raise ConfigError("--camera goes with --scores: pictures (--images) name no camera")
+    if arguments.scores is not None and (idle := _of_images(arguments)):
+        raise ConfigError(f"{idle[0]} goes with --images: stored scores are not measured again")
     if arguments.output is None:
         try_file(arguments.model)
+
+
+def _of_images(arguments: argparse.Namespace) -> list[str]:
+    """Returns the options given that concern pictures only."""
+    given = {
+        "--skip-unreadable": arguments.skip_unreadable,
+        "--doubtful": arguments.doubtful is not None,
+        "--backend": arguments.backend != "auto",
+        "--threads": arguments.threads != 0,
+    }
+    return [name for name, there in given.items() if there]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,21 +101,19 @@ def run(arguments: argparse.Namespace) -> int:
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
     data, metadata = read_model_file(arguments.model)
-    if arguments.scores:
-        calibration = _from_scores(arguments, data, metadata, rate)
-        appearance = metadata.appearance  # stored scores tell nothing new of it
-    else:
-        calibration, appearance = _from_pictures(arguments, metadata, rate)
+    change = _from_scores if arguments.scores else _from_pictures
+    metadata = change(arguments, data, metadata, rate)
     output = arguments.output or arguments.model
-    metadata = metadata.replaced(calibration=calibration, appearance=appearance)
     write_model_file(output, data, metadata)
-    _report(calibration, output, as_json=arguments.json)
+    assert metadata.calibration is not None
+    _report(metadata.calibration, output, as_json=arguments.json)
     return 0
 
 
 def _from_pictures(
-    arguments: argparse.Namespace, metadata: ModelMetadata, rate: float
-) -> tuple[Calibration, Appearance]:
+    arguments: argparse.Namespace, _model: bytes, metadata: ModelMetadata, rate: float
+) -> ModelMetadata:
+    """Returns the metadata with threshold, look and sizes of new pictures."""
     from differnet_runtime.calibration import calibrate, check_enough
     from differnet_runtime.detector import Detector
     from differnet_runtime.recalibration import check_share
@@ -114,17 +127,22 @@ def _from_pictures(
     with Detector(
         arguments.model, backend=arguments.backend, threads=arguments.threads
     ) as detector:
-        scores, appearance = score(
-            detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful
+        scores, appearance, sizes = score(
+            detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful or "drop"
         )
     if not arguments.force:
         check_share(scores, metadata.calibration, "pictures")
-    return calibrate([*scores.values()], rate, scored_by=detector.backend), appearance
+    return metadata.replaced(
+        calibration=calibrate([*scores.values()], rate, scored_by=detector.backend),
+        appearance=appearance,
+        picture_sizes=sizes.joined(metadata.picture_sizes),
+    )
 
 
 def _from_scores(
     arguments: argparse.Namespace, model: bytes, metadata: ModelMetadata, rate: float
-) -> Calibration:
+) -> ModelMetadata:
+    """Returns the metadata with a threshold from stored scores, which tell nothing of pictures."""
     from differnet_runtime.calibration import calibrate
     from differnet_runtime.model_file import content_hash
     from differnet_runtime.recalibration import check_share
@@ -136,9 +154,10 @@ def _from_scores(
     stored = read_scores(arguments.scores, judge, arguments.camera)
     if not arguments.force:
         check_share(stored.good, present, "good verdicts")
-    return calibrate(
+    calibration = calibrate(
         [*stored.good.values()], rate, scored_by="stored scores", rejected=stored.rejected
     )
+    return metadata.replaced(calibration=calibration)
 
 
 def _report(calibration: Calibration, output: Path, *, as_json: bool) -> None:

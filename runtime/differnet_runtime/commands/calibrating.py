@@ -21,7 +21,7 @@ from differnet_runtime.integrity.examination import (
     examine,
     measure,
 )
-from differnet_runtime.metadata import Appearance, Provenance
+from differnet_runtime.metadata import Appearance, PictureSizes, Provenance
 from differnet_runtime.preprocess import preprocess
 
 
@@ -96,7 +96,7 @@ def _refuse_copies(digests: Mapping[Path, str]) -> None:
 
 def score(
     detector: Detector, paths: Sequence[Path], *, skip: bool, doubtful: Doubtful = "drop"
-) -> tuple[dict[str, float], Appearance]:
+) -> tuple[dict[str, float], Appearance, PictureSizes]:
     """Scores every picture.
 
     Args:
@@ -106,7 +106,7 @@ def score(
         doubtful: What to do with pictures that may not be of a good part.
 
     Returns:
-        The scores by the pictures' names, of each part the highest; and how they look.
+        The scores by the pictures' names, of each part the highest; how they look, and their sizes.
 
     Raises:
         DataError: Pictures can't be used, or show no good part; lists each with its cause.
@@ -146,7 +146,8 @@ def score(
             "score counts",
             file=sys.stderr,
         )
-    return {name: scores[name] for name in highest.values()}, appearance(kept)
+    found = {name: scores[name] for name in highest.values()}
+    return found, appearance(kept), PictureSizes.of(one.size for one in kept)
 
 
 def _examined(measured: Sequence[Measured], doubtful: Doubtful) -> Sequence[Measured]:

@@ -81,6 +81,7 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
         "calibration": describe(calibration) if calibration else "none: run `differnet calibrate`",
         "scored by": calibration.scored_by if calibration else "-",
         "good pictures": _appearance(metadata),
+        "picture sizes": _sizes(metadata),
     }
 
 
@@ -153,6 +154,13 @@ def _appearance(metadata: ModelMetadata) -> str:
         f"mean grey level {good.darkest:.0f} to {good.brightest:.0f} of 255, sharpness at least "
         f"{good.softest:.3g} ({good.images} pictures)"
     )
+
+
+def _sizes(metadata: ModelMetadata) -> str:
+    known = metadata.picture_sizes
+    if known is None:
+        return "not known: all frames of a camera must have the size of its first one"
+    return f"{known} pixels (width x height); frames of other sizes get no verdict"
 
 
 def _detection_limits(metadata: ModelMetadata) -> dict[str, str]:

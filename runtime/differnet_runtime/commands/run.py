@@ -28,6 +28,7 @@ _OF_A_SOURCE = {
     **dict.fromkeys(("model", "source", "output", "save", "threshold", "limit")),
     "show": False,
     "json": False,
+    "any_size": False,
     "backend": "auto",
     "threads": 0,
 }
@@ -69,6 +70,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=finite, metavar="X", help="use this in place of the model's threshold"
     )
+    parser.add_argument(
+        "--any-size",
+        action="store_true",
+        help="judge frames of every size, not only of those that the model learned from",
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
     parser.add_argument("--json", action="store_true", help="print lines of JSON")
     add_backend(parser)
@@ -91,7 +97,8 @@ def _run_station(arguments: argparse.Namespace) -> int:
     ]
     if given:
         raise ConfigError(
-            f"--{given[0]} and --config exclude each other: the station's file says all of it"
+            f"--{given[0].replace('_', '-')} and --config exclude each other: the station's file "
+            "says all of it"
         )
     from differnet_runtime.daemon.running import run_station
 
@@ -100,6 +107,7 @@ def _run_station(arguments: argparse.Namespace) -> int:
 
 def _run_source(arguments: argparse.Namespace) -> int:
     from differnet_runtime.cameras import open_camera
+    from differnet_runtime.config.integrity import IntegrityConfig
     from differnet_runtime.detector import Detector
     from differnet_runtime.errors import CameraError
     from differnet_runtime.inspector import inspect
@@ -108,8 +116,14 @@ def _run_source(arguments: argparse.Namespace) -> int:
     from .verdicts import Summary
 
     summary = Summary()
+    integrity = IntegrityConfig(size="any" if arguments.any_size else "model")
     with (
-        Detector(arguments.model, backend=arguments.backend, threads=arguments.threads) as detector,
+        Detector(
+            arguments.model,
+            backend=arguments.backend,
+            threads=arguments.threads,
+            integrity=integrity,
+        ) as detector,
         open_camera(arguments.source) as camera,
         Sinks(
             arguments.output,

@@ -6,20 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import CameraConfig
-from ..decision import decide
-from ..errors import EngineFault, FrameError, ImageReadError
+from ..errors import EngineFault, ImageReadError
 from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
 from ..heads import decided_by, note
 from ..inference import Answer, EngineProcess, ModelSwitch
+from ..inspection import inspect_frame, unreadable
 from ..integrity import IntegrityGate
 from ..metadata import ModelMetadata
-from ..preprocess import preprocess
 from ..records import Decision, Frame, Inspection, Score, Verdict
 
 Take = Callable[[], Frame | None]
@@ -133,7 +132,7 @@ class Judge:
                     width=0,
                     height=0,
                 )
-                return self.undecided("unreadable", error.cause, command, ref)
+                return Judged(self._event(unreadable(error), command, frame=ref))
             except EngineFault as fault:  # the turn did not come
                 if not self._live:
                     return None  # the frame waits
@@ -155,18 +154,14 @@ class Judge:
     def _judged(self, frame: Frame, engine: EngineProcess, command: Command | None) -> Judged:
         since_ns = command.asked_ns if command else frame.captured_ns if self._live else None
         until_ns = (since_ns or time.monotonic_ns()) + self._deadline_ns
-        stages_ms: dict[str, float] = {}
-        answer: Answer | None = None
-        try:
-            decision = self._refused(frame, engine, stages_ms)
-            if decision is None:
-                answer = _timed_infer(engine, until_ns, stages_ms)
-                answer = replace(answer, score=self._own_threshold(answer.score, engine))
-                decision = decide(answer.score)
-        except FrameError as error:
-            decision = Decision(Verdict.NO_DECISION, str(error), "wrong_size")
-        except EngineFault as fault:
-            decision = Decision(Verdict.NO_DECISION, fault.text, f"engine_{fault.code}")
+        found = inspect_frame(
+            frame,
+            engine,
+            self._gate_for(engine),
+            threshold=self._threshold(engine),
+            until_ns=until_ns,
+        )
+        decision, answer = found.decision, found.answer
         now_ns = time.monotonic_ns()
         if now_ns > until_ns and decision.verdict is not Verdict.NO_DECISION:
             late_ms = (now_ns - until_ns) / 1e6
@@ -182,21 +177,9 @@ class Judge:
             frame=_frame_ref(frame, now_ns),
             answer=answer,
             engine=engine,
-            stages_ms=stages_ms,
+            stages_ms=found.stages_ms,
         )
-        return Judged(event, frame, answer.heatmap if answer else None, engine.metadata)
-
-    def _refused(
-        self, frame: Frame, engine: EngineProcess, stages_ms: dict[str, float]
-    ) -> Decision | None:
-        """Prepares the frame in the engine's own memory, and says why it can't be trusted."""
-        begun = time.perf_counter()
-        prepared = preprocess(frame.image, engine.metadata.input, engine.buffer())
-        ready = time.perf_counter()
-        stages_ms["preprocess"] = (ready - begun) * 1e3
-        refused = self._gate_for(engine).check(frame, prepared, time.monotonic_ns())
-        stages_ms["integrity"] = (time.perf_counter() - ready) * 1e3
-        return refused
+        return Judged(event, frame, answer.score.heatmap if answer else None, engine.metadata)
 
     def _gate_for(self, engine: EngineProcess) -> IntegrityGate:
         if self._gate is None or self._gate_of != engine.model_hash:
@@ -206,13 +189,10 @@ class Judge:
                 live=self._live,
                 # A picture file does not go stale while it waits for its turn.
                 stale_after_s=self._config.deadline_ms / 1e3 if self._live else math.inf,
+                one_size=True,
             )
             self._gate_of = engine.model_hash
         return self._gate
-
-    def _own_threshold(self, score: Score, engine: EngineProcess) -> Score:
-        threshold = self._threshold(engine)
-        return score if threshold is None else replace(score, threshold=threshold)
 
     def _event(
         self,
@@ -227,7 +207,7 @@ class Judge:
         score = answer.score if answer else None
         head = score.head if score else None
         verdict = decision.verdict.value
-        heatmap = answer is not None and answer.heatmap is not None
+        heatmap = score is not None and score.heatmap is not None
         return InspectionEvent(
             station=self._station,
             camera=self._camera,
@@ -251,17 +231,6 @@ class Judge:
             frame=frame,
             stages_ms={name: round(ms, 3) for name, ms in (stages_ms or {}).items()},
         )
-
-
-def _timed_infer(engine: EngineProcess, until_ns: int, stages_ms: dict[str, float]) -> Answer:
-    begun = time.perf_counter()
-    try:
-        left_s = max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
-        answer = engine.infer(engine.buffer(), left_s)
-    finally:
-        stages_ms["engine"] = (time.perf_counter() - begun) * 1e3
-    stages_ms["infer"] = answer.infer_ms
-    return answer
 
 
 def _frame_ref(frame: Frame, now_ns: int) -> FrameRef:

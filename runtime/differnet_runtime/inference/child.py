@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector, named_heads
-from ..errors import BackendError, BackendUnavailableError, DifferNetError, EngineFault
+from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash
 from ..processes import tie_to
 from .memory import SharedMemory
@@ -93,10 +93,7 @@ def _score(request: Request, detector: Detector, memory: SharedMemory) -> Result
     score = float(outputs.scores[0])
     if not math.isfinite(score):
         raise EngineFault("not_finite", f"the score is not finite ({score})")
-    try:
-        heads = named_heads(outputs.heads, detector.metadata)
-    except BackendError as error:
-        raise EngineFault("bad_shape", str(error)) from error
+    heads = named_heads(outputs.heads, detector.metadata)
     if not all(map(math.isfinite, heads.values())):
         raise EngineFault("not_finite", f"the scores of the heads are not all finite ({heads})")
     return Result(

@@ -185,9 +185,9 @@ class EngineProcess:
     def _answer(self, worker: Worker, result: Result) -> Answer:
         shape, ready = result.heatmap, worker.ready
         assert ready is not None, "only a ready process is asked"
+        heatmap = None if shape is None else self._memory.heatmap(*shape).copy()
         return Answer(
-            score=judged(result.score, worker.model.metadata.calibration, heads=result.heads),
-            heatmap=None if shape is None else self._memory.heatmap(*shape).copy(),
+            judged(result.score, worker.model.metadata.calibration, heatmap, result.heads),
             model_hash=worker.model.hash,
             infer_ms=result.infer_ms,
             backend=ready.backend,

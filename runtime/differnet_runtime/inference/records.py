@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..backends.fake import PREFIX
+from ..inspection import Answer as Answer
 from ..metadata import (
     Calibration,
     ExtractorSpec,
@@ -21,26 +19,6 @@ from ..metadata import (
     check_views,
 )
 from ..model_file import content_hash, read_model_file
-from ..records import Score
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A frame's score, and which model gave it.
-
-    Args:
-        score: With the threshold of that very model.
-        heatmap: `(rows, columns)` float32, or None where the graph has no such output.
-        model_hash: Content hash of the model file that the process holds.
-        infer_ms: Milliseconds in the backend.
-        backend: What ran (`onnxruntime-cpu`).
-    """
-
-    score: Score
-    heatmap: NDArray[np.float32] | None
-    model_hash: str
-    infer_ms: float
-    backend: str
 
 
 class EngineState(str, Enum):

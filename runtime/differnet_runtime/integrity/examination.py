@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.models import IntegrityConfig
+from ..config.integrity import IntegrityConfig
 from ..metadata import Appearance
 from ..records import Image
 from .appearance import Look, appearance_of, look

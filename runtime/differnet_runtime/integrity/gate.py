@@ -1,11 +1,13 @@
-"""The gate of one camera: what it lets through may be scored, all else is NO_DECISION."""
+"""The gate of one source: what it lets through may be scored, all else is NO_DECISION."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.models import IntegrityConfig
+from ..config.integrity import IntegrityConfig
 from ..metadata import ModelMetadata
 from ..records import Decision, Frame, Verdict
 from .appearance import Look, look
@@ -13,13 +15,15 @@ from .limits import Limits
 
 
 class IntegrityGate:
-    """Checks the frames of one camera, in their order; used by one thread.
+    """Checks the frames of one source, in their order; used by one thread.
 
     Args:
-        config: The camera's limits; what it leaves open comes from the model's good pictures.
+        config: The source's limits; what it leaves open comes from the model's good pictures.
         metadata: Of the model that judges.
         live: Whether frames come by themselves, so that the source can freeze.
         stale_after_s: An older frame says nothing of the part that is there now.
+        one_size: Whether all frames must have the size of the first good one, if the model does
+            not know which sizes it learned from.
     """
 
     def __init__(
@@ -27,13 +31,17 @@ class IntegrityGate:
         config: IntegrityConfig,
         metadata: ModelMetadata,
         *,
-        live: bool,
-        stale_after_s: float,
+        live: bool = False,
+        stale_after_s: float = math.inf,
+        one_size: bool = False,
     ) -> None:
         self._limits = Limits.choose(config, metadata.appearance)
         self._stale_after_s = stale_after_s
         self._frozen_after_s = config.frozen_after_s if live else 0.0
-        self._size: tuple[int, int] | None = None
+        self._any_size = config.size == "any"
+        self._known_sizes = metadata.picture_sizes
+        self._one_size = one_size and self._known_sizes is None
+        self._first_size: tuple[int, int] | None = None
 
     def check(self, frame: Frame, prepared: NDArray[np.uint8], now_ns: int) -> Decision | None:
         """Says why a frame must not be scored.
@@ -53,7 +61,7 @@ class IntegrityGate:
             or self._wrong_look(prepared, frame.unchanged_s)
         )
         if found is None:
-            self._size = _size(frame)
+            self._first_size = self._first_size or _size(frame)
         return found
 
     def _untimely(self, frame: Frame, now_ns: int) -> Decision | None:
@@ -69,14 +77,25 @@ class IntegrityGate:
     def _misfit(self, frame: Frame) -> Decision | None:
         if frame.damage is not None:
             return _no("damaged", frame.damage)
-        size = _size(frame)
-        if self._size in (None, size):
-            return None
-        return _no(
-            "wrong_size",
-            f"the frame has {_text(size)} pixels, those before had {_text(self._size)}: set the "
-            "camera's resolution back, or restart the station if the change is wanted",
-        )
+        return None if self._any_size else self._wrong_size(_size(frame))
+
+    def _wrong_size(self, size: tuple[int, int]) -> Decision | None:
+        known, first = self._known_sizes, self._first_size
+        if known is not None and not known.accepts(*size):
+            return _no(
+                "wrong_size",
+                f"the picture has {_text(size)} pixels, the model knows {known}: set the camera to "
+                "a size that the model knows, or train or calibrate with pictures of this one. To "
+                'accept every size: size = "any" in the camera\'s integrity table of a station, or '
+                "`differnet run --any-size`",
+            )
+        if self._one_size and first is not None and size != first:
+            return _no(
+                "wrong_size",
+                f"the frame has {_text(size)} pixels, those before had {_text(first)}: set the "
+                "camera's resolution back, or restart the station if the change is wanted",
+            )
+        return None
 
     def _wrong_look(self, prepared: NDArray[np.uint8], unchanged_s: float) -> Decision | None:
         seen = look(prepared)
@@ -127,5 +146,5 @@ def _size(frame: Frame) -> tuple[int, int]:
     return width, height
 
 
-def _text(size: tuple[int, int] | None) -> str:
-    return "no" if size is None else f"{size[0]} x {size[1]}"
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

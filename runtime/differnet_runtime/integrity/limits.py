@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config.models import IntegrityConfig
+from ..config.integrity import IntegrityConfig
 from ..metadata import Appearance
 
 _BLACK, _WHITE = 8.0, 247.0

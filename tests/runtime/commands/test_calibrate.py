@@ -12,7 +12,7 @@ import pytest
 from differnet_runtime import Detector
 from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import Calibration, ModelMetadata, Provenance
+from differnet_runtime.metadata import Calibration, ModelMetadata, PictureSizes, Provenance
 from differnet_runtime.model_file import read_model_file
 from differnet_runtime.provenance import packed_hashes
 from tests.command_line import differnet
@@ -38,7 +38,8 @@ def test_the_model_gets_the_threshold_of_the_new_pictures(
     assert read.calibration is not None
     assert read.calibration.scored_by == "onnxruntime-cpu"
     assert read.calibration.images == 40
-    assert read.replaced(calibration=None, appearance=None) == metadata.replaced(calibration=None)
+    unknown = {"calibration": None, "appearance": None, "picture_sizes": None}
+    assert read.replaced(**unknown) == metadata.replaced(calibration=None)
     with Detector(model) as detector:
         assert detector(np.full((32, 32, 3), 76, np.uint8)).threshold == pytest.approx(76, rel=2e-4)
 
@@ -52,6 +53,14 @@ def test_the_model_learns_how_the_new_pictures_look(tiny_model: Make, pictures: 
     assert 20 < appearance.darkest < 40
     assert 79 < appearance.brightest < 110
     assert appearance.softest > 0
+
+
+def test_the_model_learns_the_sizes_of_the_new_pictures(tiny_model: Make, pictures: Make) -> None:
+    model = tiny_model(picture_sizes=PictureSizes.of([(640, 480)]))
+    assert calibrate(model, pictures(*range(40, 80))) == 0
+    known = read_model_file(model)[1].picture_sizes
+    assert known is not None
+    assert set(known.sizes) == {(640, 480), (32, 32)}
 
 
 def test_what_surely_is_no_good_part_is_refused_by_name(

@@ -238,7 +238,7 @@ def test_lines_of_another_threshold_are_not_taken(
 ) -> None:
     model, lines = tiny_model(), tmp_path / "run.jsonl"
     options = ["--output", lines, "--threshold", 400]
-    assert differnet("run", "--model", model, "--source", pictures(*range(30)), *options) == 0
+    assert differnet("run", "--model", model, "--source", pictures(*range(20, 50)), *options) == 0
     assert calibrate(model, lines) == 2
     assert "30 judged by another threshold" in capsys.readouterr().err
 
@@ -278,3 +278,15 @@ def test_what_can_not_be_used_is_named(
     assert calibrate(model, file) == 2
     assert message in capsys.readouterr().err
     assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--doubtful", "drop"), ("--skip-unreadable",), ("--backend", "fake"), ("--threads", 2)],
+)
+def test_options_of_pictures_are_refused_beside_scores(
+    tiny_model: Make, tmp_path: Path, options: tuple[object, ...], capsys: Captured
+) -> None:
+    scores = written(tmp_path / "events.jsonl", passed(40))
+    assert calibrate(tiny_model(), scores, *options) == 2  # before anything is read
+    assert f"{options[0]} goes with --images" in capsys.readouterr().err

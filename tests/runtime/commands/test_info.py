@@ -10,6 +10,7 @@ from differnet_runtime.metadata import (
     FlowSpec,
     InputContract,
     ModelMetadata,
+    PictureSizes,
     Region,
     Tiles,
     Verification,
@@ -96,6 +97,14 @@ def test_how_good_pictures_look_is_shown(tiny_model: Make, capsys: Captured) -> 
     assert "mean grey level 34 to 112 of 255, sharpness at least 0.00234 (52 pictures)" in shown
     assert main(["info", str(tiny_model())]) == 0
     assert "not measured: `differnet calibrate --images`" in capsys.readouterr().out
+
+
+def test_the_sizes_that_a_model_knows_are_shown(tiny_model: Make, capsys: Captured) -> None:
+    known = PictureSizes.of([(640, 480), (640, 480), (320, 240)])
+    assert main(["info", str(tiny_model(picture_sizes=known))]) == 0
+    assert "640 x 480, 320 x 240 pixels (width x height)" in capsys.readouterr().out
+    assert main(["info", str(tiny_model())]) == 0
+    assert "not known: all frames of a camera must have the size" in capsys.readouterr().out
 
 
 def test_an_uncalibrated_model_says_how_to_calibrate(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from differnet_runtime import Decision, Inspection, Verdict, cuda, driver
@@ -13,7 +14,7 @@ from differnet_runtime.commands.sinks import saved_name
 from differnet_runtime.commands.verdicts import HEADER, Summary
 from differnet_runtime.images import write_image
 from differnet_runtime.installation import install_line
-from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.metadata import ModelMetadata, PictureSizes
 from tests.command_line import differnet
 from tests.fakes.headed import coloured, write_headed_model
 
@@ -162,20 +163,37 @@ def test_saved_names_are_plain(name: str, saved: str) -> None:
 
 
 def test_threshold_and_limit(tiny_model: Make, pictures: Make, capsys: Captured) -> None:
-    assert run(tiny_model(), pictures(1, 2, 3), "--threshold", 1.5, "--limit", 2, "--json") == 0
+    options = ["--threshold", 15, "--limit", 2, "--json"]
+    assert run(tiny_model(), pictures(10, 20, 30), *options) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["verdict"], line["threshold"]) for line in lines] == [
-        ("GOOD", 1.5),
-        ("DEFECT", 1.5),
+        ("GOOD", 15.0),
+        ("DEFECT", 15.0),
     ]
+
+
+def test_sizes_that_the_model_knows_are_judged(
+    tiny_model: Make, pictures: Make, capsys: Captured
+) -> None:
+    model = tiny_model(picture_sizes=PictureSizes.of([(32, 32), (48, 48)] * 2))
+    folder = pictures(100, 110)
+    for name, size in (("2.png", 48), ("3.png", 20)):
+        write_image(folder / name, np.full((size, size, 3), 100, np.uint8))
+    assert run(model, folder, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["code"] for line in lines] == [None, None, None, "wrong_size"]
+    assert "20 x 20 pixels, the model knows 32 x 32, 48 x 48" in lines[3]["reason"]
+    assert run(model, folder, "--json", "--any-size") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["code"] for line in lines] == [None] * 4
 
 
 def test_a_run_in_which_nothing_was_judged_exits_with_3(
     tiny_model: Make, pictures: Make, capsys: Captured
 ) -> None:
-    assert run(tiny_model(calibration=None), pictures(1, 2)) == UNDECIDED
+    assert run(tiny_model(calibration=None), pictures(10, 20)) == UNDECIDED
     assert "differnet calibrate" in capsys.readouterr().out
-    assert run(tiny_model(calibration=None), pictures(1, 2), "--threshold", 5) == 0
+    assert run(tiny_model(calibration=None), pictures(10, 20), "--threshold", 15) == 0
 
 
 def test_a_video_is_inspected_frame_by_frame(
@@ -183,7 +201,8 @@ def test_a_video_is_inspected_frame_by_frame(
 ) -> None:
     assert run(tiny_model(), video, "--json", "--threshold", 110) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["verdict"] for line in lines] == ["GOOD"] * 6 + ["DEFECT"] * 6
+    assert [line["verdict"] for line in lines] == ["NO_DECISION"] + ["GOOD"] * 5 + ["DEFECT"] * 6
+    assert [line["code"] for line in lines] == ["black"] + [None] * 11
 
 
 @pytest.mark.parametrize(
@@ -250,7 +269,7 @@ def test_q_in_the_window_ends_the_run(
     monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "imshow", lambda _, picture: shown.append(picture.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 2 else -1)
-    assert run(tiny_model(), pictures(1, 2, 3, 4), "--show") == 0
+    assert run(tiny_model(), pictures(10, 20, 30, 40), "--show") == 0
     assert len(shown) == 2
     assert "2 frames" in capsys.readouterr().err
 
@@ -262,7 +281,7 @@ def test_an_interrupt_still_prints_the_summary(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("differnet_runtime.commands.sinks.table_line", interrupt)
-    assert run(tiny_model(), pictures(1, 2)) == 130
+    assert run(tiny_model(), pictures(100, 110)) == 130
     shown = capsys.readouterr().err
     assert "1 frames: 1 GOOD" in shown
     assert shown.endswith("interrupted\n")

@@ -169,7 +169,7 @@ def test_a_picture_that_can_not_be_read_is_not_lost(switched: Callable[..., Mode
     [
         ("hang", "engine_timeout"),
         ("segfault", "engine_crashed"),
-        ("nan", "engine_not_finite"),
+        ("nan", "not_finite"),
         ("raise", "engine_exception"),
         ("shape", "engine_bad_shape"),
     ],

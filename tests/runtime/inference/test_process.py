@@ -49,7 +49,7 @@ def test_a_real_model_scores_as_in_this_process(
     assert answer.score.value == pytest.approx(110.0)
     assert answer.score.threshold == 118.0
     assert answer.model_hash == content_hash(path.read_bytes())
-    assert answer.heatmap is None
+    assert answer.score.heatmap is None
     assert answer.backend == process.status.backend == "onnxruntime-cpu"
     assert "tensorrt" in process.status.reasons
     assert process.status.state is EngineState.READY
@@ -74,9 +74,9 @@ def test_a_heatmap_comes_with_the_score(engine: Start, tmp_path: Path, metadata)
     process = engine("onnxruntime-cpu", path)
     first = process.infer(batch[0])
     assert expected.heatmaps is not None
-    assert first.heatmap is not None
+    assert first.score.heatmap is not None
     process.infer(np.zeros_like(batch[0]))
-    np.testing.assert_array_equal(first.heatmap, expected.heatmaps[0])
+    np.testing.assert_array_equal(first.score.heatmap, expected.heatmaps[0])
     assert first.score.value == pytest.approx(float(expected.scores[0]))
 
 
@@ -91,9 +91,9 @@ def test_heads_and_the_heatmap_of_an_input_that_is_not_square_come_with_the_scor
     assert answer.score.head == "coarse"
     assert list(answer.score.heads) == ["whole", "coarse", "fine"]
     assert answer.score.heads["coarse"] == answer.score.value == pytest.approx(5.5)
-    assert answer.heatmap is not None
-    assert answer.heatmap.shape == (ROWS, COLUMNS)
-    np.testing.assert_allclose(answer.heatmap, [[2.0] * 4 + [19 / 3] * 4] * ROWS, rtol=1e-6)
+    assert answer.score.heatmap is not None
+    assert answer.score.heatmap.shape == (ROWS, COLUMNS)
+    np.testing.assert_allclose(answer.score.heatmap, [[2.0] * 4 + [19 / 3] * 4] * ROWS, rtol=1e-6)
 
 
 def test_a_file_that_does_not_name_its_heads_is_not_started(

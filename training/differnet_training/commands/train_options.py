@@ -158,8 +158,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         changes.setdefault("tap", None)
     if recipe.heads and (idle := sorted(changes.keys() & _OF_ONE_FLOW)):
         raise TrainingError(
-            f"--{idle[0].replace('_', '-')} has no say in the recipe {recipe.name!r}, whose heads "
-            "have settings of their own. Leave it out, or take a recipe with one flow "
+            f"--{idle[0].replace('_', '-')} has no effect with the recipe {recipe.name!r}: its "
+            "heads have their own settings. Leave it out, or use a recipe with one flow "
             "(--recipe edge-global)."
         )
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from differnet_runtime.capture.repetition import Repetition
+from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.records import Frame, Image
 from tests.faults.capturing import capture, next_frame
 from tests.runtime.waiting import wait_for
