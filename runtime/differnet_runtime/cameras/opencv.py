@@ -26,6 +26,7 @@ Kind = Literal["file", "device", "url"]
 
 TIMEOUT_MS = 5000
 MJPG = "MJPG"
+_MOST_FPS = 1000.0
 _ATTEMPTS = 10
 """Failed reads in a row that end a source: a single one may be one damaged packet."""
 
@@ -58,6 +59,8 @@ class OpenCvCamera(Camera):
         self._kind = kind
         self._timeout_s = timeout_ms / 1e3
         self.live = kind != "file"
+        self.fps: float | None = None
+        """Of a file, where it says so."""
         self._index = self._promised = 0
         self._waiting: Image | None = None
         self._capture = _open(source, kind, timeout_ms, fourcc)
@@ -68,6 +71,8 @@ class OpenCvCamera(Camera):
         if kind == "device":
             self.controls = self._capture
         if kind == "file":
+            fps = self._capture.get(cv2.CAP_PROP_FPS)
+            self.fps = fps if 0 < fps <= _MOST_FPS else None
             self._promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
             self.length = self._promised or None
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..metadata import Part
+from .integrity import IntegrityConfig as IntegrityConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Of a station or a camera: part of topics, folders and URLs."""
@@ -67,24 +68,6 @@ class ModelConfig(Part):
         return self
 
 
-class IntegrityConfig(Part):
-    """When a picture is not to be trusted: `[camera.NAME.integrity]`.
-
-    None of black, blown and sharpness is the limit that the model has from its good pictures.
-
-    Args:
-        frozen_after_s: A live source that gives identical pixels for so long is frozen; 0 never.
-        black: A picture whose mean lies below it is black, 0..255.
-        blown: One whose mean lies above it is blown out, 0..255.
-        sharpness: One whose sharpness lies below it is blurred; 0 never.
-    """
-
-    frozen_after_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
-    black: Annotated[float, Field(ge=0, le=255)] | None = None
-    blown: Annotated[float, Field(ge=0, le=255)] | None = None
-    sharpness: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-
-
 class CameraConfig(Part):
     """A camera: `[camera.NAME]`.
 
@@ -99,6 +82,7 @@ class CameraConfig(Part):
         exposure: In the driver's units; None keeps what the camera has.
         gain: In the driver's units; None keeps what the camera has.
         white_balance: In the driver's units; None keeps what the camera has.
+        transport: Of an RTSP stream: `tcp` loses nothing on its way, `udp` is not held up by a loss.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         paced: A video plays at its own speed, again and again, as a camera would.
         stall_s: A live camera without a new frame for so long is stalled.
@@ -116,12 +100,19 @@ class CameraConfig(Part):
     exposure: Finite | None = None
     gain: Finite | None = None
     white_balance: Finite | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
     trigger: Literal["free", "command"] = "free"
     paced: bool = False
     stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     integrity: IntegrityConfig = IntegrityConfig()
+
+    @model_validator(mode="after")
+    def _transport_of_rtsp(self) -> CameraConfig:
+        if self.transport != "tcp" and not self.source.lower().startswith("rtsp://"):
+            raise ValueError('transport = "udp" is for rtsp:// only')
+        return self
 
     @model_validator(mode="after")
     def _whole_size(self) -> CameraConfig:
