@@ -29,6 +29,7 @@ RUNS = (
     ("startup",),
     ("feature_time",),
     ("resizing",),
+    ("picture_damage",),
     ("threads",),
     ("int8",),
     ("tables",),

@@ -150,8 +150,13 @@ def client_of(port: int) -> Iterator[Client]:
         client.loop_stop()
 
 
-def write_certificates(folder: Path) -> Path:
-    """Makes an authority (`ca.pem`), and a certificate by it for `localhost` (`server.*`)."""
+def write_certificates(folder: Path, days: int = 30) -> Path:
+    """Makes an authority (`ca.pem`), and a certificate by it for `localhost` (`server.*`).
+
+    Args:
+        folder: Where they are written.
+        days: For how long the server's is valid; with -1 it has expired.
+    """
     program = require("openssl")
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -174,6 +179,6 @@ def write_certificates(folder: Path) -> Path:
     )
     run("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
     (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days))
     run("x509", "-req", "-in", "server.csr", *signed, "-extfile", "names", "-out", "server.pem")
     return folder

@@ -77,11 +77,11 @@ def _python() -> list[Path]:
 
 
 def _messages(path: Path) -> Iterator[InstallLine]:
-    """Reads what a module may say: its strings but docstrings, and its calls of `install_line`."""
+    """Reads what a module may say: its strings but docstrings, and its calls of `advice`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {id(part) for node in ast.walk(tree) for part in _not_said(node)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "install_line":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("install_line", "advice"):
             if node.args and isinstance(node.args[0], ast.Constant):
                 yield InstallLine(_name(path), (f".[{node.args[0].value}]",))
         elif id(node) not in skipped:

@@ -30,6 +30,7 @@ PACKAGES = {
     "faketime": ("faketime",),
     "systemd-analyze": ("systemd",),
     "unshare": ("util-linux",),
+    "strace": ("strace",),
 }
 """By program: the packages that bring it."""
 

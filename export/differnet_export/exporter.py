@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from differnet_runtime.calibration import HEADROOM, calibrate
 from differnet_runtime.errors import ExportError
+from differnet_runtime.graph_check import graph_problem
 from differnet_runtime.metadata import (
     Calibration,
     HalfPrecision,
@@ -115,7 +116,13 @@ def export_model(
             half=half,
         ),
     )
-    write_model_file(output, graph.SerializeToString(), metadata)
+    data = graph.SerializeToString()
+    if problem := graph_problem(data, metadata.input):
+        raise ExportError(
+            f"the runtime would refuse the file, since its graph {problem}; nothing was written. "
+            f"{metadata.extractor.name} may not be suited; please report this."
+        )
+    write_model_file(output, data, metadata)
     return metadata
 
 

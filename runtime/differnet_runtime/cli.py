@@ -143,7 +143,7 @@ def _refuse_missing(command: Command) -> None:
     if command.missing:
         raise DifferNetError(
             f"{command.name} can't run here: {', '.join(command.missing)} can't be imported. "
-            f"needs: {command.remedy}"
+            f"{command.remedy}"
         )
 
 

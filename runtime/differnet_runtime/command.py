@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .installation import install_line
+from .installation import advice
 
 T = TypeVar("T")
 
@@ -60,8 +60,8 @@ class Command:
 
     @property
     def remedy(self) -> str:
-        """What to install when something is missing."""
-        return install_line(self.extra or "")
+        """What to do when something is missing, in sentences."""
+        return advice(self.extra or "")
 
 
 def _installed(module: str) -> bool:

@@ -10,22 +10,24 @@ from .errors import ViewsError
 
 Fit = Literal["stretch", "letterbox", "crop"]
 Pixel = Literal["bgr", "bgrx"]
+MOST_PIXELS = 1_000_000
+"""Along a side of a camera's frame; a line-scan camera's is long."""
 RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
 
 
 class Part(BaseModel):
-    """Base class of every part of the metadata: immutable; unknown keys are errors."""
+    """Base class of all records read from outside: immutable, finite; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Region(Part):
     """The region of interest, in pixels of the camera's frame."""
 
-    x: Annotated[int, Field(ge=0)]
-    y: Annotated[int, Field(ge=0)]
-    width: Annotated[int, Field(ge=8)]
-    height: Annotated[int, Field(ge=8)]
+    x: Annotated[int, Field(ge=0, le=MOST_PIXELS)]
+    y: Annotated[int, Field(ge=0, le=MOST_PIXELS)]
+    width: Annotated[int, Field(ge=8, le=MOST_PIXELS)]
+    height: Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 
     def __str__(self) -> str:
         """Returns the form that `--roi` takes."""

@@ -17,8 +17,8 @@ def decide(score: Score) -> Decision:
     Returns:
         DEFECT above the threshold, GOOD at or below it; NO_DECISION, with the reason, for a picture
         that can't be trusted, a score that is not finite or lies far below every good part's, or a
-        model without a threshold. (NaN > threshold is False: without that check a gross defect
-        would pass. A covered lens can score lower than any part.)
+        model without a finite threshold. (NaN > threshold is False: without that check a gross
+        defect would pass. A covered lens can score lower than any part.)
     """
     if score.refused is not None:
         return score.refused
@@ -38,7 +38,13 @@ def decide(score: Score) -> Decision:
             "the model has no threshold; run `differnet calibrate`",
             "no_threshold",
         )
-    if score.lowest is not None and score.value < score.lowest:
+    if not math.isfinite(score.threshold):
+        return Decision(
+            Verdict.NO_DECISION,
+            f"the threshold is not a finite number ({score.threshold}); run `differnet calibrate`",
+            "no_threshold",
+        )
+    if score.lowest is not None and not score.value >= score.lowest:
         return Decision(
             Verdict.NO_DECISION,
             f"the score {score.value:.4g} lies far below every good part's (the least plausible "

@@ -18,15 +18,17 @@ from typing import Literal
 
 from .backends.ort import describe
 from .cuda import open_device
+from .cuda_libraries import Library, installed, too_new
 from .driver import find_gpu
 from .errors import BackendError, BackendUnavailableError
-from .installation import install_line
+from .installation import advice
 from .selection import AUTO, BACKENDS, try_backend
 from .tensorrt_api import version as tensorrt_version
 
 State = Literal["ok", "missing", "none"]
 
 _LITTLE_DISK_BYTES = 2**30
+_UNHIDE = "`pip uninstall opencv-python opencv-python-headless` shows it again."
 _JETPACKS = {34: "5", 35: "5", 36: "6", 38: "7", 39: "7"}
 """JetPack's major version by that of its Linux for Tegra (L4T)."""
 
@@ -63,6 +65,7 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Finding]:
         _jetpack(l4t, root),
         gpu,
         _cuda_toolkit(root),
+        _cuda_libraries(),
         _tensorrt() if gpu.state == "ok" else Finding("tensorrt", "none", idle),
         _pycuda() if gpu.state == "ok" else Finding("pycuda", "none", idle),
         _onnxruntime(),
@@ -154,6 +157,31 @@ def _cuda_toolkit(root: Path) -> Finding:
     return Finding("cuda", "ok", f"toolkit {found} in {folder}")
 
 
+def _cuda_libraries() -> Finding:
+    """Compares what is installed for a CUDA version with what the driver takes."""
+    found = installed()
+    if not found:
+        return Finding("cuda_libraries", "none", "none from pip")
+    listed = _listed(found)
+    try:
+        driver = find_gpu().cuda
+    except BackendUnavailableError:
+        return Finding("cuda_libraries", "none", f"{listed}; without a driver to compare with")
+    wrong = too_new(found, driver)
+    if wrong:
+        return Finding(
+            "cuda_libraries",
+            "missing",
+            f"{_listed(wrong)}: the driver takes CUDA up to {driver[0]}.{driver[1]}. Update the "
+            f"driver, or remove them. {advice(','.join(dict.fromkeys(one.cu12 for one in wrong)))}",
+        )
+    return Finding("cuda_libraries", "ok", listed)
+
+
+def _listed(libraries: list[Library]) -> str:
+    return ", ".join(f"{one.name} {one.version} for CUDA {one.cuda}" for one in libraries)
+
+
 def _tensorrt() -> Finding:
     try:
         return Finding("tensorrt", "ok", ".".join(map(str, tensorrt_version())))
@@ -179,11 +207,12 @@ def _onnxruntime() -> Finding:
 
 
 def _opencv(*, on_jetson: bool) -> Iterator[Finding]:
+    remedy = advice("opencv-headless", jetson=on_jetson)
     try:
         import cv2
     except Exception as error:  # a cv2 built for another numpy raises AttributeError, and more
         cause = f"{type(error).__name__}: {error}"
-        yield Finding("opencv", "missing", f"can't be imported ({cause}). {_remedy(on_jetson)}")
+        yield Finding("opencv", "missing", f"can't be imported ({cause}). {remedy}")
         yield Finding("gstreamer", "missing", "there is no OpenCV")
         yield Finding("ffmpeg", "missing", "there is no OpenCV")
         return
@@ -194,20 +223,10 @@ def _opencv(*, on_jetson: bool) -> Iterator[Finding]:
         "opencv",
         "missing" if shadowed else "ok",
         f"{cv2.__version__} from {Path(cv2.__file__).parent}"
-        + (f" hides JetPack's, which has GStreamer. {_remedy(on_jetson)}" if shadowed else ""),
+        + (f" hides JetPack's, which has GStreamer. {_UNHIDE} {remedy}" if shadowed else ""),
     )
     yield Finding("gstreamer", *_video_library(gstreamer, needed=on_jetson, for_what="pipelines"))
     yield Finding("ffmpeg", *_video_library(ffmpeg, needed=True, for_what="streams (rtsp://)"))
-
-
-def _remedy(on_jetson: bool) -> str:
-    if on_jetson:
-        return (
-            "Use JetPack's: `python3 -m venv --system-site-packages .venv`, in it `pip uninstall "
-            "opencv-python opencv-python-headless`, and `pip install 'numpy<2'`, for which it is "
-            "built."
-        )
-    return f"Install it: `{install_line('opencv-headless')}`, or `[opencv]` for windows."
 
 
 def _built_with(build: str, library: str) -> bool:

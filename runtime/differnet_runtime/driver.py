@@ -13,6 +13,9 @@ from .errors import BackendUnavailableError
 LIBRARY = "libcuda.so.1"
 """The driver's own library; it comes with the driver and with nothing else."""
 
+_DEFAULT_CUDA = (13, 0)
+"""What the extras `tensorrt` and `onnx-gpu` are built for."""
+
 _COMPUTE_CAPABILITY = (75, 76)
 """Numbers of the device attributes for its major and minor part, from cuda.h."""
 
@@ -60,6 +63,19 @@ def find_gpu() -> Gpu:
     major, minor = (_attribute(library, number, device) for number in _COMPUTE_CAPABILITY)
     cuda = (version.value // 1000, version.value % 1000 // 10)
     return Gpu(name.value.decode(errors="replace"), (major, minor), memory.value, cuda)
+
+
+def extra_for_driver(extra: str) -> str:
+    """Returns the extra that fits this driver: `NAME-cu12` where it takes no CUDA 13.
+
+    Args:
+        extra: `tensorrt` or `onnx-gpu`.
+    """
+    try:
+        newest = find_gpu().cuda
+    except BackendUnavailableError:
+        return extra
+    return extra if newest >= _DEFAULT_CUDA else f"{extra}-cu12"
 
 
 def _attribute(library: ctypes.CDLL, number: int, device: ctypes.c_int) -> int:

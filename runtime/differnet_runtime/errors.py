@@ -5,6 +5,7 @@
     |-- FrameError                  a frame does not fit the model's input contract
     |-- CameraError                 a source can't be opened, or stopped giving frames
     |-- ModelFileError              the file is not a model of ours, is damaged, or is too new
+    |-- SigningError                a key can't be read or made, or cryptography is missing
     |-- BackendError                inference failed
     |   |-- BackendUnavailableError the backend's package or device is missing
     |   |-- EngineError             an engine can't be built, or is not this device's or model's
@@ -54,6 +55,10 @@ class CameraError(DifferNetError):
 
 class ModelFileError(DifferNetError):
     """The file is not a differnet-edge model, is damaged, or has a newer format."""
+
+
+class SigningError(DifferNetError):
+    """A key can't be read or made, or `cryptography` is not installed."""
 
 
 class BackendError(DifferNetError):

@@ -9,6 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from .metadata import Part
+from .records import Origin
+
+_PICTURES = uuid.UUID("850c3a0f-4ecf-5cb7-83cf-48a4721a616e")
+"""The namespace of the ids of events on pictures in files."""
 
 SCHEMA: Literal[2] = 2
 """Raised whenever an older reader would misread a newer event; keys may be added without.
@@ -17,11 +21,27 @@ SCHEMA: Literal[2] = 2
 """
 
 Trigger = Literal["free", "http", "mqtt"]
+AuditAction = Literal[
+    "login", "logout", "wrong_token", "activate", "rollback", "threshold", "configuration"
+]
 
 
 def new_id() -> str:
     """Returns an event's id: it stays the same however often the event is delivered."""
     return uuid.uuid4().hex
+
+
+def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
+    """Returns the id of the event on a picture in a file: the same whenever it is judged.
+
+    Args:
+        station: Name.
+        camera: Name.
+        source: Path of the folder or the video.
+        origin: The picture.
+    """
+    told = "\0".join((station, camera, source, origin.key, origin.digest))
+    return uuid.uuid5(_PICTURES, told).hex
 
 
 class ModelRef(Part):
@@ -92,6 +112,8 @@ class InspectionEvent(Event):
         frame: None where there was no frame.
         stages_ms: Milliseconds per stage.
         evidence: Id of the kept picture, or None.
+        identical_to: Name of a picture that this camera judged before, with the same content; None
+            where there was none, or the source is live.
     """
 
     type: Literal["inspection"] = "inspection"
@@ -114,6 +136,7 @@ class InspectionEvent(Event):
     frame: FrameRef | None = None
     stages_ms: dict[str, float] = Field(default_factory=dict)
     evidence: str | None = None
+    identical_to: str | None = None
 
 
 class AlarmEvent(Event):
@@ -131,7 +154,8 @@ class StateEvent(Event):
 
     Args:
         type: Always `state`.
-        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `configuration`.
+        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
+            `configuration`.
         state: The new one (`ok`, `stalled`, `degraded`).
         reason: In words.
     """
@@ -142,6 +166,33 @@ class StateEvent(Event):
     reason: str | None = None
 
 
-AnyEvent = Annotated[InspectionEvent | AlarmEvent | StateEvent, Field(discriminator="type")]
-EVENT: TypeAdapter[InspectionEvent | AlarmEvent | StateEvent] = TypeAdapter(AnyEvent)
+class AuditEvent(Event):
+    """Somebody changed something, logged in, or tried to.
+
+    Args:
+        type: Always `audit`.
+        action: What was done; `activate` and `rollback` are changes of the model.
+        by: `token`, `session` and its name, `anybody` where no token is needed, `files` where the
+            configuration, the model store or the model file changed; `stranger` sent wrong tokens.
+        address: Where it came from over the network; of several wrong tokens, most of them.
+        old: What was valid before, or None.
+        new: What is valid now, or None.
+        error: Why it failed; None where it was done.
+        count: How often, since the entry before: wrong tokens are told once a minute.
+    """
+
+    type: Literal["audit"] = "audit"
+    action: AuditAction
+    by: str
+    address: str | None = None
+    old: str | None = None
+    new: str | None = None
+    error: str | None = None
+    count: int = 1
+
+
+AnyEvent = Annotated[
+    InspectionEvent | AlarmEvent | StateEvent | AuditEvent, Field(discriminator="type")
+]
+EVENT: TypeAdapter[InspectionEvent | AlarmEvent | StateEvent | AuditEvent] = TypeAdapter(AnyEvent)
 """Reads any event from JSON; `EVENT.json_schema()` is the documented schema."""

@@ -11,6 +11,15 @@ from pathlib import Path
 from .errors import OutputError
 
 
+def printable(name: str) -> str:
+    r"""Returns a file's name as text that any program can write; different names stay different.
+
+    Bytes that are not UTF-8 become `\xe4`, and the backslash of a name that has a `\x` in it
+    becomes `\x5c`.
+    """
+    return os.fsencode(name).replace(b"\\x", b"\\x5cx").decode("utf-8", "backslashreplace")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file so that it is there whole or not at all.
 

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from . import jpeg
+from .endings import NOT_READ
+from .endings import SUFFIXES as SUFFIXES
 from .errors import ImageReadError, OutputError
 from .files import write_bytes
+from .picture_files import fault_of
 from .records import Image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-"""File name endings that count as pictures."""
+log = logging.getLogger(__name__)
 
 NARROW_WHITES = (1023, 4095)
 """Greatest values of 10- and 12-bit cameras, whose pictures are stored with 16 bits."""
 
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-
 
 def list_images(folder: Path) -> list[Path]:
-    """Returns the picture files directly in `folder`, by name."""
+    """Returns the picture files directly in `folder`, by name.
+
+    Pictures of a kind that is not read are passed over, and a warning says so once.
+    """
+    say_passed_over(folder)
     return sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+
+
+def say_passed_over(folder: Path) -> None:
+    """Warns once of the files in a folder that seem to be pictures, but are of no kind we read."""
+    endings = (path.suffix.lower() for path in folder.iterdir() if not path.name.startswith("."))
+    found = Counter(ending for ending in endings if ending in NOT_READ)
+    if found:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(found.items()))
+        _warn_once(f"{folder}: files that are passed over, since they are not read: {kinds}")
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning("%s. Save them as PNG to use them", text)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -58,11 +80,14 @@ def decode_image(data: bytes, name: str) -> Image:
         `(H, W, 3)` BGR, uint8 or uint16.
 
     Raises:
-        ImageReadError: Not a picture, cut short, or of a depth that is not supported.
+        ImageReadError: Not a picture, not whole, several in one file, or of a depth that is not
+            supported.
     """
-    # Older OpenCV fills the missing part of a JPEG with grey and says nothing.
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
-        raise ImageReadError(name, "the JPEG is cut short (it has no end marker)")
+    if data.startswith(jpeg.START):
+        return jpeg.decode_jpeg(data, name)
+    fault = fault_of(data)
+    if fault is not None:
+        raise ImageReadError(name, fault)
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)

@@ -109,7 +109,7 @@ def inspect_frame(
         return times.inspected(_no("wrong_size", str(error)), error=error)
     except BackendError as error:
         times.passed("engine")
-        return times.inspected(_no(_code(error), str(error)), error=error)
+        return times.inspected(_no(engine_code(error), str(error)), error=error)
     score = answer.score
     if threshold is not None or refused is not None:
         threshold = score.threshold if threshold is None else threshold
@@ -156,9 +156,10 @@ def _left_s(until_ns: int | None) -> float | None:
     return None if until_ns is None else max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
 
 
-def _code(error: BackendError) -> str:
+def engine_code(error: BackendError) -> str:
+    """Returns the code of the verdict; an engine that was stopped has no fault."""
     code = error.code if isinstance(error, EngineFault) else "exception"
-    return code if code == "not_finite" else f"engine_{code}"
+    return code if code in ("not_finite", "stopped") else f"engine_{code}"
 
 
 def _no(code: str, reason: str) -> Decision:

@@ -13,6 +13,7 @@ from .web.control import (
     OutboxView,
     Overview,
     SinkView,
+    WebView,
 )
 
 try:
@@ -115,6 +116,7 @@ class _State(Collector):
         yield from _of_engine(overview.engine)
         yield from _of_outbox(overview.outbox, overview.sinks)
         yield from _of_evidence(overview.evidence)
+        yield from _of_web(overview.web)
 
 
 def _of_cameras(cameras: Sequence[CameraView]) -> Iterator[Metric]:
@@ -152,13 +154,16 @@ def _of_outbox(outbox: OutboxView, sinks: Sequence[SinkView]) -> Iterator[Metric
     yield _counter("outbox_dropped_events", "Events lost to a cap.", outbox.dropped)
     for family, name, text, values in (
         (GaugeMetricFamily, "sink_up", "Whether it takes events.", {
-            sink.name: float(sink.state == "ok") for sink in sinks
+            sink.name: float(sink.state != "down") for sink in sinks
         }),
         (GaugeMetricFamily, "sink_pending_events", "Events that it has not confirmed.", {
             sink.name: sink.pending for sink in sinks
         }),
         (CounterMetricFamily, "sink_delivered_events", "Events that it confirmed.", {
             sink.name: sink.delivered for sink in sinks
+        }),
+        (CounterMetricFamily, "sink_undeliverable_events", "Events that it can never take.", {
+            sink.name: sink.undeliverable for sink in sinks
         }),
     ):  # fmt: skip
         yield _each(family, name, text, "sink", values)
@@ -172,6 +177,11 @@ def _of_evidence(evidence: EvidenceView) -> Iterator[Metric]:
     if evidence.free_bytes is not None:
         yield _gauge("disk_free_bytes", "Where evidence is kept.", evidence.free_bytes)
     yield _counter("evidence_skipped_pictures", "Pictures not kept.", evidence.skipped)
+
+
+def _of_web(web: WebView) -> Iterator[Metric]:
+    text = "Connections closed and requests refused by the page's server, by kind."
+    yield _each(CounterMetricFamily, "web_troubles", text, "kind", web.troubles)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

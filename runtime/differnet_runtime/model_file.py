@@ -1,10 +1,11 @@
 """The model file: one ONNX graph with our metadata and a content hash, read without onnx.
 
 An ONNX file is a protobuf message: a run of fields, of which number 14, repeated, is a
-metadata entry (key, value). Ours come last in the file: `differnet`, the metadata as JSON, then
-`differnet.sha256`, the SHA-256 over every byte before that entry.
+metadata entry (key, value). Ours come last in the file: `differnet`, the metadata as JSON; in a
+signed file `differnet.signature`, see `signing`; and `differnet.sha256`, the SHA-256 over every
+byte before that entry.
 
-The wire format: https://protobuf.dev/programming-guides/encoding/
+A runtime gets the bytes only after `check_graph` has passed them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +21,18 @@ from pydantic import ValidationError
 
 from .errors import ModelFileError
 from .files import write_bytes
+from .graph_check import check_graph
 from .metadata import FORMAT_VERSION, ModelMetadata
+from .protobuf import LENGTH, Reader, bytes_field, text_field
 
 _METADATA_FIELD = 14
 _METADATA_KEY = "differnet"
+_SIGNATURE_KEY = "differnet.signature"
 _HASH_KEY = "differnet.sha256"
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_OURS = (_METADATA_KEY, _SIGNATURE_KEY, _HASH_KEY)
 _SIZE_LIMIT = 2**31 - 1
+_MOST_METADATA = 2**24
+"""Bytes of metadata: one good score takes about 20, one training picture 8."""
 
 
 def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]:
@@ -38,11 +45,44 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]
         The file's bytes, ready for a backend, and its metadata.
 
     Raises:
-        ModelFileError: Missing, not ONNX, not ours, damaged, or of a newer format.
+        ModelFileError: Missing, not ONNX, not ours, damaged, of a newer format, or with a graph
+            that `check_graph` refuses.
     """
     path = Path(path)
+    data = _read(path)
     try:
-        data = path.read_bytes()
+        found = [(key, (value, start, end)) for key, value, start, end in metadata_entries(data)]
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ModelFileError(
+            f"{path} is not an ONNX file, or is cut short. Export it again, or copy it again."
+        ) from error
+    entries = dict(found)
+    if _METADATA_KEY not in entries:
+        raise ModelFileError(
+            f"{path} carries no differnet metadata: it is not a model of differnet-edge. "
+            "Write one with `differnet export MODEL -o part.onnx`."
+        )
+    _check_hash(path, data, entries)
+    if len(entries) != len(found):
+        raise ModelFileError(f"{path} carries an entry of metadata twice. Export it again.")
+    metadata = parse_metadata(entries[_METADATA_KEY][0], str(path))
+    check_graph(data, metadata.input, str(path))
+    return data, metadata
+
+
+def _read(path: Path) -> bytes:
+    """Reads a regular file; a pipe or a device would keep its reader waiting, or never end."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelFileError(f"{path} is a device or a pipe, and a file is expected")
+            if status.st_size > _SIZE_LIMIT:
+                raise ModelFileError(
+                    f"{path} takes {status.st_size / 2**30:.1f} GiB, and a model file at most 2 "
+                    "GiB: it is not a model of differnet-edge."
+                )
+            return file.read(status.st_size)
     except IsADirectoryError as error:
         raise ModelFileError(
             f"{path} is a folder, and an exported file is expected. If `differnet train` wrote the "
@@ -50,25 +90,18 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]
         ) from error
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror or error}") from error
-    try:
-        entries = {key: (value, start, end) for key, value, start, end in _metadata_entries(data)}
-    except (IndexError, UnicodeDecodeError) as error:
-        raise ModelFileError(
-            f"{path} is not an ONNX file, or is cut short. Export it again, or copy it again."
-        ) from error
-    if _METADATA_KEY not in entries:
-        raise ModelFileError(
-            f"{path} carries no differnet metadata: it is not a model of differnet-edge. "
-            "Write one with `differnet export MODEL -o part.onnx`."
-        )
-    _check_hash(path, data, entries)
-    return data, parse_metadata(entries[_METADATA_KEY][0], str(path))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_hash(path: Path, data: bytes, entries: dict[str, tuple[str, int, int]]) -> None:
     expected, start, end = entries.get(_HASH_KEY, ("none", len(data), len(data)))
     actual = hashlib.sha256(memoryview(data)[:start]).hexdigest()
-    if actual != expected or end != len(data):  # a reader would merge what follows the hash
+    signed = entries.get(_SIGNATURE_KEY)
+    in_order = end == len(data) and (signed is None or signed[2] == start)
+    if actual != expected or not in_order:  # a reader would merge what follows the hash
         raise ModelFileError(
             f"{path} is damaged or was changed: its content hash is {actual[:16]}..., but "
             f"{expected[:16]}... is written in it. Copy the file again, or export it again."
@@ -84,7 +117,7 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
     try:
         fields = json.loads(text)
         version = int(fields["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{source}: the model's metadata can't be read ({error})") from error
     if version > FORMAT_VERSION:
         raise ModelFileError(
@@ -100,7 +133,7 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
 
 
 def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> str:
-    """Writes a model file atomically; metadata of ours that was there is replaced.
+    """Writes a model file atomically; our entries that were there, a signature too, are left out.
 
     Args:
         path: Where to.
@@ -116,95 +149,67 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
     """
     # All keys of this format are written, so a file that was read as an older one is one no more.
     text = metadata.replaced(format_version=FORMAT_VERSION).model_dump_json()
-    body = _without_our_entries(onnx_bytes) + _entry(_METADATA_KEY, text)
-    digest = hashlib.sha256(body).hexdigest()
-    data = body + _entry(_HASH_KEY, digest)
+    data = _hashed(_without(onnx_bytes, _OURS) + _entry(_METADATA_KEY, text))
     if len(data) > _SIZE_LIMIT:
         raise ModelFileError(
             f"the model takes {len(data) / 2**30:.2f} GiB; one ONNX file holds at most 2 GiB and "
             "weights outside the file are not supported. Train a narrower flow (--width)."
         )
     write_bytes(path, data)
-    return digest
+    return content_hash(data)
+
+
+def _hashed(body: bytes) -> bytes:
+    return body + _entry(_HASH_KEY, hashlib.sha256(body).hexdigest())
 
 
 def content_hash(data: bytes) -> str:
     """Returns the content hash written in a model file's bytes; see `read_model_file`."""
-    return next(value for key, value, _, _ in _metadata_entries(data) if key == _HASH_KEY)
+    return next(value for key, value, _, _ in metadata_entries(data) if key == _HASH_KEY)
 
 
-def _without_our_entries(data: bytes) -> bytes:
+def signature(data: bytes) -> str | None:
+    """Returns the signature in a model file's bytes, as `with_signature` wrote it, or None."""
+    return next(
+        (value for key, value, _, _ in metadata_entries(data) if key == _SIGNATURE_KEY), None
+    )
+
+
+def signed_part(data: bytes) -> bytes:
+    """Returns the SHA-256 of all that a signature covers: graph and metadata."""
+    return hashlib.sha256(_without(data, (_SIGNATURE_KEY, _HASH_KEY))).digest()
+
+
+def with_signature(data: bytes, text: str) -> bytes:
+    """Returns a model file's bytes with a signature, in place of any that was there."""
+    body = _without(data, (_SIGNATURE_KEY, _HASH_KEY))
+    return _hashed(body + _entry(_SIGNATURE_KEY, text))
+
+
+def _without(data: bytes, keys: tuple[str, ...]) -> bytes:
     kept, position = [], 0
-    for key, _, start, end in _metadata_entries(data):
-        if key in (_METADATA_KEY, _HASH_KEY):
+    for key, _, start, end in metadata_entries(data):
+        if key in keys:
             kept.append(data[position:start])
             position = end
     kept.append(data[position:])
     return b"".join(kept)
 
 
-def _metadata_entries(data: bytes) -> Iterator[tuple[str, str, int, int]]:
-    for field, value_start, start, end in _fields(data, 0, len(data)):
-        if field == _METADATA_FIELD:
+def metadata_entries(data: bytes) -> Iterator[tuple[str, str, int, int]]:
+    """Goes through key, value, start and end (in bytes of the file) of each metadata entry."""
+    reader = Reader(data)
+    for field in reader.fields(0, len(data)):
+        if field.number == _METADATA_FIELD and field.kind == LENGTH:
+            if field.end - field.start > _MOST_METADATA:
+                raise IndexError("too much metadata")
             texts = {
-                inner: data[inner_start:inner_end].decode()
-                for inner, inner_start, _, inner_end in _fields(data, value_start, end)
+                inner.number: data[inner.value : inner.end].decode()
+                for inner in reader.fields(field.value, field.end)
+                if inner.kind == LENGTH
             }
-            yield texts.get(1, ""), texts.get(2, ""), start, end
-
-
-def _fields(data: bytes, position: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields (field number, start of its value, start of the field, end of the field)."""
-    while position < stop:
-        start = position
-        tag, position = _varint(data, position)
-        value_start = position
-        kind = tag & 7
-        if kind == _LENGTH:
-            length, value_start = _varint(data, position)
-            position = value_start + length
-        elif kind == _VARINT:
-            _, position = _varint(data, position)
-        elif kind in (_FIXED64, _FIXED32):
-            position += 8 if kind == _FIXED64 else 4
-        else:
-            raise IndexError(f"wire type {kind}")
-        if position > stop:
-            raise IndexError("a field ends after its message")
-        yield tag >> 3, value_start, start, position
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position
-        if shift > 63:
-            raise IndexError("a number of more than 64 bits")
+            yield texts.get(1, ""), texts.get(2, ""), field.start, field.end
 
 
 def _entry(key: str, value: str) -> bytes:
-    inner = _text_field(1, key) + _text_field(2, value)
-    return _tag(_METADATA_FIELD) + _encode_varint(len(inner)) + inner
-
-
-def _text_field(field: int, text: str) -> bytes:
-    encoded = text.encode()
-    return _tag(field) + _encode_varint(len(encoded)) + encoded
-
-
-def _tag(field: int) -> bytes:
-    return _encode_varint(field << 3 | _LENGTH)
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return bytes_field(_METADATA_FIELD, text_field(1, key) + text_field(2, value))

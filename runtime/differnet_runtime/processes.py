@@ -9,10 +9,12 @@ import logging
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _SOONER_THAN_THE_DAEMON = "500"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - only a parent folder; mkdtemp makes a private one
 _POLL_S = 0.1
 _REAP_S = 1.0
 _TOLD_LINES, _LOGGED_LINES = 5, 50
@@ -48,8 +51,16 @@ def tie_to(parent: int) -> None:
         _OOM_SCORE.write_text(_SOONER_THAN_THE_DAEMON)
 
 
+def _private_folder() -> Path:
+    """Makes an empty folder of this user's own, in memory where no disk has room for it."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="differnet-"))
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="differnet-", dir=_IN_MEMORY))
+
+
 class Child:
-    """Owns such a process from its start to its end.
+    """Owns such a process from its start to its end; its working folder is empty and private.
 
     It must be started by a thread that outlives it: the kernel ends it with that thread.
 
@@ -78,20 +89,23 @@ class Child:
         self._title, self._redact = title, redact
         self._logged: deque[str] = deque(maxlen=_LOGGED_LINES)
         self._told: deque[str] = deque(maxlen=_TOLD_LINES)
+        self._folder: Path | None = None
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
+                self._folder = _private_folder()
                 self._process = subprocess.Popen(  # noqa: S603 - this Python, our own module
                     [sys.executable, "-m", module, start(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     pass_fds=(theirs.fileno(), *pass_fds),
-                    cwd="/",  # `-m` looks for modules there first
+                    cwd=self._folder,  # a relative path finds nothing there, nor does `-m`
                     env={**os.environ, **(environment or {})},
                 )
             except OSError:
                 self.channel.close()
+                self._remove_folder()
                 raise
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
@@ -132,6 +146,11 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_S)
         self._reader.join(_REAP_S)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _read_errors(self) -> None:
         if self._process.stderr is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from .contract import Part
 
@@ -92,5 +93,5 @@ class Verification(Part):
 
     frames: int
     greatest_relative_difference: float
-    golden_scores: tuple[float, ...]
+    golden_scores: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     half: HalfPrecision | None = None

@@ -25,6 +25,21 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The file that a frame was read from, told from all others and from its own other states.
+
+    Args:
+        name: As in `Frame.name`.
+        key: Name, size in bytes and modification time in ns, as `NAME|SIZE|TIME`.
+        digest: Of the content, in hexadecimal digits; empty where it couldn't be read.
+    """
+
+    name: str
+    key: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture from a source.
 
@@ -37,6 +52,8 @@ class Frame:
         stream_ms: The stream's own time stamp, where it has one.
         damage: Why its pixels can't be trusted (a packet was lost before it), or None.
         unchanged_s: How long a live source has given these very pixels, by the stamps.
+        origin: Of a picture in a folder, or a frame of a video that is judged frame by frame.
+        waiting: How many pictures of the folder wait behind this one, where that is known.
     """
 
     image: Image
@@ -47,6 +64,8 @@ class Frame:
     stream_ms: float | None = None
     damage: str | None = None
     unchanged_s: float = 0.0
+    origin: Origin | None = None
+    waiting: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,16 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .backends import Backend, FakeBackend
 from .backends.fake import PREFIX, FakeOptions
-from .errors import BackendError, BackendUnavailableError, OutputError
+from .driver import find_gpu
+from .errors import BackendError, BackendUnavailableError, DifferNetError, OutputError
 from .model_file import read_model_file
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 AUTO, TENSORRT = "auto", "tensorrt"
 ORT_TENSORRT, ORT_CUDA, ORT_CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"
@@ -68,6 +73,17 @@ def check_backend(name: str) -> None:
         raise BackendUnavailableError(
             f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"
         )
+
+
+def runs_on_cpu(name: str) -> bool:
+    """Whether a backend's name means the CPU here: `auto` does where there is no GPU."""
+    if name != AUTO:
+        return name == ORT_CPU
+    try:
+        find_gpu()
+    except DifferNetError:
+        return True
+    return False
 
 
 def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:
@@ -149,16 +165,29 @@ def _open_tensorrt(model: bytes, path: Path | None) -> Backend:
         )
     _require_tensorrt()
     from .backends.tensorrt import TensorRTBackend
+
+    engine = _engine(path, model)
+    try:
+        return TensorRTBackend(engine.plan)
+    except BackendError as error:
+        if not engine.updates:
+            raise
+        updates = "; ".join(engine.updates)
+        log.warning("the engine was kept over an update (%s), but: %s", updates, error)
+    engine.discard()
+    return TensorRTBackend(_engine(path, model).plan)
+
+
+def _engine(path: Path, model: bytes) -> Engine:
     from .engine import ensure_engine
 
     try:
-        engine = ensure_engine(path, model, read_model_file(path)[1])
+        return ensure_engine(path, model, read_model_file(path)[1])
     except OutputError as error:
         raise BackendError(
             f"the engine can't be kept: {error} Set DIFFERNET_ENGINES to a folder that can be "
             "written."
         ) from error
-    return TensorRTBackend(engine.plan)
 
 
 def _require_tensorrt() -> None:

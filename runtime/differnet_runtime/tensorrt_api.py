@@ -12,8 +12,9 @@ import re
 from types import ModuleType
 from typing import Protocol
 
+from .driver import extra_for_driver
 from .errors import BackendUnavailableError
-from .installation import install_line
+from .installation import advice
 
 _KEPT_ERRORS = 20
 
@@ -52,11 +53,7 @@ def _broken(error: Exception) -> str:
 
 
 def _remedy() -> str:
-    return (
-        "On a Jetson it comes with JetPack: make the environment with "
-        "`python3 -m venv --system-site-packages .venv`, so that it is seen. On an x86-64 machine: "
-        f"`{install_line('tensorrt')}`."
-    )
+    return advice(extra_for_driver("tensorrt"))
 
 
 def version() -> tuple[int, ...]:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from differnet_runtime.installation import NEVER_ON_A_JETSON
+
 ROOT = Path(__file__).parents[2]
-IMAGES = ("Dockerfile", "Dockerfile.l4t")
+JETSON = ("Dockerfile.l4t", "Dockerfile.jetpack7")
+IMAGES = ("Dockerfile", *JETSON)
 
 
 @pytest.fixture(params=IMAGES)
@@ -71,13 +74,16 @@ def test_every_extra_exists(image: str) -> None:
     assert "service" in extras[1]
 
 
-def test_the_jetson_image_takes_neither_opencv_nor_tensorrt_from_pip() -> None:
-    text = (ROOT / "deploy" / "Dockerfile.l4t").read_text()
+@pytest.mark.parametrize("name", JETSON)
+def test_a_jetsons_image_takes_nothing_from_pip_that_hides_jetpacks(name: str) -> None:
+    text = (ROOT / "deploy" / name).read_text()
     extras = re.search(r"^ARG EXTRAS=(\S+)$", text, re.MULTILINE)
     assert extras
-    assert not {"opencv", "opencv-headless", "tensorrt"} & set(extras[1].split(","))
+    assert not set(NEVER_ON_A_JETSON) & set(extras[1].split(","))
     assert "--system-site-packages" in text
     assert "numpy<2" in text
+    assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    assert "Neither built nor run" in text
 
 
 def test_it_runs_as_a_user_of_its_own_and_starts_a_command_that_exists(image: str) -> None:

@@ -2,89 +2,77 @@
 
 from __future__ import annotations
 
-import http.server
-import ssl
+import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import require
+from differnet_runtime.health_socket import NAME, HealthSocket
+from tests.runtime.waiting import wait_for
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "healthcheck.py"
-STATION = '[model]\nbackend = "fake"\n[camera.top]\nsource = "0"\n[web]\n'
+STATION = '[model]\nbackend = "fake"\n[camera.top]\nsource = "0"\n'
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    status, token = 200, ""
+class Answers:
+    """What the station says."""
 
-    def do_GET(self) -> None:
-        right = not self.token or self.headers["Authorization"] == f"Bearer {self.token}"
-        found = self.status if self.path == "/livez" else 404
-        self.send_response(found if right else 401)
-        self.end_headers()
+    status = 200
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def __call__(self, path: str) -> tuple[int, bytes] | None:
+        return (self.status, b"{}") if path == "/livez" else None
 
 
 @pytest.fixture
-def page() -> Iterator[http.server.ThreadingHTTPServer]:
-    Answer.status, Answer.token = 200, ""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def answers() -> Answers:
+    return Answers()
 
 
-def check(folder: Path, web: str) -> int:
+@pytest.fixture
+def station(tmp_path: Path, answers: Answers) -> Iterator[HealthSocket]:
+    (tmp_path / "state").mkdir()
+    health = HealthSocket(tmp_path / "state", answers)
+    health.start()
+    wait_for((tmp_path / "state" / NAME).exists)
+    yield health
+    health.stop(10)
+
+
+def check(folder: Path, more: str = "") -> subprocess.CompletedProcess[str]:
     path = folder / "station.toml"
-    path.write_text(STATION + web)
+    path.write_text(f'[station]\nstate = "state"\n{STATION}{more}')
     return subprocess.run(
         [sys.executable, SCRIPT],
-        env={"DIFFERNET_CONFIG": str(path), "PATH": "/usr/bin:/bin"},
+        env={**os.environ, "DIFFERNET_CONFIG": str(path)},
         capture_output=True,
+        text=True,
         check=False,
         timeout=60,
-    ).returncode
-
-
-def test_alive_or_not(page: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
-    port = f"port = {page.server_address[1]}\n"
-    assert check(tmp_path, port) == 0
-    Answer.status = 503
-    assert check(tmp_path, port) == 1
-    assert check(tmp_path, "port = 1\n") == 1
-    assert check(tmp_path, "prt = 1\n") == 1
-    assert check(tmp_path, "enabled = false\n") == 0
-
-
-def test_with_token_and_certificate(page: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
-    openssl = require("openssl")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-nodes", "-days", "1", "-subj", "/CN=line3"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    page.socket = context.wrap_socket(page.socket, server_side=True)
-    Answer.token = "hunter2" * 4
-    (tmp_path / "token").write_text(Answer.token)
-    web = f'host = "0.0.0.0"\nport = {page.server_address[1]}\ntoken_file = "token"\n'
-    tls = '[web.tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
-    assert check(tmp_path, web + tls) == 0
-    assert check(tmp_path, web) == 1
-    (tmp_path / "token").write_text("another")
-    assert check(tmp_path, web + tls) == 1
+
+
+def test_alive_or_not(station: HealthSocket, answers: Answers, tmp_path: Path) -> None:
+    assert check(tmp_path).returncode == 0
+    assert check(tmp_path, "[web]\nenabled = false\n").returncode == 0
+    answers.status = 503
+    assert check(tmp_path).returncode == 1
+    station.stop(10)
+    done = check(tmp_path)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'state' / NAME}: nobody answers" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_configuration_with_a_mistake_is_no_living_station(tmp_path: Path) -> None:
+    done = check(tmp_path, "[web]\nprt = 1\n")
+    assert done.returncode == 1
+    assert "web.prt" in done.stderr
+
+
+def test_neither_token_nor_certificate_is_needed(station: HealthSocket, tmp_path: Path) -> None:
+    web = '[web]\nhost = "station.plant"\ntoken_file = "none"\n'
+    tls = '[web.tls]\ncertificate = "none.pem"\nkey = "none.pem"\n'
+    assert check(tmp_path, web + tls).returncode == 0

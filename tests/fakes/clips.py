@@ -1,4 +1,4 @@
-"""H.264 and H.265 clips whose frames carry their number, so that each can be told whole from damaged."""
+"""H.264 and H.265 clips whose frames carry their number, so that damaged ones can be told."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Clip:
 
     @property
     def folder(self) -> Path:
-        """`clip.h264` (or `clip.h265`), its presentation times in `stamps.json`, and `clip.mp4`; made once."""
+        """Made once: `clip.h264` (or `.h265`), `clip.mp4`, presentation times in `stamps.json`."""
         ffmpeg = require("ffmpeg")
         name = (
             f"clip-2-{self.frames}-{self.fps}-{self.width}x{self.height}-{self.gop}-"
@@ -71,7 +71,10 @@ class Clip:
         library = "libx264" if self.codec == "h264" else "libx265"
         params = ["-x264-params", x264]
         if self.codec == "h265":
-            params = ["-x265-params", x264.replace(":aud=1", ":aud=1:log-level=none:repeat-headers=1")]
+            params = [
+                "-x265-params",
+                x264.replace(":aud=1", ":aud=1:log-level=none:repeat-headers=1"),
+            ]
         encode = ["-c:v", library, "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
         command = [ffmpeg, "-loglevel", "error", *source, *encode, *params]
         pictures = b"".join(self.picture(number).tobytes() for number in range(self.frames))

@@ -39,7 +39,11 @@ class LossyNetwork:
             self._server.settimeout(0.2)
             with contextlib.suppress(OSError):
                 client, _ = self._server.accept()
-                with client, socket.create_connection(self._camera) as camera, self._media() as media:
+                with (
+                    client,
+                    socket.create_connection(self._camera) as camera,
+                    self._media() as media,
+                ):
                     self._pass_on(client, camera, media)
 
     @contextlib.contextmanager

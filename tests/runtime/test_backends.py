@@ -1,6 +1,5 @@
 import contextlib
 import json
-import platform
 import re
 import sys
 from collections import Counter
@@ -12,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from differnet_runtime import driver
+from differnet_runtime import driver, installation
 from differnet_runtime.backends import FakeBackend, ort_providers
 from differnet_runtime.backends import ort as ort_module
 from differnet_runtime.backends.ort import PROBE, OnnxRuntimeBackend, describe, try_provider
@@ -203,7 +202,7 @@ def test_without_a_gpu_nothing_is_loaded_and_nothing_to_install_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [(CUDA, r"onnxruntime-gpu\[cuda,cudnn\]"), (TENSORRT, "--backend tensorrt")]
+    ("name", "remedy"), [(CUDA, r"\[onnx-gpu\]"), (TENSORRT, "--backend tensorrt")]
 )
 def test_beside_a_gpu_a_package_built_without_the_provider_is_named(
     name: str,
@@ -213,7 +212,6 @@ def test_beside_a_gpu_a_package_built_without_the_provider_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(BackendUnavailableError, match=f"built without {PROVIDERS[name]}.*{remedy}"):
         OnnxRuntimeBackend(onnx_bytes, name=name)
 
@@ -233,8 +231,11 @@ def test_on_a_jetson_the_remedy_is_tensorrt(
     cpu_only: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    with pytest.raises(BackendUnavailableError, match="On a Jetson use `--backend tensorrt`"):
+    monkeypatch.setattr(ort_providers, "on_jetson", lambda: True)
+    monkeypatch.setattr(installation, "on_jetson", lambda: True)
+    with pytest.raises(
+        BackendUnavailableError, match="use `--backend tensorrt`, with the TensorRT"
+    ):
         require(onnxruntime, CUDA)
 
 

@@ -138,7 +138,7 @@ def test_running_it_prints_the_remedy_and_exits_with_2(
     assert main(["x", *rest]) == 2
     shown = capsys.readouterr().err
     assert "no_such_module" in shown
-    assert f"needs: {install_line('train')}" in shown
+    assert f"Install it with `{install_line('train')}`." in shown
 
 
 @pytest.mark.parametrize(

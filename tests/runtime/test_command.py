@@ -6,7 +6,7 @@ import pytest
 
 from differnet_runtime import command as command_module
 from differnet_runtime.command import Command, progress, step
-from differnet_runtime.installation import install_line
+from differnet_runtime.installation import advice
 from tests.runtime.waiting import wait_for
 
 
@@ -24,8 +24,8 @@ def test_missing_names_only_what_is_not_there() -> None:
 
 
 def test_the_remedy_names_the_extra() -> None:
-    assert command(extra="train").remedy == install_line("train")
-    assert command(extra=None).remedy == install_line()
+    assert command(extra="train").remedy == advice("train")
+    assert command(extra=None).remedy == advice("")
 
 
 def test_a_command_can_not_be_changed() -> None:

@@ -37,6 +37,17 @@ def test_without_a_threshold_nothing_is_good() -> None:
     assert "differnet calibrate" in (decision.reason or "")
 
 
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -math.inf])
+def test_a_threshold_that_is_not_finite_decides_nothing(threshold: float) -> None:
+    decision = decide(Score(1e9, threshold, None))
+    assert (decision.verdict, decision.code) == (Verdict.NO_DECISION, "no_threshold")
+    assert "not a finite number" in (decision.reason or "")
+
+
+def test_a_lower_end_that_is_not_a_number_makes_nothing_plausible() -> None:
+    assert decide(Score(1.0, 2.0, None, lowest=math.nan)).verdict is Verdict.NO_DECISION
+
+
 def test_a_score_far_below_every_good_part_is_a_fault() -> None:
     """A covered lens can score lower than any part."""
     decision = decide(Score(0.03, 1.2, 0.0, lowest=0.5))

@@ -2,10 +2,12 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from differnet_runtime import cuda, diagnosis, driver
+from differnet_runtime.cuda_libraries import installed
 from differnet_runtime.diagnosis import Finding, examine, try_backends
 from differnet_runtime.driver import Gpu
 from differnet_runtime.errors import BackendUnavailableError
@@ -18,6 +20,7 @@ NAMES = [
     "jetpack",
     "gpu",
     "cuda",
+    "cuda_libraries",
     "tensorrt",
     "pycuda",
     "onnxruntime",
@@ -193,6 +196,52 @@ def test_a_missing_onnxruntime_names_its_extra(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert look(tmp_path)["onnxruntime"].state == "missing"
     assert install_line("onnx-cpu") in look(tmp_path)["onnxruntime"].text
+
+
+@pytest.mark.parametrize(
+    ("driver_takes", "state"), [((12, 6), "missing"), ((13, 0), "ok"), (None, "none")]
+)
+def test_what_is_built_for_a_newer_cuda_than_the_drivers_is_named(
+    driver_takes: tuple[int, int] | None,
+    state: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gpu() -> Gpu:
+        if driver_takes is None:
+            raise BackendUnavailableError("no driver")
+        return Gpu("RTX", (8, 9), 8 << 30, driver_takes)
+
+    packages = [package("tensorrt_cu13", "11.4.0"), package("onnxruntime-gpu", "1.26.0")]
+    monkeypatch.setattr(diagnosis, "installed", lambda: installed(packages))
+    monkeypatch.setattr(diagnosis, "find_gpu", gpu)
+    found = look(tmp_path)["cuda_libraries"]
+    assert found.state == state
+    assert "tensorrt-cu13 11.4.0 for CUDA 13" in found.text
+    if state == "missing":
+        assert "the driver takes CUDA up to 12.6" in found.text
+        assert "[tensorrt-cu12]" in found.text
+        assert "onnxruntime-gpu" not in found.text.partition(":")[0]
+
+
+def package(name: str, version: str) -> Any:
+    return SimpleNamespace(metadata={"Name": name}, version=version)
+
+
+def test_the_cuda_version_of_each_package_is_known() -> None:
+    names = [
+        *("nvidia-cuda-runtime-cu12", "nvidia_cudnn_cu13", "tensorrt-cu12", "numpy"),
+        *("tensorrt_cu13_bindings", "nvidia-cuda-runtime", "onnxruntime-gpu"),
+    ]
+    found = installed([package(name, "13.1") for name in names])
+    assert {one.name: one.cuda for one in found} == {
+        "nvidia-cuda-runtime": 13,
+        "nvidia-cuda-runtime-cu12": 12,
+        "nvidia-cudnn-cu13": 13,
+        "onnxruntime-gpu": 13,
+        "tensorrt-cu12": 12,
+    }
+    assert installed([package("onnxruntime-gpu", "1.26.0")])[0].cuda == 12
 
 
 def test_a_camera_that_may_not_be_opened_is_no_camera(

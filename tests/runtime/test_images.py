@@ -88,7 +88,7 @@ def test_a_picture_cut_short_is_refused(suffix: str, share: float) -> None:
     [
         (b"", "the file is empty"),
         (b"hello, I am text\n" * 40, "not a picture"),
-        (b"\x89PNG\r\n\x1a\n", "not a picture|can't decode"),
+        (b"\x89PNG\r\n\x1a\n", "cut short"),
         (None, "No such file"),
     ],
 )
@@ -123,6 +123,17 @@ def test_pictures_are_listed_by_name_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.tiff"]
+
+
+def test_pictures_that_are_not_read_are_said_once_with_their_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b.HEIC", "c.heic", "d.gif", "notes.txt", ".hidden.gif"):
+        (tmp_path / name).write_bytes(b"x")
+    for _ in range(3):
+        assert [path.name for path in list_images(tmp_path)] == ["a.png"]
+    assert len(caplog.messages) == 1
+    assert "1 .gif, 2 .heic. Save them as PNG" in caplog.messages[0]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

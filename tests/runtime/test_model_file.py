@@ -6,10 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from differnet_runtime.detection_limits import DetectionLimit, DetectionLimits
 from differnet_runtime.errors import ModelFileError
-from differnet_runtime.metadata import FORMAT_VERSION, ModelMetadata, check_views
+from differnet_runtime.metadata import (
+    FORMAT_VERSION,
+    Appearance,
+    FlowSpec,
+    Head,
+    ModelMetadata,
+    Verification,
+    Windows,
+    check_views,
+)
 from differnet_runtime.model_file import (
+    _entry,
+    _hashed,
     content_hash,
+    metadata_entries,
     parse_metadata,
     read_model_file,
     write_model_file,
@@ -217,10 +230,101 @@ def test_a_wrong_key_is_named(metadata: ModelMetadata, fields: dict, key: str) -
         parse_metadata(changed(metadata, **fields), "part.onnx")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"format_version": "new"}', "null"])
+ABSURD = ("[" * 200_000, '{"format_version": 1e999}', '{"format_version": ' + "9" * 5000 + "}")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "{}", '{"format_version": "new"}', "null", *ABSURD], ids=range(9)
+)
 def test_metadata_that_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(ModelFileError, match=r"part\.onnx: the model's metadata can't be read"):
         parse_metadata(text, "part.onnx")
+
+
+def test_deep_values_are_refused(metadata: ModelMetadata) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    text = changed(metadata)[:-1] + f', "x": {deep}}}'
+    with pytest.raises(ModelFileError, match=r"part\.onnx: "):
+        parse_metadata(text, "part.onnx")
+
+
+NUMBERS = [
+    ("calibration", "threshold"),
+    ("calibration", "good_scores", 0),
+    ("calibration", "bound"),
+    ("verification", "golden_scores", 1),
+    ("verification", "greatest_relative_difference"),
+    ("windows", "low"),
+    ("windows", "high"),
+    ("appearance", "softest"),
+    ("views", "angles", 0),
+    ("extractor", "mean", 2),
+    ("heads", 0, "spread"),
+    ("heads", 0, "typical"),
+    ("heads", 0, "flow", "clamp"),
+    ("detection_limits", "threshold"),
+    ("detection_limits", "picture_scale"),
+]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", NUMBERS, ids=str)
+def test_every_number_must_be_finite(
+    place: tuple[str | int, ...], number: str, metadata: ModelMetadata
+) -> None:
+    fields = full(metadata).model_dump(mode="json")
+    holder = fields
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = "HERE"
+    text = json.dumps(fields).replace('"HERE"', number)
+    with pytest.raises(ModelFileError, match=f"metadata key {place[0]}"):
+        parse_metadata(text, "part.onnx")
+
+
+def full(metadata: ModelMetadata) -> ModelMetadata:
+    """Metadata with every part that a file may have."""
+    flow = FlowSpec(features=24, blocks=0, whitened=True)
+    limit = DetectionLimit(kind="scratch", contrast=40, size=3, picture_size=9, painted=20)
+    return metadata.replaced(
+        flow=None,
+        heads=(Head(name="whole", taps=(2,), flow=flow),),
+        windows=Windows(rows=4, columns=4, low=1.0, high=2.0),
+        appearance=Appearance(darkest=1.0, brightest=200.0, softest=0.1, images=3),
+        verification=Verification(
+            frames=3, greatest_relative_difference=0.0, golden_scores=(1.0, 2.0, 3.0)
+        ),
+        detection_limits=DetectionLimits(
+            threshold=1.0, share=0.9, judged_by="saved", pictures=20, picture_scale=3.0,
+            largest=30, sensible=10, limits=(limit,), usable=True,
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"verification": {"golden_scores": []}}, r"verification\.golden_scores"),
+        ({"verification": {"golden_scores": [1.0] * 1000}}, r"verification\.golden_scores"),
+        ({"input": {"region": {"x": 0, "y": 0, "width": 10**12, "height": 8}}}, r"region\.width"),
+    ],
+)
+def test_absurd_sizes_are_refused(metadata: ModelMetadata, fields: dict, key: str) -> None:
+    whole = full(metadata).model_dump(mode="json")
+    for part, values in fields.items():
+        whole[part].update(values)
+    with pytest.raises(ModelFileError, match=key):
+        parse_metadata(json.dumps(whole), "part.onnx")
+
+
+def test_a_second_entry_of_metadata_is_refused(written: Path, metadata: ModelMetadata) -> None:
+    """Whoever reads the file elsewhere might take the first."""
+    other = metadata.replaced(name="other").model_dump_json()
+    data = written.read_bytes()
+    start = next(start for key, _, start, _ in metadata_entries(data) if key == "differnet.sha256")
+    written.write_bytes(_hashed(_entry("differnet", other) + data[:start]))
+    with pytest.raises(ModelFileError, match="an entry of metadata twice"):
+        read_model_file(written)
 
 
 def test_names_need_not_be_ascii(

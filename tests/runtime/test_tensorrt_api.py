@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime import tensorrt_api
+from differnet_runtime import driver, tensorrt_api
 from differnet_runtime.errors import BackendUnavailableError
 from differnet_runtime.installation import install_line
 
@@ -19,13 +19,18 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tensorrt.py"
 
 
-def test_without_it_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("driver_takes", "extra"), [((13, 2), "tensorrt"), ((12, 6), "tensorrt-cu12")]
+)
+def test_without_it_the_message_says_what_to_install(
+    driver_takes: tuple[int, int], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "find_gpu", lambda: driver.Gpu("RTX", (8, 9), 1, driver_takes))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(BackendUnavailableError) as caught:
         tensorrt_api.load()
     assert "TensorRT is not installed" in str(caught.value)
-    assert "--system-site-packages" in str(caught.value)
-    assert install_line("tensorrt") in str(caught.value)
+    assert f"`{install_line(extra)}`" in str(caught.value)
 
 
 @pytest.mark.parametrize(

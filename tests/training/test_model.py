@@ -1,5 +1,8 @@
 """The whole model against what its parts say: views, scores, and nothing else."""
 
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +31,23 @@ def model(extractor: FeatureExtractor, angles=(0.0,), score="z2") -> DifferNet:
     spec = FlowSpec(features=extractor.spec.features, blocks=2, width=8)
     views = Views(angles=angles, trained="any")
     return DifferNet(InputContract(size=64), views, extractor, spec, score).eval()
+
+
+class Code:
+    """A pickle that writes a file when it is read as more than tensors."""
+
+    def __init__(self, written: Path) -> None:
+        self.written = written
+
+    def __reduce__(self):
+        return Path.touch, (self.written,)
+
+
+def poisoned(file: Path) -> Path:
+    """Writes a weights file that leaves `ran` beside itself if its code runs."""
+    file.parent.mkdir(exist_ok=True)
+    torch.save({"features.0.weight": Code(file.parent / "ran")}, file)
+    return file
 
 
 ANGLES = (0.0, 90.0, 180.0, 270.0, 37.5, -12.0, 222.2)
@@ -156,21 +176,50 @@ class TestBuilding:
 
     def test_a_whole_pickled_model_is_refused(self, tmp_path):
         torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
-        with pytest.raises(WeightsError, match="whole pickled models are refused"):
+        with pytest.raises(WeightsError, match="whole pickled models are refused") as refused:
             build_extractor("timm:resnet10t", weights=tmp_path / "model.pt")
+        assert "weights_only" not in str(refused.value)  # torch advises to switch it off
 
     def test_alexnet_weights_are_checked_by_hash(self, tmp_path):
         torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "alexnet.pth")
         with pytest.raises(WeightsError, match="expected 7be5be79"):
             build_extractor("alexnet", weights=tmp_path / "alexnet.pth")
 
-    def test_a_failed_download_says_how_to_fetch_the_file_elsewhere(self, monkeypatch):
+    def test_a_failed_download_says_how_to_fetch_the_file_elsewhere(self, monkeypatch, tmp_path):
         def refused(*_args, **_kwargs):
             raise OSError("Network is unreachable")
 
-        monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refused)
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
         with pytest.raises(WeightsError, match=r"fetch https://.*alexnet.*--weights FILE"):
             build_extractor("alexnet")
+
+    def test_the_poison_works(self, tmp_path):
+        torch.load(poisoned(tmp_path / "w.pth"), weights_only=False)
+        assert (tmp_path / "ran").exists()
+
+    def test_a_poisoned_cache_is_not_read(self, monkeypatch, tmp_path):
+        cached = poisoned(tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        with pytest.raises(WeightsError, match=r"was not read: its SHA-256 is .*Delete it"):
+            build_extractor("alexnet")
+        monkeypatch.setattr(
+            "differnet_training.weights.ALEXNET_SHA256", sha256(cached.read_bytes()).hexdigest()
+        )
+        with pytest.raises(WeightsError, match="holds more than tensors"):
+            build_extractor("alexnet")
+        assert not (cached.parent / "ran").exists()
+
+    def test_timm_reads_no_pickle_from_its_cache(self, monkeypatch, tmp_path):
+        cached = poisoned(tmp_path / "pytorch_model.bin")
+
+        def create_model(*_args, **_kwargs):
+            return torch.load(cached, weights_only=False)  # as older versions of timm do
+
+        monkeypatch.setattr("timm.create_model", create_model)
+        with pytest.raises(WeightsError):
+            build_extractor("timm:resnet10t")
+        assert not (tmp_path / "ran").exists()
 
     def test_a_failed_timm_download_says_so_too(self, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read at import

@@ -198,7 +198,7 @@ class TestHeads:
             ["--size", "64", "--calibration", "split"],
             "needs at least 19 good images for calibration; there are 7",
         ),
-        (["--blocks", "4"], "--blocks has no say in the recipe 'edge'"),
+        (["--blocks", "4"], "--blocks has no effect with the recipe 'edge'"),
         (["--size", "64", "--tap", "2", "--tiles", "1x2"], "--tiles needs a recipe with heads"),
         (["--size", "64", "--tap", "2", "--groups", "part"], "--groups needs a recipe with heads"),
     ],

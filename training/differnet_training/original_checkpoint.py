@@ -136,7 +136,7 @@ def _check_names(state: Mapping[str, Tensor], file: Path) -> None:
         raise WeightsError(
             f"{file}: the names of its tensors begin with {prefix!r}, which must be stripped. Save "
             f"it again: torch.save({{name.removeprefix({prefix!r}): tensor for name, tensor in "
-            f"torch.load({str(file)!r}).items()}}, 'stripped.pt')"
+            f"torch.load({str(file)!r}, weights_only=True).items()}}, 'stripped.pt')"
         )
 
 

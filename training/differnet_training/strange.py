@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
 from differnet_runtime.integrity.doubtful import Doubtful, act_on
-from differnet_runtime.integrity.examination import Finding, Weight
+from differnet_runtime.integrity.examination import Finding, Weight, listed
 from differnet_runtime.metadata import Head
 
 from .folds import FOLDS, Part, fold_of
@@ -29,6 +29,9 @@ fewer pictures, the less is known of the spread."""
 AGAIN, CLOSER = 0.02, 1.0
 """Where a greater share is strange, the rest is judged once more without them, by a limit so many
 spreads lower: wrong pictures of a kind hide each other, and where there are some there are more."""
+FAR = 9.0
+"""Pictures so many spreads above the median are doubtful. Nearer ones are only told by name: in
+clean folders they are rare good parts, whose kind a model without them rejects."""
 MOST = 0.1
 """Were more than this share of the pictures strange, they would be a kind of part of their own."""
 LISTED, SHOWN = 0.15, 24
@@ -40,13 +43,13 @@ _log = logging.getLogger(__name__)
 def without_strange(
     heads: Sequence[Head], part: Part, seed: int, doubtful: Doubtful
 ) -> tuple[Part, Part, tuple[Finding, ...]]:
-    """Looks for pictures unlike all others, and leaves them out if `doubtful` is `drop`.
+    """Looks for pictures unlike all others; `drop` leaves out those that lie far out.
 
     Returns:
         The pictures to learn from, those that are left out, and what was found.
 
     Raises:
-        DataError: There are some and `doubtful` is `stop`, or too few pictures.
+        DataError: Some lie far out and `doubtful` is `stop`, or there are too few pictures.
     """
     limit = CUT + ROOM / len(set(part.groups))
     above = strangeness(heads, part.values, part.groups, seed)
@@ -75,13 +78,26 @@ def without_strange(
             "strange",
             f"unlike all others: its score lies {above[row]:.1f} spreads above the usual one; "
             f"up to {limits[row]:.1f} are expected",
-            Weight.DOUBTFUL,
+            Weight.DOUBTFUL if above[row] > FAR else Weight.NOTE,
         )
         for row in order
     )
-    out = act_on(found, len(strange), doubtful)
+    _say(found, len(strange))
+    out = act_on([one for one in found if one.weight is Weight.DOUBTFUL], len(strange), doubtful)
     kept, left_out = part.divided(np.array([one.path in out for one in part.pictures]))
     return kept, left_out, found
+
+
+def _say(found: Sequence[Finding], total: int) -> None:
+    notes = [one for one in found if one.weight is Weight.NOTE]
+    if notes:
+        _log.warning(
+            "%d of %d good pictures are unlike all others. They are learned from; remove those "
+            "that are not of good parts:\n%s",
+            len(notes),
+            total,
+            listed(notes),
+        )
 
 
 def strangeness(

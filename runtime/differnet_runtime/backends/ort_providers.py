@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import platform
 import re
 import sys
 from collections import Counter
@@ -20,8 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..driver import find_gpu
+from ..driver import extra_for_driver, find_gpu
 from ..errors import BackendUnavailableError
+from ..installation import advice, on_jetson
 from ..tensorrt_api import load
 
 TENSORRT, CUDA, CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"
@@ -135,17 +135,17 @@ def not_running(name: str, error: Exception) -> BackendUnavailableError:
 
 
 def _remedy(name: str) -> str:
-    if platform.machine() == "aarch64":
-        return "On a Jetson use `--backend tensorrt`, with the TensorRT that JetPack brings."
+    if on_jetson():
+        return advice("onnx-gpu")
     if name == TENSORRT:
         return (
             "Use `--backend tensorrt`, which needs no ONNX Runtime; or install onnxruntime-gpu and "
-            "the TensorRT that it was built for where the loader finds it (LD_LIBRARY_PATH)."
+            "the TensorRT that it was built for (10, of 1.31) where the loader finds it "
+            "(LD_LIBRARY_PATH)."
         )
     return (
-        "It needs its own package, CUDA and cuDNN: `pip uninstall onnxruntime` (both packages hold "
-        "the same module), then `pip install 'onnxruntime-gpu[cuda,cudnn]'`; and a driver new "
-        "enough for that CUDA."
+        "It needs its own package, CUDA and cuDNN: `pip uninstall onnxruntime` first, for both "
+        f"packages hold the same module. {advice(extra_for_driver('onnx-gpu'))}"
     )
 
 

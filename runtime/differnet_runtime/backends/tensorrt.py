@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cuda import PrimaryContext, cuda_errors, load, open_device
+from ..cuda import Device, PrimaryContext, cuda_errors, load, open_device
 from ..errors import BackendError
 from .base import HEADS, HEATMAP, IMAGE, SCORE, Backend, Outputs
 from .cuda_graph import CudaGraph
@@ -20,11 +21,35 @@ from .tensorrt_engine import Engine
 
 log = logging.getLogger(__name__)
 
+ZERO_COPY_VARIABLE = "DIFFERNET_ZERO_COPY"
 _NON_BLOCKING = 1
 # The same kernels on the same input: what differs more is not rounding.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 _in_use: list[PrimaryContext] = []
 """Contexts whose memory somebody still viewed when their backend was closed."""
+
+
+def _use_zero_copy(device: Device, asked: bool | None) -> bool:
+    """Decides whether the engine works in page-locked host memory.
+
+    On an integrated GPU that saves a copy, but NVIDIA's table calls pinned memory uncached there,
+    and advises it for small buffers ("CUDA for Tegra", Memory Selection,
+    https://docs.nvidia.com/cuda/cuda-for-tegra-appnote/): a frame is small and read once.
+    `differnet bench` measures both.
+
+    Raises:
+        BackendError: DIFFERNET_ZERO_COPY is neither 0 nor 1, or the device can't do what is asked.
+    """
+    text = os.environ.get(ZERO_COPY_VARIABLE, "")
+    if asked is None and text:
+        if text not in ("0", "1"):
+            raise BackendError(f"{ZERO_COPY_VARIABLE} is 0 or 1; received {text!r}")
+        asked = text == "1"
+    if asked and not device.can_map_host_memory:
+        raise BackendError(
+            f"{device.name} can't work in host memory: leave zero copy off ({ZERO_COPY_VARIABLE}=0)"
+        )
+    return device.integrated and device.can_map_host_memory if asked is None else asked
 
 
 @dataclass
@@ -54,6 +79,8 @@ class TensorRTBackend(Backend):
             the same. `graph_reason` says why not.
         spin: Wait for a result as the driver likes, which is a busy loop where there are cores
             to spare: it may be quicker, and takes a whole core. Otherwise the thread sleeps.
+        zero_copy: Whether the engine works in the host's memory; None asks DIFFERNET_ZERO_COPY (`0`
+            or `1`), and else does so where the GPU shares that memory.
 
     Raises:
         BackendUnavailableError: No driver, no GPU, no pycuda or no TensorRT; says which.
@@ -62,11 +89,18 @@ class TensorRTBackend(Backend):
 
     name = "tensorrt"
 
-    def __init__(self, plan: bytes, *, cuda_graph: bool = True, spin: bool = False) -> None:
+    def __init__(
+        self,
+        plan: bytes,
+        *,
+        cuda_graph: bool = True,
+        spin: bool = False,
+        zero_copy: bool | None = None,
+    ) -> None:
         self.device = open_device()  # before TensorRT, which does without a driver until it crashes
         self.graph_reason: str | None = None if cuda_graph else "it was not asked for"
         """Why no CUDA graph is used; None while one is."""
-        self.zero_copy = self.device.integrated and self.device.can_map_host_memory
+        self.zero_copy = _use_zero_copy(self.device, zero_copy)
         """Whether the engine works in the host's memory."""
         self._owner = threading.current_thread()
         self._closed = False

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from ..backends import Backend
 from ..backends.fake import PREFIX
+from ..errors import BackendUnavailableError
 from ..metadata import ModelMetadata
 from ..selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, open_backend
 
 WITHOUT_GRAPH = "tensorrt-without-cuda-graph"
-CONTENDERS = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, WITHOUT_GRAPH)
+WITHOUT_ZERO_COPY = "tensorrt-without-zero-copy"
+CONTENDERS = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, WITHOUT_GRAPH, WITHOUT_ZERO_COPY)
 """What is measured where nothing is asked for; what does not run here is listed with its reason."""
 
 
@@ -36,15 +38,23 @@ def open_contender(
         BackendError: It can't be run here; says why.
         OutputError: An engine can't be kept.
     """
-    if name not in (TENSORRT, WITHOUT_GRAPH):
+    if name not in (TENSORRT, WITHOUT_GRAPH, WITHOUT_ZERO_COPY):
         return open_backend(name, model, path=path, threads=threads)
     from ..cuda import open_device
     from ..tensorrt_api import load
 
-    open_device()  # first, for it takes milliseconds to say that there is none
+    device = open_device()  # first, for it takes milliseconds to say that there is none
     load()
     from ..backends.tensorrt import TensorRTBackend
     from ..engine import ensure_engine
 
+    if name == WITHOUT_ZERO_COPY and not device.integrated:
+        raise BackendUnavailableError(
+            f"{device.name} has memory of its own, so {TENSORRT} makes copies there as well"
+        )
     engine = ensure_engine(path, model, metadata, batch=batch)
-    return TensorRTBackend(engine.plan, cuda_graph=name == TENSORRT)
+    return TensorRTBackend(
+        engine.plan,
+        cuda_graph=name != WITHOUT_GRAPH,
+        zero_copy=False if name == WITHOUT_ZERO_COPY else None,
+    )

@@ -4,41 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from differnet_runtime.errors import CameraError
-from differnet_runtime.images import SUFFIXES
+from pydantic import ValidationError
 
+from ..config.grammar import ACCEPTED, check_source
+from ..config.models import CameraConfig
+from ..errors import CameraError
+from ..images import SUFFIXES
 from .base import Camera
 from .files import FilesCamera, folder_camera
+from .newest import Newest
 from .opencv import OpenCvCamera
 from .redaction import redact
+from .sources import located, open_live
+from .video import VideoCamera
 
 __all__ = ["Camera", "FilesCamera", "OpenCvCamera", "folder_camera", "open_camera", "redact"]
 
-SCHEMES = ("rtsp://", "rtsps://", "http://", "https://")
-DEVICES = ("/dev/video", "/dev/v4l/")
-
 
 def open_camera(source: str) -> Camera:
-    """Opens a source of frames.
+    """Opens a source of frames for a command: as a station does, but a folder or video once.
 
     Args:
-        source: A folder of pictures, a picture, a video file, a device (`0`, `/dev/video0`) or
-            the URL of a stream.
+        source: A device, the URL of a stream, a pipeline, a folder of pictures, a picture or a
+            video file, as `config.grammar` says.
 
     Raises:
         CameraError: It is none of these, or can't be opened.
     """
-    if source.lower().startswith(SCHEMES):
-        return OpenCvCamera(source, "url")
-    path = Path(source)
-    if source and path.is_dir():
+    try:
+        check_source(source)
+        config = located(CameraConfig(source=source))
+    except ValueError as error:
+        # Not "from error": pydantic's own text shows the source, and its password.
+        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CameraError(f"{redact(source)!r}: {cause}. A source is {ACCEPTED}") from None
+    if config.kind in ("folder", "video"):
+        return _open_path(Path(source), config)
+    camera = open_live(config)
+    # A device has a buffer of one frame, and controls that no other thread may touch.
+    return camera if config.kind == "device" else Newest(camera)
+
+
+def _open_path(path: Path, config: CameraConfig) -> Camera:
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise CameraError(f"{path}: {error.strerror or error}") from error
+    if is_folder:
         return folder_camera(path)
-    if path.is_file():
-        picture = path.suffix.lower() in SUFFIXES
-        return FilesCamera([path], source) if picture else OpenCvCamera(source, "file")
-    if source.isdecimal() or source.startswith(DEVICES):
-        return OpenCvCamera(source, "device")
-    raise CameraError(
-        f"{redact(source)!r} is no source of frames that exists. A source is a folder of pictures, "
-        f"a picture or video file, a device (0 or /dev/video0) or a URL ({', '.join(SCHEMES)})."
-    )
+    if not is_file:
+        raise CameraError(f"{redact(str(path))!r} does not exist. A source is {ACCEPTED}")
+    picture = path.suffix.lower() in SUFFIXES
+    return FilesCamera([path], str(path)) if picture else VideoCamera(config)

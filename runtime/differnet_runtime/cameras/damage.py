@@ -2,8 +2,9 @@
 
 A decoder that misses a frame shows what follows damaged, and says nothing. What is missing is
 seen in the time stamps: a gap. What is wrong within a frame is said by whatever read and decoded
-it. From either to the next key frame, which needs no other, frames are in quarantine. A frame that was predicted from both sides (B) is known to be whole only once
-those after it, up to one that is not, have come without a gap.
+it. From either to the next key frame, which needs no other, frames are in quarantine. A frame that
+was predicted from both sides (B) is known to be whole only once those after it, up to one that is
+not, have come without a gap.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from differnet_runtime.errors import CameraError, ImageReadError
+from differnet_runtime.files import printable
 from differnet_runtime.images import SUFFIXES, list_images, read_image
 from differnet_runtime.records import Frame
 
@@ -40,11 +41,12 @@ class FilesCamera(Camera):
             return None
         index, path = self._next, self._paths[self._next]
         self._next += 1
+        name = printable(path.name)
         try:
             image = read_image(path)
         except ImageReadError as error:
-            raise ImageReadError(path.name, error.cause) from error
-        return Frame(image, path.name, index, time.monotonic_ns(), time.time())
+            raise ImageReadError(name, error.cause) from error
+        return Frame(image, name, index, time.monotonic_ns(), time.time())
 
     def close(self) -> None:
         """Does nothing: no file stays open between reads."""

@@ -82,7 +82,8 @@ class PipePipeline(_Pipeline):
 
     def read(self) -> Frame | None:
         """Waits for the next frame; see `Camera.read`."""
-        return self._frame(self._pipe.read())
+        image = self._pipe.read()
+        return None if image is None else self._frame(image)
 
     def close(self) -> None:
         """Ends the pipeline."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
@@ -28,6 +28,9 @@ from .redaction import redact
 from .signs import Signs
 from .units import Units
 from .unwritten import Unwritten
+
+if TYPE_CHECKING:
+    Packet = av.Packet[Any]
 
 _MOST_FPS = 1000.0
 _PICTURES = {1: "I", 2: "P", 3: "B"}
@@ -62,7 +65,7 @@ class LibavReader(StreamReader):
         ends_within: str | None = None,
     ) -> None:
         self._ends_within = ends_within
-        self._ahead: av.Packet | None = None
+        self._ahead: Packet | None = None
         self._title, self._room, self._timeouts_s = redact(source), room, timeouts_s
         with Log() as log:
             try:
@@ -106,14 +109,14 @@ class LibavReader(StreamReader):
                 self._ready.extend(self._decoded(packet))
         return self._ready.popleft()
 
-    def _next_but_one(self) -> av.Packet | None:
+    def _next_but_one(self) -> Packet | None:
         """Returns packets one late, so that the last one is known for it."""
         packet, self._ahead = self._ahead or self._next_packet(), self._next_packet()
         if packet is not None and packet.size and not (self._ahead and self._ahead.size):
             self._signs.mark(packet.pts, self._ends_within or "")
         return packet
 
-    def _next_packet(self) -> av.Packet | None:
+    def _next_packet(self) -> Packet | None:
         while True:
             begun_ns = time.monotonic_ns()
             with Log() as log:
@@ -144,7 +147,7 @@ class LibavReader(StreamReader):
         self._packets = self._container.demux(self._stream)
         return self._failed <= _RECOVERIES
 
-    def _decoded(self, packet: av.Packet) -> list[Decoded]:
+    def _decoded(self, packet: Packet) -> list[Decoded]:
         if self._jpeg:
             return [self._from_jpeg(packet)] if packet.size else []
         frames = self._frames(packet)
@@ -156,7 +159,7 @@ class LibavReader(StreamReader):
             return []
         return [Decoded(None, self._read_ns, self._ms(packet.pts), damage=damage)]
 
-    def _frames(self, packet: av.Packet) -> list[av.VideoFrame]:
+    def _frames(self, packet: Packet) -> list[av.VideoFrame]:
         data = bytes(packet) if self._units is not None and packet.size else b""
         fault = self._units.damage(data) if self._units is not None else None
         with Log() as log:
@@ -167,13 +170,13 @@ class LibavReader(StreamReader):
         self._signs.decoded(packet, fault, log.lines)
         return frames
 
-    def _guarded(self, packet: av.Packet, data: bytes) -> av.Packet | None:
+    def _guarded(self, packet: Packet, data: bytes) -> Packet | None:
         if not packet.size:
             return None
         guarded = self._units.guarded(data) if self._units is not None else None
         if guarded is None:
             return packet
-        copied: av.Packet = av.Packet(guarded)
+        copied: Packet = av.Packet(guarded)
         copied.pts, copied.dts = packet.pts, packet.dts
         copied.time_base = packet.time_base
         return copied
@@ -203,25 +206,29 @@ class LibavReader(StreamReader):
         plane = out.planes[0]
         shape = (out.height, out.width, 3)
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
-        image = self._room(shape, np.dtype(np.uint8))
-        if image is None:
-            image = np.empty(shape, np.uint8)
+        room = self._room(shape, np.dtype(np.uint8))
+        image: Image = np.empty(shape, np.uint8) if room is None else room
         np.copyto(image.reshape(out.height, -1), rows[: out.height, : out.width * 3])
         turns = int(getattr(frame, "rotation", 0)) // 90 % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
-    def _from_jpeg(self, packet: av.Packet) -> Decoded:
+    def _from_jpeg(self, packet: Packet) -> Decoded:
         image, damage = whole_or_partial(bytes(packet))
         damage = self._signs.of(packet.pts) or damage
         self._size = image.shape[:2] if image is not None else self._size
         return Decoded(
-            image, self._read_ns, self._ms(packet.pts), damage=damage, waited=self._waited,
-            key=True, alone=True,
+            image,
+            self._read_ns,
+            self._ms(packet.pts),
+            damage=damage,
+            waited=self._waited,
+            key=True,
+            alone=True,
         )
 
     def close(self) -> None:
         """Releases the stream."""
-        self._packets.close()
+        self._packets.close()  # type: ignore[attr-defined]
         self._container.close()
 
 

@@ -55,7 +55,9 @@ class LibavVideo(Camera):
                 self._refuse_loss()
             elif decoded.image is None:
                 index, self._index = self._index, self._index + 1
-                raise ImageReadError(f"{self._name}#{index}", decoded.damage or "it can't be decoded")
+                raise ImageReadError(
+                    f"{self._name}#{index}", decoded.damage or "it can't be decoded"
+                )
             else:
                 self._judge(decoded)
         return self._judged.popleft() if self._judged else None

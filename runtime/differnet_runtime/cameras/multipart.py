@@ -55,7 +55,7 @@ class Parts:
     def feed(self, data: bytes) -> list[Part]:
         """Takes the next bytes; returns the parts that they complete."""
         self._data += data
-        parts = []
+        parts: list[Part] = []
         while True:
             part = self._next()
             if part is None:
@@ -127,7 +127,7 @@ class Parts:
         while at and self._data[at - 1] in b"-":  # a boundary that has dashes of its own
             at -= 1
         for end in (b"\n", b"\r"):
-            at -= self._data[max(0, at - 1) : at] == end
+            at -= bytes(self._data[max(0, at - 1) : at]) == end
         return at
 
     def _drop_junk(self) -> None:

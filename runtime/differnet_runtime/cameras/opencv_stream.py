@@ -49,7 +49,9 @@ class OpenCvStream(StreamReader):
         self, source: str, options: Mapping[str, str], timeouts_s: tuple[float, float], room: Room
     ) -> None:
         self._source, (open_s, self._read_s) = redact(source), timeouts_s
-        os.environ.setdefault(_OPTIONS, "|".join(f"{key};{value}" for key, value in options.items()))
+        os.environ.setdefault(
+            _OPTIONS, "|".join(f"{key};{value}" for key, value in options.items())
+        )
         self._capture = cv2.VideoCapture(
             source,
             cv2.CAP_FFMPEG,

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import CameraError
 from ..records import Image
 from .base import Room
+from .redaction import redact_text
 
 LAUNCH = "gst-launch-1.0"
 _OPEN_S = 20.0
@@ -144,11 +145,11 @@ class Pipe:
             if time.monotonic() > until:
                 raise self._ended(f"the pipeline gives no picture within {_OPEN_S:g} s")
 
-    def read(self) -> Image:
-        """Waits for the next picture.
+    def read(self) -> Image | None:
+        """Waits for the next picture; None where the pipeline came to its end in order.
 
         Raises:
-            CameraError: The pipeline has ended, or its pictures have another form now.
+            CameraError: The pipeline broke off, or its pictures have another form now.
         """
         caps = self._caps
         assert caps is not None
@@ -167,6 +168,8 @@ class Pipe:
             if self._data in ready:
                 with contextlib.suppress(BlockingIOError):
                     got = os.readv(self._data, [data[at:]])
+                    if got == 0 and at == 0 and self._in_order():
+                        return None
                     if got == 0:
                         raise self._ended("the pipeline has ended")
                     at += got
@@ -193,8 +196,14 @@ class Pipe:
             if text.startswith(("ERROR", "WARNING: erroneous")) or "error" in text.lower():
                 self._errors.append(text)
 
+    def _in_order(self) -> bool:
+        """Whether the process has ended by itself and without an error."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_END_S) == 0 and not self._errors
+        return False
+
     def _ended(self, what: str) -> CameraError:
-        told = f" It says: {' | '.join(self._errors)}" if self._errors else ""
+        told = f" It says: {redact_text(' | '.join(self._errors))}" if self._errors else ""
         return CameraError(f"{self._title}: {what}.{told}")
 
     def close(self) -> None:

@@ -102,7 +102,9 @@ class Signs:
         backwards = None not in (stamp, self._last) and stamp < self._last  # type: ignore[operator]
         self._last = stamp
         found = [
-            one for one in self._signs if backwards or None in (stamp, one[0]) or one[0] <= stamp  # type: ignore[operator]
+            one
+            for one in self._signs
+            if backwards or None in (stamp, one[0]) or one[0] <= stamp  # type: ignore[operator]
         ]
         self._signs = [one for one in self._signs if one not in found]
         return found[0][1] if found else None

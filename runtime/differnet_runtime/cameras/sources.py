@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
 from pathlib import Path
 
-from ..config.models import CameraConfig, CameraKind
+from ..config.grammar import GST, kind_of, with_coded_login
+from ..config.models import CameraConfig
 from ..errors import ConfigError
-from ..images import SUFFIXES
+from ..images import SUFFIXES, say_passed_over
 from .base import Camera, Room, no_room
-from .redaction import redact
-
-GST = "gst:"
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-
-
-@dataclass
-class Remembered:
-    """Which pictures of a folder were read already.
-
-    Args:
-        keys: Of those pictures.
-        trying: Called with name and key before a picture is decoded.
-        gone: Called with the keys of pictures that are no longer there.
-    """
-
-    keys: set[str]
-    trying: Callable[[str, str], None]
-    gone: Callable[[tuple[str, ...]], None]
+from .redaction import redact, redact_text
+from .remembered import Remembered
 
 
 def located(config: CameraConfig) -> CameraConfig:
-    """Returns the configuration with its kind told and its path made absolute."""
-    kind = config.kind if config.kind != "auto" else _kind(config.source)
+    """Returns the configuration with its kind told, and its path or URL as libraries need it."""
+    kind = config.kind if config.kind != "auto" else kind_of(config.source)
     source = config.source
     if kind == "gstreamer":
         source = source.removeprefix(GST)
+    elif kind == "stream":
+        source = with_coded_login(source)
     elif kind in ("video", "folder"):
         source = str(Path(source).absolute())
     return config.model_copy(update={"kind": kind, "source": source})
-
-
-def _kind(source: str) -> CameraKind:
-    if source.startswith(GST):
-        return "gstreamer"
-    if _SCHEME.match(source):
-        return "stream"
-    if source.isdecimal() or source.startswith("/dev/"):
-        return "device"
-    path = Path(source)
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        return "folder"
-    # It may not be there yet: a share that is mounted later.
-    return "video" if path.is_file() or path.suffix else "folder"
 
 
 def is_live(config: CameraConfig) -> bool:
@@ -78,6 +48,21 @@ def refuse_commands(name: str, config: CameraConfig) -> None:
         )
 
 
+def refuse_leaving(name: str, config: CameraConfig) -> None:
+    """Refuses to move or delete what is no picture in a folder.
+
+    Raises:
+        ConfigError: `after` is set for another source.
+    """
+    path = Path(config.source)
+    single = path.suffix.lower() in SUFFIXES and not path.is_dir()
+    if config.after != "keep" and (single or located(config).kind != "folder"):
+        raise ConfigError(
+            f'camera.{name}.after: "{config.after}" is for the pictures of a folder, and '
+            f"{describe(config)} is none. Leave it out, or give the folder as the source"
+        )
+
+
 def describe(config: CameraConfig) -> str:
     """Returns the source without user names, passwords and tokens."""
     return redact(config.source)
@@ -85,7 +70,7 @@ def describe(config: CameraConfig) -> str:
 
 def hidden(text: str, config: CameraConfig) -> str:
     """Returns a text that may quote the source, without user names, passwords and tokens."""
-    return redact(text.replace(config.source, describe(config)))
+    return describe(config).join(redact_text(part) for part in text.split(config.source))
 
 
 def open_source(
@@ -102,6 +87,29 @@ def open_source(
     Raises:
         CameraError: It can't be opened.
     """
+    if config.kind == "folder":
+        from .watched import WatchedFolder
+
+        _say_passed_over(Path(config.source))
+        return WatchedFolder(Path(config.source), config.format, seen, config.after)
+    if config.kind == "video" and not config.paced:
+        from .remembered_video import RememberedVideo
+        from .video import VideoCamera
+
+        return RememberedVideo(VideoCamera(config, skip), Path(config.source), seen)
+    return open_live(config, room)
+
+
+def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
+    """Opens a camera whose frames come by themselves; may take seconds.
+
+    Args:
+        config: As `located` returns it.
+        room: Where frames may be read into.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
     if config.kind == "stream":
         from .stream import StreamCamera
 
@@ -114,10 +122,12 @@ def open_source(
         from .gstreamer import open_pipeline
 
         return open_pipeline(config, room)
-    if config.kind == "folder":
-        from .watched import WatchedFolder
+    from .video import PacedVideo
 
-        return WatchedFolder(Path(config.source), config.format, seen)
-    from .video import PacedVideo, VideoCamera
+    return PacedVideo(config, room)
 
-    return PacedVideo(config, room) if config.paced else VideoCamera(config, skip)
+
+def _say_passed_over(folder: Path) -> None:
+    """Warns of pictures that are not read; a folder that is not there is waited for elsewhere."""
+    with contextlib.suppress(OSError):
+        say_passed_over(folder)

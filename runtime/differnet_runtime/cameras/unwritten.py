@@ -36,9 +36,8 @@ class Unwritten:
             return 0  # grey, or of a kind that needs no look
         luma, blue, red = (_samples(frame, plane) for plane in range(3))
         down, across = (max(1, luma.shape[axis] // blue.shape[axis]) for axis in (0, 1))
-        zero = (
-            (blue[_MIDDLE::_STEP, _MIDDLE::_STEP] == 0)
-            & (red[_MIDDLE::_STEP, _MIDDLE::_STEP] == 0)
+        zero = (blue[_MIDDLE::_STEP, _MIDDLE::_STEP] == 0) & (
+            red[_MIDDLE::_STEP, _MIDDLE::_STEP] == 0
         )
         rows, columns = zero.shape
         bright = luma[_MIDDLE * down :: _STEP * down, _MIDDLE * across :: _STEP * across]

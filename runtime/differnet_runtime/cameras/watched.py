@@ -1,41 +1,42 @@
-"""A folder that other programs put pictures into, looked at again and again.
-
-Polling works on network shares too, where the kernel sees no changes that others make.
-"""
+"""A folder that other programs put pictures into: each is given once, when it is complete."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat as stat_
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..config.models import PixelFormat
+from ..config.models import AfterVerdict, PixelFormat
 from ..errors import CameraError, ImageReadError
-from ..images import SUFFIXES, read_image
-from ..records import Frame
+from ..images import SUFFIXES, decode_image, read_bytes
+from ..records import Frame, Image, Origin
+from .arrivals import Arrivals
 from .base import Camera
+from .leaving import Leaving
+from .looking import Listing, Looks, is_picture
+from .notices import Notices
 from .pixels import converted
+from .remembered import Remembered, UnreadablePictureError, key_of, printable
 
-if TYPE_CHECKING:
-    from .sources import Remembered
-
-POLL_S = 0.1
-_GROWN_AFTER_S = 1.0
-"""A picture that can't be decoded is looked at again after so long: a slow writer may pause."""
+POLL_S = 0.05
+_LEAVE_AT_ONCE = 100
 
 
 class WatchedFolder(Camera):
     """Gives each picture of a folder once, the present ones first, by time and name.
 
-    A picture is taken once its size and time stood still between two looks, and it decodes; one
-    that does not, and stands still for another second, is an error.
+    The kernel tells of pictures that are closed by their writer or moved in; a look from time to
+    time finds those that another machine puts on a share. One that can't be decoded is waited for
+    once more; then it is an error.
 
     Args:
-        folder: The folder, or one picture.
+        source: The folder, or one picture.
         pixels: How grey pixels are read.
         seen: What was read already.
+        after: What becomes of a picture once its verdict is on disk.
 
     Raises:
         CameraError: The folder can't be listed.
@@ -43,137 +44,198 @@ class WatchedFolder(Camera):
 
     live = False
 
-    def __init__(self, folder: Path, pixels: PixelFormat, seen: Remembered) -> None:
-        self._folder, self._pixels, self._seen = folder, pixels, seen
-        self._last_look: dict[str, str] = {}
-        self._ready: deque[tuple[str, str]] = deque()
-        self._doubtful: dict[str, float] = {}
+    def __init__(
+        self, source: Path, pixels: PixelFormat, seen: Remembered, after: AfterVerdict = "keep"
+    ) -> None:
+        self._source, self._pixels, self._seen = source, pixels, seen
+        single = source.suffix.lower() in SUFFIXES and not source.is_dir()
+        self._folder = source.parent if single else source
+        self._only = source.name if single else None
+        self._leaving = None if after == "keep" else Leaving(self._folder, after)
+        self._arrivals = Arrivals()
+        self._ready: deque[str] = deque()
+        self._known: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        """By key, the reverse of the one above."""
+        self._looks = Looks(self._folder, self._only, self._known_key)
+        self._notices: Notices | None = None
+        self._place: tuple[int, int] | None = None
         self._index = 0
-        self._device: int | None = None
-        self._look()
+        try:
+            self._attend()
+        except CameraError:
+            self.close()
+            raise
 
     def read(self) -> Frame | None:
         """Waits for the next picture; see `Camera.read`."""
         while True:
+            self._attend()
             while self._ready:
-                frame = self._read(*self._ready.popleft())
+                frame = self._read(self._ready.popleft())
                 if frame is not None:
                     return frame
-            time.sleep(POLL_S)
-            self._look()
+            self._seen.pause(POLL_S)
 
-    def _read(self, name: str, key: str) -> Frame | None:
-        path = self._folder / name if self._folder.is_dir() else self._folder
-        self._seen.trying(_printable(name), key)
+    def _attend(self) -> None:
+        """Takes in whatever has happened since the last time."""
+        if self._notices is None and self._folder.is_dir():
+            self._watch()  # before the look, so that nothing comes unseen between the two
+        self._take_notices()
+        listing = self._looks.look()
+        if listing is not None:
+            self._compare(listing)
+        for name in self._arrivals.due(time.monotonic()):
+            self._ready.append(name)
+        self._leave()
+
+    def _watch(self) -> None:
+        if self._notices is not None:
+            self._notices.close()
+        self._notices = Notices(self._folder)
+
+    def _take_notices(self) -> None:
+        for name, kind in self._notices.taken() if self._notices is not None else ():
+            if not is_picture(name) or self._only not in (None, name):
+                continue
+            stat = self._stat(name)
+            if stat is None or key_of(name, stat) in self._seen.keys:
+                continue
+            now_s = time.monotonic()
+            self._see(name, stat)
+            if kind == "complete" or self._is_link(name, stat):
+                self._arrivals.complete(name, now_s)
+            else:
+                self._arrivals.begin(name)
+
+    def _is_link(self, name: str, stat: os.stat_result) -> bool:
+        """Whether a file that was created is a link to another, which nobody is to close."""
+        return stat.st_nlink > 1 or (self._folder / name).is_symlink()
+
+    def _stat(self, name: str) -> os.stat_result | None:
         try:
-            image = converted(read_image(path), self._pixels)
-        except ImageReadError as error:
-            if not path.exists():
-                self._forget(key)
-                return None
-            if self._may_grow(key):
-                return None
-            self._seen.keys.add(key)
-            self._index += 1
-            raise ImageReadError(_printable(name), error.cause) from error
-        except CameraError as error:
-            self._seen.keys.add(key)
-            raise ImageReadError(_printable(name), str(error)) from error
-        self._seen.keys.add(key)
-        self._doubtful.pop(key, None)
-        index, self._index = self._index, self._index + 1
-        return Frame(image, _printable(name), index, time.monotonic_ns(), time.time())
-
-    def _may_grow(self, key: str) -> bool:
-        """Whether a picture that can't be decoded is to be looked at once more."""
-        now = time.monotonic()
-        since = self._doubtful.setdefault(key, now)
-        if now - since < _GROWN_AFTER_S:
-            self._forget(key)
-            return True
-        del self._doubtful[key]
-        return False
-
-    def _forget(self, key: str) -> None:
-        self._seen.keys.discard(key)
-        self._seen.gone((key,))
-
-    def _look(self) -> None:
-        found = self._list()
-        still = [
-            (stamp, name, key)
-            for name, (stamp, key) in found.items()
-            if self._last_look.get(name) == key and key not in self._seen.keys
-        ]
-        waiting = {name for name, _ in self._ready}
-        self._ready.extend((name, key) for _, name, key in sorted(still) if name not in waiting)
-        self._last_look = {name: key for name, (_, key) in found.items()}
-        if self._same_share(bool(found)):
-            self._prune(set(self._last_look.values()))
-
-    def _same_share(self, holds_pictures: bool) -> bool:
-        """Whether what is missing was removed, and not unmounted together with its share."""
-        try:
-            device = self._folder.stat().st_dev
+            stat = (self._folder / name).stat()
         except OSError:
-            return False
-        same = self._device in (None, device)
-        if same or holds_pictures:
-            self._device = device
-        return same
+            return None
+        return stat if stat_.S_ISREG(stat.st_mode) else None
+
+    def _see(self, name: str, stat: os.stat_result) -> None:
+        self._arrivals.see(name, key_of(name, stat), stat.st_mtime_ns, time.monotonic())
+
+    def _known_key(self, name: str) -> str | None:
+        return self._known.get(name) or self._arrivals.key(name)
+
+    def _compare(self, listing: Listing) -> None:
+        """Takes what a look has found."""
+        if listing.place != self._place and self._place is not None:
+            self._watch()  # another folder lies there now
+        self._place = listing.place
+        now_s, wall_ns = time.monotonic(), time.time_ns()
+        for name, (stamp, key) in listing.found.items():
+            if key in self._seen.keys:
+                if self._known.get(name) != key:
+                    self._know(name, key)
+            elif self._arrivals.key(name) != key:
+                age_s = max(0.0, (wall_ns - stamp) / 1e9) if listing.first else 0.0
+                self._arrivals.see(name, key, stamp, now_s, age_s=age_s)
+        self._arrivals.keep(listing.found)
+        if listing.trusted:
+            self._prune({key for _, key in listing.found.values()})
+
+    def _know(self, name: str, key: str) -> None:
+        self._seen.keys.add(key)
+        self._arrivals.drop(name)
+        self._names.pop(self._known.get(name, ""), None)
+        self._known[name], self._names[key] = key, name
 
     def _prune(self, present: set[str]) -> None:
         gone = self._seen.keys - present
         if gone:
-            self._seen.keys -= gone
-            ordered = sorted(gone)
-            for at in range(0, len(ordered), 100):
-                self._seen.gone(tuple(ordered[at : at + 100]))
-        self._doubtful = {key: at for key, at in self._doubtful.items() if key in present}
+            for key in gone:
+                self._known.pop(self._names.pop(key, ""), None)
+            self._seen.forget(gone)
 
-    def _list(self) -> dict[str, tuple[int, str]]:
-        """Returns each picture's time and key, which tells its states apart, by name."""
-        found: dict[str, tuple[int, str]] = {}
+    def _read(self, name: str) -> Frame | None:
+        """Reads a picture that seems to be complete; None if it is not, or is gone."""
+        stat = self._stat(name)
+        if stat is None:
+            self._arrivals.drop(name)
+            return None
+        key, expected = key_of(name, stat), self._arrivals.key(name)
+        if key in self._seen.keys or expected is None:
+            self._arrivals.drop(name)
+            return None
+        if key != expected:
+            self._see(name, stat)
+            return None
+        shown, digest = printable(name), ""
+        self._seen.trying(shown, key)
         try:
-            if self._folder.is_file():
-                stat = self._folder.stat()
-                name = self._folder.name
-                return {name: (stat.st_mtime_ns, _key(name, stat))}
-            with os.scandir(self._folder) as entries:
-                for entry in entries:
-                    if _is_picture(entry.name):
-                        there = _stat(entry)
-                        if there is not None:
-                            found[entry.name] = (there.st_mtime_ns, _key(entry.name, there))
-        except OSError as error:
-            raise CameraError(
-                f"{self._folder}: {error.strerror or error}. Look whether it is there, mounted, "
-                "and may be read."
-            ) from error
-        return found
+            data = read_bytes(self._folder / name)
+            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+            image = self._decoded(data, shown)
+        except ImageReadError as error:
+            if self._waits_for(name, key):
+                return None
+            self._know(name, key)
+            self._index += 1
+            raise UnreadablePictureError(error.cause, Origin(shown, key, digest)) from error
+        after = self._stat(name)
+        if after is not None and key_of(name, after) != key:  # it was written to meanwhile
+            self._seen.later(key)
+            self._see(name, after)
+            return None
+        self._know(name, key)
+        index, self._index = self._index, self._index + 1
+        return Frame(
+            image,
+            shown,
+            index,
+            time.monotonic_ns(),
+            time.time(),
+            origin=Origin(shown, key, digest),
+            waiting=len(self._arrivals),
+        )
+
+    def _decoded(self, data: bytes, name: str) -> Image:
+        try:
+            return converted(decode_image(data, name), self._pixels)
+        except CameraError as error:
+            raise ImageReadError(name, str(error)) from error
+
+    def _waits_for(self, name: str, key: str) -> bool:
+        """Whether a picture that can't be decoded is gone, or is to be looked at once more."""
+        stat = self._stat(name)
+        if stat is None:
+            self._arrivals.drop(name)
+        elif key_of(name, stat) != key:
+            self._see(name, stat)
+        elif not self._arrivals.doubt(name, time.monotonic()):
+            return False
+        self._seen.later(key)
+        return True
+
+    def _leave(self) -> None:
+        """Moves or deletes pictures whose verdict is on disk, if they still are the same."""
+        settled = self._seen.settled
+        if self._leaving is None:
+            settled.clear()
+            return
+        for _ in range(min(_LEAVE_AT_ONCE, len(settled))):
+            key = settled.popleft()
+            name = self._names.get(key)
+            stat = None if name is None else self._stat(name)
+            if name is None or stat is None or key_of(name, stat) != key:
+                continue
+            if self._leaving.leave(name):
+                del self._known[name], self._names[key]
+                self._seen.forget((key,))
 
     def close(self) -> None:
-        """Does nothing: no file stays open between reads."""
+        """Ends the notices; no file stays open between reads."""
+        if self._notices is not None:
+            self._notices.close()
 
     def describe(self) -> str:
         """Returns the folder."""
-        return str(self._folder)
-
-
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-
-
-def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    try:
-        return entry.stat() if entry.is_file() else None
-    except OSError:  # it vanished after it was listed
-        return None
-
-
-def _key(name: str, stat: os.stat_result) -> str:
-    return f"{_printable(name)}|{stat.st_size}|{stat.st_mtime_ns}"
-
-
-def _printable(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "replace")
+        return str(self._source)

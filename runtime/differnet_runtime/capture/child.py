@@ -14,13 +14,15 @@ from dataclasses import astuple, replace
 
 from ..cameras import Camera
 from ..cameras.base import no_room
+from ..cameras.remembered import Remembered
 from ..cameras.repetition import Repetition
-from ..cameras.sources import Remembered, open_source
+from ..cameras.sources import open_source
 from ..errors import CameraError, ImageReadError
 from ..processes import tie_to
 from .backoff import Backoff
 from .link import DaemonGone, Link
-from .messages import MOST_TEXT, PACKET, Ended, Gone, Lost, Opened, Source, Start, Trying
+from .messages import MOST_TEXT, PACKET, Ended, Gone, Later, Lost, Opened, Source, Start, Trying
+from .pictures import read_written
 
 _MOST_TRIES = 200
 """Then a new process takes over, in case that a library loses memory with each."""
@@ -48,7 +50,14 @@ class _Capture:
     def __init__(self, source: Source, link: Link) -> None:
         self._source, self._link = source, link
         self._backoff, self._repetition = Backoff(), Repetition()
-        self._seen = Remembered(_read_seen(source.seen), trying=self._trying, gone=self._gone)
+        self._seen = Remembered(
+            settled=link.settled,
+            trying=self._trying,
+            later=self._later,
+            gone=self._gone,
+            pause=link.idle,
+        )
+        read_written(source.seen, self._seen)
 
     def run(self) -> None:
         for _ in range(_MOST_TRIES):
@@ -101,15 +110,11 @@ class _Capture:
     def _trying(self, name: str, key: str) -> None:
         self._link.send(Trying(name=name, key=key))
 
+    def _later(self, key: str) -> None:
+        self._link.send(Later(key=key))
+
     def _gone(self, keys: tuple[str, ...]) -> None:
         self._link.send(Gone(keys=keys))
-
-
-def _read_seen(descriptor: int | None) -> set[str]:
-    if descriptor is None:
-        return set()
-    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as file:
-        return set(file.read().split("\0")) - {""}
 
 
 if __name__ == "__main__":

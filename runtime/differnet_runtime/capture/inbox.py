@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 
+from ..cameras.remembered import UnreadablePictureError
 from ..errors import ImageReadError
 from ..records import Frame, Image
 from .memory import Slots
@@ -90,7 +91,7 @@ class Inbox:
             return _frame(item.message, self._pixels(item, item.message, item.slots))
         self._give_back(item)
         if isinstance(item.message, Unreadable):
-            raise ImageReadError(item.message.name, item.message.cause)
+            raise _unreadable(item.message)
         return None
 
     def _pixels(self, item: _Item, message: Captured, slots: Slots) -> Image:
@@ -118,6 +119,12 @@ class Inbox:
             item.channel.send(packet, socket.MSG_DONTWAIT)
 
 
+def _unreadable(message: Unreadable) -> ImageReadError:
+    if message.origin is None:
+        return ImageReadError(message.name, message.cause)
+    return UnreadablePictureError(message.cause, message.origin)
+
+
 def _frame(message: Captured, image: Image) -> Frame:
     return Frame(
         image,
@@ -128,4 +135,6 @@ def _frame(message: Captured, image: Image) -> Frame:
         message.stream_ms,
         message.damage,
         message.unchanged_s,
+        message.origin,
+        message.waiting,
     )

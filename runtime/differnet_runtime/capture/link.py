@@ -6,15 +6,26 @@ import os
 import select
 import socket
 import time
+from collections import deque
 from math import prod
 
 import numpy as np
 from pydantic import BaseModel
 
+from ..cameras.remembered import UnreadablePictureError
 from ..errors import ImageReadError
 from ..records import Frame, Image
 from .memory import Slots, create
-from .messages import MOST_TEXT, RELEASE, Captured, Memory, Unreadable
+from .messages import (
+    MOST_TEXT,
+    PACKET,
+    RELEASE,
+    Captured,
+    Memory,
+    Received,
+    Settled,
+    Unreadable,
+)
 
 LIVE_SLOTS = 6
 """One being written, one on its way, the newest; one being judged, one shown, one to spare."""
@@ -42,6 +53,8 @@ class Link:
         self._generation = 0
         self._away: set[int] = set()
         """Slots that the daemon has."""
+        self.settled: deque[str] = deque()
+        """Keys of pictures that the daemon says are settled, to be taken from here."""
 
     def send(self, message: BaseModel) -> None:
         """Sends a message.
@@ -108,6 +121,8 @@ class Link:
                 stream_ms=frame.stream_ms,
                 damage=frame.damage,
                 unchanged_s=frame.unchanged_s,
+                origin=frame.origin,
+                waiting=frame.waiting,
             )
         )
         return True
@@ -118,8 +133,15 @@ class Link:
         self.wait_free()
         slot = self._free()[0]
         self._away.add(slot)
-        cause = error.cause[:MOST_TEXT]
-        self.send(Unreadable(generation=self._generation, slot=slot, name=error.name, cause=cause))
+        self.send(
+            Unreadable(
+                generation=self._generation,
+                slot=slot,
+                name=error.name,
+                cause=error.cause[:MOST_TEXT],
+                origin=error.origin if isinstance(error, UnreadablePictureError) else None,
+            )
+        )
 
     def _fitting(self, nbytes: int) -> Slots:
         if self._memory is not None and nbytes <= self._memory.slot_bytes:
@@ -144,17 +166,21 @@ class Link:
         return [slot for slot in slots if slot not in self._away and slot not in lent]
 
     def _receive(self, timeout_s: float | None) -> None:
-        """Takes back the slots that the daemon has given back."""
+        """Takes back the slots that the daemon has given back, and what it has settled."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         while poll.poll(None if timeout_s is None else timeout_s * 1e3):
             try:
-                packet = self._channel.recv(RELEASE.size)
+                packet = self._channel.recv(PACKET)
             except ConnectionResetError as error:
                 raise DaemonGone from error
             if not packet:
                 raise DaemonGone
+            timeout_s = 0.0
+            if len(packet) != RELEASE.size:
+                self.settled.extend(Settled.model_validate_json(packet).keys)
+                self.send(Received())
+                continue
             generation, slot = RELEASE.unpack(packet)
             if generation == self._generation:
                 self._away.discard(slot)
-            timeout_s = 0.0

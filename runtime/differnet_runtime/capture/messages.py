@@ -2,7 +2,7 @@
 
 Each message is one JSON packet on a socket pair. The daemon sends the source first, which may hold
 a password, and so is not an argument, which all users of the machine can read; and then packets
-of six bytes only: a slot that may be written again.
+of six bytes, which give back a slot that may be written again, or a longer `Settled`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 
 from ..config.models import CameraConfig
 from ..metadata import Part
+from ..records import Origin
 
 PACKET = 65536
 """Greatest message in bytes."""
@@ -42,13 +43,19 @@ class Source(Part):
         config: Of the camera.
         live: Whether only the newest frame counts.
         skip: Frames of a video that an earlier process gave already.
-        seen: Descriptor of a file with the pictures of a folder that were read already.
+        seen: Descriptor of a file with the pictures that were read already; see `pictures`.
     """
 
     config: CameraConfig
     live: bool
     skip: int
     seen: int | None
+
+
+class Settled(Part):
+    """From the daemon: the verdicts on these pictures are on disk; answered by `Received`."""
+
+    keys: tuple[str, ...]
 
 
 class Opened(Part):
@@ -82,6 +89,8 @@ class Captured(Part):
     stream_ms: float | None
     damage: str | None
     unchanged_s: float
+    origin: Origin | None = None
+    waiting: int | None = None
 
 
 class Trying(Part):
@@ -90,6 +99,19 @@ class Trying(Part):
     kind: Literal["trying"] = "trying"
     name: str
     key: str
+
+
+class Later(Part):
+    """A picture that was tried is not complete, and is read again later."""
+
+    kind: Literal["later"] = "later"
+    key: str
+
+
+class Received(Part):
+    """A `Settled` has come, so that there is room for another one."""
+
+    kind: Literal["received"] = "received"
 
 
 class Gone(Part):
@@ -107,6 +129,7 @@ class Unreadable(Part):
     slot: int
     name: str
     cause: str
+    origin: Origin | None = None
 
 
 class Lost(Part):
@@ -122,5 +145,5 @@ class Ended(Part):
     kind: Literal["ended"] = "ended"
 
 
-Message = Opened | Memory | Captured | Trying | Gone | Unreadable | Lost | Ended
+Message = Opened | Memory | Captured | Trying | Later | Received | Gone | Unreadable | Lost | Ended
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

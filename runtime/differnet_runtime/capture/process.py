@@ -13,8 +13,8 @@ from ..processes import Child
 from ..records import Frame
 from .backoff import Backoff
 from .inbox import Inbox
-from .memory import create
 from .messages import Source, Start
+from .pictures import Pictures
 from .records import CameraState, CameraStatus
 from .tally import Tally
 from .watch import Watch
@@ -30,9 +30,10 @@ class CaptureProcess:
     Args:
         name: Of the camera, for the log.
         config: Of the camera.
+        pictures: What is known of its pictures; None where it is new.
     """
 
-    def __init__(self, name: str, config: CameraConfig) -> None:
+    def __init__(self, name: str, config: CameraConfig, pictures: Pictures | None = None) -> None:
         self.name = name
         self._config = located(config)
         self._live = is_live(self._config)
@@ -41,7 +42,7 @@ class CaptureProcess:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._skip = 0
-        self._seen: set[str] = set()
+        self._pictures = pictures or Pictures()
         self._told: set[type[Exception]] = set()
 
     @property
@@ -86,10 +87,14 @@ class CaptureProcess:
         """
         return self._inbox.take()
 
+    def settle(self, key: str) -> None:
+        """Says that a picture's verdict is on disk, so that it may be moved or deleted."""
+        self._pictures.settle(key)
+
     def _run(self) -> None:
         backoff = Backoff()
         while not self._stopping.wait(backoff.next_s()):
-            watch = Watch(self._config, self._live, self._inbox, self._tally, self._seen)
+            watch = Watch(self._config, self._live, self._inbox, self._tally, self._pictures)
             try:
                 self._attend(watch)
             except Exception as error:  # whatever it is, nobody else would try the camera again
@@ -121,7 +126,7 @@ class CaptureProcess:
         return text
 
     def _spawn(self) -> Child:
-        seen = self._written_seen()
+        seen = self._pictures.written()
         try:
             child = Child(
                 f"{__package__}.child",
@@ -138,13 +143,3 @@ class CaptureProcess:
         with contextlib.suppress(OSError):  # it has ended already, which is told next
             child.channel.send(source.model_dump_json().encode())
         return child
-
-    def _written_seen(self) -> int | None:
-        """Returns a descriptor of what a new process need not read again."""
-        if not self._seen:
-            return None
-        descriptor = create(0)
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write("\0".join(self._seen).encode("utf-8", "surrogateescape"))
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return descriptor

@@ -35,6 +35,7 @@ class CameraStatus:
         settings: What was asked of a device, and what it reports.
         pid: The capture process.
         source: What is read; never a password.
+        waiting: Pictures of a folder that waited when the newest one was read.
     """
 
     state: CameraState
@@ -48,3 +49,4 @@ class CameraStatus:
     settings: tuple[Setting, ...]
     pid: int | None
     source: str
+    waiting: int | None = None

@@ -71,6 +71,7 @@ class Tally:
                 last_frame_ns=message.captured_ns,
                 width=width,
                 height=height,
+                waiting=message.waiting,
             )
 
     def _live(self) -> None:

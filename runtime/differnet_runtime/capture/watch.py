@@ -15,6 +15,7 @@ from ..cameras.sources import hidden
 from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
 from ..processes import Child
+from ..records import Origin
 from .inbox import Inbox
 from .memory import Slots
 from .messages import (
@@ -24,13 +25,16 @@ from .messages import (
     Captured,
     Ended,
     Gone,
+    Later,
     Lost,
     Memory,
     Message,
     Opened,
+    Received,
     Trying,
     Unreadable,
 )
+from .pictures import Pictures
 from .records import CameraState
 from .tally import Tally
 
@@ -53,20 +57,20 @@ class Watch:
         live: Whether it must give frames without being asked.
         inbox: Takes what it gives.
         tally: Takes its state.
-        seen: Pictures of a folder that were read already; kept up to date.
+        pictures: What is known of a folder's pictures; kept up to date.
     """
 
     def __init__(
-        self, config: CameraConfig, live: bool, inbox: Inbox, tally: Tally, seen: set[str]
+        self, config: CameraConfig, live: bool, inbox: Inbox, tally: Tally, pictures: Pictures
     ) -> None:
         self.frames = 0
         """How many it gave, those among them that can't be read."""
         self.ended = False
         """Whether the source has given all it had."""
         self._config, self._live = config, live
-        self._inbox, self._tally, self._seen = inbox, tally, seen
+        self._inbox, self._tally, self._pictures = inbox, tally, pictures
         self._slots: Slots | None = None
-        self._trying: str | None = None
+        self._trying: Trying | None = None
         self._told = False
         self._opening = config.kind == "folder"  # a share may hang; a video may be long to skip
         # A camera that was set to give few frames gives them late.
@@ -91,6 +95,7 @@ class Watch:
             return False
         if message is not None:
             self._handle(message, descriptors, child)
+        self._pictures.tell(child.channel)
         if self.ended:
             return False
         return not self._overdue()
@@ -120,24 +125,36 @@ class Watch:
         else:
             self._picture(message, child.channel)
 
-    def _picture(self, message: Trying | Unreadable | Gone, channel: socket.socket) -> None:
+    def _picture(
+        self, message: Trying | Later | Received | Unreadable | Gone, channel: socket.socket
+    ) -> None:
         if isinstance(message, Trying):
-            self._seen.add(message.key)
-            self._trying = message.name
+            self._pictures.seen.add(message.key)
+            self._trying = message
             self._expect("does not decode a picture", _PICTURE_S)
         elif isinstance(message, Unreadable):
             self._trying = None
             self.frames += 1  # as `VideoCamera` counts those that it skips
+            self._gave(message.origin)
             self._inbox.unreadable(message, channel)
-        else:
+        elif isinstance(message, Received):
+            self._pictures.heard()
+        elif isinstance(message, Later):
             self._trying = None
-            self._seen.difference_update(message.keys)
+            self._pictures.read_later(message.key)
+        else:
+            self._pictures.are_gone(message.keys)
+
+    def _gave(self, origin: Origin | None) -> None:
+        if origin is not None:
+            self._pictures.gave(origin.key)
 
     def _captured(self, message: Captured, channel: socket.socket) -> None:
         if self._slots is None or self._slots.generation != message.generation:
             raise AssertionError("a frame came before its memory")
         self._trying, self._told = None, False
         self.frames += 1
+        self._gave(message.origin)
         self._tally.frame(message)
         self._inbox.frame(message, self._slots, channel)
         self._missing, self._within_s = "gives no new frame", self._stall_s
@@ -176,11 +193,21 @@ class Watch:
             self._tally.absent(CameraState.LOST, death)
 
     def give_up_picture(self, cause: str) -> None:
-        """Tells of the picture that is being decoded, if there is one, that it can't be read."""
-        name, self._trying = self._trying, None
-        if name is not None:
-            message = Unreadable(generation=0, slot=0, name=name, cause=cause[:MOST_TEXT])
-            self._inbox.unreadable(message, None)
+        """Tells of the picture that is being decoded, if there is one, that it can't be read.
+
+        The first time it is only read again: the process may have ended for another reason.
+        """
+        tried, self._trying = self._trying, None
+        if tried is None:
+            return
+        if not self._pictures.ended_its_reader(tried.key):
+            log.warning("%s: %s; it is read once more", tried.name, cause)
+            return
+        origin = Origin(tried.name, tried.key)
+        message = Unreadable(
+            generation=0, slot=0, name=tried.name, cause=cause[:MOST_TEXT], origin=origin
+        )
+        self._inbox.unreadable(message, None)
 
 
 def _receive(channel: socket.socket) -> tuple[Message | None, list[int]]:

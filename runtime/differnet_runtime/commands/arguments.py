@@ -113,6 +113,24 @@ def text(value: str) -> str:
     return value
 
 
+SOURCES = (
+    "a device (0, /dev/video0), the URL of a stream (rtsp://, http://), a GStreamer pipeline "
+    "(gst:...), a folder of pictures, a picture or a video; docs/daemon.md has examples"
+)
+"""For the help of options that take a source."""
+
+
+def source(value: str) -> str:
+    """Reads a source of frames as it is written; what it names need not be there."""
+    from differnet_runtime.config.grammar import check_source
+
+    try:
+        check_source(text(value))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+
 def pattern(value: str) -> str:
     """Reads a regular expression."""
     try:

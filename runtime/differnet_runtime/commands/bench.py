@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from differnet_runtime.command import Command
 
-from .arguments import WholeNumber, refused, text, threads
+from .arguments import WholeNumber, refused, source, threads
 from .paths import any_path, new_file
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_contender,
         nargs="+",
         metavar="NAME",
-        help="onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt or "
-        "tensorrt-without-cuda-graph (default: all)",
+        help="onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, "
+        "tensorrt-without-cuda-graph or tensorrt-without-zero-copy (default: all)",
     )
     parser.add_argument(
         "--batch",
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--source",
-        type=text,
+        type=source,
         metavar="SOURCE",
         help="frames, as for `differnet run` (default: drawn ones)",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def _of_images(arguments: argparse.Namespace) -> list[str]:
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet calibrate`."""
     from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
-    from differnet_runtime.model_file import read_model_file, write_model_file
+    from differnet_runtime.model_file import read_model_file, signature, write_model_file
 
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
@@ -107,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_model_file(output, data, metadata)
     assert metadata.calibration is not None
     _report(metadata.calibration, output, as_json=arguments.json)
+    if signature(data) is not None:
+        print(f"{output} is no longer signed: `differnet sign` signs it again", file=sys.stderr)
     return 0
 
 

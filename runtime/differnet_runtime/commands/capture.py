@@ -7,7 +7,7 @@ from pathlib import Path
 
 from differnet_runtime.command import Command
 
-from .arguments import count, finite, region, seconds, text
+from .arguments import SOURCES, count, finite, region, seconds, source
 from .paths import new_folder
 
 
@@ -20,10 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--camera",
-        type=text,
+        type=source,
         required=True,
         metavar="SOURCE",
-        help="a device (0, /dev/video0) or a URL",
+        help=SOURCES,
     )
     parser.add_argument(
         "--output", type=new_folder, required=True, metavar="DIR", help="the folder"

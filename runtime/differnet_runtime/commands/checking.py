@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from differnet_runtime.backends.fake import FakeOptions
-from differnet_runtime.cameras import redact
-from differnet_runtime.cameras.sources import refuse_commands
+from differnet_runtime.cameras.sources import describe, refuse_commands, refuse_leaving
 from differnet_runtime.config import CameraConfig, Config, Loaded, ModelConfig, WebConfig
 from differnet_runtime.config.secrets import read_secret
-from differnet_runtime.driver import find_gpu
 from differnet_runtime.errors import ConfigError, DifferNetError
 from differnet_runtime.model_file import content_hash, read_model_file
 from differnet_runtime.models import ModelStore, default_folder
-from differnet_runtime.selection import BACKENDS
+from differnet_runtime.selection import BACKENDS, runs_on_cpu
+from differnet_runtime.signing import describe_signature, require_signature
 from differnet_runtime.sinks import build_sinks
 from differnet_runtime.station_lock import user_of
 
@@ -127,6 +126,7 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
 def _model_file(path: Path, subject: str, config: ModelConfig) -> Iterator[Finding]:
     try:
         data, metadata = read_model_file(path)
+        signature = describe_signature(data, str(path), config.trusted_keys)
     except DifferNetError as error:
         yield Finding(subject, "wrong", str(error))
         return
@@ -139,33 +139,29 @@ def _model_file(path: Path, subject: str, config: ModelConfig) -> Iterator[Findi
         "ok",
         f"{path}: {metadata.name}, sha256 {content_hash(data)[:12]}..., {metadata.precision}, "
         f"{heatmap} heatmap, "
-        + ("not calibrated" if threshold is None else f"threshold {threshold:.4g}"),
+        + ("not calibrated" if threshold is None else f"threshold {threshold:.4g}")
+        + f", {signature}",
     )
+    try:
+        require_signature(data, str(path), config.trusted_keys)
+    except DifferNetError as error:
+        yield Finding("model.trusted_keys", "wrong", str(error))
     if threshold is None:
         text = "no part can be judged: run `differnet calibrate`, or give model.threshold"
         yield Finding("model.threshold", "wrong", text)
-    if metadata.precision == "fp16" and _on_cpu(config.backend):
+    if metadata.precision == "fp16" and runs_on_cpu(config.backend):
         text = "an FP16 model is slow on a CPU: export it in FP32 for this machine"
         yield Finding("model.backend", "look", text)
-
-
-def _on_cpu(backend: str) -> bool:
-    if backend != "auto":
-        return backend == "onnxruntime-cpu"
-    try:
-        find_gpu()
-    except DifferNetError:
-        return True
-    return False
 
 
 def _camera(name: str, camera: CameraConfig) -> Finding:
     subject, source = f"camera.{name}", camera.source
     try:
         refuse_commands(name, camera)
+        refuse_leaving(name, camera)
     except ConfigError as error:
         return Finding(subject, "wrong", str(error))
-    shown = f"{redact(source)}, {camera.trigger}"
+    shown = f"{describe(camera)}, {camera.trigger}"
     if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
         return Finding(subject, "look", f"{shown}: is not there now; it is waited for")
     return Finding(subject, "ok", shown)

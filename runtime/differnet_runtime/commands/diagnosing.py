@@ -7,11 +7,12 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from differnet_runtime import selection
+from differnet_runtime.confinement import UnitReport
 from differnet_runtime.diagnosis import Finding
 from differnet_runtime.errors import BackendError
 from differnet_runtime.model_file import read_model_file
@@ -80,7 +81,10 @@ def _kept_warnings(kept: list[str]) -> Iterator[None]:
 
 
 def as_record(
-    findings: list[Finding], backends: dict[str, str | None], trial: Trial | None
+    findings: list[Finding],
+    backends: dict[str, str | None],
+    trial: Trial | None,
+    unit: UnitReport | None = None,
 ) -> dict[str, Any]:
     """Returns all of it for JSON; the keys stay the same from version to version."""
     return {
@@ -104,10 +108,16 @@ def as_record(
                 "failure": trial.failure,
             },
         },
+        "unit": None if unit is None else {**asdict(unit), "sound": unit.sound},
     }
 
 
-def as_text(findings: list[Finding], backends: dict[str, str | None], trial: Trial | None) -> str:
+def as_text(
+    findings: list[Finding],
+    backends: dict[str, str | None],
+    trial: Trial | None,
+    unit: UnitReport | None = None,
+) -> str:
     """Returns all of it for people, as wide as the terminal."""
     no_gpu = {
         finding.text: "there is no GPU (above)" for finding in findings if finding.name == "gpu"
@@ -121,6 +131,8 @@ def as_text(findings: list[Finding], backends: dict[str, str | None], trial: Tri
     ]
     if trial is not None:
         lines += ["", f"model {trial.path}", *_trial_rows(trial)]
+    if unit is not None:
+        lines += ["", f"unit {unit.unit}", *_unit_rows(unit)]
     return "\n".join(lines)
 
 
@@ -137,6 +149,20 @@ def _trial_rows(trial: Trial) -> Iterator[str]:
         yield _row(
             "ok", "self test", f"golden frames score as exported, within {trial.difference:.2g}"
         )
+
+
+def _unit_rows(unit: UnitReport) -> Iterator[str]:
+    if unit.not_run is not None:
+        yield _row("not run", "", unit.not_run)
+        return
+    for node, reason in unit.hidden.items():
+        yield _row("hidden", node, reason)
+    if unit.gpu is None:
+        yield _row("ok", "gpu", "CUDA starts under the unit")
+    elif unit.outside is None:
+        yield _row("failed", "gpu", f"{unit.gpu} Outside the unit CUDA starts.")
+    else:
+        yield _row("-", "gpu", f"none outside the unit either: {unit.outside}")
 
 
 def _row(sign: str, name: str, text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from differnet_runtime.command import Command
 
+from .arguments import text
 from .paths import any_path
 
 UNFIT = 1
@@ -22,10 +23,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "scores its golden frames."
     )
     parser.epilog = (
-        "Exit code 0: at least one backend works, and the model too where one was given. 1: not."
+        "Exit code 0: at least one backend works, the model too where one was given, and the unit "
+        "hides nothing of the GPU where --unit was. 1: not."
     )
     parser.add_argument(
         "model", type=any_path, nargs="?", metavar="MODEL", help="an exported part.onnx to try"
+    )
+    parser.add_argument(
+        "--unit",
+        nargs="?",
+        const="differnet@doctor.service",
+        type=text,
+        metavar="NAME",
+        help="try the GPU under the confinement of a station's systemd unit (differnet@.service), "
+        "and say which device node it hides; needs root",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
@@ -34,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet doctor`."""
     import json
 
+    from differnet_runtime.confinement import try_unit
     from differnet_runtime.diagnosis import examine, try_backends
     from differnet_runtime.model_file import read_model_file
 
@@ -45,12 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     findings = examine(model.parent if model else Path.cwd())
     backends = try_backends()
     trial = try_model(model) if model else None
+    unit = try_unit(arguments.unit) if arguments.unit else None
     if arguments.json:
-        print(json.dumps(as_record(findings, backends, trial), indent=2))
+        print(json.dumps(as_record(findings, backends, trial, unit), indent=2))
     else:
-        print(as_text(findings, backends, trial))
+        print(as_text(findings, backends, trial, unit))
     works = None in backends.values() and (trial is None or trial.failure is None)
-    return 0 if works else UNFIT
+    return 0 if works and (unit is None or unit.sound) else UNFIT
 
 
 COMMAND = Command("doctor", "tell what this machine can do, and what to install", configure, run)

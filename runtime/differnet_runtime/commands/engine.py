@@ -12,6 +12,7 @@ from .paths import any_path
 
 if TYPE_CHECKING:
     from differnet_runtime.engine import BuildOptions, Engine
+    from differnet_runtime.engine.audit import AuditReport
     from differnet_runtime.metadata import ModelMetadata
 
 
@@ -47,7 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="FP16 flags and pinned layers instead of a strongly typed network (TensorRT < 10.12)",
     )
-    parser.add_argument("--force", action="store_true", help="build even if one that fits is there")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="build even if one that fits is there, or the last build failed within a day",
+    )
     parser.add_argument(
         "--dry-run",
         type=_target,
@@ -122,9 +127,8 @@ def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
             f"for {target}, without a GPU. A device builds its own: differnet engine "
             f"{arguments.model}"
         )
-        for check in report.checks:
-            print(f"audit: {check}")
-    return 1 if report.failures else 0
+        _print_audit(report)
+    return 1 if report.contradicted else 0
 
 
 def _options(arguments: argparse.Namespace) -> BuildOptions | None:
@@ -144,7 +148,8 @@ def _as_json(engine: Engine) -> str:
     import json
 
     record = engine.record.model_dump(mode="json")
-    return json.dumps({"path": str(engine.path), "new": engine.new, **record}, indent=2)
+    about = {"path": str(engine.path), "new": engine.new, "updates": engine.updates}
+    return json.dumps({**about, **record}, indent=2)
 
 
 def _report(engine: Engine) -> None:
@@ -154,6 +159,7 @@ def _report(engine: Engine) -> None:
         "engine": f"{engine.path}, {record.plan_bytes / 1e6:.1f} MB",
         "built": f"{record.created}, in {record.build_s:g} s",
         **engine.identity.described(),
+        **({"updated since": "; ".join(engine.updates)} if engine.updates else {}),
         "smoke test": f"passed: {scores} (relative difference "
         f"{record.smoke_test.relative_difference:.1e})",
         "memory": _memory(record.smoke_test.device_memory_bytes),
@@ -163,8 +169,13 @@ def _report(engine: Engine) -> None:
     width = max(len(label) for label in rows)
     for label, text in rows.items():
         print(f"{label:<{width}}  {text}")
-    for check in record.audit.checks:
-        print(f"audit: {check}")
+    _print_audit(record.audit)
+
+
+def _print_audit(report: AuditReport) -> None:
+    print(f"audit: {report.summary}")
+    for check in report.checks:
+        print(f"  {check}")
 
 
 def _memory(tensors: int | None) -> str:

@@ -45,13 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
-    """Returns path, size and hash of the file, and the metadata in it."""
+    """Returns path, size, hash and signature of the file, and the metadata in it."""
     from differnet_runtime.errors import ModelFileError
     from differnet_runtime.model_file import content_hash, parse_metadata, read_model_file
+    from differnet_runtime.signing import describe_signature
 
     if not path.is_dir():
         data, metadata = read_model_file(path)
-        return {"path": str(path), "bytes": len(data), "sha256": content_hash(data)}, metadata
+        file = {"path": str(path), "bytes": len(data), "sha256": content_hash(data)}
+        return {**file, "signature": describe_signature(data, str(path))}, metadata
     trained = path / _TRAINED
     try:
         text = trained.read_text("utf-8")
@@ -207,6 +209,7 @@ def _file_rows(file: dict[str, Any]) -> dict[str, str]:
     return {
         "file": f"{file['path']}, {file['bytes'] / 1e6:.1f} MB",
         "content": f"sha256 {file['sha256']}",
+        "signature": file["signature"],
     }
 
 

@@ -21,7 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists the models on this device, adds one, makes one judge, or goes back to the one "
         "before. A model judges only once it has scored its golden frames right in a process of "
-        "its own; a running daemon takes it over without missing a frame."
+        "its own; where TensorRT runs it, its engine is built first, which may take minutes. A "
+        "running daemon takes it over without missing a frame: the old model judges meanwhile."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _action(actions, "list", "show all models")
@@ -70,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(model.model_dump_json(indent=2))
     else:
         done = {"add": "is in the store", "activate": "judges", "rollback": "judges again"}
-        print(f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}.")
+        print(
+            f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}; {_signed(model)}."
+        )
     return 0
 
 
@@ -98,11 +101,15 @@ def _list(store: ModelStore, *, as_json: bool) -> None:
 def _line(model: StoredModel) -> str:
     role = "active" if model.active else "previous" if model.previous else ""
     threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
-    about = model.damaged or f"{model.precision}, threshold {threshold}"
+    about = model.damaged or f"{model.precision}, threshold {threshold}, {_signed(model)}"
     return (
         f"{role:<8}  {model.name}  {model.hash[:_HASH_DIGITS]}  {model.bytes / 1e6:.1f} MB  "
         f"{model.added[:19]}  {about}"
     )
+
+
+def _signed(model: StoredModel) -> str:
+    return model.signature or "its signature can't be read"
 
 
 COMMAND = Command(

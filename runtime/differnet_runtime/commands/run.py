@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from differnet_runtime.command import Command, progress
 from differnet_runtime.errors import ConfigError
 
-from .arguments import add_backend, count, finite, text
+from .arguments import SOURCES, add_backend, count, finite, source
 from .paths import added_file, any_path, new_folder
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=any_path, metavar="FILE", help="the exported part.onnx")
     parser.add_argument(
         "--source",
-        type=text,
+        type=source,
         metavar="SOURCE",
-        help="a folder of pictures, a picture, a video, a device (0, /dev/video0) or a URL",
+        help=SOURCES,
     )
     parser.add_argument(
         "--output",

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from differnet_runtime.endings import SUFFIXES
 from differnet_runtime.images import write_image
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.overlay import annotate
@@ -89,6 +90,7 @@ class Sinks:
 
 def saved_name(inspection: Inspection) -> str:
     """Returns the file name of an annotated picture: index, then what is plain of its name."""
-    stem = re.sub(r"\.(png|jpe?g|bmp|tiff?|webp|p[gp]m)$", "", inspection.name, flags=re.IGNORECASE)
+    ending = Path(inspection.name).suffix
+    stem = inspection.name.removesuffix(ending) if ending.lower() in SUFFIXES else inspection.name
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)[-100:]
     return f"{inspection.index:06d}_{plain}.png"

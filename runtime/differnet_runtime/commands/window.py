@@ -8,15 +8,15 @@ import sys
 import cv2
 
 from differnet_runtime.errors import DataError, OutputError
-from differnet_runtime.installation import install_line
+from differnet_runtime.installation import advice
 from differnet_runtime.metadata import Region
 from differnet_runtime.records import Image
 
 
 def _hint() -> str:
     return (
-        "Windows need a desktop and OpenCV with a window: "
-        f"`pip uninstall opencv-python-headless; {install_line('opencv')}`."
+        "Windows need a desktop and OpenCV with a window: `pip uninstall opencv-python-headless` "
+        f"first. {advice('opencv')}"
     )
 
 

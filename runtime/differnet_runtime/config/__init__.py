@@ -8,14 +8,11 @@ from .models import (
     EventsConfig,
     EvidenceConfig,
     IntegrityConfig,
-    JsonLinesConfig,
     ModelConfig,
-    MqttConfig,
     StationConfig,
-    TlsConfig,
     WebConfig,
-    WebhookConfig,
 )
+from .sinks import JsonLinesConfig, MqttConfig, TlsConfig, WebhookConfig
 
 __all__ = [
     "CameraConfig",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .models import Config
 
-_PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s@]+@")
+_PASSWORD = re.compile(r"://[^/@:]*:.+@")
 
 
 def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:

@@ -30,6 +30,13 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed or self.tables)
 
+    def __str__(self) -> str:
+        """Returns what differs in a line, for the audit trail."""
+        cameras = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
+        return ", ".join(
+            [*self.tables, *(f"camera.{name} {how}" for how, names in cameras for name in names)]
+        )
+
 
 def differences(old: Config, new: Config) -> Changes:
     """Compares two configurations, table by table and camera by camera."""

@@ -8,17 +8,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..metadata import Part
+from ..public_key import PublicKey
+from .grammar import CameraKind, check_source
 from .integrity import IntegrityConfig as IntegrityConfig
+from .sinks import JsonLinesConfig, MqttConfig, Seconds, TlsConfig, WebhookConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Of a station or a camera: part of topics, folders and URLs."""
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
 PixelFormat = Literal["auto", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"]
 Publish = Literal["all", "rejects"]
+AfterVerdict = Literal["keep", "move", "delete"]
 
 
 class StationConfig(Part):
@@ -47,6 +49,7 @@ class ModelConfig(Part):
         deadline_ms: How long the engine may work on a frame; then it is killed and started again.
         fallback: Whether ONNX Runtime on the CPU may take over from a backend that fails.
         threshold: Used in place of the model's.
+        trusted_keys: Public keys of which one must have signed the model; empty admits every one.
     """
 
     path: Path | None = None
@@ -56,6 +59,7 @@ class ModelConfig(Part):
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
     fallback: bool = True
     threshold: Finite | None = None
+    trusted_keys: tuple[PublicKey, ...] = ()
 
     @model_validator(mode="after")
     def _one_model(self) -> ModelConfig:
@@ -82,11 +86,14 @@ class CameraConfig(Part):
         exposure: In the driver's units; None keeps what the camera has.
         gain: In the driver's units; None keeps what the camera has.
         white_balance: In the driver's units; None keeps what the camera has.
-        transport: Of an RTSP stream: `tcp` loses nothing on its way, `udp` is not held up by a loss.
+        transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         paced: A video plays at its own speed, again and again, as a camera would.
+        after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
+            the subfolder `judged`, `delete` spares pictures without a decision.
         stall_s: A live camera without a new frame for so long is stalled.
-        deadline_ms: From the frame (or the command) to the verdict; then it is NO_DECISION.
+        deadline_ms: From a live source's frame (or the command) to the verdict; then it is
+            NO_DECISION.
         interval_ms: Least time between two verdicts of a free-running camera.
         integrity: See `IntegrityConfig`.
     """
@@ -103,6 +110,7 @@ class CameraConfig(Part):
     transport: Literal["tcp", "udp"] = "tcp"
     trigger: Literal["free", "command"] = "free"
     paced: bool = False
+    after: AfterVerdict = "keep"
     stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 2000
     interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
@@ -112,6 +120,12 @@ class CameraConfig(Part):
     def _transport_of_rtsp(self) -> CameraConfig:
         if self.transport != "tcp" and not self.source.lower().startswith("rtsp://"):
             raise ValueError('transport = "udp" is for rtsp:// only')
+        return self
+
+    @model_validator(mode="after")
+    def _known_source(self) -> CameraConfig:
+        if self.kind in ("auto", "stream"):
+            check_source(self.source)
         return self
 
     @model_validator(mode="after")
@@ -170,90 +184,13 @@ class EventsConfig(Part):
         publish: Every inspection, or only those that are not GOOD.
         max_events: Kept until they are delivered.
         max_age_days: Likewise.
+        degraded_after_s: A sink that has taken nothing for so long is a reason in `/readyz`.
     """
 
     publish: Publish = "all"
     max_events: Annotated[int, Field(ge=100)] = 2_000_000
     max_age_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
-
-
-class TlsConfig(Part):
-    """Certificates: `[mqtt.tls]`, `[webhook.NAME.tls]`, `[web.tls]`.
-
-    Args:
-        ca: What the other side's certificate must be signed by; None takes the system's.
-        certificate: Of this side, with key.
-        key: Of certificate.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> TlsConfig:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("give certificate and key together, or neither")
-        return self
-
-
-class MqttConfig(Part):
-    """A broker: `[mqtt]`.
-
-    Args:
-        host: Of the broker.
-        port: 1883, or 8883 with TLS, where none is given.
-        prefix: Of all topics: `PREFIX/STATION/...`.
-        protocol: MQTT version.
-        qos: Of events.
-        username: With password_file.
-        password_file: Its first line is the password; looked for in `$CREDENTIALS_DIRECTORY`, then
-            beside the configuration.
-        tls: Encrypts; `[mqtt.tls]`.
-        keepalive_s: The broker publishes the last will after one and a half of it.
-        heartbeat_s: Between two heartbeats, which stop when inspection does.
-    """
-
-    host: Annotated[str, Field(min_length=1, max_length=255)]
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    prefix: Annotated[str, Field(pattern=r"^[^#+/\x00][^#+\x00]{0,127}$")] = "differnet"
-    protocol: Literal["3.1.1", "5"] = "5"
-    qos: Literal[0, 1, 2] = 1
-    username: str | None = None
-    password_file: Path | None = None
-    tls: TlsConfig | None = None
-    keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 15
-    heartbeat_s: Annotated[float, Field(ge=0.2, le=3600)] = 1.0
-
-
-class WebhookConfig(Part):
-    """An HTTP receiver: `[webhook.NAME]`; events are POSTed as JSON, a batch in a list.
-
-    Args:
-        url: http:// or https://.
-        token_file: Sent as `Authorization: Bearer`.
-        timeout_s: For an answer.
-        tls: Certificates; `[webhook.NAME.tls]`.
-    """
-
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
-    token_file: Path | None = None
-    timeout_s: Seconds = 10.0
-    tls: TlsConfig | None = None
-
-
-class JsonLinesConfig(Part):
-    """A file of events, a line each: `[jsonl]`; rotated by size.
-
-    Args:
-        path: Of the file.
-        max_bytes: At which it is rotated.
-        keep: So many old files stay.
-    """
-
-    path: Path
-    max_bytes: Annotated[int, Field(ge=1 << 12)] = 64 << 20
-    keep: Annotated[int, Field(ge=0, le=1000)] = 5
+    degraded_after_s: Seconds = 60.0
 
 
 class WebConfig(Part):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .grammar import is_path
 from .problems import Key, dotted
 
 _SECRETS = ("password_file", "token_file", "ca", "certificate", "key")
@@ -55,10 +56,7 @@ def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
     """Whether a camera's source is a path: told by how it is written, not by what exists."""
     if not isinstance(source, str) or not source:
         return False
-    if kind in ("video", "folder"):
-        return True
-    other = source.isdecimal() or "://" in source or source.startswith("gst:") or "!" in source
-    return bool(kind == "auto" and not other)
+    return kind in ("video", "folder") or bool(kind == "auto" and is_path(source))
 
 
 def _replace(

@@ -28,7 +28,7 @@ class Seen:
     def put(self, judged: Judged) -> None:
         """Takes a verdict."""
         if judged.frame is not None:
-            self.picture.put(judged.frame, judged.inspection, judged.metadata)
+            self.picture.put(judged.event, judged.frame, judged.inspection, judged.metadata)
         with self._lock:
             self.last = judged.event
             self._verdicts[judged.event.verdict] += 1

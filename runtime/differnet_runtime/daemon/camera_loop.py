@@ -13,8 +13,9 @@ from ..config import CameraConfig
 from ..events import InspectionEvent, Trigger
 from ..records import Frame
 from .judging import Command, Judge, Judged
+from .picture_queue import PictureQueue
 
-_WAIT_S = 0.2
+_WAIT_S, _POLL_S = 0.2, 0.02
 _HUNG_S = 30.0
 """A thread that has not gone round for so long, beyond its deadline, hangs."""
 _MOST_COMMANDS = 64
@@ -33,14 +34,22 @@ class CameraLoop:
         capture: Its capture process, not yet started.
         judge: Judges its frames.
         report: Takes every verdict; returns the event as it leaves the station.
+        pictures: Has the pictures judged where the source is not live; None where it is.
     """
 
     def __init__(
-        self, name: str, config: CameraConfig, capture: CaptureProcess, judge: Judge, report: Report
+        self,
+        name: str,
+        config: CameraConfig,
+        capture: CaptureProcess,
+        judge: Judge,
+        report: Report,
+        pictures: PictureQueue | None = None,
     ) -> None:
         self.name, self.config = name, config
         self._progress_ns = time.monotonic_ns()
         self._capture, self._judge, self._report = capture, judge, report
+        self._pictures = pictures
         self._commands: queue.Queue[Command] = queue.Queue(_MOST_COMMANDS)
         self._stopping = threading.Event()
         self._absent: CameraState | None = None
@@ -88,7 +97,9 @@ class CameraLoop:
         while not self._stopping.is_set():
             self._progress_ns = time.monotonic_ns()
             try:
-                if self.config.trigger == "command":
+                if self._pictures is not None:
+                    self._next_picture(self._pictures)
+                elif self.config.trigger == "command":
                     self._next_command()
                 else:
                     self._next_frame()
@@ -117,10 +128,29 @@ class CameraLoop:
             return
         judged = self._judge.judge(self._capture.take)
         if judged is None:
-            self._stopping.wait(0.001)  # the end of a file, or a frame that vanished
+            self._stopping.wait(0.001)  # a frame that vanished
             return
         self._absent = None
         self._report(judged)
+        self._rest(begun)
+
+    def _next_picture(self, pictures: PictureQueue) -> None:
+        begun = time.monotonic()
+        if not pictures.waits and not self._capture.wait(_WAIT_S):
+            self._note_absence()
+            return
+        judged = pictures.next()
+        if judged is None:  # the end of a video, or nothing can be judged now
+            self._stopping.wait(_POLL_S)
+            return
+        self._absent = None
+        try:
+            self._report(judged)
+        finally:
+            pictures.done()
+        self._rest(begun)
+
+    def _rest(self, begun: float) -> None:
         until = begun + self.config.interval_ms / 1e3
         while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
             self._progress_ns = time.monotonic_ns()

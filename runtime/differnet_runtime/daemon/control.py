@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..capture import CameraState
 from ..errors import CameraError, ModelStoreError
-from ..events import InspectionEvent
+from ..events import Event, InspectionEvent
 from ..evidence import EvidenceItem
 from ..heads import decided_by, note
+from ..web.audit import AuditTrail
 from ..web.control import (
     CameraView,
     Control,
@@ -28,7 +29,9 @@ from ..web.control import (
     Overview,
     SettingView,
     SinkView,
+    WebView,
 )
+from ..web.views import Alive
 from .camera_loop import CameraLoop
 from .health import State
 
@@ -48,9 +51,12 @@ class StationControl(Control):
     """
 
     def __init__(self, station: Station) -> None:
-        super().__init__(station.recent)
+        super().__init__(station.recent, AuditTrail(station.config.station.name, self._send))
         self._station = station
         self._version = version("differnet-edge")
+
+    def _send(self, event: Event) -> None:
+        self._station.results.add(event)
 
     def cameras(self) -> Collection[str]:
         """See `Control.cameras`."""
@@ -63,6 +69,16 @@ class StationControl(Control):
     def health(self) -> Health:
         """See `Control.health`."""
         return health_of(self._station.states().values())
+
+    def health_answer(self, path: str) -> tuple[int, bytes] | None:
+        """See `health_socket.Answer`."""
+        if path == "/livez":
+            live = self.live()
+            return 200 if live else 503, Alive(live=live).model_dump_json().encode()
+        if path == "/readyz":
+            health = self.health()
+            return 200 if health.ready else 503, health.model_dump_json().encode()
+        return None
 
     def overview(self) -> Overview:
         """See `Control.overview`."""
@@ -86,6 +102,7 @@ class StationControl(Control):
             sinks=self._sinks(),
             outbox=self._outbox(states["outbox"]),
             evidence=self._evidence(states["evidence"]),
+            web=WebView(troubles=self.troubles.counts),
         )
 
     def _camera(self, name: str, loop: CameraLoop, state: State) -> CameraView:
@@ -106,6 +123,7 @@ class StationControl(Control):
             width=status.width,
             height=status.height,
             frames=status.frames,
+            waiting=status.waiting,
             reconnects=status.reconnects,
             verdicts=seen.verdicts,
             last=seen.last,
@@ -140,10 +158,11 @@ class StationControl(Control):
         return [
             SinkView(
                 name=status.sink,
-                state="ok" if status.connected else "down",
-                reason=status.problem,
+                state="down" if status.problem else "limited" if status.caution else "ok",
+                reason=status.problem or status.caution,
                 pending=pending.get(status.sink, 0),
                 delivered=status.delivered,
+                undeliverable=status.undeliverable,
             )
             for status in (delivery.status for delivery in self._station.results.deliveries)
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..capture import CameraState, CameraStatus
 from ..events import StateEvent
 from ..inference import EngineState, EngineStatus
+from ..outbox import DeliveryStatus
 
 OK, CONFIGURATION = "ok", "configuration"
 _NORMAL = (CameraState.LIVE, CameraState.ENDED)
@@ -18,7 +19,8 @@ class State:
     """Of a component.
 
     Args:
-        component: `camera:NAME`, `engine`, `outbox`, `evidence`, `model`, `configuration`.
+        component: `camera:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`, `model`,
+            `configuration`.
         state: `ok`, or what is wrong.
         reason: In words.
         stops: Whether no verdicts are given while it lasts.
@@ -51,6 +53,22 @@ def engine_state(status: EngineStatus) -> State:
 def problem_state(component: str, problem: str | None) -> State:
     """Judges what either works or has a problem, while inspection goes on."""
     return State(component) if problem is None else State(component, "degraded", problem)
+
+
+def sink_state(status: DeliveryStatus, after_s: float) -> State:
+    """Judges a sink: `down` takes nothing, `limited` takes less than was asked for.
+
+    Args:
+        status: Of its delivery.
+        after_s: For how long it may take nothing; short outages are no news.
+    """
+    component = f"sink:{status.sink}"
+    if status.stuck_s is not None and status.stuck_s >= after_s:
+        reason = status.problem or f"it has confirmed no event for more than {after_s:g} s"
+        return State(component, "down", reason)
+    if status.caution is not None:
+        return State(component, "limited", status.caution)
+    return State(component)
 
 
 class StateWatch:

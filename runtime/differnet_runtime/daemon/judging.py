@@ -16,9 +16,10 @@ from ..errors import EngineFault, ImageReadError
 from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
 from ..heads import decided_by, note
 from ..inference import Answer, EngineProcess, ModelSwitch
-from ..inspection import inspect_frame, unreadable
+from ..inspection import engine_code, inspect_frame, unreadable
 from ..integrity import IntegrityGate
 from ..metadata import ModelMetadata
+from ..outbox import JudgedPicture
 from ..records import Decision, Frame, Inspection, Score, Verdict
 
 Take = Callable[[], Frame | None]
@@ -50,12 +51,14 @@ class Judged:
         frame: None where there was none.
         heatmap: `(rows, columns) float32`, where the model has one and saw the frame.
         metadata: Of the model that judged.
+        picture: To be remembered with the event, where the source is not live.
     """
 
     event: InspectionEvent
     frame: Frame | None = None
     heatmap: NDArray[np.float32] | None = None
     metadata: ModelMetadata | None = None
+    picture: JudgedPicture | None = None
 
     def inspection(self) -> Inspection:
         """Returns it in the form that pictures are drawn from."""
@@ -136,7 +139,7 @@ class Judge:
             except EngineFault as fault:  # the turn did not come
                 if not self._live:
                     return None  # the frame waits
-                return self.undecided(f"engine_{fault.code}", fault.text, command)
+                return self.undecided(engine_code(fault), fault.text, command)
 
     def _turn_s(self, command: Command | None) -> float:
         if command is None:
@@ -152,8 +155,9 @@ class Judge:
         return Judged(self._event(decision, command, frame=frame))
 
     def _judged(self, frame: Frame, engine: EngineProcess, command: Command | None) -> Judged:
-        since_ns = command.asked_ns if command else frame.captured_ns if self._live else None
-        until_ns = (since_ns or time.monotonic_ns()) + self._deadline_ns
+        until_ns: int | None = None  # a picture in a file can wait
+        if self._live:
+            until_ns = (command.asked_ns if command else frame.captured_ns) + self._deadline_ns
         found = inspect_frame(
             frame,
             engine,
@@ -163,7 +167,11 @@ class Judge:
         )
         decision, answer = found.decision, found.answer
         now_ns = time.monotonic_ns()
-        if now_ns > until_ns and decision.verdict is not Verdict.NO_DECISION:
+        if (
+            until_ns is not None
+            and now_ns > until_ns
+            and decision.verdict is not Verdict.NO_DECISION
+        ):
             late_ms = (now_ns - until_ns) / 1e6
             decision = Decision(
                 Verdict.NO_DECISION,

@@ -7,6 +7,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class StationModel:
         config: `[model]`.
         tell: Called with a state and a reason after each change and each failure.
         root: Of the model store; None takes the device's.
+        audited: Stands around each change that follows the store or the file.
 
     Raises:
         ConfigError: The store has no active model of that name.
@@ -48,9 +50,13 @@ class StationModel:
     """
 
     def __init__(
-        self, config: ModelConfig, tell: Callable[[str, str], None], root: Path | None = None
+        self,
+        config: ModelConfig,
+        tell: Callable[[str, str], None],
+        root: Path | None = None,
+        audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        self._config = config
+        self._config, self._audited = config, audited
         self.problem: str | None = None
         """Why the last change of model failed; None after one that went well."""
         self._tell, self._root = tell, root or default_folder()
@@ -158,7 +164,8 @@ class StationModel:
         """A model that fails is taken back in the store too: the next start runs one that works."""
         other = wanted.path != self._runs.path
         try:
-            self._change(wanted.path)
+            with self._audited():
+                self._change(wanted.path)
         except DifferNetError as error:
             if self._stopping.is_set():
                 return  # it did not fail, it was interrupted
@@ -213,6 +220,7 @@ class StationModel:
             threads=config.threads,
             deadline_s=config.deadline_ms / 1e3,
             fallback=config.fallback,
+            trusted_keys=config.trusted_keys,
         )
         self._made[engine] = config
         return engine

@@ -53,7 +53,7 @@ class Reporter:
         event = judged.event
         if (kept := self._keep(judged)) is not None:
             event = event.model_copy(update={"evidence": kept})
-        self._outbox.add(event)
+        self._outbox.add(event, judged.picture)
         self._board.of(event.camera).put(replace(judged, event=event))
         self._recent.add(event)
         age_s = event.frame.age_ms / 1e3 if event.frame else 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..config import Config, WebConfig
 from ..config.loading import load_config
 from ..errors import ConfigError, DifferNetError
+from ..health_socket import HealthSocket
 from ..systemd import Notifier
 from ..web.server import WebServer
 from .health import StateWatch
@@ -62,6 +63,7 @@ class Runner:
         self.station = Station(config)
         self._web_config = config.web
         self._web = self._web_server(config.web)
+        self._health = HealthSocket(config.station.state, self.station.control.health_answer)
         self._watch = StateWatch(config.station.name, self.station.tell)
         self._next_beat_ns = 0
 
@@ -70,6 +72,7 @@ class Runner:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         signal.signal(signal.SIGHUP, self._told_to_reload)
+        self._health.start()
         if self._web is not None:
             self._web.start()
         self.station.start()
@@ -146,6 +149,7 @@ class Runner:
         if self._web is not None:
             self._web.stop()
         self.station.stop()
+        self._health.stop()
 
     def _told_to_stop(self, number: int, _: object) -> None:
         if self._stopping.is_set():

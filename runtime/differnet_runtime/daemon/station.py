@@ -8,29 +8,37 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from ..cameras.sources import refuse_commands
+from ..cameras.sources import is_live, located, refuse_commands, refuse_leaving
 from ..capture import CaptureProcess
-from ..config import CameraConfig, Config
+from ..config import CameraConfig, Config, differences
 from ..errors import CameraError, StoreError
 from ..events import StateEvent, Trigger
 from ..evidence import Evidence
 from ..metrics import Metrics
+from ..outbox import PictureLog
 from ..station_lock import TakenError, lock_folder
+from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
 from .control import StationControl
-from .health import CONFIGURATION, State, camera_state, engine_state, problem_state
+from .gpu import gpu_state
+from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
 from .judging import Command, Judge
 from .models import StationModel
+from .picture_queue import PictureQueue, remembered
 from .reporting import Reporter
 from .results import Results
 
 STOP_S = 4.5
 """All parts together have so long to end."""
+
+_LAST_ANSWER_S = 0.2
+"""For the answer of a frame whose engine had to be stopped."""
 
 _CALM = ("ok", "starting", "removed")
 log = logging.getLogger(__name__)
@@ -58,7 +66,12 @@ class Station:
         self.board, self.recent = Board(), RecentEvents()
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
-        self.model = StationModel(config.model, self._tell_model, models)
+        self.model = StationModel(
+            config.model,
+            self._tell_model,
+            models,
+            partial(switching, self.control, "activate", FILES),
+        )
         self.results = Results(config, self._commanded)
         self.evidence = Evidence(config.station.state / "evidence", config.evidence)
         self.reporter = Reporter(
@@ -82,16 +95,24 @@ class Station:
             self._open(name, camera)
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Stops everything within the time, whatever hangs: verdicts first, results last."""
+        """Stops everything within the time, whatever hangs: cameras, engine, results.
+
+        A frame that is under way is judged to the end, or is answered with `stopped` where the
+        engine takes too long.
+        """
         until = time.monotonic() + timeout_s
-        with ThreadPoolExecutor(max_workers=len(self.cameras) + 1) as pool:
-            for loop in self.cameras.values():
-                pool.submit(loop.stop, timeout_s / 2)
-            pool.submit(self.model.stop, timeout_s / 2)
+        self._stop_cameras(0.4 * timeout_s)
+        self.model.stop(0.2 * timeout_s)
+        self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
         if self._lock is not None:
             self._lock.close()
+
+    def _stop_cameras(self, timeout_s: float) -> None:
+        with ThreadPoolExecutor(max_workers=len(self.cameras) or 1) as pool:
+            for loop in self.cameras.values():
+                pool.submit(loop.stop, timeout_s)
 
     def ask(self, camera: str, part: str | None, trigger: Trigger) -> Command:
         """Asks a camera for a verdict on the part before it.
@@ -118,7 +139,10 @@ class Station:
         """Returns the state of every component, by its name."""
         found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
         found.append(engine_state(self.model.switch.engine.status))
+        found.append(gpu_state(self.model.config, self.model.switch.engine.status))
         found.append(problem_state("model", self.model.problem))
+        after_s = self.config.events.degraded_after_s
+        found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))
         found.append(problem_state("evidence", self.evidence.status.problem))
         found.append(problem_state(CONFIGURATION, self.configuration_problem))
@@ -171,9 +195,19 @@ class Station:
             for name, camera in new.camera.items():
                 if name not in self.cameras:
                     self._open(name, camera)
+        self._audit(old, new)
+
+    def _audit(self, old: Config, new: Config) -> None:
+        if old.model.threshold != new.model.threshold:
+            before, after = (_threshold_text(one.model.threshold) for one in (old, new))
+            self.control.audit.add("threshold", FILES, old=before, new=after)
+        if changes := differences(old, new):
+            self.control.audit.add("configuration", FILES, new=f"changed: {changes}")
 
     def _open(self, name: str, config: CameraConfig) -> None:
-        capture = CaptureProcess(name, config)
+        log = PictureLog(self.results.outbox, name, located(config).source)
+        waits = not is_live(located(config))
+        capture = CaptureProcess(name, config, remembered(log, config) if waits else None)
         judge = Judge(
             self.config.station.name,
             name,
@@ -182,7 +216,18 @@ class Station:
             live=capture.live,
             threshold=self.model.threshold,
         )
-        loop = CameraLoop(name, config, capture, judge, self.reporter.report)
+        pictures = None
+        if waits:
+            pictures = PictureQueue(
+                config,
+                capture,
+                judge,
+                self.model.switch,
+                log,
+                station=self.config.station.name,
+                camera=name,
+            )
+        loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -212,6 +257,10 @@ class Station:
         )
 
 
+def _threshold_text(threshold: float | None) -> str:
+    return "the model's" if threshold is None else f"{threshold:g}"
+
+
 def _locked(state: Path) -> IO[str] | None:
     """Takes the state folder; one that can't be written holds no inspection up."""
     try:
@@ -226,3 +275,4 @@ def _locked(state: Path) -> IO[str] | None:
 def _refuse_commands(config: Config) -> None:
     for name, camera in config.camera.items():
         refuse_commands(name, camera)
+        refuse_leaving(name, camera)

@@ -1,7 +1,8 @@
 """Whether TensorRT made of the graph what its types say: weights in half, the score in single.
 
-Reads the layers as the engine inspector lists them. Its JSON was never written for programs and
-differs between versions, so what it leaves out is `unknown`, never wrong:
+A rule is `shown` by what the engine inspector lists, `contradicted` by it, or `not shown`: its
+JSON was never written for programs and differs between versions, and what it leaves out is
+evidence neither way.
 
 - 8.6 and 10: a tensor has `Format/Datatype`, such as "Row major linear FP16 format"; a layer may
   have `Weights` and `Bias` with `Type` and `Count`. What Myelin fused may be one layer that tells
@@ -45,17 +46,20 @@ _TYPES = (
 _BYTES = {"FP32": 4, "FP16": 2, "BF16": 2, "INT8": 1, "INT32": 4, "INT64": 8, "BOOL": 1}
 
 
+Outcome = Literal["shown", "contradicted", "not shown"]
+
+
 class Check(Part):
     """One rule.
 
     Args:
         name: What it asks.
-        outcome: `unknown` where the inspector does not tell.
+        outcome: `not shown` where the inspector does not tell.
         detail: What was found.
     """
 
     name: str
-    outcome: Literal["passed", "failed", "unknown"]
+    outcome: Outcome
     detail: str
 
     def __str__(self) -> str:
@@ -70,9 +74,27 @@ class AuditReport(Part):
     checks: tuple[Check, ...]
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def contradicted(self) -> tuple[Check, ...]:
         """The rules that the engine breaks."""
-        return tuple(check for check in self.checks if check.outcome == "failed")
+        return self._of("contradicted")
+
+    @property
+    def not_shown(self) -> tuple[Check, ...]:
+        """The rules of which the inspector tells nothing, or too little."""
+        return self._of("not shown")
+
+    def _of(self, outcome: Outcome) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.outcome == outcome)
+
+    @property
+    def summary(self) -> str:
+        """One line for a terminal: of how many rules there is evidence."""
+        text = f"{len(self._of('shown'))} of {len(self.checks)} rules shown"
+        if self.contradicted:
+            text += f", {len(self.contradicted)} contradicted"
+        if self.not_shown:
+            text += f"; {len(self.not_shown)} not shown, since the inspector does not tell"
+        return text
 
 
 def read_layers(inspector_json: str) -> list[Layer]:
@@ -97,13 +119,13 @@ def audit(
             the file's size will do, which hardly holds anything else.
         plan_bytes: Size of the plan, which stands in where the layers do not list their weights.
     """
+    checks = [_weight_bytes(layers, weight_bytes, plan_bytes)]
+    if precision != "fp32":
+        checks.append(_no_single_matrix(layers, weight_bytes))
+    checks.append(_score_head(layers))
     return AuditReport(
         kernels=sum(_type(layer) not in ("signal", "wait") for layer in layers),
-        checks=(
-            _weight_bytes(layers, weight_bytes, plan_bytes),
-            _no_single_matrix(layers, precision),
-            _score_head(layers),
-        ),
+        checks=tuple(checks),
     )
 
 
@@ -111,16 +133,19 @@ def _weight_bytes(layers: Sequence[Layer], expected: int, plan_bytes: int) -> Ch
     name = "weights take no more than in the model file"
     listed, allowed = listed_weight_bytes(layers), expected * (1 + _TOLERANCE)
     detail = f"{_mb(listed)} listed, {_mb(expected)} expected"
-    if expected * (1 - _TOLERANCE) <= listed <= allowed + _SMALL:
-        return _check(name, True, detail)
+    complete = listed >= expected * (1 - _TOLERANCE)
+    if complete and listed <= allowed + _SMALL:
+        # Of a small model, doubled weights would hide in what a compiler may add.
+        told = listed <= allowed or 2 * expected > allowed + _SMALL
+        return Check(name=name, outcome="shown" if told else "not shown", detail=detail)
     # Some kernels do not list theirs, and weights that several kernels share may be listed by each
     # under a name of its own. None can be missing: the scores would tell.
     detail = f"{detail}; the plan takes {_mb(plan_bytes)}"
     if plan_bytes > allowed + _PLAN_OVERHEAD:
-        return _check(name, False, detail)
+        return Check(name=name, outcome="contradicted", detail=detail)
     # Doubled weights of a small model would hide in what else a plan holds.
     told = 2 * expected > allowed + _PLAN_OVERHEAD
-    return Check(name=name, outcome="passed" if told else "unknown", detail=detail)
+    return Check(name=name, outcome="shown" if told else "not shown", detail=detail)
 
 
 def listed_weight_bytes(layers: Sequence[Layer]) -> int:
@@ -129,16 +154,18 @@ def listed_weight_bytes(layers: Sequence[Layer]) -> int:
     return sum(sizes.values())
 
 
-def _no_single_matrix(layers: Sequence[Layer], precision: Precision) -> Check:
+def _no_single_matrix(layers: Sequence[Layer], expected: int) -> Check:
     name = "no FP32 weights of a fully connected layer or convolution"
-    if precision == "fp32":
-        return Check(name=name, outcome="passed", detail="the graph is FP32")
     matrices = [weight for weight in _weights(layers) if weight.is_matrix]
     if not matrices:
-        return Check(name=name, outcome="unknown", detail="the inspector lists no weights")
+        return Check(name=name, outcome="not shown", detail="the inspector lists no weights")
     single = [f"{m.name} with {m.size} weights" for m in matrices if m.kind == "FP32"]
-    detail = f"{len(matrices)} tensors" if not single else ", ".join(single[:3])
-    return _check(name, not single, detail)
+    if single:
+        return Check(name=name, outcome="contradicted", detail=", ".join(single[:3]))
+    listed = listed_weight_bytes(layers)
+    detail = f"none among the {_mb(listed)} of {_mb(expected)} that are listed"
+    complete = listed >= expected * (1 - _TOLERANCE)
+    return Check(name=name, outcome="shown" if complete else "not shown", detail=detail)
 
 
 def _score_head(layers: Sequence[Layer]) -> Check:
@@ -149,15 +176,26 @@ def _score_head(layers: Sequence[Layer]) -> Check:
         if any(_named(tensor, "score") for tensor in layer.get("Outputs", ()))
     ]
     if not makers:
-        return Check(name=name, outcome="unknown", detail="no layer is listed that gives `score`")
+        return Check(name=name, outcome="not shown", detail="no layer is listed that gives `score`")
     maker = makers[0]
     given = [_datatype(tensor) for tensor in maker.get("Outputs", ()) if _named(tensor, "score")]
     read = [_datatype(tensor) for tensor in maker.get("Inputs", ()) if isinstance(tensor, dict)]
     detail = f"{maker.get('Name', '?')} reads {', '.join(map(str, read))}"
-    if given[0] is None or not read or None in read:
-        return Check(name=name, outcome="unknown", detail=detail)
-    # The latents come in FP32; a coupling fused with the score also reads its subnet's FP16 output.
-    return _check(name, given[0] == "FP32" and any(kind != "FP16" for kind in read), detail)
+    return Check(name=name, outcome=_score_outcome(maker, given[0], read), detail=detail)
+
+
+def _score_outcome(maker: Layer, given: str | None, read: Sequence[str | None]) -> Outcome:
+    """Judges by what the layer that gives the score reads.
+
+    The latents come in FP32; a coupling fused with the score also reads its subnet's FP16 output.
+    A region that TensorRT fused as a whole may compute in anything between its edges.
+    """
+    if given is None:
+        return "not shown"
+    if given != "FP32" or (read and set(read) <= {"FP16", "BF16"}):
+        return "contradicted"
+    opaque = "ForeignNode" in str(maker.get("Name")) or _type(maker) == "Myelin"
+    return "not shown" if opaque or None in read or "FP32" not in read else "shown"
 
 
 class _Weights(NamedTuple):
@@ -202,10 +240,6 @@ def _match(text: str) -> str | None:
         if re.search(pattern, text, re.IGNORECASE):
             return name
     return None
-
-
-def _check(name: str, right: bool, detail: str) -> Check:
-    return Check(name=name, outcome="passed" if right else "failed", detail=detail)
 
 
 def _mb(count: int) -> str:

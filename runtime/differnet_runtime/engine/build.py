@@ -41,7 +41,7 @@ def build_engine(request: Request, folder: Path, cancel: threading.Event) -> Fin
 
     Args:
         request: What to build.
-        folder: Empty, for this build's files; the child's working folder.
+        folder: Empty and private, for this build's files.
         cancel: Ends the build when it is set. KeyboardInterrupt does, too.
 
     Raises:
@@ -64,12 +64,14 @@ def _child(
     request: Request, folder: Path, errors_to: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Starts the builder, and ends it where this block ends before it."""
+    work = folder / "work"
+    work.mkdir()
     child = subprocess.Popen(  # noqa: S603 - this Python, our own module
         [sys.executable, "-m", "differnet_runtime.engine.builder", request.model_dump_json()],
         stdin=subprocess.PIPE,  # held open: its end tells the child that this process is gone
         stdout=subprocess.PIPE,
         stderr=errors_to,
-        cwd=folder,  # `-m` looks for modules there first
+        cwd=work,  # a relative path finds nothing there, nor does `-m`
         start_new_session=True,  # an interrupt at the terminal comes to this process alone
     )
     with child:

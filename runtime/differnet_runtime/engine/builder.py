@@ -22,6 +22,7 @@ from ..files import write_bytes
 from ..metadata import ModelMetadata
 from ..model_file import read_model_file
 from .audit import AuditReport, audit, read_layers
+from .graph_hash import graph_sha256
 from .identity import EngineIdentity
 from .messages import Failed, Finished, Progress, Request
 from .network import Recipe, build_plan
@@ -65,7 +66,7 @@ def build(request: Request, report: Callable[[float], None]) -> Finished:
         DifferNetError: It can't be built, or did not pass.
     """
     model, metadata = read_model_file(request.model)
-    if hashlib.sha256(model).hexdigest() != request.identity.model_sha256:
+    if graph_sha256(model) != request.identity.graph_sha256:
         raise EngineError(f"{request.model} was changed while its engine was built; try again")
     recipe = _recipe(request)
     plan = build_plan(model, recipe, report)
@@ -122,10 +123,10 @@ def _test(
     report = audit(
         layers, precision=identity.precision, weight_bytes=model_bytes, plan_bytes=len(plan)
     )
-    if report.failures:
+    if report.contradicted:
         raise EngineError(
             "TensorRT did not make of the graph what its types say: "
-            + "; ".join(map(str, report.failures))
+            + "; ".join(map(str, report.contradicted))
             + ". The engine was thrown away. Try another --level, or on TensorRT below 10.12 "
             "--pinned; an engine with --precision fp32 is slower, but passes."
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..errors import EngineError
+from ..errors import BackendError, BackendUnavailableError, EngineError
 from ..metadata import ModelMetadata
 from .build import build_engine
+from .failures import RETRY_AFTER, Failures
 from .identity import BuildOptions, EngineIdentity, identify
 from .messages import Request
 from .store import EngineRecord, EngineStore, engines_folder, plan_name
@@ -28,12 +29,15 @@ class Engine:
         record: What is known of it: identity, smoke test, audit.
         folder: Where it lies.
         new: It was built just now.
+        updates: What has changed since it was built and does not keep it from running: a newer
+            driver, mostly.
     """
 
     plan: bytes
     record: EngineRecord
     folder: Path
     new: bool
+    updates: tuple[str, ...] = ()
 
     @property
     def identity(self) -> EngineIdentity:
@@ -44,6 +48,10 @@ class Engine:
     def path(self) -> Path:
         """The plan's file."""
         return self.folder / self.record.plan
+
+    def discard(self) -> None:
+        """Drops it, so that the next `ensure_engine` builds another."""
+        EngineStore(self.folder).discard(self.record)
 
 
 def ensure_engine(
@@ -60,7 +68,7 @@ def ensure_engine(
 
     Building takes from seconds to many minutes. It runs in a child process, and its progress is
     shown on standard error. Of two processes that need the same engine, one builds and the other
-    waits.
+    waits. A build that failed is tried again a day later, for another identity, or by `force`.
 
     Args:
         path: The model file; its engines lie in `<path>.engines/`, or below DIFFERNET_ENGINES.
@@ -68,16 +76,17 @@ def ensure_engine(
         metadata: Its metadata.
         batch: Frames that the engine takes at once.
         options: How to build; None takes an engine that was built in any way, or the defaults.
-        force: Build also where a fitting engine is there.
+        force: Build also where a fitting engine is there, or the last build failed.
         cancel: Stops a build, or the wait for another's, when it is set.
 
     Raises:
         BackendUnavailableError: There is no GPU, or TensorRT or pycuda is missing.
-        EngineError: It can't be built, or did not pass; the old one, if any, is still there.
+        EngineError: It can't be built, did not pass, or failed within the last day; the old one,
+            if any, is still there.
         OutputError: The folder can't be written.
     """
     wanted = identify(model, metadata, batch, options or BuildOptions())
-    store = EngineStore(engines_folder(path, wanted.model_sha256))
+    store = EngineStore(engines_folder(path, wanted.graph_sha256))
     any_flags = options is None
     if not force:
         found = _find(store, wanted, any_flags=any_flags)
@@ -87,6 +96,8 @@ def ensure_engine(
         found = None if force else _find(store, wanted, any_flags=any_flags)
         if found is not None:
             return found  # another process built it meanwhile
+        if not force:
+            _refuse_again(store, path, wanted)
         _say_why(store, path, wanted, any_flags=any_flags)
         _build(store, path, wanted, cancel)
     built = _find(store, wanted, any_flags=False)
@@ -98,12 +109,36 @@ def ensure_engine(
 
 
 def _find(store: EngineStore, wanted: EngineIdentity, *, any_flags: bool) -> Engine | None:
-    for record in store.records():
-        if not record.identity.differences(wanted, flags=not any_flags):
-            plan = store.plan(record)
-            if plan is not None:
-                return Engine(plan, record, store.folder, new=False)
+    for place in (store, *store.neighbours()):
+        for record in place.records():
+            if not record.identity.differences(wanted, flags=not any_flags):
+                plan = place.plan(record)
+                if plan is not None:
+                    return _taken(Engine(plan, record, place.folder, new=False), wanted)
     return None
+
+
+def _taken(engine: Engine, wanted: EngineIdentity) -> Engine:
+    updates = tuple(engine.identity.updates(wanted))
+    if updates:
+        log.info("%s is kept over an update (%s)", engine.path.name, "; ".join(updates))
+    return replace(engine, updates=updates)
+
+
+def _refuse_again(store: EngineStore, path: Path, wanted: EngineIdentity) -> None:
+    """Refuses to repeat a build that failed within the last day.
+
+    Raises:
+        EngineError: It did; says when and why.
+    """
+    failure = Failures(store.folder).find(wanted)
+    if failure is not None:
+        again = failure.at + RETRY_AFTER
+        raise EngineError(
+            f"the build of {path.name}'s engine failed at {failure.at:%Y-%m-%d %H:%M} UTC, and is "
+            f"tried again after {again:%Y-%m-%d %H:%M} UTC, or now by `differnet engine {path} "
+            f"--force`. It failed because: {failure.reason}"
+        )
 
 
 def _say_why(store: EngineStore, path: Path, wanted: EngineIdentity, *, any_flags: bool) -> None:
@@ -121,6 +156,22 @@ def _say_why(store: EngineStore, path: Path, wanted: EngineIdentity, *, any_flag
 
 
 def _build(store: EngineStore, path: Path, wanted: EngineIdentity, cancel: threading.Event) -> None:
+    """Builds and saves; remembers what the device, TensorRT or the graph is the cause of."""
+    failures = Failures(store.folder)
+    try:
+        _build_and_save(store, path, wanted, cancel)
+    except BackendUnavailableError:
+        raise
+    except BackendError as error:
+        if not cancel.is_set():
+            failures.remember(wanted, str(error))
+        raise
+    failures.forget(wanted)
+
+
+def _build_and_save(
+    store: EngineStore, path: Path, wanted: EngineIdentity, cancel: threading.Event
+) -> None:
     start = time.monotonic()
     with store.building() as folder:
         request = Request(

@@ -1,33 +1,49 @@
-"""What an engine was built from, for and with: it runs where all of it is the same."""
+"""What an engine was built from, for and with, and where it may run.
+
+What makes a plan useless is what NVIDIA says does, and nothing else: another version of TensorRT,
+another model of GPU, another platform
+(https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/getting-started/support-matrix.html, "Engine
+Portability"). Drivers are backward compatible: what was built under one runs under a newer one
+(https://docs.nvidia.com/deploy/cuda-compatibility/frequently-asked-questions.html). An older one is
+promised nothing, and plans did fail there (https://github.com/NVIDIA/TensorRT/issues/3829). The
+release of Jetson's Linux and the version of this package are told, not compared.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import re
+from collections.abc import Iterator
 from importlib.metadata import version as installed_version
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from .. import cuda, tensorrt_api
 from ..errors import EngineError
+from ..installation import L4T_RELEASE
 from ..metadata import ModelMetadata, Part, Precision
-
-L4T_RELEASE = Path("/etc/nv_tegra_release")
-"""Where a Jetson says which release of its Linux runs."""
+from .graph_hash import graph_sha256
 
 Typing = Literal["strongly typed", "pinned layers"]
 STRONG: Typing = "strongly typed"
 PINNED: Typing = "pinned layers"
+RECIPE = 1
+"""Raised where an engine that an older version of this package built would not do any more."""
+
 _FLAGS = ("level", "workspace_mib", "typing")
+_TOLD = ("l4t", "tool")
+"""What changes without need for another engine."""
+_MEMORY_TOLERANCE = 0.1
+"""Share by which a GPU's memory differs between releases of Jetson's Linux, not between modules."""
 _STRONG_SINCE = 10
 _PINNED_BEFORE = (10, 12)
 _KEY_DIGITS = 16
 
 _LABELS = {
-    "model_sha256": "model file",
+    "graph_sha256": "graph",
     "tensorrt": "TensorRT",
     "cuda_driver": "CUDA driver",
     "gpu": "GPU",
@@ -42,6 +58,7 @@ _LABELS = {
     "level": "optimisation level",
     "workspace_mib": "workspace",
     "typing": "typing",
+    "recipe": "recipe",
     "tool": "differnet-edge",
 }
 
@@ -66,7 +83,7 @@ class EngineIdentity(Part):
     """All that an engine depends on; its fields are compared one by one.
 
     Args:
-        model_sha256: Of the whole ONNX file.
+        graph_sha256: Of the ONNX file without its metadata.
         tensorrt: The bindings' full version.
         cuda_driver: The newest CUDA version that the driver takes, `12.6`.
         gpu: Its name.
@@ -81,10 +98,11 @@ class EngineIdentity(Part):
         level: See `BuildOptions`.
         workspace_mib: See `BuildOptions`.
         typing: `strongly typed` or `pinned layers`.
+        recipe: See `RECIPE`.
         tool: Version of differnet-edge.
     """
 
-    model_sha256: str
+    graph_sha256: str
     tensorrt: str
     cuda_driver: str
     gpu: str
@@ -99,6 +117,7 @@ class EngineIdentity(Part):
     level: int
     workspace_mib: int | None
     typing: Typing
+    recipe: int = RECIPE
     tool: str
 
     @property
@@ -108,7 +127,7 @@ class EngineIdentity(Part):
         return hashlib.sha256(fields).hexdigest()[:_KEY_DIGITS]
 
     def differences(self, other: EngineIdentity, *, flags: bool = True) -> list[str]:
-        """Says in which fields `other`, what is wanted here, differs from this built engine.
+        """Says what keeps this built engine from being `other`, what is wanted here.
 
         Args:
             other: What is wanted.
@@ -117,12 +136,30 @@ class EngineIdentity(Part):
         Returns:
             One text for each field: `TensorRT: built for 10.3.0, this is 10.7.0`.
         """
-        texts = []
+        return [
+            text
+            for name, text in self._changes(other)
+            if not self._still_does(name, other) and (flags or name not in _FLAGS)
+        ]
+
+    def updates(self, other: EngineIdentity) -> list[str]:
+        """Says what has changed since this engine was built and does not keep it from running."""
+        return [text for name, text in self._changes(other) if self._still_does(name, other)]
+
+    def _changes(self, other: EngineIdentity) -> Iterator[tuple[str, str]]:
         for name, label in _LABELS.items():
             built, wanted = getattr(self, name), getattr(other, name)
-            if built != wanted and (flags or name not in _FLAGS):
-                texts.append(f"{label}: built for {_text(built)}, this is {_text(wanted)}")
-        return texts
+            if built != wanted:
+                yield name, f"{label}: built for {_text(built)}, this is {_text(wanted)}"
+
+    def _still_does(self, name: str, other: EngineIdentity) -> bool:
+        """Whether an engine runs although this field has changed."""
+        if name == "cuda_driver":
+            return _numbers(other.cuda_driver) >= _numbers(self.cuda_driver)
+        return name in _TOLD or (name == "memory_gib" and self._same_memory(other))
+
+    def _same_memory(self, other: EngineIdentity) -> bool:
+        return math.isclose(self.memory_gib, other.memory_gib, rel_tol=_MEMORY_TOLERANCE)
 
     def described(self) -> dict[str, str]:
         """Returns every field as text, by its label."""
@@ -130,8 +167,9 @@ class EngineIdentity(Part):
 
     def same_place(self, other: EngineIdentity) -> bool:
         """Whether both are for the same device and batch: the newer one replaces the older."""
-        names = ("gpu", "compute_capability", "multiprocessors", "memory_gib", "machine", "batch")
-        return all(getattr(self, name) == getattr(other, name) for name in names)
+        names = ("gpu", "compute_capability", "multiprocessors", "machine", "batch")
+        same = all(getattr(self, name) == getattr(other, name) for name in names)
+        return same and self._same_memory(other)
 
 
 def identify(
@@ -146,7 +184,7 @@ def identify(
     device = cuda.open_device()
     version = tensorrt_api.version()
     return EngineIdentity(
-        model_sha256=hashlib.sha256(model).hexdigest(),
+        graph_sha256=graph_sha256(model),
         tensorrt=".".join(map(str, version)),
         cuda_driver=f"{device.driver_version // 1000}.{device.driver_version % 1000 // 10}",
         gpu=device.name,
@@ -191,6 +229,10 @@ def _l4t_release() -> str | None:
         return None
     numbers = re.match(r"# R(\d+).*?REVISION: ([\d.]+)", line)
     return f"{numbers[1]}.{numbers[2]}" if numbers else line.strip() or None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def _text(value: object) -> str:

@@ -90,10 +90,12 @@ class _Build:
                 self._pin_layers()
             self._read_timing_cache()
         with self._errors("building the engine"):
-            plan = self._builder.build_serialized_network(self._network, self._config)
+            try:
+                plan = self._builder.build_serialized_network(self._network, self._config)
+            finally:  # what was measured until then helps the next try
+                self._write_timing_cache()
         if plan is None:
             raise EngineError(f"TensorRT {self._version} can't build the engine: {self._told()}")
-        self._write_timing_cache()
         return bytes(plan)
 
     @property

@@ -1,8 +1,9 @@
 """Where engines lie, and how a damaged or half-written one is never used.
 
-    part.onnx.engines/   or DIFFERNET_ENGINES/<first 16 digits of the model's hash>/
+    part.onnx.engines/   or DIFFERNET_ENGINES/<first 16 digits of the graph's hash>/
     |-- KEY.json         the record: identity; the plan's name, hash and size; the reports
     |-- KEY-PLAN.plan    TensorRT's bytes; PLAN is the start of their hash
+    |-- KEY.failed       a build that failed, and why (see `failures`)
     |-- timing-*.cache   TensorRT's measurements, one for each TensorRT, GPU and driver
     |-- lock             held while an engine is built
     `-- .building-*/     a build at work; what a kill left is removed by the next
@@ -35,6 +36,7 @@ from .identity import EngineIdentity
 
 FOLDER_VARIABLE = "DIFFERNET_ENGINES"
 _HASH_DIGITS, _PLAN_DIGITS = 16, 8
+_SUFFIX = ".engines"
 _POLL_S = 0.2
 _BUILDING = ".building-"
 
@@ -70,7 +72,7 @@ class EngineRecord(Part):
         audit: What TensorRT made of the graph.
     """
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     identity: EngineIdentity
     plan: str
     plan_sha256: str
@@ -81,25 +83,40 @@ class EngineRecord(Part):
     audit: AuditReport
 
 
-def engines_folder(path: Path, model_sha256: str) -> Path:
+def engines_folder(path: Path, sha256: str) -> Path:
     """Returns the folder of a model file's engines; it need not exist.
 
     Args:
         path: The model file.
-        model_sha256: Hash of its bytes.
+        sha256: Hash of its graph, which names the folder where DIFFERNET_ENGINES is set.
     """
     elsewhere = os.environ.get(FOLDER_VARIABLE)
     if elsewhere:
-        return Path(elsewhere).absolute() / model_sha256[:_HASH_DIGITS]
-    return path.absolute().with_name(f"{path.name}.engines")
+        return Path(elsewhere).absolute() / sha256[:_HASH_DIGITS]
+    return path.absolute().with_name(f"{path.name}{_SUFFIX}")
 
 
 class EngineStore:
-    """The engines in one folder."""
+    """The engines in one folder.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: It need not exist.
+        quiet: Leave out what can't be used without a warning.
+    """
+
+    def __init__(self, folder: Path, *, quiet: bool = False) -> None:
+        self.folder, self._quiet = folder, quiet
         self._said: set[str] = set()
+
+    def neighbours(self) -> Iterator[EngineStore]:
+        """Yields the engines of other files beside the model.
+
+        A file that was only calibrated again has the same graph, and so the same engine.
+        """
+        if self.folder.suffix == _SUFFIX:
+            for folder in sorted(self.folder.parent.glob(f"*{_SUFFIX}")):
+                if folder != self.folder:
+                    yield EngineStore(folder, quiet=True)
 
     def records(self) -> list[EngineRecord]:
         """Returns every record that can be read, the newest first; warns of others."""
@@ -136,7 +153,7 @@ class EngineStore:
         return None
 
     def _warn(self, text: str) -> None:
-        if text not in self._said:
+        if text not in self._said and not self._quiet:
             self._said.add(text)
             log.warning("%s", text)
 
@@ -157,6 +174,11 @@ class EngineStore:
             raise OutputError(f"{name}: {error.strerror or error}") from error
         write_bytes(self.folder / f"{record.identity.key}.json", record.model_dump_json().encode())
         self._remove_older(record)
+
+    def discard(self, record: EngineRecord) -> None:
+        """Drops an engine that turned out not to run, so that it is built again."""
+        with contextlib.suppress(OSError):
+            (self.folder / f"{record.identity.key}.json").unlink()
 
     def _remove_older(self, record: EngineRecord) -> None:
         kept = {

@@ -105,6 +105,12 @@ class Index:
         for item in items:
             self._count(item.verdict, 1, item.bytes)
 
+    def has(self, id_: str) -> bool:
+        """Returns whether there is a row of that id."""
+        with mapped(self._path):
+            found = self._writer.execute("SELECT 1 FROM picture WHERE id = ?", (id_,))
+            return found.fetchone() is not None
+
     def oldest(self, limit: int, *, undecided: bool = False) -> list[Kept]:
         """Returns the oldest, or the oldest without a decision."""
         now_s = self.clock.now_s()

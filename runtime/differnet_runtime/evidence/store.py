@@ -227,6 +227,8 @@ class Evidence:
 
     def _keep(self, index: Index, job: _Job) -> None:
         event = job.event
+        if index.has(event.id):
+            return  # judged again: a crash came before its event was on disk
         files = encode(event.id, job.image, job.heatmap, job.metadata, self.config.jpeg_quality)
         need = sum(len(data) for data in files.values())
         item = EvidenceItem(

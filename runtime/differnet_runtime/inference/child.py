@@ -17,8 +17,10 @@ import numpy as np
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector, named_heads
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
-from ..model_file import content_hash
+from ..model_file import content_hash, read_model_file
 from ..processes import tie_to
+from ..selection import choose, runs_on_cpu
+from .bounds import bound_memory
 from .memory import SharedMemory
 from .messages import MOST_TEXT, PACKET, Failed, Ready, Request, Result, Start, Unscored
 from .records import FAKE_METADATA
@@ -45,11 +47,15 @@ def _open(start: Start) -> Detector:
     if start.model is None:
         backend = FakeBackend(options=FakeOptions.parse(start.backend))
         return Detector.over(backend, FAKE_METADATA)
-    if content_hash(start.model.read_bytes()) != start.model_hash:
+    data, metadata = read_model_file(start.model)  # once: what is checked is what runs
+    shape = (start.height, start.width, start.channels)
+    if content_hash(data) != start.model_hash or metadata.input.shape != shape:
         raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
-    detector = Detector(start.model, backend=start.backend, threads=start.threads)
-    if detector.metadata.input.shape != (start.height, start.width, start.channels):
-        raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
+    if runs_on_cpu(start.backend):
+        bound_memory(metadata, len(data))
+    choice = choose(start.backend, data, path=start.model, threads=start.threads)
+    detector = Detector.over(choice.backend, metadata)
+    detector.not_better = choice.reasons
     _test(detector)
     return detector
 

@@ -40,9 +40,12 @@ class EngineProcess:
         restarts: How often it may be started again.
         fallback: Whether onnxruntime-cpu may take over from a backend that does not start, or
             that uses up its restarts.
+        trusted_keys: Public keys (see `signing`) of which one must have signed the model file;
+            empty for no such demand.
 
     Raises:
-        ModelFileError: The file can't be used.
+        ModelFileError: The file can't be used, or none of the keys has signed it.
+        SigningError: Signatures can't be checked here.
         ViewsError: Its views were never trained, or can't be had with its input.
     """
 
@@ -56,8 +59,9 @@ class EngineProcess:
         start_timeout_s: float | None = None,
         restarts: RestartBudget | None = None,
         fallback: bool = True,
+        trusted_keys: tuple[str, ...] = (),
     ) -> None:
-        read = Model.read(model)
+        read = Model.read(model, trusted_keys)
         contract = read.metadata.input
         self._deadline_s = deadline_s
         self._memory = SharedMemory(*contract.shape)
@@ -92,6 +96,11 @@ class EngineProcess:
     def alive(self) -> bool:
         """Whether the thread that looks after the process runs; the process itself may be dead."""
         return self._supervisor.alive
+
+    @property
+    def ready(self) -> bool:
+        """Whether a process is there that can be asked."""
+        return self._supervisor.worker is not None
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready, or has failed to start; says whether it is ready."""
@@ -133,7 +142,7 @@ class EngineProcess:
 
         Raises:
             EngineFault: There is no score; `code` is one of timeout, crashed, exception,
-                not_finite, bad_shape, starting, no_model, busy.
+                not_finite, bad_shape, starting, no_model, busy, stopped.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         until_ns = time.monotonic_ns() + int(limit_s * 1e9)
@@ -142,6 +151,8 @@ class EngineProcess:
             with self.turn(limit_s):
                 answer = self._ask(slot, until_ns)
         except EngineFault as fault:
+            if self._supervisor.stopping:
+                raise EngineFault("stopped", "the engine was stopped") from fault
             if fault.code not in _NOT_THE_FRAMES and not self._hurried(fault, limit_s):
                 self._supervisor.note(fault)
             raise

@@ -19,6 +19,7 @@ from ..metadata import (
     check_views,
 )
 from ..model_file import content_hash, read_model_file
+from ..signing import require_signature
 
 
 class EngineState(str, Enum):
@@ -70,25 +71,29 @@ class Model:
         path: None for the fake backend's model.
         hash: Content hash.
         metadata: All that the file says.
+        trusted_keys: Public keys of which one must have signed it; empty for no such demand.
     """
 
     path: Path | None
     hash: str
     metadata: ModelMetadata = field(repr=False)
+    trusted_keys: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path | None) -> Model:
+    def read(cls, path: Path | None, trusted_keys: tuple[str, ...] = ()) -> Model:
         """Reads and checks a model file.
 
         Raises:
-            ModelFileError: It can't be used.
+            ModelFileError: It can't be used, or none of the keys has signed it.
+            SigningError: Signatures can't be checked here.
             ViewsError: Its views were never trained, or can't be had with its input.
         """
         if path is None:
             return cls(None, PREFIX, FAKE_METADATA)
         data, metadata = read_model_file(path)
+        require_signature(data, str(path), trusted_keys)
         check_views(metadata.views, metadata.input)
-        return cls(path.absolute(), content_hash(data), metadata)
+        return cls(path.absolute(), content_hash(data), metadata, trusted_keys)
 
 
 FAKE_METADATA = ModelMetadata(

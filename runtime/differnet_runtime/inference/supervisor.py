@@ -76,6 +76,11 @@ class Supervisor:
         """Whether its thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop: the end of its process is no fault then."""
+        return self._stopping.is_set()
+
     def wait_settled(self, timeout_s: float) -> None:
         """Waits until the first start has come to an end, good or bad."""
         self._settled.wait(timeout_s)
@@ -177,7 +182,7 @@ class Supervisor:
 
     def _read_again(self) -> Model:
         """Reads the file as it is now: it may have been calibrated again meanwhile."""
-        model = Model.read(self.model.path)
+        model = Model.read(self.model.path, self.model.trusted_keys)
         if model.metadata.input != self.model.metadata.input:
             raise EngineFault("no_model", f"{model.path} was replaced by one with another input")
         if model.hash != self.model.hash:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EngineFault
+from ..selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
 from .budget import RestartBudget
 from .process import EngineProcess
 
 _START_S = 1800.0
 _POLL_S = 0.02
+_ON_A_GPU = (TENSORRT, ORT_TENSORRT, ORT_CUDA)
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +89,12 @@ class ModelSwitch:
     def to(self, model: Path | None, *, timeout_s: float = _START_S) -> EngineProcess:
         """Changes to another model file; blocks until it has passed, and no frame waits for that.
 
+        The old model judges while the new one's engine is built, which may take minutes.
+
         Raises:
             ModelFileError: The file can't be used; the old model judges on, as in all failures.
-            EngineFault: It can't be loaded, fails its golden frames, or failed under load and was
-                taken back.
+            EngineFault: It can't be loaded, fails its golden frames, has no engine where the old
+                one runs on the GPU, or failed under load and was taken back.
         """
         with self._switching:
             new = _Held(self._make(model))
@@ -100,6 +104,7 @@ class ModelSwitch:
                 if self._stopping.is_set():
                     new.engine.stop()
                 _require_ready(new.engine, model, timeout_s)
+                _require_the_gpu(new.engine, self.engine, model)
                 self._swap_for(new, model)
             except BaseException:
                 new.engine.stop()
@@ -157,6 +162,18 @@ def _why(engine: EngineProcess) -> str:
 def _require_ready(engine: EngineProcess, model: Path | None, timeout_s: float) -> None:
     if not engine.wait_ready(timeout_s):
         raise EngineFault("no_model", f"{model} can't be used: {_why(engine)}")
+
+
+def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:
+    """Refuses a model that only the CPU runs, though better was asked for, after one on a GPU."""
+    found, before = new.status, old.status
+    if found.backend == ORT_CPU and found.reasons and before.backend in _ON_A_GPU:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
+        raise EngineFault(
+            "no_model",
+            f"only the CPU runs {model}, and {before.backend} the present model, which judges on "
+            f"({reasons}). To have the CPU run it, name {ORT_CPU} as the backend.",
+        )
 
 
 def check_model(

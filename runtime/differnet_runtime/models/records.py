@@ -21,6 +21,7 @@ class StoredModel(Part):
         previous: It judged before; a rollback makes it active again.
         precision: `fp32` or `fp16`; None if it is damaged.
         threshold: None if it is damaged, or not calibrated.
+        signature: In words, whether it is signed and by which key; None if it is damaged.
         damaged: Why it can't be used, or None.
     """
 
@@ -33,6 +34,7 @@ class StoredModel(Part):
     previous: bool
     precision: str | None
     threshold: float | None
+    signature: str | None
     damaged: str | None
 
 

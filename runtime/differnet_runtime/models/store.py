@@ -21,6 +21,7 @@ from ..files import write_bytes
 from ..inference import check_model
 from ..metadata import ModelMetadata
 from ..model_file import content_hash, read_model_file
+from ..signing import describe_signature
 from .records import Change, StoredModel
 
 FOLDER_VARIABLE = "DIFFERNET_MODELS"
@@ -59,9 +60,10 @@ class ModelStore:
 
     def _stored(self, path: Path) -> StoredModel:
         folder, status = path.parent.parent, path.stat()
-        metadata = damaged = None
+        metadata = signature = damaged = None
         try:
-            metadata = _verified(path)
+            data, metadata = _verified(path)
+            signature = describe_signature(data, str(path))
         except DifferNetError as error:
             damaged = str(error)
         calibration = metadata.calibration if metadata else None
@@ -75,6 +77,7 @@ class ModelStore:
             previous=_target(folder, _PREVIOUS) == path,
             precision=metadata.precision if metadata else None,
             threshold=calibration.threshold if calibration else None,
+            signature=signature,
             damaged=damaged,
         )
 
@@ -86,11 +89,12 @@ class ModelStore:
             name: Of the part; None takes the name in the file.
 
         Raises:
-            ModelFileError: It is damaged, or not ours.
+            ModelFileError: It is damaged, not ours, or its signature is not of this file.
             ModelStoreError: The name can't be a folder's.
             OutputError: The store can't be written.
         """
         data, metadata = read_model_file(path)
+        describe_signature(data, str(path))  # a false one is refused
         name = metadata.name.lower() if name is None else name
         if not _NAME.fullmatch(name):
             raise ModelStoreError(
@@ -216,7 +220,7 @@ class ModelStore:
             raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
-def _verified(path: Path) -> ModelMetadata:
+def _verified(path: Path) -> tuple[bytes, ModelMetadata]:
     """Reads a stored file, whose name must be its content's hash.
 
     Raises:
@@ -225,7 +229,7 @@ def _verified(path: Path) -> ModelMetadata:
     data, metadata = read_model_file(path)
     if content_hash(data) != path.stem:
         raise ModelFileError(f"{path} holds another model than its name says; add it again")
-    return metadata
+    return data, metadata
 
 
 def _target(folder: Path, link: str) -> Path | None:

@@ -3,6 +3,16 @@
 from ..sinks import Stored
 from .delivery import Delivery
 from .outbox import Outbox
-from .records import DeliveryStatus, OutboxStatus
+from .picture_log import PictureLog
+from .records import DeliveryStatus, Entry, JudgedPicture, OutboxStatus
 
-__all__ = ["Delivery", "DeliveryStatus", "Outbox", "OutboxStatus", "Stored"]
+__all__ = [
+    "Delivery",
+    "DeliveryStatus",
+    "Entry",
+    "JudgedPicture",
+    "Outbox",
+    "OutboxStatus",
+    "PictureLog",
+    "Stored",
+]

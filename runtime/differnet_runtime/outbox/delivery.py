@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Sequence
 
 from ..errors import SinkError
@@ -31,8 +32,9 @@ class Delivery:
 
     def __init__(self, outbox: Outbox, sink: Sink) -> None:
         self._outbox, self.sink = outbox, sink
-        self._delivered = self._failures = self._in_a_row = 0
+        self._delivered = self._failures = self._in_a_row = self._of_batch = 0
         self._problem: str | None = None
+        self._stuck_since: float | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
 
@@ -56,19 +58,28 @@ class Delivery:
     @property
     def status(self) -> DeliveryStatus:
         """How the sink is doing."""
-        problem = self._problem or self.sink.problem
+        sink, problem, since = self.sink, self._problem or self.sink.problem, self._stuck_since
         return DeliveryStatus(
-            self.sink.name, problem is None, problem, self._delivered, self._failures
+            sink=sink.name,
+            connected=problem is None,
+            problem=problem,
+            delivered=self._delivered - sink.undeliverable,
+            failures=self._failures,
+            stuck_s=None if since is None else time.monotonic() - since,
+            caution=sink.caution,
+            undeliverable=sink.undeliverable,
         )
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             events = self._outbox.batch(self.sink.name, _BATCH)
+            self._mark(waiting=bool(events))
             if not events:
                 self._outbox.wait(self.sink.name, _IDLE_S)
                 continue
+            self._of_batch = 0
             try:
-                self.sink.deliver(events)
+                self.sink.deliver(events, self._took)
             except SinkError as error:
                 self._failed(error)
             except Exception as error:  # a bug in one sink must not end its deliveries unseen
@@ -77,9 +88,27 @@ class Delivery:
             else:
                 self._taken(events)
 
+    def _mark(self, *, waiting: bool) -> None:
+        """Notes since when the sink has taken nothing, though it should, or has been unwell."""
+        if not waiting and self.sink.problem is None:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+
+    def _took(self, event: Stored) -> None:
+        """Notes an event of a batch that is under way: it is not delivered again."""
+        self._of_batch += 1
+        self._advance(event, 1)
+
     def _taken(self, events: Sequence[Stored]) -> None:
-        self._outbox.delivered(self.sink.name, events[-1])
-        self._delivered += len(events)
+        if self._of_batch < len(events):
+            self._advance(events[-1], len(events) - self._of_batch)
+
+    def _advance(self, last: Stored, count: int) -> None:
+        self._outbox.delivered(self.sink.name, last)
+        self._delivered += count
+        if self.sink.problem is None:  # else its connection does not last
+            self._stuck_since = time.monotonic()
         if self._problem is not None:
             log.info("sink %s takes events again", self.sink.name)
         self._problem, self._in_a_row = None, 0

@@ -5,24 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..config import EventsConfig
-from ..database import DamagedError, set_aside, size
+from ..database import DamagedError, size
 from ..errors import StoreError
 from ..events import Event, InspectionEvent
 from ..sinks import Stored
-from .records import OutboxStatus
-from .table import EventTable, text_of
+from .records import Entry, GonePictures, JudgedPicture, OutboxStatus
+from .table import EventTable, open_table, text_of
+from .waiting import Waiting
 
-_MEMORY = 10_000
-"""Events that wait in memory while the disk takes none; then the oldest go."""
 _GATHER_S = 0.02
 """What comes within it is committed together: a card or an SSD wears by the commit."""
-_TIDY_S = 1.0
-_RETRY_S = 1.0
+_TIDY_S = _RETRY_S = 1.0
 _COMMITTED_AT_ONCE = 2000
 _DAY_S = 86400.0
 
@@ -43,15 +40,13 @@ class Outbox:
         self._sinks: tuple[str, ...] | None = None
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._waiting: deque[tuple[str, str]] = deque()
-        self._writing: list[tuple[str, str]] = []
+        self._waiting = Waiting()
         self._upto: dict[str, int] = {}
         self._marked = False
-        self._committed = self._dropped = 0
+        self._committed = self._deleted = self._opened = 0
         self._oldest_s: float | None = None
         self._problem: str | None = None
         self._table: EventTable | None = None
-        self._opened = 0
         self._damaged = self._sinks_changed = False
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._tidied = time.monotonic()
@@ -89,21 +84,38 @@ class Outbox:
             self._sinks, self._sinks_changed = tuple(names), True
         self._wake.set()
 
-    def add(self, event: Event) -> None:
-        """Takes an event; returns at once, whatever disk and receivers do."""
+    def add(self, event: Event, picture: JudgedPicture | None = None) -> None:
+        """Takes an event; returns at once, whatever disk and receivers do.
+
+        Args:
+            event: On anything.
+            picture: That the event is about, if it is in a file; remembered with the event, and
+                also without any receiver.
+        """
         unwanted = isinstance(event, InspectionEvent) and not event.reject
         text = text_of(event)
         with self._lock:
-            if self._sinks == () or (unwanted and self.config.publish == "rejects"):
+            wanted = self._sinks != () and not (unwanted and self.config.publish == "rejects")
+            if not wanted and picture is None:
                 return
-            self._waiting.append((event.id, text))
-            self._bound()
+            self._waiting.put(Entry(event.id, text if wanted else None, picture))
         self._wake.set()
 
-    def _bound(self) -> None:
-        while len(self._waiting) > _MEMORY:
-            self._waiting.popleft()
-            self._dropped += 1
+    def forget(self, gone: GonePictures) -> None:
+        """Notes that pictures are no longer in their folder."""
+        with self._lock:
+            self._waiting.put(gone)
+        self._wake.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether pictures that can wait may be judged, or the disk takes too few events."""
+        return self._sinks == () or self._waiting.has_room
+
+    def pictures(self) -> tuple[list[JudgedPicture], EventTable | None]:
+        """Returns those that wait to be committed, the latest first, and where all others are."""
+        with self._lock:
+            return list(self._waiting.pictures()), self._table
 
     def batch(self, sink: str, limit: int) -> list[Stored]:
         """Returns the next events that a sink has not taken, in order; may be none."""
@@ -155,9 +167,9 @@ class Outbox:
                 pending={
                     name: max(0, last - max(row, first - 1)) for name, row in self._upto.items()
                 },
-                waiting_in_memory=len(self._waiting) + len(self._writing),
+                waiting_in_memory=len(self._waiting),
                 committed=self._committed,
-                dropped=self._dropped,
+                dropped=self._deleted + self._waiting.dropped,
                 oldest_age_s=table.clock.now_s() - oldest_s if table and oldest_s else None,
                 bytes=bytes_,
                 problem=self._problem,
@@ -212,15 +224,9 @@ class Outbox:
             self._fail(error)
 
     def _open(self) -> EventTable:
-        if self._damaged and self._path.exists():
-            set_aside(self._path)
-        self._damaged = False
         self._opened += 1
-        try:
-            table = EventTable(self._path, self._opened)
-        except DamagedError:
-            set_aside(self._path)
-            table = EventTable(self._path, self._opened)
+        table = open_table(self._path, self._opened, damaged=self._damaged)
+        self._damaged = False
         with self._lock:
             self._table, self._upto = table, table.sinks()
             self._sinks_changed = self._sinks is not None
@@ -243,26 +249,25 @@ class Outbox:
     def _commit(self, table: EventTable) -> bool:
         """Commits what waits in one transaction; returns whether there may be more."""
         with self._lock:
-            count = min(len(self._waiting), _COMMITTED_AT_ONCE)
-            self._writing = [self._waiting.popleft() for _ in range(count)]
+            items = self._waiting.take(_COMMITTED_AT_ONCE)
             marked, self._marked = self._marked, False
             upto = dict(self._upto)
-        if not self._writing and not marked:
+        if not items and not marked:
             return False
         try:
-            table.write(self._writing, upto)
+            written = table.write(items, upto)
         except StoreError:
             with self._lock:
                 self._marked |= marked
-                self._waiting.extendleft(reversed(self._writing))
-                self._writing = []
-                self._bound()
+                self._waiting.take_back()
             raise
         with self._news:
-            self._committed += len(self._writing)
-            self._writing = []
+            self._committed += written
+            committed = self._waiting.written()
             self._news.notify_all()
-        return count == _COMMITTED_AT_ONCE
+        for picture in committed:
+            picture.committed()
+        return len(items) == _COMMITTED_AT_ONCE
 
     def _tidy(self, table: EventTable) -> bool:
         """Deletes what every sink has, and what the caps no longer allow, some rows at a time.
@@ -277,15 +282,12 @@ class Outbox:
         end, before = max(taken + 1, allowed), table.first
         if before < end:
             table.delete(end)
-            self._lost(max(0, table.first - max(before, taken + 1)))
+            lost = max(0, table.first - max(before, taken + 1))
+            self._deleted += lost
+            if lost:
+                log.warning("%d events were deleted undelivered: the outbox is at its cap", lost)
         self._oldest_s = table.written_s(max(taken + 1, table.first))
         return table.first < end
-
-    def _lost(self, count: int) -> None:
-        if count:
-            with self._lock:
-                self._dropped += count
-            log.warning("%d events were deleted undelivered: the outbox is at its cap", count)
 
     def _fail(self, error: StoreError, table: EventTable | None = None) -> None:
         with self._lock:

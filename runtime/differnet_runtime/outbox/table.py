@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic_core import PydanticSerializationError
-
-from ..database import RunningClock, connect, mapped, transaction
+from ..database import DamagedError, RunningClock, connect, mapped, set_aside, transaction
 from ..events import Event
+from ..records import Origin
 from ..sinks import Stored
+from . import pictures
+from .records import Entry, GonePictures
 
 _VERSION = 1
 _SCHEMA = """
@@ -47,6 +48,7 @@ class EventTable:
         self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
         self._reading = threading.Lock()
         with mapped(path):
+            pictures.make_table(self._writer)
             (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
             self.clock = RunningClock(seconds)
             self.last = self._last_row()
@@ -79,13 +81,22 @@ class EventTable:
             self._writer.executemany("INSERT INTO sink VALUES (?, ?)", kept.items())
         return kept
 
-    def write(self, events: Sequence[tuple[str, str]], upto: Mapping[str, int]) -> None:
-        """Commits events (id and JSON text) and how far the sinks are, in one transaction."""
+    def write(self, items: Sequence[Entry | GonePictures], upto: Mapping[str, int]) -> int:
+        """Commits events, pictures and how far the sinks are, in one transaction.
+
+        Returns:
+            How many events there are now more; one on a picture that was judged before is left out.
+        """
         now_s = self.clock.now_s()
         with mapped(self._path), transaction(self._writer):
+            new = [item for item in items if self._is_new(item)]
+            events = [
+                (item.id, now_s, item.text)
+                for item in new
+                if isinstance(item, Entry) and item.text is not None
+            ]
             self._writer.executemany(
-                "INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)",
-                [(id_, now_s, text) for id_, text in events],
+                "INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)", events
             )
             self._writer.executemany(
                 "UPDATE sink SET upto = ? WHERE name = ?",
@@ -93,6 +104,29 @@ class EventTable:
             )
             self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
         self.last += len(events)
+        return len(events)
+
+    def _is_new(self, item: Entry | GonePictures) -> bool:
+        """Notes what became of a picture; returns whether there is an event to be written."""
+        if isinstance(item, GonePictures):
+            pictures.note_gone(self._writer, item.camera, item.source, item.keys)
+            return False
+        if item.picture is None:
+            return True
+        if pictures.is_judged(self._writer, item.picture):
+            return False
+        pictures.add(self._writer, item.picture)
+        return True
+
+    def judged(self, camera: str, source: str) -> dict[str, str]:
+        """Returns the verdicts on a folder's pictures; see `pictures.judged`."""
+        with self._reading, mapped(self._path):
+            return pictures.judged(self._reader, camera, source)
+
+    def identical(self, camera: str, source: str, origin: Origin) -> str | None:
+        """Returns the name of a picture with the same content; see `pictures.identical`."""
+        with self._reading, mapped(self._path):
+            return pictures.identical(self._reader, camera, source, origin)
 
     def delete(self, before: int) -> int:
         """Deletes the oldest rows, some thousand at most.
@@ -139,10 +173,25 @@ class EventTable:
         self._writer.close()
 
 
+def open_table(path: Path, number: int, *, damaged: bool) -> EventTable:
+    """Opens the database; a damaged one is set aside, and a new one begun.
+
+    Raises:
+        StoreError: It can't be opened.
+    """
+    if damaged and path.exists():
+        set_aside(path)
+    try:
+        return EventTable(path, number)
+    except DamagedError:
+        set_aside(path)
+        return EventTable(path, number)
+
+
 def text_of(event: Event) -> str:
     """Returns an event as one line of JSON, whatever its texts hold."""
     try:
         return event.model_dump_json()
-    except PydanticSerializationError:  # a file's name that is no Unicode
+    except ValueError:  # a file's name that is no Unicode
         text = json.dumps(event.model_dump(), ensure_ascii=False)
         return text.encode(errors="replace").decode()

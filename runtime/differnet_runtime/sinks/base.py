@@ -29,6 +29,14 @@ class Stored:
     table: int = 0
 
 
+Took = Callable[[Stored], None]
+"""Is told of an event that the receiver has; it then has all before it, too."""
+
+
+def unheard(_: Stored) -> None:
+    """Takes no notice; where nobody counts single events."""
+
+
 class BusyError(SinkError):
     """The receiver asks to be left alone for a while."""
 
@@ -46,18 +54,30 @@ class Sink(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.undeliverable = 0
+        """Events that the receiver can never take, passed over since the start."""
 
     @property
     def problem(self) -> str | None:
         """Why nothing can be delivered at the moment, or None."""
         return None
 
+    @property
+    def caution(self) -> str | None:
+        """What is delivered otherwise than configured, or not at all, and why; or None."""
+        return None
+
     def open(self) -> None:  # noqa: B027 - not every receiver has something to open
         """Begins to connect; never waits."""
 
     @abstractmethod
-    def deliver(self, events: Sequence[Stored]) -> None:
+    def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:
         """Delivers events in order; returns when the receiver has them all.
+
+        Args:
+            events: As the outbox gave them.
+            took: Called as the receiver confirms single events; where it only confirms them all
+                together, it need not be called.
 
         Raises:
             SinkError: It has not; they are delivered again, those that it took among them.

@@ -31,3 +31,21 @@ def client_context(config: TlsConfig) -> ssl.SSLContext:
 
 def _no_password() -> str:
     raise ValueError("the private key is encrypted; a daemon needs one without a password")
+
+
+def cause_of(error: BaseException) -> str:
+    """Returns why a connection failed, in words that hold no address.
+
+    Args:
+        error: As a client raised it; what lies beneath it counts.
+    """
+    beneath: BaseException | None = error
+    while beneath is not None:
+        if isinstance(beneath, ssl.SSLCertVerificationError):
+            return f"the server's certificate is not valid ({beneath.verify_message})"
+        if isinstance(beneath, TimeoutError):
+            return "it took too long"
+        if isinstance(beneath, OSError):
+            return str(getattr(beneath, "reason", beneath.strerror) or type(beneath).__name__)
+        beneath = beneath.__cause__ or beneath.__context__
+    return type(error).__name__

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from ..errors import DifferNetError
+from ..names import LONGEST_PART, is_part_id
 
 _LONGEST = 4096
-_LONGEST_PART = 256
 
 
 class CommandError(DifferNetError):
@@ -33,9 +33,9 @@ def read_command(payload: bytes) -> str | None:
     part = content.get("part")
     if part is None:
         return None
-    if not isinstance(part, str) or len(part) > _LONGEST_PART or not part.isprintable():
+    if not isinstance(part, str) or not is_part_id(part):
         raise CommandError(
-            f"a part is a printable text of at most {_LONGEST_PART} characters; "
+            f"a part is a printable text of 1 to {LONGEST_PART} characters; "
             f"received {payload[:60]!r}"
         )
     return part

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from ..config import JsonLinesConfig
 from ..errors import SinkError
-from .base import Sink, Stored
+from .base import Sink, Stored, Took, unheard
 
 _BLOCK = 1 << 16
 
@@ -28,7 +28,7 @@ class JsonLinesSink(Sink):
         super().__init__("jsonl")
         self._config = config
 
-    def deliver(self, events: Sequence[Stored]) -> None:
+    def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:  # noqa: ARG002 - all at once
         """Adds events; see `Sink.deliver`."""
         path = self._config.path
         try:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 
-from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ..config import MqttConfig
 from ..errors import DifferNetError, SinkError
-from .base import OnCommand, Sink, Stored
+from .base import OnCommand, Sink, Stored, Took, unheard
+from .certificates import cause_of
 from .commands import read_command
-from .mqtt_client import ClientMaker
+from .mqtt_cautions import Cautions
+from .mqtt_client import ClientMaker, soon_s
+from .mqtt_limits import Limits, packet_size, shortened
+from .mqtt_link import Link
 from .topics import Topics
 
-_ANSWER_S = 10.0
-"""Without any answer for so long, a connection is given up and a new one made."""
-_LOOK_S = 0.1
-_FAREWELL_S = 0.5
+_STEADY_S = 3.0
+"""After a lost connection, the next one counts as well once it has lasted for so long."""
+_FAREWELL_S = 0.3
 _LOG_EVERY = 1000
 
 log = logging.getLogger(__name__)
@@ -31,8 +36,9 @@ log = logging.getLogger(__name__)
 class MqttSink(Sink):
     """A connection that is made again for ever.
 
-    Nothing waits in the client: a delivery that fails gives its client up, with all that it may
-    still hold, and the outbox sends again. So neither memory nor order depends on the broker.
+    Nothing waits in the client: each connection has a new one, and the outbox sends again what
+    was on its way when the last one ended. So neither memory nor order depends on the broker, and
+    no more is on its way than it takes.
 
     Args:
         config: Of the broker.
@@ -47,20 +53,32 @@ class MqttSink(Sink):
         self, config: MqttConfig, station: str, on_command: OnCommand | None = None
     ) -> None:
         super().__init__("mqtt")
-        self._qos, self._station, self._on_command = config.qos, station, on_command
+        self._station = station
+        self._on_command = on_command if config.commands else None
         self.topics = Topics(f"{config.prefix}/{station}")
         self._bad: Counter[str] = Counter()
         self._make = ClientMaker(config, station, self.topics)
         self._lock = threading.Lock()
         self._client: Client | None = None
-        self._connected = self._closed = False
+        self._link: Link | None = None
+        self._closed = self._refused = self._was_lost = False
         self._problem = "not connected yet"
-        self._refused: str | None = None
+        self._cautions = Cautions(config)
+        self._will = Limits(config.qos, config.retain)
 
     @property
     def problem(self) -> str | None:
-        """See `Sink.problem`."""
-        return None if self._connected else self._problem
+        """See `Sink.problem`; a connection that does not last is one, too."""
+        link = self._link
+        lasts = link is not None and (
+            not self._was_lost or time.monotonic() - link.since > _STEADY_S
+        )
+        return None if lasts else self._problem
+
+    @property
+    def caution(self) -> str | None:
+        """See `Sink.caution`."""
+        return self._cautions.text
 
     @property
     def bad_commands(self) -> int:
@@ -72,104 +90,185 @@ class MqttSink(Sink):
         with self._lock:
             if self._closed or self._client is not None:
                 return
-            client = self._make()
+            client = self._make(self._will)
             client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
             client.on_connect_fail = self._on_connect_fail
             client.on_publish, client.on_message = self._on_publish, self._on_message
-            self._client = client
+            client.on_subscribe = self._on_subscribe
+            self._client, self._refused = client, False
         client.loop_start()
 
-    def deliver(self, events: Sequence[Stored]) -> None:
+    def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:
         """Publishes events and waits for the broker's word; see `Sink.deliver`."""
-        client = self._client
-        if client is None or not self._connected:
+        link = self._link
+        if link is None:
             raise SinkError(self._problem)
-        self._refused = None
         try:
-            sent: deque[MQTTMessageInfo] = deque()
-            for event in events:
-                topic, retain = self.topics.of_event(event)
-                sent.append(client.publish(topic, event.text, self._qos, retain))
-            self._wait(sent)
+            refused = self._send(link, events, took)
         except (SinkError, ValueError, RuntimeError) as error:
-            self._give_up(client, str(error))
+            if not self._closed:
+                self._give_up(link.client, str(error))
             raise SinkError(f"the broker did not take the events: {error}") from error
-        if self._refused is not None:
-            raise SinkError(f"the broker refused an event: {self._refused}; look at its rights")
+        if refused is not None:
+            raise SinkError(f"the broker refused an event: {refused}; look at its rights")
 
-    def _wait(self, sent: deque[MQTTMessageInfo]) -> None:
-        answered_s = time.monotonic()
-        while sent:
-            sent[0].wait_for_publish(_LOOK_S)
-            if sent[0].is_published():
-                sent.popleft()
-                answered_s = time.monotonic()
-            elif self._closed:
-                raise SinkError("the station stops")
-            elif not self._connected:
-                raise SinkError(self._problem)
-            elif time.monotonic() - answered_s > _ANSWER_S:
-                raise SinkError(f"no answer for {_ANSWER_S:g} s")
+    def _send(self, link: Link, events: Sequence[Stored], took: Took) -> str | None:
+        """Sends events; returns why the broker refused one."""
+        for event in events:
+            refused = link.make_room(took)
+            if refused is not None:
+                link.settle(unheard)
+                return refused
+            topic, retain = self.topics.of_event(event)
+            text = event.text
+            if not link.limits.take(topic, len(text.encode())):
+                text = shortened(text)
+            if link.limits.take(topic, len(text.encode())):
+                link.send(topic, text, retain=retain, event=event)
+                continue
+            if (refused := link.settle(took)) is not None:
+                return refused
+            self._pass_over(event, packet_size(topic, len(text.encode())), link.limits)
+            took(event)
+        return link.settle(took)
+
+    def _pass_over(self, event: Stored, size: int, limits: Limits) -> None:
+        self.undeliverable += 1
+        why = self._cautions.undelivered(self.undeliverable, size, limits)
+        log.error("sink mqtt: event %s is not delivered: it is %s", event.id, why)
+
+    def _lost(self, link: Link) -> str | None:
+        if self._closed:
+            return "the station stops"
+        return None if self._link is link else self._problem
 
     def beat(self, cameras: Sequence[str] = ()) -> None:
-        """Sends a heartbeat; see `Sink.beat`."""
-        client = self._client
-        if client is not None and self._connected:
-            beat = {"station": self._station, "at_s": time.time(), "cameras": list(cameras)}
-            client.publish(self.topics.heartbeat, json.dumps(beat), 0)
+        """Sends a heartbeat; see `Sink.beat`. One that comes late is worth nothing: QoS 0."""
+        link = self._link
+        if link is None:
+            return
+        beat = {"station": self._station, "at_s": time.time(), "cameras": list(cameras)}
+        text = json.dumps(beat)
+        if link.limits.take(self.topics.heartbeat, len(text)):
+            link.client.publish(self.topics.heartbeat, text, 0)
+        else:
+            self._cautions.no_heartbeat(link.limits)
 
     def close(self) -> None:
         """Says goodbye, so that the last will is not sent; see `Sink.close`."""
         self._closed = True
-        client = self._client
-        if client is not None:
-            if self._connected:
-                client.publish(self.topics.status, "offline", 0, retain=True)
-            self._give_up(client, "closed").join(_FAREWELL_S)
+        client, link = self._client, self._link
+        if client is None:
+            return
+        if link is not None:
+            self._say_goodbye(link)
+        self._give_up(client, "closed").join(_FAREWELL_S)
 
-    def _give_up(self, client: Client, why: str) -> threading.Thread:
-        """Ends a client, in a thread: a broker that does not answer may hold it up."""
+    def _say_goodbye(self, link: Link) -> None:
+        topic, retain = self.topics.status, link.limits.retain
+        try:
+            qos = 0 if link.full else link.limits.qos
+            link.client.publish(topic, "offline", qos, retain).wait_for_publish(_FAREWELL_S)
+        except (ValueError, RuntimeError) as error:  # the connection has just ended
+            log.debug("sink mqtt: no goodbye: %s", error)
+
+    def _give_up(self, client: Client, why: str, wait_s: float | None = None) -> threading.Thread:
+        """Ends a client, in a thread: a broker that does not answer may hold it up.
+
+        Args:
+            client: Is never used again.
+            why: In words.
+            wait_s: When the next connection is tried; None takes about a second.
+        """
         with self._lock:
-            if self._client is client:
-                self._client, self._connected, self._problem = None, False, why
+            current = self._client is client
+            if current:
+                self._was_lost |= self._link is not None
+                self._client, self._link = None, None
         client.disconnect()
         ending = threading.Thread(target=client.loop_stop, name="mqtt-end", daemon=True)
         ending.start()
-        self.open()
+        if current and not self._closed:
+            self._note(why)
+            timer = threading.Timer(soon_s() if wait_s is None else wait_s, self.open)
+            timer.daemon = True
+            timer.start()
         return ending
 
+    def _note(self, problem: str) -> None:
+        """Keeps why nothing can be delivered; what is tried again and again is logged once."""
+        if problem != self._problem and not self._closed:
+            log.warning("sink mqtt: %s", problem)
+        self._problem = problem
+
     def _on_connect(
-        self, client: Client, _user: object, _flags: object, reason: ReasonCode, _properties: object
+        self,
+        client: Client,
+        _user: object,
+        _flags: object,
+        reason: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         if client is not self._client:
             return
-        if reason.is_failure:
-            self._problem = f"the broker refused the connection: {reason}"
-            log.warning("sink mqtt: %s", self._problem)
-            return
+        if self._link is not None:  # paho came back by itself, and would send again what it holds
+            self._give_up(client, "the connection was lost")
+        elif reason.is_failure:
+            self._refuse(client, reason, properties)
+        else:
+            self._accept(client, self._will.told(properties))
+
+    def _refuse(self, client: Client, reason: ReasonCode, properties: Properties | None) -> None:
+        self._refused = True
+        self._note(f"the broker refused the connection: {reason}")
+        allowed = self._will.after_refusal(reason, properties)
+        if allowed is not None:
+            self._will = allowed
+            self._give_up(client, self._problem, wait_s=0.0)
+
+    def _accept(self, client: Client, limits: Limits) -> None:
+        link = Link(client, limits, self._lost)
+        self._cautions.connected(limits)
         if self._on_command is not None:
             client.subscribe(self.topics.commands, 0)
         # After it: who reads "online" may command.
-        client.publish(self.topics.status, "online", 0, retain=True)
-        self._connected = True
-        log.info("sink mqtt: connected")
+        link.send(self.topics.status, "online", retain=True)
+        self._link = link
+        log.info("sink mqtt: connected (%s)", limits)
 
     def _on_disconnect(
         self, client: Client, _user: object, _flags: object, reason: ReasonCode, _properties: object
     ) -> None:
-        if client is self._client and self._connected:
-            self._connected, self._problem = False, f"the connection was lost: {reason}"
-            log.warning("sink mqtt: %s", self._problem)
+        if client is not self._client:
+            return
+        if self._link is not None:
+            self._give_up(client, f"the connection was lost: {reason}")
+        elif self._refused:  # it is the end of what was just refused
+            self._refused = False
+        else:
+            self._note(
+                f"the broker at {self._make.address} ended the connection without an answer "
+                f"({reason}); its log may say why: protocol, TLS, or the last will's QoS or retain"
+            )
 
     def _on_connect_fail(self, client: Client, _user: object) -> None:
+        error = sys.exc_info()[1]  # paho calls while it handles it
         if client is self._client:
-            self._problem = f"{self._make.address} can't be reached"
+            why = f": {cause_of(error)}" if error is not None else ""
+            self._note(f"{self._make.address} can't be reached{why}")
 
     def _on_publish(
-        self, client: Client, _user: object, _id: int, reason: ReasonCode, _properties: object
+        self, client: Client, _user: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
-        if client is self._client and reason.is_failure:
-            self._refused = str(reason)
+        link = self._link
+        if link is not None and client is link.client and reason.is_failure:
+            link.refused[mid] = str(reason)
+
+    def _on_subscribe(
+        self, client: Client, _user: object, _mid: int, reasons: list[ReasonCode], _: object
+    ) -> None:
+        if client is self._client and any(reason.is_failure for reason in reasons):
+            self._cautions.no_commands(self.topics.commands, str(reasons[0]))
 
     def _on_message(self, client: Client, _user: object, message: MQTTMessage) -> None:
         # A broker repeats a retained command at each connection; the part is long gone.

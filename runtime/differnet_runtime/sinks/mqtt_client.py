@@ -12,13 +12,23 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from ..config import MqttConfig
 from ..config.secrets import read_secret
 from .certificates import client_context
+from .mqtt_limits import Limits
 from .topics import Topics
 
 _PORT, _TLS_PORT = 1883, 8883
-_WINDOW = 20
-"""Messages on their way at once."""
+_UNLIMITED = 65535
+"""The sink itself counts what is on its way: paho can't be told a broker's limit in time."""
+_SOON_S = (0.5, 1.5)
 _LONGEST_DELAY_S = 5
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+
+
+def soon_s() -> float:
+    """Returns a wait before a connection is tried again.
+
+    Devices that lost the same broker must not all come back at the same moment.
+    """
+    return random.uniform(*_SOON_S)  # noqa: S311
 
 
 class ClientMaker:
@@ -45,8 +55,12 @@ class ClientMaker:
         self._id = f"{re.sub('[^A-Za-z0-9]+', '-', config.prefix)}-{station}"
         self.address = f"{config.host}:{self._port}"
 
-    def __call__(self) -> Client:
-        """Makes a client; it connects once its loop is started."""
+    def __call__(self, limits: Limits) -> Client:
+        """Makes a client; it connects once its loop is started.
+
+        Args:
+            limits: What the last will must keep to.
+        """
         config = self._config
         version = _PROTOCOLS[config.protocol]
         newest = version is MQTTProtocolVersion.MQTTv5
@@ -57,10 +71,9 @@ class ClientMaker:
             protocol=version,
         )
         client.suppress_exceptions = True  # they would end paho's thread
-        client.max_inflight_messages_set(_WINDOW)
-        # Devices that lost the same broker must not all come back at the same moment.
-        client.reconnect_delay_set(random.uniform(0.5, 1.5), _LONGEST_DELAY_S)  # type: ignore[arg-type]  # noqa: S311
-        client.will_set(self._topics.status, "offline", 1, retain=True)
+        client.max_inflight_messages_set(_UNLIMITED)
+        client.reconnect_delay_set(soon_s(), _LONGEST_DELAY_S)  # type: ignore[arg-type]
+        client.will_set(self._topics.status, "offline", limits.qos, limits.retain)
         if config.username is not None:
             client.username_pw_set(config.username, self._password)
         if self._context is not None:

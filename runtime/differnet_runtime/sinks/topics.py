@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from ..errors import SinkError
 from .base import Stored
 
+_PLACES = {"state": "component", "audit": "action"}
+"""What an event's topic ends in, by its type; all others in their camera."""
+
 
 @dataclass(frozen=True)
 class Topics:
@@ -41,7 +44,7 @@ class Topics:
         return topic.rpartition("/")[2]
 
     def of_event(self, event: Stored) -> tuple[str, bool]:
-        """Returns an event's topic, and whether the broker keeps the last one there.
+        """Returns an event's topic, and whether the last one there is to be kept by the broker.
 
         Raises:
             SinkError: The row holds no event.
@@ -49,7 +52,7 @@ class Topics:
         try:
             content = json.loads(event.text)
             kind = content["type"]
-            place = content["component" if kind == "state" else "camera"]
+            place = content[_PLACES.get(kind, "camera")]
         except (ValueError, KeyError, TypeError) as error:
             raise SinkError(f"row {event.row} of the outbox is no event: {error!r}") from error
         plain = re.sub(r"[#+\0]", "_", f"{kind}/{place}")

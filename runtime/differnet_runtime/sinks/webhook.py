@@ -12,8 +12,8 @@ import urllib3
 from ..config import WebhookConfig
 from ..config.secrets import read_secret
 from ..errors import SinkError
-from .base import BusyError, Sink, Stored
-from .certificates import client_context
+from .base import BusyError, Sink, Stored, Took, unheard
+from .certificates import cause_of, client_context
 
 _PASSING = (408, 425, 429)
 """Of the 4xx: those that a later attempt may not get."""
@@ -48,7 +48,7 @@ class WebhookSink(Sink):
             maxsize=1, timeout=timeout, retries=False, ssl_context=context
         )
 
-    def deliver(self, events: Sequence[Stored]) -> None:
+    def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:  # noqa: ARG002 - all at once
         """POSTs events; see `Sink.deliver`."""
         body = "[" + ",".join(event.text for event in events) + "]"
         try:
@@ -66,10 +66,7 @@ class WebhookSink(Sink):
             response.close()
         except urllib3.exceptions.HTTPError as error:
             # urllib3's own words hold the address, and it may hold a password.
-            cause = error.__cause__ or error.__context__ or error
-            raise SinkError(
-                f"no answer ({type(error).__name__}: {type(cause).__name__})"
-            ) from error
+            raise SinkError(f"no answer: {cause_of(error)}") from error
         self._judge(status, retry_after)
 
     def _judge(self, status: int, retry_after: str | None) -> None:

@@ -15,17 +15,19 @@ from starlette.types import ASGIApp
 
 from ..metadata import Part
 from .answers import JSON, answer, of_status
+from .connections import Connections
 from .control import Control
+from .deadlines import Deadlines
 from .endpoints import Call, Content, Endpoint
-from .guard import LOGIN, LOGOUT, Access, Guard
+from .guard import LOGIN, LOGOUT, Access, Guard, too_many_guesses
 from .openapi import describe
 from .pages import HTML, login_page, pages
 from .routes import Nothing, api, metrics
-from .sessions import COOKIE, SESSION_S, Sessions
+from .sessions import COOKIE, SESSION_S, Sessions, session_name
 from .streams import streams
-from .threads import Threads
+from .threads import Threads, Workers
 
-_READS, _CHANGES = 16, 72
+_READS, _CHANGES, _HEALTH = 16, 72, 4
 """Calls at once; 64 cameras can each wait for a part, and models still be switched."""
 
 
@@ -51,6 +53,7 @@ def build(
     control: Control,
     registry: CollectorRegistry,
     access: Access,
+    connections: Connections,
     *,
     stream_s: float,
     stopping: threading.Event,
@@ -61,6 +64,7 @@ def build(
         control: The station.
         registry: Of its metrics.
         access: Who may ask for what.
+        connections: Of the server.
         stream_s: How long a stream goes on before its viewer must ask again.
         stopping: Ends streams.
     """
@@ -68,19 +72,19 @@ def build(
         *pages(),
         *api(),
         metrics(registry),
-        *streams(stream_s, stopping),
+        *streams(stream_s, stopping, connections),
         _allowed(access),
     ]
     if access.sessions is not None:
-        endpoints += _logins(access.sessions, secure=access.tls)
+        endpoints += _logins(access.sessions, control, secure=access.tls)
     endpoints.append(_description(endpoints, token=access.sessions is not None))
-    reads, changes = Threads(_READS), Threads(_CHANGES)
+    workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
     app = Starlette(
-        routes=[endpoint.route(control, reads, changes) for endpoint in endpoints],
+        routes=[endpoint.route(control, workers) for endpoint in endpoints],
         exception_handlers={HTTPException: of_status},
     )
     app.router.redirect_slashes = False
-    return Guard(app, access)
+    return Deadlines(Guard(app, access, control.troubles), connections, control.troubles)
 
 
 def _allowed(access: Access) -> Endpoint:
@@ -103,19 +107,24 @@ def _description(endpoints: list[Endpoint], *, token: bool) -> Endpoint:
     return own
 
 
-def _logins(sessions: Sessions, *, secure: bool) -> list[Endpoint]:
+def _logins(sessions: Sessions, control: Control, *, secure: bool) -> list[Endpoint]:
     async def login(call: Call) -> Response:
-        address = call.request.client.host if call.request.client else ""
-        if not sessions.right(call.body.token, address):
+        if not sessions.right(call.body.token, call.address):
+            control.troubles.note("wrong_token", call.address)
+            if sessions.guesses(call.address):
+                return too_many_guesses()
             return login_page(401, "That was not the token")
+        secret = sessions.begin()
+        control.audit.add("login", session_name(secret), address=call.address)
         response = Response(status_code=303, headers={"location": "/"})
         response.set_cookie(
-            COOKIE, sessions.begin(), SESSION_S, httponly=True, samesite="strict", secure=secure
+            COOKIE, secret, SESSION_S, httponly=True, samesite="strict", secure=secure
         )
         return response
 
     async def logout(call: Call) -> Response:
         sessions.end(call.request.cookies.get(COOKIE, ""))
+        control.audit.add("logout", call.by, address=call.address)
         response = Response(status_code=303, headers={"location": "/"})
         response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
         return response

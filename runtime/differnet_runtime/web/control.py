@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..events import InspectionEvent
+from .audit import AuditTrail
 from .recent import RecentEvents
+from .troubles import Troubles
 from .views import (
     CameraView,
     EngineView,
@@ -21,6 +23,7 @@ from .views import (
     Overview,
     SettingView,
     SinkView,
+    WebView,
 )
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Overview",
     "SettingView",
     "SinkView",
+    "WebView",
 ]
 
 
@@ -48,11 +52,13 @@ class Jpeg:
         number: Rises with every new picture of the camera.
         captured_ns: `time.monotonic_ns()` after its frame was read.
         data: The file.
+        event: The verdict on this very frame.
     """
 
     number: int
     captured_ns: int
     data: bytes
+    event: InspectionEvent
 
 
 class Control(ABC):
@@ -60,10 +66,12 @@ class Control(ABC):
 
     Args:
         recent: The latest verdicts; the daemon adds each.
+        audit: The audit trail.
     """
 
-    def __init__(self, recent: RecentEvents) -> None:
-        self.recent = recent
+    def __init__(self, recent: RecentEvents, audit: AuditTrail) -> None:
+        self.recent, self.audit = recent, audit
+        self.troubles = Troubles()
 
     @abstractmethod
     def cameras(self) -> Collection[str]:
@@ -80,6 +88,13 @@ class Control(ABC):
     @abstractmethod
     def overview(self) -> Overview:
         """Returns the state of everything; asked for about once a second by each viewer."""
+
+    def judging(self) -> str:
+        """Returns what judges now, for the audit trail: the model and its threshold."""
+        overview = self.overview()
+        threshold = "none" if overview.threshold is None else f"{overview.threshold:g}"
+        engine = overview.engine
+        return f"{engine.model} {engine.model_hash[:12]}, threshold {threshold}"
 
     @abstractmethod
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:

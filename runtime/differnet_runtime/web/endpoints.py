@@ -16,7 +16,7 @@ from starlette.routing import Route
 from ..metadata import Part
 from .answers import JSON, Refused, of_error, of_validation
 from .control import Control
-from .threads import Threads
+from .threads import Threads, Workers
 
 MOST_BODY = 64 << 10
 _BODY_S = 10.0
@@ -63,16 +63,35 @@ class Call:
         query: Of the endpoint's query model.
         body: Of its body model; None where it has none.
         control: The station.
-        reads: Where its quick calls run.
-        changes: Where its slow ones do.
+        workers: Where its calls run.
     """
 
     request: Request
     query: Any
     body: Any
     control: Control
-    reads: Threads
-    changes: Threads
+    workers: Workers
+
+    @property
+    def reads(self) -> Threads:
+        """Where quick calls run."""
+        return self.workers.reads
+
+    @property
+    def changes(self) -> Threads:
+        """Where slow calls run."""
+        return self.workers.changes
+
+    @property
+    def by(self) -> str:
+        """Who asks, as the audit trail names them."""
+        by: str = self.request.state.by
+        return by
+
+    @property
+    def address(self) -> str:
+        """Where the request came from."""
+        return self.request.client.host if self.request.client else ""
 
     @property
     def camera(self) -> str:
@@ -123,7 +142,7 @@ class Endpoint:
     body: type[Part] | None = None
     form: bool = False
 
-    def route(self, control: Control, reads: Threads, changes: Threads) -> Route:
+    def route(self, control: Control, workers: Workers) -> Route:
         """Returns the route, which never raises."""
 
         async def handle(request: Request) -> Response:
@@ -133,7 +152,7 @@ class Endpoint:
                     body = await self._read(request) if self.body is not None else None
                 except ValidationError as error:
                     return of_validation(error)
-                return await self.handler(Call(request, query, body, control, reads, changes))
+                return await self.handler(Call(request, query, body, control, workers))
             except asyncio.CancelledError:  # a stop does not wait for a slow call
                 return Refused(503, "the station stops").response()
             except ClientDisconnect:

@@ -13,14 +13,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .answers import Problem, problem
 from .pages import login_page
-from .sessions import COOKIE, Sessions
+from .sessions import COOKIE, Sessions, session_name
+from .troubles import Troubles
 
 LOGIN, LOGOUT = "/login", "/logout"
 _READING = ("GET", "HEAD", "OPTIONS")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(r"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 _MOST_HEAD, _MOST_HEADERS = 32 << 10, 100
-_LOCKED = "too many wrong tokens came from your address; wait a minute"
+_GUESSES = "too many wrong tokens came from your address; wait a minute, or send the right one"
+ANYBODY = "anybody"
+"""Who asks a server without a token."""
 
 _HEADERS = {
     "content-security-policy": (
@@ -59,11 +62,12 @@ class Guard:
     Args:
         app: Behind it.
         access: See `Access`.
+        troubles: Counts wrong tokens.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, troubles: Troubles) -> None:
         self._app = app
-        self._access = access
+        self._access, self._troubles = access, troubles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -116,15 +120,21 @@ class Guard:
 
     def _unknown_person(self, request: Request) -> Response | None:
         sessions = self._access.sessions
-        if sessions is None or sessions.known(request.cookies.get(COOKIE, "")):
+        secret, token = request.cookies.get(COOKIE, ""), _bearer(request)
+        request.state.by = ANYBODY
+        if sessions is None or (_path(request) == LOGIN and request.method == "POST"):
+            return None
+        if sessions.known(secret):
+            request.state.by = session_name(secret)
             return None
         address = request.client.host if request.client else ""
-        logging_in = _path(request) == LOGIN and request.method == "POST"
-        token = _bearer(request)
-        if (logging_in or token is not None) and sessions.locked(address):
-            return problem(429, Problem(error=_LOCKED), {"retry-after": "60"})
-        if logging_in or (token is not None and sessions.right(token, address)):
-            return None
+        if token is not None:
+            if sessions.right(token, address):
+                request.state.by = "token"
+                return None
+            self._troubles.note("wrong_token", address)
+            if sessions.guesses(address):
+                return too_many_guesses()
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return login_page(401, "Token")
         what = Problem(error="a token is needed", what_to_do="send `Authorization: Bearer TOKEN`")
@@ -148,6 +158,11 @@ class Guard:
             error="changes over HTTP are switched off", what_to_do="set changes = true in [web]"
         )
         return problem(403, what)
+
+
+def too_many_guesses() -> Response:
+    """Returns the answer to a wrong token that is one of many."""
+    return problem(429, Problem(error=_GUESSES), {"retry-after": "60"})
 
 
 def _path(request: Request) -> str:

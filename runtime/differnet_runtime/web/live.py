@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 
 from ..errors import OutputError
+from ..events import InspectionEvent
 from ..metadata import ModelMetadata
 from ..overlay import Picture, annotate, eight_bit_colour
 from ..records import Frame, Inspection
@@ -23,6 +24,7 @@ _QUALITY = 80
 @dataclass(frozen=True)
 class _Judged:
     number: int
+    event: InspectionEvent
     frame: Frame
     inspect: Callable[[], Inspection]
     metadata: ModelMetadata | None
@@ -37,17 +39,22 @@ class LivePicture:
         self._encoding = threading.Lock()
 
     def put(
-        self, frame: Frame, inspect: Callable[[], Inspection], metadata: ModelMetadata | None
+        self,
+        event: InspectionEvent,
+        frame: Frame,
+        inspect: Callable[[], Inspection],
+        metadata: ModelMetadata | None,
     ) -> None:
         """Replaces the picture; called by one thread only.
 
         Args:
+            event: The verdict on the frame; whoever gets the picture gets it too.
             frame: Whose pixels nobody writes to afterwards.
             inspect: Says what is known of it, to whoever looks.
             metadata: The model's, for the scale of the heatmap.
         """
         number = self._judged.number + 1 if self._judged is not None else 1
-        self._judged = _Judged(number, frame, inspect, metadata)
+        self._judged = _Judged(number, event, frame, inspect, metadata)
 
     def jpeg(self, *, overlay: bool) -> Jpeg | None:
         """Returns the newest picture; None before the first.
@@ -64,7 +71,8 @@ class LivePicture:
                 return None
             known = self._encoded.get(overlay)
             if known is None or known.number != judged.number:
-                known = Jpeg(judged.number, judged.frame.captured_ns, _encode(judged, overlay))
+                data = _encode(judged, overlay)
+                known = Jpeg(judged.number, judged.frame.captured_ns, data, judged.event)
                 self._encoded[overlay] = known
             return known
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -14,12 +16,16 @@ from pydantic import Field
 from starlette.responses import Response
 
 from ..config.models import Name
-from ..events import InspectionEvent
+from ..events import AuditAction, AuditEvent, InspectionEvent
 from ..metadata import Part
+from ..names import PartId
 from .answers import Refused, answer
+from .audit import switching
 from .control import EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .endpoints import DIGITS, Call, Content, Endpoint, Flag, Whole, known_camera
+from .files import FileAnswer
 from .recent import RecentEvent
+from .views import Alive
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
@@ -29,12 +35,6 @@ EntryId = Annotated[str, Field(pattern=_ENTRY.pattern)]
 _NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
 CAMERA = {"camera": _NAME}
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
-
-
-class Alive(Part):
-    """Whether every stage made progress lately."""
-
-    live: bool
 
 
 class LiveQuery(Part):
@@ -92,16 +92,28 @@ class Nothing(Part):
 class PartToJudge(Part):
     """The part in front of the camera."""
 
-    part: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    part: PartId | None = None
+
+
+class AuditQuery(Part):
+    """At most so many entries."""
+
+    limit: Annotated[int, Field(ge=1, le=200), DIGITS] = 50
+
+
+class Audit(Part):
+    """Changes, logins and wrong tokens since the start that are still in memory, newest first."""
+
+    entries: list[AuditEvent]
 
 
 async def _livez(call: Call) -> Response:
-    live = await call.reads.run(call.control.live)
+    live = await call.workers.health.run(call.control.live)
     return answer(Alive(live=live), 200 if live else 503)
 
 
 async def _readyz(call: Call) -> Response:
-    health = await call.reads.run(call.control.health)
+    health = await call.workers.health.run(call.control.health)
     return answer(health, 200 if health.ready else 503)
 
 
@@ -115,7 +127,11 @@ async def _live(call: Call) -> Response:
     if jpeg is None:
         raise Refused(404, "this camera has no judged picture yet")
     age_ms = (time.monotonic_ns() - jpeg.captured_ns) // 1_000_000
-    headers = {"X-Frame-Number": str(jpeg.number), "X-Frame-Age-Ms": str(age_ms)}
+    headers = {
+        "X-Frame-Number": str(jpeg.number),
+        "X-Frame-Age-Ms": str(age_ms),
+        "X-Event": json.dumps(jpeg.event.model_dump(mode="json")),  # ASCII, as a header must be
+    }
     return Response(jpeg.data, headers=headers, media_type="image/jpeg")
 
 
@@ -137,21 +153,20 @@ async def _evidence(call: Call) -> Response:
 
 async def _evidence_file(call: Call) -> Response:
     entry, kind = call.request.path_params["id"], call.request.path_params["kind"]
-    found = await call.reads.run(partial(_read_evidence, call, entry, kind))
+    found = await call.reads.run(partial(_open_evidence, call, entry, kind))
     if found is None:
         raise Refused(404, "there is no such picture (any more)")
-    data, media = found
-    return Response(data, media_type=media)
+    return FileAnswer(*found, call.reads)
 
 
-def _read_evidence(call: Call, entry: str, kind: EvidenceKind) -> tuple[bytes, str] | None:
+def _open_evidence(call: Call, entry: str, kind: EvidenceKind) -> tuple[BinaryIO, str] | None:
     if not _ENTRY.fullmatch(entry) or kind not in _KINDS:
         return None
     path: Path | None = call.control.evidence_file(entry, kind)
     if path is None and kind == "thumbnail":
         path = call.control.evidence_file(entry, "image")
     try:
-        return (path.read_bytes(), _MEDIA[path.suffix]) if path is not None else None
+        return (path.open("rb"), _MEDIA[path.suffix]) if path is not None else None
     except FileNotFoundError:  # a cap took it just now
         return None
 
@@ -161,13 +176,24 @@ async def _models(call: Call) -> Response:
 
 
 async def _activate(call: Call) -> Response:
-    await call.changes.run(partial(call.control.activate, call.body.hash))
-    return await _models(call)
+    return await _switch(call, "activate", partial(call.control.activate, call.body.hash))
 
 
 async def _rollback(call: Call) -> Response:
-    await call.changes.run(call.control.rollback)
+    return await _switch(call, "rollback", call.control.rollback)
+
+
+async def _switch(call: Call, action: AuditAction, change: Callable[[], None]) -> Response:
+    def audited() -> None:
+        with switching(call.control, action, call.by, call.address):
+            change()
+
+    await call.changes.run(audited)
     return await _models(call)
+
+
+async def _audit(call: Call) -> Response:
+    return answer(Audit(entries=call.control.audit.latest(call.query.limit)))
 
 
 async def _trigger(call: Call) -> Response:
@@ -209,7 +235,10 @@ def _health() -> list[Endpoint]:
 
 
 def _seen() -> list[Endpoint]:
-    picture = Content("The picture; X-Frame-Age-Ms says how old it is.", media=("image/jpeg",))
+    picture = Content(
+        "The picture; X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.",
+        media=("image/jpeg",),
+    )
     return [
         Endpoint("GET", "/api/cameras/{camera}/live.jpg", "The newest judged picture.", _live,
                  {200: picture}, (404,), CAMERA, LiveQuery),
@@ -237,6 +266,8 @@ def _asked() -> list[Endpoint]:
     models = Content("All models, as they are now.", Models)
     return [
         Endpoint("GET", "/api/models", "The models of this station.", _models, {200: models}),
+        Endpoint("GET", "/api/audit", "Who changed what, logged in or tried to.", _audit,
+                 {200: Content("The newest first.", Audit)}, query=AuditQuery),
         Endpoint("POST", "/api/models/activate", "Switches to a model; answers when it judges.",
                  _activate, {200: models}, (409,), body=Activation),
         Endpoint("POST", "/api/models/rollback", "Switches back to the model before.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
 import time
+from typing import Any
 
 from ..config.models import WebConfig
 from ..config.secrets import read_secret
@@ -18,9 +20,10 @@ try:
     from prometheus_client import CollectorRegistry
 
     from .app import build
+    from .connections import Connections, Listener
     from .guard import Access, is_loopback
-    from .protocol import Protocol, Server
     from .sessions import Sessions
+    from .troubles import tell
 except ImportError as error:
     raise BackendUnavailableError(
         f"the web server needs {error.name}, which is not installed. Run "
@@ -28,10 +31,15 @@ except ImportError as error:
     ) from error
 
 _LEAST_TOKEN = 16
-_MOST_CONNECTIONS = 256
 _STREAM_S = 3600.0
 _START_S = 10.0
 _GRACE_S = 1
+_LAST_WORDS_S = 0.2
+_SWEEP_S = 0.25
+_IDLE_S = 10
+"""Between two requests, where nothing of the second has come; less than `connections.HEAD_S`."""
+_AT_ONCE = 32
+"""Connections accepted before those that are open get their turn."""
 
 
 class WebServer:
@@ -57,10 +65,14 @@ class WebServer:
     ) -> None:
         access = access_of(config)
         self._config = config
+        self._control = control
         self._stopping = threading.Event()
-        app = build(control, registry, access, stream_s=stream_s, stopping=self._stopping)
-        self._server = Server(_settings(config, app))
-        self._socket: socket.socket | None = None
+        self._connections = connections = Connections(control.troubles)
+        app = build(
+            control, registry, access, connections, stream_s=stream_s, stopping=self._stopping
+        )
+        self._server = uvicorn.Server(_settings(config, app))
+        self._socket: Listener | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -76,6 +88,11 @@ class WebServer:
         """Whether its thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def start(self) -> None:
         """Binds the port and serves.
 
@@ -83,7 +100,7 @@ class WebServer:
             ConfigError: The address can't be bound, or the certificate not be used.
         """
         _load(self._server.config)
-        self._socket = _bind(self._config)
+        self._socket = self._bind()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
         until = time.monotonic() + _START_S
@@ -91,8 +108,45 @@ class WebServer:
             time.sleep(0.005)
 
     def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
         assert self._socket is not None
-        self._server.run([self._socket])
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._failed)
+        watching = loop.create_task(self._watch())
+        try:
+            await self._server.serve([self._socket])
+            await self._empty(_LAST_WORDS_S)
+        finally:
+            self._connections.drop_all()
+            await self._empty(_LAST_WORDS_S)
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        """Ends what has waited too long, and tells of troubles."""
+        while True:
+            self._connections.sweep()
+            for trouble in self._control.troubles.due():
+                if trouble.kind == "wrong_token":
+                    self._control.audit.add(
+                        "wrong_token", "stranger", address=trouble.sender, count=trouble.count
+                    )
+                else:
+                    tell(trouble)
+            await asyncio.sleep(_SWEEP_S)
+
+    async def _empty(self, timeout_s: float) -> None:
+        """Waits until no connection is open, or the time is up."""
+        until = time.monotonic() + timeout_s
+        while len(self._connections) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+
+    def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Counts what asyncio would write a traceback of, for each connection that fails."""
+        error = context.get("exception")
+        why = f"{context['message']}: {error!r}" if error is not None else context["message"]
+        self._control.troubles.note("connection", detail=why)
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends all connections, streams among them, and the thread."""
@@ -102,6 +156,21 @@ class WebServer:
             self._thread.join(timeout_s)
         if self._socket is not None:
             self._socket.close()
+
+    def _bind(self) -> Listener:
+        host, port = self._config.host, self._config.port
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConfigError(f"web.host: {host!r} is no address ({error})") from error
+        family, address = found[0][0], found[0][4]
+        try:
+            return Listener(family, address, self._connections, self._control.troubles)
+        except OSError as error:
+            raise ConfigError(
+                f"web.port: {host} port {port} can't be used ({error.strerror or error}); give "
+                "another"
+            ) from error
 
 
 def access_of(config: WebConfig) -> Access:
@@ -135,18 +204,18 @@ def _settings(config: WebConfig, app: object) -> uvicorn.Config:
     tls = config.tls
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=Protocol,
+        http="h11",
         loop="asyncio",
         ws="none",
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        log_level="error",
+        log_level="critical",  # what it would say of each connection, `Troubles` counts
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=15,
+        backlog=_AT_ONCE,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=tls.certificate if tls is not None else None,
         ssl_keyfile=tls.key if tls is not None else None,
@@ -160,24 +229,3 @@ def _load(settings: uvicorn.Config) -> None:
         raise ConfigError(
             f"web.tls: {settings.ssl_certfile} and {settings.ssl_keyfile} can't be used ({error})"
         ) from error
-
-
-def _bind(config: WebConfig) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"web.host: {config.host!r} is no address ({error})") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise ConfigError(
-            f"web.port: {config.host} port {config.port} can't be used "
-            f"({error.strerror or error}); give another"
-        ) from error
-    listening.setblocking(False)
-    return listening

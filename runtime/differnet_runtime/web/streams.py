@@ -9,13 +9,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
-import anyio
 from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..metadata import Part
 from .answers import Refused
+from .connections import Connection, Connections, of_busiest_sender
 from .control import Jpeg
 from .endpoints import Call, Content, Endpoint, Whole, known_camera
 from .routes import CAMERA, EventsQuery, LiveQuery
@@ -31,54 +31,69 @@ class _LastId(Part):
 
 
 class Viewers:
-    """Counts those who watch a stream; too many are refused, and none watches for ever.
+    """Those who watch a stream; where too many do, the newest takes the place of another.
 
     Args:
         most: At once.
-        longest_s: Then the stream ends and a browser asks again, with its token or session.
+        connections: Of the server.
     """
 
-    def __init__(self, most: int, longest_s: float) -> None:
-        self._most = most
-        self.longest_s = longest_s
-        self._watching = 0
+    def __init__(self, most: int, connections: Connections) -> None:
+        self._most, self._connections = most, connections
+        self._watching: set[Connection] = set()
 
-    def stream(self, chunks: AsyncIterator[bytes], media: str) -> Response:
+    def stream(self, call: Call, chunks: AsyncIterator[bytes], media: str) -> Response:
         """Returns the answer that sends the chunks.
 
         Raises:
-            Refused: Too many watch.
+            Refused: The connection has ended.
         """
-        if self._watching >= self._most:
-            raise Refused(503, f"{self._most} streams are watched already", "close another one")
-        return _Stream(chunks, media, self)
+        connection = self._connections.of(call.request.scope.get("client"))
+        if connection is None:
+            raise Refused(503, "the connection has ended")
+        return _Stream(chunks, media, partial(self._watch, connection))
 
-    async def watch(self, send: Callable[[], Awaitable[None]]) -> None:
-        """Sends a stream; one who does not read it is cut off like all others."""
-        self._watching += 1
+    async def _watch(self, connection: Connection, send: Callable[[], Awaitable[None]]) -> None:
+        self._make_room()
+        self._watching.add(connection)
         try:
-            with anyio.move_on_after(self.longest_s + _COMMENT_S):
-                await send()
+            await send()
         finally:
-            self._watching -= 1
+            self._watching.discard(connection)
+
+    def _make_room(self) -> None:
+        """Ends one of the address that watches most: who reads least, or else watches longest."""
+        staying = [one for one in self._watching if not one.dropped]
+        if len(staying) >= self._most:
+            busiest = of_busiest_sender(staying)
+            slowest = max(busiest, key=lambda one: (one.unsent(), -one.began_s))
+            self._connections.drop(slowest, "viewers")
 
 
 class _Stream(StreamingResponse):
-    def __init__(self, chunks: AsyncIterator[bytes], media: str, viewers: Viewers) -> None:
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        media: str,
+        watch: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+    ) -> None:
         super().__init__(chunks, headers={"content-type": media})
-        self._viewers = viewers
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it."""
-        await self._viewers.watch(partial(super().__call__, scope, receive, send))
+        await self._watch(partial(super().__call__, scope, receive, send))
 
 
-def streams(longest_s: float, stopping: threading.Event) -> list[Endpoint]:
+def streams(
+    longest_s: float, stopping: threading.Event, connections: Connections
+) -> list[Endpoint]:
     """Returns the routes of streams.
 
     Args:
-        longest_s: See `Viewers`.
+        longest_s: Then a stream ends, and a browser asks again, with its token or session.
         stopping: Ends them.
+        connections: Of the server.
     """
 
     def until() -> Callable[[], bool]:
@@ -86,15 +101,15 @@ def streams(longest_s: float, stopping: threading.Event) -> list[Endpoint]:
         end_s = time.monotonic() + longest_s
         return lambda: time.monotonic() < end_s and not stopping.is_set()
 
-    events, pictures = Viewers(32, longest_s), Viewers(16, longest_s)
+    events, pictures = Viewers(32, connections), Viewers(16, connections)
 
     async def verdicts(call: Call) -> Response:
         if call.query.camera is not None:
             known_camera(call.control, call.query.camera)
-        return events.stream(_verdicts(call, until()), EVENT_STREAM)
+        return events.stream(call, _verdicts(call, until()), EVENT_STREAM)
 
     async def motion(call: Call) -> Response:
-        return pictures.stream(_pictures(call, call.camera, until()), MOTION_JPEG)
+        return pictures.stream(call, _pictures(call, call.camera, until()), MOTION_JPEG)
 
     return [
         Endpoint("GET", "/api/events/stream", "Verdicts as they are given.", verdicts,
@@ -148,6 +163,6 @@ def _part(jpeg: Jpeg) -> bytes:
     age_ms = (time.monotonic_ns() - jpeg.captured_ns) // 1_000_000
     head = (
         f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg.data)}\r\n"
-        f"X-Frame-Age-Ms: {age_ms}\r\n\r\n"
+        f"X-Frame-Age-Ms: {age_ms}\r\nX-Event-Id: {jpeg.event.id}\r\n\r\n"
     )
     return head.encode() + jpeg.data + b"\r\n"

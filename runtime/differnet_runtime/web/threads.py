@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -48,3 +49,18 @@ class Threads:
 
         threading.Thread(target=work, name="web-call", daemon=True).start()
         return await future
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Threads by what they are for, so that one kind of call can't keep another waiting.
+
+    Args:
+        reads: Quick calls.
+        changes: Slow ones.
+        health: What watches the station asks for.
+    """
+
+    reads: Threads
+    changes: Threads
+    health: Threads

@@ -13,6 +13,12 @@ from ..metadata import Part
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
 
+class Alive(Part):
+    """Whether every stage made progress lately."""
+
+    live: bool
+
+
 class Health(Part):
     """Whether the station does its work.
 
@@ -50,6 +56,7 @@ class CameraView(Part):
         width: Of its frames, in pixels; likewise height.
         height: See width.
         frames: Read since the start.
+        waiting: Pictures of a folder that waited when the last one was read; None elsewhere.
         reconnects: Since the start.
         verdicts: Count of each since the start.
         last: The last verdict.
@@ -66,6 +73,7 @@ class CameraView(Part):
     width: int | None = None
     height: int | None = None
     frames: int = 0
+    waiting: int | None = None
     reconnects: int = 0
     verdicts: dict[str, int] = Field(default_factory=dict)
     last: InspectionEvent | None = None
@@ -94,10 +102,12 @@ class SinkView(Part):
 
     Args:
         name: `mqtt`, `jsonl`, or a webhook's (`webhook:mes`).
-        state: `ok`, or what is wrong (`down`).
+        state: `ok`; `down` does not take events at the moment; `limited` takes less than was
+            configured.
         reason: Why.
         pending: Events that it has not confirmed.
         delivered: Confirmed since the start.
+        undeliverable: Events that it can never take, passed over since the start.
     """
 
     name: str
@@ -105,6 +115,7 @@ class SinkView(Part):
     reason: str | None = None
     pending: int = 0
     delivered: int = 0
+    undeliverable: int = 0
 
 
 class OutboxView(Part):
@@ -147,6 +158,16 @@ class EvidenceView(Part):
     max_bytes: int = 0
     free_bytes: int | None = None
     skipped: int = 0
+
+
+class WebView(Part):
+    """The page's server among strangers.
+
+    Args:
+        troubles: How often something was refused or closed since the start, by kind.
+    """
+
+    troubles: dict[str, int] = Field(default_factory=dict)
 
 
 class EvidenceEntry(Part):
@@ -209,6 +230,7 @@ class Overview(Part):
         sinks: See `SinkView`.
         outbox: See `OutboxView`.
         evidence: See `EvidenceView`.
+        web: See `WebView`.
     """
 
     station: str
@@ -223,3 +245,4 @@ class Overview(Part):
     sinks: list[SinkView] = Field(default_factory=list)
     outbox: OutboxView = OutboxView()
     evidence: EvidenceView = EvidenceView()
+    web: WebView = WebView()

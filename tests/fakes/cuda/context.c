@@ -135,7 +135,7 @@ CUresult CUDAAPI cuInit(unsigned flags) {
 }
 
 CUresult CUDAAPI cuDriverGetVersion(int *version) {
-    *version = 13000;
+    *version = setting("FAKECUDA_DRIVER", 13000);
     return CUDA_SUCCESS;
 }
 

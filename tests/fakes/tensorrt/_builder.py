@@ -6,6 +6,7 @@ make a build fail, in the process that has them in its environment:
 - `FAKETRT_BUILD`: `none` (refused), `raise`, `kill` (SIGKILL), `crash` (SIGSEGV)
 - `FAKETRT_PAUSE`: a moment (`parse`, `build`, `serialized`) at which the file that
   `FAKETRT_PAUSE_FILE` names is made; the build goes on when it is removed
+- `FAKETRT_BUILDS`: a file that gets a line for each build that begins
 - `FAKETRT_INSPECTOR`: what the engine inspector says, JSON
 - `FAKETRT_FAIL`: the plan's `fail`
 
@@ -190,7 +191,9 @@ class OnnxParser:
             graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
         except Exception as error:
             return self._refuse(f"Failed to parse ONNX model: {error}")
-        unknown = [node.op_type for node in graph.node if node.op_type in ("GatherND", "NonZero")]
+        unknown = [
+            node.op_type for node in graph.node if node.op_type in ("GatherND", "NonZero", "Mod")
+        ]
         if unknown:
             return self._refuse(f"[8] In node 0 (importNode): UNSUPPORTED_NODE: {unknown[0]}")
         values = (*graph.input, *graph.output, *graph.value_info)
@@ -285,7 +288,12 @@ class Builder:
 
     def build_serialized_network(self, network: Network, config: Config) -> HostMemory | None:
         self._tell(config, 0, 2)
+        if "FAKETRT_BUILDS" in os.environ:
+            with Path(os.environ["FAKETRT_BUILDS"]).open("a") as builds:
+                builds.write(f"{os.getpid()}\n")
         _pause("build")
+        if config.cache is not None:
+            config.cache.data += b"measured;"
         how = os.environ.get("FAKETRT_BUILD", "")
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -299,8 +307,6 @@ class Builder:
             self._logger.log(ILogger.Severity.ERROR, message)
             return None
         self._tell(config, 2, _STEPS)
-        if config.cache is not None:
-            config.cache.data += b"measured;"
         fields: dict[str, Any] = {"built": _built(network, config)}
         if "FAKETRT_INSPECTOR" in os.environ:
             fields["inspector"] = json.loads(os.environ["FAKETRT_INSPECTOR"])

@@ -73,6 +73,15 @@ def batches(plan: bytes) -> object:
         }
 
 
+def refused(plan: bytes) -> object:
+    """Says why the backend does not open."""
+    try:
+        TensorRTBackend(plan)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
 def order(plan: bytes) -> object:
     """Marks each step, so that the trace shows what belongs to it."""
     mark("open")

@@ -50,6 +50,26 @@ def test_scores_are_those_of_onnx_runtime_for_batches_of_every_size(
     assert value["turned"] == value["copied"] != value["lent"]
 
 
+@pytest.mark.parametrize(
+    ("device", "switch"), [(DISCRETE, "1"), (INTEGRATED, "0")], ids=["forced", "switched off"]
+)
+def test_zero_copy_has_a_switch(
+    device: dict[str, str],
+    switch: str,
+    scenario: Callable[..., Report],
+    expected: Callable[[int], Outputs],
+) -> None:
+    value = scenario("batches", env={**device, "DIFFERNET_ZERO_COPY": switch}).value
+    assert value["zero_copy"] == (switch == "1")
+    for count, found in enumerate(value["sizes"]):
+        assert_scored(found, expected(count))
+
+
+def test_a_wrong_switch_is_named(scenario: Callable[..., Report]) -> None:
+    value = scenario("refused", env={"DIFFERNET_ZERO_COPY": "yes"}).value
+    assert value == "DIFFERNET_ZERO_COPY is 0 or 1; received 'yes'"
+
+
 def test_heads_and_an_input_that_is_not_square_are_as_with_onnx_runtime(
     scenario: Callable[..., Report],
 ) -> None:

@@ -114,7 +114,7 @@ def test_a_source_that_is_gone_leaves_inference(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     row = measure(trial(tiny_model(), "fake", FrameSource(str(tmp_path / "none"))))
-    assert "no source of frames" in row.failed["a frame's way"]
+    assert "does not exist" in row.failed["a frame's way"]
     assert set(row.batches) == {1, 3}
 
 

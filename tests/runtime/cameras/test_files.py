@@ -51,7 +51,7 @@ def test_frames_are_stamped_in_order(pictures: Callable[..., Path]) -> None:
 
 def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(CameraError, match=r"holds no pictures.*\.bmp, \.jpeg.*not searched"):
+    with pytest.raises(CameraError, match=r"holds no pictures.*\.bmp.*\.jpeg.*not searched"):
         folder_camera(tmp_path)
 
 

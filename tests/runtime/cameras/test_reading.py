@@ -11,7 +11,8 @@ import pytest
 
 from differnet_runtime.cameras.base import Room, no_room
 from differnet_runtime.cameras.reading import Reader
-from differnet_runtime.cameras.sources import Remembered, located, open_source
+from differnet_runtime.cameras.remembered import Remembered
+from differnet_runtime.cameras.sources import located, open_source
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.records import Image
 from tests.fakes.clips import Clip
@@ -22,7 +23,7 @@ PIPELINE = "gst:videotestsrc pattern=ball ! video/x-raw,height=48"
 
 def read(room: Room, source: str, **options: object) -> list[Image]:
     config = located(CameraConfig(source=source, **options))  # type: ignore[arg-type]
-    nothing = Remembered(set(), lambda *_: None, lambda *_: None)
+    nothing = Remembered()
     with open_source(config, skip=0, seen=nothing, room=room) as camera:
         frames = [camera.read() for _ in range(4)]
     return [frame.image for frame in frames if frame is not None]

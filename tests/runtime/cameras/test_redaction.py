@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from urllib.parse import quote
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from differnet_runtime.cameras import redact
 from differnet_runtime.cameras.gstreamer import open_pipeline
+from differnet_runtime.cameras.redaction import redact_text
 from differnet_runtime.cameras.sources import describe, hidden, located
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
@@ -43,12 +50,14 @@ def test_no_property_shows_a_password(written: str) -> None:
 
 @pytest.mark.parametrize("written", ["user-pw='hunter2 x", 'user-pw="hunter2 x'])
 def test_nor_one_that_is_quoted_wrongly(written: str) -> None:
-    assert redact(f"rtspsrc {written}") == "rtspsrc user-pw=***"
+    assert redact_text(f"rtspsrc {written}") == "rtspsrc user-pw=***"
 
 
 def test_a_text_that_quotes_a_source_stays_readable() -> None:
     text = "rtspsrc user-pw=hunter2 location=rtsp://u:hunter2@cam/s?token=hunter2: it has ended"
-    assert redact(text) == "rtspsrc user-pw=*** location=rtsp://***@cam/s?token=*** it has ended"
+    assert (
+        redact_text(text) == "rtspsrc user-pw=*** location=rtsp://***@cam/s?token=*** it has ended"
+    )
     config = CameraConfig(source="http://cam/token=a b", kind="stream")
     assert hidden("http://cam/token=a b: lost", config) == f"{describe(config)}: lost"
 
@@ -73,3 +82,53 @@ def test_no_frame_and_no_state_names_it() -> None:
             name = next_frame(process).name
             assert name.startswith(f"gst:rtspsrc location={server.url} user-id=*** user-pw=*** ")
             assert "hunter2" not in f"{process.status}"
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+
+
+@given(middle=ANY, form=st.sampled_from(["raw", "coded", "query", "coded query"]))
+def test_no_url_shows_a_password_of_any_characters(middle: str, form: str) -> None:
+    secret = f"zQ{middle}Qz"
+    written = quote(secret, safe="") if "coded" in form else secret
+    if "query" in form:
+        assume(not re.search(r"[&?]\w+=", written))
+        source = f"http://cam/live?channel=2&password={written}"
+    else:
+        source = f"rtsp://admin:{written}@cam:554/live?channel=2"
+    for shown in (redact(source), hidden(f"{source}: lost", CameraConfig(source=source))):
+        assert "zQ" not in shown
+        assert "Qz" not in shown
+        assert "@" in secret or "channel=2" in shown
+
+
+@given(
+    middle=ANY,
+    name=st.sampled_from(["user-pw", "proxy-pw", "passphrase", "token"]),
+    form=st.sampled_from(["word", "value", "double"]),
+)
+def test_no_pipeline_shows_a_password_of_any_characters(middle: str, name: str, form: str) -> None:
+    secret = f"zQ{middle}Qz"
+    escaped = secret.replace("\\", "\\\\").replace('"', '\\"')
+    written = {
+        "word": shlex.quote(f"{name}={secret}"),
+        "value": f"{name}={shlex.quote(secret)}",
+        "double": f'{name}="{escaped}"',
+    }[form]
+    for prefix in ("gst:", ""):
+        shown = redact(f"{prefix}rtspsrc {written} location=rtsp://cam/s ! decodebin")
+        assert "zQ" not in shown
+        assert "Qz" not in shown
+        assert shown.endswith(" location=rtsp://cam/s ! decodebin")
+
+
+@pytest.mark.parametrize("source", ["admin:hunter2@10.0.0.7/1", "admin:hun/ter2@cam", "a:h x2@cam"])
+def test_a_login_without_a_scheme_is_hidden_too(source: str) -> None:
+    shown = redact(source)
+    assert shown.startswith("***@")
+    assert "ter2" not in shown
+
+
+@pytest.mark.parametrize("path", ["/data/a@b/c.png", "C:/a/b.mp4", "line 3: a/b@2.png", "a@2:b"])
+def test_paths_are_shown_as_they_are(path: str) -> None:
+    assert redact(path) == path

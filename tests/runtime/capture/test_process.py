@@ -144,7 +144,7 @@ def test_a_pipeline_is_a_camera(form: str, shape: tuple[int, ...], head: str) ->
     [
         ("gst:nosuchelement", 'no element "nosuchelement"'),
         ("gst:videotestsrc num-buffers=3 ! 'unclosed", "No closing quotation"),
-        ("gst:videotestsrc num-buffers=0", "the pipeline"),
+        ("gst:videotestsrc num-buffers=0", "has ended"),
         ("97", "the camera can't be opened"),
         ("/nowhere/clip.mp4", "can't open it as a video"),
         ("/nowhere", "No such file or directory. Look whether it is there"),
@@ -164,7 +164,7 @@ def test_a_pipeline_that_ends_is_started_again() -> None:
     with capture(source) as process:
         next_frame(process)
         wait_for_state(process, CameraState.LOST)
-        assert "the pipeline has ended" in str(process.status.reason)
+        assert "the source has ended" in str(process.status.reason)
         wait_for_state(process, CameraState.LIVE)
         assert process.status.reconnects >= 1
 
@@ -224,7 +224,9 @@ def test_an_unexpected_error_is_told_once_and_the_camera_tried_again(
     assert caplog.text.count("the capture of camera failed") == 1
 
 
-def test_no_picture_is_lost_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_picture_is_lost_by_a_failure_of_the_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*_: int) -> Slots:
         monkeypatch.setattr(watch, "Slots", Slots)
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
@@ -233,10 +235,7 @@ def test_no_picture_is_lost_without_a_word(tmp_path: Path, monkeypatch: pytest.M
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(watch, "Slots", failing)
     with capture(tmp_path) as process:
-        assert process.wait(15)
-        with pytest.raises(ImageReadError, match=r"a\.png: .*Cannot allocate memory"):
-            process.take()
-        assert next_frame(process).name == "b.png"
+        assert [next_frame(process).name for _ in range(2)] == ["a.png", "b.png"]
 
 
 def damage_the_fifth(video: Path) -> None:

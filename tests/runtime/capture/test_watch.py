@@ -15,6 +15,7 @@ from differnet_runtime.capture import CameraState
 from differnet_runtime.capture.inbox import Inbox
 from differnet_runtime.capture.link import Link
 from differnet_runtime.capture.messages import Gone, Lost, Opened, Trying
+from differnet_runtime.capture.pictures import Pictures
 from differnet_runtime.capture.tally import Tally
 from differnet_runtime.capture.watch import Watch
 from differnet_runtime.config.models import CameraConfig
@@ -30,11 +31,12 @@ class Process:
     def __init__(self, live: bool, **options: object) -> None:
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link = Link(self.theirs, live)
-        self.inbox, self.tally, self.seen = Inbox(live), Tally("a camera"), {"old"}
+        self.inbox, self.tally = Inbox(live), Tally("a camera")
+        self.pictures = Pictures({"old"})
         self.tally.starting()
         options = {"source": "x", "kind": "device" if live else "folder", **options}
         config = CameraConfig(**options)  # type: ignore[arg-type]
-        self.watch = Watch(config, live, self.inbox, self.tally, self.seen)
+        self.watch = Watch(config, live, self.inbox, self.tally, self.pictures)
 
     def death(self) -> str:
         return "the capture process was ended by SIGSEGV"
@@ -101,23 +103,32 @@ def test_what_is_no_message_ends_it() -> None:
         assert one.tally.status.state is CameraState.LOST
 
 
-def test_a_picture_that_kills_its_reader_is_named_and_not_read_again() -> None:
+def die_over_a_picture(pictures: Pictures) -> Inbox:
     with process(False) as one:
+        one.pictures = one.watch._pictures = pictures
         one.link.send(Opened())
         one.link.send(Trying(name="evil.tiff", key="evil.tiff|7|7"))
         assert one.listen(2)
         one.theirs.close()
         assert not one.listen()
-        assert one.seen == {"old", "evil.tiff|7|7"}
-        with pytest.raises(ImageReadError, match=r"evil\.tiff: reading it ended .*SIGSEGV"):
-            one.inbox.take()
+        return one.inbox
+
+
+def test_a_picture_that_kills_two_readers_is_named_and_not_read_again() -> None:
+    pictures = Pictures({"old"})
+    assert not die_over_a_picture(pictures).wait(0.0)
+    assert pictures.seen == {"old"}
+    inbox = die_over_a_picture(pictures)
+    assert pictures.seen == {"old", "evil.tiff|7|7"}
+    with pytest.raises(ImageReadError, match=r"evil\.tiff: reading it ended .*SIGSEGV"):
+        inbox.take()
 
 
 def test_pictures_that_are_gone_are_forgotten() -> None:
     with process(False) as one:
         one.link.send(Gone(keys=("old",)))
         assert one.listen()
-        assert not one.seen
+        assert not one.pictures.seen
 
 
 def test_a_folder_without_pictures_may_wait_for_ever() -> None:

@@ -28,6 +28,7 @@ def test_every_contender_is_measured_or_has_its_reason(
         "onnxruntime-tensorrt",
         "tensorrt",
         "tensorrt-without-cuda-graph",
+        "tensorrt-without-zero-copy",
     }
     for row in rows.values():
         assert (row["reason"] is None) == (row["total"] is not None)
@@ -116,7 +117,7 @@ def test_what_cannot_be_used_is_refused_before_anything_runs(
     assert main(["bench", model, none, *SHORT]) == 2
     assert none in capsys.readouterr().err
     assert main(["bench", model, *SHORT, "--source", none]) == 2
-    assert "no source of frames" in capsys.readouterr().err
+    assert "does not exist. A source is" in capsys.readouterr().err
 
 
 REGION = Region(x=1300, y=10, width=200, height=800)

@@ -5,11 +5,13 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from differnet_runtime.capture_record import CaptureRecord, read_capture
 from differnet_runtime.cli import main
-from differnet_runtime.images import read_image
+from differnet_runtime.images import read_image, write_image
 from tests.drawn import draw_part
+from tests.servers import require
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -310,3 +312,23 @@ def test_frames_without_a_part_are_warned_of_by_name(
     shown = capsys.readouterr().err
     assert "3 of 3 pictures" in shown
     assert "000001.png: constant" in shown
+
+
+def test_pictures_come_through_the_pipeline_that_will_be_judged(tmp_path: Path) -> None:
+    require("gst-launch-1.0")
+    source = "gst:videotestsrc is-live=true pattern=snow ! video/x-raw,width=64,height=48"
+    folder = tmp_path / "good"
+    assert capture(source, folder, "--count", 3) == 0
+    assert [read_image(folder / f"{n:06d}.png").shape for n in (1, 2, 3)] == [(48, 64, 3)] * 3
+    assert record_of(folder).source.startswith("gst:videotestsrc")
+
+
+def test_an_animated_picture_is_named_and_left_out(tmp_path: Path, capsys: Captured) -> None:
+    source = tmp_path / "taken"
+    source.mkdir()
+    frames = [PillowImage.fromarray(draw_part(n)) for n in (1, 2)]
+    frames[0].save(source / "a.webp", save_all=True, append_images=frames[1:], duration=50)
+    for number in (3, 4):
+        write_image(source / f"b{number}.png", draw_part(number))
+    assert capture(source, tmp_path / "good", "--count", 2) == 0
+    assert "a.webp: it holds 2 frames" in capsys.readouterr().err

@@ -88,6 +88,16 @@ def test_a_sound_station_can_start(
             "camera.line",
             "needs a live source",
         ),
+        (
+            f'{FAKE}[camera.line]\nsource = "rtsp://cam/stream"\nafter = "delete"\n',
+            "camera.line",
+            "is for the pictures of a folder",
+        ),
+        (
+            f'{FAKE}[camera.line]\nsource = "part.png"\nafter = "move"\n',
+            "camera.line",
+            "is for the pictures of a folder",
+        ),
         (f"{FAKE}host = 1\n{TOP}", "configuration", "evidence.host: unknown key"),
         (
             f'[model]\nbackend = "fake"\n[web]\nhost = "0.0.0.0"\n{TOP}',

@@ -61,7 +61,7 @@ def test_the_machine_is_told_of_in_lines_that_fit(
 def test_json_has_the_same(capsys: Captured, no_driver: None) -> None:
     code, shown = doctor(capsys)
     assert code == 0
-    assert shown.keys() == {"checks", "backends", "model"}
+    assert shown.keys() == {"checks", "backends", "model", "unit"}
     assert {"python", "gpu", "jetpack", "tensorrt", "opencv", "gstreamer"} <= shown["checks"].keys()
     for check in shown["checks"].values():
         assert check["state"] in {"ok", "missing", "none"}

@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from differnet_runtime.installation import install_line
 from differnet_runtime.metadata import ModelMetadata, PictureSizes
 from tests.command_line import differnet
 from tests.fakes.headed import coloured, write_headed_model
+from tests.servers import require
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -209,7 +211,7 @@ def test_a_video_is_inspected_frame_by_frame(
     ("model", "source", "message"),
     [
         ("nix.onnx", None, "nix.onnx: No such file"),
-        (None, "nowhere", "'nowhere' is no source of frames"),
+        (None, "nowhere", "'nowhere' does not exist. A source is"),
         (None, "empty", "holds no pictures"),
     ],
 )
@@ -292,3 +294,51 @@ def test_the_summary_of_a_run_without_scores_has_no_latency() -> None:
     summary.add(Inspection("a", 0, 0.0, Decision(Verdict.NO_DECISION, "why")))
     assert summary.undecided
     assert "latency" not in summary.text("fake")
+
+
+def test_names_that_are_not_utf_8_are_printed_and_stay_apart(
+    tiny_model: Make, pictures: Make, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    data = (pictures(60) / "000.png").read_bytes()
+    folder = tmp_path / "names"
+    folder.mkdir()
+    for name in (b"a\xe4.png", b"a\xf6.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(data)
+    Path(os.fsdecode(os.fsencode(folder) + b"/cut\xe4.png")).write_bytes(data[:40])
+    assert run(tiny_model(), folder, "--json", "--save", str(tmp_path / "saved")) == 0
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.decode().splitlines()]
+    assert [line["name"] for line in lines] == [r"a\xe4.png", r"a\xf6.png", r"cut\xe4.png"]
+    assert [line["verdict"] for line in lines][2] == "NO_DECISION"
+    assert run(tiny_model(), folder) == 0
+    assert rb"a\xe4.png" in capfdbinary.readouterr().out
+
+
+def test_a_pipeline_is_inspected_like_any_source(
+    tiny_model: Make, capsys: Captured, tmp_path: Path
+) -> None:
+    require("gst-launch-1.0")
+    source = (
+        "gst:videotestsrc num-buffers=40 is-live=true pattern=white "
+        "! video/x-raw,width=64,height=48,framerate=40/1"
+    )
+    assert run(tiny_model(), source, "--json", "--limit", "3") in (0, 3)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3
+    assert lines[0]["name"].startswith("gst:videotestsrc")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("rtsp://admin:hunter#2", "# as %23"),
+        ("videotestsrc ! videoconvert", "written with gst: before it"),
+        ("gopher://cam/hunter2", "gopher:// is not read"),
+    ],
+)
+def test_a_source_that_can_not_be_is_refused_before_the_model_is_read(
+    source: str, message: str, capsys: Captured
+) -> None:
+    assert run(Path("nowhere.onnx"), source) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "hunter" not in told

@@ -28,7 +28,7 @@ def model(tiny_model: Make) -> Path:
 @pytest.fixture
 def identity() -> EngineIdentity:
     return EngineIdentity(
-        model_sha256="a" * 64,
+        graph_sha256="a" * 64,
         tensorrt="10.3.0",
         cuda_driver="12.6",
         gpu="Orin",

@@ -7,9 +7,9 @@ from differnet_runtime.engine.identity import PINNED, STRONG, EngineIdentity, ty
 from differnet_runtime.errors import EngineError
 
 OTHER = {
-    "model_sha256": "b" * 64,
+    "graph_sha256": "b" * 64,
     "tensorrt": "10.7.0",
-    "cuda_driver": "12.8",
+    "cuda_driver": "11.4",
     "gpu": "Thor",
     "compute_capability": "11.0",
     "multiprocessors": 16,
@@ -22,8 +22,11 @@ OTHER = {
     "level": 5,
     "workspace_mib": 512,
     "typing": "pinned layers",
+    "recipe": 0,
     "tool": "0.2.0",
 }
+STILL_RUNS = {"cuda_driver": "12.8", "memory_gib": 7.6, "l4t": "36.5.0", "tool": "0.2.0"}
+"""Changes that NVIDIA calls compatible, or that are none of TensorRT's."""
 
 
 def changed(identity: EngineIdentity, field: str) -> EngineIdentity:
@@ -37,10 +40,45 @@ def test_every_field_has_a_test() -> None:
 @pytest.mark.parametrize("field", OTHER)
 def test_every_field_is_named_and_changes_the_key(identity: EngineIdentity, field: str) -> None:
     other = changed(identity, field)
-    (difference,) = identity.differences(other)
+    (difference,) = [*identity.differences(other), *identity.updates(other)]
     assert difference.startswith(f"{module._LABELS[field]}: built for ")
     assert other.key != identity.key
     assert len(other.key) == 16
+
+
+@pytest.mark.parametrize("field", STILL_RUNS)
+def test_what_leaves_a_plan_valid_is_told_and_is_no_difference(
+    identity: EngineIdentity, field: str
+) -> None:
+    updated = identity.model_copy(update={field: STILL_RUNS[field]})
+    assert identity.differences(updated) == []
+    (text,) = identity.updates(updated)
+    assert text.startswith(f"{module._LABELS[field]}: built for ")
+
+
+@pytest.mark.parametrize("field", sorted(OTHER.keys() - {"l4t", "tool"}))
+def test_everything_else_needs_another_engine(identity: EngineIdentity, field: str) -> None:
+    other = changed(identity, field)
+    assert len(identity.differences(other)) == 1
+    assert identity.updates(other) == []
+
+
+@pytest.mark.parametrize(
+    ("built", "driver", "runs"),
+    [
+        ("12.6", "12.6", True),
+        ("12.6", "12.10", True),
+        ("12.6", "13.2", True),
+        ("12.6", "12.2", False),
+        ("13.0", "12.6", False),
+    ],
+)
+def test_a_newer_driver_is_compatible_and_an_older_one_is_not(
+    built: str, driver: str, runs: bool, identity: EngineIdentity
+) -> None:
+    old = identity.model_copy(update={"cuda_driver": built})
+    new = identity.model_copy(update={"cuda_driver": driver})
+    assert (old.differences(new) == []) is runs
 
 
 def test_the_same_has_no_differences_and_the_same_key(identity: EngineIdentity) -> None:
@@ -54,14 +92,14 @@ def test_both_values_are_told(identity: EngineIdentity) -> None:
     assert difference == ["TensorRT: built for 10.3.0, this is 10.7.0"]
     difference = identity.differences(changed(identity, "input_shape"))
     assert difference == ["input shape: built for 448x448x3, this is 224x224x4"]
-    difference = identity.differences(changed(identity, "model_sha256"))
-    assert difference == [f"model file: built for {'a' * 16}..., this is {'b' * 16}..."]
+    difference = identity.differences(changed(identity, "graph_sha256"))
+    assert difference == [f"graph: built for {'a' * 16}..., this is {'b' * 16}..."]
 
 
 @pytest.mark.parametrize("field", OTHER)
 def test_how_it_was_built_may_be_left_out(identity: EngineIdentity, field: str) -> None:
     found = identity.differences(changed(identity, field), flags=False)
-    assert (not found) == (field in ("level", "workspace_mib", "typing"))
+    assert (not found) == (field in ("level", "workspace_mib", "typing", "l4t", "tool"))
 
 
 @pytest.mark.parametrize(

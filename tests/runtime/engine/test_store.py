@@ -138,7 +138,7 @@ def test_a_damaged_record_goes_when_an_engine_is_saved(
 
 @pytest.mark.parametrize(
     "fields", [{"tensorrt": "10.7.0"}, {"cuda_driver": "13.0"}, {"level": 5}, {"tool": "9"},
-               {"model_sha256": "b" * 64}]
+               {"graph_sha256": "b" * 64}]
 )  # fmt: skip
 def test_a_newer_engine_of_the_device_replaces_the_older(
     fields: dict[str, object], store: EngineStore, record: EngineRecord
@@ -209,7 +209,7 @@ def test_the_timing_cache_is_the_devices(store: EngineStore, identity: EngineIde
     def path(**fields: object) -> Path:
         return store.timing_cache(identity.model_copy(update=fields))
 
-    assert path() == path(batch=4, level=5, model_sha256="b" * 64)
+    assert path() == path(batch=4, level=5, graph_sha256="b" * 64)
     others = [path(tensorrt="10.7.0"), path(gpu="Thor"), path(cuda_driver="13.0")]
     assert len({path(), *others}) == 4
 

@@ -10,6 +10,7 @@ from differnet_runtime.errors import SinkError
 from differnet_runtime.events import StateEvent
 from differnet_runtime.outbox import Delivery, Outbox
 from differnet_runtime.sinks import BusyError, Sink, Stored
+from differnet_runtime.sinks.base import Took, unheard
 from tests.runtime.waiting import wait_for
 
 
@@ -21,7 +22,7 @@ class Shy(Sink):
         self.failures, self.taken = list(failures), [0]
         self.closed = False
 
-    def deliver(self, events: Sequence[Stored]) -> None:
+    def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:
         if self.failures:
             raise self.failures.pop(0)
         self.taken += [event.row for event in events]

@@ -177,7 +177,7 @@ def test_tls_needs_the_right_authority(tmp_path: Path) -> None:
         url = f"https://localhost:{receiver.port}/"
         sink_to(url, tls={"ca": str(right / "ca.pem")}).deliver(EVENTS)
         for tls in ({"ca": str(wrong / "ca.pem")}, None):
-            with pytest.raises(SinkError, match="SSL"):
+            with pytest.raises(SinkError, match="certificate is not valid"):
                 sink_to(url, tls=tls).deliver(EVENTS)
     assert len(receiver.received) == 1
 

@@ -66,6 +66,13 @@ def test_the_live_picture_is_the_newest_one_and_says_its_age(
     assert client.get("/api/cameras/left/live.jpg").headers["x-frame-number"] == "3"
 
 
+def test_a_picture_brings_its_own_verdict(client: Client, station: FakeStation) -> None:
+    for overlay in ("false", "true"):
+        judged = station.judge("left", part="Grün-7")
+        answer = client.get(f"/api/cameras/left/live.jpg?overlay={overlay}")
+        assert InspectionEvent.model_validate_json(answer.headers["x-event"]) == judged
+
+
 def test_the_overlay_is_drawn_on_it(client: Client) -> None:
     drawn = client.get("/api/cameras/left/live.jpg?overlay=true").data
     shape = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR).shape

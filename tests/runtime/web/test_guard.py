@@ -130,24 +130,36 @@ def test_the_form_begins_a_session_and_logout_ends_it(guarded: Client) -> None:
     assert guarded.get("/", Cookie=session).status == 401
 
 
-def test_wrong_tokens_are_looked_at_ten_times(guarded: Client) -> None:
-    session = log_in(guarded, TOKEN)[1].split(";")[0]
+def test_the_right_token_opens_whoever_guesses_beside_it(
+    guarded: Client, station: FakeStation
+) -> None:
     statuses = [log_in(guarded, f"guess {k}")[0] for k in range(12)]
-    assert statuses == [401] * 10 + [429] * 2
-    assert guarded.get("/", Authorization=f"Bearer {TOKEN}").status == 429
-    assert guarded.get("/").status == 401
-    assert guarded.get("/", Cookie=session).status == 200
+    statuses += [guarded.get("/", Authorization=f"Bearer guess {k}").status for k in range(2)]
+    assert statuses == [401] * 10 + [429] * 4
+    assert guarded.get("/livez", Authorization=f"Bearer {TOKEN}").status == 200
+    assert log_in(guarded, TOKEN)[0] == 303
+    assert guarded.get("/", Authorization="Bearer guess").status == 429
+    assert station.troubles.counts["wrong_token"] == 15
 
 
-def test_failures_are_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_tokens_are_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions, now = Sessions(TOKEN), time.monotonic()
-    for k in range(10):
+    for k in range(11):
         assert not sessions.right(f"guess {k}", "10.0.0.5")
-    assert sessions.locked("10.0.0.5")
-    assert not sessions.locked("10.0.0.6")
+    assert sessions.guesses("10.0.0.5")
+    assert not sessions.guesses("10.0.0.6")
     monkeypatch.setattr(time, "monotonic", lambda: now + 61)
-    assert not sessions.locked("10.0.0.5")
-    assert sessions.right(TOKEN, "10.0.0.5")
+    assert not sessions.guesses("10.0.0.5")
+    assert not sessions.right("guess", "10.0.0.5")
+    assert not sessions.guesses("10.0.0.5")
+
+
+def test_one_who_owns_a_network_of_ipv6_does_not_begin_anew_with_each_address() -> None:
+    sessions = Sessions(TOKEN)
+    for k in range(11):
+        assert not sessions.right("guess", f"2001:db8::{k:x}")
+    assert sessions.guesses("2001:db8::ffff")
+    assert not sessions.guesses("2001:db8:0:1::1")
 
 
 def test_changes_can_be_switched_off(guarded: Client, station: FakeStation) -> None:

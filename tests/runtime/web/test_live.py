@@ -9,14 +9,17 @@ import cv2
 import numpy as np
 import pytest
 
+from differnet_runtime.events import InspectionEvent
 from differnet_runtime.records import Decision, Frame, Inspection, Verdict
 from differnet_runtime.web.live import WIDTH, LivePicture
+
+EVENT = InspectionEvent(station="line", camera="top", verdict="GOOD", reject=False)
 
 
 def put(live: LivePicture, image: np.ndarray) -> None:
     frame = Frame(image, "f", 0, time.monotonic_ns(), time.time())
     inspection = Inspection("f", 0, frame.captured_at_s, Decision(Verdict.GOOD))
-    live.put(frame, lambda: inspection, None)
+    live.put(EVENT, frame, lambda: inspection, None)
 
 
 @pytest.mark.parametrize("shape", [(48, 64, 3), (48, 64), (2000, 3000, 3), (1, 5000, 3), (3000, 8)])
@@ -54,4 +57,4 @@ def test_the_same_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(calls) == 1
     jpeg = live.jpeg(overlay=False)
     assert jpeg is not None
-    assert jpeg.number == 3
+    assert (jpeg.number, jpeg.event) == (3, EVENT)

@@ -39,8 +39,8 @@ def described(client: Client, **headers: str) -> dict[str, dict[str, Any]]:
 
 
 def routes_of(server: WebServer) -> set[tuple[str, str]]:
-    """Returns what the application really routes, past the guard."""
-    starlette = server._server.config.app._app
+    """Returns what the application really routes, past deadlines and guard."""
+    starlette = server._server.config.app._app._app
     assert all(isinstance(route, Route) for route in starlette.routes)
     return {
         (route.path, method)
@@ -93,7 +93,7 @@ def schemathesis(client: Client, folder: Path, *options: str) -> None:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "17 selected / 17 total" in done.stdout
+    assert "18 selected / 18 total" in done.stdout
 
 
 def test_schemathesis_finds_nothing(brief: Client, tmp_path: Path) -> None:

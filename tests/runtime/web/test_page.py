@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,57 +10,9 @@ from differnet_runtime.config.models import WebConfig
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
-from tests.runtime.web.browser import Browser, chromium
+from tests.runtime.web.browser import Browser
 from tests.runtime.web.client import TOKEN, certificate
-from tests.runtime.web.conftest import small_station
-
-SOON_S = 30.0
-"""For a browser on a machine that does other things as well."""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[FakeStation]:
-    """A station that judges five parts a second."""
-    station = small_station(tmp_path / "evidence")
-    station.run(5)
-    yield station
-    station.stop()
-
-
-@pytest.fixture
-def shown(
-    browser: Browser, running: FakeStation
-) -> Iterator[tuple[Browser, FakeStation, WebServer]]:
-    """The page, with a live picture on it; no error may stand in its console in the end."""
-    server = WebServer(WebConfig(port=0), running, running.registry)
-    server.start()
-    browser.look(1400, 1000, "light")
-    browser.complaints()
-    browser.go(server.url)
-    wait_for(lambda: has(browser, ".camera.live[data-camera=left]"), SOON_S)
-    yield browser, running, server
-    browser.go("about:blank")
-    server.stop()
-
-
-Shown = tuple[Browser, FakeStation, WebServer]
-
-
-def has(browser: Browser, selector: str) -> bool:
-    return browser.run(f"return document.querySelector({selector!r}) !== null")
-
-
-def says(browser: Browser, selector: str, text: str) -> None:
-    try:
-        wait_for(lambda: text in browser.text(selector), SOON_S)
-    except AssertionError:
-        pytest.fail(f"{selector} says {browser.text(selector)!r}, not {text!r}")
+from tests.runtime.web.looking import SOON_S, Shown, has, says
 
 
 def pixels(browser: Browser, camera: str) -> str:

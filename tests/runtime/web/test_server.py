@@ -128,7 +128,7 @@ def test_the_port_is_free_again(station: FakeStation) -> None:
 def test_a_silent_connection_is_closed(
     server: WebServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("differnet_runtime.web.protocol.HEAD_S", 0.3)
+    monkeypatch.setattr("differnet_runtime.web.connections.HEAD_S", 0.3)
     port = int(server.url.rstrip("/").rpartition(":")[2])
     with (
         socket.create_connection(("127.0.0.1", port), timeout=20) as silent,

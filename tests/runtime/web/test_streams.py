@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,6 @@ import urllib3
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.web.server import WebServer
-from differnet_runtime.web.streams import Viewers
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.client import Client, of
@@ -69,25 +69,65 @@ def test_motion_pictures_are_sent_once_each(client: Client, station: FakeStation
     assert received.count(b"--frame\r\nContent-Type: image/jpeg\r\n") == 2
 
 
-def test_too_many_viewers_are_refused_and_places_come_free(
-    client: Client, station: FakeStation
+@contextlib.contextmanager
+def watching(
+    server: WebServer, path: str, count: int, buffer: int = 1 << 18
+) -> Iterator[list[socket.socket]]:
+    """Opens connections that ask for a stream; the first bytes have come."""
+    port = int(server.url.rstrip("/").rpartition(":")[2])
+    with contextlib.ExitStack() as stack:
+        viewers = []
+        for _ in range(count):
+            viewer = stack.enter_context(socket.socket())
+            viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            viewer.settimeout(20)
+            viewer.connect(("127.0.0.1", port))
+            viewer.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert viewer.recv(12) == b"HTTP/1.1 200"
+            viewer.setblocking(False)
+            viewers.append(viewer)
+        yield viewers
+
+
+def goes_on(viewer: socket.socket) -> bool:
+    """Reads what there is; returns whether the stream goes on."""
+    try:
+        while viewer.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+    return False
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/api/cameras/left/live.mjpg", 16), ("/api/events/stream", 32)]
+)
+def test_where_too_many_watch_the_newest_takes_the_place_of_another(
+    server: WebServer, path: str, most: int
 ) -> None:
-    streams = [opened(of_root(client), "/api/cameras/left/live.mjpg") for _ in range(16)]
-    refused = client.get("/api/cameras/left/live.mjpg")
-    assert refused.status == 503
-    assert "16 streams" in json.loads(refused.data)["error"]
-    for stream in streams:
-        stream.close()
-
-    def free() -> bool:
-        with opened(client, "/api/cameras/left/live.mjpg") as stream:
-            return stream.status == 200
-
-    wait_for(free)
+    with watching(server, path, most) as viewers, watching(server, path, 1) as newest:
+        wait_for(lambda: sum(goes_on(one) for one in viewers) == most - 1)
+        assert goes_on(newest[0])
 
 
-def of_root(client: Client) -> Client:
-    return Client(client.root)
+def test_a_viewer_that_does_not_read_gives_way_first(
+    server: WebServer, station: FakeStation
+) -> None:
+    path, held = "/api/cameras/left/live.mjpg", server._connections
+    with watching(server, path, 15) as reading, watching(server, path, 1, 2048) as slow:
+        name = slow[0].getsockname()
+
+        def unread() -> bool:
+            station.judge("left")
+            one = held.of(name)
+            return all(map(goes_on, reading)) and one is not None and one.unsent() > 4096
+
+        wait_for(unread)
+        with watching(server, path, 1) as newest:
+            wait_for(lambda: held.of(name) is None)
+            assert all(map(goes_on, [*reading, *newest]))
 
 
 def test_a_stream_ends_so_that_its_viewer_must_ask_again(station: FakeStation) -> None:
@@ -100,24 +140,3 @@ def test_a_stream_ends_so_that_its_viewer_must_ask_again(station: FakeStation) -
     finally:
         client.close()
         server.stop()
-
-
-def test_a_viewers_place_is_given_back_when_sending_fails() -> None:
-    import asyncio
-
-    viewers = Viewers(1, 10)
-
-    async def fail() -> None:
-        raise ConnectionResetError
-
-    async def watch() -> None:
-        with pytest.raises(ConnectionResetError):
-            await viewers.watch(fail)
-
-    asyncio.run(watch())
-
-    async def none() -> None:
-        for chunk in ():
-            yield chunk
-
-    viewers.stream(none(), "text/plain")  # type: ignore[arg-type]

@@ -2,14 +2,16 @@
 
 import { $, ask, confirmed, count, decided, duration, make, number, post, verdictClass, verdictWord } from "./common.js";
 
-const LIVE_S = 3, PAUSE_MS = 200, RETRY_MS = 1000;
+const LIVE_S = 3, PAUSE_MS = 200, RETRY_MS = 1000, LATE_MS = 2000;
 const cards = new Map();
 
 class Card {
   constructor(name) {
     this.name = name;
     this.view = null;
-    this.seen = null; // {age_s, at}: how old the picture was when it came, and when that was
+    this.connected = false;
+    this.seen = null; // {event, age_s, at}: the picture's verdict, how old it was when it came, and when that was
+    this.newest = null; // {event, at}: the newest verdict, and when it was heard of
     this.image = make("img", { alt: `Camera ${name}` });
     this.tag = make("span", { className: "tag" });
     this.veilTitle = make("strong");
@@ -36,24 +38,45 @@ class Card {
   }
 
   async fetchPictures() {
-    let url = null;
     while (this.running) {
       let pause = PAUSE_MS;
       if (!document.hidden) {
         try {
           const response = await ask(`/api/cameras/${this.name}/live.jpg?overlay=${$("overlay").checked}`, { any: true });
-          if (response.ok) {
-            const at = performance.now(), age_s = Number(response.headers.get("X-Frame-Age-Ms")) / 1000;
-            const next = URL.createObjectURL(await response.blob());
-            this.image.src = next;
-            if (url) URL.revokeObjectURL(url);
-            url = next;
-            this.seen = { age_s, at };
-          } else pause = RETRY_MS;
+          if (response.ok) await this.take(response);
+          else pause = RETRY_MS;
         } catch { pause = RETRY_MS; } // the connection's banner says it
       }
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
+    URL.revokeObjectURL(this.image.src);
+  }
+
+  /** Shows a picture and its own verdict, which came with it; both change at once. */
+  async take(response) {
+    const at = performance.now(), age_s = Number(response.headers.get("X-Frame-Age-Ms")) / 1000;
+    const event = JSON.parse(response.headers.get("X-Event"));
+    const image = make("img", { alt: this.image.alt, src: URL.createObjectURL(await response.blob()) });
+    try { await image.decode(); }
+    catch (error) { URL.revokeObjectURL(image.src); throw error; }
+    URL.revokeObjectURL(this.image.src);
+    this.image.replaceWith(image);
+    this.image = image;
+    this.seen = { event, age_s, at };
+    if (this.view) this.show(this.view, this.connected);
+  }
+
+  /** Hears of a verdict; its picture comes a moment later, if there is one. */
+  hear(event) {
+    if (event && event.id !== this.newest?.event.id) this.newest = { event, at: performance.now() };
+  }
+
+  /** Whether the newest verdict has no picture: then it is shown alone. */
+  get alone() {
+    if (!this.newest) return false;
+    const { event, at } = this.newest;
+    if (this.seen && (event.id === this.seen.event.id || event.at_s <= this.seen.event.at_s)) return false;
+    return !event.frame?.width || performance.now() - at > LATE_MS;
   }
 
   get age_s() {
@@ -62,19 +85,20 @@ class Card {
 
   async judge() {
     this.judging = true;
-    try { this.show({ ...this.view, last: await post(`/api/cameras/${this.name}/trigger`, {}) }, true); }
+    try { this.hear(await post(`/api/cameras/${this.name}/trigger`, {})); }
     catch (error) { await confirmed(`No verdict from ${this.name}`, error.message, "OK"); }
     this.judging = false;
   }
 
   show(view, connected) {
     this.view = view;
+    this.connected = connected;
     const commanded = view.trigger === "command", running = view.state === "running" && connected;
     const fresh = this.age_s < LIVE_S, stale = !running || (!commanded && !fresh);
-    const last = view.last;
-    this.element.className = `camera ${verdictClass(last?.verdict)} ${stale ? "stale" : ""} ${running && fresh && !commanded ? "live" : ""}`;
+    const alone = this.alone, last = alone ? this.newest.event : this.seen?.event;
+    this.element.className = `camera ${verdictClass(last?.verdict)} ${stale ? "stale" : alone ? "alone" : ""} ${running && fresh && !commanded && !alone ? "live" : ""}`;
     this.tag.textContent = commanded && Number.isFinite(this.age_s) ? `${this.name} · last part ${duration(this.age_s)} ago` : this.name;
-    this.veilTitle.textContent = connected ? (running ? "No fresh picture" : `Camera ${view.state}`) : "Not connected";
+    this.veilTitle.textContent = connected ? (!running ? `Camera ${view.state}` : stale ? "No fresh picture" : "No picture of this verdict") : "Not connected";
     const age = Number.isFinite(this.age_s) ? `last picture ${duration(this.age_s)} ago` : "no picture yet";
     this.veilText.textContent = connected && view.reason ? view.reason : "";
     this.veilAge.textContent = age;
@@ -84,7 +108,7 @@ class Card {
     this.fill.style.width = `${Math.max(0, Math.min(100, share * 50))}%`;
     const size = view.width ? `${view.width} × ${view.height}` : "";
     const rate = view.fps !== null && !commanded ? `${view.fps.toFixed(1)}/s` : commanded ? "on command" : "";
-    this.state.textContent = [size, rate, view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
+    this.state.textContent = [size, rate, view.waiting ? `${count(view.waiting)} waiting` : "", view.reconnects ? `${count(view.reconnects)} reconnects` : ""].filter(Boolean).join(" · ");
     const { GOOD = 0, DEFECT = 0, NO_DECISION = 0 } = view.verdicts;
     this.counts.textContent = `${count(GOOD)} good · ${count(DEFECT)} defect · ${count(NO_DECISION)} undecided`;
     this.by.textContent = stale ? "" : decided(last) ?? "";
@@ -108,7 +132,8 @@ export function showCameras(views, latest, connected) {
     }
     const newest = latest.get(view.name);
     const last = newest && (!view.last || newest.at_s >= view.last.at_s) ? newest : view.last;
-    cards.get(view.name).show({ ...view, last }, connected);
+    cards.get(view.name).hear(last);
+    cards.get(view.name).show(view, connected);
   }
   for (const [name, card] of cards) {
     if (views.some((view) => view.name === name)) continue;

@@ -21,7 +21,8 @@ export function showEngine(engine) {
 
 export function showResults({ sinks, outbox, evidence }) {
   renew($("results"), [sinks, outbox, evidence], () => [facts([
-    ...sinks.map((sink) => [sink.name, sink.state === "ok" ? `ok · ${count(sink.delivered)} delivered` : `${sink.state} · ${count(sink.pending)} wait`, sink.state === "ok" ? "fine" : "bad"]),
+    ...sinks.map((sink) => [sink.name, sink.state === "down" ? `down · ${count(sink.pending)} wait` : `${sink.state} · ${count(sink.delivered)} delivered`, { ok: "fine", limited: "warn" }[sink.state] ?? "bad"]),
+    ...sinks.filter((sink) => sink.undeliverable).map((sink) => [`Too large for ${sink.name}`, count(sink.undeliverable), "bad"]),
     ["Waiting", outbox.pending ? `${count(outbox.pending)}, oldest ${duration(outbox.oldest_s ?? 0)}` : "nothing"],
     outbox.dropped ? ["Lost to a cap", count(outbox.dropped), "bad"] : null,
     ["Pictures kept", `${count(evidence.pictures)} · ${bytes(evidence.bytes)} of ${bytes(evidence.max_bytes)}`],

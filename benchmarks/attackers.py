@@ -1,0 +1,140 @@
+"""Strangers who hold a station's page up, each kind in a process of its own.
+
+    python -m benchmarks.attackers silent 127.0.0.1 8787 1100 60
+
+They open so many connections and replace those that the station closes, until the time is up;
+`commands` sends so many requests. Loopback only. Prints how many were opened, as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import select
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+
+SMALL = 2048
+_SENDERS = 16
+_FIRST = b"GET /api/access HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+Address = tuple[str, int]
+
+
+def silent(address: Address) -> socket.socket:
+    """Says nothing."""
+    return socket.create_connection(address, timeout=5)
+
+
+def half_head(address: Address) -> socket.socket:
+    """Sends a whole request, and of a second one its first byte."""
+    opened = socket.create_connection(address, timeout=5)
+    opened.sendall(_FIRST)
+    opened.recv(4096)
+    opened.sendall(b"G")
+    return opened
+
+
+def unread(address: Address) -> socket.socket:
+    """Asks eight times for the newest kept picture, and reads none."""
+    return _deaf(address, f"/api/evidence/{_newest(address)}/image", 8)
+
+
+def viewer(address: Address) -> socket.socket:
+    """Asks for the stream of verdicts, and does not read it."""
+    return _deaf(address, "/api/events/stream", 1)
+
+
+def _deaf(address: Address, path: str, times: int) -> socket.socket:
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+    opened.settimeout(5)
+    opened.connect(address)
+    opened.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * times)
+    return opened
+
+
+_known: list[str] = []
+
+
+def _newest(address: Address) -> str:
+    if not _known:
+        url = f"http://{address[0]}:{address[1]}/api/evidence?limit=1"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            _known.append(json.load(answer)["entries"][0]["id"])
+    return _known[0]
+
+
+KINDS: dict[str, Callable[[Address], socket.socket]] = {
+    "silent": silent,
+    "half_head": half_head,
+    "unread": unread,
+    "viewer": viewer,
+}
+
+
+def hold(kind: str, address: Address, count: int, seconds: float) -> int:
+    """Keeps so many connections open; returns how many were opened in all."""
+    until, opened = time.monotonic() + seconds, 0
+    held: dict[int, socket.socket] = {}
+    ended = select.poll()
+    while time.monotonic() < until:
+        for number, _ in ended.poll(0):
+            ended.unregister(number)
+            held.pop(number).close()
+        with contextlib.suppress(OSError, IndexError):
+            while len(held) < count and time.monotonic() < until:
+                one = KINDS[kind](address)
+                held[one.fileno()] = one
+                ended.register(one, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+                opened += 1
+        time.sleep(0.05)
+    for one in held.values():
+        one.close()
+    return opened
+
+
+def command(address: Address, count: int, seconds: float) -> int:
+    """Sends so many commands to the camera `command`, as fast as they are answered."""
+    until, sent = time.monotonic() + seconds, [0] * _SENDERS
+
+    def send(number: int) -> None:
+        connection = http.client.HTTPConnection(*address, timeout=10)
+        headers = {"Content-Type": "application/json"}
+        for _ in range(count // _SENDERS):
+            if time.monotonic() > until:
+                break
+            try:
+                connection.request("POST", "/api/cameras/command/trigger", b"{}", headers)
+                connection.getresponse().read()
+                sent[number] += 1
+            except (OSError, http.client.HTTPException):
+                connection.close()
+        connection.close()
+
+    threads = [threading.Thread(target=send, args=(k,)) for k in range(_SENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(sent)
+
+
+def main() -> None:
+    """Attacks."""
+    kind, host, port, count, seconds = sys.argv[1:]
+    address = (host, int(port))
+    if kind == "command":
+        done = command(address, int(count), float(seconds))
+    else:
+        done = hold(kind, address, int(count), float(seconds))
+    print(json.dumps({"kind": kind, "wanted": int(count), "done": done}))
+
+
+if __name__ == "__main__":
+    main()

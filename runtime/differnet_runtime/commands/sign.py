@@ -1,0 +1,112 @@
+"""`differnet sign`: makes a key for signing, or signs a model file."""
+
+from __future__ import annotations
+
+import argparse
+
+from differnet_runtime.command import Command
+
+from .arguments import text
+from .paths import any_path, existing_file, new_file, new_folder
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `differnet sign`."""
+    parser.description = (
+        "Signs a model file, so that stations which trust the key (`trusted_keys` under [model]) "
+        "take it and no other. --new-key makes the key, once: its private half stays where models "
+        "are released, its public half goes into the stations' configuration."
+    )
+    parser.add_argument(
+        "model", type=any_path, nargs="?", metavar="FILE", help="the exported part.onnx"
+    )
+    parser.add_argument(
+        "--key", type=existing_file, metavar="KEY", help="private key, as --new-key makes it"
+    )
+    parser.add_argument(
+        "--output", type=new_file, metavar="FILE", help="write here, and leave the model as it is"
+    )
+    parser.add_argument(
+        "--new-key",
+        type=new_folder,
+        metavar="DIR",
+        help="make signing-key.pem (private) and signing-key.pub in this folder",
+    )
+    parser.add_argument("--name", type=text, help="with --new-key: whose key it is, for people")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses options that don't go together, before anything is read or made."""
+    from differnet_runtime.errors import ConfigError
+    from differnet_runtime.files import try_file
+
+    if arguments.new_key is not None:
+        given = {"FILE": arguments.model, "--key": arguments.key, "--output": arguments.output}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(f"--new-key only makes a key: leave {extra[0]} out")
+        return
+    if arguments.name is not None:
+        raise ConfigError("--name goes with --new-key")
+    if arguments.model is None or arguments.key is None:
+        raise ConfigError(
+            "give FILE and --key KEY to sign a model (--output writes it elsewhere), or --new-key "
+            "DIR to make a key"
+        )
+    if arguments.output is None:
+        try_file(arguments.model)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs `differnet sign`."""
+    return _new_key(arguments) if arguments.new_key is not None else _sign(arguments)
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    import json
+
+    from differnet_runtime.signing import PRIVATE_NAME, PUBLIC_NAME, new_key
+
+    folder = arguments.new_key
+    public = new_key(folder, arguments.name)
+    if arguments.json:
+        files = {"private": str(folder / PRIVATE_NAME), "public": str(folder / PUBLIC_NAME)}
+        print(json.dumps({"key": public, **files}, indent=2))
+        return 0
+    print(
+        f"Private key: {folder / PRIVATE_NAME}. Keep it from everybody, and keep a copy offline: "
+        "it can't be made again.\n"
+        f"Public key:  {folder / PUBLIC_NAME}. In the stations' configuration:\n"
+        f'  [model]\n  trusted_keys = ["{public}"]'
+    )
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    import json
+
+    from differnet_runtime.files import write_bytes
+    from differnet_runtime.model_file import content_hash, read_model_file
+    from differnet_runtime.signing import sign
+
+    data, _ = read_model_file(arguments.model)
+    signed, key = sign(data, arguments.key)
+    output = arguments.output or arguments.model
+    write_bytes(output, signed)
+    digest = content_hash(signed)
+    if arguments.json:
+        print(json.dumps({"file": str(output), "sha256": digest, "key": key}, indent=2))
+    else:
+        print(f"{output} is signed by {key}; its content hash is now {digest}.")
+    return 0
+
+
+COMMAND = Command(
+    "sign",
+    "sign a model file, or make a key for it",
+    configure,
+    run,
+    extra="sign",
+    modules=("cryptography",),
+    check=_check,
+)

@@ -1,0 +1,112 @@
+"""How a source of frames is written: one grammar for stations and for every command.
+
+A device is `0` or `/dev/...`; a stream is a URL; a pipeline is `gst:...`; all else is a path of a
+folder, a picture or a video.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from ..endings import SUFFIXES
+
+CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
+
+GST = "gst:"
+ACCEPTED = (
+    "a device (0 or /dev/video0), the URL of a stream (rtsp:// or http://), a GStreamer pipeline "
+    "(gst:...), a folder of pictures, a picture or a video"
+)
+"""For messages and for the help of options."""
+
+_WITH_LOGIN = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "rtmps"})
+_SCHEMES = _WITH_LOGIN | {"rtp", "udp", "tcp", "srt"}
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_HOST = re.compile(r"(?:[\w.-]+|\[[\w:.%]+\])(?::\d{1,5})?")
+_ENDS = re.compile("([/?#])")
+"""What ends user name, password, host and port."""
+_MEMORY = "/dev/shm/"  # noqa: S108 - a file system, the only one below /dev that holds pictures
+_NO_CODE = re.compile(r"%(?![0-9a-fA-F]{2})")
+_LEGAL = "!$&'()*+,;=:%"
+"""What may stand in user name and password beside letters, digits and `-._~` (RFC 3986)."""
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is written as a path."""
+    return not (source.startswith(GST) or source.isdecimal() or _URL.match(source))
+
+
+def kind_of(source: str) -> CameraKind:
+    """Returns what a source is; of a path that is not there yet, what its name suggests."""
+    if source.startswith(GST):
+        return "gstreamer"
+    if _URL.match(source):
+        return "stream"
+    if source.isdecimal():
+        return "device"
+    path = Path(source)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError:  # a name too long, or a folder that may not be searched
+        is_folder = is_file = False
+    if source.startswith("/dev/") and not (source.startswith(_MEMORY) or is_folder):
+        return "device"
+    if is_folder or path.suffix.lower() in SUFFIXES:
+        return "folder"
+    # It may not be there yet: a share that is mounted later.
+    return "video" if is_file or path.suffix else "folder"
+
+
+def check_source(source: str) -> None:
+    """Refuses a source that can't be what it looks like; what a path names need not exist.
+
+    Raises:
+        ValueError: A pipeline lacks its `gst:`, or a URL has a scheme that is not read or a host
+            that can't be told.
+    """
+    if is_path(source) and " ! " in source:
+        raise ValueError(f"a GStreamer pipeline is written with {GST} before it")
+    url = _URL.match(source)
+    if url is not None and url[1].lower() not in _SCHEMES:
+        raise ValueError(f"{url[1]}:// is not read, but {', '.join(sorted(_SCHEMES))} are")
+    with_coded_login(source)
+
+
+def with_coded_login(url: str) -> str:
+    """Writes user name and password of a URL with percent codes, where they are not yet.
+
+    Raw `#`, `@`, `:`, `?`, `%` and spaces are understood. So is `/`, unless what stands before it
+    could be a host and its port.
+
+    Raises:
+        ValueError: Where the host starts can't be told.
+    """
+    found = _URL.match(url)
+    if found is None or found[1].lower() not in _WITH_LOGIN:
+        return url
+    login, rest = _split(found[2])
+    if login is None:
+        return url
+    return f"{found[1]}://{quote(_NO_CODE.sub('%25', login), safe=_LEGAL)}@{rest}"
+
+
+def _split(text: str) -> tuple[str | None, str]:
+    """Splits what follows `://` into user name with password, and host with what follows it."""
+    authority, ends, *_ = [*_ENDS.split(text, maxsplit=1), ""]
+    login, at, host = authority.rpartition("@")
+    if _HOST.fullmatch(host) and not (ends == "#" and "@" in text[len(authority) :]):
+        return (login if at else None), text[len(login) + len(at) :]
+    # A camera's URL has no fragment, so that a "#" belongs to the password.
+    first = text.rfind("#", 0, text.rfind("@") + 1)
+    for found in re.finditer("@", text):
+        rest = text[found.end() :]
+        if found.start() > first and _HOST.fullmatch(_ENDS.split(rest, maxsplit=1)[0]):
+            return text[: found.start()], rest
+    raise ValueError(
+        "where the host of the URL starts can't be told. In user name and password write every "
+        "character but letters, digits and - . _ ~ as its percent code: # as %23, % as %25, / as "
+        "%2F, : as %3A, ? as %3F, @ as %40, a space as %20"
+    )

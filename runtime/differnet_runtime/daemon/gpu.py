@@ -1,0 +1,33 @@
+"""Whether a station that wants a GPU runs on one."""
+
+from __future__ import annotations
+
+from ..config import ModelConfig
+from ..gpu_presence import nvidia_gpu
+from ..inference import EngineState, EngineStatus
+from ..selection import AUTO, ORT_CPU
+from .health import State
+
+
+def gpu_state(config: ModelConfig, status: EngineStatus) -> State:
+    """Judges a station that the CPU serves although its machine has a GPU.
+
+    Nobody would notice: `auto` goes on with the CPU, and verdicts only come later. Where `backend`
+    names the CPU that is wanted; a fallback from a backend that was named is the engine's state.
+
+    Args:
+        config: `[model]`.
+        status: Of its engine.
+    """
+    present = nvidia_gpu()
+    ready = status.state is EngineState.READY and not status.fallback
+    if config.backend != AUTO or not present or not ready or status.backend != ORT_CPU:
+        return State("gpu")
+    why = "; ".join(f"{name}: {reason}" for name, reason in status.reasons.items())
+    return State(
+        "gpu",
+        "degraded",
+        f"there is {present}, but the CPU runs the model ({why}). `differnet doctor` and, for a "
+        f"service, `differnet doctor --unit` say what is missing; {ORT_CPU} as [model]'s backend "
+        "says that it is meant so.",
+    )

@@ -1,0 +1,104 @@
+"""Lists the messages of ONNX that a model file consists of, with the fields that each may have.
+
+From https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .protobuf import FIXED32, LENGTH, VARINT
+
+EXTERNAL = "weights outside the file (external data)"
+UINT8, FLOAT = 2, 1
+RAW = 9
+"""The field of a tensor that holds its numbers as bytes."""
+NUMBERS = (4, 5, 7, RAW, 10)
+"""The fields of a tensor that hold numbers: FP32, narrow whole ones, int64, bytes, FP64."""
+
+
+class Message:
+    """Which fields a message may have.
+
+    Args:
+        name: For error messages.
+        one: Wire type of the fields that occur at most once, by their number. (A reader would take
+            the last of several, or join them.)
+        many: Likewise, of those that may occur again and again.
+        refused: Fields that carry what no model of ours has, in words.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        one: dict[int, int],
+        many: dict[int, int] | None = None,
+        refused: dict[int, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.one, self.many, self.refused = one, many or {}, refused or {}
+
+
+MODEL = Message(
+    "model",
+    {1: VARINT, 2: LENGTH, 3: LENGTH, 4: LENGTH, 5: VARINT, 6: LENGTH, 7: LENGTH},
+    {8: LENGTH, 14: LENGTH},
+    {20: "a graph for training", 25: "functions of its own", 26: "settings for several devices"},
+)
+OPSET = Message("opset", {1: LENGTH, 2: VARINT})
+GRAPH = Message(
+    "graph",
+    {2: LENGTH, 10: LENGTH},
+    {1: LENGTH, 5: LENGTH, 11: LENGTH, 12: LENGTH, 13: LENGTH, 16: LENGTH},
+    {14: "quantization annotations", 15: "sparse weights"},
+)
+NODE = Message(
+    "operator",
+    {3: LENGTH, 4: LENGTH, 6: LENGTH, 7: LENGTH},
+    {1: LENGTH, 2: LENGTH, 5: LENGTH, 9: LENGTH},
+    {8: "an overloaded function", 10: "settings for several devices"},
+)
+ATTRIBUTE = Message(
+    "attribute",
+    {1: LENGTH, 2: FIXED32, 3: VARINT, 4: LENGTH, 5: LENGTH, 13: LENGTH, 20: VARINT},
+    {7: FIXED32, 8: VARINT, 9: LENGTH},
+    {
+        6: "a graph inside an operator",
+        10: "a list of tensors",
+        11: "graphs inside an operator",
+        14: "a type",
+        15: "types",
+        21: "a reference to a function's attribute",
+        22: "sparse weights",
+        23: "sparse weights",
+    },
+)
+TENSOR = Message(
+    "tensor",
+    {2: VARINT, 4: LENGTH, 5: LENGTH, 7: LENGTH, 8: LENGTH, 9: LENGTH, 10: LENGTH, 12: LENGTH,
+     14: VARINT},
+    {1: VARINT, 16: LENGTH},
+    {3: "a tensor in segments", 6: "texts", 11: "weights as uint64", 13: EXTERNAL},
+)  # fmt: skip
+VALUE = Message("value", {1: LENGTH, 2: LENGTH, 3: LENGTH}, {4: LENGTH})
+TYPE = Message(
+    "type",
+    {1: LENGTH, 6: LENGTH},
+    refused={4: "a sequence", 5: "a map", 8: "a sparse tensor", 9: "an optional value"},
+)
+TENSOR_TYPE = Message("tensor type", {1: VARINT, 2: LENGTH})
+SHAPE = Message("shape", {}, {1: LENGTH})
+DIMENSION = Message("dimension", {1: VARINT, 2: LENGTH, 3: LENGTH})
+
+TYPES: dict[int, tuple[np.dtype[np.generic], int | None]] = {
+    FLOAT: (np.dtype("<f4"), 4),
+    UINT8: (np.dtype("u1"), 5),
+    3: (np.dtype("i1"), 5),
+    5: (np.dtype("<i2"), 5),
+    6: (np.dtype("<i4"), 5),
+    7: (np.dtype("<i8"), 7),
+    9: (np.dtype("u1"), 5),
+    10: (np.dtype("<f2"), None),
+    11: (np.dtype("<f8"), 10),
+}
+"""Types of tensors by ONNX's number, and the field that may hold the numbers in place of `RAW`."""

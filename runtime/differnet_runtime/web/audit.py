@@ -1,0 +1,99 @@
+"""The audit trail: who changed what, logged in or tried to, from where; log, events and page."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import DifferNetError
+from ..events import AuditAction, AuditEvent
+from ..names import printable
+
+if TYPE_CHECKING:
+    from .control import Control
+
+_KEPT = 200
+_SUSPECT = ("wrong_token",)
+log = logging.getLogger(__name__)
+
+FILES = "files"
+"""Who changed a file that the station follows: configuration, model store, model file."""
+
+
+class AuditTrail:
+    """The latest entries; each is logged and sent as an event. Thread-safe.
+
+    Args:
+        station: Name, for the events.
+        tell: Takes the events.
+    """
+
+    def __init__(self, station: str, tell: Callable[[AuditEvent], None]) -> None:
+        self._station, self._tell = station, tell
+        self._latest: deque[AuditEvent] = deque(maxlen=_KEPT)
+        self._lock = threading.Lock()
+
+    def add(
+        self,
+        action: AuditAction,
+        by: str,
+        *,
+        address: str | None = None,
+        old: str | None = None,
+        new: str | None = None,
+        error: str | None = None,
+        count: int = 1,
+    ) -> None:
+        """Adds an entry; see `AuditEvent`."""
+        event = AuditEvent(
+            station=self._station, action=action, by=by, address=address, old=old, new=new,
+            error=error, count=count,
+        )  # fmt: skip
+        with self._lock:
+            self._latest.append(event)
+        failed = error is not None or action in _SUSPECT
+        log.log(logging.WARNING if failed else logging.INFO, "%s", _line(event))
+        self._tell(event)
+
+    def latest(self, limit: int) -> list[AuditEvent]:
+        """Returns entries, the newest first."""
+        with self._lock:
+            return list(self._latest)[: -limit - 1 : -1]
+
+
+def _line(event: AuditEvent) -> str:
+    words = [f"{event.action} by {event.by}"]
+    if event.address is not None:
+        words.append(f"from {event.address}")
+    if event.count > 1:
+        words.append(f"{event.count} times")
+    if event.new is not None:
+        words.append(event.new if event.old is None else f"{event.old} -> {event.new}")
+    if event.error is not None:
+        words.append(f"failed: {event.error}")
+    return printable(", ".join(words))
+
+
+@contextmanager
+def switching(
+    control: Control, action: AuditAction, by: str, address: str | None = None
+) -> Iterator[None]:
+    """Adds an entry about a change of model, which the body makes.
+
+    Args:
+        control: The station.
+        action: What is done.
+        by: Who does it.
+        address: From where.
+    """
+    before = control.judging()
+    try:
+        yield
+    except DifferNetError as error:
+        control.audit.add(action, by, address=address, old=before, error=str(error))
+        raise
+    control.audit.add(action, by, address=address, old=before, new=control.judging())
