@@ -30,6 +30,8 @@ class LossyNetwork:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._server.getsockname()[1]}"))
         self.packets = self.lost = 0
+        self._stamps: dict[int, bool] = {}
+        """Of each picture by its RTP time stamp, in their order: whether a packet of it was lost."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -82,10 +84,19 @@ class LossyNetwork:
     def _packet(self, media: socket.socket, port: int, *, counted: bool) -> None:
         data = media.recv(65536)
         self.packets += counted
-        if counted and self._chance.random() < self._share:
+        is_lost = counted and self._chance.random() < self._share
+        if counted:
+            stamp = int.from_bytes(data[4:8], "big")
+            self._stamps[stamp] = self._stamps.get(stamp, False) or is_lost
+        if is_lost:
             self.lost += 1
         else:
             media.sendto(data, ("127.0.0.1", port))
+
+    def lost_pictures(self, most: int) -> frozenset[int]:
+        """Returns which of the first pictures lost a packet, counted from the stream's start."""
+        lost = list(self._stamps.values())[:most]
+        return frozenset(number for number, is_lost in enumerate(lost) if is_lost)
 
     def close(self) -> None:
         self._over.set()

@@ -206,11 +206,12 @@ class LibavReader(StreamReader):
         plane = out.planes[0]
         shape = (out.height, out.width, 3)
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
-        room = self._room(shape, np.dtype(np.uint8))
-        image: Image = np.empty(shape, np.uint8) if room is None else room
+        image = self._room(shape, np.dtype(np.uint8))
+        if image is None:
+            image = np.empty(shape, np.uint8)
         np.copyto(image.reshape(out.height, -1), rows[: out.height, : out.width * 3])
         turns = int(getattr(frame, "rotation", 0)) // 90 % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image  # type: ignore[return-value]
 
     def _from_jpeg(self, packet: Packet) -> Decoded:
         image, damage = whole_or_partial(bytes(packet))

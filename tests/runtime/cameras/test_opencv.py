@@ -62,7 +62,7 @@ def test_a_video_cut_short_does_not_end_as_if_it_were_whole(video: Path) -> None
 
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(CameraError, match=r"notes\.txt: OpenCV can't open it as a video"):
+    with pytest.raises(CameraError, match=r"notes\.txt: .*can't open it as a video"):
         open_camera(str(tmp_path / "notes.txt"))
 
 

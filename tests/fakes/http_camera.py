@@ -1,0 +1,49 @@
+"""An HTTP camera: sends chunks at its pace, as a transport stream or as JPEG after JPEG."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+MULTIPART = "multipart/x-mixed-replace; boundary=frame"
+TRANSPORT_STREAM = "video/mp2t"
+
+
+def part(data: bytes, length: int | None = None) -> bytes:
+    """Returns a JPEG as a part of a multipart answer."""
+    told = len(data) if length is None else length
+    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {told}\r\n\r\n"
+    return head.encode() + data + b"\r\n"
+
+
+@contextlib.contextmanager
+def http_camera(chunks: Sequence[bytes], kind: str, interval_s: float = 0.0) -> Iterator[str]:
+    """Serves the chunks to each client, from the first to the last; yields the URL."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            due_s = time.monotonic()
+            with contextlib.suppress(OSError):
+                for chunk in chunks:
+                    self.wfile.write(chunk)
+                    due_s += interval_s
+                    time.sleep(max(0.0, due_s - time.monotonic()))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/video"
+        finally:
+            server.shutdown()
+            serving.join()
