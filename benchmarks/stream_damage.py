@@ -181,12 +181,10 @@ class Coded:
                 ways[f"RTSP/TCP, {self.codec}, {kind}"] = lambda k=kind, m=made: self.rtsp(k, m)
         ways[f"file mp4, {self.codec}, bytes overwritten"] = self.overwritten
         for share in LOSSES:
-            ways[f"HTTP-TS, {self.codec}, {share:.1%} packets lost"] = (
-                lambda s=share: self.ts_losing(s)
+            ways[f"HTTP-TS, {self.codec}, {share:.1%} packets lost"] = lambda s=share: (
+                self.ts_losing(s)
             )
-            ways[f"RTSP/UDP, {self.codec}, {share:.1%} packets lost"] = (
-                lambda s=share: self.udp(s)
-            )
+            ways[f"RTSP/UDP, {self.codec}, {share:.1%} packets lost"] = lambda s=share: self.udp(s)
         return ways
 
     def _path(self, kind: str, suffix: str) -> Path:
@@ -289,7 +287,9 @@ def every(folder: Path, wanted: list[str]) -> Iterator[tuple[str, Any]]:
     """Yields what is run; all of it, or what names one of the words."""
     makers = [*(lambda c=c: Coded(c, folder) for c in CODECS), lambda: Jpegs(folder)]
     for name, make in zip([*CODECS, "mjpeg"], makers, strict=True):
-        if wanted and not any(name in word or not set(CODECS) & set(word.split(", ")) for word in wanted):
+        if wanted and not any(
+            name in word or not set(CODECS) & set(word.split(", ")) for word in wanted
+        ):
             continue
         for way, run in make().ways().items():
             if not wanted or any(word in way for word in wanted):

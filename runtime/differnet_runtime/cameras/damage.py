@@ -67,6 +67,11 @@ class Quarantine:
             self._damage = _after(own)
         return [*released, replace(frame, damage=damage)]
 
+    def lose(self, damage: str) -> list[Frame]:
+        """Takes that a picture is missing; returns the frames that waited for it."""
+        self._damage = _after(damage)
+        return self._release(self._damage)
+
     def rest(self) -> list[Frame]:
         """Returns the frames that still wait, at the end of a file."""
         return self._release(None)

@@ -182,11 +182,11 @@ class LibavReader(StreamReader):
         return copied
 
     def _picture(self, frame: av.VideoFrame) -> Decoded:
-        damage = self._signs.of(frame.pts)
         if frame.is_corrupt:
-            damage = damage or "the decoder filled in parts that are missing or broken"
+            self._signs.found(frame.pts, "the decoder filled in parts that are missing or broken")
         if self._unwritten is not None and self._unwritten.blocks(frame):
-            damage = damage or "parts of the picture are missing"
+            self._signs.found(frame.pts, "parts of the picture are missing")
+        damage = self._signs.of(frame.pts)
         image = self._image(frame)
         stamp_ms = self._ms(frame.pts if frame.pts is not None else frame.dts)
         picture = _PICTURES.get(int(frame.pict_type), "?")

@@ -41,8 +41,7 @@ class LibavVideo(Camera):
         self.fps = self._reader.fps
         self.length = self._reader.promised or None
         self._quarantine = Quarantine(live=False)
-        self._judged: deque[Frame] = deque()
-        self._undecoded: set[int] = set()
+        self._judged: deque[Frame | ImageReadError] = deque()
         self._index, self._ended = 0, False
 
     def read(self) -> Frame | None:
@@ -53,21 +52,25 @@ class LibavVideo(Camera):
                 self._ended = True
                 self._judged.extend(self._quarantine.rest())
                 self._refuse_loss()
-            elif decoded.image is None:
-                index, self._index = self._index, self._index + 1
-                raise ImageReadError(
-                    f"{self._name}#{index}", decoded.damage or "it can't be decoded"
-                )
             else:
                 self._judge(decoded)
-        return self._judged.popleft() if self._judged else None
+        judged = self._judged.popleft() if self._judged else None
+        if isinstance(judged, ImageReadError):
+            raise judged
+        return judged
 
     def _judge(self, decoded: Decoded) -> None:
-        assert decoded.image is not None
         index, self._index = self._index, self._index + 1
+        name = f"{self._name}#{index}"
+        if decoded.image is None:
+            cause = decoded.damage or "it can't be decoded"
+            if not decoded.alone:
+                self._judged.extend(self._quarantine.lose(cause))
+            self._judged.append(ImageReadError(name, cause))
+            return
         frame = Frame(
             decoded.image,
-            f"{self._name}#{index}",
+            name,
             index,
             time.monotonic_ns(),
             time.time(),

@@ -12,6 +12,7 @@ from typing import Protocol
 from .libav_log import ERROR
 
 _CORRUPT = re.compile(r"Packet corrupt \(stream = (\d+), dts = (-?\d+|NOPTS)\)")
+_MISSED = re.compile(r"RTP: missed (\d+) packets")
 _LOST = re.compile(r"RTP: (missed|dropping)|bad cseq|Packets? lost|Not all|partial|truncat", re.I)
 _HARMLESS = re.compile(r"SEI|VUI|unknown profile|unavailable reference|deprecated", re.I)
 _WRAP = 1 << 33
@@ -39,6 +40,7 @@ class Signs:
         self._signs: list[tuple[int | None, str]] = []
         self._corrupt: list[int] = []
         self._next: str | None = None
+        self._single = self._found = False
         self._opening_lost = False
         self._last: int | None = None
 
@@ -49,12 +51,19 @@ class Signs:
     def demuxed(self, packet: _Packet, lines: list[tuple[int, str]], waited: bool) -> None:
         """Takes what the demuxer said while it read a packet, which it may have had to wait for."""
         carried, self._next = self._next, None
+        if self._single and self._found:
+            carried = None  # the one packet that was lost was of the picture before
+        self._single = self._found = False
         lost = self._loses(packet.stream_index, lines)
-        if carried or packet.is_corrupt or self._opening_lost or self._is_corrupt(packet.dts):
+        corrupt = packet.is_corrupt and not self._corrupt  # else it is told which one is
+        if carried or corrupt or self._opening_lost or self._is_corrupt(packet.dts):
             self.mark(packet.pts, carried or _COUNTED)
         if lost:
             # Packets of two pictures were read: the end of this one, and what comes next.
             self._next = _COUNTED
+            self._single = [found[1] for _, text in lines if (found := _MISSED.search(text))] == [
+                "1"
+            ]
             if not self._ends_shown:
                 self.mark(packet.pts, _COUNTED)
         # Those that were read while the stream was opened have all been given then.
@@ -87,7 +96,12 @@ class Signs:
         if fault is None and said is not None:
             fault = f"the decoder says: {said}"
         if fault is not None:
-            self.mark(packet.pts, fault)
+            self.found(packet.pts, fault)
+
+    def found(self, stamp: int | None, damage: str) -> None:
+        """Marks a picture by what was seen when it was decoded."""
+        self._found = True
+        self.mark(stamp, damage)
 
     def lost(self, damage: str) -> None:
         """Marks the packet that is read next."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .frame_numbers import FrameNumbers, in_configuration
+
 _START = b"\0\0\1"
 _GUARD = b"\xff" * 16
 _FIRST_PARAMETER_SET = 32
@@ -33,17 +35,24 @@ class Units:
         at = 21 if codec == "hevc" else 4
         prefixed = extradata is not None and len(extradata) > at and extradata[0] == 1
         self._length_bytes = (extradata[at] & 3) + 1 if prefixed and extradata else 0
+        self._numbers = FrameNumbers() if codec == "h264" else None
+        if self._numbers is not None and extradata:
+            spans = [] if prefixed else list(self._spans(extradata))
+            told = [extradata[start:stop] for start, stop in spans]
+            self._numbers.damage(told or in_configuration(extradata))
 
     def damage(self, data: bytes) -> str | None:
         """Returns what is wrong with a packet's units, or None."""
-        end = len(data)
-        for start, stop in self._spans(data):
+        end, spans = len(data), list(self._spans(data))
+        for start, stop in spans:
             if stop > end:
                 return _CUT
             unit = data[start:stop].rstrip(b"\0")
             if b"\0\0\0" in unit or stop - start - len(unit) > _MOST_PADDING:
                 return _ZEROED
-        return None
+        if self._numbers is None:
+            return None
+        return self._numbers.damage(data[start:stop] for start, stop in spans)
 
     def guarded(self, data: bytes) -> bytes | None:
         """Returns a packet with a guard behind each slice; None where it is decoded as it is."""

@@ -76,6 +76,6 @@ def test_pictures_lie_in_the_room(
 
     images = read(room, source, **options)
     inside = [any(np.shares_memory(image, one) for one in given) for image in images]
-    assert inside == [False] * apart + [True] * (4 - apart) 
+    assert inside == [False] * apart + [True] * (4 - apart)
     for image, alone in zip(images, read(no_room, source, **options), strict=True):
         assert np.array_equal(image, alone)
