@@ -13,12 +13,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
@@ -40,7 +39,6 @@ from . import machine
 FRAMES, GOP, SHARE = 1200, 10, 0.2
 LOSSES = (0.001, 0.003, 0.01, 0.03)
 OTHER = {"width": 400, "height": 304}
-CODECS = ("h264", "h265")
 
 
 @dataclass
@@ -72,7 +70,7 @@ class Seen:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-def clip(codec: str, frames: int = FRAMES, **changes: Any) -> Clip:
+def clip(codec: str, frames: int = FRAMES, **changes: int) -> Clip:
     """Returns the clip that is damaged."""
     how: dict[str, Any] = {"frames": frames, "gop": GOP, "slices": 4, "fps": 60, "codec": codec}
     return Clip(**{**how, **changes})
@@ -126,9 +124,10 @@ def result_of(seen: Seen, damaged: int, sound: set[int], frames: int) -> dict[st
     }
 
 
-def stream(url: str, **options: Any) -> Camera:
+def stream(url: str, **options: str) -> Camera:
     """Opens a stream that may come faster than its pictures were taken."""
-    return StreamCamera(CameraConfig(source=url, kind="stream", stall_s=20, **options))
+    config = {"source": url, "kind": "stream", "stall_s": 20, **options}
+    return StreamCamera(CameraConfig.model_validate(config))
 
 
 def video(path: Path) -> Camera:
@@ -140,8 +139,6 @@ def reference_of(*clips: Clip) -> Reference:
     """Decodes the undamaged clips."""
     made = Reference()
     for one in clips:
-        with av.open(str(one.folder / "clip.mp4")) as container:
-            container.streams.video[0].codec_context.thread_count = 1
         with video(one.folder / "clip.mp4") as camera:
             images = []
             while (frame := camera.read()) is not None:
@@ -151,7 +148,7 @@ def reference_of(*clips: Clip) -> Reference:
     return made
 
 
-Run = tuple[str, Any]
+Way = Callable[[], tuple[Seen, dict[str, Any]]]
 
 
 class Coded:
@@ -171,9 +168,9 @@ class Coded:
         self.made["resolution changes"] = streams.resized([self.clip, self.other])
         self.made["clean"] = Damaged(units, frozenset(), GOP)
 
-    def ways(self) -> dict[str, Any]:
+    def ways(self) -> dict[str, Way]:
         """Returns what is run by its name."""
-        ways: dict[str, Any] = {}
+        ways: dict[str, Way] = {}
         for kind, made in self.made.items():
             ways[f"file mp4, {self.codec}, {kind}"] = lambda k=kind, m=made: self.file(k, m)
             ways[f"HTTP-TS, {self.codec}, {kind}"] = lambda k=kind, m=made: self.ts(k, m)
@@ -259,9 +256,9 @@ class Jpegs:
         self.made["resolution changes"] = Damaged(mixed, frozenset(), 1)
         self.made["clean"] = Damaged(self.whole, frozenset(), 1)
 
-    def ways(self) -> dict[str, Any]:
+    def ways(self) -> dict[str, Way]:
         """Returns what is run by its name."""
-        ways: dict[str, Any] = {}
+        ways: dict[str, Way] = {}
         for kind, made in self.made.items():
             ways[f"HTTP, mjpeg, {kind}"] = lambda m=made: self.http(m)
             ways[f"file avi, mjpeg, {kind}"] = lambda k=kind, m=made: self.file(k, m)
@@ -283,15 +280,13 @@ class Jpegs:
         return self._result(video(streams.avi_of(made.units, path, size, 30)), made)
 
 
-def every(folder: Path, wanted: list[str]) -> Iterator[tuple[str, Any]]:
+def every(folder: Path, wanted: list[str]) -> Iterator[tuple[str, Way]]:
     """Yields what is run; all of it, or what names one of the words."""
-    makers = [*(lambda c=c: Coded(c, folder) for c in CODECS), lambda: Jpegs(folder)]
-    for name, make in zip([*CODECS, "mjpeg"], makers, strict=True):
-        if wanted and not any(
-            name in word or not set(CODECS) & set(word.split(", ")) for word in wanted
-        ):
+    for name in ("h264", "h265", "mjpeg"):
+        if wanted and not any(name in word for word in wanted):
             continue
-        for way, run in make().ways().items():
+        made = Jpegs(folder) if name == "mjpeg" else Coded(name, folder)
+        for way, run in made.ways().items():
             if not wanted or any(word in way for word in wanted):
                 yield way, run
 

@@ -31,7 +31,7 @@ class LossyNetwork:
         self.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._server.getsockname()[1]}"))
         self.packets = self.lost = 0
         self._stamps: dict[int, bool] = {}
-        """Of each picture by its RTP time stamp, in their order: whether a packet of it was lost."""
+        """Of each picture, by RTP time stamp and in their order: whether a packet was lost."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

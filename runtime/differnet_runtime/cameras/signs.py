@@ -40,7 +40,7 @@ class Signs:
         self._signs: list[tuple[int | None, str]] = []
         self._corrupt: list[int] = []
         self._next: str | None = None
-        self._single = self._found = False
+        self._single = self._found = self._spills = False
         self._opening_lost = False
         self._last: int | None = None
 
@@ -56,8 +56,13 @@ class Signs:
         self._single = self._found = False
         lost = self._loses(packet.stream_index, lines)
         corrupt = packet.is_corrupt and not self._corrupt  # else it is told which one is
-        if carried or corrupt or self._opening_lost or self._is_corrupt(packet.dts):
+        # One without a time stamp behind a damaged one lost its beginning, and its stamp with it.
+        spilt = self._spills and packet.pts is None
+        if carried or corrupt or spilt or self._opening_lost or self._is_corrupt(packet.dts):
             self.mark(packet.pts, carried or _COUNTED)
+            self._spills = spilt or packet.pts is not None
+        else:
+            self._spills = False
         if lost:
             # Packets of two pictures were read: the end of this one, and what comes next.
             self._next = _COUNTED
