@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import cv2
 
 from ..errors import CameraError
+from ..installation import install_line
 from ..records import Image
 from .base import Room
 from .decoded import Decoded, StreamReader
@@ -25,6 +26,14 @@ _ATTEMPTS = 10
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _MOST_FPS = 1000.0
 _PICTURES = frozenset(map(ord, "IPB"))
+
+
+def not_seen() -> str:
+    """Returns what OpenCV can't tell of a stream or video, and what would."""
+    return (
+        "frames that were decoded only in part are not recognised, since PyAV is not installed; "
+        f"install it: {install_line('streams')}"
+    )
 
 
 class OpenCvStream(StreamReader):
@@ -40,14 +49,10 @@ class OpenCvStream(StreamReader):
         CameraError: It can't be opened.
     """
 
-    not_seen = (
-        "frames that were decoded only in part are not recognised, as PyAV is not installed: "
-        "install the extra `streams`"
-    )
-
     def __init__(
         self, source: str, options: Mapping[str, str], timeouts_s: tuple[float, float], room: Room
     ) -> None:
+        self.not_seen = not_seen()
         self._source, (open_s, self._read_s) = redact(source), timeouts_s
         os.environ.setdefault(
             _OPTIONS, "|".join(f"{key};{value}" for key, value in options.items())

@@ -118,10 +118,10 @@ def _opened(path: str, room: Room) -> tuple[Camera, float | None]:
     try:
         from .libav_video import LibavVideo
     except ImportError:
-        from .opencv_stream import OpenCvStream
+        from .opencv_stream import not_seen
 
         opened = OpenCvCamera(path, "file", room=room)
-        opened.settings = (Setting("decoder", None, None, OpenCvStream.not_seen),)
+        opened.settings = (Setting("decoder", None, None, not_seen()),)
         return opened, opened.fps
     video = LibavVideo(path, room)
     return video, video.fps
