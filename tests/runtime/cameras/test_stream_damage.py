@@ -132,4 +132,4 @@ def test_a_stream_joined_in_its_middle_gives_nothing_before_a_key_frame(tmp_path
         seen = watch(stream(url), coded.reference, FRAMES, FRAMES)
     assert seen.wrong == []
     assert min(seen.handed) % 10 == 0
-    assert len(seen.handed) > FRAMES // 2
+    assert len(seen.handed) >= FRAMES // 2
