@@ -118,11 +118,12 @@ def _count(seen: Seen, damage: str) -> None:
 
 
 def result_of(seen: Seen, damaged: int, sound: set[int], frames: int) -> dict[str, Any]:
-    """Returns the figures of one kind."""
+    """Returns the figures of one kind; a frame that refers to a damaged one is damaged, too."""
     sound_seen = len(seen.handed & sound)
     return {
         "frames": frames,
-        "damaged_frames": damaged,
+        "damaged_access_units": damaged,
+        "damaged_frames": frames - len(sound) if damaged else 0,
         "damaged_judged": len(seen.wrong),
         "whole_frames": len(sound),
         "whole_judged_share": round(sound_seen / len(sound), 4) if sound else None,
