@@ -244,7 +244,7 @@ def _like_opencv() -> dict[str, Any]:
     try:
         frame = av.VideoFrame(16, 16, "yuv420p")
         VideoReformatter().reformat(frame, format="bgr24", threads=1, **how)
-    except TypeError:  # PyAV before 16 has no threads here
+    except TypeError:  # some versions of PyAV have no threads here
         return how
     return {**how, "threads": 1}
 
