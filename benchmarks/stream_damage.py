@@ -276,7 +276,7 @@ class Jpegs:
 
     def http(self, made: Damaged) -> tuple[Seen, dict[str, Any]]:
         """Reads JPEG after JPEG over HTTP."""
-        with http_camera([part(unit) for unit in made.units], MULTIPART, 1 / 200) as url:
+        with http_camera([part(unit) for unit in made.units], MULTIPART, 1 / 60) as url:
             return self._result(stream(url), made)
 
     def file(self, kind: str, made: Damaged) -> tuple[Seen, dict[str, Any]]:
