@@ -243,8 +243,8 @@ class Coded:
 class Jpegs:
     """The kinds of Motion JPEG."""
 
-    def __init__(self, folder: Path, frames: int = FRAMES) -> None:
-        self.folder, self.frames = folder, frames
+    def __init__(self, folder: Path, frames: int = FRAMES, fps: int = 30) -> None:
+        self.folder, self.frames, self.fps = folder, frames, fps
         self.clip = Clip(frames=frames)
         other = Clip(frames=frames, **OTHER)
         self.whole = streams.jpegs_of(self.clip)
@@ -278,7 +278,7 @@ class Jpegs:
 
     def http(self, made: Damaged) -> tuple[Seen, dict[str, Any]]:
         """Reads JPEG after JPEG over HTTP."""
-        with http_camera([part(unit) for unit in made.units], MULTIPART, 1 / 30) as url:
+        with http_camera([part(unit) for unit in made.units], MULTIPART, 1 / self.fps) as url:
             return self._result(stream(url), made)
 
     def file(self, kind: str, made: Damaged) -> tuple[Seen, dict[str, Any]]:

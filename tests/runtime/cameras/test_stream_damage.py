@@ -29,13 +29,15 @@ CODED = [
     f"{place}, {codec}, {kind}"
     for place in ("file mp4", "HTTP-TS")
     for codec in ("h264", "h265")
-    for kind in (*kinds(codec), "lost access unit", "resolution changes", "clean", "1.0%", "3.0%")
+    for kind in (*kinds(codec), "lost access unit", "resolution changes", "clean", "3.0%")
     if "%" not in kind or place == "HTTP-TS"
 ]
 JPEGS = [
-    f"{place}, mjpeg, {kind}"
-    for place in ("file avi", "HTTP")
-    for kind in (*set(JPEG_KINDS) - {"hole", "wrong data"}, "resolution changes", "clean")
+    *(
+        f"file avi, mjpeg, {kind}"
+        for kind in (*set(JPEG_KINDS) - {"hole", "wrong data"}, "resolution changes", "clean")
+    ),
+    *(f"HTTP, mjpeg, {kind}" for kind in ("cut", "zeros", "resolution changes")),
 ]
 WAYS = [*CODED, "file mp4, h264, bytes overwritten", *sorted(JPEGS)]
 ASKED = [way for way in WAYS if not any(half in way for half in HALF_SEEN)]
@@ -44,7 +46,7 @@ ASKED = [way for way in WAYS if not any(half in way for half in HALF_SEEN)]
 @functools.cache
 def ways(kind: str) -> dict[str, Way]:
     folder = Path(tempfile.mkdtemp(prefix="differnet-damaged-"))
-    made = Jpegs(folder, FRAMES) if kind == "mjpeg" else Coded(kind, folder, FRAMES)
+    made = Jpegs(folder, FRAMES, 60) if kind == "mjpeg" else Coded(kind, folder, FRAMES)
     return made.ways()
 
 
@@ -55,8 +57,9 @@ def test_no_damaged_frame_is_handed_out(name: str) -> None:
     (run,) = [run for way, run in ways(kind).items() if way.startswith(name)][:1]
     seen, result = run()
     assert seen.wrong == []
-    # At the worst loss only a handful of whole pictures is left here.
-    assert "3.0%" in name or result["whole_judged_share"] >= 0.95
+    # At such a loss few whole pictures are left here; JPEGs that wait get old, and are dropped.
+    few = "3.0%" in name or name.startswith("HTTP, mjpeg")
+    assert result["whole_judged_share"] >= (0.5 if few else 0.95)
     assert result["damaged_frames"] > 0 or "clean" in name or "changes" in name
     if "clean" in name or "changes" in name:
         assert seen.reasons == {}
