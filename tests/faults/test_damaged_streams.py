@@ -15,7 +15,7 @@ import cv2
 import pytest
 
 from benchmarks import machine
-from benchmarks.stream_damage import Coded, Seen
+from benchmarks.stream_kinds import Coded, Seen
 from differnet_runtime.capture import CaptureProcess
 from differnet_runtime.errors import ImageReadError
 from tests.fakes.clips import Clip

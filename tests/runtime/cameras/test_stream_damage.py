@@ -1,6 +1,6 @@
 """Every kind of damage, on video files and over HTTP: no damaged frame is handed out as whole.
 
-The short form of `benchmarks.stream_damage`, which says what is not asked for here: damage within
+The short form of `benchmarks.stream_damage`, whose result says what is not asked for here: damage within
 H.265's pictures that nothing counts, and wrong bytes in JPEGs that decode all the same.
 """
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.stream_damage import Coded, Jpegs, Way, stream, video, watch
+from benchmarks.stream_kinds import Coded, Jpegs, Way, stream, video, watch
 from differnet_runtime.cameras.base import Camera
 from differnet_runtime.errors import CameraError, ImageReadError
 from tests.fakes.clips import Clip, number_of
