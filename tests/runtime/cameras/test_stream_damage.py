@@ -1,7 +1,7 @@
 """Every kind of damage, on video files and over HTTP: no damaged frame is handed out as whole.
 
-The short form of `benchmarks.stream_damage`, whose result says what is not asked for here: damage within
-H.265's pictures that nothing counts, and wrong bytes in JPEGs that decode all the same.
+The short form of `benchmarks.stream_damage`, whose result says what is not asked for here:
+damage within H.265's pictures that nothing counts, and wrong bytes in JPEGs that decode anyway.
 """
 
 from __future__ import annotations
