@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,export,onnx-cpu,opencv-headless,service,demo,dev
+EXTRAS := train,export,onnx-cpu,opencv-headless,streams,service,demo,dev
 # Tests that mostly compute share the cores, torch on one thread in each; cameras, faults and
 # whole stations have them to themselves.
 SHARING := $(addprefix tests/,benchmarks contract export training integration/test_install_lines.py \

@@ -31,6 +31,7 @@ RUNS = (
     ("feature_time",),
     ("resizing",),
     ("picture_damage",),
+    ("stream_damage",),
     ("threads",),
     ("int8",),
     ("tables",),

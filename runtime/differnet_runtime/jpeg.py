@@ -24,9 +24,13 @@ START = b"\xff\xd8"
 
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 """Any but those inside a scan: stuffed zeros and restart markers."""
-_SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+_SCAN, _END, _EXIF, _TABLES = 0xDA, 0xD9, 0xE1, 0xC4
+_NO_COEFFICIENT = (0x00, 0xF0)
+"""The end of a block, and sixteen zero coefficients."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_ZEROS = bytes(64)
+"""No encoder writes so many within a scan whose tables give zeros the meaning of a coefficient."""
 
 
 def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
@@ -56,6 +60,8 @@ def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
     segments = list(_segments(data))
     if not _has_all_scans(segments):
         raise ImageReadError(name, "the JPEG is cut short: a scan is missing")
+    if _was_zeroed(data, segments):
+        raise ImageReadError(name, "a part of the JPEG was overwritten with zeros")
     if colours in ("CMYK", "YCCK") or any(_is_exif(*segment) for segment in segments):
         return _decode_with_opencv(data, name)
     return image
@@ -87,6 +93,32 @@ def _has_all_scans(segments: list[tuple[int, bytes]]) -> bool:
                 else:
                     missing[component][:] = 0
     return not any(left.any() for left in missing.values())
+
+
+def _was_zeroed(data: bytes, segments: list[tuple[int, bytes]]) -> bool:
+    """Whether zeros in the only scan stand for one coefficient of -1 after the other.
+
+    The code of zeros is the first of a Huffman table. Where it ends a block, zeros are an even
+    picture; where it is a coefficient, no picture has whole blocks of nothing else.
+    """
+    begin = data.find(b"\xff\xda")
+    zeros = data.find(_ZEROS, begin)
+    if begin < 0 or zeros < 0 or not zeros < data.find(b"\xff\xd9", begin) % (len(data) + 1):
+        return False
+    if sum(marker == _SCAN for marker, _ in segments) != 1:
+        return False
+    tables = b"".join(payload for marker, payload in segments if marker == _TABLES)
+    firsts = list(_first_symbols(tables))
+    return not firsts or any(symbol not in _NO_COEFFICIENT for symbol in firsts)
+
+
+def _first_symbols(tables: bytes) -> Iterator[int]:
+    """Yields what the first code of each table for coefficients means (ITU-T T.81, B.2.4.2)."""
+    at = 0
+    while at + 17 < len(tables):
+        if tables[at] >> 4:
+            yield tables[at + 17]
+        at += 17 + sum(tables[at + 1 : at + 17])
 
 
 def _is_exif(marker: int, payload: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""H.264 clips whose frames carry their number, so that each can be told whole from damaged."""
+"""H.264 and H.265 clips whose frames carry their number, so that damaged ones can be told."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Clip:
         bframes: Frames in a row that are predicted from both sides.
         still: Whether the scene stands still, with a sensor's noise.
         flashes: Whether every 17th picture is a quite different one.
+        codec: `h264` or `h265`.
+        slices: Of each picture.
     """
 
     frames: int = 300
@@ -40,33 +42,47 @@ class Clip:
     bframes: int = 0
     still: bool = False
     flashes: bool = False
+    codec: str = "h264"
+    slices: int = 1
 
     @property
     def folder(self) -> Path:
-        """`clip.h264`, its presentation times in `stamps.json`, and `clip.mp4`; made once."""
+        """Made once: `clip.h264` (or `.h265`), `clip.mp4`, presentation times in `stamps.json`."""
         ffmpeg = require("ffmpeg")
         name = (
             f"clip-2-{self.frames}-{self.fps}-{self.width}x{self.height}-{self.gop}-"
             f"{self.bframes}-{int(self.still)}{'-flashes' if self.flashes else ''}"
         )
+        if self.codec != "h264" or self.slices != 1:
+            name += f"-{self.codec}-{self.slices}"
         return kept(name, lambda folder: self._make(folder, ffmpeg))
 
     def _make(self, folder: Path, ffmpeg: str) -> None:
         size = f"{self.width}x{self.height}"
-        raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", str(self.fps), "-i", "-"]
+        source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", str(self.fps), "-i", "-"]
         x264 = (
             f"keyint={self.gop}:min-keyint={self.gop}:scenecut=0:bframes={self.bframes}:"
             "b-adapt=0:aud=1:open-gop=0"
         )
         if self.flashes:
             x264 = x264.replace("scenecut=0", "scenecut=100") + ":ref=3"
-        encode = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
-        command = [ffmpeg, "-loglevel", "error", *raw, *encode, "-x264-params", x264]
+        if self.slices != 1:
+            x264 += f":slices={self.slices}"
+        library = "libx264" if self.codec == "h264" else "libx265"
+        params = ["-x264-params", x264]
+        if self.codec == "h265":
+            params = [
+                "-x265-params",
+                x264.replace(":aud=1", ":aud=1:log-level=none:repeat-headers=1"),
+            ]
+        encode = ["-c:v", library, "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
+        command = [ffmpeg, "-loglevel", "error", *source, *encode, *params]
         pictures = b"".join(self.picture(number).tobytes() for number in range(self.frames))
-        mp4, h264 = folder / "clip.mp4", folder / "clip.h264"
+        mp4, raw = folder / "clip.mp4", folder / f"clip.{self.codec}"
         subprocess.run([*command, str(mp4)], input=pictures, check=True)
         copy = [ffmpeg, "-loglevel", "error", "-i", str(mp4), "-c", "copy", "-bsf:v"]
-        subprocess.run([*copy, "h264_mp4toannexb", str(h264)], check=True)
+        name = {"h264": "h264", "h265": "hevc"}[self.codec]
+        subprocess.run([*copy, f"{name}_mp4toannexb", str(raw)], check=True)
         stamps = {"pts_s": _pts_s(mp4), "length_s": self.frames / self.fps}
         (folder / "stamps.json").write_text(json.dumps(stamps))
 

@@ -23,22 +23,30 @@ class RtspCamera:
         drop: Share of access units that are lost.
         garbage: Share of access units that are random bytes.
         seed: Of the two.
+        folder: Shown in place of the clip's own: the same clip, damaged.
     """
 
     def __init__(
-        self, clip: Clip, *, drop: float = 0.0, garbage: float = 0.0, seed: int = 0
+        self,
+        clip: Clip,
+        *,
+        drop: float = 0.0,
+        garbage: float = 0.0,
+        seed: int = 0,
+        folder: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.url = f"rtsp://127.0.0.1:{self.port}/camera"
         self.dropped: list[tuple[int, int]] = []
         """Client and number of each access unit that was lost."""
         self._options = [f"--drop={drop}", f"--garbage={garbage}", f"--seed={seed}"]
-        self.clip = clip
+        self.clip, self._folder = clip, folder
         self.start()
 
     def start(self) -> None:
         """Starts it, or starts it again, perhaps with another clip."""
-        command = [require_rtsp(), str(SCRIPT), str(self.port), str(self.clip.folder)]
+        folder = self._folder or self.clip.folder
+        command = [require_rtsp(), str(SCRIPT), str(self.port), str(folder)]
         self._process = subprocess.Popen(
             [*command, *self._options], stdout=subprocess.PIPE, text=True
         )
@@ -75,10 +83,15 @@ class RtspCamera:
 
 @contextlib.contextmanager
 def rtsp_camera(
-    clip: Clip, *, drop: float = 0.0, garbage: float = 0.0, seed: int = 0
+    clip: Clip,
+    *,
+    drop: float = 0.0,
+    garbage: float = 0.0,
+    seed: int = 0,
+    folder: Path | None = None,
 ) -> Iterator[RtspCamera]:
     """Starts a camera, and ends it."""
-    camera = RtspCamera(clip, drop=drop, garbage=garbage, seed=seed)
+    camera = RtspCamera(clip, drop=drop, garbage=garbage, seed=seed, folder=folder)
     try:
         yield camera
     finally:

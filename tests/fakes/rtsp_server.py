@@ -1,4 +1,4 @@
-"""An RTSP camera: serves a pre-encoded H.264 clip in a loop; run by the system's Python.
+"""An RTSP camera: serves a pre-encoded H.264 or H.265 clip in a loop; run by the system's Python.
 
     /usr/bin/python3 rtsp_server.py PORT CLIP [--drop SHARE] [--garbage SHARE] [--seed N]
 
@@ -20,15 +20,17 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
-AUD = b"\x00\x00\x01\x09"
-CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
-LAUNCH = f"( appsrc name=src format=time caps={CAPS} ! rtph264pay name=pay0 pt=96 )"
+AUD = {"h264": b"\x00\x00\x01\x09", "h265": b"\x00\x00\x01\x46\x01"}
+CAPS = "video/x-{codec},stream-format=byte-stream,alignment=au"
+LAUNCH = f"( appsrc name=src format=time caps={CAPS} ! rtp{{codec}}pay name=pay0 pt=96 )"
 
 
 class Clip:
     def __init__(self, folder):
-        data = (folder / "clip.h264").read_bytes()
-        self.units = [AUD + part for part in data.split(AUD)[1:]]
+        (path,) = folder.glob("clip.h26?")
+        self.codec = path.suffix[1:]
+        self.mark = AUD[self.codec]
+        self.units = [self.mark + part for part in path.read_bytes().split(self.mark)[1:]]
         stamps = json.loads((folder / "stamps.json").read_text())
         self.pts_s, self.length_s = stamps["pts_s"], stamps["length_s"]
         if len(self.units) != len(self.pts_s):
@@ -56,7 +58,7 @@ class Player:
         loop, index = divmod(at, len(self.clip.units))
         data = self.clip.units[index]
         if self.chance.random() < self.options.garbage:
-            data = AUD + b"\xf0" + self.chance.randbytes(len(data))
+            data = self.clip.mark + b"\xf0" + self.chance.randbytes(len(data))
         buffer = Gst.Buffer.new_wrapped(data)
         seconds = loop * self.clip.length_s + self.clip.pts_s[index]
         buffer.pts = int(seconds * Gst.SECOND)
@@ -70,7 +72,7 @@ class Factory(GstRtspServer.RTSPMediaFactory):
         self.players = []
 
     def do_create_element(self, _url):
-        return Gst.parse_launch(LAUNCH)
+        return Gst.parse_launch(LAUNCH.format(codec=self.clip.codec))
 
     def do_configure(self, media):
         player = Player(self.clients, self.clip, self.options)

@@ -55,12 +55,13 @@ class Watched:
                 self.judge(frame)
 
     def judge(self, frame: Frame) -> None:
-        assert frame.stream_ms is not None
         number = number_of(frame.image)
         whole = number < len(self.clean) and np.array_equal(frame.image, self.clean[number])
         handed = frame.damage is None
         self.counts[f"{'handed out' if handed else 'held back'}, {_is(whole)}"] += 1
-        if self.process.status.reconnects == 0:  # else places are counted from the start again
+        if (
+            self.process.status.reconnects == 0 and frame.stream_ms is not None
+        ):  # else places are counted from the start again
             self.by_place[round(frame.stream_ms * self.camera.clip.fps / 1e3)] = handed
 
     def enough(self) -> bool:

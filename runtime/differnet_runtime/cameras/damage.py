@@ -1,9 +1,10 @@
 """Which frames of a compressed stream can't be trusted after a part of it was lost.
 
 A decoder that misses a frame shows what follows damaged, and says nothing. What is missing is
-seen in the time stamps: a gap. From the gap to the next key frame, which needs no other, frames
-are in quarantine. A frame that was predicted from both sides (B) is known to be whole only once
-those after it, up to one that is not, have come without a gap.
+seen in the time stamps: a gap. What is wrong within a frame is said by whatever read and decoded
+it. From either to the next key frame, which needs no other, frames are in quarantine. A frame that
+was predicted from both sides (B) is known to be whole only once those after it, up to one that is
+not, have come without a gap.
 """
 
 from __future__ import annotations
@@ -27,35 +28,53 @@ class Quarantine:
 
     Args:
         fps: What the stream says of itself; may be wrong.
+        live: Whether a stream is joined anywhere, and its frames come at even intervals; those of a
+            file need not, and its decoder gives nothing before its first key frame.
     """
 
-    def __init__(self, fps: float | None = None) -> None:
+    def __init__(self, fps: float | None = None, *, live: bool = True) -> None:
+        self._live = live
         self._told_ms = 1e3 / fps if fps else None
         self._intervals: deque[float] = deque(maxlen=_WINDOW)
         self._last_ms: float | None = None
-        self._damage: str | None = _START
+        self._damage: str | None = _START if live else None
         self._held: list[Frame] = []
 
     def judge(self, frame: Frame, picture: str, key: bool) -> list[Frame]:
         """Takes the next frame.
 
         Args:
-            frame: With its `stream_ms`.
+            frame: With its `stream_ms`, and with its own damage where some was seen.
             picture: `I`, `P`, `B`, or another sign where that is not known.
             key: Whether no frame after it needs one before it.
 
         Returns:
             Frames of which it is known now whether they are whole; their damage says it.
         """
-        gap = None if frame.stream_ms is None else self._gap(frame.stream_ms)
-        self._damage = gap or self._damage
-        if picture == "B" and self._damage is None:
+        timed = self._live and frame.stream_ms is not None
+        gap = self._gap(frame.stream_ms) if timed and frame.stream_ms is not None else None
+        own = frame.damage
+        if picture == "B" and (own or gap or self._damage) is None:
             self._held.append(frame)
             return self._release(_TOO_MANY) if len(self._held) > _MOST_HELD else []
-        released = self._release(gap)
+        released = self._release(_after(own) if own else gap)
+        if gap:
+            self._damage = gap
         if key:
             self._damage = None
-        return [*released, replace(frame, damage=self._damage)]
+        damage = own or self._damage
+        if own:
+            self._damage = _after(own)
+        return [*released, replace(frame, damage=damage)]
+
+    def lose(self, damage: str) -> list[Frame]:
+        """Takes that a picture is missing; returns the frames that waited for it."""
+        self._damage = _after(damage)
+        return self._release(self._damage)
+
+    def rest(self) -> list[Frame]:
+        """Returns the frames that still wait, at the end of a file."""
+        return self._release(None)
 
     def _release(self, damage: str | None) -> list[Frame]:
         released = [replace(frame, damage=damage) for frame in self._held]
@@ -84,3 +103,7 @@ class Quarantine:
             return statistics.median_low(self._intervals)
         known = [*self._intervals, *([self._told_ms] if self._told_ms else [])]
         return min(known, default=None)
+
+
+def _after(damage: str) -> str:
+    return f"no key frame has come since a damaged one ({damage})"

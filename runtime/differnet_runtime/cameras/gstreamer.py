@@ -20,6 +20,8 @@ from .pipe import Pipe
 from .pixels import converted
 from .reading import Reader
 
+_WHOLE = "identity drop-buffer-flags=corrupted ! "
+"""Decoders and demuxers mark a buffer that is not whole; those that don't, don't know."""
 _SINK = "appsink drop=true max-buffers=1 sync=false"
 _ATTEMPTS = 10
 
@@ -40,7 +42,11 @@ def _opencv_has_gstreamer() -> bool:
 
 
 def head(config: CameraConfig) -> str:
-    """Returns what converts the pipeline's pictures to those we read, as pipeline text."""
+    """Returns what drops damaged pictures and converts the others to those we read, as text."""
+    return _WHOLE + _converted(config)
+
+
+def _converted(config: CameraConfig) -> str:
     if config.format.startswith("bayer"):
         return "capsfilter name=differnet caps=video/x-bayer"
     if config.format == "mono":

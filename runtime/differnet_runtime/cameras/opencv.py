@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
+import numpy as np
 
 from differnet_runtime.errors import CameraError, ImageReadError
 from differnet_runtime.records import Frame, Image
 
 from ..redaction import redact
 from .base import Camera, Room, no_room
+from .jpegs import whole_or_partial
 from .reading import Reader
 
 Kind = Literal["file", "device", "url"]
 
 TIMEOUT_MS = 5000
 MJPG = "MJPG"
+_MOST_FPS = 1000.0
 _ATTEMPTS = 10
 """Failed reads in a row that end a source: a single one may be one damaged packet."""
 
@@ -37,7 +40,8 @@ class OpenCvCamera(Camera):
         source: Path of a video, index or path of a device, or a URL.
         kind: Which of the three.
         timeout_ms: For a URL: the longest wait for the connection, and for a frame.
-        fourcc: Asked of a device; any but MJPG is raw, and handed out as it comes.
+        fourcc: Asked of a device; any but MJPG is raw, and handed out as it comes. JPEGs are
+            decoded here, strictly, where the driver gives them as they are.
         room: Where frames may be read into.
 
     Raises:
@@ -58,16 +62,22 @@ class OpenCvCamera(Camera):
         self._kind = kind
         self._timeout_s = timeout_ms / 1e3
         self.live = kind != "file"
+        self.fps: float | None = None
+        """Of a file, where it says so."""
         self._index = self._promised = 0
         self._waiting: Image | None = None
+        self._jpegs = kind == "device" and fourcc == MJPG
+        self._damage: str | None = None
         self._capture = _open(source, kind, timeout_ms, fourcc)
         if not self._capture.isOpened():
             self._capture.release()
             raise CameraError(f"{self._source}: {_NOT_OPENED[kind]}")
-        self._reader = Reader(self._capture, room)
+        self._reader = Reader(self._capture, no_room if self._jpegs else room)
         if kind == "device":
             self.controls = self._capture
         if kind == "file":
+            fps = self._capture.get(cv2.CAP_PROP_FPS)
+            self.fps = fps if 0 < fps <= _MOST_FPS else None
             self._promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
             self.length = self._promised or None
 
@@ -89,7 +99,8 @@ class OpenCvCamera(Camera):
         if failures:
             self._waiting = image
             raise ImageReadError(name, f"{failures} frame(s) can't be decoded")
-        return Frame(image, name, index, time.monotonic_ns(), time.time())
+        damage, self._damage = self._damage, None
+        return Frame(image, name, index, time.monotonic_ns(), time.time(), damage=damage)
 
     def _read_once(self) -> Image | None:
         start = time.monotonic()
@@ -100,7 +111,16 @@ class OpenCvCamera(Camera):
                 f"{self._source}: no new frame for {waited_s:.1f} s after {self._index} frames. "
                 "Look at the camera and its network, then open it again."
             )
-        return image
+        return self._from_device(image) if self._jpegs and image is not None else image
+
+    def _from_device(self, image: Image) -> Image | None:
+        """Decodes what a driver gave: a JPEG, YUYV of a camera that has no MJPG, or a picture."""
+        if image.ndim == 3 and image.shape[2] == 2:
+            return cv2.cvtColor(image, cv2.COLOR_YUV2BGR_YUYV).astype(np.uint8, copy=False)
+        if image.ndim == 3 and image.shape[2] != 1:
+            return image
+        picture, self._damage = whole_or_partial(image.tobytes())
+        return picture
 
     def _refuse_loss(self) -> None:
         """Raises unless no frame left means that a video is at its end."""
@@ -155,6 +175,6 @@ def _open(source: str, kind: Kind, timeout_ms: int, fourcc: str) -> cv2.VideoCap
         # Left to choose, USB cameras send YUYV: sixteen times the data, and fewer frames.
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        if fourcc != MJPG:
-            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        if fourcc != MJPG or sys.platform == "linux":
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # OpenCV's decoder fills gaps in silence
     return capture

@@ -34,7 +34,8 @@ class Setting:
 
     Args:
         name: `exposure`, `gain` or `white_balance`; of a station's camera also `width`, `height`,
-            `fps` and `fourcc`, the pixel format's four letters as a number.
+            `fps` and `fourcc`, the pixel format's four letters as a number; of a stream or video
+            `decoder`, whose warning says what it can't see.
         requested: The value asked for, in the driver's units; None if there was none to ask for.
         actual: The value that the camera reports afterwards; None if it reports none.
         warning: What the driver refused; None if the setting is locked.

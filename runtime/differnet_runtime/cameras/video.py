@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import cv2
-
 from ..config.models import CameraConfig
 from ..errors import CameraError, ImageReadError
 from ..records import Frame
 from .base import Camera, Room, no_room
 from .opencv import OpenCvCamera
 from .pixels import converted
+from .settings import Setting
 
 _USUAL_FPS = 25.0
-_MOST_FPS = 1000.0
 
 
 class VideoCamera(Camera):
@@ -34,8 +32,8 @@ class VideoCamera(Camera):
 
     def __init__(self, config: CameraConfig, skip: int = 0, room: Room = no_room) -> None:
         self._config = config
-        self._video = OpenCvCamera(config.source, "file", room=room)
-        self.length = self._video.length
+        self._video, self.fps = _opened(config.source, room)
+        self.length, self.settings = self._video.length, self._video.settings
         while skip > 0 and self._skipped():
             skip -= 1
 
@@ -77,8 +75,8 @@ class PacedVideo(Camera):
     def __init__(self, config: CameraConfig, room: Room = no_room) -> None:
         self._config, self._room = config, room
         self._video = VideoCamera(config, room=room)
-        fps = config.fps or _file_fps(config.source)
-        self._interval_s = 1 / fps
+        self.settings = self._video.settings
+        self._interval_s = 1 / (config.fps or self._video.fps or _USUAL_FPS)
         self._due_s = time.monotonic()
         self._index = 0
 
@@ -115,8 +113,15 @@ class PacedVideo(Camera):
         return self._video.describe()
 
 
-def _file_fps(path: str) -> float:
-    capture = cv2.VideoCapture(path)
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    capture.release()
-    return fps if 0 < fps <= _MOST_FPS else _USUAL_FPS
+def _opened(path: str, room: Room) -> tuple[Camera, float | None]:
+    """Opens a file; returns its frame rate, too, where it is known."""
+    try:
+        from .libav_video import LibavVideo
+    except ImportError:
+        from .opencv_stream import not_seen
+
+        opened = OpenCvCamera(path, "file", room=room)
+        opened.settings = (Setting("decoder", None, None, not_seen()),)
+        return opened, opened.fps
+    video = LibavVideo(path, room)
+    return video, video.fps

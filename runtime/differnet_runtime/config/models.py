@@ -56,6 +56,7 @@ class CameraConfig(Part):
         exposure: In the driver's units; None keeps what the camera has.
         gain: In the driver's units; None keeps what the camera has.
         white_balance: In the driver's units; None keeps what the camera has.
+        transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         paced: A video plays at its own speed, again and again, as a camera would.
         after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
@@ -80,6 +81,7 @@ class CameraConfig(Part):
     exposure: Finite | None = None
     gain: Finite | None = None
     white_balance: Finite | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
     trigger: Literal["free", "command"] = "free"
     paced: bool = False
     after: AfterVerdict = "keep"
@@ -90,6 +92,12 @@ class CameraConfig(Part):
     no_part_after_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     integrity: IntegrityConfig = IntegrityConfig()
     model: CameraModelConfig | None = None
+
+    @model_validator(mode="after")
+    def _transport_of_rtsp(self) -> CameraConfig:
+        if self.transport != "tcp" and not self.source.lower().startswith("rtsp://"):
+            raise ValueError('transport = "udp" is for rtsp:// only')
+        return self
 
     @model_validator(mode="after")
     def _known_source(self) -> CameraConfig:

@@ -137,3 +137,10 @@ def test_a_camera_that_sends_jpegs_over_http() -> None:
             serving.join()
     seen = [(round(float(f.image.mean()) / 20), f.damage) for f in frames if f is not None]
     assert seen == [(number, None) for number in range(12)]
+
+
+@pytest.mark.parametrize("source", ["http://host/video", "rtsps://host/live", "0"])
+def test_only_rtsp_has_a_transport(source: str) -> None:
+    CameraConfig(source="rtsp://host/live", transport="udp")
+    with pytest.raises(ValueError, match=r'transport = "udp" is for rtsp:// only'):
+        CameraConfig(source=source, transport="udp")

@@ -269,7 +269,9 @@ def test_a_damaged_frame_of_a_video_is_told_in_its_turn(video: Path) -> None:
     with capture(video) as process:
         frames, errors = take_all(process, 20)
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
-    assert [str(error) for error in errors] == ["clip.avi#4: 1 frame(s) can't be decoded"]
+    assert [str(error).partition(" (")[0] for error in errors] == [
+        "clip.avi#4: the JPEG is damaged, cut short or of an unsupported kind"
+    ]
     assert isinstance(errors[0], ImageReadError)
 
 

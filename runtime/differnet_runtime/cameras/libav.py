@@ -1,0 +1,253 @@
+"""Streams and video files through PyAV: the boundary of FFmpeg's libraries and their errors.
+
+What is missing in a picture is known from several places: a packet whose transport counted a loss
+(MPEG-TS, RTP), units that break the rules of their codec, the decoder's errors, its own mark on the
+picture it filled up, and blocks that it never wrote. Each marks the picture it belongs to; what
+refers to that picture is `damage.Quarantine`'s matter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from ..errors import CameraError
+from ..records import MOST_PIXELS, Image
+from ..redaction import redact
+from .base import Room, no_room
+from .decoded import Decoded, StreamReader
+from .jpegs import whole_or_partial
+from .libav_log import Log
+from .signs import Signs
+from .units import Units
+from .unwritten import Unwritten
+
+if TYPE_CHECKING:
+    Packet = av.Packet[Any]
+
+_MOST_FPS = 1000.0
+_PICTURES = {1: "I", 2: "P", 3: "B"}
+_CODECS = ("h264", "hevc")
+_WAIT_NS = 2_000_000
+"""A read that takes so long had to wait for data."""
+_RECOVERIES = 10
+"""Failed reads in a row after which a source has ended."""
+
+
+class LibavReader(StreamReader):
+    """Reads the first video stream of a URL or a file.
+
+    Args:
+        source: The URL or path.
+        options: Of FFmpeg's protocol and container.
+        timeouts_s: For opening, and for a read; None waits as long as it takes.
+        room: Where pictures may be read into.
+        ends_within: What is wrong with the last packet, where the file is known to end within it.
+
+    Raises:
+        CameraError: It can't be opened, or holds no video.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        options: Mapping[str, str] | None = None,
+        timeouts_s: tuple[float, float] | None = None,
+        room: Room = no_room,
+        ends_within: str | None = None,
+    ) -> None:
+        self._ends_within = ends_within
+        self._ahead: Packet | None = None
+        self._title, self._room, self._timeouts_s = redact(source), room, timeouts_s
+        with Log() as log:
+            try:
+                self._container = av.open(source, options=dict(options or {}), timeout=timeouts_s)
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                raise CameraError(f"{self._title}: {_cause(error, log)}") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise CameraError(f"{self._title}: there is no video in it")
+        self._stream = self._container.streams.video[0]
+        self.format = self._container.format.name
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self.fps = rate if 0 < rate <= _MOST_FPS else None
+        self.promised = self._stream.frames
+        """Packets that the file says it has; 0 where it doesn't say."""
+        self.packets = 0
+        self._codec = self._stream.codec_context
+        self._codec.thread_count = 1  # each further one is a frame of delay
+        self._codec.options = {"max_pixels": str(MOST_PIXELS)}
+        self._jpeg = self._codec.name == "mjpeg"
+        units = self._codec.name in _CODECS
+        self._units = Units(self._codec.name, self._codec.extradata) if units else None
+        self._unwritten = Unwritten() if self._codec.name == "hevc" else None
+        self._signs = Signs(ends_shown=self._codec.name != "hevc")
+        self._signs.opened(self._stream.index, log.lines)
+        self._reformat = VideoReformatter()
+        self._packets = self._container.demux(self._stream)
+        self._ready: deque[Decoded] = deque()
+        self._size: tuple[int, int] | None = None
+        self._read_ns, self._waited, self._failed = 0, True, 0
+        self._over = False
+
+    def read(self) -> Decoded | None:
+        """Waits for the next picture; see `StreamReader.read`."""
+        while not self._ready:
+            if self._over:
+                return None
+            packet = self._next_packet() if self._ends_within is None else self._next_but_one()
+            if packet is None:
+                self._over = True
+            else:
+                self._ready.extend(self._decoded(packet))
+        return self._ready.popleft()
+
+    def _next_but_one(self) -> Packet | None:
+        """Returns packets one late, so that the last one is known for it."""
+        packet, self._ahead = self._ahead or self._next_packet(), self._next_packet()
+        if packet is not None and packet.size and not (self._ahead and self._ahead.size):
+            self._signs.mark(packet.pts, self._ends_within or "")
+        return packet
+
+    def _next_packet(self) -> Packet | None:
+        while True:
+            begun_ns = time.monotonic_ns()
+            with Log() as log:
+                try:
+                    packet = next(self._packets)
+                except StopIteration:
+                    return None
+                except av.error.ExitError as error:
+                    waited_s = (time.monotonic_ns() - begun_ns) / 1e9
+                    raise CameraError(
+                        f"{self._title}: no new frame for {waited_s:.1f} s"
+                    ) from error
+                except (av.error.FFmpegError, OSError) as error:
+                    if not self._recovered():
+                        raise CameraError(f"{self._title}: {_cause(error, log)}") from error
+                    self._signs.lost("a part of the stream can't be read")
+                    continue
+            self._failed = 0
+            self._read_ns = time.monotonic_ns()
+            self._waited = self._read_ns - begun_ns > _WAIT_NS
+            self._signs.demuxed(packet, log.lines, self._waited)
+            self.packets += packet.size > 0
+            return packet
+
+    def _recovered(self) -> bool:
+        """Reads on behind what can't be read, unless that is all there is."""
+        self._failed += 1
+        self._packets = self._container.demux(self._stream)
+        return self._failed <= _RECOVERIES
+
+    def _decoded(self, packet: Packet) -> list[Decoded]:
+        if self._jpeg:
+            return [self._from_jpeg(packet)] if packet.size else []
+        frames = self._frames(packet)
+        pictures = [self._picture(frame) for frame in frames]
+        if frames or not packet.size or self._codec.has_b_frames or self._size is None:
+            return pictures
+        damage = self._signs.of(packet.pts)
+        if damage is None:
+            return []
+        return [Decoded(None, self._read_ns, self._ms(packet.pts), damage=damage)]
+
+    def _frames(self, packet: Packet) -> list[av.VideoFrame]:
+        data = bytes(packet) if self._units is not None and packet.size else b""
+        fault = self._units.damage(data) if self._units is not None else None
+        with Log() as log:
+            try:
+                frames = self._codec.decode(self._guarded(packet, data))
+            except av.error.FFmpegError as error:
+                frames, fault = [], fault or f"it can't be decoded ({error.strerror})"
+        self._signs.decoded(packet, fault, log.lines)
+        return frames
+
+    def _guarded(self, packet: Packet, data: bytes) -> Packet | None:
+        if not packet.size:
+            return None
+        guarded = self._units.guarded(data) if self._units is not None else None
+        if guarded is None:
+            return packet
+        copied: Packet = av.Packet(guarded)
+        copied.pts, copied.dts = packet.pts, packet.dts
+        copied.time_base = packet.time_base
+        return copied
+
+    def _picture(self, frame: av.VideoFrame) -> Decoded:
+        if frame.is_corrupt:
+            self._signs.found(frame.pts, "the decoder filled in parts that are missing or broken")
+        if self._unwritten is not None and self._unwritten.blocks(frame):
+            self._signs.found(frame.pts, "parts of the picture are missing")
+        damage = self._signs.of(frame.pts)
+        image = self._image(frame)
+        stamp_ms = self._ms(frame.pts if frame.pts is not None else frame.dts)
+        picture = _PICTURES.get(int(frame.pict_type), "?")
+        key = frame.key_frame and picture in ("I", "?")
+        if self._unwritten is not None:
+            self._unwritten.release(frame)
+        self._size = image.shape[0], image.shape[1]
+        return Decoded(image, self._read_ns, stamp_ms, picture, key, damage, self._waited)
+
+    def _ms(self, stamp: int | None) -> float | None:
+        base = self._stream.time_base
+        return None if stamp is None or base is None else float(stamp * base) * 1e3
+
+    def _image(self, frame: av.VideoFrame) -> Image:
+        """Returns the picture as OpenCV's FFmpeg would give it."""
+        out = self._reformat.reformat(frame, format="bgr24", **_LIKE_OPENCV)
+        plane = out.planes[0]
+        shape = (out.height, out.width, 3)
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+        image = self._room(shape, np.dtype(np.uint8))
+        if image is None:
+            image = np.empty(shape, np.uint8)
+        np.copyto(image.reshape(out.height, -1), rows[: out.height, : out.width * 3])
+        turns = int(getattr(frame, "rotation", 0)) // 90 % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image  # type: ignore[return-value]
+
+    def _from_jpeg(self, packet: Packet) -> Decoded:
+        image, damage = whole_or_partial(bytes(packet))
+        damage = self._signs.of(packet.pts) or damage
+        self._size = image.shape[:2] if image is not None else self._size
+        return Decoded(
+            image,
+            self._read_ns,
+            self._ms(packet.pts),
+            damage=damage,
+            waited=self._waited,
+            key=True,
+            alone=True,
+        )
+
+    def close(self) -> None:
+        """Releases the stream."""
+        self._packets.close()  # type: ignore[attr-defined]
+        self._container.close()
+
+
+def _cause(error: Exception, log: Log) -> str:
+    said = [text for _level, text in log.lines]
+    return "; ".join(dict.fromkeys([*said[-2:], getattr(error, "strerror", None) or str(error)]))
+
+
+def _like_opencv() -> dict[str, Any]:
+    """Returns how a picture is converted: as OpenCV does it, in this thread."""
+    how: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}
+    try:
+        frame = av.VideoFrame(16, 16, "yuv420p")
+        VideoReformatter().reformat(frame, format="bgr24", threads=1, **how)
+    except TypeError:  # some versions of PyAV have no threads here
+        return how
+    return {**how, "threads": 1}
+
+
+_LIKE_OPENCV = _like_opencv()
