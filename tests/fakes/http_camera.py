@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import ssl
 import subprocess
 import threading
 import time
@@ -38,9 +39,15 @@ def live_transport_stream(path: Path) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def http_camera(
-    chunks: Sequence[bytes] | Callable[[], Iterable[bytes]], kind: str, interval_s: float = 0.0
+    chunks: Sequence[bytes] | Callable[[], Iterable[bytes]],
+    kind: str,
+    interval_s: float = 0.0,
+    certificates: Path | None = None,
 ) -> Iterator[str]:
-    """Serves the chunks to each client, from the first to the last; yields the URL."""
+    """Serves the chunks to each client, from the first to the last; yields the URL.
+
+    With a folder of `write_certificates` it speaks TLS, as `localhost`.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -60,10 +67,16 @@ def http_camera(
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        if certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/video"
+            scheme = "http" if certificates is None else "https"
+            host = "127.0.0.1" if certificates is None else "localhost"
+            yield f"{scheme}://{host}:{server.server_port}/video"
         finally:
             server.shutdown()
             serving.join()

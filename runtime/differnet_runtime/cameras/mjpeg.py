@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import socket
-import ssl
 import threading
 import time
 import urllib.error
@@ -15,8 +14,10 @@ from collections import deque
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ..config.models import CameraTls
 from ..errors import CameraError
 from ..redaction import redact
+from .certificates import SameHost, context_of
 from .decoded import Decoded, StreamReader
 from .jpegs import whole_or_partial
 from .multipart import Part, Parts, boundary_of
@@ -26,17 +27,18 @@ _WAITING = 4
 """Parts that may wait to be decoded; more would be old when they are."""
 
 
-def open_mjpeg(url: str, timeouts_s: tuple[float, float]) -> StreamReader | None:
+def open_mjpeg(url: str, tls: CameraTls, timeouts_s: tuple[float, float]) -> StreamReader | None:
     """Opens a URL; None where its answer is no series of pictures.
 
     Args:
         url: With user and password where the camera asks for them.
+        tls: What its certificate must be signed by.
         timeouts_s: For the answer, and for each part.
 
     Raises:
         CameraError: It can't be opened.
     """
-    plain, opener = _opener(url)
+    plain, opener = _opener(url, tls)
     try:
         answer = opener.open(plain, timeout=max(timeouts_s))
     except urllib.error.HTTPError as error:
@@ -54,7 +56,7 @@ def open_mjpeg(url: str, timeouts_s: tuple[float, float]) -> StreamReader | None
     return MjpegReader(answer, boundary, redact(url), timeouts_s[1])
 
 
-def _opener(url: str) -> tuple[str, urllib.request.OpenerDirector]:
+def _opener(url: str, tls: CameraTls) -> tuple[str, urllib.request.OpenerDirector]:
     """Returns the URL without user and password, and what opens it with them."""
     parts = urlsplit(url)
     login, at, host = parts.netloc.rpartition("@")
@@ -63,11 +65,9 @@ def _opener(url: str) -> tuple[str, urllib.request.OpenerDirector]:
     if at:
         user, _, password = login.partition(":")
         passwords.add_password(None, plain, unquote(user), unquote(password))
-    # As with FFmpeg: cameras sign their certificates themselves.
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return plain, urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPSHandler(context=context_of(tls)),
+        SameHost(),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPDigestAuthHandler(passwords),
     )

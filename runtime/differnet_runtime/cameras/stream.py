@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from ..config.models import CameraConfig
+from ..config.models import CameraConfig, CameraTls
 from ..errors import CameraError
 from ..records import Frame
 from ..redaction import redact
 from .base import Camera, Room, no_room
+from .certificates import explained, ffmpeg_options, is_encrypted
 from .damage import Quarantine
 from .decoded import Decoded, StreamReader, blank
 from .lag import Lag
@@ -124,15 +125,25 @@ def _is_rtsp(source: str) -> bool:
 
 
 def _opened(config: CameraConfig, room: Room) -> StreamReader:
+    try:
+        return _reader(config, config.tls or CameraTls(), room)
+    except CameraError as error:
+        raise explained(error) from error
+
+
+def _reader(config: CameraConfig, tls: CameraTls, room: Room) -> StreamReader:
     # The daemon ends a camera that stalls; a read that takes longer than that ends by itself.
     timeouts_s = open_limit_s(config.stall_s), config.stall_s + 1
-    if config.source.lower().startswith("http"):
-        mjpeg = open_mjpeg(config.source, timeouts_s)
-        if mjpeg is not None:
-            return mjpeg
     # The frame rate need not be measured over twenty frames before the first is given: a wrong
     # one is found out by the quarantine.
     options = {"fpsprobesize": "3"}
+    if is_encrypted(config.source):
+        options |= ffmpeg_options(tls)
+    if config.source.lower().startswith("http"):
+        mjpeg = open_mjpeg(config.source, tls, timeouts_s)
+        if mjpeg is not None:
+            return mjpeg
+        options["max_redirects"] = "0"
     if _is_rtsp(config.source):
         # TCP loses nothing by itself, but cameras do. A few packets are looked at in their order,
         # without which a lost one is not told of.

@@ -35,6 +35,12 @@ def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
         for name, hook in config.webhook.items()
         if hook.token_file and hook.url.startswith("http://")
     ]
+    found += [
+        f"camera.{name}: any certificate is taken (tls.verify = false), so another machine can "
+        "take its place"
+        for name, camera in config.camera.items()
+        if camera.tls is not None and not camera.tls.verify
+    ]
     return tuple(found)
 
 

@@ -42,6 +42,25 @@ class StationConfig(Part):
     memory_mb: Annotated[int, Field(ge=64, le=1 << 24)] | None = None
 
 
+class CameraTls(Part):
+    """What a camera behind `https://` or `rtsps://` must show: `[camera.NAME.tls]`.
+
+    Args:
+        ca: PEM file of what its certificate must be signed by; the certificate itself where the
+            camera signed it. None takes the system's authorities.
+        verify: False takes any certificate, and so whatever answers in the camera's place.
+    """
+
+    ca: Path | None = None
+    verify: bool = True
+
+    @model_validator(mode="after")
+    def _one(self) -> CameraTls:
+        if self.ca is not None and not self.verify:
+            raise ValueError("ca is not looked at with verify = false: leave one of them out")
+        return self
+
+
 class CameraConfig(Part):
     """A camera: `[camera.NAME]`.
 
@@ -57,6 +76,7 @@ class CameraConfig(Part):
         gain: In the driver's units; None keeps what the camera has.
         white_balance: In the driver's units; None keeps what the camera has.
         transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
+        tls: See `CameraTls`.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         paced: A video plays at its own speed, again and again, as a camera would.
         after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
@@ -82,6 +102,7 @@ class CameraConfig(Part):
     gain: Finite | None = None
     white_balance: Finite | None = None
     transport: Literal["tcp", "udp"] = "tcp"
+    tls: CameraTls | None = None
     trigger: Literal["free", "command"] = "free"
     paced: bool = False
     after: AfterVerdict = "keep"
@@ -97,6 +118,12 @@ class CameraConfig(Part):
     def _transport_of_rtsp(self) -> CameraConfig:
         if self.transport != "tcp" and not self.source.lower().startswith("rtsp://"):
             raise ValueError('transport = "udp" is for rtsp:// only')
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> CameraConfig:
+        if self.tls is not None and not self.source.lower().startswith(("https://", "rtsps://")):
+            raise ValueError("tls is for https:// and rtsps:// only")
         return self
 
     @model_validator(mode="after")

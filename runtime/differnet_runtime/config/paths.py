@@ -38,7 +38,8 @@ def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
 def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:
     """Keys of passwords, tokens and certificates, wherever they may stand."""
     places: list[tuple[Key, Any]] = [((name,), table.get(name)) for name in ("mqtt", "web")]
-    places += [(("webhook", name), hook) for name, hook in _tables(table.get("webhook"))]
+    for kind in ("webhook", "camera"):
+        places += [((kind, name), one) for name, one in _tables(table.get(kind))]
     for at, place in places:
         if not isinstance(place, dict):
             continue
