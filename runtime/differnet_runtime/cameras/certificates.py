@@ -72,7 +72,7 @@ def explained(error: CameraError) -> CameraError:
         return error
     return CameraError(
         f"{text}. Where the camera signed its certificate itself, save that as a file and name it "
-        "in [camera.NAME.tls] ca; verify = false takes any"
+        "in [camera.NAME.tls] ca, or for a command in SSL_CERT_FILE; verify = false takes any"
     )
 
 
