@@ -92,7 +92,7 @@ def _int8(found: Int8) -> str:
         f"score, median {found.median_relative_error:.1e}, greatest "
         f"{found.greatest_relative_error:.1e}; all are shifted by {found.shift - 1.0:+.1%}{flips}. "
         f"{found.convolutions} convolutions ({found.share:.0%} of the extractor's multiplications) "
-        f"are in INT8; the first {found.left_in_float} stayed in FP16. No defects were seen: judge "
+        f"are in INT8; the first {found.left_in_float} and the depthwise ones stayed in FP16. No defects were seen: judge "
         "the file with `differnet eval`, or verify --images."
     )
 

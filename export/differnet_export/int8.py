@@ -16,11 +16,11 @@ from differnet_runtime.metadata import Calibration, Int8, ModelMetadata
 
 from . import frames
 from .comparison import INT8_LIMIT, relative_difference
-from .quantisation import measured, multiplications, quantised
+from .quantisation import inside, measured, multiplications, quantised
 from .scoring import Frame, scores
 
-LEFT = (0, 1, 2, 3, 4, 6, 8, 12, 16)
-"""How many of the first convolutions are tried in float, one after the other."""
+LEFT = (0, 1, 2, 3, 4, 6, 8, 12)
+"""How many of the first convolutions, depthwise ones not counted, are tried in float."""
 
 MOST_SPREAD = 0.03
 """The relative error of good pictures' scores scatters by no more: the spread changes their order,
@@ -43,7 +43,7 @@ class Quantised:
     Args:
         graph: Its extractor's convolutions are in INT8, all else is FP32.
         convolutions: How many are in INT8.
-        left: How many of the first ones stayed in float.
+        left: How many of the first ones stayed in float, depthwise ones not counted.
         share: Share of the extractor's multiplications that are in INT8.
     """
 
@@ -69,7 +69,7 @@ def to_int8(
             first convolutions stay in float.
     """
     material = measured(graph, pictures)
-    count = len(material.convolutions)
+    count = len(material.layers)
     others = _spread_out(others)
     exact = scores(graph, others, "FP32 graph")
     spreads: list[float] = []
@@ -78,8 +78,8 @@ def to_int8(
         spreads.append(_spread(exact, scores(found, others, f"INT8, {left} left in float")))
         if spreads[-1] <= MOST_SPREAD:
             work = multiplications(graph, others[0])
-            inside = sum(work[name] for name in material.convolutions[left:])
-            return Quantised(found, count - left, left, inside / sum(work.values()))
+            share = sum(work[name] for name in inside(material, left)) / sum(work.values())
+            return Quantised(found, count - left, left, share)
     if not spreads:
         raise ExportError(
             "the extractor has no convolution with constant weights, so nothing could be INT8. "

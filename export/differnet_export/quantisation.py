@@ -2,10 +2,12 @@
 
 As TensorRT takes it (Wu et al. 2020, arXiv:2004.09602): symmetric, weights per output channel,
 activations per tensor, with the greatest magnitude that good pictures give. Accumulators, biases
-and sums of two branches are not INT8. Two things make up for what rounding does:
+and sums of two branches are not INT8. Three things make up for what rounding does:
 
-- The first convolutions stay in float, as many as good pictures need for scores that hardly
-  change: their channels differ most in range, and every later layer sees their error.
+- Depthwise convolutions stay in float: their channels differ most in range, they are a tenth of
+  the multiplications, and NVIDIA's compiler pads each of their channels to four for INT8.
+- So do the first convolutions, as many as good pictures need for scores that hardly change: every
+  later layer sees their error.
 - What quantisation adds to each feature on average is subtracted again (bias correction, as Nagel
   et al. 2019, arXiv:1906.04721, do it for each layer).
 """
@@ -37,14 +39,15 @@ class Material:
 
     Args:
         graph: FP32, simplified.
-        convolutions: Names of the extractor's, in order.
+        layers: Names of the convolutions that may be in INT8, by the name of their weights, in
+            order; an extractor that reads several scales has several to each.
         ranges: Greatest magnitude of each convolution's input, by the tensor's name.
         features: Means of the features over the pictures, `(D,) float32`.
         pictures: Good pictures, as the graph's input.
     """
 
     graph: ModelProto
-    convolutions: tuple[str, ...]
+    layers: Mapping[str, Sequence[str]]
     ranges: Mapping[str, float]
     features: NDArray[np.float32]
     pictures: Sequence[Frame]
@@ -57,10 +60,15 @@ def measured(graph: ModelProto, pictures: Sequence[Frame]) -> Material:
         graph: FP32, simplified.
         pictures: Good pictures, as the graph's input.
     """
-    convolutions = extractor_convolutions(graph)
+    weights = {tensor.name: tensor.dims for tensor in graph.graph.initializer}
+    convolutions = [
+        node for node in extractor_convolutions(graph) if weights[node.input[1]][1] > 1
+    ]  # a depthwise one has weights of (C, 1, h, w)
     ranges = _ranges(graph, sorted({node.input[0] for node in convolutions}), pictures)
-    names = tuple(node.name for node in convolutions)
-    return Material(graph, names, ranges, _mean_features(graph, pictures), pictures)
+    layers: dict[str, list[str]] = {}
+    for node in convolutions:
+        layers.setdefault(node.input[1], []).append(node.name)
+    return Material(graph, layers, ranges, _mean_features(graph, pictures), pictures)
 
 
 def quantised(material: Material, left: int) -> ModelProto:
@@ -68,11 +76,16 @@ def quantised(material: Material, left: int) -> ModelProto:
 
     Args:
         material: What `measured` found.
-        left: So many of the first convolutions stay in float.
+        left: So many of the first layers stay in float, besides the depthwise ones.
     """
-    graph = _with_pairs(material, set(material.convolutions[left:]))
+    graph = _with_pairs(material, set(inside(material, left)))
     shift = _mean_features(graph, material.pictures) - material.features
     return _recentred(graph, shift)
+
+
+def inside(material: Material, left: int) -> list[str]:
+    """Returns the names of the convolutions in INT8, where so many of the first layers are not."""
+    return [name for names in list(material.layers.values())[left:] for name in names]
 
 
 def extractor_convolutions(graph: ModelProto) -> list[NodeProto]:

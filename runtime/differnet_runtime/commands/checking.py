@@ -149,8 +149,9 @@ def _model_file(path: Path, subject: str, config: ModelConfig) -> Iterator[Findi
     if threshold is None:
         text = "no part can be judged: run `differnet calibrate`, or give model.threshold"
         yield Finding("model.threshold", "wrong", text)
-    if metadata.precision == "fp16" and runs_on_cpu(config.backend):
-        text = "an FP16 model is slow on a CPU: export it in FP32 for this machine"
+    if metadata.precision != "fp32" and runs_on_cpu(config.backend):
+        kind = metadata.precision.upper()
+        text = f"an {kind} model is slow on a CPU: export it in FP32 for this machine"
         yield Finding("model.backend", "look", text)
 
 

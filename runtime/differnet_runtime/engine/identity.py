@@ -179,10 +179,17 @@ def identify(
 
     Raises:
         BackendUnavailableError: There is no GPU, or TensorRT or pycuda is missing.
-        EngineError: This TensorRT knows no pinned layers, and they were asked for.
+        EngineError: This TensorRT knows no pinned layers, and they were asked for; or it is too old
+            for an INT8 file.
     """
     device = cuda.open_device()
     version = tensorrt_api.version()
+    typing = typing_of(version, pinned=options.pinned)
+    if metadata.precision == "int8" and typing == PINNED:
+        raise EngineError(
+            "an INT8 file needs a strongly typed network: TensorRT 10 or newer (this is "
+            f"{'.'.join(map(str, version))}), without --pinned. Or export with --precision fp16."
+        )
     return EngineIdentity(
         graph_sha256=graph_sha256(model),
         tensorrt=".".join(map(str, version)),
@@ -198,7 +205,7 @@ def identify(
         precision=metadata.precision,
         level=options.level,
         workspace_mib=options.workspace_mib,
-        typing=typing_of(version, pinned=options.pinned),
+        typing=typing,
         tool=installed_version("differnet-edge"),
     )
 
