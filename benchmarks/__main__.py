@@ -31,7 +31,6 @@ RUNS = (
     ("resizing",),
     ("picture_damage",),
     ("threads",),
-    ("int8",),
     ("tables",),
 )
 

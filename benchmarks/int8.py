@@ -1,7 +1,7 @@
 """INT8: what `differnet export --precision int8` does to the scores, and what a compiler makes of it.
 
     python -m benchmarks.int8 --data FOLDER... [--sets SET...]      (minutes for each set)
-    python -m benchmarks.int8 --engines     (seconds; needs TensorRT-RTX, no GPU)
+    python -m benchmarks.int8 --models FOLDER --engines  (seconds; needs TensorRT-RTX, no GPU)
 
 `edge` learns from each set of the suite with seed 0, and is exported in three precisions. FP16 and
 INT8 are emulated. Judged is the half to report; ways to quantise were chosen on the other. With
@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from differnet_export import frames
 from differnet_export.exporter import export_model
 from differnet_export.scoring import on_cpu, scores
-from differnet_runtime.engine.audit import Layer, audit
+from differnet_runtime.engine.audit import Layer, audit, listed_weight_bytes
 from differnet_runtime.engine.rtx import dry_build
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import read_model_file
@@ -34,6 +33,7 @@ from differnet_training.learning import Job, learn
 from differnet_training.recipes import EDGE
 
 from . import machine
+from .devices import DEVICES
 from .suite.figures import figures
 from .suite.halves import REPORT
 from .suite.judged import Judged, record_of
@@ -129,10 +129,12 @@ def engines(files: Sequence[Path]) -> dict[str, Any]:
                 weight_bytes=file.stat().st_size,
                 plan_bytes=len(built.plan),
             )
+            moved = _activation_bytes(built.layers) + listed_weight_bytes(built.layers)
             found.setdefault(file.name, {})[target] = {
                 "kernels": report.kernels,
                 "plan_mb": len(built.plan) / 1e6,
                 "activations_mb": _activation_bytes(built.layers) / 1e6,
+                "memory_ms": {n: moved / d.gb_s / 1e6 for n, d in DEVICES.items()},
                 "int8_kernels": sum(_reads_int8(layer) for layer in built.layers),
                 "audit": {check.name: check.outcome for check in report.checks},
             }
@@ -156,39 +158,36 @@ def _reads_int8(layer: Layer) -> bool:
     )
 
 
-def _kept() -> dict[str, Any]:
-    path = machine.RESULTS / "int8.json"
-    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return {key: found.get(key, {}) for key in ("sets", "engines")}
+def _write_sets(sets: dict[str, Any]) -> None:
+    losses = {name: _loss(row["precisions"]) for name, row in sets.items()}
+    greatest = max(losses.values())
+    machine.write(
+        "int8", {"half": REPORT, "seed": 0, "greatest_auroc_loss": greatest, "sets": sets}
+    )
 
 
 def main() -> None:
-    """Measures and writes results/int8.json; what is there of other sets stays."""
+    """Writes results/int8.json, where other sets' rows stay, or results/int8_engines.json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="FOLDER")
     parser.add_argument("--sets", nargs="+", help="of those found; all by default")
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep models and files there")
-    parser.add_argument("--engines", action="store_true", help="build the files that are there")
+    parser.add_argument("--engines", action="store_true", help="build the files kept there")
     args = parser.parse_args()
-    result = _kept()
+    path = machine.RESULTS / "int8.json"
+    sets: dict[str, Any] = json.loads(path.read_text("utf-8"))["sets"] if path.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = args.models or Path(name)
         for one in find_sets(args.data) if args.data else ():
             if not args.sets or one.name in args.sets:
-                result["sets"][one.name] = judged(one, folder)
-                machine.write("int8", {"half": REPORT, "seed": 0, **result})
+                sets[one.name] = judged(one, folder)
+                _write_sets(sets)
         if args.engines:
             files = [f for p in PRECISIONS[1:] for f in sorted(folder.glob(f"*.{p}.onnx"))]
-            result["engines"] = engines(files)
-    losses = {name: _loss(row["precisions"]) for name, row in result["sets"].items()}
-    greatest = max(losses.values(), default=float(np.nan))
-    machine.write(
-        "int8",
-        {"half": REPORT, "seed": 0, "greatest_auroc_loss": greatest, **result},
-    )
-    print(losses)
+            files = [f for f in files if not args.sets or f.name.split(".")[0] in args.sets]
+            machine.write("int8_engines", {"files": engines(files)})
 
 
 def _loss(row: dict[str, Any]) -> float:
