@@ -168,14 +168,14 @@ def _open_tensorrt(model: bytes, path: Path | None) -> Backend:
 
     engine = _engine(path, model)
     try:
-        return TensorRTBackend(engine.plan)
+        return TensorRTBackend(engine.plan, batch=1)
     except BackendError as error:
         if not engine.updates:
             raise
         updates = "; ".join(engine.updates)
         log.warning("the engine was kept over an update (%s), but: %s", updates, error)
     engine.discard()
-    return TensorRTBackend(_engine(path, model).plan)
+    return TensorRTBackend(_engine(path, model).plan, batch=1)
 
 
 def _engine(path: Path, model: bytes) -> Engine:

@@ -115,8 +115,10 @@ def _available() -> int:
 def _test(
     plan: bytes, metadata: ModelMetadata, identity: EngineIdentity, model_bytes: int
 ) -> tuple[SmokeTest, AuditReport]:
-    backend = TensorRTBackend(plan)
-    with backend:
+    if identity.batch > 1:
+        with TensorRTBackend(plan, batch=1) as backend:  # the other end of the profile
+            smoke_test(backend, metadata, 1)
+    with TensorRTBackend(plan, batch=identity.batch) as backend:
         smoke = smoke_test(backend, metadata, identity.batch)
         smoke = smoke.model_copy(update={"device_memory_bytes": backend.device_memory})
         layers = read_layers(backend.inspect())
