@@ -23,6 +23,7 @@ import onnx
 from differnet_export import frames
 from differnet_export.exporter import export_model
 from differnet_export.scoring import on_cpu, scores
+from differnet_runtime.errors import ExportError
 from differnet_runtime.engine.audit import Layer, audit, listed_weight_bytes
 from differnet_runtime.engine.rtx import dry_build
 from differnet_runtime.metadata import ModelMetadata
@@ -64,7 +65,11 @@ def judged(one: PictureSet, folder: Path) -> dict[str, Any]:
     calls: dict[str, list[bool]] = {}
     for precision in PRECISIONS:
         file = folder / f"{one.name}.{precision}.onnx"
-        metadata = export_model(model, file, precision=precision)
+        try:
+            metadata = export_model(model, file, precision=precision)
+        except ExportError as error:
+            found[precision] = {"refused": str(error)}
+            continue
         values = _scores(file, test, metadata)
         assert metadata.calibration is not None
         threshold = metadata.calibration.threshold
@@ -158,9 +163,12 @@ def _reads_int8(layer: Layer) -> bool:
     )
 
 
-def _write_sets(sets: dict[str, Any]) -> None:
-    losses = {name: _loss(row["precisions"]) for name, row in sets.items()}
-    greatest = max(losses.values())
+def _write_set(name: str, row: dict[str, Any]) -> None:
+    path = machine.RESULTS / "int8.json"
+    sets: dict[str, Any] = json.loads(path.read_text("utf-8"))["sets"] if path.is_file() else {}
+    sets = dict(sorted({**sets, name: row}.items()))
+    losses = [_loss(one["precisions"]) for one in sets.values()]
+    greatest = max(loss for loss in losses if loss is not None)
     machine.write(
         "int8", {"half": REPORT, "seed": 0, "greatest_auroc_loss": greatest, "sets": sets}
     )
@@ -176,21 +184,20 @@ def main() -> None:
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep models and files there")
     parser.add_argument("--engines", action="store_true", help="build the files kept there")
     args = parser.parse_args()
-    path = machine.RESULTS / "int8.json"
-    sets: dict[str, Any] = json.loads(path.read_text("utf-8"))["sets"] if path.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = args.models or Path(name)
         for one in find_sets(args.data) if args.data else ():
             if not args.sets or one.name in args.sets:
-                sets[one.name] = judged(one, folder)
-                _write_sets(sets)
+                _write_set(one.name, judged(one, folder))
         if args.engines:
             files = [f for p in PRECISIONS[1:] for f in sorted(folder.glob(f"*.{p}.onnx"))]
             files = [f for f in files if not args.sets or f.name.split(".")[0] in args.sets]
             machine.write("int8_engines", {"files": engines(files)})
 
 
-def _loss(row: dict[str, Any]) -> float:
+def _loss(row: dict[str, Any]) -> float | None:
+    if "refused" in row["int8"]:
+        return None
     values = {p: row[p]["image_auroc"]["value"] for p in ("fp32", "int8")}
     return float(values["fp32"] - values["int8"])
 

@@ -93,7 +93,7 @@ class Int8(Part):
         pictures: How many pictures were compared.
         shift: Median of the scores divided by those of the FP32 graph; the threshold takes part in
             it.
-        median_relative_error: Median error of the scores against the FP32 graph's.
+        median_relative_error: Median error of the scores against the FP32 graph's times `shift`.
         greatest_relative_error: Greatest error, likewise.
         flips: How many of these pictures one graph calls good and the other a defect, each at its
             own threshold; None without a threshold.

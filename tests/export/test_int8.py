@@ -140,15 +140,16 @@ class TestTheGraph:
 class TestHowManyStayInFloat:
     def test_as_few_as_the_spread_allows(self, single: ModelProto, monkeypatch) -> None:
         spreads = {
-            left: int8._spread(
+            left: int8._change(
                 scores(single, PICTURES, "exact"),
                 scores(quantised(measured(single, PICTURES), left), PICTURES, "int8"),
-            )
+            )[1]
             for left in (0, 1)
         }
         assert spreads[1] < spreads[0]
         for allowed, left in ((1.1 * spreads[0], 0), (1.1 * spreads[1], 1)):
             monkeypatch.setattr(int8, "MOST_SPREAD", allowed)
+            monkeypatch.setattr(int8, "MOST_SHIFT", 1.0)
             found = int8.to_int8(single, PICTURES, PICTURES)
             assert (found.left, found.convolutions) == (left, 2 - left)
             assert 0 < found.share < 1
@@ -164,6 +165,7 @@ def generous() -> None:
     """The drawn parts are tiny: INT8 changes their scores more than those of real pictures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(int8, "MOST_SPREAD", 0.2)
+        patch.setattr(int8, "MOST_SHIFT", 0.4)
         patch.setattr("differnet_export.exporter.MOST_MOVED", 0.5)
         patch.setattr("differnet_export.int8.INT8_LIMIT", 1.0)
         yield

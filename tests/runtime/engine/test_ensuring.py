@@ -342,6 +342,17 @@ def test_an_engine_that_fails_the_audit_is_thrown_away(
     assert len(contents(model)) == 2
 
 
+def test_an_int8_file_needs_strong_types(device: FakeDevice, tiny_model: Make) -> None:
+    model = tiny_model(
+        verification=brightness_verification(InputContract(size=32)), precision="int8"
+    )
+    assert device.engine(model).report["new"]
+    for options, env in (((), {"FAKETRT_VERSION": "8.6.1"}), (("--pinned",), {})):
+        ended = device.engine(model, *options, **env)
+        assert ended.code == USER_ERROR
+        assert "an INT8 file needs a strongly typed network: TensorRT 10" in ended.errors
+
+
 def test_a_graph_that_tensorrt_can_not_read_is_refused_with_its_words(
     device: FakeDevice, model: Path
 ) -> None:
