@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from differnet_runtime.command import Command
 from differnet_runtime.commands.arguments import Number, backend
 from differnet_runtime.commands.paths import any_path, existing, new_file, new_folder
+from differnet_runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from differnet_runtime.metadata import Calibration, Int8, ModelMetadata
@@ -39,12 +40,19 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--triton", type=new_folder, metavar="DIR", help="write a Triton repository too"
     )
+    parser.add_argument(
+        "--triton-jpeg",
+        action="store_true",
+        help="with --triton: write an ensemble that takes pictures' files, too",
+    )
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
 
 
 def _run_export(args: argparse.Namespace) -> int:
     from .exporter import export_model
 
+    if args.triton_jpeg and not args.triton:
+        raise ExportError("--triton-jpeg needs a repository: name its folder with --triton DIR")
     metadata = export_model(args.model, args.output, precision=args.precision, pixel=args.pixel)
     repository = _write_triton(args) if args.triton else None
     if args.json:
@@ -60,7 +68,7 @@ def _run_export(args: argparse.Namespace) -> int:
 def _write_triton(args: argparse.Namespace) -> Path:
     from .triton import write_repository
 
-    return write_repository(args.output, args.triton)
+    return write_repository(args.output, args.triton, jpeg=args.triton_jpeg)
 
 
 def _summary(output: Path, metadata: ModelMetadata) -> str:
