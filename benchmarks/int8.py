@@ -1,4 +1,4 @@
-"""INT8: what `differnet export --precision int8` does to the scores, and what a compiler makes of it.
+"""What `differnet export --precision int8` does to the scores, and what a compiler makes of it.
 
     python -m benchmarks.int8 --data FOLDER... [--sets SET...]      (minutes for each set)
     python -m benchmarks.int8 --models FOLDER --engines  (seconds; needs TensorRT-RTX, no GPU)
@@ -23,9 +23,9 @@ import onnx
 from differnet_export import frames
 from differnet_export.exporter import export_model
 from differnet_export.scoring import on_cpu, scores
-from differnet_runtime.errors import ExportError
 from differnet_runtime.engine.audit import Layer, audit, listed_weight_bytes
 from differnet_runtime.engine.rtx import dry_build
+from differnet_runtime.errors import ExportError
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import read_model_file
 from differnet_training.datasets import DataSet, Label, Picture
@@ -83,7 +83,9 @@ def judged(one: PictureSet, folder: Path) -> dict[str, Any]:
             **_figures(figures(record, REPORT)),
             **_at_own(test, calls[precision]),
             "threshold": threshold,
-            "verdict_flips": sum(a != b for a, b in zip(calls["fp32"], calls[precision], strict=True)),
+            "verdict_flips": sum(
+                a != b for a, b in zip(calls["fp32"], calls[precision], strict=True)
+            ),
             "file_mb": file.stat().st_size / 1e6,
             "int8": _effect(metadata),
         }

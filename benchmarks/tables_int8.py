@@ -17,7 +17,9 @@ def int8(result: dict[str, Any]) -> str:
     for name, row in result["sets"].items():
         for precision, found in row["precisions"].items():
             if "refused" in found:
-                lines.append(f"| {name} | {row['pictures']} | {precision}: export refuses | | | | | |")
+                lines.append(
+                    f"| {name} | {row['pictures']} | {precision}: export refuses | | | | | |"
+                )
                 continue
             auroc = found["image_auroc"]
             effect = found["int8"]

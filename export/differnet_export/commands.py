@@ -97,11 +97,11 @@ def _int8(found: Int8) -> str:
     flips = "" if found.flips is None else f", {found.flips} verdict flips"
     return (
         f"INT8 (emulated) against FP32, on {found.pictures} good pictures: relative error of the "
-        f"score, all scores' shift of {found.shift - 1.0:+.1%} apart, median {found.median_relative_error:.1e}, greatest "
-        f"{found.greatest_relative_error:.1e}{flips}. "
+        f"score, all scores' shift of {found.shift - 1.0:+.1%} apart, median "
+        f"{found.median_relative_error:.1e}, greatest {found.greatest_relative_error:.1e}{flips}. "
         f"{found.convolutions} convolutions ({found.share:.0%} of the extractor's multiplications) "
-        f"are in INT8; the first {found.left_in_float} and the depthwise ones stayed in FP16. No defects were seen: judge "
-        "the file with `differnet eval`, or verify --images."
+        f"are in INT8; the first {found.left_in_float} and the depthwise ones stayed in FP16. No "
+        "defects were seen: judge the file with `differnet eval --onnx`."
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from differnet_runtime.errors import ExportError
-from differnet_runtime.metadata import Calibration, Int8, ModelMetadata
+from differnet_runtime.metadata import Int8, ModelMetadata
 
 from . import frames
 from .comparison import INT8_LIMIT, relative_difference
@@ -56,9 +56,7 @@ class Quantised:
     share: float
 
 
-def to_int8(
-    graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame]
-) -> Quantised:
+def to_int8(graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame]) -> Quantised:
     """Writes INT8 into a simplified FP32 graph.
 
     Args:
@@ -95,7 +93,7 @@ def to_int8(
 
 
 def _change(exact: Scores, other: Scores) -> tuple[float, float]:
-    """Returns median and standard deviation of log(other / exact); infinite if one is not finite."""
+    """Returns median and standard deviation of log(other / exact); infinite if any is."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(other.astype(np.float64) / exact)
     finite = bool(np.isfinite(logs).all())
@@ -168,8 +166,9 @@ def effect(
     errors = relative_difference(np.float32(shift) * exact, scored)
     if not errors.max() <= INT8_LIMIT:
         raise ExportError(
-            f"INT8 changes the score of a good picture by {errors.max():.2g} relative, the shift of "
-            f"all scores apart (limit {INT8_LIMIT:g}); nothing was written. Export with --precision fp16."
+            f"INT8 changes the score of a good picture by {errors.max():.2g} relative, the shift "
+            f"of all scores apart (limit {INT8_LIMIT:g}); nothing was written. Export with "
+            "--precision fp16."
         )
     flips = None
     if thresholds is not None:

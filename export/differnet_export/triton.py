@@ -28,6 +28,7 @@ from differnet_runtime.model_file import content_hash, read_model_file
 
 _TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 _FILE = '{ name: "file" data_type: TYPE_STRING dims: [ 1 ] }'
+_RESHAPED = " reshape { shape: [ ] }"
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -92,7 +93,8 @@ def _write_ensemble(
         'platform: "ensemble"',
         f"max_batch_size: {max_batch}",
         f"input [ {_FILE} ]",
-        *(f"output [ {_tensor(tensor)} ]" for tensor in graph.output),
+        # An ensemble's tensors have the shapes that clients of its models see.
+        *(f"output [ {_tensor(t).replace(_RESHAPED, '')} ]" for t in graph.output),
         "ensemble_scheduling {",
         _step(f"{name}_decoder", {"file": "file"}, {"image": "image"}),
         _step(name, {"image": "image"}, {output: output for output in outputs}),
@@ -142,7 +144,7 @@ def _tensor(tensor: onnx.ValueInfoProto) -> str:
         )
     # A scalar for each frame has no size left, and Triton takes no empty `dims`: [N] is [N, 1].
     dims = [size.dim_value or -1 for size in sizes]
-    shape = f"dims: {dims}" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
+    shape = f"dims: {dims}" if dims else f"dims: [ 1 ]{_RESHAPED}"
     return f"{{ name: {_quoted(tensor.name)} data_type: {_TYPES[kind.elem_type]} {shape} }}"
 
 

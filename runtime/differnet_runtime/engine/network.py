@@ -128,7 +128,7 @@ class _Build:
             config.progress_monitor = self._monitor()
 
     def _profile_batch(self) -> None:
-        """Allows 1 to N frames; kernels are chosen for N, and whoever opens the engine fixes one."""
+        """Allows 1 to N frames; kernels are chosen for N. Whoever opens the engine fixes one."""
         batch = self._recipe.batch
         profile = self._builder.create_optimization_profile()
         for index in range(self._network.num_inputs):

@@ -4,8 +4,9 @@ Over a real driver, whose memory the CPU can't read, the tensors are copied to t
 the stream: whoever has a GPU and no TensorRT can see streams, graphs and memory at work.
 
 A plan is `FAKEPLAN1`, eight bytes of length, JSON, and the ONNX file. The JSON has `batch`,
-`onnx_sha256`, perhaps `least` (the profile's least batch; else `batch`), `inspector` (what the inspector says) and `fail`, one of `deserialize`,
-`context`, `enqueue`, `capture` (refused), `capture-raise`, `stale` (the graph records nothing) and
+`onnx_sha256`, perhaps `least` (the profile's least batch; else `batch`), `inspector` (what the
+inspector says) and `fail`, one of `deserialize`, `context`, `enqueue`, `capture` (refused),
+`capture-raise`, `stale` (the graph records nothing) and
 `differs` (the graph gives other scores).
 """
 
