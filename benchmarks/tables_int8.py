@@ -38,7 +38,7 @@ def int8_engines(result: dict[str, Any]) -> str:
     devices = list(next(iter(next(iter(result["files"].values())).values()))["memory_ms"])
     lines = [
         "| file | for | kernels | convolutions that read INT8 | plan | moved | audit | "
-        + "".join(f"{name}, at least | " for name in devices),
+        + "".join(f"{name}, memory | " for name in devices),
         "|---|---|---|---|---|---|---|" + "---|" * len(devices),
     ]
     for name, targets in result["files"].items():
