@@ -25,7 +25,7 @@ from .graph import FEATURES
 from .scoring import Frame, outputs_of
 from .simplify import with_nodes
 
-Array = NDArray[np.generic]
+Array = NDArray[np.floating]
 _LEVELS = 127
 """Symmetric INT8 reaches from -127 to 127, and 0 is exact."""
 
@@ -132,7 +132,7 @@ def _with_pairs(material: Material, chosen: set[str]) -> ModelProto:
             nodes += _pair(given)
         if weight not in done:
             done.add(weight)
-            array = numpy_helper.to_array(constants[weight])
+            array = numpy_helper.to_array(constants[weight]).astype(np.float32)
             scales = _scale(np.abs(array).reshape(len(array), -1).max(axis=1))
             added |= _constants(weight, scales)
             added[f"{weight}_int8"] = _stored(array, scales, f"{weight}_int8")
@@ -162,11 +162,14 @@ def _pair(name: str) -> list[NodeProto]:
     return [first, _dequantize(name)]
 
 
-def _dequantize(name: str, **attributes: int) -> NodeProto:
+def _dequantize(name: str, axis: int | None = None) -> NodeProto:
     inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
     outputs = [f"{name}_dequantized"]
     label = f"{name}_dequantize"
-    return helper.make_node("DequantizeLinear", inputs, outputs, name=label, **attributes)
+    node = helper.make_node("DequantizeLinear", inputs, outputs, name=label)
+    if axis is not None:
+        node.attribute.append(helper.make_attribute("axis", axis))
+    return node
 
 
 def _recentred(graph: ModelProto, shift: NDArray[np.float32]) -> ModelProto:

@@ -116,9 +116,10 @@ def _test(
     plan: bytes, metadata: ModelMetadata, identity: EngineIdentity, model_bytes: int
 ) -> tuple[SmokeTest, AuditReport]:
     if identity.batch > 1:
-        with TensorRTBackend(plan, batch=1) as backend:  # the other end of the profile
-            smoke_test(backend, metadata, 1)
-    with TensorRTBackend(plan, batch=identity.batch) as backend:
+        with TensorRTBackend(plan, batch=1) as single:  # the other end of the profile
+            smoke_test(single, metadata, 1)
+    backend = TensorRTBackend(plan, batch=identity.batch)
+    with backend:
         smoke = smoke_test(backend, metadata, identity.batch)
         smoke = smoke.model_copy(update={"device_memory_bytes": backend.device_memory})
         layers = read_layers(backend.inspect())
