@@ -33,7 +33,6 @@ RUNS = (
     ("picture_damage",),
     ("stream_damage",),
     ("threads",),
-    ("int8",),
     ("tables",),
 )
 

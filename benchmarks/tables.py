@@ -17,6 +17,7 @@ from typing import Any
 from . import pictures
 from .machine import RESULTS
 from .tables_accuracy import TABLES as ACCURACY
+from .tables_int8 import TABLES as INT8
 from .tables_speed import TABLES as SPEED
 from .tables_speed import in_short
 from .tables_station import batching, station_table
@@ -195,6 +196,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "gpu": _gpu,
     "batching": batching,
     **ACCURACY,
+    **INT8,
     **SPEED,
 }
 _FROM_SEVERAL = {"station": station_table, "in_short": _in_short}

@@ -216,18 +216,6 @@ def threads(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def int8(result: dict[str, Any]) -> str:
-    """What eight bits would gain, and cost."""
-    lines = [
-        "| edge | image AUROC | latency, 1 thread | latency, 2 threads | file |",
-        "|---|---|---|---|---|",
-    ]
-    for way, row in result["ways"].items():
-        times = " | ".join(_ms(row["latency_ms"][threads]) for threads in ("1", "2"))
-        lines.append(f"| {way} | {_mean(row['image_auroc'])} | {times} | {row['file_mb']:.1f} MB |")
-    return "\n".join(lines)
-
-
 def peers(result: dict[str, Any]) -> str:
     """Every model that ran, the best AUROC first."""
     models = {name: row for name, row in result["models"].items() if "reason" not in row}
@@ -282,7 +270,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "startup": startup,
     "feature_time": feature_time,
     "resizing": resizing,
-    "int8": int8,
     "threads": threads,
     "peers": peers,
 }

@@ -22,6 +22,9 @@ LIMIT = 1e-4
 HALF_LIMIT = 2e-2
 """Greatest relative difference between torch and a file in FP16."""
 
+INT8_LIMIT = 0.25
+"""Greatest relative difference between torch and a file in INT8, on pictures."""
+
 Frame = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 

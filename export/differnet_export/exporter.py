@@ -15,6 +15,7 @@ from differnet_runtime.graph_check import graph_problem
 from differnet_runtime.metadata import (
     Calibration,
     HalfPrecision,
+    InputContract,
     ModelMetadata,
     Pixel,
     Precision,
@@ -23,11 +24,11 @@ from differnet_runtime.metadata import (
 from differnet_runtime.model_file import write_model_file
 from differnet_training.model_directory import load_model
 
-from . import frames
+from . import frames, int8
 from .comparison import HALF_LIMIT, LIMIT, relative_difference, torch_scores
 from .graph import trace
 from .precision import HalfWeights, to_half
-from .scoring import EMULATION, on_cpu, scores
+from .scoring import EMULATIONS, on_cpu, scores
 from .soundness import unsound
 
 Scores = NDArray[np.float32]
@@ -77,7 +78,8 @@ def export_model(
     Args:
         folder: What `differnet train` or `differnet import` wrote.
         output: The `.onnx` file.
-        precision: `fp16` for GPUs; CPUs run `fp32` faster.
+        precision: `fp16` for GPUs; CPUs run `fp32` faster. `int8` is for GPUs, too, and needs the
+            good pictures that trained the model.
         pixel: What the graph reads.
 
     Returns:
@@ -96,17 +98,34 @@ def export_model(
     contract = metadata.input.model_copy(update={"pixel": pixel})
     metadata = metadata.replaced(input=contract, precision=precision)
     graph = trace(model, pixel)
-    exact = _score(graph, folder, metadata, "FP32 graph")
-    made = [*frames.golden(metadata.input).values(), *frames.extreme(contract).values()]
+    ranging: list[frames.Frame] = []
+    if precision == "int8":
+        given, compared = int8.pictures_of(folder, metadata)
+        ranging = list(frames.real(given, contract).values())
+    else:
+        compared = _good_pictures(folder, metadata)
+    pictures = list(frames.real(compared, contract).values())
+    exact = _score(graph, contract, pictures, "FP32 graph")
+    made = [*frames.golden(contract).values(), *frames.extreme(contract).values()]
     difference = _checked(torch_scores(model, made), exact.made, folder)
-    scored, half = exact, None
-    if precision == "fp16":
+    scored, half, quantised = exact, None, None
+    if precision == "int8":
+        quantised = int8.to_int8(graph, ranging, pictures)
+        graph = quantised.graph
+    if precision != "fp32":
         graph, weights = to_half(graph)
         _check_sound(graph)
-        scored = _score(on_cpu(graph), folder, metadata, "FP16 graph, emulated")
+        scored = _score(on_cpu(graph), contract, pictures, f"{precision.upper()} graph, emulated")
+    if precision == "fp16":
         half = _half(exact, scored, weights)
-    calibration = _recalibrated(metadata.calibration, scored.real, half)
-    _check_moved(metadata.calibration, calibration)
+    trained = metadata.calibration
+    calibration = _recalibrated(trained, exact.real, scored.real, half, precision)
+    _check_moved(trained, calibration)
+    effect = None
+    if quantised is not None:
+        at = (trained.threshold, calibration.threshold) if trained and calibration else None
+        int8.check_finite(scored.made)
+        effect = int8.effect(quantised, exact.real, scored.real, at)
     metadata = metadata.replaced(
         calibration=calibration,
         verification=Verification(
@@ -114,6 +133,7 @@ def export_model(
             greatest_relative_difference=difference,
             golden_scores=tuple(float(score) for score in scored.golden),
             half=half,
+            int8=effect,
         ),
     )
     data = graph.SerializeToString()
@@ -126,13 +146,12 @@ def export_model(
     return metadata
 
 
-def _score(graph: ModelProto, folder: Path, metadata: ModelMetadata, what: str) -> _Scored:
-    contract = metadata.input
+def _score(
+    graph: ModelProto, contract: InputContract, pictures: list[frames.Frame], what: str
+) -> _Scored:
     golden = list(frames.golden(contract).values())
     extreme = list(frames.extreme(contract).values())
-    pictures = _good_pictures(folder, metadata)
-    real = list(frames.real(pictures, contract).values())
-    found = scores(graph, [*golden, *extreme, *real], what)
+    found = scores(graph, [*golden, *extreme, *pictures], what)
     return _Scored(*np.split(found, [len(golden), len(golden) + len(extreme)]))
 
 
@@ -205,31 +224,40 @@ def _check_moved(trained: Calibration | None, exported: Calibration | None) -> N
 
 
 def _recalibrated(
-    trained: Calibration | None, good_scores: Scores, half: HalfPrecision | None
+    trained: Calibration | None,
+    exact: Scores,
+    scored: Scores,
+    half: HalfPrecision | None,
+    precision: Precision,
 ) -> Calibration | None:
     """Sets the threshold again from the graph's own scores; without them the trained one stays.
 
     Out-of-fold scores are of models that are not in the graph: they stay, with the graph's error as
-    headroom.
+    headroom. INT8 shifts all scores, so they are shifted as those of the good pictures were.
+
+    Args:
+        trained: The trained model's calibration.
+        exact: The FP32 graph's scores of good pictures.
+        scored: The graph's own.
+        half: Effects of FP16.
+        precision: Of the graph.
     """
     if trained is None:
         return None
-    if trained.method == "out_of_fold":
-        return calibrate(
-            trained.good_scores,
-            trained.false_reject_rate,
-            confidence=trained.confidence,
-            scored_by=trained.scored_by,
-            headroom=max(HEADROOM, half.greatest_relative_error if half else 0.0),
-            method=trained.method,
-            tail=trained.tail,
-        )
-    if len(good_scores) != trained.images:
+    folds = trained.method == "out_of_fold"
+    if not folds and len(scored) != trained.images:
         return trained
+    shift, error = 1.0, half.greatest_relative_error if half else 0.0
+    if precision == "int8":
+        shift = int8.shift_of(exact, scored)
+        error = float(np.median(np.abs(scored / (shift * exact) - 1.0)))
+    own = EMULATIONS.get(precision, "onnxruntime-cpu")
     return calibrate(
-        good_scores.tolist(),
+        [shift * score for score in trained.good_scores] if folds else scored.tolist(),
         trained.false_reject_rate,
         confidence=trained.confidence,
-        scored_by=EMULATION if half else "onnxruntime-cpu",
-        headroom=max(HEADROOM, half.greatest_relative_error if half else 0.0),
+        scored_by=trained.scored_by if folds else own,
+        headroom=max(HEADROOM, error),
+        method=trained.method,
+        tail=trained.tail if folds else "rank",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def extreme(contract: InputContract) -> dict[str, Frame]:
     }
 
 
-def real(paths: list[Path], contract: InputContract) -> dict[str, Frame]:
+def real(paths: Sequence[Path], contract: InputContract) -> dict[str, Frame]:
     """Reads pictures as the graph's input, by path.
 
     Raises:

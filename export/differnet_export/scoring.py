@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from differnet_runtime.backends.ort import OnnxRuntimeBackend
+from differnet_runtime.backends.ort import OnnxRuntimeBackend, cpu_settings
 from differnet_runtime.command import progress
 from differnet_runtime.errors import ExportError
 
@@ -17,8 +17,8 @@ from .emulation import emulate_half
 from .graph import FEATURES
 from .simplify import with_nodes
 
-EMULATION = "fp16-emulation"
-"""What scores an FP16 graph here, as results name it."""
+EMULATIONS = {"fp16": "fp16-emulation", "int8": "int8-emulation"}
+"""What scores a graph here that no CPU computes as a GPU does, by its precision."""
 
 Frame = NDArray[np.uint8]
 
@@ -47,6 +47,33 @@ def scores(graph: ModelProto, frames: Sequence[Frame], what: str) -> NDArray[np.
             for frame in progress(frames, what, unit="frame")
         ]
     return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+def outputs_of(
+    graph: ModelProto, names: Sequence[str], frames: Sequence[Frame], what: str = ""
+) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """Runs a graph on the CPU and yields tensors of it by name, for one frame after the other.
+
+    Args:
+        graph: As `on_cpu` gives it.
+        names: Any tensors of the graph.
+        frames: `(height, width, C) uint8` each; a missing fourth channel is added.
+        what: For the progress line; empty for none.
+    """
+    import onnxruntime
+
+    observed = ModelProto()
+    observed.CopyFrom(graph)
+    del observed.graph.output[:]
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    observed = with_nodes(observed, observed.graph.node, observed.graph.initializer)
+    channels = graph.graph.input[0].type.tensor_type.shape.dim[3].dim_value
+    session = onnxruntime.InferenceSession(
+        observed.SerializeToString(), cpu_settings(onnxruntime, 0), ["CPUExecutionProvider"]
+    )
+    for frame in progress(frames, what, unit="frame") if what else frames:
+        batch = _with_channels(frame, channels)[None]
+        yield dict(zip(names, session.run(list(names), {"image": batch}), strict=True))
 
 
 def _with_channels(frame: Frame, channels: int) -> Frame:

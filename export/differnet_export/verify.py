@@ -19,14 +19,17 @@ from differnet_runtime.command import progress
 from differnet_runtime.decision import decide
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ExportError
-from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.metadata import ModelMetadata, Precision
 from differnet_runtime.model_file import read_model_file
 from differnet_runtime.records import Score, Verdict
 from differnet_training.model_directory import load_model, read_training
 
 from . import frames
-from .comparison import HALF_LIMIT, LIMIT, Comparison, torch_scores
-from .scoring import EMULATION, on_cpu, scores, with_scaled_features
+from .comparison import HALF_LIMIT, INT8_LIMIT, LIMIT, Comparison, torch_scores
+from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features
+
+LIMITS = {"fp32": LIMIT, "fp16": HALF_LIMIT, "int8": INT8_LIMIT}
+"""Greatest relative difference between torch and a file, by its precision."""
 
 FACTORS = (0.0, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
 """By what features are multiplied, to be gross inputs; 1.5 may still be called good."""
@@ -87,12 +90,13 @@ def verify(
         model_file: The exported file.
         folder: The trained model's folder.
         images: Real pictures, good and defective.
-        backend: What runs the file; `auto` runs an FP16 file by the emulation, since the CPU
-            backend does not round as a GPU does.
+        backend: What runs the file; `auto` runs an FP16 or INT8 file by the emulation, since the
+            CPU backend does not round as a GPU does.
         limit: Greatest relative difference; by precision if None.
 
     Raises:
-        ExportError: The file was exported from another model.
+        ExportError: The file was exported from another model; or it is in INT8, whose scores of
+            golden frames say nothing, and there are no pictures.
         DifferNetError: The model, the file or a picture can't be read.
     """
     model, trained_metadata = load_model(folder)
@@ -102,16 +106,25 @@ def verify(
             f"{model_file} was not exported from {folder}: its weights have another hash. Name "
             "the right folder with --model."
         )
-    half = metadata.precision == "fp16"
     graph = on_cpu(onnx.load_from_string(data))
-    plausible = frames.golden(metadata.input) | frames.real(list(images), metadata.input)
-    exported, scored_by = _exported(model_file, graph, list(plausible.values()), backend, half=half)
+    plausible = frames.real(list(images), metadata.input)
+    if metadata.precision != "int8":
+        plausible = frames.golden(metadata.input) | plausible
+    elif not plausible:
+        raise ExportError(
+            f"{model_file} is an INT8 file, which only real pictures can be compared on, and those "
+            "that trained the model are not where they were. Name some with --images."
+        )
+    exported, scored_by = _exported(
+        model_file, graph, list(plausible.values()), backend, metadata.precision
+    )
+    shift = _shift(metadata)
     comparison = Comparison(
         names=tuple(plausible),
-        trained=torch_scores(model, list(plausible.values())),
+        trained=shift * torch_scores(model, list(plausible.values())),
         exported=exported,
         threshold=metadata.calibration.threshold if metadata.calibration else None,
-        limit=limit if limit is not None else HALF_LIMIT if half else LIMIT,
+        limit=limit if limit is not None else LIMITS[metadata.precision],
     )
     last = list(plausible.items())[-1]
     return Result(comparison, _gross(graph, metadata, last), scored_by)
@@ -122,14 +135,20 @@ def _exported(
     graph: onnx.ModelProto,
     inputs: list[frames.Frame],
     backend: str,
-    *,
-    half: bool,
+    precision: Precision,
 ) -> tuple[NDArray[np.float32], str]:
-    if half and backend == "auto":
-        return scores(graph, inputs, "exported file, FP16 emulated"), EMULATION
+    if backend == "auto" and precision in EMULATIONS:
+        what = f"exported file, {precision.upper()} emulated"
+        return scores(graph, inputs, what), EMULATIONS[precision]
     with Detector(model_file, backend=backend) as detector:
         found = [detector.score_input(frame) for frame in progress(inputs, "exported file")]
         return np.array(found, np.float32), detector.backend
+
+
+def _shift(metadata: ModelMetadata) -> np.float32:
+    """Returns by what INT8 multiplies all scores; the file's threshold takes part in it."""
+    int8 = metadata.verification.int8 if metadata.verification else None
+    return np.float32(int8.shift if int8 else 1.0)
 
 
 def _gross(

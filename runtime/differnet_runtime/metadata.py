@@ -24,13 +24,14 @@ from .detection_limits import DetectionLimits as DetectionLimits
 from .names import Shown
 from .picture_sizes import PictureSizes as PictureSizes
 from .provenance import HalfPrecision as HalfPrecision
+from .provenance import Int8 as Int8
 from .provenance import Provenance as Provenance
 from .provenance import Verification as Verification
 
 FORMAT_VERSION = 5
 """Raised whenever an older reader would misread a newer model."""
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 ScoreKind = Literal["z2", "likelihood"]
 
 

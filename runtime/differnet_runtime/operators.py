@@ -7,8 +7,10 @@ branches, draws random numbers, or reads a file.
 from __future__ import annotations
 
 OF_RECIPES = frozenset(
-    ("Add", "Atan", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Exp",
-     "Flatten", "Gather", "Gemm", "Log", "MatMul", "MaxPool", "Mul", "ReduceMax", "ReduceMean",
+    ("Add", "Atan", "AveragePool", "Cast", "Clip", "Concat", "Conv",
+     "DequantizeLinear", "Div", "Elu", "Exp",
+     "Flatten", "Gather", "Gemm", "Log", "MatMul", "MaxPool", "Mul",
+     "QuantizeLinear", "ReduceMax", "ReduceMean",
      "ReduceSum", "Relu", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Sub", "Transpose",
      "Unsqueeze")
 )  # fmt: skip

@@ -82,6 +82,34 @@ class HalfPrecision(Part):
     greatest_relative_error: float
 
 
+class Int8(Part):
+    """How INT8 changed the scores of good pictures that gave neither ranges nor the correction.
+
+    Scores are those of the graph in the file, its other parts in emulated FP16.
+
+    Args:
+        convolutions: How many of the extractor's convolutions are in INT8.
+        left_in_float: How many of the first ones are not, depthwise ones not counted.
+        share: Share of the extractor's multiplications that are in INT8.
+        pictures: How many pictures were compared.
+        shift: Median of the scores divided by those of the FP32 graph; the threshold takes part in
+            it.
+        median_relative_error: Median error of the scores against the FP32 graph's times `shift`.
+        greatest_relative_error: Greatest error, likewise.
+        flips: How many of these pictures one graph calls good and the other a defect, each at its
+            own threshold; None without a threshold.
+    """
+
+    convolutions: Annotated[int, Field(ge=1)]
+    left_in_float: Annotated[int, Field(ge=0)]
+    share: Annotated[float, Field(ge=0, le=1)]
+    pictures: Annotated[int, Field(ge=1)]
+    shift: Annotated[float, Field(gt=0)]
+    median_relative_error: float
+    greatest_relative_error: float
+    flips: int | None = None
+
+
 class Verification(Part):
     """Compares the exported graph with the trained model, on the frames that export ran.
 
@@ -90,9 +118,11 @@ class Verification(Part):
         greatest_relative_difference: Greatest difference of the FP32 graph's scores from torch's.
         golden_scores: Scores that the graph, as stored in the file, gives the golden frames.
         half: Effects of FP16; only in an FP16 file.
+        int8: Effects of INT8; only in an INT8 file.
     """
 
     frames: int
     greatest_relative_difference: float
     golden_scores: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     half: HalfPrecision | None = None
+    int8: Int8 | None = None

@@ -144,7 +144,7 @@ def _open(name: str, model: bytes, path: Path | None, threads: int) -> Backend:
     from .backends.ort import OnnxRuntimeBackend
 
     if name == ORT_CPU:
-        _warn_of_fp16(path)
+        _warn_of_precision(path)
     cache = _ort_cache(path, model) if path and name == ORT_TENSORRT else None
     return OnnxRuntimeBackend(model, name=name, threads=threads, cache=cache)
 
@@ -168,14 +168,14 @@ def _open_tensorrt(model: bytes, path: Path | None) -> Backend:
 
     engine = _engine(path, model)
     try:
-        return TensorRTBackend(engine.plan)
+        return TensorRTBackend(engine.plan, batch=1)
     except BackendError as error:
         if not engine.updates:
             raise
         updates = "; ".join(engine.updates)
         log.warning("the engine was kept over an update (%s), but: %s", updates, error)
     engine.discard()
-    return TensorRTBackend(_engine(path, model).plan)
+    return TensorRTBackend(_engine(path, model).plan, batch=1)
 
 
 def _engine(path: Path, model: bytes) -> Engine:
@@ -199,10 +199,12 @@ def _require_tensorrt() -> None:
     load()
 
 
-def _warn_of_fp16(path: Path | None) -> None:
-    if path is not None and read_model_file(path)[1].precision == "fp16":
+def _warn_of_precision(path: Path | None) -> None:
+    precision = "fp32" if path is None else read_model_file(path)[1].precision
+    if precision != "fp32":
         log.warning(
-            "%s is an FP16 file, and it runs on the CPU, where FP32 is faster: "
+            "%s is an %s file, and it runs on the CPU, where FP32 is faster: "
             "export it with `--precision fp32` for this machine",
             path,
+            precision.upper(),
         )

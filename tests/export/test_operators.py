@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from onnx import ModelProto
@@ -11,6 +12,7 @@ from onnx import ModelProto
 from benchmarks.models import WINDOWS
 from differnet_export.graph import OPSET, trace
 from differnet_export.precision import to_half
+from differnet_export.quantisation import measured, quantised
 from differnet_runtime.graph_check import graph_problem
 from differnet_runtime.metadata import ExtractorSpec, InputContract, Tiles, Views
 from differnet_runtime.operators import ALLOWED, OF_NETWORKS, OF_RECIPES, OPSETS
@@ -75,7 +77,9 @@ def test_only_what_the_recipes_write_is_listed_for_them_and_all_of_it() -> None:
         model = make()
         single = trace(model, "bgrx")
         contract = model.contract.model_copy(update={"pixel": "bgrx"})
-        for graph in (single, to_half(single)[0]):
+        frames = [np.full(contract.shape, 90, np.uint8)]
+        in_int8 = quantised(measured(single, frames), 0)
+        for graph in (single, to_half(single)[0], to_half(in_int8)[0]):
             assert operators(graph) <= OF_RECIPES, name
             assert graph_problem(graph.SerializeToString(), contract) is None, name
             written |= operators(graph)

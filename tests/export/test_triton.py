@@ -1,10 +1,15 @@
 """The model repository against Triton's published schema, parsed as the server parses it."""
 
 import importlib.util
+import json
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -13,6 +18,7 @@ from onnx import TensorProto, helper
 
 from differnet_export.triton import write_repository
 from differnet_runtime.errors import ExportError, ModelFileError, OutputError
+from differnet_runtime.images import decode_image
 from differnet_runtime.metadata import (
     Calibration,
     ExtractorSpec,
@@ -23,6 +29,7 @@ from differnet_runtime.metadata import (
     Views,
 )
 from differnet_runtime.model_file import content_hash, read_model_file, write_model_file
+from differnet_runtime.preprocess import preprocess
 from tests.export.triton_schema import DATA_TYPES, model_config
 
 METADATA = ModelMetadata(
@@ -199,3 +206,64 @@ def test_what_can_not_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(OutputError, match="taken"):
         write_repository(path, tmp_path / "taken")
+
+
+class TestEnsemble:
+    """Pictures' files in, scores out."""
+
+    def test_its_steps_fit_together(self, tmp_path: Path) -> None:
+        models = tmp_path / "models"
+        model = parsed(write_repository(part(tmp_path), models, max_batch=4, jpeg=True))
+        decoder, whole = (parsed(models / f"washer_{kind}") for kind in ("decoder", "file"))
+        first, second = whole.ensemble_scheduling.step
+        assert (first.model_name, second.model_name) == (decoder.name, model.name)
+        assert dict(first.input_map) == {decoder.input[0].name: whole.input[0].name}
+        made = dict(first.output_map)[decoder.output[0].name]
+        assert dict(second.input_map) == {model.input[0].name: made}
+        assert dict(second.output_map) == {output.name: output.name for output in model.output}
+        shown, own = ([(o.name, list(o.dims)) for o in one.output] for one in (whole, model))
+        assert shown == own
+        assert not any(output.HasField("reshape") for output in whole.output)
+        assert decoder.output[0].dims == model.input[0].dims
+        assert {one.max_batch_size for one in (model, decoder, whole)} == {4}
+        assert decoder.backend == "python"
+        assert whole.input[0].data_type == DATA_TYPES["TYPE_STRING"]
+        assert whole.parameters["differnet.threshold"].string_value == "118.3"
+        assert (models / "washer_file" / "1").is_dir()
+
+    def test_the_decoder_gives_what_a_station_would_score(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_repository(part(tmp_path), tmp_path, jpeg=True)
+        configuration = parsed(tmp_path / "washer_decoder")
+        contract = configuration.parameters["differnet.input"].string_value
+        triton = SimpleNamespace(
+            get_input_tensor_by_name=lambda request, name: request[name],
+            Tensor=lambda name, array: (name, array),
+            TritonError=str,
+            InferenceResponse=lambda tensors, error=None: SimpleNamespace(
+                tensors=dict(tensors), error=error
+            ),
+        )
+        monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton)
+        scope: dict[str, Any] = {}
+        source = (tmp_path / "washer_decoder" / "1" / "model.py").read_text("utf-8")
+        exec(compile(source, "model.py", "exec"), scope)
+        model = scope["TritonPythonModel"]()
+        parameters = {"differnet.input": {"string_value": contract}}
+        model.initialize({"model_config": json.dumps({"parameters": parameters})})
+        pictures = [
+            np.random.RandomState(k).randint(0, 256, (90, 120, 3), np.uint8) for k in (0, 1)
+        ]
+        files = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
+
+        def asked(*data: bytes) -> dict[str, Any]:
+            array = np.array(data, object).reshape(-1, 1)
+            return {"file": SimpleNamespace(as_numpy=lambda: array)}
+
+        whole, broken = model.execute([asked(*files), asked(b"no picture")])
+        assert whole.error is None
+        expected = [preprocess(decode_image(data, "x"), METADATA.input) for data in files]
+        np.testing.assert_array_equal(whole.tensors["image"], np.stack(expected))
+        assert broken.tensors == {}
+        assert "the request's picture" in broken.error

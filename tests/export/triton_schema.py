@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {"string": _Field.TYPE_STRING, "int32": _Field.TYPE_INT32, "int64": _Field.TYPE_INT64}
 
-DATA_TYPES = {"TYPE_INVALID": 0, "TYPE_UINT8": 2, "TYPE_FP32": 11}
+DATA_TYPES = {"TYPE_INVALID": 0, "TYPE_UINT8": 2, "TYPE_FP32": 11, "TYPE_STRING": 13}
 
 MESSAGES: dict[str, list[tuple[str, int, str]]] = {
     "ModelTensorReshape": [("shape", 1, "repeated int64")],
@@ -31,6 +31,13 @@ MESSAGES: dict[str, list[tuple[str, int, str]]] = {
         ("reshape", 5, "ModelTensorReshape"),
     ],
     "ModelDynamicBatching": [],
+    "Step": [
+        ("model_name", 1, "string"),
+        ("model_version", 2, "int64"),
+        ("input_map", 3, "map string"),
+        ("output_map", 4, "map string"),
+    ],
+    "ModelEnsembling": [("step", 1, "repeated Step")],
     "ModelParameter": [("string_value", 1, "string")],
     "ModelConfig": [
         ("name", 1, "string"),
@@ -40,6 +47,8 @@ MESSAGES: dict[str, list[tuple[str, int, str]]] = {
         ("output", 6, "repeated ModelOutput"),
         ("dynamic_batching", 11, "ModelDynamicBatching"),
         ("parameters", 14, "map ModelParameter"),
+        ("ensemble_scheduling", 15, "ModelEnsembling"),
+        ("backend", 17, "string"),
     ],
 }
 
@@ -64,7 +73,7 @@ def _add(message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: 
     field = message.field.add(name=name, number=number)
     field.label = _Field.LABEL_REPEATED if form else _Field.LABEL_OPTIONAL
     if form == "map":
-        entry = message.nested_type.add(name=f"{name.title()}Entry")
+        entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
         entry.options.map_entry = True
         _add(entry, "key", 1, "string")
         _add(entry, "value", 2, base)

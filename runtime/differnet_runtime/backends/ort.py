@@ -75,7 +75,7 @@ class OnnxRuntimeBackend(Backend):
         if name == TENSORRT:
             self.batch = 1  # it builds another engine, in minutes, for each new size
         if name == CPU:
-            self._session = _start(runtime, model, name, _settings(runtime, threads), {})
+            self._session = _start(runtime, model, name, cpu_settings(runtime, threads), {})
         else:
             require(runtime, name)
             self._session = _on_gpu(runtime, model, name, _settings(runtime, threads), cache)
@@ -144,6 +144,18 @@ def _settings(runtime: ModuleType, threads: int) -> Any:  # noqa: ANN401 - onnxr
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 3
+    return settings
+
+
+def cpu_settings(runtime: ModuleType, threads: int) -> Any:  # noqa: ANN401
+    """Returns a session's settings for the CPU.
+
+    Q/DQ pairs are computed as they are written. ONNX Runtime would fuse them into kernels of its
+    own, which saturate sums where a processor has no VNNI, so that a file's scores would depend on
+    the processor.
+    """
+    settings = _settings(runtime, threads)
+    settings.add_session_config_entry("session.disable_quant_qdq", "1")
     return settings
 
 

@@ -75,6 +75,8 @@ class TensorRTBackend(Backend):
     Args:
         plan: What `differnet engine` built. TensorRT trusts it, and a damaged one can crash the
             process: compare its hash before.
+        batch: Frames that it is to take at once, within what the engine was built for; None takes
+            as many as that can.
         cuda_graph: Launch the whole engine at once, where the device allows it and the result is
             the same. `graph_reason` says why not.
         spin: Wait for a result as the driver likes, which is a busy loop where there are cores
@@ -93,6 +95,7 @@ class TensorRTBackend(Backend):
         self,
         plan: bytes,
         *,
+        batch: int | None = None,
         cuda_graph: bool = True,
         spin: bool = False,
         zero_copy: bool | None = None,
@@ -111,12 +114,12 @@ class TensorRTBackend(Backend):
         self._context = PrimaryContext(self.device)
         try:
             with self._context, cuda_errors("opening the engine"):
-                self._open(plan, spin)
+                self._open(plan, batch, spin)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, plan: bytes, spin: bool) -> None:
+    def _open(self, plan: bytes, batch: int | None, spin: bool) -> None:
         driver = load()
         flags = driver.event_flags.DISABLE_TIMING
         flags |= 0 if spin else driver.event_flags.BLOCKING_SYNC
@@ -124,7 +127,7 @@ class TensorRTBackend(Backend):
         self._made.callback(self.__dict__.pop, "_stream")
         self._event: Any = driver.Event(flags)
         self._made.callback(self.__dict__.pop, "_event")
-        self._engine = Engine(plan)
+        self._engine = Engine(plan, batch)
         self._made.callback(self._engine.close)
         self.batch: int = self._engine.image_shape[0]
         """Frames that the engine takes at once."""

@@ -28,13 +28,15 @@ class Engine:
     Args:
         plan: What `differnet engine` built. TensorRT trusts it, and a damaged one can crash the
             process: compare its hash before.
+        batch: Frames that it is to take at once, within what it was built for; None takes as many
+            as it can.
 
     Raises:
         BackendUnavailableError: TensorRT is not installed.
         BackendError: TensorRT can't read the plan, or it is no engine of a model of ours.
     """
 
-    def __init__(self, plan: bytes) -> None:
+    def __init__(self, plan: bytes, batch: int | None = None) -> None:
         self._trt = load()
         self._logger = make_logger()
         self._runtime: Any = None
@@ -43,7 +45,7 @@ class Engine:
         try:
             self._open(plan)
             with self._errors("reading the engine's tensors"):
-                self.image_shape, self.output_shapes = self._describe()
+                self.image_shape, self.output_shapes = self._describe(batch)
         except BaseException:
             self.close()
             raise
@@ -105,8 +107,8 @@ class Engine:
         self._engine = None
         self._runtime = None
 
-    def _describe(self) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
-        """Reads the shapes; the batch is fixed when the engine is built."""
+    def _describe(self, batch: int | None) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+        """Reads the shapes, and fixes the batch: a CUDA graph holds for one shape."""
         engine, context, trt = self._engine, self._context, self._trt
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -122,7 +124,8 @@ class Engine:
             raise BackendError(f"this engine's tensors have the types {types}. {_REBUILD}")
         shape = tuple(engine.get_tensor_shape(IMAGE))
         if -1 in shape:
-            shape = tuple(engine.get_tensor_profile_shape(IMAGE, 0)[2])
+            least, _, most = map(tuple, engine.get_tensor_profile_shape(IMAGE, 0))
+            shape = most if batch is None else (min(max(batch, least[0]), most[0]), *most[1:])
         if not context.set_input_shape(IMAGE, shape):
             raise BackendError(f"TensorRT refuses the input shape {shape}: {self._told()}")
         shapes = {name: tuple(context.get_tensor_shape(name)) for name in outputs}

@@ -55,6 +55,7 @@ def open_contender(
     engine = ensure_engine(path, model, metadata, batch=batch)
     return TensorRTBackend(
         engine.plan,
+        batch=batch,
         cuda_graph=name != WITHOUT_GRAPH,
         zero_copy=False if name == WITHOUT_ZERO_COPY else None,
     )

@@ -130,8 +130,9 @@ def _model_file(
     if None in thresholds.values():
         text = f"no part can be judged: run `differnet calibrate`, or give {key}.threshold"
         yield Finding(f"{key}.threshold", "wrong", text)
-    if metadata.precision == "fp16" and runs_on_cpu(config.backend):
-        text = "an FP16 model is slow on a CPU: export it in FP32 for this machine"
+    if metadata.precision != "fp32" and runs_on_cpu(config.backend):
+        kind = metadata.precision.upper()
+        text = f"an {kind} model is slow on a CPU: export it in FP32 for this machine"
         yield Finding(f"{key}.backend", "look", text)
 
 

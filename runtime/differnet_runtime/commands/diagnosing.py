@@ -27,7 +27,7 @@ class Trial:
 
     Args:
         path: The model file.
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16` or `int8`.
         backend: What `auto` takes; None where nothing runs it.
         reasons: Why not a better one, by name.
         warnings: What deserves a look though it works.

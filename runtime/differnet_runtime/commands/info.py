@@ -79,7 +79,7 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
         **_judges(metadata),
         "score": _score(metadata),
         "heatmap": _heatmap(metadata),
-        "precision": metadata.precision,
+        "precision": _precision(metadata),
         "calibration": describe(calibration) if calibration else "none: run `differnet calibrate`",
         "scored by": calibration.scored_by if calibration else "-",
         "good pictures": _appearance(metadata),
@@ -185,6 +185,19 @@ def _detection_limits(metadata: ModelMetadata) -> dict[str, str]:
 
 def _degrees(angles: tuple[float, ...] | str) -> str:
     return angles if isinstance(angles, str) else ", ".join(f"{angle:g}" for angle in angles)
+
+
+def _precision(metadata: ModelMetadata) -> str:
+    int8 = metadata.verification.int8 if metadata.verification else None
+    if int8 is None:
+        return metadata.precision
+    flips = "" if int8.flips is None else f", {int8.flips} verdict flips"
+    return (
+        f"{metadata.precision}: {int8.convolutions} convolutions, {int8.share:.0%} of the "
+        f"extractor's multiplications; scores of {int8.pictures} good pictures against FP32: "
+        f"shifted by {int8.shift - 1.0:+.1%}, error {int8.median_relative_error:.1e} (median), "
+        f"{int8.greatest_relative_error:.1e} (greatest){flips}"
+    )
 
 
 def _origin(metadata: ModelMetadata) -> dict[str, str]:

@@ -115,7 +115,10 @@ def _available() -> int:
 def _test(
     plan: bytes, metadata: ModelMetadata, identity: EngineIdentity, model_bytes: int
 ) -> tuple[SmokeTest, AuditReport]:
-    backend = TensorRTBackend(plan)
+    if identity.batch > 1:
+        with TensorRTBackend(plan, batch=1) as single:  # the other end of the profile
+            smoke_test(single, metadata, 1)
+    backend = TensorRTBackend(plan, batch=identity.batch)
     with backend:
         smoke = smoke_test(backend, metadata, identity.batch)
         smoke = smoke.model_copy(update={"device_memory_bytes": backend.device_memory})

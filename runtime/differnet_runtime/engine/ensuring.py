@@ -74,7 +74,7 @@ def ensure_engine(
         path: The model file; its engines lie in `<path>.engines/`, or below DIFFERNET_ENGINES.
         model: Its bytes.
         metadata: Its metadata.
-        batch: Frames that the engine takes at once.
+        batch: Frames that the engine takes at once; one that takes more is found, too.
         options: How to build; None takes an engine that was built in any way, or the defaults.
         force: Build also where a fitting engine is there, or the last build failed.
         cancel: Stops a build, or the wait for another's, when it is set.
@@ -110,7 +110,8 @@ def ensure_engine(
 
 def _find(store: EngineStore, wanted: EngineIdentity, *, any_flags: bool) -> Engine | None:
     for place in (store, *store.neighbours()):
-        for record in place.records():
+        # The one with the fewest spare frames: its kernels were chosen for about as many.
+        for record in sorted(place.records(), key=lambda record: record.identity.batch):
             if not record.identity.differences(wanted, flags=not any_flags):
                 plan = place.plan(record)
                 if plan is not None:

@@ -30,7 +30,7 @@ from .graph_hash import graph_sha256
 Typing = Literal["strongly typed", "pinned layers"]
 STRONG: Typing = "strongly typed"
 PINNED: Typing = "pinned layers"
-RECIPE = 1
+RECIPE = 2
 """Raised where an engine that an older version of this package built would not do any more."""
 
 _FLAGS = ("level", "workspace_mib", "typing")
@@ -92,7 +92,7 @@ class EngineIdentity(Part):
         memory_gib: All of the GPU's, to a tenth: the last bytes are the kernel's to move.
         machine: `x86_64` or `aarch64`.
         l4t: The release of Jetson's Linux, `36.4.3`; None elsewhere.
-        batch: Frames that the engine takes at once.
+        batch: Frames that the engine takes at once, at most; an engine for more does for fewer.
         input_shape: Of one frame, `(height, width, channels)`.
         precision: Of the graph.
         level: See `BuildOptions`.
@@ -144,7 +144,11 @@ class EngineIdentity(Part):
 
     def updates(self, other: EngineIdentity) -> list[str]:
         """Says what has changed since this engine was built and does not keep it from running."""
-        return [text for name, text in self._changes(other) if self._still_does(name, other)]
+        return [
+            text
+            for name, text in self._changes(other)
+            if self._still_does(name, other) and name != "batch"
+        ]
 
     def _changes(self, other: EngineIdentity) -> Iterator[tuple[str, str]]:
         for name, label in _LABELS.items():
@@ -156,6 +160,8 @@ class EngineIdentity(Part):
         """Whether an engine runs although this field has changed."""
         if name == "cuda_driver":
             return _numbers(other.cuda_driver) >= _numbers(self.cuda_driver)
+        if name == "batch":
+            return other.batch <= self.batch
         return name in _TOLD or (name == "memory_gib" and self._same_memory(other))
 
     def _same_memory(self, other: EngineIdentity) -> bool:
@@ -179,10 +185,17 @@ def identify(
 
     Raises:
         BackendUnavailableError: There is no GPU, or TensorRT or pycuda is missing.
-        EngineError: This TensorRT knows no pinned layers, and they were asked for.
+        EngineError: This TensorRT knows no pinned layers, and they were asked for; or it is too old
+            for an INT8 file.
     """
     device = cuda.open_device()
     version = tensorrt_api.version()
+    typing = typing_of(version, pinned=options.pinned)
+    if metadata.precision == "int8" and typing == PINNED:
+        raise EngineError(
+            "an INT8 file needs a strongly typed network: TensorRT 10 or newer (this is "
+            f"{'.'.join(map(str, version))}), without --pinned. Or export with --precision fp16."
+        )
     return EngineIdentity(
         graph_sha256=graph_sha256(model),
         tensorrt=".".join(map(str, version)),
@@ -198,7 +211,7 @@ def identify(
         precision=metadata.precision,
         level=options.level,
         workspace_mib=options.workspace_mib,
-        typing=typing_of(version, pinned=options.pinned),
+        typing=typing,
         tool=installed_version("differnet-edge"),
     )
 

@@ -85,7 +85,7 @@ class _Build:
             self._parse(model)
         with self._errors("setting up the build"):
             self._configure()
-            self._fix_batch()
+            self._profile_batch()
             if self._recipe.typing == PINNED and self._recipe.precision == "fp16":
                 self._pin_layers()
             self._read_timing_cache()
@@ -127,8 +127,8 @@ class _Build:
         if hasattr(trt, "IProgressMonitor"):
             config.progress_monitor = self._monitor()
 
-    def _fix_batch(self) -> None:
-        """Gives the batch: for a static shape TensorRT chooses kernels, and a graph records it."""
+    def _profile_batch(self) -> None:
+        """Allows 1 to N frames; kernels are chosen for N. Whoever opens the engine fixes one."""
         batch = self._recipe.batch
         profile = self._builder.create_optimization_profile()
         for index in range(self._network.num_inputs):
@@ -136,8 +136,8 @@ class _Build:
             first, *rest = tuple(tensor.shape)
             if first not in (-1, batch):
                 raise EngineError(f"the graph takes batches of {first}; {batch} was asked for")
-            shape = (batch, *rest)
-            profile.set_shape(tensor.name, shape, shape, shape)
+            least = batch if first == batch else 1
+            profile.set_shape(tensor.name, (least, *rest), (batch, *rest), (batch, *rest))
         self._config.add_optimization_profile(profile)
 
     def _pin_layers(self) -> None:

@@ -13,6 +13,9 @@ from .store import SmokeTest
 LIMIT = 1e-2
 """Greatest relative difference allowed: room for FP16, and for the order of sums."""
 
+INT8_LIMIT = 5e-2
+"""The same in an INT8 file: a sum that is rounded elsewhere may reach another level."""
+
 
 def smoke_test(backend: Backend, metadata: ModelMetadata, batch: int) -> SmokeTest:
     """Scores the golden frames in every place of a batch.
@@ -36,10 +39,11 @@ def smoke_test(backend: Backend, metadata: ModelMetadata, batch: int) -> SmokeTe
                        for frame in frames], np.float64)  # fmt: skip
     relative = np.abs(scores - expected[:, None]) / np.maximum(np.abs(expected[:, None]), 1e-12)
     difference = float(np.max(relative))
-    if not difference <= LIMIT:  # NaN, too
+    limit = INT8_LIMIT if metadata.precision == "int8" else LIMIT
+    if not difference <= limit:  # NaN, too
         raise EngineError(
             f"the new engine scores the golden frames {scores[:, 0].tolist()}, but the model file "
-            f"says {expected.tolist()} (relative difference {difference:.2g}, limit {LIMIT:g}). "
+            f"says {expected.tolist()} (relative difference {difference:.2g}, limit {limit:g}). "
             "It was thrown away. Build it with another --level, or export with --precision fp32; "
             "`differnet doctor` shows the versions to report this with."
         )

@@ -19,7 +19,7 @@ class StoredModel(Part):
         added: When, ISO 8601.
         active: It judges.
         previous: It judged before; a rollback makes it active again.
-        precision: `fp32` or `fp16`; None if it is damaged.
+        precision: `fp32`, `fp16` or `int8`; None if it is damaged.
         threshold: None if it is damaged, or not calibrated.
         signature: In words, whether it is signed and by which key; None if it is damaged.
         damaged: Why it can't be used, or None.

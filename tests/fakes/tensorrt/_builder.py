@@ -221,11 +221,11 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 class Profile:
     def __init__(self) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002
-        assert tuple(min) == tuple(opt) == tuple(max), "every batch of ours is fixed"
-        self.shapes[input] = tuple(opt)
+        assert tuple(opt) == tuple(max), "kernels are to be chosen for the greatest batch"
+        self.shapes[input] = (tuple(min), tuple(max))
 
 
 class TimingCache:
@@ -301,13 +301,13 @@ class Builder:
             os.kill(os.getpid(), signal.SIGSEGV)
         if how == "raise":
             raise RuntimeError("the bindings raised")
-        (shape,) = config.profiles[0].shapes.values()
+        ((least, shape),) = config.profiles[0].shapes.values()
         if how == "none" or -1 in shape:
             message = "Error Code 10: Internal Error (Could not find any implementation for node)"
             self._logger.log(ILogger.Severity.ERROR, message)
             return None
         self._tell(config, 2, _STEPS)
-        fields: dict[str, Any] = {"built": _built(network, config)}
+        fields: dict[str, Any] = {"built": _built(network, config), "least": least[0]}
         if "FAKETRT_INSPECTOR" in os.environ:
             fields["inspector"] = json.loads(os.environ["FAKETRT_INSPECTOR"])
         if "FAKETRT_FAIL" in os.environ:

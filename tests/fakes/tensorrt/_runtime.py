@@ -4,8 +4,9 @@ Over a real driver, whose memory the CPU can't read, the tensors are copied to t
 the stream: whoever has a GPU and no TensorRT can see streams, graphs and memory at work.
 
 A plan is `FAKEPLAN1`, eight bytes of length, JSON, and the ONNX file. The JSON has `batch`,
-`onnx_sha256`, perhaps `inspector` (what the inspector says) and `fail`, one of `deserialize`,
-`context`, `enqueue`, `capture` (refused), `capture-raise`, `stale` (the graph records nothing) and
+`onnx_sha256`, perhaps `least` (the profile's least batch; else `batch`), `inspector` (what the
+inspector says) and `fail`, one of `deserialize`, `context`, `enqueue`, `capture` (refused),
+`capture-raise`, `stale` (the graph records nothing) and
 `differs` (the graph gives other scores).
 """
 
@@ -120,6 +121,7 @@ class ICudaEngine:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._fields, self._logger = fields, logger
+        self._batch = fields["batch"]
         self._session = onnxruntime.InferenceSession(
             onnx, options, providers=["CPUExecutionProvider"]
         )
@@ -145,7 +147,9 @@ class ICudaEngine:
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         assert profile_index == 0
-        return [self._at_batch(name)] * 3
+        most = self._fields["batch"]
+        least = self._fields.get("least", most)
+        return [(batch, *self._at_batch(name)[1:]) for batch in (least, most, most)]
 
     @property
     def device_memory_size_v2(self) -> int:
@@ -162,7 +166,7 @@ class ICudaEngine:
         return EngineInspector(self)
 
     def _at_batch(self, name: str) -> tuple[int, ...]:
-        return tuple(self._fields["batch"] if d == -1 else d for d in self.get_tensor_shape(name))
+        return tuple(self._batch if d == -1 else d for d in self.get_tensor_shape(name))
 
     def _bytes(self, name: str) -> int:
         return int(np.prod(self._at_batch(name))) * self.get_tensor_dtype(name).numpy.itemsize
@@ -199,7 +203,11 @@ class IExecutionContext:
         self._ran = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        return tuple(shape) == self._engine._at_batch(name) or self._refuse("not in the profile")
+        least, _, most = self._engine.get_tensor_profile_shape(name, 0)
+        if shape[1:] != most[1:] or not least[0] <= shape[0] <= most[0]:
+            return self._refuse("not in the profile")
+        self._engine._batch = shape[0]
+        return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._engine._at_batch(name)

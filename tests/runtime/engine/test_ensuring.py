@@ -74,13 +74,12 @@ WRONG: dict[str, tuple[object, str]] = {
     "multiprocessors": (1, "multiprocessors: built for 1, this is"),
     "memory_gib": (3.9, "GPU memory: built for 3.9, this is"),
     "machine": ("riscv64", "machine: built for riscv64, this is"),
-    "batch": (16, "batch: built for 16, this is 1"),
     "input_shape": ([64, 64, 4], "input shape: built for 64x64x4, this is 32x32x3"),
     "precision": ("fp16", "precision: built for fp16, this is fp32"),
     "level": (5, "optimisation level: built for 5, this is 3"),
     "workspace_mib": (64, "workspace: built for 64, this is none"),
     "typing": ("pinned layers", "typing: built for pinned layers, this is strongly typed"),
-    "recipe": (0, "recipe: built for 0, this is 1"),
+    "recipe": (0, "recipe: built for 0, this is 2"),
 }
 
 # For each: write it, ask for an engine, and stop the build that begins.
@@ -96,7 +95,7 @@ class Kept(logging.Handler):
         said.append(record.getMessage())
 
 logging.getLogger().addHandler(Kept())
-assert set(json.loads(sys.argv[3])) == set(EngineIdentity.model_fields) - {"l4t", "tool"}
+assert set(json.loads(sys.argv[3])) == set(EngineIdentity.model_fields) - {"l4t", "tool", "batch"}
 path, sidecar, stop = Path(sys.argv[1]), Path(sys.argv[2]), threading.Event()
 model, metadata = read_model_file(path)
 right, results = json.loads(sidecar.read_text()), {}
@@ -343,6 +342,17 @@ def test_an_engine_that_fails_the_audit_is_thrown_away(
     assert len(contents(model)) == 2
 
 
+def test_an_int8_file_needs_strong_types(device: FakeDevice, tiny_model: Make) -> None:
+    model = tiny_model(
+        verification=brightness_verification(InputContract(size=32)), precision="int8"
+    )
+    assert device.engine(model).report["new"]
+    for options, env in (((), {"FAKETRT_VERSION": "8.6.1"}), (("--pinned",), {})):
+        ended = device.engine(model, *options, **env)
+        assert ended.code == USER_ERROR
+        assert "an INT8 file needs a strongly typed network: TensorRT 10" in ended.errors
+
+
 def test_a_graph_that_tensorrt_can_not_read_is_refused_with_its_words(
     device: FakeDevice, model: Path
 ) -> None:
@@ -399,3 +409,42 @@ def test_scratch_memory_is_capped_where_the_cpu_shares_it(device: FakeDevice, mo
     assert pools(FAKECUDA_INTEGRATED="0") == {}
     capped = pools(FAKECUDA_INTEGRATED="1")
     assert capped["WORKSPACE"] >= 256 * 2**20
+
+
+OPEN_AT = """
+import sys
+from differnet_runtime.backends.tensorrt import TensorRTBackend
+from differnet_runtime.engine import ensure_engine
+from differnet_runtime.model_file import read_model_file
+import json, numpy as np
+from pathlib import Path
+path = Path(sys.argv[1])
+model, metadata = read_model_file(path)
+found = []
+for batch in map(int, sys.argv[2:]):
+    engine = ensure_engine(path, model, metadata, batch=batch)
+    with TensorRTBackend(engine.plan, batch=batch) as backend:
+        frames = np.full((3, 32, 32, 3), 7, np.uint8)
+        scores = backend.infer(frames).scores.tolist()
+        found.append([engine.identity.batch, engine.new, backend.batch, scores])
+print(json.dumps(found))
+"""
+
+
+def test_an_engine_for_many_frames_does_for_fewer(device: FakeDevice, model: Path) -> None:
+    device.engine(model, "--batch", "4")
+    ended = device.python(OPEN_AT, str(model), "1", "3", "4")
+    assert ended.code == 0, ended.errors
+    found = json.loads(ended.output)
+    assert [row[:3] for row in found] == [[4, False, 1], [4, False, 3], [4, False, 4]]
+    assert all(row[3] == found[0][3] and len(row[3]) == 3 for row in found)
+
+
+def test_an_engine_for_few_frames_does_not_for_more(device: FakeDevice, model: Path) -> None:
+    device.engine(model)
+    ended = device.engine(model, "--batch", "4")
+    assert ended.report["new"]
+    assert "batch: built for 1, this is 4" in ended.errors
+    # The nearest is taken where several do.
+    ended = device.python(OPEN_AT, str(model), "1", "2")
+    assert [row[0] for row in json.loads(ended.output)] == [1, 4]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.backends import FakeBackend, Outputs
-from differnet_runtime.engine.smoke_test import LIMIT, smoke_test
+from differnet_runtime.engine.smoke_test import INT8_LIMIT, LIMIT, smoke_test
 from differnet_runtime.errors import EngineError
 from differnet_runtime.metadata import InputContract, ModelMetadata
 from tests.fakes.device import brightness_verification
@@ -28,6 +28,13 @@ def test_the_right_scores_pass_and_are_kept(metadata: ModelMetadata) -> None:
 def test_other_scores_fail(metadata: ModelMetadata, error: float) -> None:
     with pytest.raises(EngineError, match="the new engine scores the golden frames"):
         smoke_test(FakeBackend(), promised(metadata, error), 1)
+
+
+def test_int8_may_differ_more(metadata: ModelMetadata) -> None:
+    quantised = metadata.replaced(precision="int8")
+    smoke_test(FakeBackend(), promised(quantised, 2 * LIMIT), 1)
+    with pytest.raises(EngineError, match=f"limit {INT8_LIMIT:g}"):
+        smoke_test(FakeBackend(), promised(quantised, 2 * INT8_LIMIT), 1)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, 0.0])
