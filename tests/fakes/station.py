@@ -228,7 +228,7 @@ class FakeStation(Control):
             trigger="free" if camera.trigger == "free" else "command", fps=4.0,
             frame_age_s=age_s, width=self.size, height=self.size, frames=camera.frames,
             verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
-            last=camera.last,
+            last=camera.last, threshold=self._threshold(name),
             settings=[
                 SettingView(name="exposure", requested=120, actual=120),
                 SettingView(name="gain", requested=4, actual=8, warning="the driver refuses 4"),

@@ -195,7 +195,7 @@ def test_a_name_that_is_no_unicode_is_no_reason_to_fail(make: Make) -> None:
     outbox.add(InspectionEvent(station="a", camera="b", verdict="GOOD", reject=False, frame=frame))
     wait_for(lambda: outbox.status.committed == 1)
     [stored] = outbox.batch("mqtt", 1)
-    assert json.loads(stored.text)["frame"]["name"] == "a?.png"
+    assert json.loads(stored.text)["frame"]["name"] == "a\\xff.png"
 
 
 @pytest.mark.parametrize("damage", ["garbage", "torn", "newer"])

@@ -221,7 +221,7 @@ def test_a_slow_call_keeps_nobody_waiting(
 
     entered, leave = threading.Event(), threading.Event()
 
-    def slow() -> None:
+    def slow(_name: str | None) -> None:
         entered.set()
         leave.wait(30)
 

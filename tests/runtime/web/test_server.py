@@ -45,9 +45,8 @@ def test_what_is_no_certificate_is_named(station: FakeStation, tmp_path: Path) -
     tls = certificate(tmp_path)
     assert tls.certificate is not None
     tls.certificate.write_text("no certificate", encoding="utf-8")
-    server = WebServer(WebConfig(port=0, tls=tls), station, station.registry)
     with pytest.raises(ConfigError, match=str(tls.certificate)):
-        server.start()
+        WebServer(WebConfig(port=0, tls=tls), station, station.registry)
 
 
 def test_a_port_in_use_is_named(server: WebServer, station: FakeStation) -> None:
