@@ -1,4 +1,4 @@
-"""The real servers that tests talk to: brokers, cameras, browsers, from Debian's packages.
+"""The real programs that tests use: brokers, cameras, browsers, a compiler, from Debian's packages.
 
 With CI=true what is missing is installed; elsewhere the test skips and names the package.
 """
@@ -31,6 +31,7 @@ PACKAGES = {
     "systemd-analyze": ("systemd",),
     "unshare": ("util-linux",),
     "strace": ("strace",),
+    "g++": ("g++",),
 }
 """By program: the packages that bring it."""
 

@@ -45,15 +45,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
-    """Returns path, size, hash and signature of the file, and the metadata in it."""
+    """Returns path, size, hashes and signature of the file, and the metadata in it."""
+    from differnet_runtime.engine.graph_hash import graph_sha256
     from differnet_runtime.errors import ModelFileError
     from differnet_runtime.model_file import content_hash, parse_metadata, read_model_file
     from differnet_runtime.signing import describe_signature
 
     if not path.is_dir():
         data, metadata = read_model_file(path)
-        file = {"path": str(path), "bytes": len(data), "sha256": content_hash(data)}
-        return {**file, "signature": describe_signature(data, str(path))}, metadata
+        file = {
+            "path": str(path),
+            "bytes": len(data),
+            "sha256": content_hash(data),
+            "graph_sha256": graph_sha256(data),
+            "signature": describe_signature(data, str(path)),
+        }
+        return file, metadata
     trained = path / _TRAINED
     try:
         text = trained.read_text("utf-8")

@@ -63,11 +63,22 @@ def missing() -> str | None:
     return None
 
 
-def build() -> HostCuda:
-    """Returns the driver and pycuda over it; builds what the cache does not hold."""
+def cuda_headers() -> Path:
+    """Returns the folder that holds `cuda.h`."""
     headers = _headers()
     assert headers is not None, missing()
-    library = kept(f"libcuda-{_driver_key(headers)}", lambda to: _build_driver(headers, to))
+    return headers
+
+
+def driver() -> Path:
+    """Returns the driver's folder; builds what the cache does not hold."""
+    headers = cuda_headers()
+    return kept(f"libcuda-{_driver_key(headers)}", lambda to: _build_driver(headers, to))
+
+
+def build() -> HostCuda:
+    """Returns the driver and pycuda over it; builds what the cache does not hold."""
+    headers, library = cuda_headers(), driver()
     python = f"cp{sys.version_info[0]}{sys.version_info[1]}-{sysconfig.get_platform()}"
     key = f"{PYCUDA.replace('==', '-')}-{python}-cuda{_version(headers)}"
     packages = kept(key, lambda to: _build_pycuda(headers.parent, library, to))
