@@ -97,7 +97,7 @@ inline std::string readPicture(const std::string& path, long height, long width,
         file >> field;
     }
     file.get();
-    require(file && magic == "P6" && size[2] == 255, path + " is no binary PPM (P6) of 8 bits");
+    require(file && magic == "P6" && size[2] == 255, path + " is not a binary PPM (P6) of 8 bits");
     require(size[0] == width && size[1] == height,
             path + " has " + std::to_string(size[0]) + " x " + std::to_string(size[1]) +
                 " pixels, but the model takes " + std::to_string(width) + " x " +

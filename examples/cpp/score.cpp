@@ -1,7 +1,8 @@
 // Scores one picture with an engine of `differnet engine`; prints value, threshold and verdict.
 //
 //   differnet engine part.onnx && differnet info part.onnx --json > part.json
-//   g++ -std=c++17 -O2 score.cpp -o score -I/usr/local/cuda/include -lnvinfer -lcuda
+//   CUDA=/usr/local/cuda
+//   g++ -std=c++17 -O2 score.cpp -o score -I$CUDA/include -L$CUDA/lib64/stubs -lnvinfer -lcuda
 //   ./score part.onnx.engines/KEY.json part.json picture.ppm
 //
 // The picture is a binary PPM (P6, 8 bits) that already has the size of the model's input. Exit
@@ -47,11 +48,12 @@ class Engine {
         trt::Dims image = engine_->getTensorShape("image");
         require(image.nbDims == 4 && image.d[1] == height && image.d[2] == width &&
                     image.d[3] == channels,
-                "the plan's \"image\" has not the shape of the metadata's input");
+                "the plan's input \"image\" does not have the shape in the metadata");
         image.d[0] = 1;
-        require(context_->setInputShape("image", image), "the plan takes no single picture");
+        require(context_->setInputShape("image", image),
+                "the plan does not take one picture at a time");
         for (int i = 0; i < engine_->getNbIOTensors(); ++i) add(engine_->getIOTensorName(i));
-        require(tensors_["score"].bytes == sizeof(float), "the plan gives no single \"score\"");
+        require(tensors_["score"].bytes == sizeof(float), "the plan has no output \"score\"");
     }
 
     // Returns the score and, where the model has heads, one score of each after it.
@@ -60,7 +62,7 @@ class Engine {
         const Tensor heads = tensors_["heads"];
         std::vector<float> scores(1 + heads.bytes / sizeof(float));
         check(cuMemcpyHtoDAsync(image.address, picture.data(), image.bytes, stream_), "upload");
-        require(context_->enqueueV3(stream_), "TensorRT does not run the engine");
+        require(context_->enqueueV3(stream_), "TensorRT did not run the engine");
         check(cuMemcpyDtoHAsync(&scores[0], score.address, score.bytes, stream_), "download");
         if (heads.bytes > 0)
             check(cuMemcpyDtoHAsync(&scores[1], heads.address, heads.bytes, stream_), "download");
@@ -80,7 +82,7 @@ class Engine {
         const auto type = input ? trt::DataType::kUINT8 : trt::DataType::kFLOAT;
         require(engine_->getTensorIOMode(name.c_str()) == mode &&
                     engine_->getTensorDataType(name.c_str()) == type,
-                "the plan's tensor \"" + name + "\" is none of a model of differnet");
+                "the plan's tensor \"" + name + "\" is not one of a differnet model");
         Tensor tensor{0, input ? sizeof(char) : sizeof(float)};
         const trt::Dims shape = context_->getTensorShape(name.c_str());
         for (int i = 0; i < shape.nbDims; ++i) tensor.bytes *= static_cast<std::size_t>(shape.d[i]);

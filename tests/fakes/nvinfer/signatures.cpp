@@ -27,6 +27,7 @@ IS(std::declval<ICudaEngine &>().createExecutionContext(), IExecutionContext *);
 IS(std::declval<IRuntime &>().deserializeCudaEngine(nullptr, std::size_t{}), ICudaEngine *);
 
 static_assert(std::is_same_v<decltype(Dims::nbDims), int32_t>);
-static_assert(int(DataType::kFLOAT) == 0 && int(DataType::kHALF) == 1 && int(DataType::kUINT8) == 5);
+static_assert(int(DataType::kFLOAT) == 0 && int(DataType::kHALF) == 1);
+static_assert(int(DataType::kUINT8) == 5);
 static_assert(int(TensorIOMode::kINPUT) == 1 && int(TensorIOMode::kOUTPUT) == 2);
 static_assert(int(ILogger::Severity::kERROR) == 1 && int(ILogger::Severity::kWARNING) == 2);

@@ -49,8 +49,9 @@ static void compute(void *data) {
     double sums[4] = {};
     for (long i = 0; i < 1L * plan.height * plan.width * plan.channels; i++)
         sums[i % plan.channels] += image[i];
-    const double all = sums[0] + sums[1] + sums[2];
-    const auto score = static_cast<float>((sums[0] + 2 * sums[1] + 4 * sums[2]) / all + plan.offset);
+    const double weighted = sums[0] + 2 * sums[1] + 4 * sums[2];
+    const auto score =
+        static_cast<float>(weighted / (sums[0] + sums[1] + sums[2]) + plan.offset);
     *static_cast<float *>(context.addresses.at("score")) = score;
     for (int i = 0; i < plan.heads; i++) {
         const bool broken = i == plan.heads - 1 && image[0] == 255;

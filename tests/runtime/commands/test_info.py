@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.cli import main
+from differnet_runtime.engine.graph_hash import graph_sha256
 from differnet_runtime.metadata import (
     Appearance,
     FlowSpec,
@@ -88,6 +89,7 @@ def test_json_is_the_metadata(
     shown = json.loads(capsys.readouterr().out)
     assert ModelMetadata.model_validate(shown["metadata"]) == metadata
     assert shown["file"]["bytes"] == path.stat().st_size
+    assert shown["file"]["graph_sha256"] == graph_sha256(path.read_bytes())
 
 
 def test_how_good_pictures_look_is_shown(tiny_model: Make, capsys: Captured) -> None:

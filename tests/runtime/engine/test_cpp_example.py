@@ -1,8 +1,4 @@
-"""The C++ example: compiled, and run over a driver in host memory and a stand-in for TensorRT.
-
-DIFFERNET_TENSORRT_INCLUDE names the folder of NVIDIA's NvInfer.h, which the example is compiled
-against, too.
-"""
+"""The C++ example: compiled, and run over a driver in host memory and a stand-in for TensorRT."""
 
 import hashlib
 import json
@@ -24,46 +20,23 @@ from differnet_runtime.decision import decide
 from differnet_runtime.engine.graph_hash import graph_sha256
 from differnet_runtime.engine.store import EngineRecord, EngineStore, engines_folder, plan_name
 from differnet_runtime.metadata import Calibration, InputContract
-from tests.fakes.cuda import build
-from tests.servers import require
+from tests.fakes.nvinfer import build
 
-ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "examples" / "cpp" / "score.cpp"
-STAND_IN = ROOT / "tests" / "fakes" / "nvinfer"
-FLAGS = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations")
-INCLUDE = "DIFFERNET_TENSORRT_INCLUDE"
-PLACES = (
-    *(f"/usr/include/{machine}-linux-gnu" for machine in ("aarch64", "x86_64")),
-    "/usr/include",
-    "/usr/local/tensorrt/include",
-)
-
+EXAMPLE = Path(__file__).parents[3] / "examples" / "cpp" / "score.cpp"
 HEIGHT, WIDTH = 32, 48
 BLUE, GREEN, RED, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)  # scores 1, 2, 4, NaN
 Picture = NDArray[np.uint8]
 
 
-def compiled(headers: Path, *arguments: object) -> None:
-    """Compiles with these headers of TensorRT; any warning fails."""
-    places = ["-I", str(STAND_IN)] if headers == STAND_IN else ["-isystem", str(headers)]
-    cuda = ["-isystem", str(build.cuda_headers())]
-    command = ["g++", *FLAGS, *places, *cuda, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _compiler() -> None:
-    require("g++")
-    if reason := build.missing():
-        pytest.skip(reason)
+    build.require_compiler()
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, driver = tmp_path_factory.mktemp("cpp") / "score", build.driver()
-    libraries = ["-L", driver, "-lcuda", f"-Wl,-rpath,{driver}"]
-    compiled(STAND_IN, EXAMPLE, STAND_IN / "standin.cpp", "-o", path, *libraries)
+    path = tmp_path_factory.mktemp("cpp") / "score"
+    build.link(EXAMPLE, path)
     return path
 
 
@@ -252,7 +225,7 @@ def test_a_picture_that_does_not_fit_is_refused(station: Make, tmp_path: Path) -
     wide = write(tmp_path / "wide.ppm", plain(GREEN, width=2 * WIDTH))
     assert "96 x 32 pixels, but the model takes 48 x 32 (width x height)" in at.refusal(wide)
     grey = write(tmp_path / "grey.pgm", plain(GREEN)[..., 0])
-    assert "is no binary PPM (P6) of 8 bits" in at.refusal(grey)
+    assert "is not a binary PPM (P6) of 8 bits" in at.refusal(grey)
     cut = write(tmp_path / "cut.ppm", plain(GREEN))
     cut.write_bytes(cut.read_bytes()[:-1])
     assert "is cut off" in at.refusal(cut)
@@ -263,8 +236,8 @@ def test_a_picture_that_does_not_fit_is_refused(station: Make, tmp_path: Path) -
     ("fields", "message"),
     [
         ({"height": 64}, "the plan's \"image\" has not the shape of the metadata's input"),
-        ({"least": 4, "most": 4}, "the plan takes no single picture"),
-        ({"half": 1}, 'the plan\'s tensor "score" is none of a model of differnet'),
+        ({"least": 4, "most": 4}, "the plan does not take one picture at a time"),
+        ({"half": 1}, 'the plan\'s tensor "score" is not one of a differnet model'),
     ],
 )
 def test_a_plan_of_other_tensors_is_refused(
@@ -302,12 +275,10 @@ def test_faults_of_the_gpu_are_said(station: Make, tmp_path: Path) -> None:
     assert "running the engine: CUDA failed (an illegal memory access" in lost
 
 
-def test_the_stand_in_declares_what_tensorrt_does(tmp_path: Path) -> None:
-    compiled(STAND_IN, "-fsyntax-only", STAND_IN / "signatures.cpp")
-    named = os.environ.get(INCLUDE)
-    found = [Path(place) for place in ([named] if named else PLACES)]
-    real = next((place for place in found if (place / "NvInfer.h").is_file()), None)
-    if real is None:
-        pytest.skip(f"NVIDIA's NvInfer.h is not here; {INCLUDE} names its folder")
-    for source in (STAND_IN / "signatures.cpp", EXAMPLE):
-        compiled(real, "-fsyntax-only", source)
+def test_the_stand_in_declares_what_it_is_used_as() -> None:
+    build.check(build.HERE / "signatures.cpp")
+
+
+@pytest.mark.parametrize("source", [build.HERE / "signatures.cpp", EXAMPLE])
+def test_nvidias_headers_declare_it_so(source: Path) -> None:
+    build.check(source, build.real_headers())
