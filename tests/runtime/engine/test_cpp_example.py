@@ -235,7 +235,7 @@ def test_a_picture_that_does_not_fit_is_refused(station: Make, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"height": 64}, "the plan's \"image\" has not the shape of the metadata's input"),
+        ({"height": 64}, 'the plan\'s input "image" does not have the shape in the metadata'),
         ({"least": 4, "most": 4}, "the plan does not take one picture at a time"),
         ({"half": 1}, 'the plan\'s tensor "score" is not one of a differnet model'),
     ],
