@@ -38,8 +38,8 @@ def refuse_changeable(path: Path, found: os.stat_result) -> None:
         who = "every user of this machine" if everybody else f"group {_group(found.st_gid)}"
         which = "g" * group + "o" * everybody
         raise ConfigError(
-            f"{path}: {who} can write to it, and so change what the station does. Look at what it "
-            f"says, then: chmod {which}-w {quoted}"
+            f"{path}: {who} can write to it, and so change what the station does. Check its "
+            f"content, then run: chmod {which}-w {quoted}"
         )
 
 
