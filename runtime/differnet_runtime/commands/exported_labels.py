@@ -65,7 +65,7 @@ def read_labels(state: Path, camera: str | None) -> list[Labelled]:
     found = [Labelled.model_validate(row) for row in read_rows(path, LIST)]
     cameras = sorted({one.camera for one in found})
     if camera is not None and camera not in cameras:
-        known = f"there are some of {', '.join(cameras)}" if cameras else "there are none yet"
+        known = f"there are labels of {', '.join(cameras)}" if cameras else "there are none yet"
         raise DataError(f"there are no labels of a camera {camera!r}; {known}")
     return [one for one in found if camera in (None, one.camera)]
 

@@ -135,13 +135,13 @@ class Labelling:
         if passed > before:
             raise LabelError(
                 f"with {new:g}, {passed} parts that are labelled as defects would be judged good "
-                f"(now {before}); send `force` to set it all the same"
+                f"(now {before}); send `force` to set it anyway"
             )
         calibration = engine.metadata.calibration
         if calibration is not None and (share := _rejected(calibration, new)) > _MOST_REJECTED:
             raise LabelError(
                 f"{new:g} would reject {share:.0%} of the good parts that the model was calibrated "
-                "with; send `force` to set it all the same"
+                "with; send `force` to set it anyway"
             )
 
     def undo_threshold(self, camera: str) -> None:

@@ -126,7 +126,7 @@ class StationModels:
         chosen = ModelStore(self._root).find(model)
         if chosen.name not in stores:
             known = ", ".join(map(repr, stores))
-            raise ModelStoreError(f"{model} judges parts {chosen.name!r}, and this station {known}")
+            raise ModelStoreError(f"{model} judges parts {chosen.name!r}, but this station {known}")
         stores[chosen.name].activate(model)
 
     def rollback(self, name: str | None = None, reason: str | None = None) -> None:
@@ -146,7 +146,7 @@ class StationModels:
         name = name or next(iter(stores))
         if name not in stores:
             raise ModelStoreError(
-                f"no camera of this station is judged by {name!r}; there is {', '.join(stores)}"
+                f"no camera of this station uses {name!r}; its models are {', '.join(stores)}"
             )
         stores[name].rollback(reason)
 

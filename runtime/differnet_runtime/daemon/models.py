@@ -134,7 +134,7 @@ class StationModel:
             chosen = store.find(model)
             if chosen.name != self.config.store:
                 raise ModelStoreError(
-                    f"{model} judges parts {chosen.name!r}, and this station {self.config.store!r}"
+                    f"{model} judges parts {chosen.name!r}, but this station {self.config.store!r}"
                 )
             self._change(chosen.path)
             store.activate(chosen.hash, checked=True)
@@ -203,7 +203,7 @@ class StationModel:
                 return_memory()
         except DifferNetError as error:
             if not self._stopping.is_set():
-                self._fail(f"{name} was not taken: {error}")
+                self._fail(f"{name} was refused: {error}")
             raise
         self._runs, self._refused, self.problem = described, None, None
         self._tell("ok", f"{name} judges now")

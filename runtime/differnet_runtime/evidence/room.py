@@ -97,8 +97,8 @@ class Room:
             self.delete(index, going)
         if self._lacking(config, need) > 0:
             raise FullError(
-                f"{self._folder}: {free_bytes(self._folder)} bytes are free, and "
-                f"{config.min_free_bytes} are to be left (evidence.min_free_bytes); make room"
+                f"{self._folder}: only {free_bytes(self._folder)} bytes are free, but "
+                f"{config.min_free_bytes} must stay free (evidence.min_free_bytes); make room"
             )
 
     def _lacking(self, config: EvidenceConfig, need: int) -> int:
