@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
@@ -82,11 +82,15 @@ class StationModel:
         return self.planned.config
 
     def configure(self, planned: PlannedModel) -> None:
-        """Takes another plan; a threshold that comes with another model waits for that one."""
+        """Takes another plan; a threshold that comes with another model waits for that one.
+
+        A camera that leaves keeps its threshold for its last frames.
+        """
         self.planned = planned
         for engine, made in list(self._made.items()):
             if made.config == planned.config:
-                self._made[engine] = planned
+                thresholds = {**made.thresholds, **planned.thresholds}
+                self._made[engine] = replace(planned, thresholds=thresholds)
 
     def threshold(self, camera: str, engine: EngineProcess) -> float | None:
         """Returns a camera's own threshold for what an engine scores; None for the model's."""

@@ -42,9 +42,9 @@ from .reporting import Reporter
 from .results import Results
 
 STOP_S = 4.5
+"""All parts together have so long to end."""
 _PIPELINE_S = 6.0
 """A pipeline that hangs may take this much longer, so that its sensor is given back."""
-"""All parts together have so long to end."""
 
 _LAST_ANSWER_S = 0.2
 """For the answer of a frame whose engine had to be stopped."""
@@ -257,7 +257,7 @@ class Station:
             config,
             model.switch,
             live=capture.live,
-            threshold=partial(self.labelling.threshold, name),
+            threshold=partial(self.labelling.threshold, name, model),
         )
         pictures = None
         if waits:

@@ -1,0 +1,95 @@
+"""What a reload does to cameras that judge meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from differnet_runtime.config import Config
+from differnet_runtime.daemon.station import Station
+from differnet_runtime.events import InspectionEvent
+from tests.runtime.waiting import wait_for
+
+Tables = dict[str, Any]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    path = tmp_path / "belt.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for seed in range(50):
+        writer.write(np.random.RandomState(seed).randint(60, 200, (48, 64, 3)).astype(np.uint8))
+    writer.release()
+    return str(path)
+
+
+def config_of(tmp_path: Path, cameras: dict[str, Tables]) -> Config:
+    return Config.model_validate(
+        {
+            "station": {"state": tmp_path / "state"},
+            "model": {"backend": "fake:1ms", "threshold": 5.0},
+            "camera": cameras,
+            "evidence": {"keep": "none"},
+            "web": {"enabled": False},
+        }
+    )
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[[dict[str, Tables]], Station]]:
+    """Starts a station with some cameras."""
+    started: list[Station] = []
+
+    def start(cameras: dict[str, Tables]) -> Station:
+        station = Station(config_of(tmp_path, cameras))
+        started.append(station)
+        station.start()
+        return station
+
+    yield start
+    for station in started:
+        station.stop()
+
+
+def scored(station: Station, camera: str) -> list[InspectionEvent]:
+    found = [one.event for one in station.recent.after(camera=camera)]
+    return [event for event in found if event.score is not None]
+
+
+@pytest.mark.parametrize("backend", ["fake:1ms", "fake:2ms"])
+@pytest.mark.parametrize("after", ["another model", "nothing, it is removed"])
+def test_a_camera_that_changes_its_model_is_judged_by_its_own_threshold_to_the_last(
+    after: str,
+    backend: str,
+    clip: str,
+    tmp_path: Path,
+    running: Callable[[dict[str, Tables]], Station],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    top = {"source": clip, "kind": "video", "paced": True}
+    own = {**top, "model": {"backend": backend, "threshold": 7.0}}
+    station = running({"top": top, "side": own})
+    wait_for(lambda: len(scored(station, "side")) > 2)
+    close, seen = station._close, list[InspectionEvent]()
+    report = station.cameras["side"]._report
+
+    def told(judged: Any) -> InspectionEvent:
+        seen.append(report(judged))
+        return seen[-1]
+
+    def late(names: list[str]) -> None:
+        seen.clear()
+        station.cameras["side"]._report = told
+        wait_for(lambda: len(seen) > 3)
+        close(names)
+
+    monkeypatch.setattr(station, "_close", late)
+    moved = {**top, "model": {"backend": "fake:3ms", "threshold": 8.0}}
+    cameras = {"top": top, "side": moved} if after == "another model" else {"top": top}
+    station.reconfigure(station.prepare(config_of(tmp_path, cameras)))
+    assert {(event.code, event.threshold) for event in seen} == {(None, 7.0)}
