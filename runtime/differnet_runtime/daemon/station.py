@@ -218,7 +218,7 @@ class Station:
         Raises:
             ConfigError: A part of it can't be used; that part stays as it was.
         """
-        new, changes = renewal.config, renewal.changes
+        new = renewal.config
         with self._changing:
             old = self.config
             self.results.use(renewal.sinks)
@@ -227,7 +227,7 @@ class Station:
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            renewed = [name for name in changes.changed if old.camera[name] == new.camera[name]]
+            renewed = _with_other_files(self._files, renewal.files)
             self._close([n for n in self.cameras if n in renewed or self._other(n, new, before[n])])
             self.config, self._files = new, renewal.files
             for name, camera in new.camera.items():
@@ -272,6 +272,7 @@ class Station:
             )
         loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
         model.callers.add(name, loop.lies_there)
+        self.reporter.alarms.begin(name)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -313,6 +314,11 @@ def _locked(state: Path) -> IO[str] | None:
     except StoreError as error:
         log.warning("%s", error)
         return None
+
+
+def _with_other_files(old: Mapping[Key, str], new: Mapping[Key, str]) -> set[str]:
+    """Returns the cameras one of whose files of secrets and certificates holds something else."""
+    return {key[1] for key in new if key[0] == "camera" and new[key] != old.get(key)}
 
 
 def _refuse_commands(config: Config) -> None:

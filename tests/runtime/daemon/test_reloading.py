@@ -93,3 +93,31 @@ def test_a_camera_that_changes_its_model_is_judged_by_its_own_threshold_to_the_l
     cameras = {"top": top, "side": moved} if after == "another model" else {"top": top}
     station.reconfigure(station.prepare(config_of(tmp_path, cameras)))
     assert {(event.code, event.threshold) for event in seen} == {(None, 7.0)}
+
+
+def test_a_camera_is_opened_anew_for_its_certificate_though_its_threshold_changes_too(
+    tmp_path: Path, running: Callable[[dict[str, Tables]], Station]
+) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text("one")
+    top = {"source": "https://127.0.0.1:9/stream", "tls": {"ca": authority}}
+    station = running({"top": top})
+    before = station.cameras["top"]
+    other = {**top, "model": {"threshold": 3.0}}
+    station.reconfigure(station.prepare(config_of(tmp_path, {"top": other})))
+    assert station.cameras["top"] is before, "another threshold alone is no reason"
+    authority.write_text("two")
+    another = {**top, "model": {"threshold": 4.0}}
+    station.reconfigure(station.prepare(config_of(tmp_path, {"top": another})))
+    assert station.cameras["top"] is not before
+
+
+def test_a_camera_that_comes_later_is_not_late_with_its_first_part(
+    clip: str, tmp_path: Path, running: Callable[[dict[str, Tables]], Station]
+) -> None:
+    top = {"source": clip, "kind": "video", "paced": True}
+    station = running({"top": top})
+    station.reporter.alarms._begun_s -= 3600.0  # it runs for an hour
+    dark = {"source": "rtsp://127.0.0.1:9/", "no_part_after_s": 60.0}
+    station.reconfigure(station.prepare(config_of(tmp_path, {"top": top, "side": dark})))
+    assert station.states()["parts:side"].state == "ok"
