@@ -206,28 +206,26 @@ class Station:
 
         Raises:
             ConfigError: A part of it can't be used.
+            ModelFileError: A model file of it can't be used.
         """
         _refuse_commands(new)
         files = fingerprints(new)
         changes = differences(self.config, new, self._files, files)
-        return Renewal(new, files, changes, self.results.prepare(new, files))
+        sinks, models = self.results.prepare(new, files), self.models.prepare(new)
+        return Renewal(new, files, changes, sinks, models)
 
     def reconfigure(self, renewal: Renewal) -> None:
-        """Changes to another configuration; only what is different in it is touched.
-
-        Raises:
-            ConfigError: A part of it can't be used; that part stays as it was.
-        """
+        """Changes to another configuration; only what is different in it is touched."""
         new = renewal.config
         with self._changing:
             old = self.config
             self.results.use(renewal.sinks)
             before = {name: self.models.of(name) for name in self.cameras}
-            unused = self.models.configure(new)
+            unused = self.models.use(renewal.models)
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            renewed = _with_other_files(self._files, renewal.files)
+            renewed = renewal.cameras_with_other_files(self._files)
             self._close([n for n in self.cameras if n in renewed or self._other(n, new, before[n])])
             self.config, self._files = new, renewal.files
             for name, camera in new.camera.items():
@@ -314,11 +312,6 @@ def _locked(state: Path) -> IO[str] | None:
     except StoreError as error:
         log.warning("%s", error)
         return None
-
-
-def _with_other_files(old: Mapping[Key, str], new: Mapping[Key, str]) -> set[str]:
-    """Returns the cameras one of whose files of secrets and certificates holds something else."""
-    return {key[1] for key in new if key[0] == "camera" and new[key] != old.get(key)}
 
 
 def _refuse_commands(config: Config) -> None:

@@ -152,7 +152,8 @@ class Index:
         now_s = self.clock.now_s()
         query = (
             "SELECT id, bytes, clock_s, labelled FROM picture"  # noqa: S608 - no value is in it
-            f"{' WHERE verdict = ? AND NOT labelled' if undecided else ''} ORDER BY labelled, row LIMIT ?"
+            f"{' WHERE verdict = ? AND NOT labelled' if undecided else ''}"
+            " ORDER BY labelled, row LIMIT ?"
         )
         values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
         with mapped(self._path):

@@ -12,6 +12,7 @@ import pytest
 
 from differnet_runtime.config import Config
 from differnet_runtime.daemon.station import Station
+from differnet_runtime.errors import ModelFileError
 from differnet_runtime.events import InspectionEvent
 from tests.runtime.waiting import wait_for
 
@@ -121,3 +122,15 @@ def test_a_camera_that_comes_later_is_not_late_with_its_first_part(
     dark = {"source": "rtsp://127.0.0.1:9/", "no_part_after_s": 60.0}
     station.reconfigure(station.prepare(config_of(tmp_path, {"top": top, "side": dark})))
     assert station.states()["parts:side"].state == "ok"
+
+
+def test_a_model_that_can_not_be_used_is_known_before_anything_is_touched(
+    clip: str, tmp_path: Path, running: Callable[[dict[str, Tables]], Station]
+) -> None:
+    top = {"source": clip, "kind": "video", "paced": True}
+    station = running({"top": top})
+    other = {**top, "model": {"path": tmp_path / "none.onnx", "backend": "onnxruntime-cpu"}}
+    with pytest.raises(ModelFileError, match=r"none\.onnx"):
+        station.prepare(config_of(tmp_path, {"top": top, "side": other}))
+    station.reconfigure(station.prepare(config_of(tmp_path, {"top": top, "end": top})))
+    assert [*station.cameras] == ["top", "end"]
