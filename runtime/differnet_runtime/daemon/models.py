@@ -188,9 +188,11 @@ class StationModel:
             if self._stopping.is_set():
                 return  # it did not fail, it was interrupted
             self._refused = wanted
-            # Where only a setting changed, the model in the store is not at fault.
-            if self.config.store is not None and other:
-                self.store.rollback(self.config.store, reason=str(error))
+            name, store = wanted.config.store, ModelStore(self._root)
+            # Where only a setting changed, the model in the store is not at fault; nor is one that
+            # was activated since.
+            if name is not None and other and store.active(name) == wanted.path:
+                store.rollback(name, reason=str(error))
 
     def _fail(self, problem: str) -> None:
         if problem != self.problem:
