@@ -41,7 +41,14 @@ class Labelling:
             camera: Name.
             model: That judges it; in a reload the camera's last frames are still the old one's.
             engine: One of the model's.
+
+        Raises:
+            EngineFault: The engine was never meant for this camera.
         """
+        model.require_its_own(camera, engine)
+        return self._threshold(camera, model, engine)
+
+    def _threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
         configured = model.threshold(camera, engine)
         return self._thresholds.threshold(camera, engine.model_hash, configured)
 
@@ -171,7 +178,7 @@ class Labelling:
         return self._thresholds.valid(camera, engine.model_hash, configured)
 
     def _in_use(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        own, calibration = self.threshold(camera, model, engine), engine.metadata.calibration
+        own, calibration = self._threshold(camera, model, engine), engine.metadata.calibration
         return own if own is not None else calibration.threshold if calibration else None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
-from ..errors import ConfigError, DifferNetError, ModelStoreError
+from ..errors import ConfigError, DifferNetError, EngineFault, ModelStoreError
 from ..inference import Callers, EngineProcess, ModelSwitch
 from ..models import ModelStore, default_folder
 from ..processes import return_memory
@@ -88,9 +88,18 @@ class StationModel:
         """
         self.planned = planned
         for engine, made in list(self._made.items()):
-            if made.config == planned.config:
+            if made.config.source == planned.config.source:
                 thresholds = {**made.thresholds, **planned.thresholds}
                 self._made[engine] = replace(planned, thresholds=thresholds)
+
+    def require_its_own(self, camera: str, engine: EngineProcess) -> None:
+        """Refuses an engine that judges other cameras until the model of this one is there.
+
+        Raises:
+            EngineFault: The engine was never meant for this camera.
+        """
+        if camera not in self._made[engine].thresholds:
+            raise EngineFault("starting", f"the model of camera {camera} does not judge yet")
 
     def threshold(self, camera: str, engine: EngineProcess) -> float | None:
         """Returns a camera's own threshold for what an engine scores; None for the model's."""

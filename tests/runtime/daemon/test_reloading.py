@@ -134,3 +134,34 @@ def test_a_model_that_can_not_be_used_is_known_before_anything_is_touched(
         station.prepare(config_of(tmp_path, {"top": top, "side": other}))
     station.reconfigure(station.prepare(config_of(tmp_path, {"top": top, "end": top})))
     assert [*station.cameras] == ["top", "end"]
+
+
+def test_a_camera_is_never_judged_by_the_model_that_gives_way_for_another_camera(
+    clip: str,
+    tmp_path: Path,
+    running: Callable[[dict[str, Tables]], Station],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    top = {"source": clip, "kind": "video", "paced": True}
+    first, second, third = (
+        {**top, "model": {"backend": f"fake:{ms}ms", "threshold": float(ms)}} for ms in (2, 3, 4)
+    )
+    station = running({"top": top, "one": first, "two": second, "three": second})
+    wait_for(lambda: all(scored(station, name) for name in station.cameras))
+    giving_way = station.models.of("one")
+    assert giving_way is not None
+    changing = giving_way._changing
+    with changing:  # the new model takes its time
+        cameras = {"top": top, "one": third, "two": second, "three": third}
+        station.reconfigure(station.prepare(config_of(tmp_path, cameras)))
+        assert station.models.of("three") is giving_way
+        number = station.recent.number
+
+        def since(camera: str) -> set[tuple[str | None, float | None]]:
+            events = [one.event for one in station.recent.after(number, camera=camera)]
+            return {(event.code, event.threshold) for event in events}
+
+        wait_for(lambda: bool(since("one")) and bool(since("three")))
+        assert since("one") == {(None, 2.0)}
+        assert since("three") == {("engine_starting", None)}
+    wait_for(lambda: (None, 4.0) in since("three"))
