@@ -154,9 +154,9 @@ class Station:
 
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
-        found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
-        alarms, decision = self.reporter.alarms, self.config.decision
-        found += [alarms.state(name, one.config, decision) for name, one in self.cameras.items()]
+        cameras, alarms, decision = self.cameras, self.reporter.alarms, self.config.decision
+        found = [camera_state(name, loop.status) for name, loop in cameras.items()]
+        found += [alarms.state(name, one.config, decision) for name, one in cameras.items()]
         for model in self.models:
             status, name = model.switch.engine.status, model.planned.component
             found.append(engine_state(status, name("engine")))

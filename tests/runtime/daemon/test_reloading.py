@@ -14,6 +14,7 @@ from differnet_runtime.config import Config
 from differnet_runtime.daemon.station import Station
 from differnet_runtime.errors import ModelFileError
 from differnet_runtime.events import InspectionEvent
+from differnet_runtime.outbox import Delivery
 from tests.runtime.waiting import wait_for
 
 Tables = dict[str, Any]
@@ -29,7 +30,7 @@ def clip(tmp_path: Path) -> str:
     return str(path)
 
 
-def config_of(tmp_path: Path, cameras: dict[str, Tables]) -> Config:
+def config_of(tmp_path: Path, cameras: dict[str, Tables], **others: Tables) -> Config:
     return Config.model_validate(
         {
             "station": {"state": tmp_path / "state"},
@@ -37,6 +38,7 @@ def config_of(tmp_path: Path, cameras: dict[str, Tables]) -> Config:
             "camera": cameras,
             "evidence": {"keep": "none"},
             "web": {"enabled": False},
+            **others,
         }
     )
 
@@ -165,3 +167,29 @@ def test_a_camera_is_never_judged_by_the_model_that_gives_way_for_another_camera
         assert since("one") == {(None, 2.0)}
         assert since("three") == {("engine_starting", None)}
     wait_for(lambda: (None, 4.0) in since("three"))
+
+
+def test_a_station_lives_on_while_a_receiver_is_changed(
+    clip: str,
+    tmp_path: Path,
+    running: Callable[[dict[str, Tables]], Station],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cameras = {"top": {"source": clip, "kind": "video", "paced": True}}
+    station = running(cameras)
+    alive = []
+    for name in ("one", "two"):
+        receiver = {"path": tmp_path / f"{name}.jsonl"}
+        renewal = station.prepare(config_of(tmp_path, cameras, jsonl=receiver))
+        station.reconfigure(renewal)
+        for step in ("start", "stop"):
+            took = getattr(Delivery, step)
+
+            def watched(self: Delivery, *limits: float, took: Any = took) -> None:
+                alive.append(station.live())
+                took(self, *limits)
+                alive.append(station.live())
+
+            monkeypatch.setattr(Delivery, step, watched)
+    assert len(alive) == 4
+    assert all(alive)
