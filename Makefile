@@ -1,6 +1,7 @@
 # One word per job; each makes .venv when it is missing.
 #   make demo     train, export and judge real solar cells; the report is in runs/demo/
-#   make test     lint, types, arrows, then the tests; none needs a GPU
+#   make test     lint, types, arrows, then the tests that need no camera, fault or whole station
+#   make test-all all tests; none needs a GPU
 #   make install  only the environment
 #   make wheel    the one file that a device needs, in dist/
 #   make lock     versions and hashes of what a device installs, in deploy/locked/
@@ -50,6 +51,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING)
+
+test-all: check
 	@failed=0; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING) || failed=1; \
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) || failed=1; \

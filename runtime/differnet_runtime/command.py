@@ -56,7 +56,7 @@ class Command:
     @property
     def missing(self) -> tuple[str, ...]:
         """Those of `modules` that are not installed; nothing is imported to find out."""
-        return tuple(module for module in self.modules if not _installed(module))
+        return tuple(module for module in self.modules if not installed(module))
 
     @property
     def remedy(self) -> str:
@@ -64,7 +64,8 @@ class Command:
         return advice(self.extra or "")
 
 
-def _installed(module: str) -> bool:
+def installed(module: str) -> bool:
+    """Returns whether a module is there; nothing is imported to find out."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent package is missing, or is half installed

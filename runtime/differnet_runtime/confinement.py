@@ -129,7 +129,7 @@ def try_unit(unit: str = UNIT) -> UnitReport:
         told = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         return UnitReport(
             unit,
-            f"{sys.executable} does not run under it ({told}); it must lie where the unit's user "
+            f"{sys.executable} does not run under it ({told}); it must be where the unit's user "
             "can read it, such as /opt/differnet, and not in a home folder",
         )
     return compare(unit, see(), within)

@@ -243,10 +243,10 @@ class Detector:
             try:
                 scores = self.outputs(np.ascontiguousarray(frames[chosen])).scores
             except BackendError as error:
-                log.warning("%s takes no %d frames at once: %s", self.backend, count, error)
+                log.warning("%s can't take %d frames at once: %s", self.backend, count, error)
                 return count - 1
             if scores.shape != (count,) or not np.allclose(scores, alone[chosen], limit, 1e-12):
-                log.warning("%s scores %d frames at once wrong", self.backend, count)
+                log.warning("%s gives wrong scores for %d frames at once", self.backend, count)
                 return count - 1
         return max(1, min(most, self._backend.batch or most))
 

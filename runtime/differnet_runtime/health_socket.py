@@ -58,7 +58,7 @@ class HealthSocket:
             except OSError as error:  # noqa: PERF203 - the next try may succeed
                 why = error.strerror or str(error)
                 if why != told:
-                    text = "%s can't be made, and health checks fail until it can: %s"
+                    text = "%s can't be created; health checks fail until it is: %s"
                     log.warning(text, self._folder / NAME, why)
                     told = why
                 self._stopping.wait(_AGAIN_S)

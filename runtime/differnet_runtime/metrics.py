@@ -131,7 +131,7 @@ def _of_cameras(cameras: Sequence[CameraView]) -> Iterator[Metric]:
     yield each(
         gauge, "frame_age_seconds", "Since its last frame was read.", lambda c: c.frame_age_s
     )
-    yield each(gauge, "verdicts_per_second", "Its rate, lately.", lambda c: c.fps)
+    yield each(gauge, "verdicts_per_second", "Its recent frame rate.", lambda c: c.fps)
     yield each(counter, "frames", "Frames read.", lambda c: c.frames)
     yield each(counter, "reconnects", "Times that it was opened again.", lambda c: c.reconnects)
     yield each(gauge, "threshold", "Scores above it are defects.", lambda c: c.threshold)
@@ -180,7 +180,7 @@ def _of_outbox(outbox: OutboxView, sinks: Sequence[SinkView]) -> Iterator[Metric
     yield _gauge("outbox_pending_events", "Events not yet delivered.", outbox.pending)
     yield _gauge("outbox_oldest_seconds", "Age of the oldest of them.", outbox.oldest_s or 0.0)
     yield _gauge("outbox_size_bytes", "Of the database.", outbox.bytes)
-    yield _counter("outbox_dropped_events", "Events lost to a cap.", outbox.dropped)
+    yield _counter("outbox_dropped_events", "Events deleted at a cap.", outbox.dropped)
     for family, name, text, values in (
         (GaugeMetricFamily, "sink_up", "Whether it takes events.", {
             sink.name: float(sink.state != "down") for sink in sinks

@@ -5,7 +5,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks import limits
-from benchmarks.int8 import beside_the_extractor
 from benchmarks.limits import interpolated, profiled_ms
 from benchmarks.peers_once import MEAN, STD, feed, score
 from benchmarks.pictures import peers_svg
@@ -100,13 +99,6 @@ def test_copying_moves_every_element_as_often_as_asked(monkeypatch) -> None:
     monkeypatch.setattr(limits.np, "copyto", lambda to, _: moved.append((to.size, to.strides)))
     limits._copied(np.ones((2, 100), np.float32), 7)
     assert moved == [(100, (4,))] * 7  # a stride of 0 would copy one element again and again
-
-
-def test_eight_bits_leave_the_flow_alone() -> None:
-    names = ["/network/blocks.2/Add", "/blocks.0/Add", "/network/stem/stem.0/Conv", "/Div"]
-    nodes = [helper.make_node("Add", ["x", "x"], [f"y{k}"], name) for k, name in enumerate(names)]
-    made = helper.make_model(helper.make_graph(nodes, "g", [], []))
-    assert beside_the_extractor(made) == ["/blocks.0/Add", "/Div"]
 
 
 def test_a_floor_takes_the_fastest_memory_that_the_bytes_may_lie_in() -> None:

@@ -168,7 +168,7 @@ def test_without_calibration_there_is_no_threshold_to_be_taken_for_one(tmp_path:
 
 @pytest.mark.parametrize(
     ("name", "folder"),
-    [("../up", "_up"), ('a "b"\n', "a_b_"), ("Gehäuse", "Geh_use"), ("..", "model")],
+    [("../up", "_up"), ('a "b"\n', "a_b_x0a"), ("Gehäuse", "Geh_use"), ("..", "model")],
 )
 def test_any_name_gives_a_folder_inside_the_repository(
     name: str, folder: str, tmp_path: Path

@@ -72,5 +72,5 @@ def test_a_folder_that_comes_later_is_found(
         folder.mkdir()
         wait_for(lambda: answers(folder))
     assert len(caplog.records) == 1
-    assert "state/health.sock can't be made" in caplog.text
+    assert "state/health.sock can't be created" in caplog.text
     health.stop(10)

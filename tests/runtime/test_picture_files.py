@@ -172,7 +172,7 @@ def pages(form: str, count: int, **how: object) -> bytes:
     ],
 )
 def test_several_pictures_in_one_file_are_refused_by_name(data: bytes, what: str) -> None:
-    with pytest.raises(ImageReadError, match=f"holds {what}.*save each as a file of its own"):
+    with pytest.raises(ImageReadError, match=f"holds {what}.*save each as its own file"):
         decode_image(data, "part")
 
 

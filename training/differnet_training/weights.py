@@ -228,7 +228,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
 def _reason(error: Exception) -> str:
     """Returns why a file can't be read; torch's own text advises to switch the check off."""
     if isinstance(error, pickle.UnpicklingError):
-        return "it is no file of torch's, or holds more than tensors"
+        return "it is not a torch file, or holds more than tensors"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

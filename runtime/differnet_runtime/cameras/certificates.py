@@ -71,8 +71,8 @@ def explained(error: CameraError) -> CameraError:
     if "certificate" not in text.lower():
         return error
     return CameraError(
-        f"{text}. Where the camera signed its certificate itself, save that as a file and name it "
-        "in [camera.NAME.tls] ca, or for a command in SSL_CERT_FILE; verify = false takes any"
+        f"{text}. If the camera signed its own certificate, save that as a file and name it "
+        "in [camera.NAME.tls] ca, or for a command in SSL_CERT_FILE; verify = false accepts any"
     )
 
 
@@ -91,6 +91,6 @@ class SameHost(urllib.request.HTTPRedirectHandler):
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if (old.scheme, old.netloc) != (new.scheme, new.netloc):
             raise urllib.error.HTTPError(
-                req.full_url, code, f"leads to another host ({new.netloc})", headers, fp
+                req.full_url, code, f"redirects to another host ({new.netloc})", headers, fp
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -20,7 +20,7 @@ _GAP = 1.5
 _WINDOW, _FEW = 31, 5
 _MOST_HELD = 16
 _START = "the stream has not given a key frame yet"
-_TOO_MANY = f"more than {_MOST_HELD} frames in a row wait for one that does not come"
+_TOO_MANY = f"more than {_MOST_HELD} frames in a row wait for a frame that does not arrive"
 
 
 class Quarantine:

@@ -118,7 +118,7 @@ class _Pipeline:
                 kinds = _EOS | _ERROR | _CLOCK_LOST | _LATENCY
                 message = gst.gst_bus_timed_pop_filtered(bus, _LISTEN_NS, kinds)
                 if not message and failed:
-                    raise _FailedError("the pipeline doesn't want to play")
+                    raise _FailedError("the pipeline refuses to start")
                 if message and self._heed(message):
                     return
         finally:

@@ -36,7 +36,8 @@ class LibavVideo(Camera):
             self._reader = LibavReader(path, room=room, ends_within=_ends_within(Path(path)))
         except CameraError as error:
             raise CameraError(
-                f"{error}: FFmpeg can't open it as a video; pictures are known by their ending"
+                f"{error}: FFmpeg can't open it as a video; pictures are recognised by their file "
+                "extension"
             ) from error
         self.fps = self._reader.fps
         self.length = self._reader.promised or None

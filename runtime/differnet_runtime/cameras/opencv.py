@@ -149,7 +149,7 @@ class OpenCvCamera(Camera):
 
 
 _NOT_OPENED: dict[Kind, str] = {
-    "file": "OpenCV can't open it as a video; pictures are known by their ending",
+    "file": "OpenCV can't open it as a video; pictures are recognised by their file extension",
     "device": (
         "the camera can't be opened. Look whether it is listed (`ls /dev/v4l/by-id`), whether "
         "another program uses it, and whether you may read it (group video)"

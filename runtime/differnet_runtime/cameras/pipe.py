@@ -150,7 +150,7 @@ class Pipe:
             if time.monotonic() > until:
                 raise self._ended(f"the pipeline gives no picture within {_OPEN_S:g} s")
         if (fault := too_large(self._caps.width, self._caps.height)) is not None:
-            raise self._ended(f"the pipeline's picture can't be taken: {fault}")
+            raise self._ended(f"the pipeline's picture can't be used: {fault}")
 
     def read(self) -> Image | None:
         """Waits for the next picture; None where the pipeline came to its end in order.

@@ -50,4 +50,4 @@ class Reader:
 
 def _refuse(width: int, height: int) -> None:
     if (fault := too_large(width, height)) is not None:
-        raise CameraError(f"the camera's picture can't be taken: {fault}")
+        raise CameraError(f"the camera's picture can't be used: {fault}")

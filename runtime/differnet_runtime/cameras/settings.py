@@ -144,7 +144,7 @@ def _lock(controls: Controls, control: _Control, requested: float | None) -> Set
     name = control.name
     refusals = []
     if control.automatic is not None and not controls.set(control.automatic, control.manual):
-        refusals.append(f"the driver does not switch automatic {name} off")
+        refusals.append(f"the driver does not switch off automatic {name}")
     if requested is None:
         refusals.append(f"the camera reports no {name}")
     elif not controls.set(control.value, requested):

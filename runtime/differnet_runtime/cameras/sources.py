@@ -58,8 +58,8 @@ def refuse_leaving(name: str, config: CameraConfig) -> None:
     single = path.suffix.lower() in SUFFIXES and not path.is_dir()
     if config.after != "keep" and (single or located(config).kind != "folder"):
         raise ConfigError(
-            f'camera.{name}.after: "{config.after}" is for the pictures of a folder, and '
-            f"{describe(config)} is none. Leave it out, or give the folder as the source"
+            f'camera.{name}.after: "{config.after}" is for the pictures of a folder, but '
+            f"{describe(config)} is not a folder. Leave it out, or give the folder as the source"
         )
 
 

@@ -129,7 +129,7 @@ class CaptureProcess:
     def _failed(self, error: Exception) -> str:
         text = f"the capture of {self.name} failed ({type(error).__name__}: {error})"
         if type(error) not in self._told:
-            log.error("%s; it is tried again", text, exc_info=error)
+            log.error("%s; trying again", text, exc_info=error)
         self._told.add(type(error))
         self._tally.absent(CameraState.LOST, text)
         return text

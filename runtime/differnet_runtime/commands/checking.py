@@ -80,7 +80,7 @@ def _state_folder(config: Config) -> Finding:
         # Not wrong: it may be this station that runs.
         text = f"{folder}: in use by {user}; if that is another station, give each its own"
         return Finding("station.state", "look", text)
-    made = "" if nearest == folder else "; will be made"
+    made = "" if nearest == folder else "; will be created"
     return Finding("station.state", "ok", f"{folder}{made}")
 
 
@@ -93,7 +93,7 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
         return Finding(subject, "wrong", str(error))
     shown = f"{describe(camera)}, {camera.trigger}"
     if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
-        return Finding(subject, "look", f"{shown}: is not there now; it is waited for")
+        return Finding(subject, "look", f"{shown}: is not there now; the station waits for it")
     return Finding(subject, "ok", shown)
 
 
@@ -106,8 +106,8 @@ def _evidence(config: Config) -> Iterator[Finding]:
         yield Finding(
             "evidence.max_bytes",
             "look",
-            f"{_gib(evidence.max_bytes)} may be kept, but beyond evidence.min_free_bytes only "
-            f"{_gib(max(0, free))} is free in {nearest}: older pictures go earlier",
+            f"allows {_gib(evidence.max_bytes)}, but beyond evidence.min_free_bytes only "
+            f"{_gib(max(0, free))} is free in {nearest}: old pictures are deleted earlier",
         )
 
 

@@ -55,7 +55,7 @@ def models(config: Config) -> Iterator[Finding]:
         yield _memory(shares, config.station.memory_mb)
     default = config.model
     if (default.path or default.store) and all(one.key != "model" for one in planned):
-        yield Finding("model", "look", "no camera needs it: each has a model of its own")
+        yield Finding("model", "look", "not needed: each camera has its own model")
 
 
 def files(config: Config) -> dict[str, tuple[Path, ModelMetadata]]:
@@ -86,7 +86,7 @@ def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iter
         except DifferNetError as error:
             yield Finding(f"{key}.backend", "wrong", str(error))
         shares.append(share_of(planned, FAKE_METADATA, 0))
-        yield Finding(key, "look", "the fake backend invents its scores: for trying only")
+        yield Finding(key, "look", "the fake backend invents its scores: for trials only")
         return
     if config.backend not in BACKENDS:
         known = ", ".join(BACKENDS)

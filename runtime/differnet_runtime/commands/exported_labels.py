@@ -65,7 +65,7 @@ def read_labels(state: Path, camera: str | None) -> list[Labelled]:
     found = [Labelled.model_validate(row) for row in read_rows(path, LIST)]
     cameras = sorted({one.camera for one in found})
     if camera is not None and camera not in cameras:
-        known = f"there are some of {', '.join(cameras)}" if cameras else "there are none yet"
+        known = f"there are labels of {', '.join(cameras)}" if cameras else "there are none yet"
         raise DataError(f"there are no labels of a camera {camera!r}; {known}")
     return [one for one in found if camera in (None, one.camera)]
 
@@ -103,11 +103,20 @@ def export(state: Path, labels: Iterable[Labelled], output: Path) -> Exported:
         raise DataError(f"no labelled picture can be exported{why}")
     view = _view(one for one, _ in kept)
     counts: Counter[str] = Counter()
+    written = output
     for one, path in kept:
         folder = "good" if one.label == "good" else one.kind or _DEFECT
-        write_bytes(output / folder / _name(one, path.suffix), path.read_bytes())
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # the station runs, and just let it go
+            gone += 1
+            continue
+        written = output / folder / _name(one, path.suffix)
+        write_bytes(written, data)
         counts[folder] += 1
-    _record(output, kept[0][1], view, sorted({one.camera for one, _ in kept}))
+    if not counts:
+        raise DataError(f"no labelled picture can be exported: the pictures of all {gone} are gone")
+    _record(output, written, view, sorted({one.camera for one, _ in kept}))
     return Exported(pictures=dict(sorted(counts.items())), gone=gone)
 
 

@@ -20,10 +20,11 @@ _HASH_DIGITS = 16
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `differnet models`."""
     parser.description = (
-        "Lists the models on this device, adds one, makes one judge, or goes back to the one "
-        "before. A model judges only once it has scored its golden frames right in a process of "
-        "its own; where TensorRT runs it, its engine is built first, which may take minutes. A "
-        "running daemon takes it over without missing a frame: the old model judges meanwhile."
+        "Lists the models on this device, adds one, switches to one, or goes back to the "
+        "previous one. A model judges only once it has scored its golden frames correctly in a "
+        "process of its own; where TensorRT runs it, its engine is built first, which may take "
+        "minutes. A running station switches without missing a frame: the old model judges until "
+        "then."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = _action(actions, "list", "show all models")
@@ -36,10 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = _action(actions, "add", "copy a model file into the store")
     add.add_argument("file", type=any_path, metavar="FILE", help="the exported part.onnx")
     add.add_argument("--name", type=text, help="the part's name, if not the one in the file")
-    activate = _action(actions, "activate", "make a model judge")
+    activate = _action(actions, "activate", "switch to a model")
     activate.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
     add_backend(activate)
-    rollback = _action(actions, "rollback", "go back to the model before")
+    rollback = _action(actions, "rollback", "go back to the previous model")
     rollback.add_argument(
         "name", type=text, nargs="?", metavar="NAME", help="needed if there are several"
     )

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command, progress
-from differnet_runtime.errors import ConfigError
+from differnet_runtime.command import Command, installed, progress
+from differnet_runtime.errors import BackendUnavailableError, ConfigError
+from differnet_runtime.installation import install_line
 
 from .arguments import SOURCES, add_backend, count, finite, source
 from .paths import added_file, any_path, new_folder
@@ -33,6 +34,10 @@ _OF_A_SOURCE = {
     "threads": 0,
 }
 """What a station's file says in their place, and what they are where they are left out."""
+
+
+_OF_A_STATION = ("prometheus_client", "starlette", "uvicorn")
+"""Modules that every station needs, with the page or without."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +104,12 @@ def _run_station(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--{given[0].replace('_', '-')} and --config exclude each other: the station's file "
             "says all of it"
+        )
+    lacking = tuple(module for module in _OF_A_STATION if not installed(module))
+    if lacking:
+        raise BackendUnavailableError(
+            f"a station needs {', '.join(lacking)}, which is not installed. Run "
+            f"`{install_line('service')}`."
         )
     from differnet_runtime.daemon.running import run_station
 

@@ -17,8 +17,7 @@ def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
     state = config.station.state
     if _mode(state) & stat.S_IRWXO:
         found.append(
-            f"station.state: every user of this machine may look into {state}: "
-            f"`chmod -R o-rwx {state}`"
+            f"station.state: every user of this machine can read {state}: `chmod -R o-rwx {state}`"
         )
     urls = [(f"camera.{name}.source", camera.source) for name, camera in config.camera.items()]
     urls += [(f"webhook.{name}.url", hook.url) for name, hook in config.webhook.items()]
@@ -36,7 +35,7 @@ def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
         if hook.token_file and hook.url.startswith("http://")
     ]
     found += [
-        f"camera.{name}: any certificate is taken (tls.verify = false), so another machine can "
+        f"camera.{name}: any certificate is accepted (tls.verify = false), so another machine can "
         "take its place"
         for name, camera in config.camera.items()
         if camera.tls is not None and not camera.tls.verify

@@ -128,6 +128,6 @@ def check_models(default: ModelConfig, cameras: Mapping[str, CameraModelConfig |
         alone = {"threshold": None}
         if same.model_copy(update=alone) != config.model_copy(update=alone):
             raise ValueError(
-                f"{other} and {name} name the same model, which one engine runs for both: give "
+                f"{other} and {name} use the same model, which runs in one engine: give "
                 "both the same backend and deadline_ms"
             )

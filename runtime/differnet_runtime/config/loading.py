@@ -58,7 +58,7 @@ def load_config(path: Path) -> Loaded:
     """Reads `path` and the drop-ins `*.toml` of the folder with its name and the suffix `.d`.
 
     Raises:
-        ConfigError: A file can't be read or is no TOML, others can change it or the drop-ins'
+        ConfigError: A file can't be read or is not TOML, others can change it or the drop-ins'
             folder, or a key is unknown or its value wrong; the message names file and key, a line
             for each problem.
     """
@@ -141,7 +141,7 @@ def _read(file: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ConfigError(f"{file}: is nested too deep.") from error
     except ValueError as error:  # tomllib's own, and Python's limit of an integer's digits
-        raise ConfigError(f"{file}: is no TOML: {error}.") from error
+        raise ConfigError(f"{file}: is not TOML: {error}.") from error
     _plain(table, (), file)
     return table
 

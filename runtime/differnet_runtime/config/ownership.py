@@ -30,7 +30,7 @@ def refuse_changeable(path: Path, found: os.stat_result) -> None:
         raise ConfigError(
             f"{path}: belongs to {_user(found.st_uid)}, who could change what the station does; "
             f"only root and the station's user ({_user(os.geteuid())}) may own its configuration. "
-            f"Look at what it says, then: chown root {quoted}"
+            f"Check its content, then run: chown root {quoted}"
         )
     everybody = bool(found.st_mode & stat.S_IWOTH)
     group = bool(found.st_mode & stat.S_IWGRP) and not _of_owner_alone(found)
@@ -38,8 +38,8 @@ def refuse_changeable(path: Path, found: os.stat_result) -> None:
         who = "every user of this machine" if everybody else f"group {_group(found.st_gid)}"
         which = "g" * group + "o" * everybody
         raise ConfigError(
-            f"{path}: {who} can write to it, and so change what the station does. Look at what it "
-            f"says, then: chmod {which}-w {quoted}"
+            f"{path}: {who} can write to it, and so change what the station does. Check its "
+            f"content, then run: chmod {which}-w {quoted}"
         )
 
 

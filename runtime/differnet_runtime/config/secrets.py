@@ -100,7 +100,7 @@ def _read(path: Path, *, private: bool) -> bytes:
     if private and mode & stat.S_IRWXO:
         raise ConfigError(
             f"{path}: every user of this machine may read or change this secret: "
-            f"`chmod o-rwx {path}`, and change the secret if others have been here"
+            f"`chmod o-rwx {path}`, and replace the secret if others may have read it"
         )
     if mode & stat.S_IWOTH:
         raise ConfigError(f"{path}: every user of this machine may change it: `chmod o-w {path}`")

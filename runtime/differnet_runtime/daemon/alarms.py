@@ -36,6 +36,16 @@ class Alarms:
         self._cameras: dict[str, _Seen] = {}
         self._begun_s = time.monotonic()
 
+    def begin(self, name: str, now_s: float | None = None) -> None:
+        """Begins anew with a camera that is opened; nothing of an earlier one counts.
+
+        Args:
+            name: Of the camera.
+            now_s: By the monotonic clock; None asks it.
+        """
+        with self._lock:
+            self._cameras[name] = _Seen(part_at_s=time.monotonic() if now_s is None else now_s)
+
     def see(
         self, event: InspectionEvent, decision: DecisionConfig, now_s: float | None = None
     ) -> None:

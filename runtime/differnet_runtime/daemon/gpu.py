@@ -29,6 +29,6 @@ def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu")
         component,
         "degraded",
         f"there is {present}, but the CPU runs the model ({why}). `differnet doctor` and, for a "
-        f"service, `differnet doctor --unit` say what is missing; {ORT_CPU} as [model]'s backend "
-        "says that it is meant so.",
+        f"service, `differnet doctor --unit` say what is missing. If this is intended, set "
+        f"backend = {ORT_CPU!r} in [model].",
     )

@@ -34,9 +34,22 @@ class Labelling:
         self._station, self.book = station, book
         self.store, self._thresholds = Labels(book), Thresholds(book)
 
-    def threshold(self, camera: str, engine: EngineProcess) -> float | None:
-        """Returns the threshold in place of the model's for what an engine scores; None for it."""
-        configured = self._model(camera).threshold(camera, engine)
+    def threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
+        """Returns the threshold in place of the model's for what an engine scores; None for it.
+
+        Args:
+            camera: Name.
+            model: That judges it; in a reload the camera's last frames are still the old one's.
+            engine: One of the model's.
+
+        Raises:
+            EngineFault: The engine was never meant for this camera.
+        """
+        model.require_its_own(camera, engine)
+        return self._threshold(camera, model, engine)
+
+    def _threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
+        configured = model.threshold(camera, engine)
         return self._thresholds.threshold(camera, engine.model_hash, configured)
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
@@ -63,7 +76,7 @@ class Labelling:
 
     def in_use(self, camera: str) -> float | None:
         """Returns the threshold that decides on a camera's frames now; None without one."""
-        return self._in_use(camera, self._engine(camera))
+        return self._in_use(camera, *self._judging(camera))
 
     def common(self) -> float | None:
         """Returns the threshold of all cameras where they have the same; else the engine's own."""
@@ -83,9 +96,9 @@ class Labelling:
 
     def summary(self, camera: str) -> LabelSummary:
         """See `Control.label_summary`."""
-        engine = self._engine(camera)
-        in_use, change = self._in_use(camera, engine), self._change(camera, engine)
-        configured = self._model(camera).threshold(camera, engine)
+        model, engine = self._judging(camera)
+        in_use, change = self._in_use(camera, model, engine), self._change(camera, model, engine)
+        configured = model.threshold(camera, engine)
         set_by: Literal["model", "configuration", "station"] = (
             "station" if change else "model" if configured is None else "configuration"
         )
@@ -102,8 +115,8 @@ class Labelling:
 
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
         """See `Control.set_threshold`."""
-        engine, new = self._engine(camera), wanted.threshold
-        old = self._in_use(camera, engine)
+        (model, engine), new = self._judging(camera), wanted.threshold
+        old = self._in_use(camera, model, engine)
         calibration = engine.metadata.calibration
         if calibration is not None and new < calibration.lowest_plausible:
             raise LabelError(
@@ -119,7 +132,7 @@ class Labelling:
                 by,
                 old=old,
                 new=new,
-                configured=self._model(camera).threshold(camera, engine),
+                configured=model.threshold(camera, engine),
             )
         )
 
@@ -135,37 +148,37 @@ class Labelling:
         if passed > before:
             raise LabelError(
                 f"with {new:g}, {passed} parts that are labelled as defects would be judged good "
-                f"(now {before}); send `force` to set it all the same"
+                f"(now {before}); send `force` to set it anyway"
             )
         calibration = engine.metadata.calibration
         if calibration is not None and (share := _rejected(calibration, new)) > _MOST_REJECTED:
             raise LabelError(
                 f"{new:g} would reject {share:.0%} of the good parts that the model was calibrated "
-                "with; send `force` to set it all the same"
+                "with; send `force` to set it anyway"
             )
 
     def undo_threshold(self, camera: str) -> None:
         """See `Control.undo_threshold`."""
-        engine = self._engine(camera)
-        if self._change(camera, engine) is None:
+        model, engine = self._judging(camera)
+        if self._change(camera, model, engine) is None:
             raise LabelError(
                 f"no threshold of camera {camera} that was set on the station is in use"
             )
         self._thresholds.undo(camera, engine.model_hash)
 
-    def _model(self, camera: str) -> StationModel:
-        """Returns the one that judges a camera; the first one where a reload just removes it."""
-        return self._station.models.of(camera) or self._station.models.first
+    def _judging(self, camera: str) -> tuple[StationModel, EngineProcess]:
+        """Returns what judges a camera; the first model where a reload just removes it."""
+        model = self._station.models.of(camera) or self._station.models.first
+        return model, model.switch.engine
 
-    def _engine(self, camera: str) -> EngineProcess:
-        return self._model(camera).switch.engine
-
-    def _change(self, camera: str, engine: EngineProcess) -> ThresholdChange | None:
-        configured = self._model(camera).threshold(camera, engine)
+    def _change(
+        self, camera: str, model: StationModel, engine: EngineProcess
+    ) -> ThresholdChange | None:
+        configured = model.threshold(camera, engine)
         return self._thresholds.valid(camera, engine.model_hash, configured)
 
-    def _in_use(self, camera: str, engine: EngineProcess) -> float | None:
-        own, calibration = self.threshold(camera, engine), engine.metadata.calibration
+    def _in_use(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
+        own, calibration = self._threshold(camera, model, engine), engine.metadata.calibration
         return own if own is not None else calibration.threshold if calibration else None
 
 

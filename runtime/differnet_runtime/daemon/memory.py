@@ -117,4 +117,4 @@ def warn_of_room(shares: Sequence[Share]) -> None:
     """Logs it where the models need more memory than there is."""
     there, needed = machine_bytes(), total_bytes(shares)
     if there is not None and needed > there:
-        log.warning("the models need %s, and there is %s", mib(needed), mib(there))
+        log.warning("the models need %s, but this machine has only %s", mib(needed), mib(there))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,21 @@ from .memory import Share, require_room, share_of, warn_of_room
 from .models import StationModel
 
 Tell = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True)
+class NextModels:
+    """Those of a configuration, not in use yet.
+
+    Args:
+        by_plan: All of them, in order.
+        made: Those among them that don't run yet.
+        memory_mb: What all may take.
+    """
+
+    by_plan: Mapping[PlannedModel, StationModel]
+    made: tuple[StationModel, ...]
+    memory_mb: int | None
 
 
 class StationModels:
@@ -80,17 +96,14 @@ class StationModels:
             for model in self._models:
                 pool.submit(model.stop, timeout_s)
 
-    def configure(self, config: Config) -> tuple[StationModel, ...]:
-        """Changes to another configuration, in which a model goes on that is still named.
+    def prepare(self, config: Config) -> NextModels:
+        """Makes the models that another configuration needs; changes and starts nothing.
 
-        A model that nobody names any more gives way to the one that its cameras name now: it
-        judges until that one has passed.
-
-        Returns:
-            Those that no camera needs any more; to be stopped once the cameras have changed.
+        A model that is still named goes on. One that nobody names any more gives way to the one
+        that its cameras name now: it judges until that one has passed.
 
         Raises:
-            ConfigError: As in the making; nothing has changed then.
+            ConfigError: As in the making.
             ModelFileError: Likewise.
         """
         planned = planned_models(config)
@@ -106,14 +119,22 @@ class StationModels:
         models = {one: (going_on | made)[one.name] for one in planned}
         shares = [_share(one, model.switch.engine) for one, model in models.items()]
         require_room(shares, config.station.memory_mb)
-        self._memory_mb = config.station.memory_mb
-        for one in planned:
-            if one.name in going_on:
-                going_on[one.name].configure(one)
-        self._models = tuple(models.values())
-        for model in made.values():
+        return NextModels(models, tuple(made.values()), config.station.memory_mb)
+
+    def use(self, models: NextModels) -> tuple[StationModel, ...]:
+        """Changes to the models of another configuration.
+
+        Returns:
+            Those that no camera needs any more; to be stopped once the cameras have changed.
+        """
+        self._memory_mb = models.memory_mb
+        for planned, model in models.by_plan.items():
+            if model not in models.made:
+                model.configure(planned)
+        for model in models.made:
             model.start()
-        return tuple(free)
+        before, self._models = self._models, tuple(models.by_plan.values())
+        return tuple(model for model in before if model not in self._models)
 
     def activate(self, model: str) -> None:
         """Changes to a model of the store; see `StationModel.activate`.
@@ -126,7 +147,7 @@ class StationModels:
         chosen = ModelStore(self._root).find(model)
         if chosen.name not in stores:
             known = ", ".join(map(repr, stores))
-            raise ModelStoreError(f"{model} judges parts {chosen.name!r}, and this station {known}")
+            raise ModelStoreError(f"{model} judges parts {chosen.name!r}, but this station {known}")
         stores[chosen.name].activate(model)
 
     def rollback(self, name: str | None = None, reason: str | None = None) -> None:
@@ -146,7 +167,7 @@ class StationModels:
         name = name or next(iter(stores))
         if name not in stores:
             raise ModelStoreError(
-                f"no camera of this station is judged by {name!r}; there is {', '.join(stores)}"
+                f"no camera of this station uses {name!r}; its models are {', '.join(stores)}"
             )
         stores[name].rollback(reason)
 

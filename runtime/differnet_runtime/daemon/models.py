@@ -8,11 +8,11 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
-from ..errors import ConfigError, DifferNetError, ModelStoreError
+from ..errors import ConfigError, DifferNetError, EngineFault, ModelStoreError
 from ..inference import Callers, EngineProcess, ModelSwitch
 from ..models import ModelStore, default_folder
 from ..processes import return_memory
@@ -82,11 +82,24 @@ class StationModel:
         return self.planned.config
 
     def configure(self, planned: PlannedModel) -> None:
-        """Takes another plan; a threshold that comes with another model waits for that one."""
+        """Takes another plan; a threshold that comes with another model waits for that one.
+
+        A camera that leaves keeps its threshold for its last frames.
+        """
         self.planned = planned
         for engine, made in list(self._made.items()):
-            if made.config == planned.config:
-                self._made[engine] = planned
+            if made.config.source == planned.config.source:
+                thresholds = {**made.thresholds, **planned.thresholds}
+                self._made[engine] = replace(planned, thresholds=thresholds)
+
+    def require_its_own(self, camera: str, engine: EngineProcess) -> None:
+        """Refuses an engine that judges other cameras until the model of this one is there.
+
+        Raises:
+            EngineFault: The engine was never meant for this camera.
+        """
+        if camera not in self._made[engine].thresholds:
+            raise EngineFault("starting", f"the model of camera {camera} does not judge yet")
 
     def threshold(self, camera: str, engine: EngineProcess) -> float | None:
         """Returns a camera's own threshold for what an engine scores; None for the model's."""
@@ -134,7 +147,7 @@ class StationModel:
             chosen = store.find(model)
             if chosen.name != self.config.store:
                 raise ModelStoreError(
-                    f"{model} judges parts {chosen.name!r}, and this station {self.config.store!r}"
+                    f"{model} judges parts {chosen.name!r}, but this station {self.config.store!r}"
                 )
             self._change(chosen.path)
             store.activate(chosen.hash, checked=True)
@@ -184,9 +197,11 @@ class StationModel:
             if self._stopping.is_set():
                 return  # it did not fail, it was interrupted
             self._refused = wanted
-            # Where only a setting changed, the model in the store is not at fault.
-            if self.config.store is not None and other:
-                self.store.rollback(self.config.store, reason=str(error))
+            name, store = wanted.config.store, ModelStore(self._root)
+            # Where only a setting changed, the model in the store is not at fault; nor is one that
+            # was activated since.
+            if name is not None and other and store.active(name) == wanted.path:
+                store.rollback(name, reason=str(error))
 
     def _fail(self, problem: str) -> None:
         if problem != self.problem:
@@ -203,7 +218,7 @@ class StationModel:
                 return_memory()
         except DifferNetError as error:
             if not self._stopping.is_set():
-                self._fail(f"{name} was not taken: {error}")
+                self._fail(f"{name} was refused: {error}")
             raise
         self._runs, self._refused, self.problem = described, None, None
         self._tell("ok", f"{name} judges now")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..config import Changes, Config
 from ..config.problems import Key
 from ..web.audit import FILES, AuditTrail
+from .model_set import NextModels
 from .results import Sinks
 
 
@@ -20,12 +21,19 @@ class Renewal:
         files: Fingerprints of its files of secrets and certificates.
         changes: What differs from the old one.
         sinks: Those that change.
+        models: Those that it names.
     """
 
     config: Config
     files: Mapping[Key, str]
     changes: Changes
     sinks: Sinks
+    models: NextModels
+
+    def cameras_with_other_files(self, old: Mapping[Key, str]) -> set[str]:
+        """Returns the cameras one of whose files of secrets and certificates has changed."""
+        files = self.files
+        return {key[1] for key in files if key[0] == "camera" and files[key] != old.get(key)}
 
     def tell(self, audit: AuditTrail, old: Config) -> None:
         """Adds what was changed to the audit trail."""

@@ -78,13 +78,15 @@ class Results:
             for one in self.deliveries
             if one.sink.name in sinks.origins and one.sink.name not in sinks.made
         }
-        self._end([one for one in self.deliveries if one.sink.name not in staying], _END_S)
+        ending = [one for one in self.deliveries if one.sink.name not in staying]
+        self.deliveries = list(staying.values())  # those that end on purpose are not missed
+        self._end(ending, _END_S)
         self.outbox.use_sinks(sinks.origins)
         begun = {name: Delivery(self.outbox, sink) for name, sink in sinks.made.items()}
         self._origins = sinks.origins
-        self.deliveries = [(staying | begun)[name] for name in sinks.origins]
         for delivery in begun.values():
             delivery.start()
+        self.deliveries = [(staying | begun)[name] for name in sinks.origins]
 
     def beat(self, cameras: list[str]) -> None:
         """Sends the heartbeat of the cameras that inspect."""

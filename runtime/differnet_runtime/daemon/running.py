@@ -118,10 +118,12 @@ class Runner:
                 log.warning("%s", warning)
             log.info("%s was read again; changed: %s", self._path, renewal.changes or "nothing")
         except DifferNetError as error:
-            self._not_taken_over(f"not taken over: {error}")
+            self._not_taken_over(f"the new configuration is not used: {error}")
         except Exception as error:  # a mistake of ours must not end what runs
             log.exception("reload")
-            self._not_taken_over(f"not taken over ({type(error).__name__}: {error})")
+            self._not_taken_over(
+                f"the new configuration is not used ({type(error).__name__}: {error})"
+            )
         self._notifier.ready("inspecting")
 
     def _not_taken_over(self, why: str) -> None:

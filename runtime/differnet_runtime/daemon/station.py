@@ -42,9 +42,9 @@ from .reporting import Reporter
 from .results import Results
 
 STOP_S = 4.5
+"""All parts together have so long to end."""
 _PIPELINE_S = 6.0
 """A pipeline that hangs may take this much longer, so that its sensor is given back."""
-"""All parts together have so long to end."""
 
 _LAST_ANSWER_S = 0.2
 """For the answer of a frame whose engine had to be stopped."""
@@ -154,9 +154,9 @@ class Station:
 
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
-        found = [camera_state(name, loop.status) for name, loop in self.cameras.items()]
-        alarms, decision = self.reporter.alarms, self.config.decision
-        found += [alarms.state(name, one.config, decision) for name, one in self.cameras.items()]
+        cameras, alarms, decision = self.cameras, self.reporter.alarms, self.config.decision
+        found = [camera_state(name, loop.status) for name, loop in cameras.items()]
+        found += [alarms.state(name, one.config, decision) for name, one in cameras.items()]
         for model in self.models:
             status, name = model.switch.engine.status, model.planned.component
             found.append(engine_state(status, name("engine")))
@@ -206,28 +206,26 @@ class Station:
 
         Raises:
             ConfigError: A part of it can't be used.
+            ModelFileError: A model file of it can't be used.
         """
         _refuse_commands(new)
         files = fingerprints(new)
         changes = differences(self.config, new, self._files, files)
-        return Renewal(new, files, changes, self.results.prepare(new, files))
+        sinks, models = self.results.prepare(new, files), self.models.prepare(new)
+        return Renewal(new, files, changes, sinks, models)
 
     def reconfigure(self, renewal: Renewal) -> None:
-        """Changes to another configuration; only what is different in it is touched.
-
-        Raises:
-            ConfigError: A part of it can't be used; that part stays as it was.
-        """
-        new, changes = renewal.config, renewal.changes
+        """Changes to another configuration; only what is different in it is touched."""
+        new = renewal.config
         with self._changing:
             old = self.config
             self.results.use(renewal.sinks)
             before = {name: self.models.of(name) for name in self.cameras}
-            unused = self.models.configure(new)
+            unused = self.models.use(renewal.models)
             self.results.outbox.config = new.events
             self.evidence.config = new.evidence
             self.reporter.decision = new.decision
-            renewed = [name for name in changes.changed if old.camera[name] == new.camera[name]]
+            renewed = renewal.cameras_with_other_files(self._files)
             self._close([n for n in self.cameras if n in renewed or self._other(n, new, before[n])])
             self.config, self._files = new, renewal.files
             for name, camera in new.camera.items():
@@ -257,7 +255,7 @@ class Station:
             config,
             model.switch,
             live=capture.live,
-            threshold=partial(self.labelling.threshold, name),
+            threshold=partial(self.labelling.threshold, name, model),
         )
         pictures = None
         if waits:
@@ -272,6 +270,7 @@ class Station:
             )
         loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
         model.callers.add(name, loop.lies_there)
+        self.reporter.alarms.begin(name)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 

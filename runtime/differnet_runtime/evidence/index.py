@@ -148,11 +148,12 @@ class Index:
             return found.fetchone() is not None
 
     def oldest(self, limit: int, *, undecided: bool = False) -> list[Kept]:
-        """Returns the oldest, or the oldest without a decision; labelled ones come last."""
+        """Returns the oldest, labelled ones last; or the oldest without decision and label."""
         now_s = self.clock.now_s()
         query = (
             "SELECT id, bytes, clock_s, labelled FROM picture"  # noqa: S608 - no value is in it
-            f"{' WHERE verdict = ?' if undecided else ''} ORDER BY labelled, row LIMIT ?"
+            f"{' WHERE verdict = ? AND NOT labelled' if undecided else ''}"
+            " ORDER BY labelled, row LIMIT ?"
         )
         values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
         with mapped(self._path):

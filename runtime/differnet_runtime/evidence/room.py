@@ -46,12 +46,13 @@ def _giving_way(index: Index, count: int, bytes_: int) -> list[str]:
     """Returns the next pictures to go, some at a time, until so many and so many bytes are gone.
 
     Those without a decision go first as long as there are too many of them: a dark night of one
-    camera must not push out a year of defects.
+    camera must not push out a year of defects. Labelled ones go last, whatever their verdict.
     """
     kept, undecided = index.kept, index.undecided
-    first = _too_many(undecided, kept)
     going: list[str] = []
-    for picture in index.oldest(_AT_ONCE, undecided=first):
+    oldest = index.oldest(_AT_ONCE, undecided=True) if _too_many(undecided, kept) else []
+    first = bool(oldest)
+    for picture in oldest or index.oldest(_AT_ONCE):
         if (count <= 0 and bytes_ <= 0) or (first and not _too_many(undecided, kept)):
             break
         going.append(picture.id)
@@ -97,8 +98,8 @@ class Room:
             self.delete(index, going)
         if self._lacking(config, need) > 0:
             raise FullError(
-                f"{self._folder}: {free_bytes(self._folder)} bytes are free, and "
-                f"{config.min_free_bytes} are to be left (evidence.min_free_bytes); make room"
+                f"{self._folder}: only {free_bytes(self._folder)} bytes are free, but "
+                f"{config.min_free_bytes} must stay free (evidence.min_free_bytes); make room"
             )
 
     def _lacking(self, config: EvidenceConfig, need: int) -> int:

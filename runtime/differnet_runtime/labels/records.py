@@ -16,7 +16,7 @@ _MASKS = ("_mask", "_masks")
 
 def _folder_name(kind: str) -> str:
     if not kind.isprintable() or kind != kind.strip() or kind[:1] in ("", ".", "-"):
-        raise ValueError("write printable characters, and no space, dot or dash in front")
+        raise ValueError("write printable characters, and no space, dot or dash at the start")
     if any(sign in kind for sign in '/\\:*?"<>|') or kind[-1] == ".":
         raise ValueError('leave out / \\ : * ? " < > | and a dot at the end: it names a folder')
     if kind.casefold() in _RESERVED or kind.casefold().endswith(_MASKS):

@@ -86,12 +86,13 @@ class Thresholds:
     def _read(self) -> list[ThresholdChange]:
         with self._book.use() as connection:
             rows = connection.execute(_LIST).fetchall()
-        changes = [
-            ThresholdChange.model_validate(dict(zip(_FIELDS, row, strict=True))) for row in rows
-        ]
-        self._valid = {
-            (change.camera, change.model): change for change in changes if not change.undone
-        }
+            changes = [
+                ThresholdChange.model_validate(dict(zip(_FIELDS, row, strict=True))) for row in rows
+            ]
+            # Within the transaction: an earlier reading must not take the place of a later one.
+            self._valid = {
+                (change.camera, change.model): change for change in changes if not change.undone
+            }
         return changes
 
 

@@ -118,7 +118,7 @@ class Delivery:
             return
         self._failures += 1
         if str(error) != self._problem:
-            log.warning("sink %s: %s; trying on", self.sink.name, error)
+            log.warning("sink %s: %s; still trying", self.sink.name, error)
         self._problem = str(error)
         wait_s = min(_GREATEST_WAIT_S, _LEAST_WAIT_S * 2 ** min(self._in_a_row, 10))
         self._in_a_row += 1

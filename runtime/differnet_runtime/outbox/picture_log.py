@@ -36,7 +36,11 @@ class PictureLog:
         try:
             return {} if table is None else table.judged(self._camera, self.source)
         except StoreError as error:
-            log.warning("%s is judged again: what was judged is not known: %s", self.source, error)
+            log.warning(
+                "%s is judged again, since the record of judged pictures can't be read: %s",
+                self.source,
+                error,
+            )
             return {}
 
     def identical(self, origin: Origin) -> str | None:

@@ -36,7 +36,7 @@ def fault_of(data: bytes) -> str | None:
     try:
         return check(data)
     except (struct.error, LookupError, OverflowError):
-        return f"{CUT} (its header is not whole)"
+        return f"{CUT} (its header is incomplete)"
 
 
 def _png(data: bytes) -> str | None:

@@ -16,7 +16,7 @@ _EDGE = 8
 
 def several(what: str) -> str:
     """Says that a file holds several pictures."""
-    return f"it holds {what}, and a file must be one picture: save each as a file of its own"
+    return f"it holds {what}, but a file must hold one picture: save each as its own file"
 
 
 def rows_fault(data: bytes, start: int, row: int, count: int) -> str | None:

@@ -27,9 +27,11 @@ def read_command(payload: bytes) -> str | None:
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise CommandError(f'{payload[:60]!r} is no JSON; expected {{"part": "..."}}') from error
+        raise CommandError(f'{payload[:60]!r} is not JSON; expected {{"part": "..."}}') from error
     if not isinstance(content, dict) or content.keys() - {"part"}:
-        raise CommandError(f'received {payload[:60]!r}; expected {{"part": "..."}} and no more')
+        raise CommandError(
+            f'received {payload[:60]!r}; expected {{"part": "..."}} and nothing else'
+        )
     part = content.get("part")
     if part is None:
         return None

@@ -234,7 +234,7 @@ class MqttSink(Sink):
         # After it: who reads "online" may command.
         link.send(self.topics.status, "online", retain=True)
         self._link = link
-        log.info("sink mqtt: connected (%s)", limits)
+        log.info("sink mqtt: connected, with %s", limits)
 
     def _on_disconnect(
         self, client: Client, _user: object, _flags: object, reason: ReasonCode, _properties: object

@@ -31,6 +31,14 @@ class Limits:
     window: int = _WINDOW
     packet: int | None = None
 
+    def __str__(self) -> str:
+        retained = "retained messages" if self.retain else "no retained messages"
+        size = "of any size" if self.packet is None else f"of up to {self.packet} bytes"
+        return (
+            f"QoS up to {self.qos}, {retained}, and at most {self.window} unacknowledged "
+            f"messages {size}"
+        )
+
     def told(self, properties: Properties | None) -> Limits:
         """Returns these limits within those that a broker told."""
 

@@ -89,7 +89,7 @@ class WebhookSink(Sink):
             return
         text = f"the receiver answered {status}; expected 2xx"
         if 400 <= status < 500 and status not in _PASSING:
-            text += ": it refuses these events; look at its address, token and log"
+            text += ": it refuses these events; check its address, token and log"
             if status not in self._told:  # it is tried every few seconds, for days
                 log.error("sink %s: %s", self.name, text)
                 self._told.add(status)

@@ -93,6 +93,6 @@ def of_validation(error: ValidationError) -> Response:
 async def of_status(_request: Request, error: Exception) -> Response:
     """Returns Starlette's own refusals (404, 405) as problems."""
     assert isinstance(error, HTTPException)
-    text = {404: "there is nothing here", 405: "that method is not for this address"}
+    text = {404: "there is nothing here", 405: "this address does not take that method"}
     what = Problem(error=text.get(error.status_code, error.detail), what_to_do="see /openapi.json")
     return problem(error.status_code, what, error.headers)

@@ -115,7 +115,7 @@ def _logins(sessions: Sessions, control: Control, *, secure: bool) -> list[Endpo
             control.troubles.note("wrong_token", call.address)
             if sessions.guesses(call.address):
                 return too_many_guesses()
-            return login_page(401, "That was not the token")
+            return login_page(401, "Wrong token")
         secret = sessions.begin()
         control.audit.add("login", session_name(secret), address=call.address)
         response = Response(status_code=303, headers={"location": "/"})

@@ -182,7 +182,7 @@ def _form(data: bytes) -> dict[str, str]:
     try:
         return _once(parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=20))
     except ValueError as error:
-        raise Refused(400, "the body is no form") from error
+        raise Refused(400, "the body is not a form") from error
 
 
 def _once(items: list[tuple[str, str]]) -> dict[str, str]:
@@ -193,7 +193,7 @@ def _once(items: list[tuple[str, str]]) -> dict[str, str]:
     """
     found = dict(items)
     if len(found) != len(items):
-        raise Refused(422, "a key stands there twice")
+        raise Refused(422, "a key appears twice")
     return found
 
 

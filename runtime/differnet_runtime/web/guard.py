@@ -104,7 +104,7 @@ class Guard:
             return problem(400, Problem(error="a header holds a control character"))
         hosts = request.headers.getlist("host")
         if len(hosts) > 1 or not all(_HOST.fullmatch(host) for host in hosts):
-            return problem(400, Problem(error="the Host header is no host or host:port"))
+            return problem(400, Problem(error="the Host header is not a host or host:port"))
         if length <= _MOST_HEAD and len(headers) <= _MOST_HEADERS:
             return None
         return problem(431, Problem(error="the request's address and headers are too long"))
@@ -115,7 +115,7 @@ class Guard:
             return None
         return problem(
             421,
-            Problem(error="the Host header is no name of loopback", what_to_do="ask localhost"),
+            Problem(error="the Host header is not a loopback name", what_to_do="ask localhost"),
         )
 
     def _unknown_person(self, request: Request) -> Response | None:

@@ -116,7 +116,7 @@ async def _reset(call: Call) -> Response:
     one = call.body.camera
     names = call.control.cameras() if one is None else [known_camera(call.control, one)]
     await call.reads.run(partial(call.control.reset_parts, tuple(names)))
-    _note(call, "reset", None, f"parts counted anew: {', '.join(names)}")
+    _note(call, "reset", None, f"counts reset: {', '.join(names)}")
     return answer(call.body)
 
 
@@ -140,8 +140,8 @@ def labelling() -> list[Endpoint]:
                  _summary, {200: said}, (404,), CAMERA),
         Endpoint("POST", "/api/cameras/{camera}/threshold", "Sets the threshold.", _set_threshold,
                  {200: said}, (404, 409), CAMERA, body=ThresholdToSet),
-        Endpoint("POST", "/api/cameras/{camera}/threshold/undo", "Takes the last one back.",
+        Endpoint("POST", "/api/cameras/{camera}/threshold/undo", "Undoes the last change.",
                  _undo_threshold, {200: said}, (404, 409), CAMERA, body=Nothing),
-        Endpoint("POST", "/api/parts/reset", "Counts parts anew.", _reset,
+        Endpoint("POST", "/api/parts/reset", "Starts the counts of parts again from zero.", _reset,
                  {200: Content("Whose.", CamerasToReset)}, (404,), body=CamerasToReset),
     ]  # fmt: skip

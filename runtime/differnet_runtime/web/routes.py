@@ -274,7 +274,7 @@ def _asked() -> list[Endpoint]:
         Endpoint("GET", "/api/models", "The models of this station.", _models, {200: models}),
         Endpoint("GET", "/api/audit", "Who changed what, logged in or tried to.", _audit,
                  {200: Content("The newest first.", Audit)}, query=AuditQuery),
-        Endpoint("POST", "/api/models/activate", "Switches to a model; answers when it judges.",
+        Endpoint("POST", "/api/models/activate", "Switches to a model; answers once it judges.",
                  _activate, {200: models}, (409,), body=Activation),
         Endpoint("POST", "/api/models/rollback", "Switches back to the model before.",
                  _rollback, {200: models}, (409,), body=Rollback),

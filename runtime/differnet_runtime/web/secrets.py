@@ -39,10 +39,10 @@ def read_web_secrets(config: WebConfig) -> WebSecrets:
     if config.tls is not None and config.tls.certificate is None:
         raise ConfigError("web.tls: the server needs a certificate and its key")
     if config.tls is not None and config.tls.ca is not None:
-        raise ConfigError("web.tls.ca: clients are known by the token; leave it out")
+        raise ConfigError("web.tls.ca: clients are identified by the token; leave it out")
     if not loopback and (config.token_file is None or config.tls is None):
         raise ConfigError(
-            f"web.host: {config.host!r} is wider than loopback, where anybody may ask: give "
+            f"web.host: {config.host!r} is wider than loopback, where anybody can connect: give "
             "web.token_file and web.tls (certificate, key), or bind 127.0.0.1"
         )
     token = None

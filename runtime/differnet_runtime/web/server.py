@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     raise BackendUnavailableError(
         f"the web server needs {error.name}, which is not installed. Run "
-        f"`{install_line('service')}`, or set enabled = false in [web]."
+        f"`{install_line('service')}`."
     ) from error
 
 _STREAM_S = 3600.0

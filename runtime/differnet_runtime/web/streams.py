@@ -135,9 +135,10 @@ async def _verdicts(call: Call, goes_on: Callable[[], bool]) -> AsyncIterator[by
     said = time.monotonic()
     yield b"retry: 2000\n\n"
     while goes_on():
-        if recent.number > number:
+        newest = recent.number  # asked for first: a verdict may come in between
+        if newest > number:
             found = recent.after(number, camera=camera, limit=call.query.limit)
-            number = found[-1].number if found else recent.number
+            number = found[-1].number if found else newest
             lines = [f"id: {one.number}\ndata: {one.event.model_dump_json()}\n\n" for one in found]
             if lines:
                 said = time.monotonic()

@@ -47,7 +47,11 @@ class Threads:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, give)
 
-        threading.Thread(target=work, name="web-call", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="web-call", daemon=True).start()
+        except RuntimeError:  # as many threads as the system allows
+            self._free.release()
+            raise
         return await future
 
 

@@ -28,7 +28,7 @@ TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
             "connections were refused: the remaining file descriptors are kept for inspection "
             "(raise LimitNOFILE)",
         ),
-        "no_request": (logging.INFO, "connections were closed: no whole request came in time"),
+        "no_request": (logging.INFO, "connections were closed: no complete request came in time"),
         "not_reading": (
             logging.WARNING,
             "connections were closed: the client did not read its answer",
@@ -122,4 +122,4 @@ def tell(trouble: Trouble) -> None:
     level, text = TEXTS[trouble.kind]
     source = f", most from {trouble.sender}" if trouble.sender else ""
     detail = f" ({trouble.detail})" if trouble.detail else ""
-    log.log(level, "%s: %d since last told%s%s", text, trouble.count, source, detail)
+    log.log(level, "%s: %d since the last report%s%s", text, trouble.count, source, detail)

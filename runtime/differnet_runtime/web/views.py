@@ -163,7 +163,7 @@ class OutboxView(Part):
         reason: Why.
         pending: Events that some sink has not confirmed.
         oldest_s: Age of the oldest of them; None where none waits.
-        dropped: Lost to a cap since the start.
+        dropped: Deleted at the cap since the start.
         bytes: Of the database.
     """
 

@@ -63,8 +63,8 @@ def test_the_automatic_goes_off_before_its_value_is_set() -> None:
 @pytest.mark.parametrize(
     ("refused", "name", "warning"),
     [
-        (AUTO_EXPOSURE, "exposure", "does not switch automatic exposure off"),
-        (AUTO_WB, "white_balance", "does not switch automatic white_balance off"),
+        (AUTO_EXPOSURE, "exposure", "does not switch off automatic exposure"),
+        (AUTO_WB, "white_balance", "does not switch off automatic white_balance"),
         (GAIN, "gain", "refuses gain 12"),
     ],
 )

@@ -105,7 +105,7 @@ def test_refused_settings_are_warned_of_and_written_down(
     webcam.locked = False
     assert capture(0, tmp_path, "--count", 1, "--exposure", 80) == 0
     shown = capsys.readouterr().err
-    assert "warning: the driver does not switch automatic exposure off" in shown
+    assert "warning: the driver does not switch off automatic exposure" in shown
     settings = record_of(tmp_path).settings
     assert (settings.requested["exposure"], settings.actual["exposure"]) == (80.0, 157.0)
 

@@ -52,7 +52,7 @@ def test_a_sound_station_can_start(
         "fp32, no heatmap, threshold 118",
         "mqtt.password_file",
         "go to mqtt",
-        f"{tmp_path}/state; will be made",
+        f"{tmp_path}/state; will be created",
         "127.0.0.1 port (a free one)",
         "The station can start.",
     ):

@@ -96,7 +96,7 @@ def test_a_default_that_no_camera_needs_is_worth_a_look(
     text = f'[model]\npath = "{tiny_model("washer.onnx")}"\n[camera.top]\nsource = "."\n'
     tile = tiny_model("tile.onnx", factor=2.0)
     _, found = findings(f'{text}[camera.top.model]\npath = "{tile}"\n')
-    assert found["model"] == ["look: no camera needs it: each has a model of its own"]
+    assert found["model"] == ["look: not needed: each camera has its own model"]
     assert "model.path" not in found
 
 

@@ -1,6 +1,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_every_other_option_is_refused_beside_a_station(tmp_path: Path, capsys: 
         value = [] if action.nargs == 0 else ["onnxruntime-cpu" if option == "--backend" else "3"]
         assert main(["run", "--config", str(tmp_path / "none.toml"), option, *value]) == 2
         assert f"{option} and --config exclude each other" in capsys.readouterr().err
+
+
+def test_a_station_without_the_modules_of_its_extra_says_which(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "line.toml").write_text("[web]\nenabled = false\n")
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    assert main(["run", "--config", str(tmp_path / "line.toml")]) == 2
+    error = capsys.readouterr().err
+    assert "a station needs starlette" in error
+    assert "service" in error
 
 
 def test_json_lines_on_standard_output(tiny_model: Make, pictures: Make, capsys: Captured) -> None:

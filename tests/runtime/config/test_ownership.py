@@ -52,7 +52,7 @@ def test_what_everybody_can_write_to_is_refused_until_the_command_is_run(
     path.chmod(path.stat().st_mode | mode)
     message = refused(config)
     assert message.startswith(f"{path}: every user of this machine can write to it")
-    subprocess.run(shlex.split(message.rpartition("then: ")[2]), check=True)
+    subprocess.run(shlex.split(message.rpartition("then run: ")[2]), check=True)
     assert load_config(config).config.decision.n == 3
 
 
@@ -65,7 +65,7 @@ def test_what_a_group_can_write_to_is_refused_until_the_command_is_run(
     path.chmod(path.stat().st_mode | 0o020)
     message = refused(config)
     assert message.startswith(f"{path}: group ")
-    subprocess.run(shlex.split(message.rpartition("then: ")[2]), check=True)
+    subprocess.run(shlex.split(message.rpartition("then run: ")[2]), check=True)
     assert load_config(config).config.decision.n == 3
 
 
@@ -78,7 +78,7 @@ def test_what_belongs_to_somebody_else_is_refused_until_the_command_is_run(
     os.chown(path, STRANGER, -1)
     message = refused(config)
     assert message.startswith(f"{path}: belongs to user {STRANGER}")
-    subprocess.run(shlex.split(message.rpartition("then: ")[2]), check=True)
+    subprocess.run(shlex.split(message.rpartition("then run: ")[2]), check=True)
     assert load_config(config).config.decision.n == 3
 
 

@@ -85,7 +85,7 @@ def test_no_default_is_needed_where_every_camera_names_its_model(tmp_path: Path)
         (f'[model]\nbackend = "fake"\n{CAMERAS}[camera.side.model]\npath = "b.onnx"\n',
          "side.model: the fake backend runs no model"),
         (f'[model]\npath = "a.onnx"\n{CAMERAS}[camera.side.model]\ndeadline_ms = 50\n',
-         "top and side name the same model, which one engine runs for both: give both the same"),
+         "top and side use the same model, which runs in one engine: give both the same"),
         (f'[model]\npath = "a.onnx"\n{CAMERAS}[camera.side.model]\ntreshold = 1\n',
          "camera.side.model.treshold: unknown key; did you mean threshold?"),
         (f'[model]\npath = "a.onnx"\n{CAMERAS}[camera.side.model]\npath = ""\n',

@@ -302,6 +302,15 @@ def test_labelled_pictures_go_last(make: Make) -> None:
     assert store.path(second) is None
 
 
+def test_labelled_pictures_of_a_dark_night_go_after_all_others(make: Make) -> None:
+    store = make(max_count=4)
+    dark = keep(store, 2, verdict="NO_DECISION")
+    for id_ in dark:
+        store.notes.mark(id_, labelled=True)
+    good = keep(store, 4)
+    wait_for(lambda: {item.id for item in store.list(limit=9)} == {*dark, *good[-2:]})
+
+
 def test_labels_are_known_again_to_an_index_that_is_opened(make: Make, tmp_path: Path) -> None:
     [first] = keep(make())
     make().stop()

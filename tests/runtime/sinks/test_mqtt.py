@@ -86,6 +86,14 @@ def test_status_says_online_and_offline(broker: Broker) -> None:
             wait_for(lambda: listener.last(topic) == b"online")  # it came back
 
 
+def test_the_log_says_in_words_how_it_is_connected(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), connected(broker, "worded", qos=1, retain=False):
+        wait_for(lambda: "sink mqtt: connected" in caplog.text)
+    assert "with QoS up to 1, no retained messages, and at most 20 unacknow" in caplog.text
+
+
 def test_the_heartbeat_is_sent_when_it_is_asked_for(broker: Broker) -> None:
     with (
         listening(broker.port, "differnet/beating/heartbeat") as listener,

@@ -223,7 +223,7 @@ def test_with_a_token_a_person_logs_in_and_out(
         assert "demo" not in browser.run("return document.documentElement.outerHTML")
         browser.write("#token", "not the token")
         browser.click("button")
-        says(browser, "label", "That was not the token")
+        says(browser, "label", "Wrong token")
         browser.write("#token", TOKEN)
         browser.click("button")
         wait_for(lambda: has(browser, ".camera.live[data-camera=left]"), SOON_S)

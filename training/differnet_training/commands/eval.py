@@ -30,7 +30,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     add_class_names(parser)
     parser.add_argument("--output", type=new_folder, default="runs/eval", help="default runs/eval")
     parser.add_argument(
-        "--threshold", type=finite, metavar="X", help="judge at this one in place of the model's"
+        "--threshold", type=finite, metavar="X", help="judge with this one instead of the model's"
     )
     group = parser.add_argument_group("costs, to find the cheapest threshold")
     group.add_argument("--cost-miss", type=_COST, metavar="COST", help="of a miss, in any unit")
@@ -44,7 +44,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--onnx", type=existing_file, help="let this exported file score the pictures"
     )
-    parser.add_argument("--seeds", type=_SEEDS, default=1, help="refit the flow with so many seeds")
+    parser.add_argument(
+        "--seeds", type=_SEEDS, default=1, help="refit the flow with this many seeds"
+    )
     parser.add_argument(
         "--heatmaps",
         action="store_true",

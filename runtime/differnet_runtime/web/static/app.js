@@ -89,7 +89,7 @@ function showHead(up) {
 }
 
 async function reset() {
-  if (!(await confirmed("Count parts anew?", "The numbers of good and rejected parts of all cameras begin at zero.", "Count anew"))) return;
+  if (!(await confirmed("Reset the counts?", "The numbers of good and rejected parts of all cameras start again from zero.", "Reset counts"))) return;
   try { await post("/api/parts/reset", {}); } catch { /* the banner says that the connection is lost */ }
 }
 

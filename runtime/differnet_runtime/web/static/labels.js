@@ -114,7 +114,7 @@ async function use(point) {
   const text = `Of the labelled parts it would reject ${share(point.false_rejects, good)} good ones and miss ${share(point.misses, defect)} defects. It can be undone.`;
   if (!(await confirmed(`Judge ${camera} with ${shown(point.threshold)}?`, text, "Use it"))) return;
   await change(path, { threshold: point.threshold }, async (error) => {
-    if (await confirmed("Set it all the same?", error.message, "Set it")) await change(path, { threshold: point.threshold, force: true });
+    if (await confirmed("Set it anyway?", error.message, "Set it")) await change(path, { threshold: point.threshold, force: true });
   });
 }
 

@@ -37,10 +37,10 @@ export function showEngines(engines) {
 
 export function showResults({ sinks, outbox, evidence }) {
   renew($("results"), [sinks, outbox, evidence], () => [facts([
-    ...sinks.map((sink) => [sink.name, sink.state === "down" ? `down · ${count(sink.pending)} wait` : `${sink.state} · ${count(sink.delivered)} delivered`, { ok: "fine", limited: "warn" }[sink.state] ?? "bad"]),
+    ...sinks.map((sink) => [sink.name, sink.state === "down" ? `down · ${count(sink.pending)} waiting` : `${sink.state} · ${count(sink.delivered)} delivered`, { ok: "fine", limited: "warn" }[sink.state] ?? "bad"]),
     ...sinks.filter((sink) => sink.undeliverable).map((sink) => [`Too large for ${sink.name}`, count(sink.undeliverable), "bad"]),
     ["Waiting", outbox.pending ? `${count(outbox.pending)}, oldest ${duration(outbox.oldest_s ?? 0)}` : "nothing"],
-    outbox.dropped ? ["Lost to a cap", count(outbox.dropped), "bad"] : null,
+    outbox.dropped ? ["Deleted at the cap", count(outbox.dropped), "bad"] : null,
     ["Pictures kept", `${count(evidence.pictures)} · ${bytes(evidence.bytes)} of ${bytes(evidence.max_bytes)}`],
     evidence.skipped ? ["Pictures not kept", count(evidence.skipped), "bad"] : null,
     evidence.free_bytes === null ? null : ["Free on disk", bytes(evidence.free_bytes)],
@@ -49,7 +49,7 @@ export function showResults({ sinks, outbox, evidence }) {
 
 async function change(path, body, title, text, action) {
   if (!(await confirmed(title, text, action))) return;
-  switching = "Testing the model; the one before judges on…";
+  switching = "Testing the model; the current one continues…";
   showModels();
   try { models = (await post(path, body)).models; switching = null; }
   catch (error) { switching = `Not switched: ${error.message}`; }
@@ -57,7 +57,7 @@ async function change(path, body, title, text, action) {
 }
 
 const activate = (model) => change("/api/models/activate", { hash: model.hash }, `Switch to ${model.name} ${model.hash.slice(0, 8)}?`,
-  "It is tested first. If it fails under load, the model that judges now comes back by itself.", "Switch");
+  "It is tested first. If it fails under load, the current model comes back automatically.", "Switch");
 const rollback = (model) => change("/api/models/rollback", { name: model.name }, `Go back to ${model.name} ${model.hash.slice(0, 8)}?`,
   "The model that judged before takes over again.", "Go back");
 
