@@ -233,10 +233,12 @@ def a_reload_gives_a_camera_another_model(line: Line) -> None:
     )
     since = len(station.events("inspection"))
     station.wait(
-        lambda: any(e["score"] is not None for e in line.by_camera(since)["back"]), what="a score"
+        lambda: any(e["threshold"] == 1.0 for e in line.by_camera(since)["back"]), what="a score"
     )
     events = [event for event in line.by_camera(since)["back"] if event["score"] is not None]
-    assert events[-1]["threshold"] == 1.0
+    judged = {(event["model"]["name"], event["threshold"]) for event in events}  # type: ignore[index]
+    assert ("left", 1.0) in judged
+    assert judged <= {("left", 1.0), ("right", 118.0)}, "to the last by the old one's threshold"
     assert events[-1]["verdict"] == "DEFECT"
     front = [event for event in line.by_camera()["front"] if event["score"] is not None]
     assert front[-1]["threshold"] == 118.0, "the model's own"
