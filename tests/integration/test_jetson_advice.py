@@ -25,7 +25,9 @@ EXTRAS = set(
 
 def forbidden() -> set[str]:
     """Every extra and package that the page says never to install from pip."""
-    (rule,) = re.findall(r"^\*\*Never install these with pip on a Jetson\*\*: (.*?)\n\n", PAGE, re.M | re.S)
+    (rule,) = re.findall(
+        r"^\*\*Never install these with pip on a Jetson\*\*: (.*?)\n\n", PAGE, re.M | re.S
+    )
     return set(re.findall(r"`([\w-]+)`", rule))
 
 
