@@ -113,6 +113,7 @@ def test_a_threshold_from_labels_holds_over_a_kill_until_it_is_undone_or_the_fil
     status, said = station.post("/api/cameras/top/threshold", {"threshold": best["threshold"]})
     assert (status, said["threshold"], said["set_by"]) == (200, best["threshold"], "station")
 
+    station.wait(lambda: audited(station, "threshold") == 2, what="the audit trail on disk")
     again(station)
     station.wait(lambda: station.camera("top"), what="the camera")
     assert station.camera("top")["threshold"] == best["threshold"]
