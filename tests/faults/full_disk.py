@@ -126,7 +126,7 @@ def evidence(folder: Path) -> dict[str, object]:
             break
     wait_for(lambda: store.status.deleted > ROOM_MADE, "nothing made room")
     own = store.status
-    for _ in range(200):  # somebody else takes what is left, and whatever is given up
+    for _ in range(3000):  # somebody else takes what is left, and whatever is given up
         fill(filler)
         longest = max(longest, rejected(store)[1])
         time.sleep(0.01)

@@ -26,8 +26,8 @@ NEIGHBOUR = "127.0.0.2"
 """An address that attacks nobody."""
 
 ASKED = 50
-SLOW = ("deadline", "engine_timeout")
-"""Codes of a machine that has too much to do, as the ones that run tests may have."""
+SLOW = ("engine_starting", "deadline", "engine_timeout")
+"""Codes of the first frames, and of a machine that has too much to do."""
 
 ATTACKS = {"silent": 300, "half_head": 100, "unread": 40, "viewer": 40, "command": 400}
 

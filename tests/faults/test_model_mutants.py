@@ -114,7 +114,11 @@ def opened(trace: Path, folder: Path) -> set[str]:
     code = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]))
     made = rf"{re.escape(tempfile.gettempdir())}/(differnet-)?\w{{8}}(?=/|$)"
     return {
-        re.sub(rf"{made}|[0-9a-f]{{64}}|\d+", "#", name.replace(str(folder), "FOLDER"))
+        re.sub(
+            rf"{made}|[0-9a-f]{{64}}|[0-9a-f]+(?=\.partial)|\d+",
+            "#",
+            name.replace(str(folder), "FOLDER"),
+        )
         for name in found
         if not (name.startswith(code) and re.search(r"\.pyc?(\.\d+)?$|\.so$|/$|__pycache__", name))
     }

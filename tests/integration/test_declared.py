@@ -14,7 +14,8 @@ from differnet_runtime.config.loading import tomllib
 from tests.install_lines import ROOT, SOURCES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OF_JETPACK = {"tensorrt"}
+OF_OTHERS = {"tensorrt", "triton_python_backend_utils"}
+"""JetPack's, and Triton's for its Python backend."""
 
 
 def imported(folder: str) -> set[str]:
@@ -27,7 +28,7 @@ def imported(folder: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 found.add(node.module.partition(".")[0])
     ours = {name for name in found if name.startswith("differnet_")}
-    return found - sys.stdlib_module_names - ours - OF_JETPACK
+    return found - sys.stdlib_module_names - ours - OF_OTHERS
 
 
 def declared() -> set[str]:
