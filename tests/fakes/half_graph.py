@@ -29,7 +29,8 @@ HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 def layered_graph(precision: Precision) -> onnx.ModelProto:
     """Makes a coupling of the mean colours with two fully connected layers, and DifferNet's score.
 
-    In FP16 the layers' weights and outputs are halves; products, latents and score are single.
+    In FP16 the layers' weights and outputs are halves; products, latents and score are single. In
+    INT8 pairs of QuantizeLinear and DequantizeLinear stand before each product.
     """
     draw = np.random.RandomState(5)
     kind = np.float16 if precision == "fp16" else np.float32
@@ -41,6 +42,10 @@ def layered_graph(precision: Precision) -> onnx.ModelProto:
         "spread": np.arange(WIDTH, dtype=np.int64) % 3,
         "scale": np.array(0.01, np.float32),
     }
+    if precision == "int8":
+        steps = {"colours": 2.0, "w1": 4e-4, "hidden": 0.1, "w2": 2e-3}
+        constants |= {f"{name}_step": np.array(step, np.float32) for name, step in steps.items()}
+        constants["zero"] = np.array(0, np.int8)
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=SINGLE),
         helper.make_node("ReduceMean", ["pixels"], ["colours"], axes=[1, 2], keepdims=0),
@@ -67,6 +72,13 @@ def _connected(given: str, weights: str, output: str, precision: str) -> list[on
             helper.make_node("MatMul", [given, weights], [f"{output}_product"]),
             helper.make_node("Clip", [f"{output}_product", "low", "high"], [output]),
         ]
+    if precision == "int8":
+        return [
+            *_rounded(given),
+            *_rounded(weights),
+            helper.make_node("MatMul", [f"{given}_read", f"{weights}_read"], [f"{output}_product"]),
+            helper.make_node("Clip", [f"{output}_product", "low", "high"], [output]),
+        ]
     return [
         helper.make_node("Cast", [given], [f"{output}_half_input"], to=HALF),
         helper.make_node("Cast", [f"{output}_half_input"], [f"{output}_input"], to=SINGLE),
@@ -75,6 +87,14 @@ def _connected(given: str, weights: str, output: str, precision: str) -> list[on
         helper.make_node("Cast", [f"{output}_product"], [f"{output}_half_product"], to=HALF),
         helper.make_node("Clip", [f"{output}_half_product", "low", "high"], [f"{output}_half"]),
         helper.make_node("Cast", [f"{output}_half"], [output], to=SINGLE),
+    ]
+
+
+def _rounded(value: str) -> list[onnx.NodeProto]:
+    step = [f"{value}_step", "zero"]
+    return [
+        helper.make_node("QuantizeLinear", [value, *step], [f"{value}_int8"]),
+        helper.make_node("DequantizeLinear", [f"{value}_int8", *step], [f"{value}_read"]),
     ]
 
 

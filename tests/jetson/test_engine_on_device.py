@@ -129,6 +129,20 @@ def test_a_batch_has_its_own_engine(half: Path) -> None:
         assert smoke_test(backend, metadata, 4).relative_difference <= LIMIT
 
 
+def test_an_int8_file_is_built_tested_and_used_again(tmp_path: Path) -> None:
+    version = tensorrt_api.version()
+    if version < (10,):
+        pytest.skip(f"TensorRT {'.'.join(map(str, version))} does not take an INT8 file")
+    model = write_layered_model(tmp_path / "part.onnx", "int8")
+    engine, metadata = ensure(model)
+    assert engine.new
+    assert engine.identity.precision == metadata.precision == "int8"
+    assert engine.record.audit.contradicted == ()
+    again, _ = ensure(model)
+    assert not again.new
+    assert again.plan == engine.plan
+
+
 def test_pinned_layers_where_tensorrt_has_them(half: Path) -> None:
     version = tensorrt_api.version()
     if version >= (10, 12):

@@ -43,6 +43,7 @@ _TYPES = {
     TensorProto.FLOAT: DataType.FLOAT,
     TensorProto.FLOAT16: DataType.HALF,
     TensorProto.UINT8: DataType.UINT8,
+    TensorProto.INT8: DataType.INT8,
     TensorProto.INT32: DataType.INT32,
     TensorProto.INT64: DataType.INT32,
     TensorProto.BOOL: DataType.BOOL,
