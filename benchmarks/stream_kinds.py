@@ -47,7 +47,7 @@ class Seen:
     Args:
         handed: Places of whole pictures that were handed out.
         wrong: How many damaged, old or repeated ones were.
-        refused: How many frames were marked.
+        refused: Number of frames that were marked as damaged.
         reasons: Why, each with its count.
     """
 

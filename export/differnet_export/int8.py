@@ -45,7 +45,7 @@ class Quantised:
 
     Args:
         graph: Its extractor's convolutions are in INT8, all else is FP32.
-        convolutions: How many are in INT8.
+        convolutions: Number of the extractor's convolutions in INT8.
         left: How many of the first ones stayed in float, depthwise ones not counted.
         share: Share of the extractor's multiplications that are in INT8.
     """
@@ -108,7 +108,7 @@ def pictures_of(folder: Path, metadata: ModelMetadata) -> tuple[Sequence[Path], 
 
     Args:
         folder: The trained model's.
-        metadata: Its metadata.
+        metadata: Of that model; says how its pictures were shared out.
 
     Raises:
         ExportError: They are not where they were, or have changed, or are too few.

@@ -21,7 +21,7 @@ class LibavVideo(Camera):
     """Reads a video file.
 
     Args:
-        path: Of the file.
+        path: A video in any container and codec that FFmpeg reads.
         room: Where frames may be read into.
 
     Raises:

@@ -77,7 +77,7 @@ class MjpegReader(StreamReader):
     """Reads the parts of an answer in a thread, so that each is stamped when it came.
 
     Args:
-        answer: Of the camera; closed with this.
+        answer: The open HTTP answer, at the start of its body; `close` closes it.
         boundary: Between its parts.
         title: For messages.
         timeout_s: For each part.

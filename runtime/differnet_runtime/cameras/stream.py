@@ -134,16 +134,16 @@ def _opened(config: CameraConfig, room: Room) -> StreamReader:
 def _reader(config: CameraConfig, tls: CameraTls, room: Room) -> StreamReader:
     # The daemon ends a camera that stalls; a read that takes longer than that ends by itself.
     timeouts_s = open_limit_s(config.stall_s), config.stall_s + 1
+    http = config.source.lower().startswith("http")
+    if http and (mjpeg := open_mjpeg(config.source, tls, timeouts_s)) is not None:
+        return mjpeg
     # The frame rate need not be measured over twenty frames before the first is given: a wrong
     # one is found out by the quarantine.
     options = {"fpsprobesize": "3"}
+    if http:
+        options["max_redirects"] = "0"
     if is_encrypted(config.source):
         options |= ffmpeg_options(tls)
-    if config.source.lower().startswith("http"):
-        mjpeg = open_mjpeg(config.source, tls, timeouts_s)
-        if mjpeg is not None:
-            return mjpeg
-        options["max_redirects"] = "0"
     if _is_rtsp(config.source):
         # TCP loses nothing by itself, but cameras do. A few packets are looked at in their order,
         # without which a lost one is not told of.

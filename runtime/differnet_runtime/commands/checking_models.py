@@ -35,7 +35,7 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        subject: Its table or key.
+        subject: Configuration table or key that it is about, such as `camera.top`.
         state: `look` works, but should be looked at; with `wrong` the station can't start.
         text: In words; never a password.
     """

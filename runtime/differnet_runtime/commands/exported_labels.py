@@ -82,7 +82,7 @@ def export(state: Path, labels: Iterable[Labelled], output: Path) -> Exported:
 
     Args:
         state: The station's state folder.
-        labels: Which ones, the latest first.
+        labels: Those to export, the latest first; one whose picture is gone is counted only.
         output: New or empty.
 
     Raises:

@@ -5,6 +5,7 @@ The figures are proportional set sizes: memory that processes share counts once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,12 +85,11 @@ def mib(count: int) -> str:
 def machine_bytes() -> int | None:
     """Returns the memory that this process may take: the machine's, or its control group's."""
     found = []
-    try:
+    with contextlib.suppress(OSError, ValueError, StopIteration):
         kib = next(line.split()[1] for line in _MEMINFO.read_text().splitlines() if "Total" in line)
         found.append(int(kib) << 10)
-        found.append(int(_CGROUP.read_text()))  # "max" where there is no bound
-    except (OSError, ValueError, StopIteration):
-        pass
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no bound
+        found.append(int(_CGROUP.read_text()))
     return min(found, default=None)
 
 

@@ -114,7 +114,7 @@ def audit(
 
     Args:
         layers: Of the engine; see `read_layers`. RTX's log gives dictionaries of the same keys.
-        precision: Of the graph.
+        precision: `fp32`, `fp16` or `int8`, as the model file was exported.
         weight_bytes: What the weights take in the model file, in the precision they have there;
             the file's size will do, which hardly holds anything else.
         plan_bytes: Size of the plan, which stands in where the layers do not list their weights.

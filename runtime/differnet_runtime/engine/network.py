@@ -32,7 +32,7 @@ class Recipe:
 
     Args:
         batch: Frames that the engine takes at once.
-        precision: Of the graph.
+        precision: `fp32`, `fp16` or `int8`, as the model file was exported.
         typing: `STRONG` or `PINNED`.
         level: TensorRT's optimisation level.
         workspace_bytes: Scratch memory that a kernel may use; None sets no limit.
