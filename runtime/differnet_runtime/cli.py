@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _print_any_name()
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(PrintableFormatter())
+        logging.lastResort.setFormatter(PrintableFormatter(several_lines=True))
     commands = find_commands()
     parser = _parser(commands)
     arguments, unknown = parser.parse_known_args(argv)

@@ -5,14 +5,24 @@ from __future__ import annotations
 import logging
 import sys
 
-from .printable import printable
+from .printable import printable, printable_lines
 
 _OURS = "differnet_runtime"
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class PrintableFormatter(logging.Formatter):
-    """Writes a record so that no name in it can begin a line, or command a terminal."""
+    """Writes a record so that no name in it can begin a line, or command a terminal.
+
+    Args:
+        form: As `logging.Formatter` takes it.
+        several_lines: For a command's own messages, which may have several lines; whoever writes
+            one escapes the names in it.
+    """
+
+    def __init__(self, form: str | None = None, *, several_lines: bool = False) -> None:
+        super().__init__(form)
+        self._shown = printable_lines if several_lines else printable
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the record's line; those of a traceback after it are indented."""
@@ -21,10 +31,10 @@ class PrintableFormatter(logging.Formatter):
         whole = super().format(record)
         message, traceback = whole, ""
         if record.exc_text or record.stack_info:
-            after = "\n".join(text for text in (record.exc_text, record.stack_info) if text)
-            message, traceback = whole[: -len(after) - 1], after
-        lines = [redact_text(message), *redact_text(traceback).splitlines()]
-        return "\n  ".join(printable(line) for line in lines)
+            traceback = "\n".join(text for text in (record.exc_text, record.stack_info) if text)
+            message = whole[: -len(traceback) - 1]
+        after = [printable(line) for line in redact_text(traceback).splitlines()]
+        return "\n  ".join([self._shown(redact_text(message)), *after])
 
 
 def start(level: str) -> None:

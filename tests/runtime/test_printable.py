@@ -79,6 +79,23 @@ def test_a_record_is_a_line_of_the_log(log: io.StringIO) -> None:
     assert logged(log, lambda logger: logger.info("%s lost", NASTY)) == [f"INFO {SHOWN} lost"]
 
 
+def test_a_commands_message_has_its_lines_and_no_name_adds_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from differnet_runtime.integrity.examination import Finding, Weight, listed
+
+    found = [Finding(Path("a\nb\x1b.png"), "strange", "unlike others", Weight.NOTE)]
+    record = logging.LogRecord("n", logging.WARNING, "", 0, "Look:\n%s", (listed(found),), None)
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler())
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert logging.lastResort is not None
+    first, second = logging.lastResort.format(record).split("\n")
+    assert first == "Look:"
+    assert second.startswith(r"  a\x0ab\x1b.png: strange")
+    capsys.readouterr()
+
+
 def test_no_name_in_a_traceback_begins_a_line(log: io.StringIO) -> None:
     def fail(logger: logging.Logger) -> None:
         try:

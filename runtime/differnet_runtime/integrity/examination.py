@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..config.integrity import IntegrityConfig
 from ..metadata import Appearance
+from ..printable import printable
 from ..records import Image
 from .appearance import Look, appearance_of, look
 from .limits import Limits
@@ -180,7 +181,7 @@ def examine(pictures: Sequence[Measured]) -> Examination:
 
 def listed(found: Sequence[Finding], most: int = 20) -> str:
     """Returns findings as lines for a message, each with its picture's name."""
-    lines = [f"  {one}" for one in found[:most]]
+    lines = [f"  {printable(str(one))}" for one in found[:most]]
     if len(found) > most:
         lines.append(f"  ... {len(found) - most} more")
     return "\n".join(lines)
