@@ -1,12 +1,12 @@
 // The page's texts: one file for each language, chosen by the browser; English where one is missing.
 
-import english from "./words/en.js";
+import english from "./words_en.js";
 
 const TAGS = { en: "en", de: "de", zh: "zh-Hans" };
 
 const known = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
 export const language = known.find((code) => code in TAGS) ?? "en";
-const chosen = language === "en" ? english : (await import(`./words/${language}.js`)).default;
+const chosen = language === "en" ? english : (await import(`./words_${language}.js`)).default;
 document.documentElement.lang = TAGS[language];
 
 /** Returns the text of a key in the page's language, with {names} replaced by values. */
