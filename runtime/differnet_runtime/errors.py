@@ -4,6 +4,7 @@
     |-- ImageReadError              a picture can't be read; names the file and the cause
     |-- FrameError                  a frame does not fit the model's input contract
     |-- CameraError                 a source can't be opened, or stopped giving frames
+    |   `-- TooManyCommandsError    a camera takes no more commands now
     |-- ModelFileError              the file is not a model of ours, is damaged, or is too new
     |-- SigningError                a key can't be read or made, or cryptography is missing
     |-- BackendError                inference failed
@@ -58,6 +59,10 @@ class FrameError(DifferNetError):
 
 class CameraError(DifferNetError):
     """A camera, stream or folder can't be opened, or stopped giving frames."""
+
+
+class TooManyCommandsError(CameraError):
+    """A camera takes no more commands now: they come too fast, or too many wait."""
 
 
 class ModelFileError(DifferNetError):

@@ -13,7 +13,12 @@ import cv2
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from differnet_runtime.errors import CameraError, LabelError, ModelStoreError
+from differnet_runtime.errors import (
+    CameraError,
+    LabelError,
+    ModelStoreError,
+    TooManyCommandsError,
+)
 from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, ModelRef, Trigger
 from differnet_runtime.labels import Labelled, ThresholdChange, changed, misses, summary
 from differnet_runtime.metrics import Metrics
@@ -82,6 +87,7 @@ class FakeStation(Control):
         self.labelled: dict[str, Labelled] = {}
         self.changes: list[ThresholdChange] = []
         self.reset: list[str] = []
+        self.refused_part = "too fast"
         self.active = 0
         self.degraded: list[str] = []
         self.alive = True
@@ -238,7 +244,9 @@ class FakeStation(Control):
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
         return self.pictures[camera].jpeg(overlay=overlay)
 
-    def trigger(self, camera: str, part: str | None) -> InspectionEvent:
+    def trigger(self, camera: str, part: str | None, sender: str) -> InspectionEvent:
+        if part == self.refused_part:
+            raise TooManyCommandsError(f"{camera} takes no more commands now")
         if self.seen[camera].trigger == "free":
             raise CameraError(f'{camera} judges frame after frame; set trigger = "command"')
         return self.judge(camera, part=part, trigger="http")

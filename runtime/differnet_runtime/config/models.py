@@ -78,6 +78,8 @@ class CameraConfig(Part):
         transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
         tls: See `CameraTls`.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
+        max_commands_per_s: With `trigger = "command"`: so many commands are taken on average, and
+            as many at once; the rest is refused.
         paced: A video plays at its own speed, again and again, as a camera would.
         after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
             the subfolder `judged`, `delete` spares pictures without a decision.
@@ -104,6 +106,7 @@ class CameraConfig(Part):
     transport: Literal["tcp", "udp"] = "tcp"
     tls: CameraTls | None = None
     trigger: Literal["free", "command"] = "free"
+    max_commands_per_s: Annotated[int, Field(ge=1, le=1000)] = 10
     paced: bool = False
     after: AfterVerdict = "keep"
     stall_s: Annotated[float, Field(ge=0.2, le=600)] = 2.0

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from ..capture import CameraState, CameraStatus, CaptureProcess
 from ..config import CameraConfig
+from ..errors import TooManyCommandsError
 from ..events import InspectionEvent, Trigger
 from ..records import Frame
+from .command_rate import CommandRate
 from .judging import Command, Judge, Judged
 from .picture_queue import PictureQueue
 
@@ -51,6 +53,11 @@ class CameraLoop:
         self._capture, self._judge, self._report = capture, judge, report
         self._pictures = pictures
         self._commands: queue.Queue[Command] = queue.Queue(_MOST_COMMANDS)
+        self._rate = CommandRate(config.max_commands_per_s)
+        self._told_refusals = CommandRate(config.max_commands_per_s)
+        self._asking, self._counting = False, threading.Lock()
+        self.refused_commands = 0
+        """Commands that were not taken."""
         self._stopping = threading.Event()
         self._resting = False
         self._absent: CameraState | None = None
@@ -74,7 +81,8 @@ class CameraLoop:
         if self._resting or self._stopping.is_set():
             return False
         if self.config.trigger == "command":
-            return not self._commands.empty()
+            asked = self._asking or not self._commands.empty()
+            return asked and self._capture.wait(0.0)
         return self._capture.wait(0.0)
 
     def start(self) -> None:
@@ -92,15 +100,31 @@ class CameraLoop:
         while not self._commands.empty():
             self._answer_without(self._commands.get(), "stopped", "the station stops")
 
-    def ask(self, part: str | None, trigger: Trigger) -> Command:
+    def ask(self, part: str | None, trigger: Trigger, sender: str) -> Command:
         """Asks for a verdict; its future gets it within the camera's deadline.
 
+        Args:
+            part: Its id.
+            trigger: By what way it is asked.
+            sender: By whom, such as an address.
+
         Raises:
-            queue.Full: More commands wait than a line can have parts before the camera.
+            TooManyCommandsError: They come faster than configured, or too many wait.
         """
         command = Command(part, trigger)
-        self._commands.put_nowait(command)
+        if not self._rate.take(sender):
+            most = self.config.max_commands_per_s
+            raise self._too_many(f"more than max_commands_per_s = {most}: send fewer, or raise it")
+        try:
+            self._commands.put_nowait(command)
+        except queue.Full:
+            raise self._too_many(f"{_MOST_COMMANDS} commands wait for a verdict already") from None
         return command
+
+    def _too_many(self, why: str) -> TooManyCommandsError:
+        with self._counting:
+            self.refused_commands += 1
+        return TooManyCommandsError(f"camera {self.name}: {why}")
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -180,11 +204,14 @@ class CameraLoop:
             command = self._commands.get(timeout=_WAIT_S)
         except queue.Empty:
             return
+        self._asking = True
         try:
             self._answer(command)
         except Exception as error:  # whoever asks gets an answer, whatever happens
             self._note(error)
             self._answer_without(command, *_unexpected(error))
+        finally:
+            self._asking = False
 
     def _answer(self, command: Command) -> None:
         until_ns = command.asked_ns + self.config.deadline_ms * 1_000_000
@@ -208,10 +235,18 @@ class CameraLoop:
     def _taken_since(self, command: Command) -> Frame | None:
         """Takes a frame that was captured after the command was given."""
         frame = self._capture.take()
-        return frame if frame is not None and frame.captured_ns >= command.asked_ns else None
+        if frame is None or frame.captured_ns < command.asked_ns:
+            return None
+        self._asking = False
+        return frame
 
     def refuse(self, part: str | None, trigger: Trigger, reason: str) -> None:
-        """Reports NO_DECISION for a part whose command can't be taken."""
+        """Reports NO_DECISION for a part whose command can't be taken.
+
+        No more of them than commands: a flood must not push verdicts out of the outbox.
+        """
+        if not self._told_refusals.take(trigger):
+            return
         self._answer_without(Command(part, trigger), "refused", reason)
 
     def _answer_without(self, command: Command, code: str, reason: str) -> None:

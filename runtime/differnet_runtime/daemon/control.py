@@ -146,6 +146,7 @@ class StationControl(Control):
             frames=status.frames,
             waiting=status.waiting,
             reconnects=status.reconnects,
+            refused_commands=loop.refused_commands,
             verdicts=seen.verdicts,
             parts=parts,
             threshold=self._station.labelling.in_use(name),
@@ -204,9 +205,9 @@ class StationControl(Control):
         """See `Control.jpeg`."""
         return self._station.board.of(camera).picture.jpeg(overlay=overlay)
 
-    def trigger(self, camera: str, part: str | None) -> InspectionEvent:
+    def trigger(self, camera: str, part: str | None, sender: str) -> InspectionEvent:
         """See `Control.trigger`."""
-        command = self._station.ask(camera, part, "http")
+        command = self._station.ask(camera, part, "http", sender)
         due_s = self._station.config.camera[camera].deadline_ms / 1e3 + _SLACK_S
         try:
             return command.answer.result(due_s)

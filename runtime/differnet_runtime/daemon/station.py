@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Mapping
@@ -131,11 +130,12 @@ class Station:
             for loop in self.cameras.values():
                 pool.submit(loop.stop, timeout_s)
 
-    def ask(self, camera: str, part: str | None, trigger: Trigger) -> Command:
-        """Asks a camera for a verdict on the part before it.
+    def ask(self, camera: str, part: str | None, trigger: Trigger, sender: str) -> Command:
+        """Asks a camera for a verdict on the part before it; see `CameraLoop.ask`.
 
         Raises:
-            CameraError: There is no such camera, it runs free, or too many parts wait.
+            CameraError: There is no such camera, or it runs free.
+            TooManyCommandsError: It takes no more commands now.
         """
         loop = self.cameras.get(camera)
         if loop is None:
@@ -145,12 +145,7 @@ class Station:
                 f'camera {camera} runs free: give `trigger = "command"` in its table to have it '
                 "judge on command"
             )
-        try:
-            return loop.ask(part, trigger)
-        except queue.Full:
-            raise CameraError(
-                f"camera {camera}: too many parts wait for their verdict already"
-            ) from None
+        return loop.ask(part, trigger, sender)
 
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
@@ -292,7 +287,7 @@ class Station:
 
     def _commanded(self, camera: str, part: str | None) -> None:
         try:
-            self.ask(camera, part, "mqtt")
+            self.ask(camera, part, "mqtt", "mqtt")
         except CameraError as error:
             if camera in self.cameras:  # somebody waits for a verdict on that part
                 self.cameras[camera].refuse(part, "mqtt", str(error))

@@ -17,6 +17,7 @@ from ..errors import (
     LabelError,
     ModelFileError,
     ModelStoreError,
+    TooManyCommandsError,
     ViewsError,
 )
 from ..metadata import Part
@@ -70,6 +71,8 @@ def of_error(error: Exception) -> Response:
     """Returns the answer to an exception; what is no error of ours is logged, not shown."""
     if isinstance(error, Refused):
         return error.response()
+    if isinstance(error, TooManyCommandsError):
+        return problem(429, Problem(error=str(error)), {"retry-after": "1"})
     if isinstance(error, _CONFLICTS):
         return problem(409, Problem(error=str(error)))
     if isinstance(error, DifferNetError):

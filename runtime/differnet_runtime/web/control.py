@@ -106,11 +106,17 @@ class Control(ABC):
         """
 
     @abstractmethod
-    def trigger(self, camera: str, part: str | None) -> InspectionEvent:
+    def trigger(self, camera: str, part: str | None, sender: str) -> InspectionEvent:
         """Judges a part now; blocks until the verdict, at most the camera's deadline.
 
+        Args:
+            camera: Name.
+            part: Its id.
+            sender: Address of who asks.
+
         Raises:
-            CameraError: The camera runs free, or a part before is still being judged.
+            CameraError: The camera runs free.
+            TooManyCommandsError: It takes no more commands now.
         """
 
     @abstractmethod

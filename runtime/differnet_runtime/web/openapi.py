@@ -25,7 +25,7 @@ _PROBLEMS = {
     415: "The body is of another type.",
     421: "The Host header is not a name of loopback.",
     422: "A value is not as described.",
-    429: "Too many wrong tokens came from there.",
+    429: "Too many wrong tokens, or commands, came from there.",
     431: "Address and headers are too long.",
     503: "The station can't answer just now.",
 }

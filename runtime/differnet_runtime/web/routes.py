@@ -16,11 +16,13 @@ from pydantic import Field
 from starlette.responses import Response
 
 from ..config.models import Name
+from ..errors import TooManyCommandsError
 from ..events import AuditAction, AuditEvent, InspectionEvent
 from ..metadata import Part
 from ..names import PartId
 from .answers import Refused, answer
 from .audit import switching
+from .connections import sender_of
 from .control import EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .endpoints import DIGITS, Call, Content, Endpoint, Flag, Whole, known_camera
 from .files import FileAnswer
@@ -205,9 +207,13 @@ async def _audit(call: Call) -> Response:
 async def _trigger(call: Call) -> Response:
     if call.changes.busy:
         raise Refused(503, "too many requests wait for a verdict", "try again")
-    return answer(
-        await call.changes.run(partial(call.control.trigger, call.camera, call.body.part))
-    )
+    sender = sender_of(call.address)
+    try:
+        command = partial(call.control.trigger, call.camera, call.body.part, sender)
+        return answer(await call.changes.run(command))
+    except TooManyCommandsError as error:
+        call.control.troubles.note("commands", sender, str(error))
+        raise
 
 
 def metrics(registry: CollectorRegistry) -> Endpoint:
@@ -279,6 +285,6 @@ def _asked() -> list[Endpoint]:
         Endpoint("POST", "/api/models/rollback", "Switches back to the model before.",
                  _rollback, {200: models}, (409,), body=Rollback),
         Endpoint("POST", "/api/cameras/{camera}/trigger", "Judges a part now.", _trigger,
-                 {200: Content("The verdict.", InspectionEvent)}, (404, 409), CAMERA,
+                 {200: Content("The verdict.", InspectionEvent)}, (404, 409, 429), CAMERA,
                  body=PartToJudge),
     ]  # fmt: skip

@@ -35,6 +35,7 @@ TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
         ),
         "viewers": (logging.WARNING, "too many viewers of a stream: the slowest were closed"),
         "wrong_token": (logging.WARNING, "wrong tokens"),
+        "commands": (logging.WARNING, "commands were refused: they came too fast"),
         "connection": (logging.WARNING, "connections failed"),
         "answer": (logging.ERROR, "answers failed halfway"),
     }

@@ -78,6 +78,7 @@ class CameraView(Part):
         frames: Read since the start.
         waiting: Pictures of a folder that waited when the last one was read; None elsewhere.
         reconnects: Since the start.
+        refused_commands: Since the start: they came too fast, or too many waited.
         verdicts: Count of each since the start.
         parts: Since midnight or a reset; None where they can't be read.
         threshold: That decides on its frames now; None where the model has none.
@@ -99,6 +100,7 @@ class CameraView(Part):
     frames: int = 0
     waiting: int | None = None
     reconnects: int = 0
+    refused_commands: int = 0
     verdicts: dict[str, int] = Field(default_factory=dict)
     parts: PartsView | None = None
     threshold: float | None = None
