@@ -3,7 +3,8 @@
     python -m benchmarks.attackers silent 127.0.0.1 8787 1100 60
 
 Each kind keeps that many connections open and replaces those that the station closes; `command`
-sends that many requests. Ends when the time is up, or on SIGTERM once the number was reached.
+and `tokenless` (commands, too) send that many requests. Those of `unread`, `viewer` and `command` carry the
+token in `$TOKEN`, if there is one: they come from people who have it and do harm with it. Ends when the time is up, or on SIGTERM once the number was reached.
 Loopback only. Prints how many were opened, as JSON.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import select
 import signal
 import socket
@@ -23,6 +25,7 @@ from collections.abc import Callable
 
 SMALL = 2048
 _SENDERS = 16
+_TOKEN = os.environ.get("TOKEN", "")
 _FIRST = b"GET /api/access HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 Address = tuple[str, int]
@@ -59,8 +62,13 @@ def _deaf(address: Address, path: str, times: int) -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
     opened.settimeout(5)
     opened.connect(address)
-    opened.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * times)
+    head = [f"GET {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in _right().items())]
+    opened.sendall("\r\n".join([*head, "", ""]).encode() * times)
     return opened
+
+
+def _right() -> dict[str, str]:
+    return {"Authorization": f"Bearer {_TOKEN}"} if _TOKEN else {}
 
 
 _known: list[str] = []
@@ -69,7 +77,8 @@ _known: list[str] = []
 def _newest(address: Address) -> str:
     if not _known:
         url = f"http://{address[0]}:{address[1]}/api/evidence?limit=1"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        request = urllib.request.Request(url, headers=_right())
+        with urllib.request.urlopen(request, timeout=10) as answer:
             _known.append(json.load(answer)["entries"][0]["id"])
     return _known[0]
 
@@ -103,13 +112,13 @@ def hold(kind: str, address: Address, count: int, seconds: float) -> int:
     return opened
 
 
-def command(address: Address, count: int, seconds: float) -> int:
+def command(address: Address, count: int, seconds: float, right: dict[str, str]) -> int:
     """Sends so many commands to the camera `command`, as fast as they are answered."""
     until, sent = time.monotonic() + seconds, [0] * _SENDERS
 
     def send(number: int) -> None:
         connection = http.client.HTTPConnection(*address, timeout=10)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **right}
         for _ in range(count // _SENDERS):
             if enough.is_set() or time.monotonic() > until:
                 break
@@ -129,13 +138,16 @@ def command(address: Address, count: int, seconds: float) -> int:
     return sum(sent)
 
 
+COMMANDS: dict[str, dict[str, str]] = {"command": _right(), "tokenless": {}}
+
+
 def main() -> None:
     """Attacks."""
     signal.signal(signal.SIGTERM, lambda *_: enough.set())
     kind, host, port, count, seconds = sys.argv[1:]
     address = (host, int(port))
-    if kind == "command":
-        done = command(address, int(count), float(seconds))
+    if kind in COMMANDS:
+        done = command(address, int(count), float(seconds), COMMANDS[kind])
     else:
         done = hold(kind, address, int(count), float(seconds))
     print(json.dumps({"kind": kind, "wanted": int(count), "done": done}))

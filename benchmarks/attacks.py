@@ -4,10 +4,12 @@
     python -m benchmarks.attacks --seconds 10 --rounds 1
 
 Rounds without and with attackers take turns, a fresh station of the default model in each: a video
-of 30 frames a second and a camera that waits for commands, every picture kept as evidence, events
-to a file and to a broker. The attackers, all under `nice -n 19`, hold as many connections as said
-in `ATTACKS` and replace those that the station closes. Asked meanwhile: the health socket, and
-`/livez` from an address that attacks nobody.
+of 30 frames a second, and a camera that the line commands twice a second and that takes four, every
+picture kept as evidence, events to a file and to a broker. The page needs a token. The attackers,
+all under `nice -n 19`, hold as many connections as said in `attacks` and replace those that the
+station closes. `tokenless` sends commands without the token; `unread`, `viewer` and `command` have
+it. Asked meanwhile, from an address that attacks nobody: the line's commands and `/livez`; and the
+health socket.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -40,7 +44,10 @@ SIZE = (640, 480)
 NEIGHBOUR = "127.0.0.2"
 ASK_EVERY_S = 0.5
 SETTLE_S = 5.0
-KEPT = ("verdicts", "mqtt_events", "evidence")
+COMMAND_EVERY_S, MOST_COMMANDS_PER_S = 0.5, 4
+TOKEN = "0123456789abcdef-of-the-benchmark"  # noqa: S105 - of a station that lives for a minute
+RIGHT = {"Authorization": f"Bearer {TOKEN}"}
+KEPT = ("verdicts", "mqtt_events", "evidence", "line_verdicts")
 
 
 def attacks() -> dict[str, int]:
@@ -53,6 +60,7 @@ def attacks() -> dict[str, int]:
         "unread": 200,
         "viewer": 50,
         "command": 20_000,
+        "tokenless": 20_000,
     }
 
 
@@ -67,6 +75,7 @@ def attacked(port: int, seconds: float, counts: dict[str, int]) -> Iterator[dict
                 subprocess.Popen(
                     [*run, kind, "127.0.0.1", str(port), str(count), str(seconds)],
                     stdout=subprocess.PIPE,
+                    env={**os.environ, "TOKEN": TOKEN},
                     start_new_session=True,
                 )
             )
@@ -85,6 +94,7 @@ def tables(clip: Path, broker: Broker) -> str:
     return (
         f'[camera.top]\nsource = "{clip}"\npaced = true\nintegrity = {{ size = "any" }}\n'
         f'[camera.command]\nsource = "{clip}"\npaced = true\ntrigger = "command"\n'
+        f"max_commands_per_s = {MOST_COMMANDS_PER_S}\n"
         'integrity = { size = "any" }\n'
         '[evidence]\nkeep = "all"\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
@@ -93,17 +103,23 @@ def tables(clip: Path, broker: Broker) -> str:
 
 def one_round(folder: Path, clip: Path, seconds: float, counts: dict[str, int]) -> dict[str, Any]:
     """Runs a station for a while, attacked or (no `counts`) not; returns its figures."""
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text(TOKEN)
     model = f'path = "{default_model()}"\nbackend = "onnxruntime-cpu"\nthreads = 1\nthreshold = 1e9'
     with (
         Broker(folder / "broker") as broker,
         listening(broker.port) as heard,
-        RunningStation(folder, tables(clip, broker), model=model) as station,
+        RunningStation(
+            folder, tables(clip, broker), model=model, web=f'token_file = "{token}"'
+        ) as station,
+        Line(station.port) as line,
     ):
         station.wait(lambda: len(heard.ids()) > 30, what="events")
         before = usage(station.process.pid)
         with attacked(station.port, seconds + SETTLE_S, counts) as done:
             time.sleep(SETTLE_S)
-            figures = watched(station, heard, seconds)
+            figures = watched(station, heard, line, seconds)
         time.sleep(SETTLE_S)
         after = usage(station.process.pid)
     return {
@@ -114,9 +130,43 @@ def one_round(folder: Path, clip: Path, seconds: float, counts: dict[str, int]) 
     }
 
 
-def watched(station: RunningStation, heard: Listener, seconds: float) -> dict[str, Any]:
+class Line:
+    """Sends the line's own commands, and counts what becomes of them."""
+
+    def __init__(self, port: int) -> None:
+        self.asked = self.judged = 0
+        self.answered_s: list[float] = []
+        self._port, self._stopping = port, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Line:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(COMMAND_EVERY_S):
+            self.asked += 1
+            self.answered_s.append(timed(self._command))
+            self.judged += self.answered_s[-1] < float("inf")
+
+    def _command(self) -> bool:
+        headers = {"Content-Type": "application/json", **RIGHT}
+        with closing(HTTPConnection("127.0.0.1", self._port, 10, (NEIGHBOUR, 0))) as page:
+            page.request("POST", "/api/cameras/command/trigger", b"{}", headers)
+            answer = json.load(page.getresponse())
+        return bool(answer.get("verdict") in ("GOOD", "DEFECT"))
+
+
+def watched(
+    station: RunningStation, heard: Listener, line: Line, seconds: float
+) -> dict[str, Any]:
     """Counts for a while what a station does, and asks whether it lives."""
-    first, start = counted(station, heard), time.monotonic()
+    first, start = counted(station, heard, line), time.monotonic()
+    begun = len(line.answered_s)
     answers: dict[str, list[float]] = {"health_socket": [], "page": []}
     while time.monotonic() < start + seconds:
         socket_s = timed(lambda: ask(station.folder / "state", "/livez", 10.0) == 200)
@@ -124,29 +174,33 @@ def watched(station: RunningStation, heard: Listener, seconds: float) -> dict[st
         answers["page"].append(timed(lambda: page_lives(station.port)))
         time.sleep(ASK_EVERY_S)
     took_s = time.monotonic() - start
-    last = counted(station, heard)
+    last, commands_s = counted(station, heard, line), line.answered_s[begun:]
     return {
         "per_second": {name: (last[name] - first[name]) / took_s for name in first},
         "livez_s": {
             name: {"asked": len(each), "median": statistics.median(each), "longest": max(each)}
             for name, each in answers.items()
         },
+        "line_command_s": {
+            "asked": len(commands_s),
+            "median": statistics.median(commands_s),
+            "longest": max(commands_s),
+        },
     }
 
 
-def counted(station: RunningStation, heard: Listener) -> dict[str, int]:
-    """Returns what there is of the video's camera so far, and the bytes of the log."""
-    judged = [
-        one
-        for one in station.events("inspection")
-        if one["camera"] == "top" and one["verdict"] != "NO_DECISION"
-    ]
-    kept = sum(1 for _ in (station.folder / "state" / "evidence").glob("*/*.small.jpg"))
-    events = {one["id"] for one in judged} & heard.ids()
+def counted(station: RunningStation, heard: Listener, line: Line) -> dict[str, int]:
+    """Returns what there is of the video's camera so far, of the line's commands, and of all."""
+    every = [one for one in station.events("inspection") if one["verdict"] != "NO_DECISION"]
+    judged = {one["id"] for one in every if one["camera"] == "top"}
+    pictures = (station.folder / "state" / "evidence").glob("*/*.small.jpg")
+    kept = judged & {path.name.partition(".")[0] for path in pictures}
     return {
         "verdicts": len(judged),
-        "mqtt_events": len(events),
-        "evidence": kept,
+        "mqtt_events": len(judged & heard.ids()),
+        "evidence": len(kept),
+        "line_verdicts": line.judged,
+        "all_verdicts": len(every),
         "log_bytes": station.log.stat().st_size,
     }
 
@@ -163,7 +217,7 @@ def timed(ask_once: Callable[[], bool]) -> float:
 def page_lives(port: int) -> bool:
     """Asks the page from an address that attacks nobody."""
     with closing(HTTPConnection("127.0.0.1", port, 10, source_address=(NEIGHBOUR, 0))) as page:
-        page.request("GET", "/livez")
+        page.request("GET", "/livez", headers=RIGHT)
         return page.getresponse().status == 200
 
 

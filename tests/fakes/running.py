@@ -30,6 +30,7 @@ class RunningStation:
         model: TOML text of `[model]`'s keys.
         environment: Added to the process's.
         command: Put before the command (`faketime`, `unshare`).
+        web: TOML text of further keys of `[web]`.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class RunningStation:
         model: str = 'backend = "fake:5ms"',
         environment: Mapping[str, str] | None = None,
         command: tuple[str, ...] = (),
+        web: str = "",
     ) -> None:
         self.folder, self.port = folder, free_port()
         self.events_file = folder / "events.jsonl"
         self.config = folder / "line.toml"
         self.log = folder / "station.log"
+        self._web = web
         self._environment, self._command = dict(environment or {}), command
         self._process: subprocess.Popen[bytes] | None = None
         self.write(tables, model)
@@ -54,7 +57,7 @@ class RunningStation:
         jsonl = "" if "[jsonl]" in tables else f'[jsonl]\npath = "{self.events_file}"\n'
         self.config.write_text(
             f'[station]\nname = "line"\nstate = "{self.folder / "state"}"\n'
-            f"[model]\n{model}\n[web]\nport = {self.port}\n{jsonl}{tables}"
+            f"[model]\n{model}\n[web]\nport = {self.port}\n{self._web}\n{jsonl}{tables}"
         )
 
     def start(self) -> RunningStation:

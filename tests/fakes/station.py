@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,12 +244,14 @@ class FakeStation(Control):
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
         return self.pictures[camera].jpeg(overlay=overlay)
 
-    def trigger(self, camera: str, part: str | None, sender: str) -> InspectionEvent:
+    def trigger(
+        self, camera: str, part: str | None, sender: str
+    ) -> Callable[[], InspectionEvent]:
         if part == self.refused_part:
             raise TooManyCommandsError(f"{camera} takes no more commands now")
         if self.seen[camera].trigger == "free":
             raise CameraError(f'{camera} judges frame after frame; set trigger = "command"')
-        return self.judge(camera, part=part, trigger="http")
+        return lambda: self.judge(camera, part=part, trigger="http")
 
     def evidence(
         self, camera: str | None, verdict: str | None, before: str | None, limit: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from importlib.metadata import version
 from pathlib import Path
@@ -205,14 +205,20 @@ class StationControl(Control):
         """See `Control.jpeg`."""
         return self._station.board.of(camera).picture.jpeg(overlay=overlay)
 
-    def trigger(self, camera: str, part: str | None, sender: str) -> InspectionEvent:
+    def trigger(
+        self, camera: str, part: str | None, sender: str
+    ) -> Callable[[], InspectionEvent]:
         """See `Control.trigger`."""
         command = self._station.ask(camera, part, "http", sender)
         due_s = self._station.config.camera[camera].deadline_ms / 1e3 + _SLACK_S
-        try:
-            return command.answer.result(due_s)
-        except FutureTimeoutError:
-            raise CameraError(f"camera {camera} gave no verdict within {due_s:g} s") from None
+
+        def verdict() -> InspectionEvent:
+            try:
+                return command.answer.result(due_s)
+            except FutureTimeoutError:
+                raise CameraError(f"camera {camera} gave no verdict within {due_s:g} s") from None
+
+        return verdict
 
     def evidence(
         self, camera: str | None, verdict: str | None, before: str | None, limit: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,13 +106,18 @@ class Control(ABC):
         """
 
     @abstractmethod
-    def trigger(self, camera: str, part: str | None, sender: str) -> InspectionEvent:
-        """Judges a part now; blocks until the verdict, at most the camera's deadline.
+    def trigger(
+        self, camera: str, part: str | None, sender: str
+    ) -> Callable[[], InspectionEvent]:
+        """Has a part judged now; returns at once.
 
         Args:
             camera: Name.
             part: Its id.
             sender: Address of who asks.
+
+        Returns:
+            Waits for the verdict, at most the camera's deadline, and returns it.
 
         Raises:
             CameraError: The camera runs free.

@@ -209,11 +209,11 @@ async def _trigger(call: Call) -> Response:
         raise Refused(503, "too many requests wait for a verdict", "try again")
     sender = sender_of(call.address)
     try:
-        command = partial(call.control.trigger, call.camera, call.body.part, sender)
-        return answer(await call.changes.run(command))
-    except TooManyCommandsError as error:
+        verdict = call.control.trigger(call.camera, call.body.part, sender)
+    except TooManyCommandsError as error:  # costs no thread
         call.control.troubles.note("commands", sender, str(error))
         raise
+    return answer(await call.changes.run(verdict))
 
 
 def metrics(registry: CollectorRegistry) -> Endpoint:

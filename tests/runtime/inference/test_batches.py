@@ -237,3 +237,30 @@ def test_each_caller_keeps_its_own_deadline() -> None:
         thread.join()
     assert ended == {"patient": "scored", "hurried": "gave up"}
     wait_for(lambda: not turns.busy)
+
+
+def test_who_waits_comes_before_another_ones_second_frame() -> None:
+    """Two callers ask as fast as they can; the engine is free once the other one waits again."""
+    order: list[int] = []
+    rounds, names = 40, (0, 1)
+
+    def run(entries: Sequence[Entry[str]]) -> list[str | EngineFault]:
+        order.extend(entry.slot for entry in entries)
+        if len(order) < 2 * rounds - 1:
+            wait_for(lambda: turns.waiting == 1)
+        return ["scored"] * len(entries)
+
+    turns: Turns[str] = Turns(run, lambda: 1)
+
+    def ask(name: int) -> None:
+        for _ in range(rounds):
+            assert turns.take(20.0)
+            turns.submit(name, time.monotonic_ns() + int(20e9))
+            turns.give_back()
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order == [order[0], 1 - order[0]] * rounds

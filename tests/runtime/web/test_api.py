@@ -158,6 +158,17 @@ def test_a_part_is_judged_on_command(client: Client) -> None:
     assert client.post("/api/cameras/left/trigger", {"part": "K7"}).status == 409
 
 
+def test_a_command_too_many_is_refused_at_once_and_counted(
+    client: Client, station: FakeStation
+) -> None:
+    number = station.recent.number
+    refused = client.post("/api/cameras/right/trigger", {"part": station.refused_part})
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert "no more commands" in json.loads(refused.data)["error"]
+    assert station.troubles.counts["commands"] == 1
+    assert station.recent.number == number
+
+
 @pytest.mark.parametrize(
     ("status", "sent"),
     [

@@ -34,6 +34,27 @@ def guarded(station: FakeStation, tmp_path: Path) -> Iterator[Client]:
     server.stop()
 
 
+def test_a_command_without_the_right_token_is_never_judged(
+    station: FakeStation, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN, encoding="utf-8")
+    server = WebServer(WebConfig(port=0, token_file=token), station, station.registry)
+    server.start()
+    client, judged = of(server), station.recent.number
+    try:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "differnet=wrong"}):
+            for _ in range(20):
+                path = "/api/cameras/right/trigger"
+                assert client.post(path, {"part": "K7"}, **headers).status in (401, 429)
+        assert station.recent.number == judged
+        right = client.post(path, {"part": "K7"}, Authorization=f"Bearer {TOKEN}")
+        assert (right.status, station.recent.number) == (200, judged + 1)
+    finally:
+        client.close()
+        server.stop()
+
+
 def log_in(client: Client, token: str) -> tuple[int, str]:
     answer = client.ask("POST", "/login", body=urlencode({"token": token}), headers=FORM)
     return answer.status, answer.headers.get("set-cookie", "")
