@@ -78,7 +78,9 @@ class FakeStation(Control):
         self, folder: Path, cameras: Collection[str] = ("left", "right"), *, size: int = 64
     ) -> None:
         self.audited: list[AuditEvent] = []
-        super().__init__(RecentEvents(), AuditTrail("demo", self.audited.append))
+        self.on_disk = 0
+        audit = AuditTrail("demo", self.audited.append, self._settle)
+        super().__init__(RecentEvents(), audit)
         self.folder = folder
         self.size = size
         self.seen = {name: FakeCamera() for name in cameras}
@@ -101,6 +103,9 @@ class FakeStation(Control):
     @property
     def registry(self) -> CollectorRegistry:
         return self.metrics.registry
+
+    def _settle(self) -> None:
+        self.on_disk = len(self.audited)
 
     def run(self, rate: float) -> None:
         """Judges `rate` parts a second of every free camera until `stop`."""

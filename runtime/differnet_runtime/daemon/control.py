@@ -39,6 +39,8 @@ from .showing import entry_view, parts_view
 if TYPE_CHECKING:
     from .station import Station
 
+_ON_DISK_S = 1.0
+"""A change is answered once its audit entry is on disk, or after so long on a disk in trouble."""
 _SLACK_S = 2.0
 """A verdict that is due comes at the latest so long after its deadline."""
 
@@ -51,12 +53,16 @@ class StationControl(Control):
     """
 
     def __init__(self, station: Station) -> None:
-        super().__init__(station.recent, AuditTrail(station.config.station.name, self._send))
+        audit = AuditTrail(station.config.station.name, self._send, self._settle)
+        super().__init__(station.recent, audit)
         self._station = station
         self._version = version("differnet-edge")
 
     def _send(self, event: Event) -> None:
         self._station.results.add(event)
+
+    def _settle(self) -> None:
+        self._station.results.outbox.flush(_ON_DISK_S)
 
     def cameras(self) -> Collection[str]:
         """See `Control.cameras`."""

@@ -18,6 +18,7 @@ from ..models import ModelStore, default_folder
 from ..processes import return_memory
 
 _FOLLOW_S = 1.0
+_File = tuple[Path | None, tuple[int, int] | None]
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +35,11 @@ class _Wanted:
     path: Path | None
     stamp: tuple[int, int] | None
     config: ModelConfig
+
+    @property
+    def file(self) -> _File:
+        """The file itself, whatever else is configured."""
+        return self.path, self.stamp
 
 
 class StationModel:
@@ -73,6 +79,7 @@ class StationModel:
         self._refused: _Wanted | None = None
         self._made: weakref.WeakKeyDictionary[EngineProcess, PlannedModel]
         self._made = weakref.WeakKeyDictionary()
+        self._files: weakref.WeakKeyDictionary[EngineProcess, _File] = weakref.WeakKeyDictionary()
         self.switch = ModelSwitch(self._engine(self._runs.path), self._another)
         self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
 
@@ -84,11 +91,18 @@ class StationModel:
     def configure(self, planned: PlannedModel) -> None:
         """Takes another plan; a threshold that comes with another model waits for that one.
 
-        A camera that leaves keeps its threshold for its last frames.
+        So it does where the file was replaced, or another model of the store activated. A camera
+        that leaves keeps its threshold for its last frames.
         """
         self.planned = planned
+        with contextlib.suppress(DifferNetError):  # it is told where the store is followed
+            self._hand_on_thresholds(self._wanted())
+
+    def _hand_on_thresholds(self, wanted: _Wanted) -> None:
+        """Gives the plan's thresholds to the engines of the file that it is about."""
+        planned = self.planned
         for engine, made in list(self._made.items()):
-            if made.config.source == planned.config.source:
+            if made.config.source == planned.config.source and self._files[engine] == wanted.file:
                 thresholds = {**made.thresholds, **planned.thresholds}
                 self._made[engine] = replace(planned, thresholds=thresholds)
 
@@ -184,6 +198,7 @@ class StationModel:
             return
         if wanted == self._runs:
             self._refused = None  # what was taken back may be activated again
+            self._hand_on_thresholds(wanted)
         elif wanted != self._refused:
             self._follow_to(wanted)
 
@@ -246,7 +261,7 @@ class StationModel:
 
     def _engine(self, path: Path | None) -> EngineProcess:
         planned = self.planned
-        config = planned.config
+        config, file = planned.config, self._described(path).file
         engine = EngineProcess(
             path,
             backend=config.backend,
@@ -258,7 +273,7 @@ class StationModel:
             batch_wait_s=config.batch_wait_ms / 1e3,
             callers=self.callers,
         )
-        self._made[engine] = planned
+        self._files[engine], self._made[engine] = file, planned
         return engine
 
     def _another(self, path: Path | None) -> EngineProcess:

@@ -78,8 +78,9 @@ class Reporter:
         if judged.frame is None or not self.evidence.wants(event.verdict):
             return None
         before = part.kept if part is not None and verdict is not Verdict.GOOD else None
-        if before is not None and not place.worst:
-            self.evidence.notes.count(before, event.part_frame)
+        notes = self.evidence.notes
+        if before is not None and (not place.worst or notes.labelled_here(before)):
+            notes.count(before, event.part_frame)
             return None
         if verdict is Verdict.NO_DECISION and not self._is_due(event.camera, event.code):
             return None

@@ -25,6 +25,7 @@ class Notes:
         self._lock = threading.Lock()
         self._frames: dict[str, int] = {}
         self._marks: dict[str, bool] = {}
+        self._labelled_here: set[str] = set()
 
     def count(self, id_: str, frames: int) -> None:
         """Notes how many frames of its part a picture stands for."""
@@ -36,7 +37,13 @@ class Notes:
         """Notes that a picture was labelled, or is no longer."""
         with self._lock:
             self._marks[id_] = labelled
+            (self._labelled_here.add if labelled else self._labelled_here.discard)(id_)
         self._wake()
+
+    def labelled_here(self, id_: str) -> bool:
+        """Returns whether a picture was labelled since the start; asks no disk."""
+        with self._lock:
+            return id_ in self._labelled_here
 
     def write_labels(self, index: Index) -> None:
         """Writes down which pictures were labelled since.

@@ -260,20 +260,19 @@ class Evidence:
         event = job.event
         if index.has(event.id):
             return  # judged again: a crash came before its event was on disk
-        if job.replaces is not None and index.is_labelled(job.replaces):
-            index.set_frames({job.replaces: event.part_frame})
-            return  # the label is about that very picture
+        # A label is about that very picture. Its event names the new one already: both are kept.
+        old = None if job.replaces and index.is_labelled(job.replaces) else job.replaces
         files = encode(event.id, job.image, job.heatmap, job.metadata, self.config.jpeg_quality)
         need = sum(len(data) for data in files.values())
         item = item_of(event, job.metadata, files)
         self._room.make(index, self.config, need)
         try:
-            self._write(index, item, files, job.replaces)
+            self._write(index, item, files, old)
         except (OutputError, FullError) as error:
             if not disk_is_full(error):
                 raise
             self._room.make_at_least(index, 2 * need)
-            self._write(index, item, files, job.replaces)
+            self._write(index, item, files, old)
 
     def _write(self, index: Index, item: EvidenceItem, files: Files, old: str | None) -> None:
         try:

@@ -99,6 +99,12 @@ class Outbox:
             self._waiting.put(Entry(event.id, text if wanted else None, picture, count))
         self._wake.set()
 
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until what was added so far is on disk; False if that takes too long."""
+        with self._news:
+            arrived = self._waiting.arrived
+            return self._news.wait_for(lambda: self._waiting.gone >= arrived, timeout_s)
+
     def note(self, what: GonePictures | Reset) -> None:
         """Notes what is no event: pictures that have left their folder, or a count begun anew."""
         with self._lock:
@@ -129,16 +135,10 @@ class Outbox:
             return []
 
     def delivered(self, sink: str, last: Stored) -> None:
-        """Notes that a sink has everything up to an event; after a crash it may get some again.
-
-        Args:
-            sink: Its name.
-            last: As `batch` gave it. A sink may have waited so long for its receiver that another
-                table has taken the place of the event's own; then it says nothing of the new rows.
-        """
+        """Notes that a sink has everything up to an event; after a crash it may get some again."""
         with self._lock:
             if self._table is None or last.table != self._table.number:
-                return
+                return  # another table has taken the place of the event's while the sink waited
             if last.row > self._upto.get(sink, last.row):
                 self._upto[sink] = last.row
                 self._marked = True

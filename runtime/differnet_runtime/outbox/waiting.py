@@ -21,8 +21,8 @@ class Waiting:
     def __init__(self) -> None:
         self._waiting: deque[Item] = deque()
         self._writing: list[Item] = []
-        self.dropped = 0
-        """Events that were lost to the bound."""
+        self.dropped = self.arrived = 0
+        """Events that were lost to the bound; items that were ever put here."""
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._writing)
@@ -32,9 +32,15 @@ class Waiting:
         """Whether so few wait that whoever can wait need not."""
         return len(self) < _ROOM
 
+    @property
+    def gone(self) -> int:
+        """How many of those that arrived, the first ones, are written or dropped."""
+        return self.arrived - len(self)
+
     def put(self, item: Item) -> None:
         """Adds to the end."""
         self._waiting.append(item)
+        self.arrived += 1
         self._bound()
 
     def take(self, most: int) -> list[Item]:

@@ -30,10 +30,16 @@ class AuditTrail:
     Args:
         station: Name, for the events.
         tell: Takes the events.
+        settle: Waits, for a moment at most, until they are on disk.
     """
 
-    def __init__(self, station: str, tell: Callable[[AuditEvent], None]) -> None:
-        self._station, self._tell = station, tell
+    def __init__(
+        self,
+        station: str,
+        tell: Callable[[AuditEvent], None],
+        settle: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._station, self._tell, self.settle = station, tell, settle
         self._latest: deque[AuditEvent] = deque(maxlen=_KEPT)
         self._lock = threading.Lock()
 

@@ -115,15 +115,21 @@ def _threshold_text(call: Call, camera: str) -> str:
 async def _reset(call: Call) -> Response:
     one = call.body.camera
     names = call.control.cameras() if one is None else [known_camera(call.control, one)]
-    await call.reads.run(partial(call.control.reset_parts, tuple(names)))
-    _note(call, "reset", None, f"counts reset: {', '.join(names)}")
+
+    def audited() -> None:
+        call.control.reset_parts(tuple(names))
+        _note(call, "reset", None, f"counts reset: {', '.join(names)}")
+
+    await call.reads.run(audited)
     return answer(call.body)
 
 
 def _note(
     call: Call, action: AuditAction, old: str | None, new: str | None, error: str | None = None
 ) -> None:
+    """Adds an entry, and has it on disk before the request is answered."""
     call.control.audit.add(action, call.by, address=call.address, old=old, new=new, error=error)
+    call.control.audit.settle()
 
 
 def labelling() -> list[Endpoint]:

@@ -193,8 +193,11 @@ async def _rollback(call: Call) -> Response:
 
 async def _switch(call: Call, action: AuditAction, change: Callable[[], None]) -> Response:
     def audited() -> None:
-        with switching(call.control, action, call.by, call.address):
-            change()
+        try:
+            with switching(call.control, action, call.by, call.address):
+                change()
+        finally:
+            call.control.audit.settle()
 
     await call.changes.run(audited)
     return await _models(call)

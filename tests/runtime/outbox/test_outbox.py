@@ -1,5 +1,6 @@
 """The outbox: order, cursors, caps, damage."""
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -91,6 +92,24 @@ def test_what_waits_is_written_at_the_stop(make: Make) -> None:
     for number in range(5000):
         outbox.add(state(number))
     assert len(make("mqtt").batch("mqtt", 10_000)) == 5000
+
+
+def test_what_was_flushed_is_on_disk(make: Make, tmp_path: Path) -> None:
+    outbox = make("mqtt")
+    for count in range(1, 4):
+        outbox.add(state(count))
+        assert outbox.flush(20.0)
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as database:
+            assert database.execute("SELECT count(*) FROM event").fetchone() == (count,)
+
+
+def test_a_flush_says_so_where_the_disk_takes_nothing(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", EventsConfig())  # nobody writes
+    outbox.use_sinks(["mqtt"])
+    assert outbox.flush(0.0)
+    outbox.add(state(1))
+    assert not outbox.flush(0.01)
+    outbox.stop()
 
 
 def test_a_mark_never_goes_back(make: Make) -> None:

@@ -66,6 +66,7 @@ def test_what_failed_is_there_with_its_reason(client: Client, station: FakeStati
     assert entry.error is not None
     assert "no model" in entry.error
     assert entry.new is None
+    assert station.on_disk == 1
 
 
 def test_wrong_tokens_are_one_entry_with_their_number(

@@ -27,6 +27,7 @@ def changing(station: FakeStation) -> list[tuple[str, dict[str, object]]]:
 def test_each_change_is_in_the_audit_trail(client: Client, station: FakeStation) -> None:
     for path, body in changing(station):
         assert client.post(path, body).status == 200, path
+        assert station.on_disk == len(station.audited), "before the answer"
     label, changed, undone, reset = station.audited
     assert [one.action for one in station.audited] == ["label", "threshold", "threshold", "reset"]
     assert {one.address for one in station.audited} == {"127.0.0.1"}
