@@ -3,8 +3,8 @@
     python -m benchmarks.attackers silent 127.0.0.1 8787 1100 60
 
 Each kind keeps that many connections open and replaces those that the station closes; `command`
-and `tokenless` (commands, too) send that many requests. Those of `unread`, `viewer` and `command` carry the
-token in `$TOKEN`, if there is one: they come from people who have it and do harm with it. Ends when the time is up, or on SIGTERM once the number was reached.
+and `tokenless` send that many commands. `unread`, `viewer` and `command` send the token in
+`$TOKEN`, if there is one. Ends when the time is up, or on SIGTERM once the number was reached.
 Loopback only. Prints how many were opened, as JSON.
 """
 
@@ -20,7 +20,6 @@ import socket
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 
 SMALL = 2048
@@ -76,10 +75,10 @@ _known: list[str] = []
 
 def _newest(address: Address) -> str:
     if not _known:
-        url = f"http://{address[0]}:{address[1]}/api/evidence?limit=1"
-        request = urllib.request.Request(url, headers=_right())
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            _known.append(json.load(answer)["entries"][0]["id"])
+        connection = http.client.HTTPConnection(*address, timeout=10)
+        connection.request("GET", "/api/evidence?limit=1", headers=_right())
+        _known.append(json.load(connection.getresponse())["entries"][0]["id"])
+        connection.close()
     return _known[0]
 
 

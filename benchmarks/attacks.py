@@ -161,9 +161,7 @@ class Line:
         return bool(answer.get("verdict") in ("GOOD", "DEFECT"))
 
 
-def watched(
-    station: RunningStation, heard: Listener, line: Line, seconds: float
-) -> dict[str, Any]:
+def watched(station: RunningStation, heard: Listener, line: Line, seconds: float) -> dict[str, Any]:
     """Counts for a while what a station does, and asks whether it lives."""
     first, start = counted(station, heard, line), time.monotonic()
     begun = len(line.answered_s)

@@ -249,9 +249,7 @@ class FakeStation(Control):
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
         return self.pictures[camera].jpeg(overlay=overlay)
 
-    def trigger(
-        self, camera: str, part: str | None, sender: str
-    ) -> Callable[[], InspectionEvent]:
+    def trigger(self, camera: str, part: str | None, sender: str) -> Callable[[], InspectionEvent]:
         if part == self.refused_part:
             raise TooManyCommandsError(f"{camera} takes no more commands now")
         if self.seen[camera].trigger == "free":

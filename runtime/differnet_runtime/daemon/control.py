@@ -211,9 +211,7 @@ class StationControl(Control):
         """See `Control.jpeg`."""
         return self._station.board.of(camera).picture.jpeg(overlay=overlay)
 
-    def trigger(
-        self, camera: str, part: str | None, sender: str
-    ) -> Callable[[], InspectionEvent]:
+    def trigger(self, camera: str, part: str | None, sender: str) -> Callable[[], InspectionEvent]:
         """See `Control.trigger`."""
         command = self._station.ask(camera, part, "http", sender)
         due_s = self._station.config.camera[camera].deadline_ms / 1e3 + _SLACK_S

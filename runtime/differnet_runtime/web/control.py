@@ -106,9 +106,7 @@ class Control(ABC):
         """
 
     @abstractmethod
-    def trigger(
-        self, camera: str, part: str | None, sender: str
-    ) -> Callable[[], InspectionEvent]:
+    def trigger(self, camera: str, part: str | None, sender: str) -> Callable[[], InspectionEvent]:
         """Has a part judged now; returns at once.
 
         Args:
