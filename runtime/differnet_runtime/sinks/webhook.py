@@ -6,10 +6,14 @@ import contextlib
 import datetime
 import email.utils
 import logging
+import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.response import HTTPResponse
 
 from ..config import WebhookConfig
 from ..config.secrets import read_secret
@@ -24,6 +28,47 @@ _ANSWER = 4096
 """Bytes of an answer that are read: only its status counts, and a body may have no end."""
 
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def _whole_head_in_time(connection: HTTPConnection) -> Iterator[None]:
+    """Ends a connection whose answer's head takes too long: urllib3's limit is on each piece."""
+    link, late = connection.sock, threading.Event()
+
+    def end() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(link, socket.SHUT_RDWR)  # its reader sees the end, TLS or not
+
+    timer = threading.Timer(float(connection.timeout or 0), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+        if late.is_set():
+            raise TimeoutError("the answer's head came too slowly")
+    finally:
+        timer.cancel()
+
+
+class _Http(HTTPConnection):
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        with _whole_head_in_time(self):
+            return super().getresponse()
+
+
+class _Https(HTTPSConnection):
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        with _whole_head_in_time(self):
+            return super().getresponse()
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Https
 
 
 class WebhookSink(Sink):
@@ -50,6 +95,7 @@ class WebhookSink(Sink):
         self._pool = urllib3.PoolManager(
             maxsize=1, timeout=timeout, retries=False, ssl_context=context
         )
+        self._pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
     def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:  # noqa: ARG002 - all at once
         """POSTs events; see `Sink.deliver`."""

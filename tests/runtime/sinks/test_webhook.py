@@ -29,8 +29,8 @@ class Receiver(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or _Handler)
         self.status, self.headers, self.body = 204, dict[str, str](), b""
         self.delay_s = 0.0
         self.received: list[tuple[dict[str, str], object]] = []
@@ -66,8 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiving(certificates: Path | None = None) -> Iterator[Receiver]:
-    receiver = Receiver()
+def receiving(
+    certificates: Path | None = None, handler: type[BaseHTTPRequestHandler] | None = None
+) -> Iterator[Receiver]:
+    receiver = Receiver(handler)
     if certificates is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
@@ -181,6 +183,32 @@ def test_a_short_answer_is_read_and_the_connection_used_again(status: int) -> No
             sink.deliver(EVENTS)
         sink.close()
     assert receiver.connections == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_head_in_drops_holds_nothing_up(tmp_path: Path, tls: bool) -> None:
+    """The whole would take half a minute; each drop comes in time."""
+    ended = threading.Event()
+    certificates = write_certificates(tmp_path / "tls") if tls else None
+
+    class Dropping(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            with contextlib.suppress(OSError):
+                for drop in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 500:
+                    self.wfile.write(bytes([drop]))
+                    if ended.wait(0.05):
+                        return
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with receiving(certificates, Dropping) as receiver:
+        scheme = "https" if tls else "http"
+        ca = {"tls": {"ca": str(certificates / "ca.pem")}} if certificates else {}
+        sink = sink_to(f"{scheme}://localhost:{receiver.port}/", timeout_s=1.0, **ca)
+        with pytest.raises(SinkError, match="no answer"):
+            sink.deliver(EVENTS)
+        ended.set()
 
 
 def test_an_answer_in_drops_holds_nothing_up() -> None:
