@@ -148,7 +148,9 @@ class Line:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(COMMAND_EVERY_S):
+        due_s = time.monotonic()
+        while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
+            due_s += COMMAND_EVERY_S
             self.asked += 1
             self.answered_s.append(timed(self._command))
             self.judged += self.answered_s[-1] < float("inf")

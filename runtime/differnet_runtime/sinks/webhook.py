@@ -45,10 +45,10 @@ def _whole_head_in_time(connection: HTTPConnection) -> Iterator[None]:
     timer.start()
     try:
         yield
-        if late.is_set():
-            raise TimeoutError("the answer's head came too slowly")
     finally:
         timer.cancel()
+        if late.is_set():  # in place of whatever its reader saw
+            raise TimeoutError("the answer's head came too slowly")
 
 
 class _Http(HTTPConnection):
