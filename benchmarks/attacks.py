@@ -134,7 +134,7 @@ class Line:
     """Sends the line's own commands, and counts what becomes of them."""
 
     def __init__(self, port: int) -> None:
-        self.asked = self.judged = 0
+        self.judged = 0
         self.answered_s: list[float] = []
         self._port, self._stopping = port, threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -151,7 +151,6 @@ class Line:
         due_s = time.monotonic()
         while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
             due_s += COMMAND_EVERY_S
-            self.asked += 1
             self.answered_s.append(timed(self._command))
             self.judged += self.answered_s[-1] < float("inf")
 
