@@ -33,7 +33,6 @@ from .routing import (
     Flag,
     StationRoute,
     Whole,
-    known_camera,
     media,
     problems,
 )
@@ -179,8 +178,7 @@ async def live_picture(
 @router.get("/api/events", responses=problems(404))
 async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Events:
     """The latest verdicts, numbered; `latest` is where to go on after."""
-    if query.camera is not None:
-        await known_camera(call, query.camera)
+    call.check_camera(query.camera)
     recent = call.control.recent
     found = recent.after(query.after, camera=query.camera, limit=query.limit)
     return Events.model_construct(events=found, latest=recent.number)
@@ -189,8 +187,7 @@ async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Event
 @router.get("/api/evidence", responses=problems(404))
 async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> Evidence:
     """Kept pictures, the newest first."""
-    if query.camera is not None:
-        await known_camera(call, query.camera)
+    call.check_camera(query.camera)
     wanted = partial(call.control.evidence, query.camera, query.verdict, query.before, query.limit)
     return Evidence(entries=await call.reads.run(wanted))
 
