@@ -8,7 +8,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 
 from ..config.models import Name
 from ..errors import DifferNetError
@@ -24,8 +23,8 @@ router = APIRouter(route_class=StationRoute)
 class LabelsQuery(Part):
     """Which labels: of one camera, only good parts or defects, at most so many."""
 
-    camera: Name | SkipJsonSchema[None] = None
-    label: Label | SkipJsonSchema[None] = None
+    camera: Name | None = None
+    label: Label | None = None
     limit: Annotated[int, Field(ge=1, le=10_000), DIGITS] = 500
 
 

@@ -14,7 +14,6 @@ from fastapi import Path as PathKey
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from ..config.models import Name
@@ -58,7 +57,7 @@ class LiveQuery(Part):
 class EventsQuery(Part):
     """Which verdicts: only later ones than a number, of one camera, at most so many."""
 
-    camera: Name | SkipJsonSchema[None] = None
+    camera: Name | None = None
     after: Whole = 0
     limit: Annotated[int, Field(ge=1, le=2000), DIGITS] = 500
 
@@ -73,9 +72,9 @@ class Events(Part):
 class EvidenceQuery(Part):
     """Which kept pictures: of one camera or verdict, older than one, at most so many."""
 
-    camera: Name | SkipJsonSchema[None] = None
-    verdict: Verdict | SkipJsonSchema[None] = None
-    before: EntryId | SkipJsonSchema[None] = None
+    camera: Name | None = None
+    verdict: Verdict | None = None
+    before: EntryId | None = None
     limit: Annotated[int, Field(ge=1, le=500), DIGITS] = 60
 
 
