@@ -14,7 +14,7 @@ from ..errors import DifferNetError
 from ..labels import Label, Labelled
 from ..metadata import Part
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
-from .routes import EntryDep, Nothing
+from .routes import EntryPath, Nothing
 from .routing import DIGITS, Call, CallDep, CameraDep, StationRoute, problems
 
 router = APIRouter(route_class=StationRoute)
@@ -53,7 +53,7 @@ async def labels(call: CallDep, query: Annotated[LabelsQuery, Query()]) -> Label
 
 
 @router.post("/api/labels/{id}", responses=problems(404, 409))
-async def label(call: CallDep, entry: EntryDep, body: LabelToSet) -> LabelToSet:
+async def label(call: CallDep, entry: EntryPath, body: LabelToSet) -> LabelToSet:
     """Labels a kept picture; answers with the label as it is stored."""
 
     def change() -> None:

@@ -43,7 +43,7 @@ router = APIRouter(route_class=StationRoute)
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
 EntryId = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")]
-EntryDep = Annotated[EntryId, PathKey(alias="id")]
+EntryPath = Annotated[EntryId, PathKey(alias="id")]
 """The kept picture that the path names."""
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
 
@@ -140,8 +140,11 @@ async def readyz(call: CallDep, response: Response) -> Health:
     return health
 
 
-@router.get("/metrics", response_class=Response,
-            responses=media("The station's figures.", PROMETHEUS))  # fmt: skip
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=media("The station's figures.", PROMETHEUS),
+)
 async def metrics(call: CallDep) -> Response:
     """Figures for Prometheus."""
     registry: CollectorRegistry = call.request.app.state.registry
@@ -155,10 +158,15 @@ async def overview(call: CallDep) -> Overview:
     return await call.reads.run(call.control.overview)
 
 
-@router.get("/api/cameras/{camera}/live.jpg", response_class=Response, responses={
-    **media("X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.", "image/jpeg"),
-    **problems(404),
-})  # fmt: skip
+@router.get(
+    "/api/cameras/{camera}/live.jpg",
+    response_class=Response,
+    responses=media(
+        "The picture; X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.",
+        "image/jpeg",
+    )
+    | problems(404),
+)
 async def live_picture(
     call: CallDep, camera: CameraDep, query: Annotated[LiveQuery, Query()]
 ) -> Response:
@@ -192,9 +200,12 @@ async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> E
     return Evidence(entries=await call.reads.run(wanted))
 
 
-@router.get("/api/evidence/{id}/{kind}", response_class=Response,
-            responses={**media("The picture.", *_MEDIA.values()), **problems(404)})  # fmt: skip
-async def evidence_file(call: CallDep, entry: EntryDep, kind: EvidenceKind) -> Response:
+@router.get(
+    "/api/evidence/{id}/{kind}",
+    response_class=Response,
+    responses=media("The picture.", *_MEDIA.values()) | problems(404),
+)
+async def evidence_file(call: CallDep, entry: EntryPath, kind: EvidenceKind) -> Response:
     """A kept picture."""
     found = await call.reads.run(partial(_open_evidence, call.control, entry, kind))
     if found is None:
