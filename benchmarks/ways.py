@@ -35,9 +35,9 @@ import atexit, os, sys, threading, time
 SEEN, OUT = set(), os.environ["WAYS_OUT"]
 def hook(frame, event, argument):
     if event == "call" and ON[0]:
-        code = frame.f_code
-        if code.co_name[0] != "<" and "differnet_" in code.co_filename and code.co_filename[-3:] == ".py":
-            SEEN.add((code.co_filename, code.co_name, code.co_firstlineno))
+        code, file = frame.f_code, frame.f_code.co_filename
+        if code.co_name[0] != "<" and "differnet_" in file and file[-3:] == ".py":
+            SEEN.add((file, code.co_name, code.co_firstlineno))
 def write():
     with open(f"{OUT}/{os.getpid()}", "w") as file:
         file.writelines("\\t".join(map(str, one)) + "\\n" for one in sorted(SEEN))
