@@ -34,6 +34,16 @@ def _streams(result: dict[str, Any]) -> Row:
     )
 
 
+def _clean_streams(result: dict[str, Any]) -> Row:
+    found = result["streams"].values()
+    return (
+        f"{len(found)} clean streams and videos at once for {result['minutes']:g} minutes, read as a "
+        "station reads them: H.264, H.265 and MJPEG over RTSP and HTTP, and a file",
+        f"{sum(one['whole'] for one in found):,} frames; 0 called damaged, "
+        f"{sum(one['reconnects'] for one in found)} reconnects",
+    )
+
+
 def _faults(result: dict[str, Any]) -> Row:
     lost = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result["lost"].items())
     return (
@@ -154,6 +164,7 @@ def _change(pair: list[int]) -> str:
 
 _ROWS: dict[str, Callable[[dict[str, Any]], Row]] = {
     "soak_streams": _streams,
+    "soak_clean_streams": _clean_streams,
     "soak_faults": _faults,
     "camera_models": _models,
     "camera_reconnects": _reconnects,
