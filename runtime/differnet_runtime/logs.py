@@ -5,9 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 
+from .colour import Meaning, coloured
 from .printable import printable, printable_lines
 
 _OURS = "differnet_runtime"
+_MEANINGS: dict[int, Meaning] = {
+    logging.WARNING: "look",
+    logging.ERROR: "bad",
+    logging.CRITICAL: "bad",
+}
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -22,6 +28,7 @@ class PrintableFormatter(logging.Formatter):
 
     def __init__(self, form: str | None = None, *, several_lines: bool = False) -> None:
         super().__init__(form)
+        self._whole_message = several_lines
         self._shown = printable_lines if several_lines else printable
 
     def format(self, record: logging.LogRecord) -> str:
@@ -34,7 +41,15 @@ class PrintableFormatter(logging.Formatter):
             traceback = "\n".join(text for text in (record.exc_text, record.stack_info) if text)
             message = whole[: -len(traceback) - 1]
         after = [printable(line) for line in redact_text(traceback).splitlines()]
-        return "\n  ".join([self._shown(redact_text(message)), *after])
+        return "\n  ".join([self._coloured(self._shown(redact_text(message)), record), *after])
+
+    def _coloured(self, text: str, record: logging.LogRecord) -> str:
+        """Colours a command's own message, or the level at the beginning of a log's line."""
+        meaning = _MEANINGS.get(record.levelno)
+        if self._whole_message or not text.startswith(record.levelname):
+            return coloured(text, meaning, sys.stderr)
+        level = coloured(record.levelname, meaning, sys.stderr)
+        return level + text.removeprefix(record.levelname)
 
 
 def start(level: str) -> None:

@@ -122,6 +122,7 @@ def _run_source(arguments: argparse.Namespace) -> int:
     from differnet_runtime.detector import Detector
     from differnet_runtime.errors import CameraError
     from differnet_runtime.inspector import inspect
+    from differnet_runtime.selection import GPU, why_not_better
 
     from .sinks import Sinks
     from .verdicts import Summary
@@ -144,8 +145,9 @@ def _run_source(arguments: argparse.Namespace) -> int:
             metadata=detector.metadata,
         ) as sinks,
     ):
-        for name, reason in detector.not_better.items():
-            print(f"not {name}: {reason}", file=sys.stderr)
+        asked = arguments.backend == GPU
+        for names, reason in why_not_better(detector.not_better, asked=asked).items():
+            print(f"not {names}: {reason}", file=sys.stderr)
         frames = inspect(camera, detector, threshold=arguments.threshold)
         try:
             for frame, inspection in _limited(frames, arguments, camera.length):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
+from differnet_runtime.colour import coloured
 from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import (
     WholeNumber,
@@ -130,7 +132,7 @@ def _run(args: argparse.Namespace) -> int:
     import torch
 
     from differnet_runtime.calibration import describe
-    from differnet_runtime.detection_limits import said
+    from differnet_runtime.detection_limits import said, warning
 
     from ..api import train
     from ..look_report import LOOK_HTML
@@ -167,7 +169,8 @@ def _run(args: argparse.Namespace) -> int:
     print(f"Good pictures to look at: {args.output / LOOK_HTML}\nModel: {args.output}")
     limits = metadata.detection_limits
     if limits is not None:
-        print(said(limits))
+        refused = warning(limits) or ""
+        print(said(limits).removesuffix(refused) + coloured(refused, "bad", sys.stdout))
     if limits is None or limits.usable:
         print(f"Next: differnet export {args.output} -o part.onnx")
     return 0
