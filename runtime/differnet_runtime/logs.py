@@ -28,7 +28,6 @@ class PrintableFormatter(logging.Formatter):
 
     def __init__(self, form: str | None = None, *, several_lines: bool = False) -> None:
         super().__init__(form)
-        self._whole_message = several_lines
         self._shown = printable_lines if several_lines else printable
 
     def format(self, record: logging.LogRecord) -> str:
@@ -44,9 +43,9 @@ class PrintableFormatter(logging.Formatter):
         return "\n  ".join([self._coloured(self._shown(redact_text(message)), record), *after])
 
     def _coloured(self, text: str, record: logging.LogRecord) -> str:
-        """Colours a command's own message, or the level at the beginning of a log's line."""
+        """Colours the level at the beginning of a line; a command's message has none: all of it."""
         meaning = _MEANINGS.get(record.levelno)
-        if self._whole_message or not text.startswith(record.levelname):
+        if not text.startswith(record.levelname):
             return coloured(text, meaning, sys.stderr)
         level = coloured(record.levelname, meaning, sys.stderr)
         return level + text.removeprefix(record.levelname)

@@ -42,10 +42,12 @@ class Parser(argparse.ArgumentParser):
             if argument == "--" or parser.takes_anything:
                 break
             commands = parser._commands()
-            if argument in commands:
-                parser = commands[argument]
-            elif argument.startswith("--"):
+            if argument.startswith("--"):
                 parser._refuse_unknown_option(argument.partition("=")[0])
+            elif argument in commands:
+                parser = commands[argument]
+            elif commands and not argument.startswith("-"):
+                break  # no command: argparse asks `_check_value`
         return parser
 
     def _refuse_unknown_option(self, option: str) -> None:

@@ -203,7 +203,7 @@ def test_an_option_without_a_check_is_found(kind: Callable[[str], object]) -> No
         ("import --size 64", "--size: '64' is not a whole number from 256 to 8192"),
         ("export --output there", "--output: there is a folder; the name of a file"),
         ("calibrate --output there/file/x", "there/file/x can't be written: "),
-        ("calibrate --backend tpu", "--backend: there is no backend 'tpu'; choose from auto"),
+        ("calibrate --backend tpu", "--backend: there is no backend 'tpu'; did you mean gpu?"),
         ("calibrate --camera left", "--camera goes with --scores"),
         ("run --save there/file", "--save: there/file can't be written: "),
         ("run --output there", "--output: there is a folder"),

@@ -16,7 +16,7 @@ from differnet_runtime.command import Command, installed, progress
 from differnet_runtime.errors import BackendUnavailableError, ConfigError
 from differnet_runtime.installation import install_line
 
-from .arguments import SOURCES, add_backend, count, finite, source
+from .arguments import DEVICES, SOURCES, add_backend, count, finite, source
 from .paths import added_file, any_path, new_folder
 
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ def _run_station(arguments: argparse.Namespace) -> int:
         name for name, left_out in _OF_A_SOURCE.items() if getattr(arguments, name) != left_out
     ]
     if given:
+        option = f"--{given[0].replace('_', '-')}"
+        if given[0] == "backend" and arguments.backend in DEVICES:
+            option = "--device"
         raise ConfigError(
-            f"--{given[0].replace('_', '-')} and --config exclude each other: the station's file "
-            "says all of it"
+            f"{option} and --config exclude each other: the station's file says all of it"
         )
     lacking = tuple(module for module in _OF_A_STATION if not installed(module))
     if lacking:

@@ -93,7 +93,7 @@ def test_secrets_that_every_user_may_read_are_wrong(
         (
             f'[model]\nbackend = "cuda"\npath = "x"\n{TOP}',
             "model.backend",
-            "'cuda' is none of auto",
+            "there is no backend 'cuda'; choose from auto",
         ),
         (f'[model]\nbackend = "fake:soon"\n{TOP}', "model.backend", "does not know 'soon'"),
         (

@@ -18,6 +18,7 @@ from differnet_runtime.commands.arguments import (
     threads,
 )
 from differnet_runtime.commands.paths import existing_file, new_folder
+from differnet_runtime.parsing import completed
 
 from .class_names import add_class_names, class_names
 from .train_options import (
@@ -43,12 +44,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=new_folder, required=True, help="folder of the model"
     )
-    parser.add_argument(
+    recipe = parser.add_argument(
         "--recipe",
         type=text,
         default="edge",
         help="edge (default), edge-global, paper-lite or paper",
     )
+    completed(recipe, _recipes)
     parser.add_argument("--false-reject-rate", type=share, default=0.05, metavar="RATE")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument(
@@ -125,6 +127,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--rotation", choices=("none", "right-angles", "random", "random-fresh"))
     group.add_argument("--score", choices=("z2", "likelihood"))
+
+
+def _recipes() -> list[str]:
+    from ..recipes import RECIPES
+
+    return list(RECIPES)
 
 
 @step("training")
