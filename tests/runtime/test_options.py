@@ -195,7 +195,7 @@ def test_an_option_without_a_check_is_found(kind: Callable[[str], object]) -> No
         ("train --tap 99", "--tap: the extractor has blocks 0 to 15; received tap 99"),
         ("train --extractor lenet", "--extractor: there is no extractor 'lenet'"),
         ("train --recipe best", "--recipe: there is no recipe 'best'; choose from edge"),
-        ("train --recipe edge-global --groups a", "--groups needs a recipe with heads"),
+        ("train --tiles 1x2 --recipe edge-global", "--tiles needs a recipe with heads"),
         ("train --weights missing", "--weights: 'missing': No such file"),
         ("train --output there/file", "/there/file is a file, where a folder is needed"),
         ("train --data there --cache there/file", "--cache: there/file can't be written: "),

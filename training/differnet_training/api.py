@@ -116,7 +116,7 @@ def train(
             "--overwrite, in Python overwrite=True."
         )
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    if groups is None and recipe.heads:
+    if groups is None:
         groups = _recorded_groups(data)
     by_part = partial(part_names, pattern=groups)
     opened = open_data(str(data), seed, class_names, by_part)

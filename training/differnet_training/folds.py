@@ -106,6 +106,14 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
     return [None if match is None else match.group(1 if match.re.groups else 0) for match in found]
 
 
+def of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """Returns each group's greatest score: pictures of one part are not independent."""
+    greatest: dict[str, float] = {}
+    for score, group in zip(scores, groups, strict=True):
+        greatest[group] = max(score, greatest.get(group, score))
+    return list(greatest.values())
+
+
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
     """Assigns groups to folds, in random order but the largest first; returns folds `(N,)`.
 
