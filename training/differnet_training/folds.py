@@ -83,16 +83,17 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
     Args:
         pictures: Good pictures.
         pattern: A regular expression for the picture's path; its first group, or the
-            whole match, names the part. Without a pattern no picture has a name.
+            whole match, names the part. Without a pattern, the picture's folder does, in a data set
+            with a folder for each part.
 
     Returns:
-        Names; None for pictures that the pattern does not match.
+        Names; None for pictures that neither names.
 
     Raises:
         DataError: The pattern is not a regular expression, or matches no picture.
     """
     if pattern is None:
-        return [None] * len(pictures)
+        return [picture.part for picture in pictures]
     try:
         expression = re.compile(pattern)
     except re.error as error:

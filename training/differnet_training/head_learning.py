@@ -37,7 +37,7 @@ from .features import FeatureReader, ViewPlan
 from .folds import FOLDS, Part, fold_of, groups_of, of_parts, part_names
 from .head_fitting import FittedHead, Keep, fit_head, head_data
 from .heads import ONE_VIEW, HeadedModel
-from .job import Job, provenance
+from .job import Job, parts_are_named, provenance
 from .joining import Scale, joined_scores, scale_of
 from .limit_search import measure_limits
 from .model_directory import BASELINES, save_model, write_training
@@ -72,7 +72,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     reader = FeatureReader(
         extractor, job.contract, job.cache, heads=heads, skip_unreadable=job.skip_unreadable
     )
-    examined = examine_good(reader, job.data.good, job.doubtful, grouped=job.groups is not None)
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=parts_are_named(job))
     features = reader.read(examined.pictures, ViewPlan.fixed(ONE_VIEW.angles), "features")
     check_varied(features.values, 2 * FOLDS)
     groups = groups_of(features.pictures, examined.parts(features.content), job.groups)

@@ -63,6 +63,11 @@ class Job:
     doubtful: Doubtful = "drop"
 
 
+def parts_are_named(job: Job) -> bool:
+    """Whether the user says which pictures show the same part: by a pattern, or by folders."""
+    return job.groups is not None or any(picture.part for picture in job.data.good)
+
+
 def check_tiles(recipe: Recipe, tiles: Tiles | None) -> None:
     """Refuses tiles where the recipe has no heads.
 

@@ -25,7 +25,7 @@ from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .folds import groups_of, of_parts
 from .head_learning import learn_heads
-from .job import Job, check_tiles, provenance
+from .job import Job, check_tiles, parts_are_named, provenance
 from .limit_search import measure_limits
 from .look_report import write_look_page
 from .model import DifferNet
@@ -70,7 +70,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         skip_unreadable=job.skip_unreadable,
     )
-    examined = examine_good(reader, job.data.good, job.doubtful, grouped=job.groups is not None)
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=parts_are_named(job))
     groups = _groups(job, examined)
     of_pictures = [groups[picture.path] for picture in examined.pictures]
     parts = split_good(examined.pictures, job.seed, job.false_reject_rate, of_pictures)

@@ -40,12 +40,14 @@ class Picture:
         label: Good, defect or uncertain.
         kind: The class of defect (its folder's name), or `good`.
         mask: Ground truth of the defect's pixels, where the data set has it.
+        part: Names the part that it shows, where its folder does.
     """
 
     path: Path
     label: Label = Label.GOOD
     kind: str = "good"
     mask: Path | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)
