@@ -204,6 +204,5 @@ def test_a_folder_for_each_part_says_what_belongs_together(
     assert train(tmp_path / "data", tmp_path / "model") == 0
     assert "from 20 out-of-fold scores" in capsys.readouterr().out
     assert "different parts" not in caplog.text  # the user has said it
-    assert sorted(set(read_training(tmp_path / "model")["groups"])) == [
-        f"{k:02d}" for k in range(20)
-    ]
+    groups = {*read_training(tmp_path / "model")["groups"]}
+    assert groups == {f"{part:02d}" for part in range(20)}
