@@ -35,6 +35,9 @@ onnxruntime-tensorrt runs only when asked for by name: it needs the TensorRT tha
 and builds its engines in this process, without the checks that `tensorrt` makes before and after.
 """
 
+ON_CPU = (CPU, ORT_CPU)
+"""Names that mean the CPU on every machine."""
+
 _CANDIDATES = {AUTO: BEST_FIRST, GPU: (TENSORRT, ORT_CUDA), CPU: (ORT_CPU,)}
 """What each device tries, the best first."""
 
@@ -87,7 +90,7 @@ def check_backend(name: str) -> None:
 
 def runs_on_cpu(name: str) -> bool:
     """Whether a backend's name means the CPU here: `auto` does where there is no GPU."""
-    return name in (CPU, ORT_CPU) if name != AUTO else not _driver_finds_gpu()
+    return name in ON_CPU if name != AUTO else not _driver_finds_gpu()
 
 
 def _driver_finds_gpu() -> bool:
