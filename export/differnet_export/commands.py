@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from differnet_runtime.colour import coloured
 from differnet_runtime.command import Command
-from differnet_runtime.commands.arguments import Number, backend
+from differnet_runtime.commands.arguments import Number, add_device
 from differnet_runtime.commands.paths import any_path, existing, new_file, new_folder
 from differnet_runtime.errors import ExportError
 
@@ -136,12 +138,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
         type=Number(0.0, 1.0),
         help="greatest relative difference (default 1e-4, FP16 2e-2, INT8 0.25)",
     )
-    parser.add_argument(
-        "--backend",
-        type=backend,
-        default="auto",
-        help="what runs the file (FP16 and INT8 are emulated by default)",
-    )
+    add_device(parser, auto="the best backend that works here, but FP16 and INT8 are emulated")
     parser.add_argument("--json", action="store_true", help="print every score as JSON")
 
 
@@ -200,7 +197,11 @@ def _findings(result: Result, images: int) -> str:
         f"x50): {len(result.gross) - len(wrong)} finite and not called good."
     )
     lines += [f"  {entry.name}: score {entry.score:.4g}, {entry.verdict.value}" for entry in wrong]
-    lines.append("Passed." if result.passed else "FAILED: do not deploy this file.")
+    lines.append(
+        coloured("Passed.", "good", sys.stdout)
+        if result.passed
+        else coloured("FAILED: do not deploy this file.", "bad", sys.stdout)
+    )
     return "\n".join(lines)
 
 

@@ -19,14 +19,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import NoReturn
 
+from .colour import coloured
 from .command import Command
 from .errors import DifferNetError
 from .logs import PrintableFormatter
+from .parsing import WRONG_ARGUMENTS, Parser
+from .printable import printable
 
 GROUP = "differnet.commands"
-USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+USER_ERROR, INTERRUPTED, PIPE_CLOSED = WRONG_ARGUMENTS, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,14 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.lastResort.setFormatter(PrintableFormatter(several_lines=True))
     commands = find_commands()
     parser = _parser(commands)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
+    argv = sys.argv[1:] if argv is None else argv
+    reached = parser.refuse_unknown(argv)
     arguments, unknown = parser.parse_known_args(argv)
+    if unknown and not reached.takes_anything:
+        reached.error(f"does not know: {printable(' '.join(unknown))}")
     if arguments.command is None:
         parser.print_help()
         return 0
-    command = commands[arguments.command]
-    if unknown and not command.missing:
-        parser.error(f"{command.name} does not know: {' '.join(unknown)}")
-    return _run(command, arguments)
+    return _run(commands[arguments.command], arguments)
 
 
 def find_commands() -> dict[str, Command]:
@@ -87,18 +92,21 @@ def _broken(entry: EntryPoint, cause: Exception) -> Command:
 
 def _accept_anything(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    if isinstance(parser, Parser):
+        parser.takes_anything = True
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line; subcommands' parsers are of the same class."""
+def _complete(parser: Parser) -> None:
+    """Answers the shell, which asks what may come next, and ends the process."""
+    try:
+        import argcomplete
+    except ImportError:  # removed since the shell was told to ask
+        return
+    argcomplete.autocomplete(parser)
 
-    def error(self, message: str) -> NoReturn:
-        """Exits with the message."""
-        self.exit(USER_ERROR, f"{self.prog}: {message} (--help lists what there is)\n")
 
-
-def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser(commands: dict[str, Command]) -> Parser:
+    parser = Parser(
         prog="differnet",
         description="Visual inspection that learns from good parts only and runs at the camera.",
         epilog="`differnet COMMAND --help` shows a command's arguments. A command that needs "
@@ -130,7 +138,7 @@ def _run(command: Command, arguments: argparse.Namespace) -> int:
     except DifferNetError as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"differnet: {error}", file=sys.stderr)
+        print(f"{coloured('differnet:', 'bad', sys.stderr)} {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("differnet: interrupted", file=sys.stderr)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .colour import coloured
 from .installation import advice
 
 T = TypeVar("T")
@@ -62,6 +63,11 @@ class Command:
     def remedy(self) -> str:
         """What to do when something is missing, in sentences."""
         return advice(self.extra or "")
+
+
+def warn(text: str) -> None:
+    """Writes a warning to standard error."""
+    sys.stderr.write(f"{coloured('warning:', 'look', sys.stderr)} {text}\n")
 
 
 def installed(module: str) -> bool:

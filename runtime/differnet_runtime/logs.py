@@ -5,9 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 
+from .colour import Meaning, coloured
 from .printable import printable, printable_lines
 
 _OURS = "differnet_runtime"
+_MEANINGS: dict[int, Meaning] = {
+    logging.WARNING: "look",
+    logging.ERROR: "bad",
+    logging.CRITICAL: "bad",
+}
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -34,7 +40,15 @@ class PrintableFormatter(logging.Formatter):
             traceback = "\n".join(text for text in (record.exc_text, record.stack_info) if text)
             message = whole[: -len(traceback) - 1]
         after = [printable(line) for line in redact_text(traceback).splitlines()]
-        return "\n  ".join([self._shown(redact_text(message)), *after])
+        return "\n  ".join([self._coloured(self._shown(redact_text(message)), record), *after])
+
+    def _coloured(self, text: str, record: logging.LogRecord) -> str:
+        """Colours the level at the beginning of a line; a command's message has none: all of it."""
+        meaning = _MEANINGS.get(record.levelno)
+        if not text.startswith(record.levelname):
+            return coloured(text, meaning, sys.stderr)
+        level = coloured(record.levelname, meaning, sys.stderr)
+        return level + text.removeprefix(record.levelname)
 
 
 def start(level: str) -> None:

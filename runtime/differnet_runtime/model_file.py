@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from .errors import ModelFileError
 from .files import write_bytes
+from .gpu_presence import nvidia_gpu
 from .graph_check import check_graph
 from .metadata import FORMAT_VERSION, ModelMetadata
 from .protobuf import LENGTH, Reader, bytes_field, text_field
@@ -30,6 +32,8 @@ _METADATA_KEY = "differnet"
 _SIGNATURE_KEY = "differnet.signature"
 _HASH_KEY = "differnet.sha256"
 _OURS = (_METADATA_KEY, _SIGNATURE_KEY, _HASH_KEY)
+_TRAINED = "model.json"
+"""In a folder that `differnet train` wrote."""
 _SIZE_LIMIT = 2**31 - 1
 _MOST_METADATA = 2**24
 """Bytes of metadata: one good score takes about 20, one training picture 8."""
@@ -84,12 +88,26 @@ def _read(path: Path) -> bytes:
                 )
             return file.read(status.st_size)
     except IsADirectoryError as error:
-        raise ModelFileError(
-            f"{path} is a folder, and an exported file is expected. If `differnet train` wrote the "
-            f"folder, export it: `differnet export {path} -o part.onnx`."
-        ) from error
+        raise ModelFileError(_folder_given(path)) from error
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror or error}") from error
+
+
+def _folder_given(path: Path) -> str:
+    """Says what to do with a folder that was given as the model file."""
+    if not (path / _TRAINED).is_file():
+        return (
+            f"{path} is a folder, and an exported .onnx file is expected: `differnet train` and "
+            "`differnet export` write one."
+        )
+    # On the CPU, FP32 is faster, and FP16 is what `export` writes unasked.
+    precision = "" if nvidia_gpu() else " --precision fp32"
+    file = shlex.quote(f"{path.resolve().name}.onnx")
+    return (
+        f"{path} is a model as `differnet train` writes it, and an exported file is expected. "
+        f"Export it first: `differnet export {shlex.quote(str(path))} -o {file}{precision}`, then "
+        f"give {file}."
+    )
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,18 @@ from .backends import Backend, FakeBackend
 from .backends.fake import PREFIX, FakeOptions
 from .driver import find_gpu
 from .errors import BackendError, BackendUnavailableError, DifferNetError, OutputError
+from .gpu_presence import nvidia_gpu
 from .model_file import read_model_file
+from .suggestions import instead
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-AUTO, TENSORRT = "auto", "tensorrt"
+AUTO, GPU, CPU = "auto", "gpu", "cpu"
+DEVICES = (AUTO, GPU, CPU)
+"""What may be asked for in place of one backend: any that runs there."""
+
+TENSORRT = "tensorrt"
 ORT_TENSORRT, ORT_CUDA, ORT_CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"
 BACKENDS = (AUTO, TENSORRT, ORT_TENSORRT, ORT_CUDA, ORT_CPU)
 
@@ -27,6 +34,12 @@ BEST_FIRST = (TENSORRT, ORT_CUDA, ORT_CPU)
 onnxruntime-tensorrt runs only when asked for by name: it needs the TensorRT that `tensorrt` needs,
 and builds its engines in this process, without the checks that `tensorrt` makes before and after.
 """
+
+ON_CPU = (CPU, ORT_CPU)
+"""Names that mean the CPU on every machine."""
+
+_CANDIDATES = {AUTO: BEST_FIRST, GPU: (TENSORRT, ORT_CUDA), CPU: (ORT_CPU,)}
+"""What each device tries, the best first."""
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +61,9 @@ def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: 
     """Opens a backend; `choose` also tells why it is not a better one.
 
     Args:
-        name: One of `BACKENDS`; `auto` takes the best that works here. A name that starts with
-            `fake` opens none of them; see `FakeOptions.parse`.
+        name: One of `BACKENDS`, `gpu` or `cpu`; `auto` takes the best that works here, and `gpu`
+            the best on a GPU. A name that starts with `fake` opens none of them; see
+            `FakeOptions.parse`.
         model: The model file's bytes.
         path: The model file, beside which engines are kept; None builds none.
         threads: CPU threads; 0 lets the backend choose.
@@ -69,21 +83,22 @@ def check_backend(name: str) -> None:
     """
     if name.split(":")[0] == PREFIX:
         FakeOptions.parse(name)
-    elif name not in BACKENDS:
-        raise BackendUnavailableError(
-            f"there is no backend {name!r}; choose from {', '.join(BACKENDS)}"
-        )
+    elif name not in BACKENDS and name not in DEVICES:
+        known = (*DEVICES, *BACKENDS[1:])
+        raise BackendUnavailableError(f"there is no backend {name!r}; {instead(name, known)}")
 
 
 def runs_on_cpu(name: str) -> bool:
     """Whether a backend's name means the CPU here: `auto` does where there is no GPU."""
-    if name != AUTO:
-        return name == ORT_CPU
+    return name in ON_CPU if name != AUTO else not _driver_finds_gpu()
+
+
+def _driver_finds_gpu() -> bool:
     try:
         find_gpu()
     except DifferNetError:
-        return True
-    return False
+        return False
+    return True
 
 
 def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Choice:
@@ -91,20 +106,52 @@ def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 
     check_backend(name)
     if name.split(":")[0] == PREFIX:
         return Choice(FakeBackend(options=FakeOptions.parse(name)), {})
-    if name != AUTO:
+    if name not in DEVICES:
         return Choice(_open(name, model, path, threads), {})
     errors: dict[str, BackendError] = {}
-    for candidate in BEST_FIRST:
+    for candidate in _CANDIDATES[name]:
         opened = _try(candidate, model, path, threads)
         if isinstance(opened, Backend):
-            log.info("auto takes %s", opened.name)
+            log.info("%s takes %s", name, opened.name)
             return Choice(opened, {name: str(error) for name, error in errors.items()})
         errors[candidate] = opened
     missing = all(isinstance(error, BackendUnavailableError) for error in errors.values())
-    why = "".join(f"\n  {candidate}: {error}" for candidate, error in errors.items())
-    raise (BackendUnavailableError if missing else BackendError)(
-        f"no backend runs this model here:{why}"
-    )
+    raise (BackendUnavailableError if missing else BackendError)(_none_runs(name, errors))
+
+
+def _none_runs(device: str, errors: Mapping[str, BackendError]) -> str:
+    reasons = {candidate: str(error) for candidate, error in errors.items()}
+    if device == AUTO and not gpu_found():
+        reasons = {ORT_CPU: reasons[ORT_CPU]}
+    why = _each_once(reasons)
+    kind = "" if device == AUTO else f"{device.upper()} "
+    what = f"no {kind}backend runs this model here"
+    if len(why) == 1:
+        return f"{what}: {next(iter(why.values()))}"
+    return f"{what}:" + "".join(f"\n  {names}: {reason}" for names, reason in why.items())
+
+
+def gpu_found() -> bool:
+    """Whether this machine has an NVIDIA GPU, with a driver that works or without."""
+    return nvidia_gpu() is not None or _driver_finds_gpu()
+
+
+def why_not_better(reasons: Mapping[str, str], *, asked: bool = False) -> dict[str, str]:
+    """Returns why no better backend runs, for people: each reason once, by the backends' names.
+
+    Args:
+        reasons: Of a `Choice`.
+        asked: Whether a GPU was asked for. Unless it was, a machine without one needs no
+            explanation, and the result is empty.
+    """
+    return _each_once(reasons) if asked or gpu_found() else {}
+
+
+def _each_once(reasons: Mapping[str, str]) -> dict[str, str]:
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return {", ".join(of): reason for reason, of in names.items()}
 
 
 def _try(name: str, model: bytes, path: Path | None, threads: int) -> Backend | BackendError:

@@ -85,7 +85,7 @@ def test_an_exported_file_can_score_in_place_of_torch(exported: Path, trained: T
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"recipe": "edg"}, "choose edge"),
+        ({"recipe": "edg"}, "did you mean edge"),
         ({"groups": "("}, "not a regular expression"),
         ({"size": (60, 61)}, "60x61"),
     ],

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from differnet_runtime import model_file
 from differnet_runtime.detection_limits import DetectionLimit, DetectionLimits
 from differnet_runtime.errors import ModelFileError
 from differnet_runtime.metadata import (
@@ -131,6 +132,20 @@ def test_what_is_no_onnx_is_told_apart(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         read_model_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(("gpu", "options"), [(None, " --precision fp32"), ("an NVIDIA card", "")])
+def test_a_trained_folder_is_to_be_exported_first_by_the_exact_command(
+    tmp_path: Path, gpu: str | None, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_file, "nvidia_gpu", lambda: gpu)
+    folder = tmp_path / "washer 8 mm"
+    folder.mkdir()
+    (folder / "model.json").write_text("{}")
+    with pytest.raises(ModelFileError) as caught:
+        read_model_file(folder)
+    command = f"`differnet export '{folder}' -o 'washer 8 mm.onnx'{options}`"
+    assert f"Export it first: {command}" in str(caught.value)
 
 
 def changed(metadata: ModelMetadata, **fields: object) -> str:

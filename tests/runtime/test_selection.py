@@ -13,7 +13,16 @@ from differnet_runtime.backends import Backend, FakeBackend
 from differnet_runtime.commands.arguments import add_backend
 from differnet_runtime.errors import BackendError, BackendUnavailableError, OutputError
 from differnet_runtime.installation import install_line
-from differnet_runtime.selection import BACKENDS, BEST_FIRST, choose, open_backend, try_backend
+from differnet_runtime.selection import (
+    BACKENDS,
+    BEST_FIRST,
+    DEVICES,
+    choose,
+    open_backend,
+    runs_on_cpu,
+    try_backend,
+    why_not_better,
+)
 
 Make = Callable[..., Path]
 
@@ -38,9 +47,14 @@ class Watch:
 
 
 def test_an_unknown_backend_lists_those_that_there_are(onnx_bytes: bytes) -> None:
-    with pytest.raises(BackendUnavailableError, match="'tpu'") as caught:
-        open_backend("tpu", onnx_bytes)
-    assert all(name in str(caught.value) for name in BACKENDS)
+    with pytest.raises(BackendUnavailableError, match="'openvino'") as caught:
+        open_backend("openvino", onnx_bytes)
+    assert all(name in str(caught.value) for name in (*BACKENDS, *DEVICES))
+
+
+def test_a_mistyped_backend_gets_a_suggestion(onnx_bytes: bytes) -> None:
+    with pytest.raises(BackendUnavailableError, match=r"; did you mean tensorrt\?$"):
+        open_backend("tensort", onnx_bytes)
 
 
 def test_the_commands_help_names_every_backend() -> None:
@@ -48,8 +62,8 @@ def test_the_commands_help_names_every_backend() -> None:
 
     parser = argparse.ArgumentParser()
     add_backend(parser)
-    shown = " ".join(parser.format_help().split())
-    assert all(name in shown for name in BACKENDS)
+    shown = "".join(parser.format_help().split())  # a name may be broken at its hyphens
+    assert all(name in shown for name in (*BACKENDS, *DEVICES))
 
 
 def test_without_a_gpu_auto_takes_the_cpu_and_says_why_not_the_others(
@@ -85,6 +99,66 @@ def test_a_backend_asked_for_by_name_is_not_replaced(onnx_bytes: bytes, no_drive
     choice = choose("onnxruntime-cpu", onnx_bytes, threads=1)
     assert choice.reasons == {}
     choice.backend.close()
+
+
+def test_the_cpu_is_taken_without_a_look_at_the_gpu(
+    onnx_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "_open_tensorrt", lambda *_: pytest.fail("asked for the CPU"))
+    choice = choose("cpu", onnx_bytes)
+    choice.backend.close()
+    assert choice.backend.name == "onnxruntime-cpu"
+    assert choice.reasons == {}
+    assert runs_on_cpu("cpu")
+
+
+def test_a_gpu_that_was_asked_for_is_not_replaced_and_the_reason_is_told_once(
+    onnx_bytes: bytes, tiny_model: Make, no_driver: None
+) -> None:
+    with pytest.raises(BackendUnavailableError) as caught:
+        choose("gpu", onnx_bytes, path=tiny_model())
+    told = str(caught.value)
+    assert told.startswith("no GPU backend runs this model here: no NVIDIA driver is here")
+    assert told.count("NVIDIA driver") == 1
+    assert "\n" not in told
+    assert not runs_on_cpu("gpu")
+
+
+def test_a_gpu_that_was_asked_for_takes_the_best_backend_on_it(
+    onnx_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_cuda(name: str, *_: object) -> Backend:
+        if name != "onnxruntime-cuda":
+            raise BackendUnavailableError("no TensorRT")
+        return FakeBackend()
+
+    monkeypatch.setattr(selection, "_open", only_cuda)
+    choice = choose("gpu", onnx_bytes)
+    assert choice.reasons == {"tensorrt": "no TensorRT"}
+
+
+REASONS = {"tensorrt": "no driver", "onnxruntime-cuda": "no driver"}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "gpu", "asked", "told"),
+    [
+        (REASONS, None, False, {}),
+        (REASONS, None, True, {"tensorrt, onnxruntime-cuda": "no driver"}),
+        (REASONS, "an NVIDIA card", False, {"tensorrt, onnxruntime-cuda": "no driver"}),
+        ({"tensorrt": "no pycuda"}, "an NVIDIA card", False, {"tensorrt": "no pycuda"}),
+    ],
+)
+def test_why_no_gpu_runs_it_is_told_once_and_only_where_one_was_asked_for_or_found(
+    reasons: dict[str, str],
+    gpu: str | None,
+    asked: bool,
+    told: dict[str, str],
+    no_driver: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "nvidia_gpu", lambda: gpu)
+    assert why_not_better(reasons, asked=asked) == told
 
 
 def test_tensorrt_needs_the_file_and_a_gpu(
@@ -144,11 +218,25 @@ def test_when_nothing_works_every_reason_is_given(
     onnx_bytes: bytes, no_driver: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(selection, "nvidia_gpu", lambda: "an NVIDIA card")
     with pytest.raises(BackendUnavailableError) as caught:
         open_backend("auto", onnx_bytes)
-    lines = str(caught.value).splitlines()
-    assert [line.split(":")[0].strip() for line in lines[1:]] == list(BEST_FIRST)
+    first, *lines = str(caught.value).splitlines()
+    assert first == "no backend runs this model here:"
+    named = [name.strip() for line in lines for name in line.split(":")[0].split(",")]
+    assert sorted(named) == sorted(BEST_FIRST)
     assert install_line("onnx-cpu") in lines[-1]
+
+
+def test_without_a_gpu_nothing_is_said_of_the_backends_that_need_one(
+    onnx_bytes: bytes, no_driver: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(selection, "nvidia_gpu", lambda: None)
+    with pytest.raises(BackendUnavailableError) as caught:
+        open_backend("auto", onnx_bytes)
+    assert "NVIDIA" not in str(caught.value)
+    assert install_line("onnx-cpu") in str(caught.value)
 
 
 def test_bytes_that_are_no_graph_are_a_backend_error(no_driver: None) -> None:

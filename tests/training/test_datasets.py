@@ -103,7 +103,7 @@ class TestElpv:
         assert "CC BY-NC-SA 4.0" in open_data("elpv:poly").note
 
     def test_an_unknown_kind_of_cell(self):
-        with pytest.raises(DataError, match="cell types mono, poly, both"):
+        with pytest.raises(DataError, match="no cells 'round'; choose from mono, poly, both"):
             open_data("elpv:round")
 
 
@@ -129,6 +129,30 @@ class TestSplit:
         with pytest.raises(DataError, match="found 30, expected at least 31") as caught:
             split_good(self.pictures(30), 0, 0.05)
         assert "19 to promise a false-reject rate of 0.05" in str(caught.value)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_pictures_of_one_part_stay_together(self, seed):
+        pictures = self.pictures(200)
+        groups = [str(k % 50) for k in range(200)]
+        parts = split_good(pictures, seed, 0.05, groups)
+        of = dict(zip(pictures, groups, strict=True))
+        shown = [
+            {of[picture] for picture in part}
+            for part in (parts.train, parts.stopping, parts.calibration)
+        ]
+        assert sum(map(len, shown)) == len(set.union(*shown)) == 50
+        assert len(shown[2]) == 19, "parts are counted, not pictures"
+        assert len(parts.calibration) == 4 * 19
+
+    def test_where_each_picture_is_a_part_nothing_changes(self):
+        pictures = self.pictures(60)
+        names = [picture.path.name for picture in pictures]
+        assert split_good(pictures, 4, 0.05, names) == split_good(pictures, 4, 0.05)
+
+    def test_too_few_parts_are_refused_however_many_pictures_there_are(self):
+        groups = [str(k % 30) for k in range(300)]
+        with pytest.raises(DataError, match="found 300 of 30 different parts, expected at least 3"):
+            split_good(self.pictures(300), 0, 0.05, groups)
 
     def test_a_stricter_rate_needs_more(self):
         with pytest.raises(DataError, match=r"99 to promise a false-reject rate of 0\.01"):

@@ -194,3 +194,15 @@ def test_twelve_parts_through_capture_and_train_keep_the_promise(
     calibration = load_model(tmp_path / "model")[1].calibration
     assert calibration is not None
     assert good <= calibration.bound * FRESH
+
+
+def test_a_folder_for_each_part_says_what_belongs_together(
+    one_thread, tmp_path, capsys, caplog
+) -> None:
+    for part in range(20):
+        write_parts(tmp_path / f"data/good/{part:02d}", 2, first=2 * part)
+    assert train(tmp_path / "data", tmp_path / "model") == 0
+    assert "from 20 out-of-fold scores" in capsys.readouterr().out
+    assert "different parts" not in caplog.text  # the user has said it
+    groups = {*read_training(tmp_path / "model")["groups"]}
+    assert groups == {f"{part:02d}" for part in range(20)}

@@ -6,6 +6,7 @@ import pytest
 
 from differnet_runtime.errors import DataError
 from differnet_training.datasets import ClassNames, Label, open_data, open_test
+from differnet_training.folds import groups_of
 from tests.drawn import draw_part, write_parts
 
 
@@ -50,6 +51,24 @@ class TestClasses:
         held = tens(p for p in data.test if p.label is Label.GOOD)
         assert held
         assert not set(tens(data.good)) & set(held)
+
+    def test_a_folder_for_each_good_part_names_the_parts(self, tmp_path):
+        for part in range(20):
+            write_parts(tmp_path / f"good/{part:02d}", 3, first=10 * part)
+        write_parts(tmp_path / "dent", 2, first=500, defect=True)
+        data = open_data(str(tmp_path))
+        learned, held = ({p.part for p in part} - {None} for part in (data.good, data.test))
+        assert (len(learned), len(held)) == (16, 4)
+        assert not learned & held
+        assert len(data.good) == 3 * 16
+        assert {p.part for p in data.good} <= set(groups_of(data.good, ["x"] * 48, None))
+        assert len(open_test(str(tmp_path)).test) == 62
+
+    def test_folders_beside_good_pictures_are_no_parts(self, tmp_path):
+        source = self.folder(tmp_path, defects=())
+        write_parts(tmp_path / "good" / "spoilt", 2, first=900, defect=True)
+        assert {p.part for p in open_data(source).good} == {None}
+        assert len(open_data(source).good) == 40
 
     def test_without_defects_all_are_learned_from(self, tmp_path):
         assert len(open_data(self.folder(tmp_path, defects=())).good) == 40

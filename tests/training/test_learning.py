@@ -1,7 +1,9 @@
 """From pictures to a model: what is saved, what is refused, what early stopping keeps."""
 
 import json
+import re
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from differnet_training.model_directory import load_model, read_training
 from differnet_training.recipes import EDGE, PAPER, PAPER_LITE, RECIPES
 from differnet_training.trainer import build_flow, fit_flow
 from tests.conftest import TINY
-from tests.drawn import write_parts
+from tests.drawn import draw_part, write_parts
 
 
 def job(tmp_path, data, **changes):
@@ -96,6 +98,38 @@ class TestRefusals:
         features = torch.full((4, 1, 6), torch.nan)
         with pytest.raises(TrainingError, match="lower the learning rate"):
             fit_flow(lambda _: features, 6, recipe, 0, epochs=2)
+
+
+class TestPicturesOfOnePart:
+    """A recipe with one flow: 34 parts, three frames of each."""
+
+    def divided(self, tmp_path, groups=None, noise=2.0):
+        (tmp_path / "data").mkdir()
+        for part in range(34):
+            for frame in range(3):
+                random = np.random.RandomState(100 * part + frame)
+                picture = draw_part(part if groups is None else 100 * part + frame)
+                seen = np.clip(picture + random.randn(*picture.shape) * noise, 0, 255)
+                path = tmp_path / "data" / f"part{part:02d}_{frame}.png"
+                cv2.imwrite(str(path), seen.round().astype(np.uint8))
+        metadata = learn(job(tmp_path, open_data(str(tmp_path / "data")), groups=groups))
+        parts = read_training(tmp_path / "model")["parts"]
+        shown = {
+            name: [re.search(r"part(\d+)", entry["path"])[1] for entry in part]
+            for name, part in parts.items()
+        }
+        assert sorted(map(len, shown.values())) == [12, 33, 57]
+        return metadata, [set(part) for part in shown.values()]
+
+    def test_near_identical_ones_are_not_divided_and_calibrate_as_one(self, tmp_path):
+        metadata, shown = self.divided(tmp_path)
+        assert sum(map(len, shown)) == len(set.union(*shown)) == 34
+        assert metadata.calibration.images == 19
+
+    def test_neither_are_those_that_the_user_names(self, tmp_path):
+        metadata, shown = self.divided(tmp_path, groups=r"(part\d+)_")
+        assert sum(map(len, shown)) == len(set.union(*shown)) == 34
+        assert metadata.calibration.images == 19
 
 
 class TestFitting:

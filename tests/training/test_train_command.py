@@ -32,9 +32,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_says_what_the_threshold_promises_and_what_comes_next(
-    one_thread, parts, tmp_path, capsys
+    one_thread, parts, tmp_path, capsys, caplog
 ):
     assert train(parts, tmp_path / "model", "--draws", "2") == 0
+    assert caplog.text.count("one flow in place of heads") == 1
     said = capsys.readouterr().out
     assert "with 95% confidence at most" in said
     assert f"differnet export {tmp_path / 'model'}" in said
@@ -88,7 +89,7 @@ def test_a_finished_model_is_not_replaced_unasked(one_thread, parts, tmp_path, c
     [
         (
             ["--recipe", "cake"],
-            "choose edge, edge-global, paper-lite, paper",
+            "choose from edge, edge-global, paper-lite, paper",
         ),
         (["--size", "65"], "--size 65x65: height: Input should be a multiple of 4"),
         (["--extractor", "resnet99"], "there is no extractor 'resnet99'"),
@@ -200,7 +201,6 @@ class TestHeads:
         ),
         (["--blocks", "4"], "--blocks has no effect with the recipe 'edge'"),
         (["--size", "64", "--tap", "2", "--tiles", "1x2"], "--tiles needs a recipe with heads"),
-        (["--size", "64", "--tap", "2", "--groups", "part"], "--groups needs a recipe with heads"),
     ],
 )
 def test_what_is_refused_before_any_picture_is_read(parts, tmp_path, capsys, options, message):

@@ -24,6 +24,7 @@ from differnet_runtime.metadata import (
 )
 from differnet_runtime.operating_points import Costs
 from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.suggestions import instead
 
 from . import evaluation
 from .datasets import ClassNames, Picture, open_data, open_test
@@ -115,7 +116,7 @@ def train(
             "--overwrite, in Python overwrite=True."
         )
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    if groups is None and recipe.heads:
+    if groups is None:
         groups = _recorded_groups(data)
     by_part = partial(part_names, pattern=groups)
     opened = open_data(str(data), seed, class_names, by_part)
@@ -227,7 +228,7 @@ def find_recipe(name: str) -> Recipe:
         TrainingError: There is none; lists those that there are.
     """
     if name not in RECIPES:
-        raise TrainingError(f"there is no recipe {name!r}; choose {', '.join(RECIPES)}")
+        raise TrainingError(f"there is no recipe {name!r}; {instead(name, RECIPES)}")
     return RECIPES[name]
 
 

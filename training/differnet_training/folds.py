@@ -83,16 +83,17 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
     Args:
         pictures: Good pictures.
         pattern: A regular expression for the picture's path; its first group, or the
-            whole match, names the part. Without a pattern no picture has a name.
+            whole match, names the part. Without a pattern, the picture's folder does, in a data set
+            with a folder for each part.
 
     Returns:
-        Names; None for pictures that the pattern does not match.
+        Names; None for pictures that neither names.
 
     Raises:
         DataError: The pattern is not a regular expression, or matches no picture.
     """
     if pattern is None:
-        return [None] * len(pictures)
+        return [picture.part for picture in pictures]
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -104,6 +105,14 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
             f"first is {pictures[0].path}"
         )
     return [None if match is None else match.group(1 if match.re.groups else 0) for match in found]
+
+
+def of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """Returns each group's greatest score: pictures of one part are not independent."""
+    greatest: dict[str, float] = {}
+    for score, group in zip(scores, groups, strict=True):
+        greatest[group] = max(score, greatest.get(group, score))
+    return list(greatest.values())
 
 
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:

@@ -34,10 +34,10 @@ from .baselines import Baselines, bank_of
 from .examining import examine_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, ViewPlan
-from .folds import FOLDS, Part, fold_of, groups_of, part_names
+from .folds import FOLDS, Part, fold_of, groups_of, of_parts, part_names
 from .head_fitting import FittedHead, Keep, fit_head, head_data
 from .heads import ONE_VIEW, HeadedModel
-from .job import Job, provenance
+from .job import Job, parts_are_named, provenance
 from .joining import Scale, joined_scores, scale_of
 from .limit_search import measure_limits
 from .model_directory import BASELINES, save_model, write_training
@@ -72,7 +72,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     reader = FeatureReader(
         extractor, job.contract, job.cache, heads=heads, skip_unreadable=job.skip_unreadable
     )
-    examined = examine_good(reader, job.data.good, job.doubtful, grouped=job.groups is not None)
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=parts_are_named(job))
     features = reader.read(examined.pictures, ViewPlan.fixed(ONE_VIEW.angles), "features")
     check_varied(features.values, 2 * FOLDS)
     groups = groups_of(features.pictures, examined.parts(features.content), job.groups)
@@ -271,12 +271,12 @@ def _threshold(
         return _by_folds(job, unseen.tolist(), parts.train.groups)
     scores = judge_features(model, parts.calibration.values).scores.tolist()
     groups = parts.calibration.groups
-    return calibrate(_of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
+    return calibrate(of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
 
 
 def _by_folds(job: Job, scores: Sequence[float], groups: Sequence[str]) -> Calibration:
     return calibrate(
-        _of_parts(scores, groups), job.false_reject_rate, scored_by="torch", method="out_of_fold"
+        of_parts(scores, groups), job.false_reject_rate, scored_by="torch", method="out_of_fold"
     )
 
 
@@ -324,14 +324,6 @@ def _strangest(
 
     by_folds = threshold if job.calibration == "folds" else None
     return strange.ranking(judged(kept, unseen), judged(left_out, None), by_folds)
-
-
-def _of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
-    """Returns each group's greatest score: pictures of one part are not independent."""
-    greatest: dict[str, float] = {}
-    for score, group in zip(scores, groups, strict=True):
-        greatest[group] = max(score, greatest.get(group, score))
-    return list(greatest.values())
 
 
 def _scaled(model: HeadedModel, values: NDArray[np.float32], threshold: float) -> Windows:

@@ -63,18 +63,22 @@ class Job:
     doubtful: Doubtful = "drop"
 
 
-def check_heads(recipe: Recipe, groups: str | None, tiles: Tiles | None) -> None:
-    """Refuses options that only a recipe with heads can follow.
+def parts_are_named(job: Job) -> bool:
+    """Whether the user says which pictures show the same part: by a pattern, or by folders."""
+    return job.groups is not None or any(picture.part for picture in job.data.good)
+
+
+def check_tiles(recipe: Recipe, tiles: Tiles | None) -> None:
+    """Refuses tiles where the recipe has no heads.
 
     Raises:
-        TrainingError: The recipe has one flow, and groups or tiles were asked for.
+        TrainingError: The recipe has one flow.
     """
-    if recipe.heads or (groups is None and tiles is None):
-        return
-    raise TrainingError(
-        f"--{'groups' if groups is not None else 'tiles'} needs a recipe with heads, as edge is; "
-        f"the recipe {recipe.name!r} has one flow"
-    )
+    if tiles is not None and not recipe.heads:
+        raise TrainingError(
+            f"--tiles needs a recipe with heads, as edge is; the recipe {recipe.name!r} has one "
+            "flow"
+        )
 
 
 def provenance(job: Job, epochs: int, fingerprint: str, content: Sequence[str]) -> Provenance:

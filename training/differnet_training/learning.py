@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +19,13 @@ from differnet_runtime.metadata import ModelMetadata
 from .baselines import Baselines
 from .datasets import Parts, Picture, check_no_overlap, split_good
 from .datasets.base import FEWEST_TRAINING_IMAGES
-from .examining import examine_good
+from .examining import Examined, examine_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
+from .folds import groups_of, of_parts
 from .head_learning import learn_heads
-from .job import Job, check_heads, provenance
+from .job import Job, check_tiles, parts_are_named, provenance
 from .limit_search import measure_limits
 from .look_report import write_look_page
 from .model import DifferNet
@@ -47,7 +49,7 @@ def learn(job: Job) -> ModelMetadata:
         TrainingError: Training can't start or go on.
         OutputError: The model can't be written.
     """
-    check_heads(job.recipe, job.groups, job.contract.tiles)
+    check_tiles(job.recipe, job.contract.tiles)
     metadata = _learn(job)
     write_look_page(job.output, metadata)
     return metadata
@@ -68,8 +70,10 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
         windows=windows,
         skip_unreadable=job.skip_unreadable,
     )
-    examined = examine_good(reader, job.data.good, job.doubtful)
-    parts = split_good(examined.pictures, job.seed, job.false_reject_rate)
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=parts_are_named(job))
+    groups = _groups(job, examined)
+    of_pictures = [groups[picture.path] for picture in examined.pictures]
+    parts = split_good(examined.pictures, job.seed, job.false_reject_rate, of_pictures)
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
         parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
     calibration_views = ViewPlan.fixed(job.recipe.views().angles)
@@ -80,8 +84,9 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
     views, score = job.recipe.views(), job.recipe.score
     model = DifferNet(job.contract, views, extractor, flow.spec, score, windows)
     model.flow = flow
-    scores = score_features(model, calibration.values)
-    threshold = calibrate(scores.tolist(), job.false_reject_rate, scored_by="torch")
+    scores = score_features(model, calibration.values).tolist()
+    scores = of_parts(scores, [groups[picture.path] for picture in calibration.pictures])
+    threshold = calibrate(scores, job.false_reject_rate, scored_by="torch")
     if windows is not None:
         maps = window_scores(model, calibration.values)
         windows = scaled(windows, maps, threshold.threshold)
@@ -111,6 +116,13 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
     for name in CHECKPOINTS:
         (job.output / name).unlink(missing_ok=True)
     return metadata
+
+
+def _groups(job: Job, examined: Examined) -> dict[Path, str]:
+    """Names the part that each picture shows; no part is divided."""
+    contents = [examined.content[picture.path] for picture in examined.pictures]
+    names = groups_of(examined.pictures, examined.parts(contents), job.groups)
+    return {picture.path: name for picture, name in zip(examined.pictures, names, strict=True)}
 
 
 @dataclass(frozen=True)

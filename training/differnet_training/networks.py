@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from differnet_runtime.errors import WeightsError
+from differnet_runtime.suggestions import nearest
 
 from .weights import PACKAGED, timm_model
 
@@ -44,6 +45,8 @@ def timm_network(
     if name.startswith("timm:"):
         network = timm_model(name.removeprefix("timm:"), name, weights, pretrained=pretrained)
         return _static_padding(_TimmTap(network, tap))
+    if close := nearest(name, ("alexnet", *PACKAGED)):
+        raise WeightsError(f"there is no extractor {name!r}; did you mean {close}?")
     raise WeightsError(
         f"there is no extractor {name!r}; choose alexnet, {', '.join(PACKAGED)} or timm:NAME "
         "(`python -c 'import timm; print(timm.list_models())'` lists the names)"

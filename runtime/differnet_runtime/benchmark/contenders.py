@@ -14,6 +14,8 @@ WITHOUT_GRAPH = "tensorrt-without-cuda-graph"
 WITHOUT_ZERO_COPY = "tensorrt-without-zero-copy"
 CONTENDERS = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, WITHOUT_GRAPH, WITHOUT_ZERO_COPY)
 """What is measured where nothing is asked for; what does not run here is listed with its reason."""
+ON_DEVICE = {"auto": CONTENDERS, "gpu": CONTENDERS[1:], "cpu": (ORT_CPU,)}
+"""What `--device` measures."""
 
 
 def known(name: str) -> bool:

@@ -30,13 +30,16 @@ _ABOUT = (
 def tables(rows: Sequence[Row]) -> str:
     """Returns the tables for people; milliseconds."""
     parts = [_inference(rows), _stages(rows), _about(rows)]
-    absent = []
+    absent: dict[str, list[str]] = {}
     for row in rows:
         name = f"{row.model}, {row.contender}"
-        absent += [f"{name}: {row.reason}"] if row.reason else []
-        absent += [f"{name}, {part}: {reason}" for part, reason in row.failed.items()]
+        failed = {name: row.reason} if row.reason else {}
+        failed |= {f"{name}, {part}": reason for part, reason in row.failed.items()}
+        for what, reason in failed.items():
+            absent.setdefault(reason, []).append(what)
     if absent:
-        parts.append("Not measured:\n" + "\n".join(f"  {line}" for line in absent))
+        lines = [f"  {'; '.join(names)}: {reason}" for reason, names in absent.items()]
+        parts.append("\n".join(["Not measured:", *lines]))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from differnet_runtime.parsing import completed
+
 if TYPE_CHECKING:
     from differnet_runtime.metadata import Region
 
@@ -22,16 +24,47 @@ _SHOWN = 60
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Adds `--backend` and `--threads`."""
-    parser.add_argument(
+DEVICES = ("auto", "gpu", "cpu")
+
+
+def add_device(
+    parser: argparse.ArgumentParser, auto: str = "the best backend that works here"
+) -> None:
+    """Adds `--device`, and `--backend` for one who wants a certain backend; both say `backend`.
+
+    Args:
+        parser: Of a command.
+        auto: What it does where neither is given.
+    """
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--device",
+        dest="backend",
+        choices=DEVICES,
+        default="auto",
+        help=f"what runs the model: auto ({auto}; `differnet doctor` tells), gpu (or an error that "
+        "says why none runs it) or cpu",
+    )
+    named = chosen.add_argument(
         "--backend",
         type=backend,
         default="auto",
         metavar="NAME",
-        help="what runs the model: auto (the best that works here; `differnet doctor` tells), "
-        "tensorrt, onnxruntime-tensorrt, onnxruntime-cuda or onnxruntime-cpu",
+        help="one backend in place of a device: tensorrt, onnxruntime-tensorrt, onnxruntime-cuda "
+        "or onnxruntime-cpu",
     )
+    completed(named, _backends)
+
+
+def _backends() -> tuple[str, ...]:
+    from differnet_runtime.selection import BACKENDS
+
+    return BACKENDS
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Adds `--device`, `--backend` and `--threads`."""
+    add_device(parser)
     parser.add_argument(
         "--threads",
         type=threads,

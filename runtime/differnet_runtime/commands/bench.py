@@ -7,8 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from differnet_runtime.command import Command
+from differnet_runtime.parsing import completed
 
-from .arguments import WholeNumber, refused, source, threads
+from .arguments import DEVICES, WholeNumber, refused, source, threads
 from .paths import any_path, new_file
 
 if TYPE_CHECKING:
@@ -35,15 +36,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="exported files (FP32 and FP16, say)",
     )
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="measure what runs on it: auto (default: everything), gpu or cpu",
+    )
+    named = chosen.add_argument(
         "--backend",
         dest="contenders",
         type=_contender,
         nargs="+",
         metavar="NAME",
         help="onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, "
-        "tensorrt-without-cuda-graph or tensorrt-without-zero-copy (default: all)",
+        "tensorrt-without-cuda-graph or tensorrt-without-zero-copy",
     )
+    completed(named, _contenders)
     parser.add_argument(
         "--batch",
         type=_TO_A_MILLION,
@@ -90,12 +99,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svg", type=new_file, metavar="FILE", help="write a picture")
 
 
+def _contenders() -> tuple[str, ...]:
+    from differnet_runtime.benchmark.contenders import CONTENDERS
+
+    return CONTENDERS
+
+
 def _contender(name: str) -> str:
     """Reads the name of a way to run a model."""
-    from differnet_runtime.benchmark.contenders import CONTENDERS, known
+    from differnet_runtime.benchmark.contenders import known
+    from differnet_runtime.suggestions import instead
 
     if not known(name):
-        raise refused(name, f"a backend; choose from {', '.join(CONTENDERS)}")
+        raise refused(name, f"a backend; {instead(name, _contenders())}")
     return name
 
 
@@ -112,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
     import json
 
-    from differnet_runtime.benchmark.contenders import CONTENDERS
+    from differnet_runtime.benchmark.contenders import ON_DEVICE
     from differnet_runtime.benchmark.machine import describe, doubt
     from differnet_runtime.benchmark.picture import draw
     from differnet_runtime.benchmark.report import tables
@@ -123,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     warning = doubt(machine)
     if warning:
         print(f"bench: {warning}", file=sys.stderr)
-    contenders, source = arguments.contenders or CONTENDERS, _source(arguments)
+    contenders, source = arguments.contenders or ON_DEVICE[arguments.device], _source(arguments)
     rows = _measured(arguments, contenders, source)
     protocol = _protocol(arguments, source)
     if arguments.json:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differnet_runtime.capture_record import CaptureRecord
-from differnet_runtime.command import progress
+from differnet_runtime.command import progress, warn
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.images import decode_image, list_images, read_bytes
 from differnet_runtime.integrity.examination import (
@@ -85,10 +85,9 @@ def look_at(folder: Path, record: CaptureRecord) -> str:
     found = examine(measured)
     wrong = found.of(Weight.SURE) + found.of(Weight.DOUBTFUL)
     if wrong:
-        print(
-            f"warning: {len(wrong)} of {len(measured)} pictures in {folder} seem wrong:\n"
-            f"{listed(wrong)}\nLook at the camera and the light, and remove them before training.",
-            file=sys.stderr,
+        warn(
+            f"{len(wrong)} of {len(measured)} pictures in {folder} seem wrong:\n"
+            f"{listed(wrong)}\nLook at the camera and the light, and remove them before training."
         )
     parts = len(set(different_parts(measured)))
     return f"{len(measured)} pictures of {parts} different parts are in {folder}."
@@ -101,7 +100,7 @@ def _measured(folder: Path, contract: InputContract) -> list[Measured]:
             data = read_bytes(path)
             image = decode_image(data, str(path))
         except ImageReadError as error:
-            print(f"warning: {error}", file=sys.stderr)
+            warn(str(error))
             continue
         content = hashlib.sha256(data).hexdigest()
         found.append(measure(path, content, image, preprocess(image, contract)))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from differnet_runtime.cameras import Camera
 from differnet_runtime.cameras.settings import lock_settings
 from differnet_runtime.capture_record import CaptureRecord, CaptureSettings, read_capture
-from differnet_runtime.command import progress
+from differnet_runtime.command import progress, warn
 from differnet_runtime.errors import CameraError, DataError, DifferNetError, ImageReadError
 from differnet_runtime.images import write_image
 from differnet_runtime.metadata import Fit, Region
@@ -102,15 +102,15 @@ def _lock(camera: Camera, wish: Wish, before: CaptureRecord | None) -> CaptureSe
                 "(0 or /dev/video0); set it in the camera's own menu"
             )
         if camera.live:
-            _warn("a stream's settings can't be locked from here: do it in the camera's own menu")
+            warn("a stream's settings can't be locked from here: do it in the camera's own menu")
         return CaptureSettings()
     there = before.settings.actual if before else {}
     settings = lock_settings(camera.controls, {**there, **asked})
     for setting in settings:
         if setting.warning:
-            _warn(f"{setting.warning}; it may change while pictures are taken and inspected")
+            warn(f"{setting.warning}; it may change while pictures are taken and inspected")
         if there.get(setting.name) not in (None, setting.actual):
-            _warn(
+            warn(
                 f"{setting.name} was {there[setting.name]} for the pictures that are there, "
                 f"and is {setting.actual} now"
             )
@@ -238,7 +238,7 @@ def _next_frame(camera: Camera, due_ns: int) -> Frame:
         try:
             frame = camera.read()
         except ImageReadError as error:
-            _warn(f"left out: {error}")
+            warn(f"left out: {error}")
             continue
         if frame is None:
             raise _NoMoreFramesError(f"{camera.describe()} has no more frames")
@@ -253,7 +253,3 @@ def _size(frame: Frame) -> tuple[int, int]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from differnet_runtime.cameras.sources import describe, refuse_commands, refuse_leaving
+from differnet_runtime.colour import Meaning, coloured
 from differnet_runtime.config import CameraConfig, Config, Loaded, WebConfig
 from differnet_runtime.config.problems import dotted
 from differnet_runtime.config.secrets import fingerprint, read_secret, secret_files
@@ -21,6 +23,7 @@ from differnet_runtime.station_lock import user_of
 from .checking_models import Finding, models
 
 _SIGNS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}
+_MEANINGS: dict[str, Meaning] = {"ok": "good", "look": "look", "wrong": "bad"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Checked:
         """Writes a line for each file and finding, and the conclusion."""
         width = max((len(finding.subject) for finding in self.findings), default=0)
         lines = [f"read   {file}" for file in self.files]
-        lines += [f"{_SIGNS[f.state]}  {f.subject:<{width}}  {f.text}" for f in self.findings]
+        lines += [f"{_sign(f)}  {f.subject:<{width}}  {f.text}" for f in self.findings]
         return "\n".join([*lines, "The station can start." if self.fit else "It can't start."])
 
     def as_record(self) -> dict[str, Any]:
@@ -54,6 +57,10 @@ class Checked:
             "files": [str(file) for file in self.files],
             "findings": [asdict(finding) for finding in self.findings],
         }
+
+
+def _sign(finding: Finding) -> str:
+    return coloured(_SIGNS[finding.state], _MEANINGS[finding.state], sys.stdout)
 
 
 def examine(loaded: Loaded) -> Checked:

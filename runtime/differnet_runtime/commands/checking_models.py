@@ -24,8 +24,9 @@ from differnet_runtime.inference.records import FAKE_METADATA
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import content_hash, read_model_file
 from differnet_runtime.models import ModelStore, default_folder
-from differnet_runtime.selection import BACKENDS, runs_on_cpu
+from differnet_runtime.selection import check_backend, runs_on_cpu
 from differnet_runtime.signing import describe_signature, require_signature
+from differnet_runtime.suggestions import nearest
 
 State = Literal["ok", "look", "wrong"]
 
@@ -88,15 +89,22 @@ def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iter
         shares.append(share_of(planned, FAKE_METADATA, 0))
         yield Finding(key, "look", "the fake backend invents its scores: for trials only")
         return
-    if config.backend not in BACKENDS:
-        known = ", ".join(BACKENDS)
-        yield Finding(f"{key}.backend", "wrong", f"{config.backend!r} is none of {known}")
+    try:
+        check_backend(config.backend)
+    except DifferNetError as error:
+        yield Finding(f"{key}.backend", "wrong", str(error))
     path, subject = _path(planned), f"{key}.{'path' if config.store is None else 'store'}"
     if path is None:
-        text = f"no model of {config.store} is active: `differnet models activate`"
+        text = f"no model of {config.store} is active: {_store_advice(config.store)}"
         yield Finding(subject, "wrong", f"{default_folder()}: {text}")
         return
     yield from _model_file(path, subject, planned, shares, several=several)
+
+
+def _store_advice(name: str | None) -> str:
+    names = ModelStore(default_folder()).names()
+    close = None if name is None or name in names else nearest(name, names)
+    return f"did you mean {close}?" if close else "`differnet models activate`"
 
 
 def _model_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from differnet_runtime import selection
+from differnet_runtime.colour import Meaning, coloured
 from differnet_runtime.confinement import UnitReport
 from differnet_runtime.diagnosis import Finding
 from differnet_runtime.errors import BackendError
 from differnet_runtime.model_file import read_model_file
-from differnet_runtime.selection import AUTO, choose
+from differnet_runtime.selection import AUTO, choose, why_not_better
 
 _SIGNS = {"ok": "ok", "missing": "missing", "none": "-"}
+_MEANINGS: dict[str, Meaning] = {
+    "ok": "good",
+    "works": "good",
+    "missing": "look",
+    "warning": "look",
+    "hidden": "bad",
+    "failed": "bad",
+}
 
 
 @dataclass
@@ -139,8 +149,8 @@ def as_text(
 def _trial_rows(trial: Trial) -> Iterator[str]:
     if trial.backend is not None:
         yield _row("takes", trial.backend, f"chosen by auto, for this {trial.precision} file")
-    for name, reason in trial.reasons.items():
-        yield _row("not", name, reason)
+    for names, reason in why_not_better(trial.reasons).items():
+        yield _row("not", names, reason)
     for warning in trial.warnings:
         yield _row("warning", "", warning)
     if trial.failure is not None:
@@ -168,16 +178,14 @@ def _unit_rows(unit: UnitReport) -> Iterator[str]:
 def _row(sign: str, name: str, text: str) -> str:
     indent = f"  {sign:<8} {name:<21} "
     width = max(60, shutil.get_terminal_size().columns)
-    return (
-        textwrap.fill(
-            text or " ",
-            width,
-            initial_indent=indent,
-            subsequent_indent=" " * len(indent),
-            break_long_words=False,
-            break_on_hyphens=False,
-            drop_whitespace=True,
-        ).rstrip()
-        if text
-        else indent.rstrip()
+    filled = textwrap.fill(
+        text or " ",
+        width,
+        initial_indent=indent,
+        subsequent_indent=" " * len(indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
     )
+    row = filled.rstrip() if text else indent.rstrip()
+    return f"  {coloured(sign, _MEANINGS.get(sign), sys.stdout)}{row[2 + len(sign) :]}"

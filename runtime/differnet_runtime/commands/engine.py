@@ -67,9 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _target(name: str) -> str:
     """Reads a compute capability that TensorRT-RTX builds for."""
     from differnet_runtime.engine.rtx import TARGETS
+    from differnet_runtime.suggestions import instead
 
     if name not in TARGETS:
-        raise refused(name, f"a GPU that TensorRT-RTX builds for; choose {', '.join(TARGETS)}")
+        raise refused(name, f"a GPU that TensorRT-RTX builds for; {instead(name, TARGETS)}")
     return name
 
 

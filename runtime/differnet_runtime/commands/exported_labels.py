@@ -18,6 +18,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.labels import FILE, Labelled
 from differnet_runtime.labels.store import LIST
 from differnet_runtime.metadata import Part
+from differnet_runtime.suggestions import instead
 
 GROUPS = r"([^/]+)__[^/]+__[0-9a-f]{32}\.\w+$"
 """Names the part in an exported picture's path."""
@@ -65,7 +66,7 @@ def read_labels(state: Path, camera: str | None) -> list[Labelled]:
     found = [Labelled.model_validate(row) for row in read_rows(path, LIST)]
     cameras = sorted({one.camera for one in found})
     if camera is not None and camera not in cameras:
-        known = f"there are labels of {', '.join(cameras)}" if cameras else "there are none yet"
+        known = instead(camera, cameras) if cameras else "there are none yet"
         raise DataError(f"there are no labels of a camera {camera!r}; {known}")
     return [one for one in found if camera in (None, one.camera)]
 

@@ -16,7 +16,7 @@ from differnet_runtime.command import Command, installed, progress
 from differnet_runtime.errors import BackendUnavailableError, ConfigError
 from differnet_runtime.installation import install_line
 
-from .arguments import SOURCES, add_backend, count, finite, source
+from .arguments import DEVICES, SOURCES, add_backend, count, finite, source
 from .paths import added_file, any_path, new_folder
 
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ def _run_station(arguments: argparse.Namespace) -> int:
         name for name, left_out in _OF_A_SOURCE.items() if getattr(arguments, name) != left_out
     ]
     if given:
+        option = f"--{given[0].replace('_', '-')}"
+        if given[0] == "backend" and arguments.backend in DEVICES:
+            option = "--device"
         raise ConfigError(
-            f"--{given[0].replace('_', '-')} and --config exclude each other: the station's file "
-            "says all of it"
+            f"{option} and --config exclude each other: the station's file says all of it"
         )
     lacking = tuple(module for module in _OF_A_STATION if not installed(module))
     if lacking:
@@ -122,6 +124,7 @@ def _run_source(arguments: argparse.Namespace) -> int:
     from differnet_runtime.detector import Detector
     from differnet_runtime.errors import CameraError
     from differnet_runtime.inspector import inspect
+    from differnet_runtime.selection import GPU, why_not_better
 
     from .sinks import Sinks
     from .verdicts import Summary
@@ -144,8 +147,9 @@ def _run_source(arguments: argparse.Namespace) -> int:
             metadata=detector.metadata,
         ) as sinks,
     ):
-        for name, reason in detector.not_better.items():
-            print(f"not {name}: {reason}", file=sys.stderr)
+        asked = arguments.backend == GPU
+        for names, reason in why_not_better(detector.not_better, asked=asked).items():
+            print(f"not {names}: {reason}", file=sys.stderr)
         frames = inspect(camera, detector, threshold=arguments.threshold)
         try:
             for frame, inspection in _limited(frames, arguments, camera.length):

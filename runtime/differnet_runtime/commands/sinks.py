@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from differnet_runtime.colour import Meaning, coloured
 from differnet_runtime.endings import SUFFIXES
 from differnet_runtime.images import write_image
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.overlay import annotate
-from differnet_runtime.records import Frame, Inspection
+from differnet_runtime.records import Frame, Inspection, Verdict
 
 from .verdicts import HEADER, JsonLines, json_line, table_line
 from .window import Window
+
+_MEANINGS: dict[Verdict, Meaning] = {
+    Verdict.GOOD: "good",
+    Verdict.DEFECT: "bad",
+    Verdict.NO_DECISION: "look",
+}
 
 
 class Sinks:
@@ -68,7 +76,7 @@ class Sinks:
         if self._json:
             print(json_line(inspection), flush=True)
         if self._table:
-            print(table_line(inspection), flush=True)
+            print(_in_colour(inspection), flush=True)
         if frame is None or (self._save is None and self._window is None):
             return True
         picture = annotate(frame.image, inspection, self._metadata)
@@ -86,6 +94,13 @@ class Sinks:
         trace: TracebackType | None,
     ) -> None:
         self._open.close()
+
+
+def _in_colour(inspection: Inspection) -> str:
+    """Returns the table's line, its verdict in colour on a terminal."""
+    line, verdict = table_line(inspection), inspection.decision.verdict
+    word = coloured(verdict.value, _MEANINGS[verdict], sys.stdout)
+    return word + line.removeprefix(verdict.value)
 
 
 def saved_name(inspection: Inspection) -> str:

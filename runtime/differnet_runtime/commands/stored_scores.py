@@ -17,6 +17,7 @@ from typing import Any
 
 from differnet_runtime.database import read_rows
 from differnet_runtime.errors import CalibrationError, DataError
+from differnet_runtime.suggestions import nearest
 
 _SQLITE = b"SQLite format 3\0"
 _REJECTED = "rejected without a label (counted as above the threshold)"
@@ -118,9 +119,11 @@ def _chosen(
     listed = ", ".join(f"{name or 'no name'} ({count})" for name, count in usable.items())
     if camera is not None:
         if camera not in cameras:
+            close = nearest(camera, filter(None, cameras))
+            known = f"with scores of good parts it has {listed or 'none'}"
             raise DataError(
-                f"--camera {camera}: {path} has no verdict of it; with scores of good parts it has "
-                f"{listed or 'none'}"
+                f"--camera {camera}: {path} has no verdict of it; "
+                + (f"did you mean {close}?" if close else known)
             )
         return camera
     if len(usable) > 1:

@@ -22,7 +22,8 @@ class ModelConfig(Part):
     Args:
         path: A model file; or
         store: the name of a part in the model store, whose active model is taken.
-        backend: `auto`, or a name that `differnet doctor` lists; `fake...` needs no model.
+        backend: `auto`, `gpu`, `cpu`, or a name that `differnet doctor` lists; `fake...` needs no
+            model.
         threads: CPU threads; 0 lets the backend choose.
         deadline_ms: How long the engine may work on a frame; then it is killed and started again.
         fallback: Whether ONNX Runtime on the CPU may take over from a backend that fails.

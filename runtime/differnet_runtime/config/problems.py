@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..suggestions import nearest
 from .schema import keys_at, tables_with
 
 Key = tuple[str, ...]
 
 _SHOWN = 20
 _LONGEST = 60
+_QUOTED = re.compile("'([^']*)'")
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPES = {
     "Input should be a valid integer": "a whole number",
@@ -63,8 +64,8 @@ def _line(problem: dict[str, Any], origin: Callable[[Key], Path]) -> str:
 
 def _nearest(where: Key) -> str:
     known = keys_at(where[:-1])
-    if close := difflib.get_close_matches(where[-1][:_LONGEST], known, n=1):
-        return f"did you mean {close[0]}?"
+    if close := nearest(where[-1], known):
+        return f"did you mean {close}?"
     if tables := tables_with(where[-1]):
         return f"it belongs to {' or '.join(tables)}"
     return f"known here: {', '.join(known)}"
@@ -82,6 +83,10 @@ def _expected(problem: dict[str, Any]) -> str:
     if problem["type"] in ("model_type", "dict_type"):
         return "expected a table"
     text: str = problem["msg"]
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        choices = _QUOTED.findall(problem["ctx"]["expected"])
+        if close := nearest(problem["input"], choices):
+            return f'did you mean "{close}"?'
     if words := _TYPES.get(text):
         return f"expected {words}"
     for prefix in ("Input should be ", "String should "):

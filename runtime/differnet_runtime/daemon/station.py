@@ -24,6 +24,7 @@ from ..labels import Book
 from ..metrics import Metrics
 from ..outbox import PartLog, PictureLog
 from ..station_lock import TakenError, lock_folder
+from ..suggestions import instead
 from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
@@ -139,7 +140,7 @@ class Station:
         """
         loop = self.cameras.get(camera)
         if loop is None:
-            raise CameraError(f"there is no camera {camera!r}; there are {', '.join(self.cameras)}")
+            raise CameraError(f"there is no camera {camera!r}; {instead(camera, self.cameras)}")
         if loop.config.trigger != "command":
             raise CameraError(
                 f'camera {camera} runs free: give `trigger = "command"` in its table to have it '

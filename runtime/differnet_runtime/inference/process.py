@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..calibration import judged
 from ..errors import EngineFault
 from ..metadata import ModelMetadata
-from ..selection import AUTO, ORT_TENSORRT, TENSORRT
+from ..selection import AUTO, GPU, ORT_TENSORRT, TENSORRT
 from .bounds import expected_memory
 from .budget import RestartBudget
 from .memory import SharedMemory, Slots
@@ -92,7 +92,7 @@ class EngineProcess:
         self._answers, self._batches, self._batch = 0, dict[int, int](), batch
         self._last: tuple[Worker, int] | None = None
         self._alone = 0
-        builds = backend in (AUTO, TENSORRT, ORT_TENSORRT)
+        builds = backend in (AUTO, GPU, TENSORRT, ORT_TENSORRT)
         self._supervisor = Supervisor(
             read,
             backend,

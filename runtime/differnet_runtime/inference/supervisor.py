@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import DifferNetError, EngineFault
-from ..selection import ORT_CPU
+from ..selection import ON_CPU, ORT_CPU
 from .budget import RestartBudget
 from .memory import SharedMemory
 from .records import EngineState, Model
@@ -194,7 +194,7 @@ class Supervisor:
 
     def _fail(self, why: str) -> None:
         """Falls back where that is allowed, or waits for room in the budget."""
-        if self._fallback and self._backend != ORT_CPU:
+        if self._fallback and self._backend not in ON_CPU:
             log.warning("%s falls back to %s: %s", self._backend, ORT_CPU, why)
             self.reasons = {**self.reasons, self._backend: why}
             self._backend, self.fallen_back, self._started_once = ORT_CPU, True, False

@@ -22,6 +22,7 @@ from ..inference import check_model
 from ..metadata import ModelMetadata
 from ..model_file import content_hash, read_model_file
 from ..signing import describe_signature
+from ..suggestions import instead, nearest
 from .records import Change, StoredModel
 
 FOLDER_VARIABLE = "DIFFERNET_MODELS"
@@ -57,6 +58,10 @@ class ModelStore:
             raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
         found = [self._stored(path) for path in files]
         return sorted(found, key=lambda model: (model.name, model.added, model.hash))
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the names under which there are models, without reading them."""
+        return tuple(sorted({path.parent.parent.name for path in self.root.glob("*/files/*.onnx")}))
 
     def _stored(self, path: Path) -> StoredModel:
         folder, status = path.parent.parent, path.stat()
@@ -151,6 +156,9 @@ class ModelStore:
             ModelStoreError: There is nothing to go back to, or that file is damaged.
             OutputError: The store can't be written.
         """
+        if name is not None and name not in self.names():
+            known = instead(name, self.names()) if self.names() else "there is none yet"
+            raise ModelStoreError(f"there is no model {name!r} in {self.root}; {known}")
         with self._locked(self.root / (name or self._only_name())) as folder:
             previous = self.previous(folder.name)
             if previous is None:
@@ -176,7 +184,9 @@ class ModelStore:
         found = [one for one in stored if _HASH.fullmatch(model) and one.hash.startswith(model)]
         if len(found) == 1:
             return found[0]
-        names = ", ".join(sorted({one.name for one in stored})) or "none yet"
+        names = ", ".join(self.names()) or "none yet"
+        if not found and (close := nearest(model, self.names())):
+            raise ModelStoreError(f"{model!r} names no model in {self.root}; did you mean {close}?")
         raise ModelStoreError(
             f"{model!r} names {'several models' if found else 'no model'} in {self.root}; give a "
             f"name ({names}) or a hash that `differnet models list` shows"

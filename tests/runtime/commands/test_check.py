@@ -90,10 +90,11 @@ def test_secrets_that_every_user_may_read_are_wrong(
     [
         (f'[model]\npath = "none.onnx"\n{TOP}', "model.path", "No such file"),
         (f'[model]\nstore = "none"\n{TOP}', "model.store", "no model of none is active"),
+        (f'[model]\nbackend = "tensort"\npath = "x"\n{TOP}', "model.backend", "mean tensorrt?"),
         (
             f'[model]\nbackend = "cuda"\npath = "x"\n{TOP}',
             "model.backend",
-            "'cuda' is none of auto",
+            "there is no backend 'cuda'; choose from auto",
         ),
         (f'[model]\nbackend = "fake:soon"\n{TOP}', "model.backend", "does not know 'soon'"),
         (

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime import Decision, Inspection, Verdict, cuda, driver
+from differnet_runtime import Decision, Inspection, Verdict, cuda, driver, selection
 from differnet_runtime.cli import main
 from differnet_runtime.commands.run import UNDECIDED, configure
 from differnet_runtime.commands.sinks import saved_name
@@ -69,15 +69,23 @@ def test_a_line_says_which_head_decided(
     assert (last["head"], last["heads"]["coarse"]) == ("whole", 60.0)
 
 
-def test_it_says_why_it_runs_on_nothing_better(
+def test_it_says_why_it_runs_on_nothing_better_where_there_is_a_gpu(
     tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
     cuda.load.cache_clear()
+    monkeypatch.setattr(selection, "nvidia_gpu", lambda: None)
+    assert run(tiny_model(), pictures(100)) == 0
+    assert "NVIDIA" not in capsys.readouterr().err
+    assert run(tiny_model(), pictures(100), "--device", "gpu") == 2
+    assert capsys.readouterr().err.count("NVIDIA driver") == 1
+    monkeypatch.setattr(selection, "nvidia_gpu", lambda: "an NVIDIA card")
     assert run(tiny_model(), pictures(100)) == 0
     told = capsys.readouterr().err
-    for name in ("tensorrt", "onnxruntime-cuda"):
-        assert f"not {name}: no NVIDIA driver" in told
+    assert "not tensorrt, onnxruntime-cuda: no NVIDIA driver" in told
+    assert told.count("NVIDIA driver") == 1
+    assert run(tiny_model(), pictures(100), "--device", "cpu") == 0
+    assert "not tensorrt" not in capsys.readouterr().err
     assert run(tiny_model(), pictures(100), "--backend", "onnxruntime-cpu") == 0
     assert "not tensorrt" not in capsys.readouterr().err
 
@@ -89,7 +97,8 @@ def test_every_other_option_is_refused_beside_a_station(tmp_path: Path, capsys: 
         option = action.option_strings[0]
         if option == "--config":
             continue
-        value = [] if action.nargs == 0 else ["onnxruntime-cpu" if option == "--backend" else "3"]
+        named = {"--backend": "onnxruntime-cpu", "--device": "cpu"}
+        value = [] if action.nargs == 0 else [named.get(option, "3")]
         assert main(["run", "--config", str(tmp_path / "none.toml"), option, *value]) == 2
         assert f"{option} and --config exclude each other" in capsys.readouterr().err
 

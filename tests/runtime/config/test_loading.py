@@ -158,6 +158,7 @@ def test_a_wrong_key_is_put_down_to_the_file_that_set_it(tmp_path: Path) -> None
         ('[camera."Top View"]\nsource = "0"\n', 'camera."Top View": not a name; expected lower'),
         ('[station]\nname = "Line 3"\n', 'station.name: received "Line 3"; expected lower-case'),
         ('[events]\npublish = "some"\n', "events.publish: received \"some\"; expected 'all' or"),
+        ('[events]\npublish = "al"\n', 'received "al"; did you mean "all"?'),
         ("[events]\npublish = 2024-01-01\n", "events.publish: received a date or time"),
         ('[model]\npath = "a\\u0000b"\n', "model.path: a text may not hold a zero byte"),
         # The daemon looks five times a second.

@@ -106,6 +106,16 @@ def test_a_file_that_does_not_name_its_heads_is_not_started(
     assert "(1, 2), but the file names 3 heads" in process.status.last_fault
 
 
+@pytest.mark.parametrize("backend", ["cpu", "onnxruntime-cpu"])
+def test_the_cpu_is_no_fallback_of_the_cpu(
+    backend: str, engine: Start, tmp_path: Path, metadata
+) -> None:
+    path = write_headed_model(tmp_path / "part.onnx", metadata, count=2)
+    status = engine(backend, path, fallback=True, restarts=RestartBudget(0)).status
+    assert status.state is EngineState.FAILED
+    assert not status.fallback
+
+
 def test_each_thread_has_its_own_buffer_and_its_own_answer(engine: Start) -> None:
     process = engine("fake:2ms", deadline_s=10.0)
     wrong: list[object] = []

@@ -126,6 +126,18 @@ def test_what_is_not_there_is_named(model: str, store: ModelStore, sound_model: 
         store.activate(model)
 
 
+def test_a_mistyped_name_gets_a_suggestion_and_leaves_nothing(
+    store: ModelStore, sound_model: Make
+) -> None:
+    name = store.add(sound_model()).name
+    mistyped = name[:-1] + "x"
+    with pytest.raises(ModelStoreError, match=rf"'{mistyped}' .*; did you mean {name}\?"):
+        store.activate(mistyped)
+    with pytest.raises(ModelStoreError, match=rf"no model '{mistyped}' .*; did you mean {name}\?"):
+        store.rollback(mistyped)
+    assert [path.name for path in store.root.iterdir()] == [name]
+
+
 def test_a_store_that_can_not_be_written(sound_model: Make) -> None:
     with pytest.raises(OutputError, match="/dev/null"):
         ModelStore(Path("/dev/null/store")).add(sound_model())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
+from differnet_runtime.colour import coloured
 from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import (
     WholeNumber,
@@ -16,6 +18,7 @@ from differnet_runtime.commands.arguments import (
     threads,
 )
 from differnet_runtime.commands.paths import existing_file, new_folder
+from differnet_runtime.parsing import completed
 
 from .class_names import add_class_names, class_names
 from .train_options import (
@@ -41,12 +44,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=new_folder, required=True, help="folder of the model"
     )
-    parser.add_argument(
+    recipe = parser.add_argument(
         "--recipe",
         type=text,
         default="edge",
         help="edge (default), edge-global, paper-lite or paper",
     )
+    completed(recipe, _recipes)
     parser.add_argument("--false-reject-rate", type=share, default=0.05, metavar="RATE")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument(
@@ -125,12 +129,18 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--score", choices=("z2", "likelihood"))
 
 
+def _recipes() -> list[str]:
+    from ..recipes import RECIPES
+
+    return list(RECIPES)
+
+
 @step("training")
 def _run(args: argparse.Namespace) -> int:
     import torch
 
     from differnet_runtime.calibration import describe
-    from differnet_runtime.detection_limits import said
+    from differnet_runtime.detection_limits import said, warning
 
     from ..api import train
     from ..look_report import LOOK_HTML
@@ -167,7 +177,8 @@ def _run(args: argparse.Namespace) -> int:
     print(f"Good pictures to look at: {args.output / LOOK_HTML}\nModel: {args.output}")
     limits = metadata.detection_limits
     if limits is not None:
-        print(said(limits))
+        refused = warning(limits) or ""
+        print(said(limits).removesuffix(refused) + coloured(refused, "bad", sys.stdout))
     if limits is None or limits.usable:
         print(f"Next: differnet export {args.output} -o part.onnx")
     return 0

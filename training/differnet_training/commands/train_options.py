@@ -80,7 +80,8 @@ def check(args: argparse.Namespace) -> None:
     """
     from differnet_runtime.errors import TrainingError
 
-    from ..job import check_heads
+    from ..api import find_recipe
+    from ..job import check_tiles
     from ..model_directory import MODEL_JSON
 
     if (args.output / MODEL_JSON).exists() and not args.overwrite:
@@ -89,8 +90,10 @@ def check(args: argparse.Namespace) -> None:
             "replace it: --overwrite."
         )
     recipe = recipe_of(args)
+    if find_recipe(args.recipe).heads and not recipe.heads:
+        _log.warning("one flow in place of heads, with the other settings of edge-global")
     recipe.views()
-    check_heads(recipe, args.groups, args.tiles)
+    check_tiles(recipe, args.tiles)
     _check_extractor(args, recipe)
     _check_size(args, recipe)
 
@@ -149,7 +152,6 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     if not changes:
         return recipe
     if recipe.heads and changes.keys() & _ONE_FLOW:
-        _log.warning("one flow in place of heads, with the other settings of edge-global")
         one_flow = {"name": recipe.name, "rotation": "none"}
         recipe = RECIPES["edge-global"].model_copy(update=one_flow)
     if recipe.heads and "extractor" in changes:

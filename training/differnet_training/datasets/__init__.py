@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 
-def _no_names(pictures: Sequence[Picture]) -> Sequence[str | None]:
-    return [None] * len(pictures)
+def _by_folder(pictures: Sequence[Picture]) -> Sequence[str | None]:
+    return [picture.part for picture in pictures]
 
 
 def open_data(
     source: str,
     seed: int = 0,
     names: ClassNames = ClassNames(),  # noqa: B008 - it is frozen
-    part_names: PartNames = _no_names,
+    part_names: PartNames = _by_folder,
 ) -> DataSet:
     """Opens what training reads.
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,14 @@ class Picture:
         label: Good, defect or uncertain.
         kind: The class of defect (its folder's name), or `good`.
         mask: Ground truth of the defect's pixels, where the data set has it.
+        part: Names the part that it shows, where its folder does.
     """
 
     path: Path
     label: Label = Label.GOOD
     kind: str = "good"
     mask: Path | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,32 +78,50 @@ class Parts:
     calibration: tuple[Picture, ...]
 
 
-def split_good(good: Sequence[Picture], seed: int, false_reject_rate: float) -> Parts:
+def split_good(
+    good: Sequence[Picture],
+    seed: int,
+    false_reject_rate: float,
+    groups: Sequence[str] | None = None,
+) -> Parts:
     """Splits good pictures by seed: 70 % train, 10 % stop training early, 20 % calibrate.
 
     Where 20 % are too few to promise the false-reject rate, calibration takes what it needs.
 
+    Args:
+        good: The pictures.
+        seed: Of the order.
+        false_reject_rate: To be promised by the calibration part.
+        groups: Names the group of each picture, which is never divided and counts as one; None
+            takes each picture for a group of its own.
+
     Raises:
         DataError: There are too few for the three parts; says how many each needs.
     """
-    calibration = max(images_needed(false_reject_rate), round(0.2 * len(good)))
-    stopping = max(FEWEST_STOPPING_IMAGES, round(0.1 * len(good)))
-    train = len(good) - calibration - stopping
+    members: dict[str, list[Picture]] = {}
+    names = map(str, range(len(good))) if groups is None else groups
+    for picture, name in zip(good, names, strict=True):
+        members.setdefault(name, []).append(picture)
+    count = len(members)
+    calibration = max(images_needed(false_reject_rate), round(0.2 * count))
+    stopping = max(FEWEST_STOPPING_IMAGES, round(0.1 * count))
+    train = count - calibration - stopping
     if train < FEWEST_TRAINING_IMAGES:
         needed = images_needed(false_reject_rate)
+        different = "" if count == len(good) else f" of {count} different parts"
         raise DataError(
-            f"too few good pictures: found {len(good)}, expected at least "
+            f"too few good pictures: found {len(good)}{different}, expected at least "
             f"{FEWEST_TRAINING_IMAGES + FEWEST_STOPPING_IMAGES + needed} "
             f"({FEWEST_TRAINING_IMAGES} to train, {FEWEST_STOPPING_IMAGES} to stop training early, "
             f"{needed} to promise a false-reject rate of {false_reject_rate:g}). Take more "
             "pictures (`differnet capture`), or allow a higher --false-reject-rate."
         )
-    order = np.random.RandomState(seed).permutation(len(good))
-    shuffled = [good[position] for position in order]
+    listed = [*members.values()]
+    shuffled = [listed[position] for position in np.random.RandomState(seed).permutation(count)]
     return Parts(
-        train=tuple(shuffled[:train]),
-        stopping=tuple(shuffled[train : train + stopping]),
-        calibration=tuple(shuffled[train + stopping :]),
+        train=tuple(chain(*shuffled[:train])),
+        stopping=tuple(chain(*shuffled[train : train + stopping])),
+        calibration=tuple(chain(*shuffled[train + stopping :])),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from differnet_runtime.errors import DataError
 from differnet_runtime.installation import install_line
+from differnet_runtime.suggestions import instead
 
 from .base import DataSet, Label, Picture, divided
 
@@ -41,7 +42,7 @@ def read_elpv(kind: str, seed: int) -> DataSet:
 def elpv_pictures(kind: str) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     """Returns the good cells, and all others, in the order of the files."""
     if kind not in KINDS:
-        raise DataError(f"ELPV has the cell types {', '.join(KINDS)}; received {kind!r}")
+        raise DataError(f"ELPV has no cells {kind!r}; {instead(kind, KINDS)}")
     root = _root()
     pictures = []
     with (root / "labels.csv").open(encoding="utf-8") as file:

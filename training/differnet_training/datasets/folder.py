@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
@@ -93,22 +93,35 @@ def read_classes(folder: Path, names: ClassNames) -> tuple[Picture, ...]:
             f"there is no folder {folder / missing[0]}, which --defect names.\n"
             f"Found:\n{found(folder)}"
         )
-    good = folder / names.good
-    labelled = list(with_masks(pictures_in(good), ())) if good.is_dir() else []
+    labelled = _good(folder / names.good)
     for kind in names.defects or _other_folders(folder, names):
         pictures = pictures_in(folder / kind, Label.DEFECT, kind)
         labelled += with_masks(pictures, mask_places(folder, kind))
     return tuple(labelled)
 
 
+def _good(folder: Path) -> list[Picture]:
+    """Reads good pictures: those in the folder, or, where it has none, a folder for each part."""
+    if not folder.is_dir():
+        return []
+    if direct := pictures_in(folder):
+        return list(with_masks(direct, ()))
+    return [
+        replace(picture, part=part)
+        for part in _subfolders(folder)
+        for picture in with_masks(pictures_in(folder / part), ())
+    ]
+
+
 def _other_folders(folder: Path, names: ClassNames) -> list[str]:
+    return [name for name in _subfolders(folder) if name != names.good]
+
+
+def _subfolders(folder: Path) -> list[str]:
     return sorted(
         path.name
         for path in folder.iterdir()
-        if path.is_dir()
-        and path.name != names.good
-        and not path.name.startswith(".")
-        and not is_mask_folder(path)
+        if path.is_dir() and not path.name.startswith(".") and not is_mask_folder(path)
     )
 
 
@@ -133,6 +146,7 @@ def expected_layouts() -> str:
         "Expected one of:\n"
         f"  FOLDER/*.png                       good parts only ({', '.join(sorted(SUFFIXES))})\n"
         "  FOLDER/good/*.png, FOLDER/DEFECT/*.png    good parts beside defects (--good, --defect)\n"
+        "  FOLDER/good/PART/*.png             the same, with a folder for each good part\n"
         "  FOLDER/train/good/*.png            MVTec AD: good parts to learn from\n"
         "  FOLDER/test/good/*.png, FOLDER/test/DEFECT/*.png    and labelled ones to judge by\n"
         "  FOLDER/Data/Images/Normal, Data/Images/Anomaly      VisA, one category\n"
