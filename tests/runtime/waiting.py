@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], bool], within_s: float = 10.0) -> float:
+def wait_for(condition: Callable[[], bool], within_s: float = 60.0) -> float:
     """Returns the seconds that it took; fails where it takes too long."""
     start = time.monotonic()
     while not condition():
