@@ -18,7 +18,7 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_INDEX = "index.html"
+_INDEX, _TEACH = "index.html", "teach.html"
 
 _STYLE = (
     "body{font:16px system-ui,sans-serif;color-scheme:light dark;display:grid;"
@@ -63,18 +63,22 @@ def pages() -> list[Endpoint]:
     async def index(_call: Call) -> Response:
         return _file(*held[_INDEX])
 
+    async def teach(_call: Call) -> Response:
+        return _file(*held[_TEACH])
+
     async def static(call: Call) -> Response:
         name = call.request.path_params["file"]
         if name not in names:
             raise Refused(404, "there is no such file")
         return _file(*held[name])
 
-    names = sorted(name for name in held if name != _INDEX)
+    names = sorted(name for name in held if name not in (_INDEX, _TEACH))
     path = {"file": {"type": "string", "enum": names}}
     page = Content("The page.", media=(HTML,))
     file = Content("The file.", media=tuple(sorted({held[name][1] for name in names})))
     return [
         Endpoint("GET", "/", "The page for people.", index, {200: page}),
+        Endpoint("GET", "/teach", "The page to teach a part on.", teach, {200: page}),
         Endpoint("GET", "/static/{file}", "What the page is made of.", static,
                  {200: file}, (404,), path),
     ]  # fmt: skip
