@@ -13,9 +13,10 @@ export const newest = (one, other) => seconds(other.time) - seconds(one.time);
 
 /** Pictures side by side: arrow keys go from one to the next, a click or Delete throws one out or puts it back. */
 export class Pictures {
-  constructor(element, trouble) {
+  constructor(element, trouble, look = () => {}) {
     this.element = element;
     this.trouble = trouble;
+    this.look = look; // shows a picture large
     this.cells = new Map(); // by the picture's id: {button, image, note, picture}
     this.dataset = null;
     element.addEventListener("keydown", (event) => this.pressed(event));
@@ -37,7 +38,8 @@ export class Pictures {
       this.fill(cell, picture);
     });
     if (at >= 0 && !this.element.contains(document.activeElement)) this.buttons[Math.min(at, this.buttons.length - 1)]?.focus();
-    this.reach(this.buttons.find((button) => button.tabIndex === 0) ?? this.buttons[0]);
+    const { activeElement } = document;
+    this.reach(this.element.contains(activeElement) ? activeElement : this.buttons[0]);
   }
 
   clear(name) {
@@ -50,11 +52,13 @@ export class Pictures {
 
   add(dataset, id) {
     const image = make("img", { alt: "", loading: "lazy", src: address(dataset, `/pictures/${encodeURIComponent(id)}?thumbnail=true`) });
+    image.addEventListener("load", () => this.element.style.setProperty("--shape", Math.max(0.5, Math.min(2, image.naturalWidth / image.naturalHeight))));
     const note = make("span", { className: "note" }), action = make("span", { className: "action" });
     const button = make("button", { type: "button", className: "cell", tabIndex: -1 }, image, note, action);
     const cell = { button, note, action, picture: null };
     button.addEventListener("click", () => this.toggle(cell));
-    button.addEventListener("focus", () => this.reach(button));
+    button.addEventListener("focus", () => { this.reach(button); this.look(dataset, cell.picture); });
+    button.addEventListener("pointerenter", () => this.look(dataset, cell.picture));
     this.cells.set(id, cell);
     return cell;
   }
@@ -94,6 +98,14 @@ export class Pictures {
 }
 
 let pictures = null;
+let enlarged = null; // the dataset of which a picture is shown large
+
+function enlarge(dataset, picture) {
+  const [image, text] = $("preview").children, source = address(dataset, `/pictures/${encodeURIComponent(picture.id)}`);
+  if (image.getAttribute("src") !== source) image.src = source;
+  text.textContent = [clock(seconds(picture.time)), picture.strange ? picture.cause ?? say("teach.strange") : null].filter(Boolean).join(" · ");
+  $("preview").hidden = false;
+}
 
 export function showCollecting(dataset) {
   const { parts, goal, repeats, thrown_out: out, strange, collecting } = dataset;
@@ -112,6 +124,11 @@ export function showCollecting(dataset) {
   const shown = dataset.pictures.filter(FILTERS[$("filter").value]).sort(newest);
   $("pictures-head").hidden = $("pictures-hint").hidden = !dataset.pictures.length;
   pictures.show(dataset, shown);
+  if (pictures.dataset !== enlarged || !shown.length) $("preview").hidden = true;
+  enlarged = dataset.name;
+  if ($("preview").hidden && shown.length) enlarge(dataset, shown[0]);
+  if (dataset.problem) $("collect-problem").textContent = dataset.problem;
+  $("collect-problem").hidden = !dataset.problem;
 }
 
 async function take() {
@@ -120,7 +137,7 @@ async function take() {
 }
 
 export function watchCollecting() {
-  pictures = new Pictures($("pictures"), "collect-trouble");
+  pictures = new Pictures($("pictures"), "collect-trouble", enlarge);
   $("collecting").addEventListener("click", () => {
     $("collect-said").textContent = "";
     change("POST", "/collecting", { on: !known.dataset.collecting }, "collect-trouble");

@@ -73,7 +73,8 @@ function draw() {
     input.placeholder = size && !region ? { x: 0, y: 0, ...size }[field] : "";
   }
   $("whole").disabled = !region;
-  $("region-text").textContent = !size ? "" : region ? say("teach.region.text", region) : say("teach.region.whole", size);
+  $("region-text").hidden = locked;
+  $("region-text").textContent = !size || locked ? "" : region ? say("teach.region.text", region) : say("teach.region.whole", size);
   showVeil();
 }
 
