@@ -17,6 +17,7 @@ from differnet_runtime.daemon.memory import (
     machine_bytes,
     mib,
     share_of,
+    share_without_model,
     total_bytes,
 )
 from differnet_runtime.errors import DifferNetError
@@ -93,8 +94,10 @@ def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iter
         yield Finding(f"{key}.backend", "wrong", f"{config.backend!r} is none of {known}")
     path, subject = _path(planned), f"{key}.{'path' if config.store is None else 'store'}"
     if path is None:
-        text = f"no model of {config.store} is active: `differnet models activate`"
-        yield Finding(subject, "wrong", f"{default_folder()}: {text}")
+        shares.append(share_without_model(planned))
+        advice = ModelStore(default_folder()).advice(config.store or "")
+        text = f"no model judges {', '.join(planned.cameras)} yet: {advice}"
+        yield Finding(subject, "look", text)
         return
     yield from _model_file(path, subject, planned, shares, several=several)
 

@@ -10,28 +10,31 @@ from ..web.control import EngineView, ModelView
 from .models import StationModel
 
 
-def model_ref(model: StationModel) -> ModelRef:
-    """Returns the model that judges now."""
+def model_ref(model: StationModel) -> ModelRef | None:
+    """Returns the model that judges now; None where there is none yet."""
     engine = model.switch.engine
+    if engine.absent:
+        return None
     return ModelRef(name=engine.metadata.name, hash=engine.model_hash)
 
 
 def engine_view(model: StationModel) -> EngineView:
     """Returns the state of the engine that judges now."""
-    status = model.switch.engine.status
+    engine = model.switch.engine
+    status = engine.status
     return EngineView(
         name=model.planned.name,
         cameras=list(model.planned.cameras),
         state=status.state.value,
         backend=status.backend,
-        reasons=status.reasons,
+        reasons={"model": status.last_fault or ""} if engine.absent else status.reasons,
         fallback=status.fallback,
         model=status.model,
         model_hash=status.model_hash,
         restarts=status.restarts,
         faults=status.faults,
         answers=status.answers,
-        last_fault=status.last_fault,
+        last_fault=None if engine.absent else status.last_fault,
         batches=status.batches,
     )
 

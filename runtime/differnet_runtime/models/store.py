@@ -113,6 +113,24 @@ class ModelStore:
         """Returns the file that judges parts of that name, if there is one."""
         return _target(self.root / name, _ACTIVE)
 
+    def advice(self, name: str) -> str:
+        """Says why no model of a name can judge, and what to do."""
+        names: set[str] = set()
+        with contextlib.suppress(OSError):
+            names = {path.parents[1].name for path in self.root.glob("*/files/*.onnx")}
+        if name in names:
+            gone = os.path.lexists(self.root / name / _ACTIVE)
+            found = "the active one is gone" if gone else "none of them is active"
+            return (
+                f"{self.root} has models named {name!r}, but {found}. Activate one on the page or "
+                f"with `differnet models activate {name}`"
+            )
+        others = f" (it has {', '.join(sorted(names))})" if names else ""
+        return (
+            f"{self.root} has no model named {name!r}{others}. Teach one on the page, or add one "
+            f"with `differnet models add FILE --name {name}` and `differnet models activate {name}`"
+        )
+
     def previous(self, name: str) -> Path | None:
         """Returns the file that a rollback would make active, if there is one."""
         path = _target(self.root / name, _PREVIOUS)

@@ -114,6 +114,7 @@ class EngineView(Part):
     Args:
         name: Of its model in this station: that in the store, or the file's.
         cameras: Those that it judges.
+        model: The model's name; empty, like its hash, where there is none yet.
         batches: How often so many frames went through it together.
     """
 
