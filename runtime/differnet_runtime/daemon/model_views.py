@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..events import ModelRef
+from ..inference import EngineProcess
+from ..models import Card, card_of
 from ..processes import return_memory
 from ..web.control import EngineView, ModelView
+from ..web.views import ModelCard
 from .models import StationModel
 
 
@@ -36,7 +39,15 @@ def engine_view(model: StationModel) -> EngineView:
         answers=status.answers,
         last_fault=None if engine.absent else status.last_fault,
         batches=status.batches,
+        card=None if engine.absent else _card(model, engine),
     )
+
+
+def _card(model: StationModel, engine: EngineProcess) -> ModelCard:
+    store, name = model.config.store, engine.metadata.name
+    note = model.store.read_note(store, engine.model_hash) if store is not None else None
+    card = card_of(engine.metadata, note).model_dump()
+    return ModelCard(**card, id=engine.model_hash, name=store or name)
 
 
 def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
@@ -50,6 +61,9 @@ def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
             added=stored.added,
             threshold=stored.threshold,
             damaged=stored.damaged,
+            caution=stored.caution,
+            id=stored.hash,
+            **{key: getattr(stored, key) for key in Card.model_fields},
             cameras=list(model.planned.cameras),
         )
         for model in models

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..config import ModelConfig, PlannedModel
 from ..errors import DifferNetError, EngineFault, ModelStoreError
 from ..inference import AbsentEngine, Callers, EngineProcess, ModelSwitch
-from ..models import ModelStore, default_folder
+from ..models import ModelStore, advice, default_folder
 from ..processes import return_memory
 
 _FOLLOW_S = 1.0
@@ -239,7 +239,7 @@ class StationModel:
         return ModelStore(self._root).active(self.config.store)
 
     def _advice(self) -> str:
-        return ModelStore(self._root).advice(self.config.store or "")
+        return advice(self._root, self.config.store or "")
 
     def _wanted(self) -> _Wanted:
         path, name = self._path(), self.config.store
