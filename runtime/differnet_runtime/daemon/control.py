@@ -69,8 +69,9 @@ class StationControl(Control):
     def health(self) -> Health:
         """See `Control.health`."""
         models = {
-            camera: model_ref(model)
+            camera: ref
             for model in self._station.models
+            if (ref := model_ref(model)) is not None
             for camera in model.planned.cameras
         }
         found = health_of(self._station.states().values())

@@ -116,6 +116,8 @@ class Labelling:
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
         """See `Control.set_threshold`."""
         (model, engine), new = self._judging(camera), wanted.threshold
+        if engine.absent:
+            raise LabelError(f"no model judges camera {camera} yet, so it can have no threshold")
         old = self._in_use(camera, model, engine)
         calibration = engine.metadata.calibration
         if calibration is not None and new < calibration.lowest_plausible:
@@ -178,6 +180,8 @@ class Labelling:
         return self._thresholds.valid(camera, engine.model_hash, configured)
 
     def _in_use(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
+        if engine.absent:
+            return None
         own, calibration = self._threshold(camera, model, engine), engine.metadata.calibration
         return own if own is not None else calibration.threshold if calibration else None
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import PlannedModel
 from ..errors import ConfigError
+from ..inference.absent import NO_METADATA
 from ..inference.bounds import expected_memory
 from ..metadata import ModelMetadata
 
@@ -40,6 +41,11 @@ class Share:
     name: str
     engine: int
     captures: int
+
+
+def share_without_model(planned: PlannedModel) -> Share:
+    """Returns what the cameras of a model need that is not there yet."""
+    return replace(share_of(planned, NO_METADATA, 0), engine=0)
 
 
 def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) -> Share:

@@ -16,7 +16,7 @@ from ..errors import ConfigError, ModelStoreError
 from ..inference import EngineProcess
 from ..models import ModelStore, default_folder
 from ..processes import return_memory
-from .memory import Share, require_room, share_of, warn_of_room
+from .memory import Share, require_room, share_of, share_without_model, warn_of_room
 from .models import StationModel
 
 Tell = Callable[[str, str, str], None]
@@ -47,9 +47,10 @@ class StationModels:
         tell: Called with a component, a state and a reason when a model has changed, or could not.
         root: Of the model store; None takes the device's.
         audited: Stands around each change that follows the store or a file.
+        begun: Called with a model that was not there at the start, once it judges.
 
     Raises:
-        ConfigError: The store has no such model, or the models need more memory than is allowed.
+        ConfigError: The models need more memory than is allowed.
         ModelFileError: A model file can't be used.
     """
 
@@ -59,8 +60,10 @@ class StationModels:
         tell: Tell,
         root: Path | None = None,
         audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        begun: Callable[[StationModel], None] = lambda _: None,
     ) -> None:
         self._tell, self._root, self._audited = tell, root or default_folder(), audited
+        self._begun = begun
         self._one_change = threading.Lock()
         self._memory_mb = config.station.memory_mb
         self._models = tuple(map(self._made, planned_models(config)))
@@ -180,7 +183,9 @@ class StationModels:
 
     def _made(self, planned: PlannedModel) -> StationModel:
         tell = partial(self._tell, planned.component("model"))
-        return StationModel(planned, tell, self._root, self._audited, self._one_change, self._admit)
+        return StationModel(
+            planned, tell, self._root, self._audited, self._one_change, self._admit, self._begun
+        )
 
     def _admit(self, engine: EngineProcess) -> None:
         try:
@@ -190,6 +195,8 @@ class StationModels:
 
 
 def _share(planned: PlannedModel, engine: EngineProcess) -> Share:
+    if engine.absent:
+        return share_without_model(planned)
     return share_of(planned, engine.metadata, engine.file_bytes)
 
 

@@ -5,35 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..events import ModelRef
+from ..inference import EngineProcess
+from ..models import Card, card_of
 from ..processes import return_memory
 from ..web.control import EngineView, ModelView
+from ..web.views import ModelCard
 from .models import StationModel
 
 
-def model_ref(model: StationModel) -> ModelRef:
-    """Returns the model that judges now."""
+def model_ref(model: StationModel) -> ModelRef | None:
+    """Returns the model that judges now; None where there is none yet."""
     engine = model.switch.engine
+    if engine.absent:
+        return None
     return ModelRef(name=engine.metadata.name, hash=engine.model_hash)
 
 
 def engine_view(model: StationModel) -> EngineView:
     """Returns the state of the engine that judges now."""
-    status = model.switch.engine.status
+    engine = model.switch.engine
+    status = engine.status
     return EngineView(
         name=model.planned.name,
         cameras=list(model.planned.cameras),
         state=status.state.value,
         backend=status.backend,
-        reasons=status.reasons,
+        reasons={"model": status.last_fault or ""} if engine.absent else status.reasons,
         fallback=status.fallback,
         model=status.model,
         model_hash=status.model_hash,
         restarts=status.restarts,
         faults=status.faults,
         answers=status.answers,
-        last_fault=status.last_fault,
+        last_fault=None if engine.absent else status.last_fault,
         batches=status.batches,
+        card=None if engine.absent else _card(model, engine),
     )
+
+
+def _card(model: StationModel, engine: EngineProcess) -> ModelCard:
+    store, name = model.config.store, engine.metadata.name
+    note = model.store.read_note(store, engine.model_hash) if store is not None else None
+    card = card_of(engine.metadata, note).model_dump()
+    return ModelCard(**card, id=engine.model_hash, name=store or name)
 
 
 def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
@@ -47,6 +61,9 @@ def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
             added=stored.added,
             threshold=stored.threshold,
             damaged=stored.damaged,
+            caution=stored.caution,
+            id=stored.hash,
+            **{key: getattr(stored, key) for key in Card.model_fields},
             cameras=list(model.planned.cameras),
         )
         for model in models

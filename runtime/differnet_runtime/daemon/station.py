@@ -77,7 +77,7 @@ class Station:
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
         audited = partial(switching, self.control, "activate", FILES)
-        self.models = StationModels(config, self._tell_model, models, audited)
+        self.models = StationModels(config, self._tell_model, models, audited, self._begin)
         self.results = Results(config, self._files, self._commanded)
         self.labelling = Labelling(self, Book(config.station.state / LABELS))
         self.evidence = Evidence(
@@ -94,7 +94,7 @@ class Station:
         )
         self.reporter.decision = config.decision
         self.cameras: dict[str, CameraLoop] = {}
-        self._changing = threading.Lock()
+        self._changing, self._stopping = threading.Lock(), False
 
     @property
     def uptime_s(self) -> float:
@@ -115,7 +115,7 @@ class Station:
         A frame that is under way is judged to the end, or is answered with `stopped` where the
         engine takes too long.
         """
-        until = time.monotonic() + timeout_s
+        self._stopping, until = True, time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
         self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
@@ -285,6 +285,20 @@ class Station:
             self.board.forget(name)
             for model in self.models:
                 model.callers.remove(name)
+
+    def _begin(self, model: StationModel) -> None:
+        """Has a model's first engine judge what was only shown before: pictures that can wait."""
+        with self._changing:
+            if self._stopping:
+                return
+            names = [
+                name
+                for name, loop in self.cameras.items()
+                if not is_live(located(loop.config)) and self.models.of(name) is model
+            ]
+            self._close(names)
+            for name in names:
+                self._open(name, self.config.camera[name])
 
     def _same_part_s(self, camera: str) -> float:
         config = self.config.camera.get(camera)

@@ -68,6 +68,9 @@ class EngineProcess:
         ViewsError: Its views were never trained, or can't be had with its input.
     """
 
+    absent = False
+    """Whether there is no model to run (`AbsentEngine`)."""
+
     def __init__(
         self,
         model: Path | None,
@@ -137,6 +140,11 @@ class EngineProcess:
     def ready(self) -> bool:
         """Whether a process is there that can be asked."""
         return self._supervisor.worker is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a frame is being scored, waits for its turn, or is about to ask for one."""
+        return self._turns.wanted
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready, or has failed to start; says whether it is ready."""

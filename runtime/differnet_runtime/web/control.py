@@ -212,6 +212,8 @@ class Control(ABC):
 
 
 def _judging(engine: EngineView, overview: Overview) -> str:
+    if not engine.model:
+        return f"{engine.name}: no model"
     own = [camera.threshold for camera in overview.cameras if camera.name in engine.cameras]
     texts = ("none" if one is None else f"{one:g}" for one in own or [overview.threshold])
     return f"{engine.model} {engine.model_hash[:12]}, threshold {', '.join(dict.fromkeys(texts))}"

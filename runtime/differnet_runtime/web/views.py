@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from ..events import InspectionEvent, ModelRef
 from ..metadata import Part
+from ..models import Card
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
@@ -108,13 +109,27 @@ class CameraView(Part):
     model: ModelRef | None = None
 
 
+class ModelCard(Card):
+    """A model for people to tell from others; see `models.Card`.
+
+    Args:
+        id: Its content hash.
+        name: Of the part that it judges: that in the store, or the file's own.
+    """
+
+    id: str
+    name: str
+
+
 class EngineView(Part):
     """An engine process; see `inference.EngineStatus`.
 
     Args:
         name: Of its model in this station: that in the store, or the file's.
         cameras: Those that it judges.
+        model: The model's name; empty, like its hash, where there is none yet.
         batches: How often so many frames went through it together.
+        card: Of its model; None where there is none yet.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -132,6 +147,7 @@ class EngineView(Part):
     answers: int = 0
     last_fault: str | None = None
     batches: dict[int, int] = Field(default_factory=dict)
+    card: ModelCard | None = None
 
 
 class SinkView(Part):
@@ -247,20 +263,22 @@ class EvidenceEntry(Part):
     comment: str | None = None
 
 
-class ModelView(Part):
+class ModelView(ModelCard):
     """A model that the station can judge by; see `models.StoredModel`.
 
     Args:
+        hash: The same as `id`.
+        caution: Why it may be for another part than the active model of its name, or None.
         cameras: Those that models of this name judge.
     """
 
-    name: str
     hash: str
     active: bool
     previous: bool
     added: str
     threshold: float | None = None
     damaged: str | None = None
+    caution: str | None = None
     cameras: list[str] = Field(default_factory=list)
 
 
