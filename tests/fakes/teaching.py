@@ -16,9 +16,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.drawn import draw_part
+from tests.fakes.station import FakeStation
 
 GOAL = 40
 MODEL = "c" * 64
+_MINE = ("/api/teach", "/api/models", "/api/overview")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -69,9 +71,14 @@ class Dataset:
 
 
 class FakeTeaching:
-    """The datasets and shadows of a station; tests change them as training or a camera would."""
+    """The datasets and shadows of a station; tests change them as training or a camera would.
 
-    def __init__(self) -> None:
+    Args:
+        station: Whose cameras these are.
+    """
+
+    def __init__(self, station: FakeStation) -> None:
+        self._station = station
         self.datasets: dict[str, Dataset] = {}
         self.shadows: dict[str, dict[str, Any]] = {}
         self.trainable: tuple[bool, str | None] = (True, None)
@@ -88,7 +95,7 @@ class FakeTeaching:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             path: str = scope["path"]
-            mine = path.startswith(("/api/teach", "/api/models")) or "/shadow" in path
+            mine = path.startswith(_MINE) or "/shadow" in path
             await (own if mine else app)(scope, receive, send)
 
         return answer
@@ -213,6 +220,13 @@ class FakeTeaching:
                  "damaged": None, "cameras": ["left"] if self.activated == MODEL else []}  # fmt: skip
         return JSONResponse({"models": [entry]})
 
+    async def _overview(self, _request: Request) -> Response:
+        overview = self._station.overview().model_dump(mode="json")
+        for camera in overview["cameras"]:
+            shadow = self.shadows.get(camera["name"])
+            camera["shadow"] = shadow["model"] if shadow else None
+        return JSONResponse(overview)
+
     def _routes(self) -> list[Route]:
         name, camera = "/api/teach/{name}", "/api/cameras/{camera}/shadow"
         table: list[tuple[str, str, Handler]] = [
@@ -229,6 +243,7 @@ class FakeTeaching:
             ("POST", f"{name}/model", self._upload),
             ("GET PUT DELETE", camera, self._shadow),
             ("GET", f"{camera}/{{id}}", self._frame),
+            ("GET", "/api/overview", self._overview),
             ("GET", "/api/models", self._models),
             ("POST", "/api/models/activate", self._models),
         ]
