@@ -48,9 +48,12 @@ class Labelling:
         model.require_its_own(camera, engine)
         return self._threshold(camera, model, engine)
 
+    def threshold_of(self, camera: str, model: str, configured: float | None) -> float | None:
+        """Returns the threshold in place of a model's; None for it; see `Thresholds.threshold`."""
+        return self._thresholds.threshold(camera, model, configured)
+
     def _threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        configured = model.threshold(camera, engine)
-        return self._thresholds.threshold(camera, engine.model_hash, configured)
+        return self.threshold_of(camera, engine.model_hash, model.threshold(camera, engine))
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """See `Control.label`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -65,9 +65,13 @@ class StationModels:
         self._tell, self._root, self._audited = tell, root or default_folder(), audited
         self._begun = begun
         self._one_change = threading.Lock()
-        self._memory_mb = config.station.memory_mb
+        self.memory_mb = config.station.memory_mb
+        """What all of them may take; None where nothing is said."""
+        self.beside: Callable[[], Sequence[Share]] = tuple
+        """Gives what models on trial take of the memory; `give_way` ends them."""
+        self.give_way: Callable[[], None] = lambda: None
         self._models = tuple(map(self._made, planned_models(config)))
-        require_room(self.shares, self._memory_mb)
+        require_room(self.shares, self.memory_mb)
         warn_of_room(self.shares)
 
     def __iter__(self) -> Iterator[StationModel]:
@@ -130,13 +134,14 @@ class StationModels:
         Returns:
             Those that no camera needs any more; to be stopped once the cameras have changed.
         """
-        self._memory_mb = models.memory_mb
+        self.memory_mb = models.memory_mb
         for planned, model in models.by_plan.items():
             if model not in models.made:
                 model.configure(planned)
         for model in models.made:
             model.start()
         before, self._models = self._models, tuple(models.by_plan.values())
+        self._make_room()
         return tuple(model for model in before if model not in self._models)
 
     def activate(self, model: str) -> None:
@@ -189,9 +194,17 @@ class StationModels:
 
     def _admit(self, engine: EngineProcess) -> None:
         try:
-            require_room(self.shares, self._memory_mb, engine.expected_memory)
+            require_room(self.shares, self.memory_mb, engine.expected_memory)
         except ConfigError as error:
             raise ModelStoreError(str(error)) from error
+        self._make_room(engine.expected_memory)
+
+    def _make_room(self, another: int = 0) -> None:
+        """Ends the trials where models that judge need their memory."""
+        try:
+            require_room([*self.shares, *self.beside()], self.memory_mb, another)
+        except ConfigError:
+            self.give_way()
 
 
 def _share(planned: PlannedModel, engine: EngineProcess) -> Share:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..events import ModelRef
 from ..inference import EngineProcess
-from ..models import Card, card_of
+from ..models import Card, StoredModel, card_of
 from ..processes import return_memory
 from ..web.control import EngineView, ModelView
 from ..web.views import ModelCard
@@ -53,19 +53,7 @@ def _card(model: StationModel, engine: EngineProcess) -> ModelCard:
 def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
     """Returns those in the store that could judge; none of a model that is a file."""
     found = [
-        ModelView(
-            name=stored.name,
-            hash=stored.hash,
-            active=stored.active,
-            previous=stored.previous,
-            added=stored.added,
-            threshold=stored.threshold,
-            damaged=stored.damaged,
-            caution=stored.caution,
-            id=stored.hash,
-            **{key: getattr(stored, key) for key in Card.model_fields},
-            cameras=list(model.planned.cameras),
-        )
+        _view(stored, model)
         for model in models
         if model.config.store is not None
         for stored in model.store.list()
@@ -73,3 +61,32 @@ def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
     ]
     return_memory()  # every one of them was read and compared with its hash
     return found
+
+
+def noted(models: Iterable[StationModel], model_hash: str, note: str) -> ModelView | None:
+    """Keeps a note on one of the models in the store; returns None where there is no such one.
+
+    Raises:
+        OutputError: The store can't be written.
+    """
+    for model in models:
+        name = model.config.store
+        if name is not None and model.store.path_of(name, model_hash).is_file():
+            return _view(model.store.note(model_hash, note), model)
+    return None
+
+
+def _view(stored: StoredModel, model: StationModel) -> ModelView:
+    return ModelView(
+        id=stored.hash,
+        name=stored.name,
+        hash=stored.hash,
+        active=stored.active,
+        previous=stored.previous,
+        added=stored.added,
+        threshold=stored.threshold,
+        damaged=stored.damaged,
+        caution=stored.caution,
+        cameras=list(model.planned.cameras),
+        **{key: getattr(stored, key) for key in Card.model_fields},
+    )

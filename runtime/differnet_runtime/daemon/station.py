@@ -18,7 +18,7 @@ from ..config import CameraConfig, Config, differences
 from ..config.problems import Key
 from ..config.secrets import fingerprints
 from ..errors import CameraError, StoreError
-from ..events import StateEvent, Trigger
+from ..events import InspectionEvent, StateEvent, Trigger
 from ..evidence import Evidence
 from ..labels import FILE as LABELS
 from ..labels import Book
@@ -32,7 +32,7 @@ from .camera_loop import CameraLoop
 from .control import StationControl
 from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
-from .judging import Command, Judge
+from .judging import Command, Judge, Judged
 from .labelling import Labelling
 from .model_set import StationModels
 from .models import StationModel
@@ -40,6 +40,7 @@ from .picture_queue import PictureQueue, remembered
 from .renewal import Renewal
 from .reporting import Reporter
 from .results import Results
+from .shadows import Shadows
 
 STOP_S = 4.5
 """All parts together have so long to end."""
@@ -80,6 +81,8 @@ class Station:
         self.models = StationModels(config, self._tell_model, models, audited, self._begin)
         self.results = Results(config, self._files, self._commanded)
         self.labelling = Labelling(self, Book(config.station.state / LABELS))
+        self.shadows = Shadows(self)
+        self.models.beside, self.models.give_way = self.shadows.room, self.shadows.give_way
         self.evidence = Evidence(
             config.station.state / "evidence", config.evidence, self.labelling.store.ids
         )
@@ -117,6 +120,7 @@ class Station:
         """
         self._stopping, until = True, time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
+        self.shadows.stop_all(_LAST_ANSWER_S)
         self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
@@ -233,6 +237,7 @@ class Station:
                     self._open(name, camera)
             for model in unused:
                 model.stop()
+        self.shadows.review()
         renewal.tell(self.control.audit, old)
 
     def _other(self, camera: str, new: Config, model: StationModel | None) -> bool:
@@ -268,11 +273,16 @@ class Station:
                 station=self.config.station.name,
                 camera=name,
             )
-        loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
+        loop = CameraLoop(name, config, capture, judge, self._report, pictures)
         model.callers.add(name, loop.lies_there)
         self.reporter.alarms.begin(name)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
+
+    def _report(self, judged: Judged) -> InspectionEvent:
+        event = self.reporter.report(judged)
+        self.shadows.offer(judged)
+        return event
 
     def _close(self, names: list[str]) -> None:
         """Stops cameras, all at once: one that hangs takes its two seconds."""
@@ -315,6 +325,7 @@ class Station:
     def _tell_model(self, component: str, state: str, reason: str) -> None:
         station = self.config.station.name
         self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
+        self.shadows.review()
 
 
 def _locked(state: Path) -> IO[str] | None:

@@ -61,6 +61,7 @@ class EngineProcess:
         batch: Frames that go through it together at most; None takes 4 on a GPU and 1 on the CPU.
         batch_wait_s: How long a frame may wait for others.
         callers: Who may ask; without them only threads that wait already are taken together.
+        gives_way: Everything else on the machine goes before its process.
 
     Raises:
         ModelFileError: The file can't be used, or none of the keys has signed it.
@@ -85,6 +86,7 @@ class EngineProcess:
         batch: int | None = None,
         batch_wait_s: float = 0.0,
         callers: Callers | None = None,
+        gives_way: bool = False,
     ) -> None:
         read = Model.read(model, trusted_keys)
         contract = read.metadata.input
@@ -105,6 +107,7 @@ class EngineProcess:
             budget=restarts or RestartBudget(),
             fallback=fallback and model is not None,
             batch=batch,
+            gives_way=gives_way,
         )
 
     @property
@@ -143,7 +146,7 @@ class EngineProcess:
 
     @property
     def wanted(self) -> bool:
-        """Whether a frame is being scored, waits for its turn, or is about to ask for one."""
+        """Whether a frame is being scored, waits, or is about to ask for its turn."""
         return self._turns.wanted
 
     def wait_ready(self, timeout_s: float) -> bool:

@@ -73,7 +73,8 @@ class ModelStore:
         active = _target(folder, ACTIVE)
         if read is None:
             read = {one: Read.of(one) for one in {path, active} if one is not None}
-        metadata, present = read[path].metadata, read[active].metadata if active in read else None
+        metadata = read[path].metadata
+        present = read[active].metadata if active is not None and active in read else None
         calibration = metadata.calibration if metadata else None
         return StoredModel(
             name=folder.name,
@@ -113,11 +114,15 @@ class ModelStore:
             )
         digest = content_hash(data)
         with self._locked(self.root / name) as folder:
-            target = folder / "files" / f"{digest}.onnx"
+            target = self.path_of(name, digest)
             write_bytes(target, data)
             _sync(target.parent)
             _record(folder, "add", digest)
         return self._stored(target)
+
+    def path_of(self, name: str, digest: str) -> Path:
+        """Returns where the model of a name and hash lies, if it is there."""
+        return self.root / name / "files" / f"{digest}.onnx"
 
     def active(self, name: str) -> Path | None:
         """Returns the file that judges parts of that name, if there is one."""

@@ -12,6 +12,7 @@ from ..labels import Labelled
 from .audit import AuditTrail
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .recent import RecentEvents
+from .shadow_views import ShadowView
 from .troubles import Troubles
 from .views import (
     CameraView,
@@ -154,6 +155,39 @@ class Control(ABC):
         Args:
             name: Of which; may be left out where the station runs one of the store only.
         """
+
+    @abstractmethod
+    def note_model(self, model_hash: str, note: str) -> ModelView | None:
+        """Keeps a note on a model, or removes it where it is empty.
+
+        Returns:
+            The model; None where this station has none of that hash.
+
+        Raises:
+            OutputError: The store can't be written.
+        """
+
+    @abstractmethod
+    def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
+        """Begins to try a model on a camera, in place of one that is tried there already.
+
+        Raises:
+            ModelStoreError: There is no such model, it judges already, none does, or the memory
+                does not suffice.
+            ModelFileError: The file can't be used.
+        """
+
+    @abstractmethod
+    def shadow(self, camera: str) -> ShadowView | None:
+        """Returns what is tried on a camera, or has failed there; None where nothing is."""
+
+    @abstractmethod
+    def stop_shadow(self, camera: str) -> bool:
+        """Ends the trial on a camera; returns whether there was one."""
+
+    @abstractmethod
+    def shadow_picture(self, camera: str, number: str) -> bytes | None:
+        """Returns the JPEG of a frame where the two models differ; None where it is not kept."""
 
     @abstractmethod
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:

@@ -86,6 +86,7 @@ class CameraView(Part):
         last: The last verdict.
         settings: Of the device.
         model: That judges it now.
+        shadow: Content hash of the model that is tried beside it; None where none is.
     """
 
     name: str
@@ -107,6 +108,7 @@ class CameraView(Part):
     last: InspectionEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
     model: ModelRef | None = None
+    shadow: str | None = None
 
 
 class ModelCard(Card):
