@@ -12,7 +12,7 @@ import differnet_runtime.web.server as server_module
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
-from tests.fakes.teaching import MODEL, Dataset, FakeTeaching
+from tests.fakes.taught import MODEL, Dataset, FakeTeaching
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.accessible import require_axe, serious_faults
 from tests.runtime.web.browser import Browser
