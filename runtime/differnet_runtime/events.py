@@ -32,6 +32,7 @@ AuditAction = Literal[
     "configuration",
     "label",
     "reset",
+    "teach",
 ]
 
 

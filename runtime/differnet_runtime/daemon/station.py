@@ -18,13 +18,14 @@ from ..config import CameraConfig, Config, differences
 from ..config.problems import Key
 from ..config.secrets import fingerprints
 from ..errors import CameraError, StoreError
-from ..events import StateEvent, Trigger
+from ..events import InspectionEvent, StateEvent, Trigger
 from ..evidence import Evidence
 from ..labels import FILE as LABELS
 from ..labels import Book
 from ..metrics import Metrics
 from ..outbox import PartLog, PictureLog
 from ..station_lock import TakenError, lock_folder
+from ..teaching import Teaching
 from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
@@ -32,7 +33,7 @@ from .camera_loop import CameraLoop
 from .control import StationControl
 from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
-from .judging import Command, Judge
+from .judging import Command, Judge, Judged
 from .labelling import Labelling
 from .model_set import StationModels
 from .models import StationModel
@@ -40,6 +41,7 @@ from .picture_queue import PictureQueue, remembered
 from .renewal import Renewal
 from .reporting import Reporter
 from .results import Results
+from .teaching_site import StationSite
 
 STOP_S = 4.5
 """All parts together have so long to end."""
@@ -93,6 +95,7 @@ class Station:
             self._same_part_s,
         )
         self.reporter.decision = config.decision
+        self.teaching = Teaching(StationSite(self))
         self.cameras: dict[str, CameraLoop] = {}
         self._changing = threading.Lock()
 
@@ -106,6 +109,7 @@ class Station:
         self.results.start()
         self.evidence.start()
         self.models.start()
+        self.teaching.start()
         for name, camera in self.config.camera.items():
             self._open(name, camera)
 
@@ -117,6 +121,7 @@ class Station:
         """
         until = time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
+        self.teaching.stop(0.1 * timeout_s)
         self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
@@ -233,6 +238,7 @@ class Station:
                     self._open(name, camera)
             for model in unused:
                 model.stop()
+        self.teaching.renew()
         renewal.tell(self.control.audit, old)
 
     def _other(self, camera: str, new: Config, model: StationModel | None) -> bool:
@@ -268,11 +274,18 @@ class Station:
                 station=self.config.station.name,
                 camera=name,
             )
-        loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
+        loop = CameraLoop(name, config, capture, judge, self._report, pictures)
         model.callers.add(name, loop.lies_there)
         self.reporter.alarms.begin(name)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
+
+    def _report(self, judged: Judged) -> InspectionEvent:
+        """Takes a verdict; whoever teaches with this camera gets the frame after it."""
+        event = self.reporter.report(judged)
+        if judged.frame is not None:
+            self.teaching.offer(event.camera, judged.frame)
+        return event
 
     def _close(self, names: list[str]) -> None:
         """Stops cameras, all at once: one that hangs takes its two seconds."""
