@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,5 +220,4 @@ def _colour(image: Image) -> Image:
     """Returns a frame with three channels, as its file will be read again."""
     if image.ndim == 3:
         return image
-    colour: Image = np.repeat(image[:, :, None], 3, axis=2)
-    return colour
+    return cast("Image", np.repeat(image[:, :, None], 3, axis=2))

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from ..capture_record import CaptureRecord, write_capture
 from ..errors import OutputError, StoreError
 from ..files import sync_folder, write_bytes
+from ..images import read_image
+from ..overlay import eight_bit_colour
 from ..records import Image
 from .records import Picture, Record
 
@@ -23,6 +25,7 @@ FOLDER = "teach"
 """Below the station's state folder."""
 _RECORD, _PICTURES, _REPORT, _JOB = "record.json", "pictures", "report.html", "job"
 _DELETED = ".deleted-"
+_QUALITY = 85
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +167,28 @@ def encoded(image: Image) -> bytes:
         raise OutputError(f"the picture can't be written as PNG ({error.err})") from error
 
 
+def jpeg(path: Path, side: int | None) -> bytes:
+    """Returns a picture as it can be shown.
+
+    Args:
+        path: Its file.
+        side: Longest side in pixels; None leaves its size.
+
+    Raises:
+        ImageReadError: It can't be read.
+        OutputError: It can't be encoded.
+    """
+    picture = eight_bit_colour(read_image(path))
+    try:
+        longest = max(picture.shape[:2])
+        if side is not None and longest > side:
+            scale = side / longest
+            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
+    except cv2.error as error:
+        raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
+
+
 def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
     """Returns the data sets of a station, and deletes what a crash has left.
 
@@ -177,7 +202,7 @@ def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
         try:
             record = files.read()
         except StoreError as error:
-            log.error("%s", error)
+            log.warning("%s", error)
             continue
         if record is not None and record.name == folder.name:
             found.append((files, record))

@@ -1,4 +1,4 @@
-"""A training: programs of its own that can be cancelled, crash or take too much, and nothing else."""
+"""A training: programs that may crash, take too much or be cancelled, and hurt nothing else."""
 
 from __future__ import annotations
 
