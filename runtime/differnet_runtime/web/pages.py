@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
+from typing import Annotated
 
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from .answers import Refused
-from .endpoints import Call, Content, Endpoint
+from .routing import StationRoute, media, problems
+
+router = APIRouter(route_class=StationRoute)
 
 HTML = "text/html; charset=utf-8"
 _TYPES = {
@@ -53,32 +57,34 @@ def login_page(status: int, message: str) -> Response:
     return Response(_LOGIN.replace("MESSAGE", message), status, headers=headers)
 
 
-def pages() -> list[Endpoint]:
-    """Returns the routes of the page and its files, which are read once."""
-    held = {
-        file.name: (file.read_bytes(), _TYPES["." + file.name.rpartition(".")[2]])
-        for file in (files(__package__) / "static").iterdir()
-    }
-
-    async def index(_call: Call) -> Response:
-        return _file(*held[_INDEX])
-
-    async def static(call: Call) -> Response:
-        name = call.request.path_params["file"]
-        if name not in names:
-            raise Refused(404, "there is no such file")
-        return _file(*held[name])
-
-    names = sorted(name for name in held if name != _INDEX)
-    path = {"file": {"type": "string", "enum": names}}
-    page = Content("The page.", media=(HTML,))
-    file = Content("The file.", media=tuple(sorted({held[name][1] for name in names})))
-    return [
-        Endpoint("GET", "/", "The page for people.", index, {200: page}),
-        Endpoint("GET", "/static/{file}", "What the page is made of.", static,
-                 {200: file}, (404,), path),
-    ]  # fmt: skip
+_HELD = {
+    file.name: (file.read_bytes(), _TYPES["." + file.name.rpartition(".")[2]])
+    for file in (files(__package__) / "static").iterdir()
+}
+_NAMES = sorted(name for name in _HELD if name != _INDEX)
 
 
-def _file(data: bytes, media: str) -> Response:
-    return Response(data, headers={"content-type": media})
+@router.get("/", response_class=Response, responses=media("The page.", HTML))
+async def page() -> Response:
+    """The page for people."""
+    return _file(_INDEX)
+
+
+@router.get(
+    "/static/{file}",
+    response_class=Response,
+    responses={
+        **media("The file.", *sorted({_HELD[name][1] for name in _NAMES})),
+        **problems(404),
+    },
+)
+async def static(file: Annotated[str, Path(json_schema_extra={"enum": [*_NAMES]})]) -> Response:
+    """What the page is made of."""
+    if file not in _NAMES:
+        raise Refused(404, "there is no such file")
+    return _file(file)
+
+
+def _file(name: str) -> Response:
+    data, kind = _HELD[name]
+    return Response(data, headers={"content-type": kind})
