@@ -9,7 +9,7 @@ STATE/teach/NAME/job/             of a training that goes on; gone when it ends
 from .files import FOLDER
 from .records import AddedModel, Picture, Record, Training
 from .site import Site
-from .teaching import Teaching
+from .teaching import Teaching, UnknownError
 from .views import DatasetView, PictureView, TeachView, TrainingView
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "Teaching",
     "Training",
     "TrainingView",
+    "UnknownError",
 ]

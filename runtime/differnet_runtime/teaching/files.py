@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
+import numpy as np
 from pydantic import ValidationError
 
 from ..capture_record import CaptureRecord, write_capture
@@ -178,12 +179,13 @@ def jpeg(path: Path, side: int | None) -> bytes:
         ImageReadError: It can't be read.
         OutputError: It can't be encoded.
     """
-    picture = eight_bit_colour(read_image(path))
+    picture: Image = eight_bit_colour(read_image(path))
     try:
         longest = max(picture.shape[:2])
         if side is not None and longest > side:
             scale = side / longest
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            size = tuple(max(1, round(one * scale)) for one in picture.shape[1::-1])
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
     except cv2.error as error:
         raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
