@@ -77,7 +77,7 @@ def of_error(error: Exception) -> Response:
         error = _of_request(error)
     if isinstance(error, Refused):
         return error.response()
-    if isinstance(error, HTTPException):
+    if isinstance(error, HTTPException):  # FastAPI's own
         return _of_framework(error)
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)
@@ -116,9 +116,8 @@ def _of_request(error: RequestValidationError) -> Refused:
 
 
 async def of_status(_request: Request, error: Exception) -> Response:
-    """Returns the router's own refusals (404, 405) as problems."""
-    assert isinstance(error, HTTPException)
-    return _of_framework(error)
+    """Returns the refusals (404, 405) of requests that reach no route."""
+    return of_error(error)
 
 
 def _of_framework(error: HTTPException) -> Response:

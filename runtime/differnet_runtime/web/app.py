@@ -101,7 +101,7 @@ def _application(*, token: bool) -> FastAPI:
 
 def _operation_id(route: APIRoute) -> str:
     words = "".join(one if one.isalnum() else " " for one in route.path).split()
-    return "_".join([*(method.lower() for method in sorted(route.methods)), *words])
+    return "_".join([*sorted(route.methods or ()), *words]).lower()
 
 
 @own.get("/api/access")

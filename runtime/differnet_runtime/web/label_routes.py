@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from ..config.models import Name
 from ..errors import DifferNetError
@@ -15,7 +16,7 @@ from ..labels import Label, Labelled
 from ..metadata import Part
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .routes import EntryDep, Nothing
-from .routing import DIGITS, Call, CallDep, CameraDep, StationRoute, known_camera, problems
+from .routing import DIGITS, Call, CallDep, CameraDep, StationRoute, problems
 
 router = APIRouter(route_class=StationRoute)
 
@@ -23,8 +24,8 @@ router = APIRouter(route_class=StationRoute)
 class LabelsQuery(Part):
     """Which labels: of one camera, only good parts or defects, at most so many."""
 
-    camera: Name | None = None
-    label: Label | None = None
+    camera: Name | SkipJsonSchema[None] = None
+    label: Label | SkipJsonSchema[None] = None
     limit: Annotated[int, Field(ge=1, le=10_000), DIGITS] = 500
 
 
@@ -43,8 +44,7 @@ class CamerasToReset(Part):
 @router.get("/api/labels", responses=problems(404))
 async def labels(call: CallDep, query: Annotated[LabelsQuery, Query()]) -> Labels:
     """What people said of kept pictures; the latest first."""
-    if query.camera is not None:
-        await known_camera(call, query.camera)
+    call.check_camera(query.camera)
     found = [
         one
         for one in await call.reads.run(call.control.labels)
@@ -119,8 +119,8 @@ def _threshold_text(call: Call, camera: str) -> str:
 @router.post("/api/parts/reset", responses=problems(404))
 async def reset_parts(call: CallDep, body: CamerasToReset) -> CamerasToReset:
     """Starts the counts of parts again from zero."""
-    one = body.camera
-    names = call.control.cameras() if one is None else [await known_camera(call, one)]
+    call.check_camera(body.camera)
+    names = call.control.cameras() if body.camera is None else [body.camera]
     await call.reads.run(partial(call.control.reset_parts, tuple(names)))
     call.note("reset", None, f"counts reset: {', '.join(names)}")
     return body

@@ -14,6 +14,7 @@ from fastapi import Path as PathKey
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from ..config.models import Name
@@ -33,7 +34,6 @@ from .routing import (
     Flag,
     StationRoute,
     Whole,
-    known_camera,
     media,
     problems,
 )
@@ -58,7 +58,7 @@ class LiveQuery(Part):
 class EventsQuery(Part):
     """Which verdicts: only later ones than a number, of one camera, at most so many."""
 
-    camera: Name | None = None
+    camera: Name | SkipJsonSchema[None] = None
     after: Whole = 0
     limit: Annotated[int, Field(ge=1, le=2000), DIGITS] = 500
 
@@ -73,9 +73,9 @@ class Events(Part):
 class EvidenceQuery(Part):
     """Which kept pictures: of one camera or verdict, older than one, at most so many."""
 
-    camera: Name | None = None
-    verdict: Verdict | None = None
-    before: EntryId | None = None
+    camera: Name | SkipJsonSchema[None] = None
+    verdict: Verdict | SkipJsonSchema[None] = None
+    before: EntryId | SkipJsonSchema[None] = None
     limit: Annotated[int, Field(ge=1, le=500), DIGITS] = 60
 
 
@@ -179,8 +179,7 @@ async def live_picture(
 @router.get("/api/events", responses=problems(404))
 async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Events:
     """The latest verdicts, numbered; `latest` is where to go on after."""
-    if query.camera is not None:
-        await known_camera(call, query.camera)
+    call.check_camera(query.camera)
     recent = call.control.recent
     found = recent.after(query.after, camera=query.camera, limit=query.limit)
     return Events.model_construct(events=found, latest=recent.number)
@@ -189,8 +188,7 @@ async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Event
 @router.get("/api/evidence", responses=problems(404))
 async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> Evidence:
     """Kept pictures, the newest first."""
-    if query.camera is not None:
-        await known_camera(call, query.camera)
+    call.check_camera(query.camera)
     wanted = partial(call.control.evidence, query.camera, query.verdict, query.before, query.limit)
     return Evidence(entries=await call.reads.run(wanted))
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -118,6 +118,15 @@ class Call:
         """Where the request came from."""
         return self.request.client.host if self.request.client else ""
 
+    def check_camera(self, name: str | None) -> None:
+        """Checks the name of a camera, where one is given.
+
+        Raises:
+            Refused: There is no such camera.
+        """
+        if name is not None and name not in self.control.cameras():
+            raise Refused(404, "there is no such camera", "/api/overview lists them")
+
     def note(
         self,
         action: AuditAction,
@@ -137,48 +146,36 @@ async def _call(request: Request) -> Call:
 CallDep = Annotated[Call, Depends(_call)]
 
 
-async def known_camera(call: CallDep, camera: str) -> str:
-    """Returns the camera's name.
-
-    Raises:
-        Refused: There is no such camera.
-    """
-    if camera not in call.control.cameras():
-        raise Refused(404, "there is no such camera", "/api/overview lists them")
+async def _camera(call: CallDep, camera: str) -> str:
+    call.check_camera(camera)
     return camera
 
 
-CameraDep = Annotated[str, Depends(known_camera)]
-"""The camera that the path names."""
+CameraDep = Annotated[str, Depends(_camera)]
+"""The camera that the path names; 404 where there is none."""
 
 
 class StationRoute(APIRoute):
     """Takes what it describes and nothing else, and answers every fault as a problem."""
 
-    def __init__(
-        self,
-        path: str,
-        endpoint: Callable[..., Any],
-        *,
-        methods: set[str] | list[str] | None = None,
-        responses: Responses | None = None,
-        **options: Any,
-    ) -> None:
-        of_changes = {} if set(methods or ["GET"]) == {"GET"} else _OF_CHANGES
-        responses = {**of_changes, **(responses or {})}
-        super().__init__(path, endpoint, methods=methods, responses=responses, **options)
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
+        if options.get("methods") != ["GET"]:
+            options["responses"] = {**_OF_CHANGES, **(options.get("responses") or {})}
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns FastAPI's handler between the checks and the problems."""
         handle = super().get_route_handler()
+        takes_query = bool(self.dependant.query_params)
+        body: Any = None if self.body_field is None else self.body_field.field_info.annotation
+        model = None if body is None else TypeAdapter(body)
 
         async def checked(request: Request) -> Response:
             try:
-                _check_keys(request, takes_query=bool(self.dependant.query_params))
-                if self.body_field is not None:
+                _check_keys(request, takes_query)
+                if model is not None:
                     require_media(request, JSON)
-                    request = _StrictRequest(request.scope, request.receive)
-                    request.model = self.body_field.field_info.annotation
+                    request = _StrictRequest(request, model)
                 return await handle(request)
             except asyncio.CancelledError:  # a stop does not wait for a slow call
                 return Refused(503, "the station stops").response()
@@ -191,7 +188,9 @@ class StationRoute(APIRoute):
 class _StrictRequest(Request):
     """Reads a body of bounded size in bounded time, and only as its model's strict JSON."""
 
-    model: type[BaseModel]
+    def __init__(self, request: Request, model: TypeAdapter[Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._model = model
 
     async def body(self) -> bytes:
         """Returns the body."""
@@ -201,15 +200,15 @@ class _StrictRequest(Request):
             raise Refused(400, "the body is empty")
         return self._body
 
-    async def json(self) -> Any:
+    async def json(self) -> object:
         """Returns the model."""
         try:
-            return self.model.model_validate_json(await self.body(), strict=True)
+            return self._model.validate_json(await self.body(), strict=True)
         except ValidationError as error:
             raise of_faults(error.errors()) from error
 
 
-def _check_keys(request: Request, *, takes_query: bool) -> None:
+def _check_keys(request: Request, takes_query: bool) -> None:
     """Refuses keys that FastAPI would pass over.
 
     Raises:

@@ -26,7 +26,6 @@ from .routing import (
     CameraDep,
     StationRoute,
     Whole,
-    known_camera,
     media,
     problems,
 )
@@ -140,8 +139,7 @@ class Streams:
 )
 async def event_stream(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Response:
     """Verdicts as they are given."""
-    if query.camera is not None:
-        await known_camera(call, query.camera)
+    call.check_camera(query.camera)
     streams: Streams = call.request.app.state.streams
     return streams.events.stream(call, _verdicts(call, query, streams.until()), EVENT_STREAM)
 
