@@ -98,11 +98,14 @@ class Collector:
                 if found is None or time.monotonic() - looked_s > _IDLE_S:
                     self._look()
                     looked_s = time.monotonic()
-            except DifferNetError as error:
-                log.warning("teaching: %s", error)
-            except Exception:  # a bug with one picture must not end the collecting of others
-                log.exception("teaching")
-                time.sleep(_IDLE_S)
+            except Exception as error:  # noqa: PERF203 - one picture must not end the others
+                self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Says what went wrong, and gives it a moment to pass."""
+        expected = isinstance(error, DifferNetError)
+        log.warning("teaching: %s", error, exc_info=None if expected else error)
+        time.sleep(_IDLE_S)
 
     def _next(self) -> tuple[Stream, Frame] | None:
         """Waits for a frame; None where none comes for a while."""
