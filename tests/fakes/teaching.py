@@ -65,6 +65,10 @@ class FakeSite:
     def add_model(self, _camera: str, name: str, path: Path) -> StoredModel:
         return ModelStore(self.folder / "models").add(path, name)
 
+    def stored(self) -> Sequence[StoredModel]:
+        """Returns what is in the store."""
+        return ModelStore(self.folder / "models").list()
+
 
 def frame_of_part(
     seed: int, *, noise: int = 0, size: int = 128, damage: str | None = None, age_s: float = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -138,8 +137,8 @@ class Job:
                 child.death()  # waits for its last words
                 raise TeachError(self._why(code))
         finally:
-            with contextlib.suppress(OSError):
-                child.kill()
+            child.kill()
+            child.channel.close()
 
     def _started(self, step: Step) -> Child:
         if self._cancelled.is_set():
