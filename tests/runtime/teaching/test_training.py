@@ -320,9 +320,9 @@ def test_forty_drawn_parts_become_a_model_that_finds_a_scratch(tmp_path: Path) -
     site = FakeSite(tmp_path)
     teaching = Teaching(site)
     teaching.start()
-    teaching.create("ring", "left", Region(x=8, y=8, width=112, height=112))
+    teaching.create("ring", "left", Region(x=8, y=8, width=80, height=80))
     for seed in range(40):
-        site.frames["left"] = frame_of_part(seed)
+        site.frames["left"] = frame_of_part(seed, size=96)
         assert teaching.take("ring")[1].taken
     steps = set()
 
@@ -344,9 +344,9 @@ def test_forty_drawn_parts_become_a_model_that_finds_a_scratch(tmp_path: Path) -
     assert b"<html" in teaching.report("ring").read_bytes()
     (stored,) = site.stored()
     with Detector(stored.path) as detector:
-        assert detector.metadata.input.region == Region(x=8, y=8, width=112, height=112)
-        good = [detector.inspect(draw_part(seed, size=128)) for seed in range(100, 110)]
-        bad = [detector.inspect(draw_part(seed, defect=True, size=128)) for seed in range(5)]
+        assert detector.metadata.input.region == Region(x=8, y=8, width=80, height=80)
+        good = [detector(draw_part(seed, size=96)) for seed in range(100, 110)]
+        bad = [detector(draw_part(seed, defect=True, size=96)) for seed in range(5)]
     assert sum(one.verdict.value == "GOOD" for one in good) >= 8
     assert all(one.verdict.value == "DEFECT" for one in bad)
     assert not (teaching._root / "ring" / "job").exists()
