@@ -252,4 +252,6 @@ class FakeTeaching:
 
 async def _refused(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)
-    return Response(json.dumps({"error": str(refusal)}), refusal.status, media_type="application/json")
+    return Response(
+        json.dumps({"error": str(refusal)}), refusal.status, media_type="application/json"
+    )

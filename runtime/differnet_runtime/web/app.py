@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from ..metadata import Part
-from . import label_routes, login_routes, pages, routes, shadow_routes, streams
+from . import label_routes, login_routes, pages, routes, shadow_routes, streams, teach_routes
 from .answers import JSON, of_status
 from .connections import Connections
 from .control import Control
@@ -34,6 +34,7 @@ ROUTERS = (
     routes.router,
     label_routes.router,
     shadow_routes.router,
+    teach_routes.router,
     streams.router,
     own,
 )
@@ -91,7 +92,7 @@ def _application(*, token: bool) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
         exception_handlers={HTTPException: of_status},
-        responses={**ALWAYS, **(OF_TOKENS if token else {})},
+        responses=ALWAYS | OF_TOKENS if token else ALWAYS,
         dependencies=[described] if token else [],
     )
     for router in (*ROUTERS, login_routes.router) if token else ROUTERS:
@@ -111,8 +112,11 @@ async def allowed(call: CallDep) -> Allowed:
     return Allowed(changes=access.changes, token=access.sessions is not None)
 
 
-@own.get("/openapi.json", response_class=Response,
-         responses=media("An OpenAPI document.", JSON))  # fmt: skip
+@own.get(
+    "/openapi.json",
+    response_class=Response,
+    responses=media("An OpenAPI document.", JSON),
+)
 async def description(request: Request) -> Response:
     """This description."""
     return JSONResponse(request.app.openapi())
