@@ -76,7 +76,10 @@ def test_a_frame_that_is_not_whole_or_not_fresh_or_dark_is_not_taken(
     for frame, why in (
         (None, "has given no frame yet"),
         (frame_of_part(1, damage="a packet was lost"), "a packet was lost"),
-        (replace(frame_of_part(1), image=np.zeros((128, 128, 3), np.uint8)), "the picture is black"),
+        (
+            replace(frame_of_part(1), image=np.zeros((128, 128, 3), np.uint8)),
+            "the picture is black",
+        ),
     ):
         site.frames = {} if frame is None else {"left": frame}
         view, seen = teaching.take("ring")

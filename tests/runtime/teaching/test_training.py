@@ -1,4 +1,4 @@
-"""A training runs beside the station: it may crash, take too much or be cancelled, and dies alone."""
+"""A training beside the station may crash, take too much or be cancelled, and dies alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from differnet_runtime.contract import Region
@@ -292,9 +290,7 @@ def test_memory_is_that_of_the_whole_group() -> None:
     free = free_bytes()
     assert free is None or free > 0
     code = "kept = bytearray(64 << 20); " + FOREVER
-    with subprocess.Popen(
-        program(code), stdout=subprocess.PIPE, start_new_session=True
-    ) as child:
+    with subprocess.Popen(program(code), stdout=subprocess.PIPE, start_new_session=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
         assert 64 << 20 <= taken_bytes(child.pid) < 256 << 20
@@ -309,7 +305,7 @@ def test_a_model_that_is_sent_is_added_and_a_damaged_one_refused(
     assert view.model is not None
     assert view.model.threshold is not None
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
-    with pytest.raises(Exception, match="damaged.onnx"):
+    with pytest.raises(Exception, match=r"damaged\.onnx"):
         ours.teaching.add_model("ring", tmp_path / "damaged.onnx")
     assert ours.teaching.dataset("ring").model == view.model
 
