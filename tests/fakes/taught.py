@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.drawn import draw_part
-from tests.fakes.station import FakeStation
+from tests.fakes.station import HASHES, FakeStation
 
 GOAL = 40
 MODEL = "c" * 64
@@ -30,7 +29,7 @@ def jpeg(seed: int, *, defect: bool = False, size: int = 160) -> bytes:
     return encoded
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - it is the request that errs
     """Becomes the answer to a request."""
 
     def __init__(self, status: int, error: str) -> None:
@@ -84,6 +83,7 @@ class FakeTeaching:
         self.trainable: tuple[bool, str | None] = (True, None)
         self.repeat: str | None = None  # why the present frame is not taken
         self.activated: str | None = None
+        self.judging: dict[str, str] | None = {"name": "ring", "hash": HASHES[0]}
         self.uploaded = b""
 
     def before(self, app: ASGIApp) -> ASGIApp:
@@ -217,7 +217,7 @@ class FakeTeaching:
             self.activated = (await request.json())["hash"]
         entry = {"name": "part", "hash": MODEL, "active": self.activated == MODEL,
                  "previous": False, "threshold": 1.42, "added": "2026-11-20T08:00:00+00:00",
-                 "damaged": None, "cameras": ["left"] if self.activated == MODEL else []}  # fmt: skip
+                 "damaged": None, "cameras": ["left"]}  # fmt: skip
         return JSONResponse({"models": [entry]})
 
     async def _overview(self, _request: Request) -> Response:
@@ -225,6 +225,7 @@ class FakeTeaching:
         for camera in overview["cameras"]:
             shadow = self.shadows.get(camera["name"])
             camera["shadow"] = shadow["model"] if shadow else None
+            camera["model"] = self.judging
         return JSONResponse(overview)
 
     def _routes(self) -> list[Route]:
@@ -252,6 +253,4 @@ class FakeTeaching:
 
 async def _refused(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)
-    return Response(
-        json.dumps({"error": str(refusal)}), refusal.status, media_type="application/json"
-    )
+    return JSONResponse({"error": str(refusal)}, refusal.status)

@@ -88,7 +88,7 @@ def field(browser: Browser, name: str) -> int:
     return int(browser.run(f"return document.getElementById('region-{name}').value"))
 
 
-def test_the_keyboard_alone_does_all_of_it(taught: Taught) -> None:
+def test_the_keyboard_alone_draws_and_collects(taught: Taught) -> None:
     browser, fake, _ = taught
     tab_to(browser, "#stage")
     press(browser, RIGHT)  # draws one, in the middle
@@ -118,6 +118,11 @@ def test_the_keyboard_alone_does_all_of_it(taught: Taught) -> None:
     assert "scratch" in browser.run("return document.activeElement.getAttribute('aria-label')")
     press(browser, SPACE)
     wait_for(lambda: fake.datasets["cover"].pictures[1]["kept"], SOON_S)
+
+
+def test_the_keyboard_alone_trains_tries_and_uses(taught: Taught) -> None:
+    browser, fake, _ = taught
+    open_part(taught, 3)
     tab_to(browser, "#train")
     press(browser, ENTER)
     wait_for(lambda: focus(browser) == "train-title", SOON_S)  # Train went; Cancel is next
@@ -170,8 +175,8 @@ def test_a_region_is_drawn_with_the_mouse_and_set_by_numbers(taught: Taught) -> 
     assert [field(browser, name) for name in ("width", "height")] == [40, 32]
     drag((0.1, 0.1), (0.1, 0.1))  # a click draws none
     assert field(browser, "width") == 40
-    browser.run("document.getElementById('region-x').value = 60;"
-                "document.getElementById('region-x').dispatchEvent(new Event('change'))")  # fmt: skip
+    browser.run("const x = document.getElementById('region-x');"
+                "x.value = 60; x.dispatchEvent(new Event('change'))")  # fmt: skip
     assert field(browser, "x") + field(browser, "width") <= 64
     browser.click("#whole")
     browser.write("#name", "cover")
@@ -277,7 +282,7 @@ def test_a_dataset_is_deleted_after_a_yes_and_the_focus_stays_near(taught: Taugh
 
 
 def test_names_of_the_station_are_never_markup(taught: Taught) -> None:
-    browser, fake, _ = taught
+    browser = taught[0]
     evil = "<img src=x onerror=\"document.title='owned'\">"
     dataset = open_part(taught, 1)
     dataset.add(evil)

@@ -20,11 +20,20 @@ export function inUse() {
   return models.some((model) => model.hash === dataset?.model?.id && model.active && (!model.cameras?.length || model.cameras.includes(dataset.camera)));
 }
 
+const liveModel = (dataset) => known.overview?.cameras.find((camera) => camera.name === dataset.camera)?.model ?? null;
+
+/** Why the model can't be tried beside another; null where it can. */
+function hindrance(dataset) {
+  if (inUse()) return say("teach.try.in_use");
+  return liveModel(dataset) ? null : say("teach.try.alone", { camera: dataset.camera });
+}
+
 export function showTrying(dataset) {
-  const shadow = ownShadow(), failed = shadow?.state === "failed";
+  const shadow = ownShadow(), failed = shadow?.state === "failed", why = shadow ? null : hindrance(dataset);
+  $("try-text").textContent = why ?? say("teach.try.text");
   $("try").textContent = say(shadow ? "teach.try.stop" : "teach.try.start");
   $("try").classList.toggle("strong", !shadow);
-  $("try").disabled = !known.changes || (inUse() && !shadow);
+  $("try").disabled = !known.changes || why !== null;
   $("trying").hidden = !shadow || failed;
   if (failed) {
     $("try-trouble").textContent = say("teach.try.failed", { error: shadow.error ?? "" });
@@ -64,12 +73,20 @@ async function toggle() {
   });
 }
 
+/** The other cameras that are judged by the same models. */
+function others({ camera }) {
+  const { engines = [], engine } = known.overview ?? {};
+  const own = [...engines, engine].find((one) => one?.cameras?.includes(camera));
+  return (own?.cameras ?? []).filter((name) => name !== camera);
+}
+
 export function showUse(dataset) {
   const used = inUse(), { model, camera } = dataset;
   $("use").hidden = used;
   $("use").disabled = !known.changes || using;
   $("watch").hidden = !used;
-  $("use-text").textContent = say(used ? "teach.use.done" : "teach.use.text", { model: model.name, camera });
+  const also = others(dataset), text = say(used ? "teach.use.done" : "teach.use.text", { model: model.name, camera });
+  $("use-text").textContent = [text, also.length && !used ? say("teach.use.also", { cameras: also.join(", ") }) : null].filter(Boolean).join(" ");
 }
 
 async function use() {
