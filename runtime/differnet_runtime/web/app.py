@@ -91,7 +91,7 @@ def _application(*, token: bool) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
         exception_handlers={HTTPException: of_status},
-        responses={**ALWAYS, **(OF_TOKENS if token else {})},
+        responses=ALWAYS | OF_TOKENS if token else ALWAYS,
         dependencies=[described] if token else [],
     )
     for router in (*ROUTERS, login_routes.router) if token else ROUTERS:
@@ -111,8 +111,11 @@ async def allowed(call: CallDep) -> Allowed:
     return Allowed(changes=access.changes, token=access.sessions is not None)
 
 
-@own.get("/openapi.json", response_class=Response,
-         responses=media("An OpenAPI document.", JSON))  # fmt: skip
+@own.get(
+    "/openapi.json",
+    response_class=Response,
+    responses=media("An OpenAPI document.", JSON),
+)
 async def description(request: Request) -> Response:
     """This description."""
     return JSONResponse(request.app.openapi())

@@ -8,14 +8,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 
 from ..config.models import Name
 from ..errors import DifferNetError
 from ..labels import Label, Labelled
 from ..metadata import Part
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
-from .routes import EntryDep, Nothing
+from .routes import EntryPath, Nothing
 from .routing import DIGITS, Call, CallDep, CameraDep, StationRoute, problems
 
 router = APIRouter(route_class=StationRoute)
@@ -24,8 +23,8 @@ router = APIRouter(route_class=StationRoute)
 class LabelsQuery(Part):
     """Which labels: of one camera, only good parts or defects, at most so many."""
 
-    camera: Name | SkipJsonSchema[None] = None
-    label: Label | SkipJsonSchema[None] = None
+    camera: Name | None = None
+    label: Label | None = None
     limit: Annotated[int, Field(ge=1, le=10_000), DIGITS] = 500
 
 
@@ -54,7 +53,7 @@ async def labels(call: CallDep, query: Annotated[LabelsQuery, Query()]) -> Label
 
 
 @router.post("/api/labels/{id}", responses=problems(404, 409))
-async def label(call: CallDep, entry: EntryDep, body: LabelToSet) -> LabelToSet:
+async def label(call: CallDep, entry: EntryPath, body: LabelToSet) -> LabelToSet:
     """Labels a kept picture; answers with the label as it is stored."""
 
     def change() -> None:

@@ -73,10 +73,7 @@ async def page() -> Response:
 @router.get(
     "/static/{file}",
     response_class=Response,
-    responses={
-        **media("The file.", *sorted({_HELD[name][1] for name in _NAMES})),
-        **problems(404),
-    },
+    responses=media("The file.", *sorted({_HELD[name][1] for name in _NAMES})) | problems(404),
 )
 async def static(file: Annotated[str, Path(json_schema_extra={"enum": [*_NAMES]})]) -> Response:
     """What the page is made of."""

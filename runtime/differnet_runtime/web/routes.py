@@ -14,7 +14,6 @@ from fastapi import Path as PathKey
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from ..config.models import Name
@@ -44,7 +43,7 @@ router = APIRouter(route_class=StationRoute)
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
 EntryId = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")]
-EntryDep = Annotated[EntryId, PathKey(alias="id")]
+EntryPath = Annotated[EntryId, PathKey(alias="id")]
 """The kept picture that the path names."""
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
 
@@ -58,7 +57,7 @@ class LiveQuery(Part):
 class EventsQuery(Part):
     """Which verdicts: only later ones than a number, of one camera, at most so many."""
 
-    camera: Name | SkipJsonSchema[None] = None
+    camera: Name | None = None
     after: Whole = 0
     limit: Annotated[int, Field(ge=1, le=2000), DIGITS] = 500
 
@@ -73,9 +72,9 @@ class Events(Part):
 class EvidenceQuery(Part):
     """Which kept pictures: of one camera or verdict, older than one, at most so many."""
 
-    camera: Name | SkipJsonSchema[None] = None
-    verdict: Verdict | SkipJsonSchema[None] = None
-    before: EntryId | SkipJsonSchema[None] = None
+    camera: Name | None = None
+    verdict: Verdict | None = None
+    before: EntryId | None = None
     limit: Annotated[int, Field(ge=1, le=500), DIGITS] = 60
 
 
@@ -141,8 +140,11 @@ async def readyz(call: CallDep, response: Response) -> Health:
     return health
 
 
-@router.get("/metrics", response_class=Response,
-            responses=media("The station's figures.", PROMETHEUS))  # fmt: skip
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=media("The station's figures.", PROMETHEUS),
+)
 async def metrics(call: CallDep) -> Response:
     """Figures for Prometheus."""
     registry: CollectorRegistry = call.request.app.state.registry
@@ -156,10 +158,15 @@ async def overview(call: CallDep) -> Overview:
     return await call.reads.run(call.control.overview)
 
 
-@router.get("/api/cameras/{camera}/live.jpg", response_class=Response, responses={
-    **media("X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.", "image/jpeg"),
-    **problems(404),
-})  # fmt: skip
+@router.get(
+    "/api/cameras/{camera}/live.jpg",
+    response_class=Response,
+    responses=media(
+        "The picture; X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.",
+        "image/jpeg",
+    )
+    | problems(404),
+)
 async def live_picture(
     call: CallDep, camera: CameraDep, query: Annotated[LiveQuery, Query()]
 ) -> Response:
@@ -193,9 +200,12 @@ async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> E
     return Evidence(entries=await call.reads.run(wanted))
 
 
-@router.get("/api/evidence/{id}/{kind}", response_class=Response,
-            responses={**media("The picture.", *_MEDIA.values()), **problems(404)})  # fmt: skip
-async def evidence_file(call: CallDep, entry: EntryDep, kind: EvidenceKind) -> Response:
+@router.get(
+    "/api/evidence/{id}/{kind}",
+    response_class=Response,
+    responses=media("The picture.", *_MEDIA.values()) | problems(404),
+)
+async def evidence_file(call: CallDep, entry: EntryPath, kind: EvidenceKind) -> Response:
     """A kept picture."""
     found = await call.reads.run(partial(_open_evidence, call.control, entry, kind))
     if found is None:

@@ -1,6 +1,6 @@
 """How a request reaches its handler: what it may hold, and what every handler can ask for.
 
-A module of routes makes its own router and adds it to `app.ROUTERS`:
+A module of routes makes its own router, which `app.ROUTERS` names:
 
     router = APIRouter(route_class=StationRoute)
 
@@ -8,7 +8,9 @@ A module of routes makes its own router and adds it to `app.ROUTERS`:
     async def trigger(call: CallDep, camera: CameraDep, body: PartToJudge) -> InspectionEvent:
         return await call.changes.run(partial(call.control.trigger, camera, body.part))
 
-Handlers and dependencies are coroutines; whatever blocks runs in `call.reads` or `call.changes`.
+Handlers and dependencies are coroutines; what blocks runs in `call.reads` or `call.changes`, and
+`call.note` adds a change to the audit trail. A query or a body is one model, a `Part`. A handler
+without a body model may read `call.request.stream()` itself, and must bound it.
 """
 
 from __future__ import annotations
@@ -160,7 +162,7 @@ class StationRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
         if options.get("methods") != ["GET"]:
-            options["responses"] = {**_OF_CHANGES, **(options.get("responses") or {})}
+            options["responses"] = _OF_CHANGES | (options.get("responses") or {})
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

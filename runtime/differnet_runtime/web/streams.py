@@ -20,15 +20,7 @@ from .answers import Refused
 from .connections import Connection, Connections, of_busiest_sender
 from .control import Jpeg
 from .routes import EventsQuery, LiveQuery
-from .routing import (
-    Call,
-    CallDep,
-    CameraDep,
-    StationRoute,
-    Whole,
-    media,
-    problems,
-)
+from .routing import Call, CallDep, CameraDep, StationRoute, Whole, media, problems
 from .sessions import Sessions
 
 router = APIRouter(route_class=StationRoute)
@@ -135,7 +127,7 @@ class Streams:
 @router.get(
     "/api/events/stream",
     response_class=Response,
-    responses={**media("Server-sent events.", EVENT_STREAM), **problems(404)},
+    responses=media("Server-sent events.", EVENT_STREAM) | problems(404),
 )
 async def event_stream(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Response:
     """Verdicts as they are given."""
@@ -147,7 +139,7 @@ async def event_stream(call: CallDep, query: Annotated[EventsQuery, Query()]) ->
 @router.get(
     "/api/cameras/{camera}/live.mjpg",
     response_class=Response,
-    responses={**media("Motion JPEG.", MOTION_JPEG), **problems(404)},
+    responses=media("Motion JPEG.", MOTION_JPEG) | problems(404),
 )
 async def live_stream(
     call: CallDep, camera: CameraDep, query: Annotated[LiveQuery, Query()]
