@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..config.integrity import IntegrityConfig
 from ..errors import DifferNetError, EngineFault, OutputError
-from ..inference import EngineProcess
+from ..inference import EngineProcess, EngineState
 from ..inspection import Inspected, inspect_frame
 from ..integrity import IntegrityGate
 from ..overlay import eight_bit_colour
@@ -177,7 +177,9 @@ class Shadow:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, timeout=_IDLE_S)
         if not self.engine.ready:
-            self.fail(self._reason())
+            if self.engine.status.state is EngineState.FAILED:  # and says why
+                self.fail(self._reason())
+            self._stopping.wait(_POLL_S)
         elif self._waiting is not None and not self._free():
             self._stopping.wait(_POLL_S)
         elif (waiting := self._taken()) is not None:
