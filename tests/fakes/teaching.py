@@ -71,7 +71,12 @@ class FakeSite:
 
 
 def frame_of_part(
-    seed: int, *, noise: int = 0, size: int = 128, damage: str | None = None, age_s: float = 0.0,
+    seed: int,
+    *,
+    noise: int = 0,
+    size: int = 128,
+    damage: str | None = None,
+    age_s: float = 0.0,
     defect: bool = False,
 ) -> Frame:
     """A frame that shows a drawn part; each number of noise is another exposure of it."""
