@@ -71,10 +71,16 @@ class FakeSite:
 
 
 def frame_of_part(
-    seed: int, *, noise: int = 0, size: int = 128, damage: str | None = None, age_s: float = 0.0
+    seed: int,
+    *,
+    noise: int = 0,
+    size: int = 128,
+    damage: str | None = None,
+    age_s: float = 0.0,
+    defect: bool = False,
 ) -> Frame:
     """A frame that shows a drawn part; each number of noise is another exposure of it."""
-    image = draw_part(seed, size=size).astype(np.float32)
+    image = draw_part(seed, size=size, defect=defect).astype(np.float32)
     image += np.random.RandomState(1000 * seed + noise).normal(0, 2.0, image.shape)
     at_ns = time.monotonic_ns() - round(age_s * 1e9)
     pixels = np.clip(image, 0, 255).astype(np.uint8)

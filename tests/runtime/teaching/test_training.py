@@ -21,7 +21,6 @@ from differnet_runtime.teaching.files import FOLDER
 from differnet_runtime.teaching.memory import free_bytes, taken_bytes
 from differnet_runtime.teaching.steps import missing, usable_threads
 from differnet_runtime.teaching.training import Trainer
-from tests.drawn import draw_part
 from tests.fakes.teaching import FakeSite, frame_of_part, program, trainer
 from tests.runtime.waiting import wait_for
 
@@ -341,8 +340,8 @@ def test_forty_drawn_parts_become_a_model_that_finds_a_scratch(tmp_path: Path) -
     (stored,) = site.stored()
     with Detector(stored.path) as detector:
         assert detector.metadata.input.region == Region(x=8, y=8, width=80, height=80)
-        good = [detector(draw_part(seed, size=96)) for seed in range(100, 110)]
-        bad = [detector(draw_part(seed, defect=True, size=96)) for seed in range(5)]
+        good = [detector(frame_of_part(seed, size=96).image) for seed in range(100, 110)]
+        bad = [detector(frame_of_part(seed, size=96, defect=True).image) for seed in range(5)]
     assert sum(one.verdict.value == "GOOD" for one in good) >= 8
     assert all(one.verdict.value == "DEFECT" for one in bad)
     assert not (teaching._root / "ring" / "job").exists()
