@@ -93,9 +93,15 @@ export function showFigures(element, pairs) {
   renew(element, pairs, () => pairs.map((pair) => figure(...pair)));
 }
 
+/** What the store says of the dataset's model; nothing where it doesn't list it. */
+function cardOf({ model }) {
+  const { parts, detection_limit: limit } = known.models.find((one) => one.hash === model.id) ?? {};
+  return { ...(parts ? { parts } : {}), ...(limit ? { detection_limit: limit } : {}) };
+}
+
 export function showResult(dataset) {
-  const { model, report, pictures } = dataset;
-  if (!model) return;
+  const { report, pictures } = dataset, model = { ...dataset.model, ...cardOf(dataset) }, said = dataset.model.detection_limit;
+  $("limit-text").textContent = said === model.detection_limit ? "" : said ?? "";
   showFigures($("figures"), [
     [say("teach.limit"), model.detection_limit ?? say("teach.limit.none"), model.detection_limit ? "main" : "main quiet"],
     [say("teach.parts.used"), count(model.parts)], [say("teach.threshold"), number(model.threshold)],
