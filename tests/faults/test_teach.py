@@ -24,10 +24,11 @@ NAME, DIFFERENT, REPEATS, SIZE = "ring", 28, 12, 64
 TRAINED_S, JUDGES_S = 900.0, 120.0
 
 
-def noisy(seed: int, *, defect: bool = False, noise: int = 0) -> np.ndarray:
-    """Draws a part as a camera sees it; each number of noise is another exposure."""
+def seen(seed: int, *, defect: bool = False, again: bool = False) -> np.ndarray:
+    """Draws a part as the camera sees it; `again` is another exposure of the same one."""
     image = draw_part(seed, defect=defect, size=SIZE).astype(np.float32)
-    image += np.random.RandomState(1000 * seed + noise).normal(0, 2.0, image.shape)
+    if again:
+        image += np.random.RandomState(seed).normal(0, 2.0, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -78,7 +79,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
     with chromium(tmp_path / "profile") as browser, station:
         station.wait(lambda: station.camera("top"), what="the camera")
         ours = Line(tmp_path, station, browser)
-        ours.show(noisy(900))
+        ours.show(seen(900))
         browser.look(1440, 900, "light")
         browser.go(f"http://127.0.0.1:{station.port}/")
         wait_for(lambda: has(browser, 'a[href="/teach"]'), SOON_S)
@@ -102,9 +103,10 @@ def collect(line: Line) -> None:
     browser = line.browser
     press(browser, SPACE)
     says(browser, "#collecting", "Collecting")
-    seeds = [*range(DIFFERENT), *range(DIFFERENT - REPEATS, DIFFERENT)]
-    for number, seed in enumerate(seeds):
-        line.show(noisy(seed, noise=number))
+    for seed in range(DIFFERENT):
+        line.show(seen(seed))
+        if seed % 2 and seed < 2 * REPEATS:
+            line.show(seen(seed, again=True))
     says(browser, "#counts", f"{REPEATS} repeats not counted")
     assert browser.text("#counter").split() == f"{DIFFERENT} of 40 different parts".split()
     press(browser, SPACE)
@@ -158,7 +160,7 @@ def recalibrated(line: Line) -> Path:
     fresh = line.folder / "fresh"
     fresh.mkdir()
     for seed in range(500, 560):
-        assert cv2.imwrite(str(fresh / f"{seed}.png"), noisy(seed))
+        assert cv2.imwrite(str(fresh / f"{seed}.png"), seen(seed))
     path = line.folder / "stricter.onnx"
     command = [DIFFERNET, "calibrate", str(line.model_file(line.model())), "--images", str(fresh)]
     more = ["--false-reject-rate", "0.3", "--output", str(path), "--force", "--doubtful", "keep",
@@ -170,7 +172,7 @@ def recalibrated(line: Line) -> Path:
 
 def try_beside(line: Line, between: np.ndarray) -> None:
     """Tries the new model until the two have differed on a part that only it rejects."""
-    browser, shown = line.browser, noisy(901)
+    browser, shown = line.browser, seen(901)
     tab_to(browser, "#try")
     press(browser, ENTER)
     says(browser, "#step-try .step-state", "running")
@@ -191,7 +193,7 @@ def correct(line: Line, false_reject: np.ndarray) -> None:
     browser.click("#watch")
     thumbs = "return document.querySelectorAll('#evidence .thumb').length"
     for image, button in (
-        (noisy(902, defect=True), "#label-defect"),
+        (seen(902, defect=True), "#label-defect"),
         (false_reject, "#label-good"),
     ):
         kept = len(station.get("/api/evidence")[1]["entries"])
@@ -224,7 +226,7 @@ def between(first: Path, second: Path) -> np.ndarray:
     """Returns a good part that the second model rejects, and the first does not."""
     with Detector(first) as mild, Detector(second) as strict:
         for seed in range(600, 900):
-            image = noisy(seed)
+            image = seen(seed)
             if strict(image).verdict is Verdict.DEFECT and mild(image).verdict is Verdict.GOOD:
                 return image
     raise AssertionError("no good part has a score between the two thresholds")
@@ -241,7 +243,7 @@ def walk(line: Line) -> None:
     browser = line.browser
     says(browser, "#try-text", "No model judges camera top yet")
     use(line)
-    line.show(noisy(903))
+    line.show(seen(903))
     assert line.last()["score"] is not None
     first, second = line.model_file(line.model()), recalibrated(line)
     rejected = between(first, second)
