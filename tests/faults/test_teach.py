@@ -107,6 +107,7 @@ def collect(line: Line) -> None:
         line.show(seen(seed))
         if seed % 2 and seed < 2 * REPEATS:
             line.show(seen(seed, again=True))
+    says(browser, "#collected", str(DIFFERENT))
     says(browser, "#counts", f"{REPEATS} repeats not counted")
     assert browser.text("#counter").split() == f"{DIFFERENT} of 40 different parts".split()
     press(browser, SPACE)
