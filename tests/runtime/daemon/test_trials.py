@@ -36,7 +36,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def hashes(tmp_path: Path, sound_model: Callable[..., Path]) -> list[str]:
-    """Two models of a washer, the first active, and one of a nut; the second scores twice as much."""
+    """Two models of a washer, the first active, the other scoring twice as much; one of a nut."""
     store = ModelStore(tmp_path / "models", nothing)
     found = [
         store.add(sound_model("one.onnx"), "washer").hash,
