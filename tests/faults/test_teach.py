@@ -208,9 +208,11 @@ def correct(line: Line, false_reject: np.ndarray) -> None:
         says(browser, "#label-said", "Labelled")
         browser.click("#picture-close")
     wait_for(lambda: has(browser, "#threshold"), SOON_S)
-    browser.run("""
-        const slider = document.getElementById('threshold'), at = slider.value;
-        slider.value = Number(at) + 1;
+    points = station.get("/api/cameras/top/labels")[1]["points"]
+    right = [not point["false_rejects"] and not point["misses"] for point in points].index(True)
+    browser.run(f"""
+        const slider = document.getElementById('threshold');
+        slider.value = {right};
         slider.dispatchEvent(new Event('input'));""")
     browser.click("#use-threshold")
     wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
@@ -252,7 +254,8 @@ def walk(line: Line) -> None:
     try_beside(line, rejected)
     use(line)
     correct(line, rejected)
-    assert [one for one in browser.complaints() if "409" not in one] == []
+    missing = [one for one in browser.complaints() if "live.jpg" not in one]
+    assert missing == []  # a camera that begins anew has no picture for a moment
 
 
 def test_a_part_is_taught_with_a_model_from_elsewhere(line: Line, exported: Path) -> None:

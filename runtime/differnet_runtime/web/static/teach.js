@@ -169,7 +169,7 @@ async function refresh() {
   const asked = known.dataset, { sent } = known;
   const [teach, overview, access] = await Promise.all([read("/api/teach"), read("/api/overview"), read("/api/access")]);
   const dataset = asked && teach.datasets.find((one) => one.name === asked.name) ? await readIfAny(address(asked)) : null;
-  const trying = dataset && (known.shadow || overview.cameras.find((camera) => camera.name === dataset.camera)?.shadow); // asked only then: a 404 stands in the console
+  const trying = dataset && overview.cameras.find((camera) => camera.name === dataset.camera)?.shadow; // asked only then: a 404 stands in the console
   const shadow = trying ? await readIfAny(`/api/cameras/${encodeURIComponent(dataset.camera)}/shadow`) : null;
   const models = dataset?.model ? await read("/api/models") : { models: [] };
   heard = performance.now();

@@ -109,7 +109,7 @@ async function show(response) {
 async function watch() {
   let pause = PAUSE_MS;
   const asked = camera?.name;
-  if (!document.hidden && asked) {
+  if (!document.hidden && asked && camera.frame_age_s !== null) { // before the first frame there is nothing to ask for
     try {
       const response = await ask(`/api/cameras/${asked}/live.jpg`, { any: true });
       if (response.ok && camera?.name === asked) await show(response);
