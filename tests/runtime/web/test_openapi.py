@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRouter, iter_route_contexts
 
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.web.routing import StationRoute
@@ -51,6 +51,13 @@ def test_every_route_is_in_it(server: WebServer, client: Client) -> None:
     found = {(path, method.upper()) for path, one in described(client).items() for method in one}
     assert found == routes_of(server)
     assert len(found) >= 23
+
+
+def test_a_handler_that_would_run_in_other_threads_is_refused() -> None:
+    with pytest.raises(TypeError, match="blocking must be `async def`"):
+
+        @APIRouter(route_class=StationRoute).get("/blocking")
+        def blocking() -> None: ...
 
 
 def test_with_a_token_the_login_is_in_it_too(station: FakeStation, tmp_path: Path) -> None:
