@@ -97,7 +97,7 @@ def schemathesis(client: Client, folder: Path, *options: str) -> None:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "24 selected / 24 total" in done.stdout
+    assert "37 selected / 37 total" in done.stdout
 
 
 def test_schemathesis_finds_nothing(brief: Client, tmp_path: Path) -> None:
