@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..errors import DifferNetError, TeachError
+from ..errors import DifferNetError, ModelFileError, TeachError
 from ..evidence.room import free_bytes
 from ..integrity import IntegrityGate
 from ..metadata import Region
@@ -307,8 +307,12 @@ class Teaching:
         with self._changing:
             dataset = self._changed(name)
             self._require_camera(dataset.record.camera)
-            metadata = model_of(path)
-            stored = self._site.add_model(dataset.record.camera, name, path)
+            try:
+                metadata = model_of(path)
+                stored = self._site.add_model(dataset.record.camera, name, path)
+            except ModelFileError as error:
+                text = str(error).replace(str(path), "the file that was sent")
+                raise ModelFileError(text) from error
             dataset.change(model=added(stored, metadata))
             return self.dataset(name)
 

@@ -304,7 +304,7 @@ def test_a_model_that_is_sent_is_added_and_a_damaged_one_refused(
     assert view.model is not None
     assert view.model.threshold is not None
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
-    with pytest.raises(Exception, match=r"damaged\.onnx"):
+    with pytest.raises(Exception, match="^the file that was sent "):
         ours.teaching.add_model("ring", tmp_path / "damaged.onnx")
     assert ours.teaching.dataset("ring").model == view.model
 
