@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,6 +101,7 @@ class Trainer:
                 )
             folder, threads = dataset.files.job, usable_threads()
             data = folder / "pictures" / record.name
+            shutil.rmtree(folder, ignore_errors=True)  # where a full disk ended the last try
             dataset.files.lay_out(record, data)
             training = Training(state="running", started=now())
             dataset.change(training=training, collecting=False)
