@@ -34,6 +34,7 @@ from differnet_runtime.web.control import (
     SettingView,
     SinkView,
 )
+from differnet_runtime.web.health_views import StateView
 from differnet_runtime.web.label_views import (
     LabelSummary,
     LabelToSet,
@@ -58,6 +59,12 @@ class FakeCamera:
     frames: int = 0
     last: InspectionEvent | None = None
     captured_ns: int | None = None
+
+
+def _problem(text: str, *, stops: bool) -> StateView:
+    """Returns what `component: state: reason` says."""
+    component, state, reason = (*text.split(": ", 2), "degraded", None)[:3]
+    return StateView(component=component, state=state, reason=reason, stops=stops)
 
 
 class FakeStation(Control):
@@ -174,7 +181,7 @@ class FakeStation(Control):
             EvidenceEntry(
                 id=event.id, at_s=event.at_s, camera=event.camera, part=event.part,
                 verdict=event.verdict, score=event.score, threshold=event.threshold,
-                decided_by=event.decided_by, note=event.note,
+                head=event.head, decided_by=event.decided_by, note=event.note,
                 kinds=["image", "heatmap"], bytes=image.nbytes,
             )
         )  # fmt: skip
@@ -192,7 +199,10 @@ class FakeStation(Control):
             if camera.state != "running"
         ]
         reasons = [*stopped, *self.degraded]
-        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons)
+        problems = [_problem(one, stops=one in stopped) for one in reasons]
+        return Health(
+            ready=not stopped, degraded=bool(reasons), reasons=reasons, problems=problems
+        )
 
     def overview(self) -> Overview:
         uptime_s = time.monotonic() - self._started_s
@@ -208,7 +218,7 @@ class FakeStation(Control):
                 name="ring", cameras=list(self.seen), state="ready",
                 backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
                 fallback=bool(self.degraded), model="ring", model_hash=HASHES[self.active],
-                answers=self.recent.number,
+                answers=self.recent.number, limited_by="no_gpu",
             ),
             sinks=[SinkView(name="mqtt", state="ok", delivered=self.recent.number)],
             outbox=OutboxView(bytes=1 << 20),

@@ -28,7 +28,7 @@ from ..station_lock import TakenError, lock_folder
 from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
-from .camera_loop import CameraLoop
+from .camera_loop import ABSENT, CameraLoop
 from .control import StationControl
 from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
@@ -156,7 +156,10 @@ class Station:
         """Returns the state of every component, by its name."""
         cameras, alarms, decision = self.cameras, self.reporter.alarms, self.config.decision
         found = [camera_state(name, loop.status) for name, loop in cameras.items()]
-        found += [alarms.state(name, one.config, decision) for name, one in cameras.items()]
+        found += [
+            alarms.state(name, one.config, decision, absent=one.status.state in ABSENT)
+            for name, one in cameras.items()
+        ]
         for model in self.models:
             status, name = model.switch.engine.status, model.planned.component
             found.append(engine_state(status, name("engine")))

@@ -115,7 +115,8 @@ def _logins(sessions: Sessions, control: Control, *, secure: bool) -> list[Endpo
             control.troubles.note("wrong_token", call.address)
             if sessions.guesses(call.address):
                 return too_many_guesses()
-            return login_page(401, "Wrong token")
+            languages = call.request.headers.get("accept-language", "")
+            return login_page(401, "login.wrong", languages)
         secret = sessions.begin()
         control.audit.add("login", session_name(secret), address=call.address)
         response = Response(status_code=303, headers={"location": "/"})

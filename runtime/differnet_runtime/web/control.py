@@ -10,6 +10,7 @@ from pathlib import Path
 from ..events import InspectionEvent
 from ..labels import Labelled
 from .audit import AuditTrail
+from .health_views import Health
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .recent import RecentEvents
 from .troubles import Troubles
@@ -19,7 +20,6 @@ from .views import (
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
-    Health,
     ModelView,
     OutboxView,
     Overview,

@@ -24,8 +24,8 @@ from .audit import switching
 from .control import EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .endpoints import DIGITS, Call, Content, Endpoint, Flag, Whole, known_camera
 from .files import FileAnswer
+from .health_views import Alive
 from .recent import RecentEvent
-from .views import Alive
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
