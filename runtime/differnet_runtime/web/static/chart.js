@@ -1,6 +1,7 @@
 // Scores over time with the threshold; drawn again when something came, at most once a frame.
 
-import { $, clock, number, verdictWord } from "./common.js";
+import { $, clock, decided, hour, number, short, verdictWord } from "./common.js";
+import { say } from "./words.js";
 
 const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22, WIDE = 8;
 let drawn = [];
@@ -25,7 +26,7 @@ export function drawChart(events, threshold, camera, span_s, now_s) {
   if (threshold !== null && threshold !== undefined) line(pen, width, y(threshold), threshold);
   if (!shown.length) {
     pen.fillStyle = colour("quiet"); pen.textAlign = "center";
-    pen.fillText("No verdicts in this time", (width + LEFT) / 2, height / 2);
+    pen.fillText(say("chart.none"), (width + LEFT) / 2, height / 2);
   }
 }
 
@@ -62,13 +63,13 @@ function axes(pen, width, height, marks, span_s, now_s, x, y) {
   for (const value of marks) {
     const at = Math.round(y(value)) + 0.5;
     pen.beginPath(); pen.moveTo(LEFT, at); pen.lineTo(width - RIGHT, at); pen.stroke();
-    pen.fillText(String(Number(value.toPrecision(3))), LEFT - 8, at);
+    pen.fillText(short(value), LEFT - 8, at);
   }
   pen.textAlign = "center"; pen.textBaseline = "alphabetic";
   const every = [10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 21600].find((s) => span_s / s <= Math.max(2, width / 130)) ?? 43200;
   for (let at_s = Math.ceil((now_s - span_s) / every) * every; at_s <= now_s; at_s += every) {
     const at = x(at_s);
-    if (at > LEFT + 20 && at < width - 30) pen.fillText(every < 60 ? clock(at_s) : clock(at_s).slice(0, 5), at, height - 6);
+    if (at > LEFT + 20 && at < width - 30) pen.fillText(every < 60 ? clock(at_s) : hour(at_s), at, height - 6);
   }
 }
 
@@ -94,7 +95,7 @@ function line(pen, width, y, threshold) {
   pen.lineWidth = 1.5; pen.setLineDash([6, 5]);
   pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(width - RIGHT, y); pen.stroke();
   pen.setLineDash([]); pen.textAlign = "right";
-  const text = `threshold ${number(threshold)}`, wide = pen.measureText(text).width;
+  const text = say("chart.threshold", { threshold: number(threshold) }), wide = pen.measureText(text).width;
   pen.fillStyle = colour("card"); pen.globalAlpha = 0.8;
   pen.fillRect(width - RIGHT - wide - 4, y - 19, wide + 6, 16);
   pen.fillStyle = colour("text"); pen.globalAlpha = 1;
@@ -113,7 +114,7 @@ export function watchPointer() {
     tip.hidden = !best;
     if (!best) return;
     const { event } = best;
-    tip.textContent = `${clock(event.at_s)} · ${event.camera} · ${verdictWord(event.verdict)} ${[event.score === null ? null : number(event.score), event.decided_by].filter(Boolean).join(" · ")}`;
+    tip.textContent = [clock(event.at_s), event.camera, verdictWord(event.verdict), event.score === null ? null : number(event.score), decided(event)].filter(Boolean).join(" · ");
     tip.style.left = `${Math.min(Math.max(best.x, 110), canvas.clientWidth - 110)}px`;
     tip.style.top = `${Math.max(best.y, 30)}px`;
   });
