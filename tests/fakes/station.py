@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import threading
 import time
@@ -43,6 +44,7 @@ from differnet_runtime.web.label_views import (
 )
 from differnet_runtime.web.live import LivePicture
 from differnet_runtime.web.recent import RecentEvents
+from differnet_runtime.web.views import PartsView
 from tests.drawn import draw_part
 
 THRESHOLD = 1.35
@@ -61,10 +63,24 @@ class FakeCamera:
     captured_ns: int | None = None
 
 
+def _parts(counts: list[str]) -> PartsView:
+    """Counts every verdict as a part, since midnight."""
+    good, defect = counts.count("GOOD"), counts.count("DEFECT")
+    midnight = datetime.datetime.combine(datetime.date.today(), datetime.time())
+    return PartsView(
+        since_s=midnight.timestamp(), good=good, defect=defect,
+        undecided=len(counts) - good - defect,
+        yield_percent=100 * good / len(counts) if counts else None,
+    )  # fmt: skip
+
+
 def _problem(text: str, *, stops: bool) -> StateView:
     """Returns what `component: state: reason` says."""
     component, state, reason = (*text.split(": ", 2), "degraded", None)[:3]
-    return StateView(component=component, state=state, reason=reason, stops=stops)
+    values = {"k": 3, "n": 5, "s": 30} if component.startswith("parts:") else {}
+    return StateView(
+        component=component, state=state, reason=reason, stops=stops, values=values
+    )
 
 
 class FakeStation(Control):
@@ -238,6 +254,7 @@ class FakeStation(Control):
             trigger="free" if camera.trigger == "free" else "command", fps=4.0,
             frame_age_s=age_s, width=self.size, height=self.size, frames=camera.frames,
             verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
+            parts=_parts(counts),
             last=camera.last, threshold=self._threshold(name),
             settings=[
                 SettingView(name="exposure", requested=120, actual=120),

@@ -142,7 +142,9 @@ watchEvidence();
 watchLabels();
 $("reset").addEventListener("click", reset);
 for (const id of ["chart-camera", "chart-span"]) $(id).addEventListener("change", () => { changed = true; });
-poll();
-slow();
+poll().then(() => {
+  show();
+  slow();
+});
 listen();
 requestAnimationFrame(tick);

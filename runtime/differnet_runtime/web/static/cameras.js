@@ -34,7 +34,7 @@ class Card {
     this.element = make("article", { className: "camera" },
       make("div", { className: "frame" }, this.image, this.tag, this.alarm, make("div", { className: "veil" }, this.veilTitle, this.veilText, this.veilAge)),
       make("div", { className: "below" },
-        make("div", { className: "band" }, this.sign, this.word, this.scoreText, this.score),
+        make("div", { className: "band" }, this.sign, this.word, make("span", { className: "scores" }, this.scoreText, this.score)),
         make("div", { className: "bar" }, this.fill, make("b")), this.why,
         make("div", { className: "row" }, this.state, this.counts), this.button, this.by, this.note));
     this.element.dataset.camera = name;
@@ -179,10 +179,13 @@ export function countsOf({ parts, verdicts: { GOOD = 0, DEFECT = 0, NO_DECISION 
   return parts ?? { since_s: null, good: GOOD, defect: DEFECT, undecided: NO_DECISION, yield_percent: null };
 }
 
-/** Returns what a camera's card shows now: "good", "defect", "undecided", or "" where it is not of now. */
+/** Returns a camera's verdict of now as "good", "defect" or "undecided"; "" where there is none. */
 export function kindOf(name) {
   const card = cards.get(name), now = card?.view ? card.now : null;
-  return now && !now.stale ? verdictClass(now.last?.verdict) : "";
+  if (!now?.running) return "";
+  if (!card.element.hidden) return now.stale ? "" : verdictClass(now.last?.verdict);
+  const { event, at } = card.newest ?? {}; // a hidden card fetches no pictures
+  return event && (now.commanded || performance.now() - at < LIVE_S * 1000) ? verdictClass(event.verdict) : "";
 }
 
 /** Shows all cameras, or only the one that is chosen. */

@@ -25,7 +25,7 @@ export function showBanner(connection, health, lostSince) {
   const banner = $("banner"), lost = connection === "lost";
   const trouble = connection === "up" && (!health.ready || health.degraded);
   banner.hidden = !lost && !trouble;
-  banner.className = lost || (trouble && !health.ready) ? "lost" : "";
+  banner.className = lost ? "lost" : trouble && !health.ready ? "bad" : "";
   const title = lost ? [say("connection.lost"), lostSince ? say("connection.since", { time: clock(lostSince) }) : null, say("connection.not_live")].filter(Boolean).join(" ")
     : trouble ? say(health.ready ? "health.limits" : "health.no_verdicts") : "";
   const said = trouble ? health.problems.map(told) : [];

@@ -44,7 +44,7 @@ function choose(name) {
 
 /** The keys 1 to 9 choose a camera, the arrows the next or the one before. */
 function pressed(event) {
-  const busy = !operating() || document.querySelector("dialog[open]") || event.target.matches("input, select, textarea");
+  const busy = !operating() || document.querySelector("dialog[open]") || event.target.matches?.("input, select, textarea");
   if (busy || event.ctrlKey || event.altKey || event.metaKey) return;
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key], at = names.indexOf(chosenCamera());
   if (/^[1-9]$/.test(event.key)) choose(names[Number(event.key) - 1]);
