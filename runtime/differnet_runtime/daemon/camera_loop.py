@@ -19,7 +19,7 @@ _WAIT_S, _POLL_S = 0.2, 0.02
 _HUNG_S = 30.0
 """A thread that has not gone round for so long, beyond its deadline, hangs."""
 _MOST_COMMANDS = 64
-ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
+_ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
 
 Report = Callable[[Judged], InspectionEvent]
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class CameraLoop:
     def _note_absence(self) -> None:
         """Says NO_DECISION once when a camera stops giving frames."""
         status = self._capture.status
-        code = ABSENT.get(status.state)
+        code = _ABSENT.get(status.state)
         if code is not None and status.state is not self._absent:
             self._absent = status.state
             reason = status.reason or f"the camera is {status.state.value}"
@@ -200,7 +200,7 @@ class CameraLoop:
         status = self._capture.status
         self._answer_without(
             command,
-            ABSENT.get(status.state, "deadline"),
+            _ABSENT.get(status.state, "deadline"),
             f"no frame came within {self.config.deadline_ms} ms of the command"
             + (f": {status.reason}" if status.reason else ""),
         )

@@ -136,7 +136,6 @@ export function hearVerdict(event, now_s) {
   setTimeout(() => refreshRejects().catch(() => {}), 300); // its picture is written by then
   if (!wanted() || audio?.state !== "running" || performance.now() - beeped < BEEP_MS) return;
   beeped = performance.now();
-  document.body.dataset.beeps = Number(document.body.dataset.beeps ?? 0) + 1;
   beep();
 }
 
