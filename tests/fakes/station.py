@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import threading
 import time
@@ -66,9 +65,9 @@ class FakeCamera:
 def _parts(counts: list[str]) -> PartsView:
     """Counts every verdict as a part, since midnight."""
     good, defect = counts.count("GOOD"), counts.count("DEFECT")
-    midnight = datetime.datetime.combine(datetime.date.today(), datetime.time())
+    today = time.localtime()[:3]
     return PartsView(
-        since_s=midnight.timestamp(), good=good, defect=defect,
+        since_s=time.mktime((*today, 0, 0, 0, 0, 0, -1)), good=good, defect=defect,
         undecided=len(counts) - good - defect,
         yield_percent=100 * good / len(counts) if counts else None,
     )  # fmt: skip
@@ -78,9 +77,7 @@ def _problem(text: str, *, stops: bool) -> StateView:
     """Returns what `component: state: reason` says."""
     component, state, reason = (*text.split(": ", 2), "degraded", None)[:3]
     values = {"k": 3, "n": 5, "s": 30} if component.startswith("parts:") else {}
-    return StateView(
-        component=component, state=state, reason=reason, stops=stops, values=values
-    )
+    return StateView(component=component, state=state, reason=reason, stops=stops, values=values)
 
 
 class FakeStation(Control):
@@ -216,9 +213,7 @@ class FakeStation(Control):
         ]
         reasons = [*stopped, *self.degraded]
         problems = [_problem(one, stops=one in stopped) for one in reasons]
-        return Health(
-            ready=not stopped, degraded=bool(reasons), reasons=reasons, problems=problems
-        )
+        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons, problems=problems)
 
     def overview(self) -> Overview:
         uptime_s = time.monotonic() - self._started_s

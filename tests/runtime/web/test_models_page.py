@@ -1,4 +1,4 @@
-"""The models' cards in a real Chromium: what a model is, its note, and a trial beside the one that judges."""
+"""The models' cards in a real Chromium: what a model is, its note, and a trial of it."""
 
 from __future__ import annotations
 
@@ -74,4 +74,4 @@ def test_without_that_knowledge_a_card_has_no_empty_lines(shown: Shown) -> None:
     browser, _, _ = shown
     says(browser, "#models", "judges now")
     assert not has(browser, "#models .note, #models .shadow, #models [data-focus^=try]")
-    assert browser.run("return [...document.querySelectorAll('#models .about')].every(e => !e.children.length)")
+    assert browser.run("return document.querySelectorAll('#models .about > *').length === 0")

@@ -54,7 +54,9 @@ def test_one_camera_is_large_and_says_its_verdict_by_word_and_symbol(
     assert has(browser, "[data-camera=left] .sign .symbol.defect")
     band = "document.querySelector('[data-camera=left] .band').getBoundingClientRect()"
     assert browser.run(f"return {band}.width >= document.documentElement.clientWidth")
-    high = "parseFloat(getComputedStyle(document.querySelector('[data-camera=left] .word')).fontSize)"
+    high = (
+        "parseFloat(getComputedStyle(document.querySelector('[data-camera=left] .word')).fontSize)"
+    )
     assert browser.run(f"return {high}") >= 90
     says(browser, "#today", "Today")
     says(browser, "#today", "Yield")
@@ -89,7 +91,9 @@ def test_last_rejects_open_and_the_focus_comes_back(
     says(browser, "#picture-title", "SCRATCHED-7")
     browser.press(ESCAPE)
     wait_for(lambda: not has(browser, "#picture[open]"), SOON_S)
-    assert browser.run("return document.activeElement === document.querySelector('#rejects .thumb')")
+    assert browser.run(
+        "return document.activeElement === document.querySelector('#rejects .thumb')"
+    )
 
 
 def test_a_reject_sounds_only_if_wanted(operated: tuple[Browser, FakeStation]) -> None:

@@ -120,7 +120,9 @@ NO_TEXT = re.compile(
     r"from |import\()$"
 )
 PROSE = re.compile(r"[^\W\d_]{2,}[,.:;!?]? +[^\W\d_]{2,}|^[A-Z][a-z]{2,}[^-]*$|[^\x00-\xff–→…×·]")
-SHOWN = re.compile(r"""(textContent|alt|title|placeholder)(: | = )["'`](?!differnet-edge)[^"'`$]*[^\W\d_]{2,}""")
+SHOWN = re.compile(
+    r"""(textContent|alt|title|placeholder)(: | = )["'`](?!differnet-edge)[^"'`$]*[^\W\d_]{2,}"""
+)
 
 
 def prose(source: str) -> list[str]:
