@@ -32,6 +32,8 @@ AuditAction = Literal[
     "configuration",
     "label",
     "reset",
+    "shadow",
+    "note",
 ]
 
 

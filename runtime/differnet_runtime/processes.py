@@ -24,7 +24,8 @@ from .printable import printable
 
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
-_SOONER_THAN_THE_DAEMON = "500"
+_SOONER_THAN_THE_DAEMON, _FIRST_OF_ALL = "500", "1000"
+_LAST = 19
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - only a parent folder; mkdtemp makes a private one
 _POLL_S = 0.1
 _REAP_S = 1.0
@@ -51,6 +52,13 @@ def tie_to(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(OSError):
         _OOM_SCORE.write_text(_SOONER_THAN_THE_DAEMON)
+
+
+def give_way() -> None:
+    """Called in a child whose work can wait: it goes last, and first when memory runs out."""
+    os.nice(_LAST)
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_text(_FIRST_OF_ALL)
 
 
 def _private_folder() -> Path:

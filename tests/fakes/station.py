@@ -45,6 +45,7 @@ from differnet_runtime.web.live import LivePicture
 from differnet_runtime.web.recent import RecentEvents
 from differnet_runtime.web.views import PartsView
 from tests.drawn import draw_part
+from tests.fakes.trials import FakeTrials
 
 THRESHOLD = 1.35
 HASHES = ("a" * 64, "b" * 64)
@@ -80,7 +81,7 @@ def _problem(text: str, *, stops: bool) -> StateView:
     return StateView(component=component, state=state, reason=reason, stops=stops, values=values)
 
 
-class FakeStation(Control):
+class FakeStation(FakeTrials, Control):
     """Judges drawn parts when told to, or by itself at a rate (`run`).
 
     Args:
@@ -94,6 +95,7 @@ class FakeStation(Control):
     ) -> None:
         self.audited: list[AuditEvent] = []
         super().__init__(RecentEvents(), AuditTrail("demo", self.audited.append))
+        self.shadows = {}
         self.folder = folder
         self.size = size
         self.seen = {name: FakeCamera() for name in cameras}
@@ -102,6 +104,7 @@ class FakeStation(Control):
         self.labelled: dict[str, Labelled] = {}
         self.changes: list[ThresholdChange] = []
         self.reset: list[str] = []
+        self.notes: dict[str, str] = {}
         self.active = 0
         self.degraded: list[str] = []
         self.alive = True
@@ -251,6 +254,7 @@ class FakeStation(Control):
             verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
             parts=_parts(counts),
             last=camera.last, threshold=self._threshold(name),
+            shadow=self.shadows[name].model if name in self.shadows else None,
             settings=[
                 SettingView(name="exposure", requested=120, actual=120),
                 SettingView(name="gain", requested=4, actual=8, warning="the driver refuses 4"),
@@ -291,7 +295,9 @@ class FakeStation(Control):
     def models(self) -> list[ModelView]:
         return [
             ModelView(
-                name="ring", hash=digest, active=number == self.active,
+                id=digest, own_name="ring", trained=f"2026-11-2{number}T07:30:00+00:00", parts=40,
+                detection_limit="scratch from 9 px at contrast 40", note=self.notes.get(digest),
+                name="ring", hash=digest, active=number == self.active, cameras=list(self.seen),
                 previous=number != self.active, threshold=THRESHOLD,
                 added=f"2026-11-2{number}T08:00:00+00:00",
             )
@@ -305,6 +311,12 @@ class FakeStation(Control):
 
     def rollback(self, name: str | None = None) -> None:
         self.active = 1 - self.active
+
+    def note_model(self, model_hash: str, note: str) -> ModelView | None:
+        if model_hash not in HASHES:
+            return None
+        self.notes[model_hash] = note.strip()
+        return self.models()[HASHES.index(model_hash)]
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         item = next((one for one in self.kept if one.id == entry), None)

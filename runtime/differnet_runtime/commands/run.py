@@ -36,7 +36,7 @@ _OF_A_SOURCE = {
 """What a station's file says in their place, and what they are where they are left out."""
 
 
-_OF_A_STATION = ("prometheus_client", "starlette", "uvicorn")
+_OF_A_STATION = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 """Modules that every station needs, with the page or without."""
 
 

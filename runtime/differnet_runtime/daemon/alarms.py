@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..config import CameraConfig, DecisionConfig
 from ..events import InspectionEvent
 from .health import State
+from .judging import NO_MODEL
 
 ALL_REJECTED_S, FEWEST = 60.0, 5
 """Nothing but rejects for so long, and at least so many parts; or"""
@@ -52,11 +53,11 @@ class Alarms:
         """Takes a verdict on a part.
 
         Args:
-            event: The verdict; one without a part says nothing here.
+            event: The verdict; one without a part, or without a model, says nothing here.
             decision: How many rejects are too many.
             now_s: By the monotonic clock; None asks it.
         """
-        if event.first_event is None:
+        if event.first_event is None or event.code == NO_MODEL:
             return
         now_s = time.monotonic() if now_s is None else now_s
         with self._lock:

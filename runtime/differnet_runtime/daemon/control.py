@@ -31,10 +31,11 @@ from ..web.control import (
 )
 from ..web.health_views import Alive, StateView
 from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
+from ..web.shadow_views import ShadowView
 from ..web.views import PartsView
 from .camera_loop import CameraLoop
 from .health import State
-from .model_views import engine_view, model_ref, stored_models
+from .model_views import engine_view, model_ref, noted, stored_models
 from .showing import entry_view, parts_view
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class StationControl(Control):
     def health(self) -> Health:
         """See `Control.health`."""
         models = {
-            camera: model_ref(model)
+            camera: ref
             for model in self._station.models
+            if (ref := model_ref(model)) is not None
             for camera in model.planned.cameras
         }
         found = health_of(self._station.states().values())
@@ -162,6 +164,7 @@ class StationControl(Control):
                 for setting in status.settings
             ],
             model=model_ref(model) if model else None,
+            shadow=shadow.model if (shadow := self._station.shadows.of(name)) else None,
         )
 
     def _sinks(self) -> list[SinkView]:
@@ -239,6 +242,28 @@ class StationControl(Control):
     def rollback(self, name: str | None = None) -> None:
         """See `Control.rollback`."""
         self._station.models.rollback(name, "asked for on the page")
+
+    def note_model(self, model_hash: str, note: str) -> ModelView | None:
+        """See `Control.note_model`."""
+        return noted(self._station.models, model_hash, note)
+
+    def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
+        """See `Control.start_shadow`."""
+        return self._station.shadows.start(camera, model_hash)
+
+    def shadow(self, camera: str) -> ShadowView | None:
+        """See `Control.shadow`."""
+        shadow = self._station.shadows.of(camera)
+        return None if shadow is None else shadow.view()
+
+    def stop_shadow(self, camera: str) -> bool:
+        """See `Control.stop_shadow`."""
+        return self._station.shadows.stop(camera) is not None
+
+    def shadow_picture(self, camera: str, number: str) -> bytes | None:
+        """See `Control.shadow_picture`."""
+        shadow = self._station.shadows.of(camera)
+        return None if shadow is None else shadow.picture(number)
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """See `Control.label`."""

@@ -1,13 +1,14 @@
-"""What is answered: JSON of a model, or a problem in words with the right status."""
+"""What is answered where something is wrong: a problem in words, with the right status."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pydantic import ValidationError
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..errors import (
@@ -28,6 +29,7 @@ _CONFLICTS = (CameraError, EngineFault, LabelError, ModelFileError, ModelStoreEr
 """The request was understood, and the station's state forbids it."""
 
 _MOST_ERRORS = 5
+_NOTHING, _SEE = "there is nothing here", "see /openapi.json"
 
 
 class Problem(Part):
@@ -42,22 +44,16 @@ class Problem(Part):
     what_to_do: str | None = None
 
 
-class Refused(Exception):  # noqa: N818 - it is the request that errs
+class Refused(HTTPException):
     """Ends the handling of a request with a problem."""
 
     def __init__(self, status: int, error: str, what_to_do: str | None = None) -> None:
-        super().__init__(error)
-        self.status = status
+        super().__init__(status, error)
         self.problem = Problem(error=error, what_to_do=what_to_do)
 
     def response(self) -> Response:
         """Returns the answer."""
-        return problem(self.status, self.problem)
-
-
-def answer(part: Part, status: int = 200) -> Response:
-    """Returns a model as JSON."""
-    return Response(part.model_dump_json(), status, media_type=JSON)
+        return problem(self.status_code, self.problem)
 
 
 def problem(status: int, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -68,8 +64,14 @@ def problem(status: int, what: Problem, headers: Mapping[str, str] | None = None
 
 def of_error(error: Exception) -> Response:
     """Returns the answer to an exception; what is no error of ours is logged, not shown."""
+    if isinstance(error, RequestValidationError):
+        error = _of_request(error)
     if isinstance(error, Refused):
         return error.response()
+    if isinstance(error, HTTPException):  # FastAPI's own
+        return _of_framework(error)
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)
     if isinstance(error, _CONFLICTS):
         return problem(409, Problem(error=str(error)))
     if isinstance(error, DifferNetError):
@@ -80,19 +82,39 @@ def of_error(error: Exception) -> Response:
     )
 
 
-def of_validation(error: ValidationError) -> Response:
-    """Returns which keys are wrong; what was received is not repeated."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{'.'.join(str(key) for key in f['loc']) or 'body'}: {f['msg']}" for f in faults]
+def of_faults(faults: Sequence[Any]) -> Refused:
+    """Returns which keys are wrong; what was received is not repeated.
+
+    Args:
+        faults: As pydantic lists them.
+    """
+    texts = [
+        f"{'.'.join(str(key) for key in fault['loc']) or 'body'}: {fault['msg']}"
+        for fault in faults
+    ]
     if len(texts) > _MOST_ERRORS:
         texts = [*texts[:_MOST_ERRORS], f"and {len(texts) - _MOST_ERRORS} more"]
     no_json = any(fault["type"] == "json_invalid" for fault in faults)
-    return problem(400 if no_json else 422, Problem(error="; ".join(texts)[:2000]))
+    return Refused(400 if no_json else 422, "; ".join(texts)[:2000])
+
+
+def _of_request(error: RequestValidationError) -> Refused:
+    """FastAPI says first where a value stood: path, query or body."""
+    faults = error.errors()
+    if any(fault["loc"][0] == "path" for fault in faults):
+        return Refused(404, _NOTHING, _SEE)  # nothing can have such a name
+    return of_faults([{**fault, "loc": fault["loc"][1:]} for fault in faults])
 
 
 async def of_status(_request: Request, error: Exception) -> Response:
-    """Returns Starlette's own refusals (404, 405) as problems."""
-    assert isinstance(error, HTTPException)
-    text = {404: "there is nothing here", 405: "this address does not take that method"}
-    what = Problem(error=text.get(error.status_code, error.detail), what_to_do="see /openapi.json")
-    return problem(error.status_code, what, error.headers)
+    """Returns the refusals (404, 405) of requests that reach no route."""
+    return of_error(error)
+
+
+def _of_framework(error: HTTPException) -> Response:
+    text = {404: _NOTHING, 405: "this address does not take that method"}
+    what = Problem(error=text.get(error.status_code, error.detail), what_to_do=_SEE)
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"  # see `guard.Guard`
+    return problem(error.status_code, what, headers)

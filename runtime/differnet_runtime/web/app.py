@@ -1,35 +1,43 @@
-"""The application: one table of endpoints, the guard before them, their description beside them."""
+"""The application: every router, the guard before them, their description beside them."""
 
 from __future__ import annotations
 
-import json
 import threading
-from typing import Annotated
+from importlib.metadata import version
 
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
-from pydantic import Field
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from ..metadata import Part
-from .answers import JSON, answer, of_status
+from . import label_routes, login_routes, pages, routes, shadow_routes, streams
+from .answers import JSON, of_status
 from .connections import Connections
 from .control import Control
 from .deadlines import Deadlines
-from .endpoints import Call, Content, Endpoint
-from .guard import LOGIN, LOGOUT, Access, Guard, too_many_guesses
-from .label_routes import labelling
-from .openapi import describe
-from .pages import HTML, login_page, pages
-from .routes import Nothing, api, metrics
-from .sessions import COOKIE, SESSION_S, Sessions, session_name
-from .streams import streams
+from .guard import Access, Guard
+from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, media
 from .threads import Threads, Workers
 
 _READS, _CHANGES, _HEALTH = 16, 72, 4
 """Calls at once; 64 cameras can each wait for a part, and models still be switched."""
+
+own = APIRouter(route_class=StationRoute)
+ROUTERS = (
+    pages.router,
+    routes.router,
+    label_routes.router,
+    shadow_routes.router,
+    streams.router,
+    own,
+)
+"""What a station answers; where a token is needed, the routes of `login_routes` too."""
 
 
 class Allowed(Part):
@@ -42,12 +50,6 @@ class Allowed(Part):
 
     changes: bool
     token: bool
-
-
-class Login(Part):
-    """The token, from the form."""
-
-    token: Annotated[str, Field(max_length=4096)]
 
 
 def build(
@@ -69,72 +71,51 @@ def build(
         stream_s: How long a stream goes on before its viewer must ask again.
         stopping: Ends streams.
     """
-    endpoints = [
-        *pages(),
-        *api(),
-        *labelling(),
-        metrics(registry),
-        *streams(stream_s, stopping, connections, access.sessions),
-        _allowed(access),
-    ]
-    if access.sessions is not None:
-        endpoints += _logins(access.sessions, control, secure=access.tls)
-    endpoints.append(_description(endpoints, token=access.sessions is not None))
-    workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
-    app = Starlette(
-        routes=[endpoint.route(control, workers) for endpoint in endpoints],
-        exception_handlers={HTTPException: of_status},
-    )
-    app.router.redirect_slashes = False
+    app = _application(token=access.sessions is not None)
+    state = app.state
+    state.control, state.registry, state.access = control, registry, access
+    state.workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
+    state.streams = streams.Streams(stream_s, stopping, connections, access.sessions)
+    app.openapi()  # written once, before anybody waits for it
     return Deadlines(Guard(app, access, control.troubles), connections, control.troubles)
 
 
-def _allowed(access: Access) -> Endpoint:
-    allowed = Allowed(changes=access.changes, token=access.sessions is not None)
+def _application(*, token: bool) -> FastAPI:
+    described = Depends(HTTPBearer(scheme_name="token", auto_error=False))  # `Guard` checks it
+    app = FastAPI(
+        title="A differnet-edge station",
+        version=version("differnet-edge"),
+        openapi_url=None,  # described among the others: `description`
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        exception_handlers={HTTPException: of_status},
+        responses=ALWAYS | OF_TOKENS if token else ALWAYS,
+        dependencies=[described] if token else [],
+    )
+    for router in (*ROUTERS, login_routes.router) if token else ROUTERS:
+        app.include_router(router)
+    return app
 
-    async def handler(_call: Call) -> Response:
-        return answer(allowed)
 
-    text = Content("What may be done over HTTP.", Allowed)
-    return Endpoint("GET", "/api/access", "What may be done over HTTP.", handler, {200: text})
-
-
-def _description(endpoints: list[Endpoint], *, token: bool) -> Endpoint:
-    async def handler(_call: Call) -> Response:
-        return Response(document, media_type=JSON)
-
-    text = Content("An OpenAPI document.", media=(JSON,))
-    own = Endpoint("GET", "/openapi.json", "This description.", handler, {200: text})
-    document = json.dumps(describe([*endpoints, own], token=token))
-    return own
+def _operation_id(route: APIRoute) -> str:
+    words = "".join(one if one.isalnum() else " " for one in route.path).split()
+    return "_".join([*sorted(route.methods or ()), *words]).lower()
 
 
-def _logins(sessions: Sessions, control: Control, *, secure: bool) -> list[Endpoint]:
-    async def login(call: Call) -> Response:
-        if not sessions.right(call.body.token, call.address):
-            control.troubles.note("wrong_token", call.address)
-            if sessions.guesses(call.address):
-                return too_many_guesses()
-            languages = call.request.headers.get("accept-language", "")
-            return login_page(401, "login.wrong", languages)
-        secret = sessions.begin()
-        control.audit.add("login", session_name(secret), address=call.address)
-        response = Response(status_code=303, headers={"location": "/"})
-        response.set_cookie(
-            COOKIE, secret, SESSION_S, httponly=True, samesite="strict", secure=secure
-        )
-        return response
+@own.get("/api/access")
+async def allowed(call: CallDep) -> Allowed:
+    """What may be done over HTTP."""
+    access: Access = call.request.app.state.access
+    return Allowed(changes=access.changes, token=access.sessions is not None)
 
-    async def logout(call: Call) -> Response:
-        sessions.end(call.request.cookies.get(COOKIE, ""))
-        control.audit.add("logout", call.by, address=call.address)
-        response = Response(status_code=303, headers={"location": "/"})
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
-        return response
 
-    begun = {303: Content("To the page.", media=()), 401: Content("Wrong.", media=(HTML,))}
-    ended = {303: Content("To the form.", media=())}
-    return [
-        Endpoint("POST", LOGIN, "Begins a session.", login, begun, body=Login, form=True),
-        Endpoint("POST", LOGOUT, "Ends it.", logout, ended, body=Nothing, form=True),
-    ]
+@own.get(
+    "/openapi.json",
+    response_class=Response,
+    responses=media("An OpenAPI document.", JSON),
+)
+async def description(request: Request) -> Response:
+    """This description."""
+    return JSONResponse(request.app.openapi())

@@ -82,6 +82,8 @@ class Guard:
 
         request = Request(scope)
         answer = self._refusal(request) or self._app
+        if request.method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body out
         await answer(scope, receive, send_guarded)
 
     def _refusal(self, request: Request) -> Response | None:

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
+from fastapi import APIRouter, Query
 from pydantic import Field
-from starlette.responses import Response
 
 from ..config.models import Name
 from ..errors import DifferNetError
-from ..events import AuditAction
 from ..labels import Label, Labelled
 from ..metadata import Part
-from .answers import Refused, answer
-from .endpoints import DIGITS, Call, Content, Endpoint, known_camera
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
-from .routes import CAMERA, ENTRY, Nothing
+from .routes import EntryPath, Nothing
+from .routing import DIGITS, Call, CallDep, CameraDep, StationRoute, problems
+
+router = APIRouter(route_class=StationRoute)
 
 
 class LabelsQuery(Part):
@@ -40,22 +40,21 @@ class CamerasToReset(Part):
     camera: Name | None = None
 
 
-async def _labels(call: Call) -> Response:
-    query = call.query
-    if query.camera is not None:
-        known_camera(call.control, query.camera)
+@router.get("/api/labels", responses=problems(404))
+async def labels(call: CallDep, query: Annotated[LabelsQuery, Query()]) -> Labels:
+    """What people said of kept pictures; the latest first."""
+    call.check_camera(query.camera)
     found = [
         one
         for one in await call.reads.run(call.control.labels)
         if query.camera in (None, one.camera) and query.label in (None, one.label)
     ]
-    return answer(Labels(labels=found[: query.limit]))
+    return Labels(labels=found[: query.limit])
 
 
-async def _label(call: Call) -> Response:
-    entry, body = call.request.path_params["id"], call.body
-    if not ENTRY.fullmatch(entry):
-        raise Refused(404, "there is no such picture (any more)")
+@router.post("/api/labels/{id}", responses=problems(404, 409))
+async def label(call: CallDep, entry: EntryPath, body: LabelToSet) -> LabelToSet:
+    """Labels a kept picture; answers with the label as it is stored."""
 
     def change() -> None:
         before, error = None, None
@@ -66,10 +65,10 @@ async def _label(call: Call) -> Response:
             raise
         finally:
             old = _told(before) if before else "no label"
-            _note(call, "label", f"{entry}: {old}", _told(body) if not error else None, error)
+            call.note("label", f"{entry}: {old}", _told(body) if not error else None, error)
 
     await call.reads.run(change)
-    return answer(body)
+    return body
 
 
 def _told(label: LabelToSet | Labelled) -> str:
@@ -77,33 +76,37 @@ def _told(label: LabelToSet | Labelled) -> str:
     return " ".join(word for word in words if word)
 
 
-async def _summary(call: Call) -> Response:
-    return answer(await call.reads.run(partial(call.control.label_summary, call.camera)))
+@router.get("/api/cameras/{camera}/labels", responses=problems(404))
+async def label_summary(call: CallDep, camera: CameraDep) -> LabelSummary:
+    """What labels say of a camera's model now, and which threshold decides."""
+    return await call.reads.run(partial(call.control.label_summary, camera))
 
 
-async def _set_threshold(call: Call) -> Response:
-    change = partial(call.control.set_threshold, call.camera, call.body, call.by)
-    return await _threshold(call, change)
+@router.post("/api/cameras/{camera}/threshold", responses=problems(404, 409))
+async def set_threshold(call: CallDep, camera: CameraDep, body: ThresholdToSet) -> LabelSummary:
+    """Sets the threshold of a camera's model."""
+    change = partial(call.control.set_threshold, camera, body, call.by)
+    return await _threshold(call, camera, change)
 
 
-async def _undo_threshold(call: Call) -> Response:
-    return await _threshold(call, partial(call.control.undo_threshold, call.camera))
+@router.post("/api/cameras/{camera}/threshold/undo", responses=problems(404, 409))
+async def undo_threshold(call: CallDep, camera: CameraDep, _body: Nothing) -> LabelSummary:
+    """Undoes the last change of the threshold."""
+    return await _threshold(call, camera, partial(call.control.undo_threshold, camera))
 
 
-async def _threshold(call: Call, change: Callable[[], None]) -> Response:
-    camera = call.camera
-
+async def _threshold(call: Call, camera: str, change: Callable[[], None]) -> LabelSummary:
     def audited() -> LabelSummary:
         before = _threshold_text(call, camera)
         try:
             change()
         except DifferNetError as error:
-            _note(call, "threshold", before, None, str(error))
+            call.note("threshold", before, None, str(error))
             raise
-        _note(call, "threshold", before, _threshold_text(call, camera))
+        call.note("threshold", before, _threshold_text(call, camera))
         return call.control.label_summary(camera)
 
-    return answer(await call.reads.run(audited))
+    return await call.reads.run(audited)
 
 
 def _threshold_text(call: Call, camera: str) -> str:
@@ -112,36 +115,11 @@ def _threshold_text(call: Call, camera: str) -> str:
     return f"{camera}: {value} ({found.set_by})"
 
 
-async def _reset(call: Call) -> Response:
-    one = call.body.camera
-    names = call.control.cameras() if one is None else [known_camera(call.control, one)]
+@router.post("/api/parts/reset", responses=problems(404))
+async def reset_parts(call: CallDep, body: CamerasToReset) -> CamerasToReset:
+    """Starts the counts of parts again from zero."""
+    call.check_camera(body.camera)
+    names = call.control.cameras() if body.camera is None else [body.camera]
     await call.reads.run(partial(call.control.reset_parts, tuple(names)))
-    _note(call, "reset", None, f"counts reset: {', '.join(names)}")
-    return answer(call.body)
-
-
-def _note(
-    call: Call, action: AuditAction, old: str | None, new: str | None, error: str | None = None
-) -> None:
-    call.control.audit.add(action, call.by, address=call.address, old=old, new=new, error=error)
-
-
-def labelling() -> list[Endpoint]:
-    """Returns the routes of labels, thresholds and counters."""
-    entry = {"id": {"type": "string", "pattern": ENTRY.pattern}}
-    said = Content("What labels say now, and which threshold decides.", LabelSummary)
-    return [
-        Endpoint("GET", "/api/labels", "What people said of kept pictures.", _labels,
-                 {200: Content("The latest first.", Labels)}, (404,), query=LabelsQuery),
-        Endpoint("POST", "/api/labels/{id}", "Labels a kept picture.", _label,
-                 {200: Content("As it is stored.", LabelToSet)}, (404, 409), entry,
-                 body=LabelToSet),
-        Endpoint("GET", "/api/cameras/{camera}/labels", "What labels say of a camera's model.",
-                 _summary, {200: said}, (404,), CAMERA),
-        Endpoint("POST", "/api/cameras/{camera}/threshold", "Sets the threshold.", _set_threshold,
-                 {200: said}, (404, 409), CAMERA, body=ThresholdToSet),
-        Endpoint("POST", "/api/cameras/{camera}/threshold/undo", "Undoes the last change.",
-                 _undo_threshold, {200: said}, (404, 409), CAMERA, body=Nothing),
-        Endpoint("POST", "/api/parts/reset", "Starts the counts of parts again from zero.", _reset,
-                 {200: Content("Whose.", CamerasToReset)}, (404,), body=CamerasToReset),
-    ]  # fmt: skip
+    call.note("reset", None, f"counts reset: {', '.join(names)}")
+    return body

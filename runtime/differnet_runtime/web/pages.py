@@ -12,13 +12,17 @@ from collections.abc import Mapping
 from importlib.resources import files
 from string import Template
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
+from fastapi import APIRouter, Path, Query
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from ..metadata import Part
 from .answers import Refused
-from .endpoints import Call, Content, Endpoint
+from .routing import StationRoute, media, problems
+
+router = APIRouter(route_class=StationRoute)
 
 HTML = "text/html; charset=utf-8"
 _TYPES = {
@@ -32,6 +36,7 @@ LANGUAGES: Mapping[str, str] = MappingProxyType({"en": "en", "de": "de", "zh": "
 """The page's languages: their codes, and their tags in HTML."""
 _LOGIN_WORD = re.compile(r'^ *"(login\.\w+)": *("(?:[^"\\]|\\.)*")', re.MULTILINE)
 LoginText = Literal["login.token", "login.wrong"]
+
 
 _STYLE = (
     ":root{--ground:#f3f5f7;--card:#fff;--edge:#dfe4ea;--text:#17202b;--accent:#0f6cbd}"
@@ -67,7 +72,7 @@ _LOGIN_POLICY = (
 class PageQuery(Part):
     """Which view the page begins with; its script reads it."""
 
-    view: Literal["engineer", "operator"] | None = None
+    view: Literal["engineer", "operator"] | SkipJsonSchema[None] = None
 
 
 def login_page(status: int, label: LoginText, languages: str = "") -> Response:
@@ -114,33 +119,31 @@ def login_words() -> Mapping[str, Mapping[str, str]]:
     }
 
 
-def pages() -> list[Endpoint]:
-    """Returns the routes of the page and its files, which are read once."""
-    held = {
-        file.name: (file.read_bytes(), _TYPES["." + file.name.rpartition(".")[2]])
-        for file in (files(__package__) / "static").iterdir()
-    }
-
-    async def index(_call: Call) -> Response:
-        return _file(*held[_INDEX])
-
-    async def static(call: Call) -> Response:
-        name = call.request.path_params["file"]
-        if name not in names:
-            raise Refused(404, "there is no such file")
-        return _file(*held[name])
-
-    names = sorted(name for name in held if name != _INDEX)
-    path = {"file": {"type": "string", "enum": names}}
-    page = Content("The page.", media=(HTML,))
-    file = Content("The file.", media=tuple(sorted({held[name][1] for name in names})))
-    return [
-        Endpoint("GET", "/", "The page for people.", index, {200: page},
-                 query=PageQuery),
-        Endpoint("GET", "/static/{file}", "What the page is made of.", static,
-                 {200: file}, (404,), path),
-    ]  # fmt: skip
+_HELD = {
+    file.name: (file.read_bytes(), _TYPES["." + file.name.rpartition(".")[2]])
+    for file in (files(__package__) / "static").iterdir()
+}
+_NAMES = sorted(name for name in _HELD if name != _INDEX)
 
 
-def _file(data: bytes, media: str) -> Response:
-    return Response(data, headers={"content-type": media})
+@router.get("/", response_class=Response, responses=media("The page.", HTML))
+async def page(_query: Annotated[PageQuery, Query()]) -> Response:
+    """The page for people."""
+    return _file(_INDEX)
+
+
+@router.get(
+    "/static/{file}",
+    response_class=Response,
+    responses=media("The file.", *sorted({_HELD[name][1] for name in _NAMES})) | problems(404),
+)
+async def static(file: Annotated[str, Path(json_schema_extra={"enum": [*_NAMES]})]) -> Response:
+    """What the page is made of."""
+    if file not in _NAMES:
+        raise Refused(404, "there is no such file")
+    return _file(file)
+
+
+def _file(name: str) -> Response:
+    data, kind = _HELD[name]
+    return Response(data, headers={"content-type": kind})

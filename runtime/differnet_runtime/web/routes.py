@@ -1,15 +1,16 @@
-"""The API: what can be read and asked, over one table."""
+"""The API: what can be read and asked."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args
+from typing import Annotated, BinaryIO, Literal
 
+from fastapi import APIRouter, Query
+from fastapi import Path as PathKey
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from pydantic import Field
@@ -19,21 +20,31 @@ from ..config.models import Name
 from ..events import AuditAction, AuditEvent, InspectionEvent
 from ..metadata import Part
 from ..names import PartId
-from .answers import Refused, answer
+from .answers import Refused
 from .audit import switching
-from .control import EvidenceEntry, EvidenceKind, Health, ModelView, Overview
-from .endpoints import DIGITS, Call, Content, Endpoint, Flag, Whole, known_camera
+from .control import Control, EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .files import FileAnswer
 from .health_views import Alive
 from .recent import RecentEvent
+from .routing import (
+    DIGITS,
+    Call,
+    CallDep,
+    CameraDep,
+    Flag,
+    StationRoute,
+    Whole,
+    media,
+    problems,
+)
+
+router = APIRouter(route_class=StationRoute)
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
-ENTRY = re.compile(r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")
-_KINDS = get_args(EvidenceKind)
-EntryId = Annotated[str, Field(pattern=ENTRY.pattern)]
-_NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
-CAMERA = {"camera": _NAME}
+EntryId = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")]
+EntryPath = Annotated[EntryId, PathKey(alias="id")]
+"""The kept picture that the path names."""
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
@@ -113,23 +124,54 @@ class Audit(Part):
     entries: list[AuditEvent]
 
 
-async def _livez(call: Call) -> Response:
+@router.get("/livez", responses={503: {"model": Alive, "description": "It should be restarted."}})
+async def livez(call: CallDep, response: Response) -> Alive:
+    """Whether every stage makes progress."""
     live = await call.workers.health.run(call.control.live)
-    return answer(Alive(live=live), 200 if live else 503)
+    response.status_code = 200 if live else 503
+    return Alive(live=live)
 
 
-async def _readyz(call: Call) -> Response:
+@router.get("/readyz", responses={503: {"model": Health, "description": "It does not."}})
+async def readyz(call: CallDep, response: Response) -> Health:
+    """Whether every camera gives verdicts; why not."""
     health = await call.workers.health.run(call.control.health)
-    return answer(health, 200 if health.ready else 503)
+    response.status_code = 200 if health.ready else 503
+    return health
 
 
-async def _overview(call: Call) -> Response:
-    return answer(await call.reads.run(call.control.overview))
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=media("The station's figures.", PROMETHEUS),
+)
+async def metrics(call: CallDep) -> Response:
+    """Figures for Prometheus."""
+    registry: CollectorRegistry = call.request.app.state.registry
+    figures = await call.reads.run(partial(generate_latest, registry))
+    return Response(figures, media_type=PROMETHEUS)
 
 
-async def _live(call: Call) -> Response:
-    camera, overlay = call.camera, call.query.overlay
-    jpeg = await call.reads.run(partial(call.control.jpeg, camera, overlay=overlay))
+@router.get("/api/overview")
+async def overview(call: CallDep) -> Overview:
+    """The state of everything: cameras, engine, sinks, outbox and evidence."""
+    return await call.reads.run(call.control.overview)
+
+
+@router.get(
+    "/api/cameras/{camera}/live.jpg",
+    response_class=Response,
+    responses=media(
+        "The picture; X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.",
+        "image/jpeg",
+    )
+    | problems(404),
+)
+async def live_picture(
+    call: CallDep, camera: CameraDep, query: Annotated[LiveQuery, Query()]
+) -> Response:
+    """The newest judged picture of a camera."""
+    jpeg = await call.reads.run(partial(call.control.jpeg, camera, overlay=query.overlay))
     if jpeg is None:
         raise Refused(404, "this camera has no judged picture yet")
     age_ms = (time.monotonic_ns() - jpeg.captured_ns) // 1_000_000
@@ -141,144 +183,82 @@ async def _live(call: Call) -> Response:
     return Response(jpeg.data, headers=headers, media_type="image/jpeg")
 
 
-async def _events(call: Call) -> Response:
-    query, recent = call.query, call.control.recent
-    if query.camera is not None:
-        known_camera(call.control, query.camera)
+@router.get("/api/events", responses=problems(404))
+async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Events:
+    """The latest verdicts, numbered; `latest` is where to go on after."""
+    call.check_camera(query.camera)
+    recent = call.control.recent
     found = recent.after(query.after, camera=query.camera, limit=query.limit)
-    return answer(Events.model_construct(events=found, latest=recent.number))
+    return Events.model_construct(events=found, latest=recent.number)
 
 
-async def _evidence(call: Call) -> Response:
-    query = call.query
-    if query.camera is not None:
-        known_camera(call.control, query.camera)
+@router.get("/api/evidence", responses=problems(404))
+async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> Evidence:
+    """Kept pictures, the newest first."""
+    call.check_camera(query.camera)
     wanted = partial(call.control.evidence, query.camera, query.verdict, query.before, query.limit)
-    return answer(Evidence(entries=await call.reads.run(wanted)))
+    return Evidence(entries=await call.reads.run(wanted))
 
 
-async def _evidence_file(call: Call) -> Response:
-    entry, kind = call.request.path_params["id"], call.request.path_params["kind"]
-    found = await call.reads.run(partial(_open_evidence, call, entry, kind))
+@router.get(
+    "/api/evidence/{id}/{kind}",
+    response_class=Response,
+    responses=media("The picture.", *_MEDIA.values()) | problems(404),
+)
+async def evidence_file(call: CallDep, entry: EntryPath, kind: EvidenceKind) -> Response:
+    """A kept picture."""
+    found = await call.reads.run(partial(_open_evidence, call.control, entry, kind))
     if found is None:
         raise Refused(404, "there is no such picture (any more)")
     return FileAnswer(*found, call.reads)
 
 
-def _open_evidence(call: Call, entry: str, kind: EvidenceKind) -> tuple[BinaryIO, str] | None:
-    if not ENTRY.fullmatch(entry) or kind not in _KINDS:
-        return None
-    path: Path | None = call.control.evidence_file(entry, kind)
+def _open_evidence(control: Control, entry: str, kind: EvidenceKind) -> tuple[BinaryIO, str] | None:
+    path: Path | None = control.evidence_file(entry, kind)
     if path is None and kind == "thumbnail":
-        path = call.control.evidence_file(entry, "image")
+        path = control.evidence_file(entry, "image")
     try:
         return (path.open("rb"), _MEDIA[path.suffix]) if path is not None else None
     except FileNotFoundError:  # a cap took it just now
         return None
 
 
-async def _models(call: Call) -> Response:
-    return answer(Models(models=await call.reads.run(call.control.models)))
+@router.get("/api/models")
+async def models(call: CallDep) -> Models:
+    """The models of this station."""
+    return Models(models=await call.reads.run(call.control.models))
 
 
-async def _activate(call: Call) -> Response:
-    return await _switch(call, "activate", partial(call.control.activate, call.body.hash))
+@router.post("/api/models/activate", responses=problems(409))
+async def activate(call: CallDep, body: Activation) -> Models:
+    """Switches to a model; answers once it judges."""
+    return await _switch(call, "activate", partial(call.control.activate, body.hash))
 
 
-async def _rollback(call: Call) -> Response:
-    return await _switch(call, "rollback", partial(call.control.rollback, call.body.name))
+@router.post("/api/models/rollback", responses=problems(409))
+async def rollback(call: CallDep, body: Rollback) -> Models:
+    """Switches back to the model before."""
+    return await _switch(call, "rollback", partial(call.control.rollback, body.name))
 
 
-async def _switch(call: Call, action: AuditAction, change: Callable[[], None]) -> Response:
+async def _switch(call: Call, action: AuditAction, change: Callable[[], None]) -> Models:
     def audited() -> None:
         with switching(call.control, action, call.by, call.address):
             change()
 
     await call.changes.run(audited)
-    return await _models(call)
+    return await models(call)
 
 
-async def _audit(call: Call) -> Response:
-    return answer(Audit(entries=call.control.audit.latest(call.query.limit)))
+@router.get("/api/audit")
+async def audit(call: CallDep, query: Annotated[AuditQuery, Query()]) -> Audit:
+    """Who changed what, logged in or tried to; the newest first."""
+    return Audit(entries=call.control.audit.latest(query.limit))
 
 
-async def _trigger(call: Call) -> Response:
+@router.post("/api/cameras/{camera}/trigger", responses=problems(404, 409))
+async def trigger(call: CallDep, camera: CameraDep, body: PartToJudge) -> InspectionEvent:
+    """Judges a part now."""
     if call.changes.busy:
         raise Refused(503, "too many requests wait for a verdict", "try again")
-    return answer(
-        await call.changes.run(partial(call.control.trigger, call.camera, call.body.part))
-    )
-
-
-def metrics(registry: CollectorRegistry) -> Endpoint:
-    """Returns the route that Prometheus scrapes."""
-
-    async def handler(call: Call) -> Response:
-        return Response(
-            await call.reads.run(partial(generate_latest, registry)), media_type=PROMETHEUS
-        )
-
-    text = Content("The station's figures.", media=(PROMETHEUS,))
-    return Endpoint("GET", "/metrics", "Figures for Prometheus.", handler, {200: text})
-
-
-def api() -> list[Endpoint]:
-    """Returns the routes of the API."""
-    return [*_health(), *_seen(), *_kept(), *_asked()]
-
-
-def _health() -> list[Endpoint]:
-    live, not_live = Content("It is.", Alive), Content("It should be restarted.", Alive)
-    ready, unready = Content("It does.", Health), Content("It does not.", Health)
-    return [
-        Endpoint("GET", "/livez", "Whether every stage makes progress.", _livez,
-                 {200: live, 503: not_live}),
-        Endpoint("GET", "/readyz", "Whether every camera gives verdicts; why not.", _readyz,
-                 {200: ready, 503: unready}),
-        Endpoint("GET", "/api/overview", "The state of everything.", _overview,
-                 {200: Content("Cameras, engine, sinks, outbox and evidence.", Overview)}),
-    ]  # fmt: skip
-
-
-def _seen() -> list[Endpoint]:
-    picture = Content(
-        "The picture; X-Frame-Age-Ms says how old it is, X-Event holds its verdict as JSON.",
-        media=("image/jpeg",),
-    )
-    return [
-        Endpoint("GET", "/api/cameras/{camera}/live.jpg", "The newest judged picture.", _live,
-                 {200: picture}, (404,), CAMERA, LiveQuery),
-        Endpoint("GET", "/api/events", "The latest verdicts.", _events,
-                 {200: Content("Numbered; `latest` is where to go on after.", Events)}, (404,),
-                 query=EventsQuery),
-    ]  # fmt: skip
-
-
-def _kept() -> list[Endpoint]:
-    path: dict[str, dict[str, Any]] = {
-        "id": {"type": "string", "pattern": ENTRY.pattern},
-        "kind": {"type": "string", "enum": list(_KINDS)},
-    }
-    picture = Content("The picture.", media=tuple(_MEDIA.values()))
-    return [
-        Endpoint("GET", "/api/evidence", "Kept pictures.", _evidence,
-                 {200: Content("What is known of each.", Evidence)}, (404,), query=EvidenceQuery),
-        Endpoint("GET", "/api/evidence/{id}/{kind}", "A kept picture.", _evidence_file,
-                 {200: picture}, (404,), path),
-    ]  # fmt: skip
-
-
-def _asked() -> list[Endpoint]:
-    models = Content("All models, as they are now.", Models)
-    return [
-        Endpoint("GET", "/api/models", "The models of this station.", _models, {200: models}),
-        Endpoint("GET", "/api/audit", "Who changed what, logged in or tried to.", _audit,
-                 {200: Content("The newest first.", Audit)}, query=AuditQuery),
-        Endpoint("POST", "/api/models/activate", "Switches to a model; answers once it judges.",
-                 _activate, {200: models}, (409,), body=Activation),
-        Endpoint("POST", "/api/models/rollback", "Switches back to the model before.",
-                 _rollback, {200: models}, (409,), body=Rollback),
-        Endpoint("POST", "/api/cameras/{camera}/trigger", "Judges a part now.", _trigger,
-                 {200: Content("The verdict.", InspectionEvent)}, (404, 409), CAMERA,
-                 body=PartToJudge),
-    ]  # fmt: skip
+    return await call.changes.run(partial(call.control.trigger, camera, body.part))

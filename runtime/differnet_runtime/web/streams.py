@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import Annotated
 
+from fastapi import APIRouter, Query
 from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -17,9 +19,11 @@ from ..metadata import Part
 from .answers import Refused
 from .connections import Connection, Connections, of_busiest_sender
 from .control import Jpeg
-from .endpoints import Call, Content, Endpoint, Whole, known_camera
-from .routes import CAMERA, EventsQuery, LiveQuery
+from .routes import EventsQuery, LiveQuery
+from .routing import Call, CallDep, CameraDep, StationRoute, Whole, media, problems
 from .sessions import Sessions
+
+router = APIRouter(route_class=StationRoute)
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 MOTION_JPEG = "multipart/x-mixed-replace; boundary=frame"
@@ -86,13 +90,8 @@ class _Stream(StreamingResponse):
         await self._watch(partial(super().__call__, scope, receive, send))
 
 
-def streams(
-    longest_s: float,
-    stopping: threading.Event,
-    connections: Connections,
-    sessions: Sessions | None = None,
-) -> list[Endpoint]:
-    """Returns the routes of streams.
+class Streams:
+    """How long streams go on, and who watches them.
 
     Args:
         longest_s: Then a stream ends, and a browser asks again, with its token or session.
@@ -101,43 +100,67 @@ def streams(
         sessions: A new token there ends them, too; None where none is needed.
     """
 
-    def tokens() -> int:
-        return 0 if sessions is None else sessions.tokens
+    def __init__(
+        self,
+        longest_s: float,
+        stopping: threading.Event,
+        connections: Connections,
+        sessions: Sessions | None = None,
+    ) -> None:
+        self._longest_s, self._stopping, self._sessions = longest_s, stopping, sessions
+        self.events, self.pictures = Viewers(32, connections), Viewers(16, connections)
 
-    def until() -> Callable[[], bool]:
+    def until(self) -> Callable[[], bool]:
         """Returns what says whether a stream that begins now goes on."""
-        end_s, token = time.monotonic() + longest_s, tokens()
-        return lambda: time.monotonic() < end_s and tokens() == token and not stopping.is_set()
+        end_s, token = time.monotonic() + self._longest_s, self._tokens()
 
-    events, pictures = Viewers(32, connections), Viewers(16, connections)
+        def goes_on() -> bool:
+            ended = time.monotonic() >= end_s or self._stopping.is_set()
+            return not ended and self._tokens() == token
 
-    async def verdicts(call: Call) -> Response:
-        if call.query.camera is not None:
-            known_camera(call.control, call.query.camera)
-        return events.stream(call, _verdicts(call, until()), EVENT_STREAM)
+        return goes_on
 
-    async def motion(call: Call) -> Response:
-        return pictures.stream(call, _pictures(call, call.camera, until()), MOTION_JPEG)
-
-    return [
-        Endpoint("GET", "/api/events/stream", "Verdicts as they are given.", verdicts,
-                 {200: Content("Server-sent events.", media=(EVENT_STREAM,))}, (404,),
-                 query=EventsQuery),
-        Endpoint("GET", "/api/cameras/{camera}/live.mjpg", "The judged pictures.", motion,
-                 {200: Content("Motion JPEG.", media=(MOTION_JPEG,))}, (404,), CAMERA,
-                 LiveQuery),
-    ]  # fmt: skip
+    def _tokens(self) -> int:
+        return 0 if self._sessions is None else self._sessions.tokens
 
 
-async def _verdicts(call: Call, goes_on: Callable[[], bool]) -> AsyncIterator[bytes]:
-    recent, camera = call.control.recent, call.query.camera
-    number = _start(call)
+@router.get(
+    "/api/events/stream",
+    response_class=Response,
+    responses=media("Server-sent events.", EVENT_STREAM) | problems(404),
+)
+async def event_stream(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Response:
+    """Verdicts as they are given."""
+    call.check_camera(query.camera)
+    streams: Streams = call.request.app.state.streams
+    return streams.events.stream(call, _verdicts(call, query, streams.until()), EVENT_STREAM)
+
+
+@router.get(
+    "/api/cameras/{camera}/live.mjpg",
+    response_class=Response,
+    responses=media("Motion JPEG.", MOTION_JPEG) | problems(404),
+)
+async def live_stream(
+    call: CallDep, camera: CameraDep, query: Annotated[LiveQuery, Query()]
+) -> Response:
+    """The judged pictures of a camera, as they come."""
+    streams: Streams = call.request.app.state.streams
+    pictures = _pictures(call, camera, query.overlay, streams.until())
+    return streams.pictures.stream(call, pictures, MOTION_JPEG)
+
+
+async def _verdicts(
+    call: Call, query: EventsQuery, goes_on: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    recent, camera = call.control.recent, query.camera
+    number = _start(call, query.after)
     said = time.monotonic()
     yield b"retry: 2000\n\n"
     while goes_on():
         newest = recent.number  # asked for first: a verdict may come in between
         if newest > number:
-            found = recent.after(number, camera=camera, limit=call.query.limit)
+            found = recent.after(number, camera=camera, limit=query.limit)
             number = found[-1].number if found else newest
             lines = [f"id: {one.number}\ndata: {one.event.model_dump_json()}\n\n" for one in found]
             if lines:
@@ -149,17 +172,19 @@ async def _verdicts(call: Call, goes_on: Callable[[], bool]) -> AsyncIterator[by
         await asyncio.sleep(_EVENTS_S)
 
 
-def _start(call: Call) -> int:
+def _start(call: Call, number: int) -> int:
     """Returns the number to go on after: a browser sends it when it comes back."""
-    recent, number = call.control.recent, call.query.after
+    recent = call.control.recent
     with contextlib.suppress(KeyError, ValidationError):
         sent = {"number": call.request.headers["last-event-id"]}
         number = _LastId.model_validate(sent).number
     return number if number <= recent.number else 0  # it counted before a restart
 
 
-async def _pictures(call: Call, camera: str, goes_on: Callable[[], bool]) -> AsyncIterator[bytes]:
-    overlay, number = call.query.overlay, 0
+async def _pictures(
+    call: Call, camera: str, overlay: bool, goes_on: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    number = 0
     while goes_on():
         jpeg = await call.reads.run(partial(call.control.jpeg, camera, overlay=overlay))
         if jpeg is not None and jpeg.number != number:

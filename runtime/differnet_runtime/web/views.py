@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from ..events import InspectionEvent, ModelRef
 from ..metadata import Part
+from ..models import Card
 from .health_views import Health
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
@@ -65,6 +66,7 @@ class CameraView(Part):
         last: The last verdict.
         settings: Of the device.
         model: That judges it now.
+        shadow: Content hash of the model that is tried beside it; None where none is.
     """
 
     name: str
@@ -86,6 +88,19 @@ class CameraView(Part):
     last: InspectionEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
     model: ModelRef | None = None
+    shadow: str | None = None
+
+
+class ModelCard(Card):
+    """A model for people to tell from others; see `models.Card`.
+
+    Args:
+        id: Its content hash.
+        name: Of the part that it judges: that in the store, or the file's own.
+    """
+
+    id: str
+    name: str
 
 
 class EngineView(Part):
@@ -96,7 +111,9 @@ class EngineView(Part):
         cameras: Those that it judges.
         limited_by: Why no faster backend runs: the CPU was chosen by name, the machine has no GPU,
             its GPU can't be used, or TensorRT can't.
+        model: The model's name; empty, like its hash, where there is none yet.
         batches: How often so many frames went through it together.
+        card: Of its model; None where there is none yet.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -115,6 +132,7 @@ class EngineView(Part):
     last_fault: str | None = None
     limited_by: EngineLimit | None = None
     batches: dict[int, int] = Field(default_factory=dict)
+    card: ModelCard | None = None
 
 
 class SinkView(Part):
@@ -232,20 +250,22 @@ class EvidenceEntry(Part):
     comment: str | None = None
 
 
-class ModelView(Part):
+class ModelView(ModelCard):
     """A model that the station can judge by; see `models.StoredModel`.
 
     Args:
+        hash: The same as `id`.
+        caution: Why it may be for another part than the active model of its name, or None.
         cameras: Those that models of this name judge.
     """
 
-    name: str
     hash: str
     active: bool
     previous: bool
     added: str
     threshold: float | None = None
     damaged: str | None = None
+    caution: str | None = None
     cameras: list[str] = Field(default_factory=list)
 
 

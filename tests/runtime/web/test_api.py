@@ -140,6 +140,21 @@ def test_a_query_is_read_strictly(reader: Client, query: str) -> None:
     assert json.loads(answer.data)["error"]
 
 
+@pytest.mark.parametrize("query", ["unknown=1", "limit=1", "a&a"])
+def test_an_address_without_keys_takes_none(reader: Client, query: str) -> None:
+    for path in ("/api/overview", "/static/app.js", "/api/cameras/left/labels"):
+        assert reader.get(f"{path}?{query}").status == 422
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/livez", "/api/overview", "/static/app.js", "/api/nothing", "/api/overview?a=1"]
+)
+def test_head_is_answered_like_get_without_the_body(reader: Client, path: str) -> None:
+    asked, head = reader.get(path), reader.ask("HEAD", path)
+    assert (head.status, head.data) == (asked.status, b"")
+    assert head.headers["content-type"] == asked.headers["content-type"]
+
+
 def test_a_model_is_switched_and_taken_back(client: Client, station: FakeStation) -> None:
     models = json.loads(client.post("/api/models/activate", {"hash": HASHES[1]}).data)["models"]
     assert [model["active"] for model in models] == [False, True]
@@ -163,10 +178,12 @@ def test_a_part_is_judged_on_command(client: Client) -> None:
     [
         (415, {"body": b"{}"}),
         (415, {"fields": {"hash": "a"}}),
+        (400, {"body": b"", "headers": {"Content-Type": "application/json"}}),
         (400, {"body": b"{", "headers": {"Content-Type": "application/json"}}),
         (400, {"body": b"\xff\xfe", "headers": {"Content-Type": "application/json"}}),
         (422, {"json": {}}),
         (422, {"json": {"hash": 1}}),
+        (422, {"json": {"hash": None}}),
         (422, {"json": {"hash": "a" * 64, "more": 1}}),
         (422, {"json": [HASHES[0]]}),
         (413, {"json": {"hash": "a" * 70_000}}),
@@ -181,7 +198,12 @@ def test_a_body_is_read_strictly(reader: Client, status: int, sent: dict[str, ob
 def test_another_method_is_405_and_names_the_right_one(reader: Client) -> None:
     answer = reader.ask("DELETE", "/api/models")
     assert answer.status == 405
-    assert "GET" in answer.headers["allow"]
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert reader.get("/api/models/activate").headers["allow"] == "POST"
+
+
+def test_there_is_no_page_that_loads_scripts_from_elsewhere(reader: Client) -> None:
+    assert reader.get("/docs").status == reader.get("/redoc").status == 404
 
 
 def test_a_stations_trouble_is_503_and_a_bug_500_without_a_traceback(

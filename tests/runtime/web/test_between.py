@@ -11,6 +11,7 @@ import pytest
 
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.web.recent import RecentEvent, RecentEvents
+from differnet_runtime.web.routes import EventsQuery
 from differnet_runtime.web.streams import _verdicts
 from differnet_runtime.web.threads import Threads
 
@@ -34,13 +35,13 @@ def test_a_verdict_that_comes_while_the_stream_looks_is_sent() -> None:
     recent.add(verdict("side"))
     call: Any = SimpleNamespace(
         control=SimpleNamespace(recent=recent),
-        query=SimpleNamespace(camera="top", after=0, limit=100),
         request=SimpleNamespace(headers={}),
     )
+    query = EventsQuery(camera="top", limit=100)
     looks = iter([True] * 3 + [False])
 
     async def sent() -> list[bytes]:
-        return [chunk async for chunk in _verdicts(call, lambda: next(looks))]
+        return [chunk async for chunk in _verdicts(call, query, lambda: next(looks))]
 
     assert [chunk[:5] for chunk in asyncio.run(sent())[1:]] == [b"id: 2"]
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from starlette.routing import Route
+from fastapi.routing import iter_route_contexts
 
 from differnet_runtime.config.models import WebConfig
+from differnet_runtime.web.routing import StationRoute
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 from tests.runtime.web.client import TOKEN, Client, of
@@ -40,14 +41,10 @@ def described(client: Client, **headers: str) -> dict[str, dict[str, Any]]:
 
 def routes_of(server: WebServer) -> set[tuple[str, str]]:
     """Returns what the application really routes, past deadlines and guard."""
-    starlette = server._server.config.app._app._app
-    assert all(isinstance(route, Route) for route in starlette.routes)
-    return {
-        (route.path, method)
-        for route in starlette.routes
-        for method in route.methods
-        if method != "HEAD"
-    }
+    app = server._server.config.app._app._app
+    found = list(iter_route_contexts(app.routes))
+    assert all(isinstance(one.original_route, StationRoute) for one in found)
+    return {(one.path, method) for one in found for method in one.methods}
 
 
 def test_every_route_is_in_it(server: WebServer, client: Client) -> None:

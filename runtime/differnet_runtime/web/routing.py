@@ -1,0 +1,260 @@
+"""How a request reaches its handler: what it may hold, and what every handler can ask for.
+
+A module of routes makes its own router, which `app.ROUTERS` names:
+
+    router = APIRouter(route_class=StationRoute)
+
+    @router.post("/api/cameras/{camera}/trigger", responses=problems(404, 409))
+    async def trigger(call: CallDep, camera: CameraDep, body: PartToJudge) -> InspectionEvent:
+        return await call.changes.run(partial(call.control.trigger, camera, body.part))
+
+Handlers and dependencies are coroutines; what blocks runs in `call.reads` or `call.changes`, and
+`call.note` adds a change to the audit trail. A query or a body is one model, a `Part`. A handler
+without a body model may read `call.request.stream()` itself, and must bound it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..events import AuditAction
+from .answers import JSON, Problem, Refused, of_error, of_faults
+from .control import Control
+from .threads import Threads, Workers
+
+MOST_BODY = 64 << 10
+_BODY_S = 10.0
+_PROBLEMS = {
+    400: "The request is malformed.",
+    401: "The token is missing or wrong.",
+    403: "Changes over HTTP are switched off, or a foreign page asked for one.",
+    404: "There is no such thing.",
+    408: "The body came too slowly.",
+    409: "The station's state forbids it.",
+    413: "The body is too long.",
+    415: "The body is of another type.",
+    421: "The Host header is not a name of loopback.",
+    422: "A value is not as described.",
+    429: "Too many wrong tokens came from there.",
+    431: "Address and headers are too long.",
+    503: "The station can't answer just now.",
+}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
+    """Returns the description of a route's problems, for its `responses`."""
+    return {one: {"model": Problem, "description": _PROBLEMS[one]} for one in statuses}
+
+
+ALWAYS = problems(400, 421, 422, 431, 503)
+OF_TOKENS = problems(401, 429)
+_OF_CHANGES = problems(403, 408, 413, 415)
+
+
+def media(description: str, *kinds: str) -> Responses:
+    """Returns the description of an answer that is not JSON, for a route's `responses`."""
+    return {200: {"description": description, "content": {kind: {} for kind in kinds}}}
+
+
+def _whole(value: object) -> object:
+    """Only digits: a whole number in a query has one way to be written."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 19):
+        raise ValueError("write a whole number in digits")
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("write true or false")
+    return value
+
+
+DIGITS = BeforeValidator(_whole)
+Whole = Annotated[int, Field(ge=0, le=10**18 - 1), DIGITS]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request, and the station it is about.
+
+    Args:
+        request: As it came.
+        control: The station.
+        workers: Threads for whatever blocks.
+    """
+
+    request: Request
+    control: Control
+    workers: Workers
+
+    @property
+    def reads(self) -> Threads:
+        """Where quick calls run."""
+        return self.workers.reads
+
+    @property
+    def changes(self) -> Threads:
+        """Where slow calls run."""
+        return self.workers.changes
+
+    @property
+    def by(self) -> str:
+        """Who asks, as the audit trail names them."""
+        by: str = self.request.state.by
+        return by
+
+    @property
+    def address(self) -> str:
+        """Where the request came from."""
+        return self.request.client.host if self.request.client else ""
+
+    def check_camera(self, name: str | None) -> None:
+        """Checks the name of a camera, where one is given.
+
+        Raises:
+            Refused: There is no such camera.
+        """
+        if name is not None and name not in self.control.cameras():
+            raise Refused(404, "there is no such camera", "/api/overview lists them")
+
+    def note(
+        self,
+        action: AuditAction,
+        old: str | None = None,
+        new: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Adds what was asked to the audit trail, with who asked and from where."""
+        audit = self.control.audit
+        audit.add(action, self.by, address=self.address, old=old, new=new, error=error)
+
+
+async def _call(request: Request) -> Call:
+    return Call(request, request.app.state.control, request.app.state.workers)
+
+
+CallDep = Annotated[Call, Depends(_call)]
+
+
+async def _camera(call: CallDep, camera: str) -> str:
+    call.check_camera(camera)
+    return camera
+
+
+CameraDep = Annotated[str, Depends(_camera)]
+"""The camera that the path names; 404 where there is none."""
+
+
+class StationRoute(APIRoute):
+    """Takes what it describes and nothing else, and answers every fault as a problem."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
+        if options.get("methods") != ["GET"]:
+            options["responses"] = _OF_CHANGES | (options.get("responses") or {})
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns FastAPI's handler between the checks and the problems."""
+        handle = super().get_route_handler()
+        takes_query = bool(self.dependant.query_params)
+        body: Any = None if self.body_field is None else self.body_field.field_info.annotation
+        model = None if body is None else TypeAdapter(body)
+
+        async def checked(request: Request) -> Response:
+            try:
+                _check_keys(request, takes_query)
+                if model is not None:
+                    require_media(request, JSON)
+                    request = _StrictRequest(request, model)
+                return await handle(request)
+            except asyncio.CancelledError:  # a stop does not wait for a slow call
+                return Refused(503, "the station stops").response()
+            except Exception as error:
+                return of_error(error)
+
+        return checked
+
+
+class _StrictRequest(Request):
+    """Reads a body of bounded size in bounded time, and only as its model's strict JSON."""
+
+    def __init__(self, request: Request, model: TypeAdapter[Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._model = model
+
+    async def body(self) -> bytes:
+        """Returns the body."""
+        if not hasattr(self, "_body"):
+            self._body = await read_body(self)
+        if not self._body:
+            raise Refused(400, "the body is empty")
+        return self._body
+
+    async def json(self) -> object:
+        """Returns the model."""
+        try:
+            return self._model.validate_json(await self.body(), strict=True)
+        except ValidationError as error:
+            raise of_faults(error.errors()) from error
+
+
+def _check_keys(request: Request, takes_query: bool) -> None:
+    """Refuses keys that FastAPI would pass over.
+
+    Raises:
+        Refused: A key stands there twice, and which counts would be a guess; or none is known.
+    """
+    keys = [key for key, _ in request.query_params.multi_items()]
+    if len(set(keys)) != len(keys):
+        raise Refused(422, "a key appears twice")
+    if keys and not takes_query:
+        extra = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
+        raise of_faults([{**extra, "loc": (key,)} for key in keys])
+
+
+def require_media(request: Request, media: str) -> None:
+    """Checks what the body is said to be.
+
+    Raises:
+        Refused: It is of another type.
+    """
+    received = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if received != media:
+        raise Refused(415, f"the body must be {media}", f"send `Content-Type: {media}`")
+
+
+async def read_body(request: Request) -> bytes:
+    """Returns the body.
+
+    Raises:
+        Refused: It is too long, or comes too slowly.
+    """
+    try:
+        return await asyncio.wait_for(_bounded(request), _BODY_S)
+    except asyncio.TimeoutError as error:
+        raise Refused(408, f"the body did not come within {_BODY_S:g} s") from error
+
+
+async def _bounded(request: Request) -> bytes:
+    length = request.headers.get("content-length", "0")
+    too_large = Refused(413, f"the body is longer than {MOST_BODY} bytes")
+    if not length.isdigit() or int(length[:18]) > MOST_BODY:
+        raise too_large
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BODY:
+            raise too_large
+    return bytes(data)
