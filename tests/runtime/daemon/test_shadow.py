@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
+from differnet_runtime.calibration import judged as score_of
 from differnet_runtime.config.integrity import IntegrityConfig
 from differnet_runtime.daemon.judging import Judged
 from differnet_runtime.daemon.shadow import KEPT, Shadow
 from differnet_runtime.events import InspectionEvent, ModelRef
-from differnet_runtime.calibration import judged as score_of
 from differnet_runtime.inference import AbsentEngine, Answer, Callers, EngineProcess, RestartBudget
 from differnet_runtime.inference.records import FAKE_METADATA
 from differnet_runtime.records import Frame

@@ -15,7 +15,11 @@ ESCAPE = "\ue00c"
 COUNT_TONES = """
     window.tones = 0;
     const start = OscillatorNode.prototype.start;
-    OscillatorNode.prototype.start = function (...at) { window.tones++; return start.apply(this, at); };"""
+    OscillatorNode.prototype.start = function (...at) {
+      window.tones++;
+      return start.apply(this, at);
+    };"""
+FIRST = "return document.activeElement === document.querySelector('#rejects .thumb')"
 
 
 @pytest.fixture
@@ -31,9 +35,8 @@ def operated(shown: Shown) -> Iterator[tuple[Browser, FakeStation]]:
 
 
 def visible(browser: Browser, selector: str) -> int:
-    return browser.run(
-        f"return [...document.querySelectorAll({selector!r})].filter(e => e.checkVisibility()).length"
-    )
+    found = f"[...document.querySelectorAll({selector!r})]"
+    return browser.run(f"return {found}.filter((one) => one.checkVisibility()).length")
 
 
 def shows(browser: Browser, camera: str, word: str) -> None:
@@ -54,10 +57,8 @@ def test_one_camera_is_large_and_says_its_verdict_by_word_and_symbol(
     assert has(browser, "[data-camera=left] .sign .symbol.defect")
     band = "document.querySelector('[data-camera=left] .band').getBoundingClientRect()"
     assert browser.run(f"return {band}.width >= document.documentElement.clientWidth")
-    high = (
-        "parseFloat(getComputedStyle(document.querySelector('[data-camera=left] .word')).fontSize)"
-    )
-    assert browser.run(f"return {high}") >= 90
+    style = "getComputedStyle(document.querySelector('[data-camera=left] .word'))"
+    assert browser.run(f"return parseFloat({style}.fontSize)") >= 90
     says(browser, "#today", "Today")
     says(browser, "#today", "Yield")
 
@@ -91,9 +92,7 @@ def test_last_rejects_open_and_the_focus_comes_back(
     says(browser, "#picture-title", "SCRATCHED-7")
     browser.press(ESCAPE)
     wait_for(lambda: not has(browser, "#picture[open]"), SOON_S)
-    assert browser.run(
-        "return document.activeElement === document.querySelector('#rejects .thumb')"
-    )
+    assert browser.run(FIRST)
 
 
 def test_a_reject_sounds_only_if_wanted(operated: tuple[Browser, FakeStation]) -> None:

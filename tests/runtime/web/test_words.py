@@ -19,7 +19,7 @@ from differnet_runtime.web.pages import LANGUAGES, language_of, login_page
 STATIC = Path(str(files("differnet_runtime.web") / "static"))
 SCRIPTS = sorted(path for path in STATIC.glob("*.js") if not path.name.startswith("words_"))
 PAGES = sorted(STATIC.glob("*.html"))
-LINE = re.compile(r'  ("[a-z_]+\.\w+(?:\.\w+)*"): ("(?:[^"\\]|\\.)+"),?')
+LINE = re.compile(r'  ("[a-z_]+\.\w+(?:\.\w+)*"): ("(?:[^"\\]|\\.)*"),?')
 DAEMON = Path(__file__).parents[3] / "docs" / "daemon.md"
 
 
@@ -116,10 +116,16 @@ def expressions(source: str, at: int) -> list[int]:
 
 
 NO_TEXT = re.compile(
-    r'(className(: | = |: \w+ \? )|"class", |(querySelector(All)?|matches(\?\.)?|matchMedia)\(|\.font = |'
-    r"from |import\()$"
+    r"(\.font = |from |import\(|(querySelector(All)?|closest|matches(\?\.)?|matchMedia)\()$"
 )
-PROSE = re.compile(r"[^\W\d_]{2,}[,.:;!?]? +[^\W\d_]{2,}|^[A-Z][a-z]{2,}[^-]*$|[^\x00-\xff–→…×·]")
+PROSE = re.compile(r"[^\W\d_]{2,}[,.:;!?]? +[^\W\d_]{2,}|^[A-Z][a-z]{2,}[^-]*$|[\u3000-\uffff]")
+NAMES = re.compile(r"[A-Z]\w+Error|Arrow\w+|Backspace|Delete|differnet .*")
+"""Of errors, keys and commands."""
+CLASSES = {
+    name
+    for path in STATIC.glob("*.css")
+    for name in re.findall(r"\.([a-z][\w-]*)", path.read_text(encoding="utf-8"))
+}
 SHOWN = re.compile(
     r"""(textContent|alt|title|placeholder)(: | = )["'`](?!differnet-edge)[^"'`$]*[^\W\d_]{2,}"""
 )
@@ -130,7 +136,10 @@ def prose(source: str) -> list[str]:
     found = [
         text
         for before, text in literals(source)
-        if PROSE.search(text) and not NO_TEXT.search(before)
+        if PROSE.search(text)
+        and not NAMES.fullmatch(text)
+        and not NO_TEXT.search(before)
+        and not set(text.split()) <= CLASSES
     ]
     return [*found, *(match[0] for match in SHOWN.finditer(source))]
 
@@ -151,32 +160,40 @@ def test_no_script_holds_a_text(path: Path) -> None:
 
 
 class Texts(HTMLParser):
-    """Collects texts and attributes that a person reads, but for names of languages and the product.
+    """Collects texts and attributes of a page that a person reads, and the keys of its texts.
 
-    Text is allowed where `lang` says in which language it is.
+    The product's name may stand there, and text where `lang` says in which language it is; what
+    has a key may stand there as in the English file, until the script puts it in.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self._open: list[dict[str, str | None]] = []
         self.keys: set[str] = set()
+        self._english = words("en")
+        self._open: list[dict[str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = dict(attrs)
-        read = ("title", "alt", "placeholder", "aria-label")
-        self.found += [value for name, value in attrs if name in read and value]
-        self.keys |= {str(value) for name, value in attrs if name.startswith("data-say")}
+        names = {name: value or "" for name, value in attrs}
+        self.keys |= {value for name, value in names.items() if name.startswith("data-say")}
+        keys = {"aria-label": "data-say-label", "placeholder": "data-say-hint"}
+        for name in ("title", "alt", "aria-label", "placeholder"):
+            if (text := names.get(name)) and text != self._text(names, keys.get(name, "")):
+                self.found.append(text)
         if tag not in ("meta", "link", "img", "input", "br"):
             self._open.append({} if tag == "html" else names)
+
+    def _text(self, names: dict[str, str], attribute: str) -> str | None:
+        return self._english.get(names.get(attribute, ""))
 
     def handle_endtag(self, tag: str) -> None:
         self._open.pop()
 
     def handle_data(self, data: str) -> None:
-        named = any("lang" in attributes for attributes in self._open)
-        if data.strip() and data != "differnet-edge" and not named:
-            self.found.append(data.strip())
+        text = data.strip()
+        known = ("", "differnet-edge", self._text(self._open[-1], "data-say") if self._open else "")
+        if text not in known and not any("lang" in names for names in self._open):
+            self.found.append(text)
 
 
 def parsed(path: Path) -> Texts:
@@ -198,7 +215,7 @@ def test_every_text_is_there_and_is_said() -> None:
         source = path.read_text(encoding="utf-8")
         said |= set(re.findall(r'(?:say|sayOr)\([^`"]*"([a-z_]+(?:\.\w+)+)"', source))
         said |= set(re.findall(r'[?:,] "([a-z_]+\.\w+)"', source))
-        beginnings |= set(re.findall(r"`([a-z_]+\.[a-z_]*)\$\{", source))
+        beginnings |= set(re.findall(r"`([a-z_]+\.[\w.]*)\$\{", source))
     assert sorted(key for key in said if key not in english) == []
     unsaid = [key for key in english if key not in said and not key.startswith("login.")]
     assert [key for key in unsaid if not any(map(key.startswith, beginnings))] == []

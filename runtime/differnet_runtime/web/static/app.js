@@ -82,7 +82,7 @@ function showHead(up) {
   if (!overview) return;
   document.title = `${say(`health.${word}`)} · ${overview.station}`;
   $("station").textContent = overview.station;
-  $("subtitle").textContent = [say("page.up", { time: duration(overview.uptime_s) }), ...new Set(enginesOf(overview).map((engine) => engine.model))].join(" · ");
+  $("subtitle").textContent = [say("page.up", { time: duration(overview.uptime_s) }), ...new Set(enginesOf(overview).map((engine) => engine.model).filter(Boolean))].join(" · ");
   $("version").textContent = `differnet-edge ${overview.version}`;
 }
 

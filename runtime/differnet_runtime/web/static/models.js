@@ -35,17 +35,19 @@ function stateOf(model) {
 }
 
 /** What is known of how it was made; only what the station tells. */
-function origin({ trained, parts, detection_limit }) {
+function origin({ name, own_name, trained, parts, detection_limit, caution }) {
   const when = trained ? date(trained) : null;
   const text = when && parts ? say("models.trained_on", { date: when, n: count(parts) }) : when ? say("models.trained", { date: when }) : parts ? say("models.parts", { n: count(parts) }) : null;
-  return [text ? make("p", { className: "small", textContent: text }) : null,
+  return [caution ? make("p", { className: "warn", textContent: say("models.caution", { why: caution }) }) : null,
+    own_name && own_name !== name ? make("p", { className: "small", textContent: say("models.own_name", { name: own_name }) }) : null,
+    text ? make("p", { className: "small", textContent: text }) : null,
     detection_limit ? make("p", { className: "small", textContent: say("models.limit", { limit: detection_limit }) }) : null];
 }
 
 function note(model) {
   if (!("note" in model)) return null;
   if (!changes) return model.note ? make("p", { className: "small note", textContent: model.note }) : null;
-  const input = make("input", { value: model.note ?? "", maxLength: 500, placeholder: say("models.note_hint") });
+  const input = make("input", { value: model.note ?? "", maxLength: 1000, placeholder: say("models.note_hint") });
   input.setAttribute("aria-label", say("models.note"));
   input.dataset.focus = `note-${model.hash}`;
   const save = make("button", { textContent: say("models.note_save"), hidden: true });
@@ -98,11 +100,13 @@ export function showModels(engines = current, anew = false) {
   if (!anew && typing?.matches("#models input") && typing.value !== typing.defaultValue) return; // a note is being written
   const files = engines.filter((engine) => !models.some((model) => model.name === engine.name));
   const shadows = models.flatMap((model) => model.cameras.map((camera) => shadowOf(camera, model.id)));
-  renew($("models"), [models, engines.map((one) => [one.name, one.model, one.model_hash, one.cameras]), switching, changes, shadows], () => [
+  renew($("models"), [models, engines.map((one) => [one.name, one.model, one.model_hash, one.cameras, one.card]), switching, changes, shadows], () => [
     ...models.map(row),
     ...files.flatMap((engine) => [
       engines.length > 1 ? title(engine) : null,
-      facts([[say("models.model"), engine.model], [say("models.hash"), engine.model_hash.slice(0, 12)]]),
+      engine.model ? facts([[say("models.model"), engine.model], [say("models.hash"), engine.model_hash.slice(0, 12)]])
+        : make("p", { className: "quiet", textContent: say("models.none") }),
+      make("div", { className: "about" }, ...origin({ ...engine.card, name: engine.model })),
     ]),
     switching ? make("p", { className: "warn", textContent: switching.text }) : null,
   ]);
