@@ -61,7 +61,7 @@ def test_a_person_labels_by_keys_and_takes_over_the_threshold(shown: Shown) -> N
     says(browser, "#labels", "set on this station")
     assert len(station.changes) == 1
     browser.click("#labels .undo")
-    says(browser, "#labels", "the model's")
+    says(browser, "#labels", "from the model")
     assert station.changes[0].undone
     refused = [one for one in browser.complaints() if "409" not in one]
     assert refused == []

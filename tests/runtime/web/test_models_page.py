@@ -40,7 +40,7 @@ def test_a_model_is_tried_beside_the_one_that_judges(shown: Shown) -> None:
     says(browser, f"{OTHER} .shadow", "On trial on left. It decides nothing.")
     says(browser, f"{OTHER} .shadow", "40 frames, 97.5% with the same verdict.")
     says(browser, f"{OTHER} .shadow", "Rejected only by the current model: 1; only by this one: 0.")
-    says(browser, f"{OTHER} .differing", "now DEFECT 1.600, this one GOOD 1.100")
+    says(browser, f"{OTHER} .differing", "current: DEFECT 1.600, this one: GOOD 1.100")
     loaded = f"return document.querySelector('{OTHER} .differing img').naturalWidth"
     wait_for(lambda: browser.run(loaded) > 0, SOON_S)
     assert station.shadow("left") is not None

@@ -152,6 +152,7 @@ class Card {
     this.score.textContent = scored ? `${number(last.score)} / ${number(last.threshold)}` : "";
     this.scoreText.textContent = scored ? say("camera.score") : "";
     const share = scored && last.threshold ? last.score / last.threshold : 0;
+    this.element.classList.toggle("unscored", !scored);
     this.fill.style.width = `${Math.max(0, Math.min(100, share * 50))}%`;
   }
 

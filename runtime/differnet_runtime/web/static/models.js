@@ -50,9 +50,12 @@ function note(model) {
   const input = make("input", { value: model.note ?? "", maxLength: 1000, placeholder: say("models.note_hint") });
   input.setAttribute("aria-label", say("models.note"));
   input.dataset.focus = `note-${model.hash}`;
-  const save = make("button", { textContent: say("models.note_save"), hidden: true });
-  const form = make("form", { className: "note" }, input, save);
-  input.addEventListener("input", () => { save.hidden = input.value.trim() === (model.note ?? ""); });
+  const save = make("button", { textContent: say("models.note_save") });
+  const form = make("form", { className: "note" }, input);
+  input.addEventListener("input", () => {
+    if (input.value.trim() === (model.note ?? "")) save.remove();
+    else if (!save.isConnected) form.append(save);
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     keep(model, input.value.trim());
