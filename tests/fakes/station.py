@@ -36,6 +36,7 @@ from differnet_runtime.web.control import (
     SettingView,
     SinkView,
 )
+from differnet_runtime.web.health_views import StateView
 from differnet_runtime.web.label_views import (
     LabelSummary,
     LabelToSet,
@@ -44,6 +45,7 @@ from differnet_runtime.web.label_views import (
 )
 from differnet_runtime.web.live import LivePicture
 from differnet_runtime.web.recent import RecentEvents
+from differnet_runtime.web.views import PartsView
 from tests.drawn import draw_part
 from tests.fakes.teaching import FakeSite
 from tests.fakes.trials import FakeTrials
@@ -62,6 +64,24 @@ class FakeCamera:
     frames: int = 0
     last: InspectionEvent | None = None
     captured_ns: int | None = None
+
+
+def _parts(counts: list[str]) -> PartsView:
+    """Counts every verdict as a part, since midnight."""
+    good, defect = counts.count("GOOD"), counts.count("DEFECT")
+    today = time.localtime()[:3]
+    return PartsView(
+        since_s=time.mktime((*today, 0, 0, 0, 0, 0, -1)), good=good, defect=defect,
+        undecided=len(counts) - good - defect,
+        yield_percent=100 * good / len(counts) if counts else None,
+    )  # fmt: skip
+
+
+def _problem(text: str, *, stops: bool) -> StateView:
+    """Returns what `component: state: reason` says."""
+    component, state, reason = (*text.split(": ", 2), "degraded", None)[:3]
+    values = {"k": 3, "n": 5, "s": 30} if component.startswith("parts:") else {}
+    return StateView(component=component, state=state, reason=reason, stops=stops, values=values)
 
 
 class FakeStation(FakeTrials, Control):
@@ -194,7 +214,7 @@ class FakeStation(FakeTrials, Control):
             EvidenceEntry(
                 id=event.id, at_s=event.at_s, camera=event.camera, part=event.part,
                 verdict=event.verdict, score=event.score, threshold=event.threshold,
-                decided_by=event.decided_by, note=event.note,
+                head=event.head, decided_by=event.decided_by, note=event.note,
                 kinds=["image", "heatmap"], bytes=image.nbytes,
             )
         )  # fmt: skip
@@ -212,7 +232,8 @@ class FakeStation(FakeTrials, Control):
             if camera.state != "running"
         ]
         reasons = [*stopped, *self.degraded]
-        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons)
+        problems = [_problem(one, stops=one in stopped) for one in reasons]
+        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons, problems=problems)
 
     def overview(self) -> Overview:
         uptime_s = time.monotonic() - self._started_s
@@ -228,7 +249,7 @@ class FakeStation(FakeTrials, Control):
                 name="ring", cameras=list(self.seen), state="ready",
                 backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
                 fallback=bool(self.degraded), model="ring", model_hash=HASHES[self.active],
-                answers=self.recent.number,
+                answers=self.recent.number, limited_by="no_gpu",
             ),
             sinks=[SinkView(name="mqtt", state="ok", delivered=self.recent.number)],
             outbox=OutboxView(bytes=1 << 20),
@@ -248,6 +269,7 @@ class FakeStation(FakeTrials, Control):
             trigger="free" if camera.trigger == "free" else "command", fps=4.0,
             frame_age_s=age_s, width=self.size, height=self.size, frames=camera.frames,
             verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
+            parts=_parts(counts),
             last=camera.last, threshold=self._threshold(name),
             shadow=self.shadows[name].model if name in self.shadows else None,
             settings=[

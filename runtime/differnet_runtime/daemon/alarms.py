@@ -72,7 +72,13 @@ class Alarms:
             _count(seen, event, decision)
 
     def state(
-        self, name: str, camera: CameraConfig, decision: DecisionConfig, now_s: float | None = None
+        self,
+        name: str,
+        camera: CameraConfig,
+        decision: DecisionConfig,
+        now_s: float | None = None,
+        *,
+        explained: bool = False,
     ) -> State:
         """Returns the state of a camera's parts; the worst that is wrong.
 
@@ -81,19 +87,22 @@ class Alarms:
             camera: Its configuration.
             decision: How many rejects are too many.
             now_s: By the monotonic clock; None asks it.
+            explained: The camera or its engine gives no verdicts now: their states say so, and
+                that no part comes or is good is no other news.
         """
         now_s = time.monotonic() if now_s is None else now_s
         component = f"parts:{name}"
         with self._lock:
             seen = self._cameras.get(name, _Seen(part_at_s=self._begun_s))
-            if _all_rejected(seen):
+            if _all_rejected(seen) and not explained:
                 return State(component, "all_rejected", _ALL_REJECTED)
             if seen.too_many and decision != DecisionConfig():
                 reason = f"{decision.k} or more of {decision.n} verdicts in a row were not good"
-                return State(component, "too_many_rejects", reason)
-            if 0 < camera.no_part_after_s <= now_s - seen.part_at_s:
+                values = {"k": decision.k, "n": decision.n}
+                return State(component, "too_many_rejects", reason, values=values)
+            if not explained and 0 < camera.no_part_after_s <= now_s - seen.part_at_s:
                 reason = f"no part for more than {camera.no_part_after_s:g} s"
-                return State(component, "no_part", reason)
+                return State(component, "no_part", reason, values={"s": camera.no_part_after_s})
         return State(component)
 
 

@@ -30,9 +30,10 @@ from ..web.control import (
     SinkView,
     WebView,
 )
+from ..web.health_views import Alive, StateView
 from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from ..web.shadow_views import ShadowView
-from ..web.views import Alive, PartsView
+from ..web.views import PartsView
 from .camera_loop import CameraLoop
 from .health import State
 from .model_views import engine_view, model_ref, noted, stored_models
@@ -305,4 +306,5 @@ def health_of(states: Collection[State]) -> Health:
             f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
             for state in wrong
         ],
+        problems=[StateView.model_validate(vars(state)) for state in wrong],
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..events import ModelRef
+from ..gpu_presence import nvidia_gpu
 from ..inference import EngineProcess
 from ..models import Card, StoredModel, card_of
 from ..processes import return_memory
+from ..selection import ORT_CPU
 from ..web.control import EngineView, ModelView
-from ..web.views import ModelCard
+from ..web.views import EngineLimit, ModelCard
 from .models import StationModel
 
 
@@ -38,9 +40,27 @@ def engine_view(model: StationModel) -> EngineView:
         faults=status.faults,
         answers=status.answers,
         last_fault=None if engine.absent else status.last_fault,
+        limited_by=engine_limit(status.backend, status.reasons, nvidia_gpu()),
         batches=status.batches,
         card=None if engine.absent else _card(model, engine),
     )
+
+
+def engine_limit(
+    backend: str | None, reasons: Mapping[str, str], gpu: str | None
+) -> EngineLimit | None:
+    """Says why no faster backend runs; None where there is none, or nothing runs.
+
+    Args:
+        backend: That runs.
+        reasons: Why not, by the name of each better backend; none where it was chosen by name.
+        gpu: The machine's NVIDIA GPU in words, or None.
+    """
+    if backend == ORT_CPU:
+        if not reasons:
+            return "chosen"
+        return "gpu_unusable" if gpu else "no_gpu"
+    return "no_tensorrt" if backend and reasons else None
 
 
 def _card(model: StationModel, engine: EngineProcess) -> ModelCard:

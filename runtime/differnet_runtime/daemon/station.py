@@ -165,12 +165,16 @@ class Station:
         """Returns the state of every component, by its name."""
         cameras, alarms, decision = self.cameras, self.reporter.alarms, self.config.decision
         found = [camera_state(name, loop.status) for name, loop in cameras.items()]
-        found += [alarms.state(name, one.config, decision) for name, one in cameras.items()]
         for model in self.models:
             status, name = model.switch.engine.status, model.planned.component
             found.append(engine_state(status, name("engine")))
             found.append(gpu_state(model.config, status, name("gpu")))
             found.append(problem_state(name("model"), model.problem))
+        working = self.inspecting({state.component: state for state in found})
+        found += [
+            alarms.state(camera, loop.config, decision, explained=camera not in working)
+            for camera, loop in cameras.items()
+        ]
         after_s = self.config.events.degraded_after_s
         found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))

@@ -11,6 +11,7 @@ from ..events import InspectionEvent
 from ..labels import Labelled
 from ..teaching import Teaching
 from .audit import AuditTrail
+from .health_views import Health
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .recent import RecentEvents
 from .shadow_views import ShadowView
@@ -21,7 +22,6 @@ from .views import (
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
-    Health,
     ModelView,
     OutboxView,
     Overview,

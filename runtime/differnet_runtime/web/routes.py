@@ -24,6 +24,7 @@ from .answers import Refused
 from .audit import switching
 from .control import Control, EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .files import FileAnswer
+from .health_views import Alive
 from .recent import RecentEvent
 from .routing import (
     DIGITS,
@@ -36,7 +37,6 @@ from .routing import (
     media,
     problems,
 )
-from .views import Alive
 
 router = APIRouter(route_class=StationRoute)
 

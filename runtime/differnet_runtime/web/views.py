@@ -10,30 +10,10 @@ from pydantic import ConfigDict, Field
 from ..events import InspectionEvent, ModelRef
 from ..metadata import Part
 from ..models import Card
+from .health_views import Health
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
-
-
-class Alive(Part):
-    """Whether every stage made progress lately."""
-
-    live: bool
-
-
-class Health(Part):
-    """Whether the station does its work.
-
-    Args:
-        ready: Every camera and the engine give verdicts.
-        degraded: Inspection goes on, but something is amiss (a full disk, a fallback engine).
-        reasons: In words, each beginning with its component (`camera:left: stalled ...`).
-        models: By camera, the model that judges it now.
-    """
-
-    ready: bool
-    degraded: bool = False
-    reasons: list[str] = Field(default_factory=list)
-    models: dict[str, ModelRef] = Field(default_factory=dict)
+EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
 
 class SettingView(Part):
@@ -129,6 +109,8 @@ class EngineView(Part):
     Args:
         name: Of its model in this station: that in the store, or the file's.
         cameras: Those that it judges.
+        limited_by: Why no faster backend runs: the CPU was chosen by name, the machine has no GPU,
+            its GPU can't be used, or TensorRT can't.
         model: The model's name; empty, like its hash, where there is none yet.
         batches: How often so many frames went through it together.
         card: Of its model; None where there is none yet.
@@ -148,6 +130,7 @@ class EngineView(Part):
     faults: int = 0
     answers: int = 0
     last_fault: str | None = None
+    limited_by: EngineLimit | None = None
     batches: dict[int, int] = Field(default_factory=dict)
     card: ModelCard | None = None
 
@@ -237,6 +220,7 @@ class EvidenceEntry(Part):
         reason: Of a NO_DECISION.
         score: None where there is none.
         threshold: Likewise.
+        head: Name of the head with the greatest score; None without heads.
         decided_by: In words, what the model's head judges that decided; None without heads.
         note: For people, where the heatmap need not show what is wrong.
         kinds: What is kept of it; a thumbnail may be asked for in any case.
@@ -255,6 +239,7 @@ class EvidenceEntry(Part):
     reason: str | None = None
     score: float | None = None
     threshold: float | None = None
+    head: str | None = None
     decided_by: str | None = None
     note: str | None = None
     kinds: list[EvidenceKind]
