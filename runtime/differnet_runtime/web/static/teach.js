@@ -6,7 +6,7 @@ import { chosenRegion, setRegion, showCamera, watchRegion } from "./teach_region
 import { inUse, ownShadow, showTrying, showUse, watchTrying } from "./teach_shadow.js";
 import { address, known, learn, onChange, send, tried } from "./teach_state.js";
 import { showResult, showTraining, watchTraining } from "./teach_train.js";
-import { say, translate } from "./words.js";
+import { offerLanguages, say, translate } from "./words.js";
 
 const EVERY_MS = 1000, LOST_MS = 4000;
 const STEPS = ["choose", "collect", "train", "result", "try", "use"];
@@ -97,7 +97,10 @@ function draw() {
   const at = document.activeElement?.closest("#datasets button"), place = [...document.querySelectorAll("#datasets button")].indexOf(at);
   showDatasets();
   if (place >= 0 && !document.activeElement?.closest("#datasets")) (document.querySelectorAll("#datasets button")[place] ?? $("parts-title")).focus();
-  if (overview) $("subtitle").textContent = overview.station;
+  if (overview) {
+    $("subtitle").textContent = overview.station;
+    $("version").textContent = `differnet-edge ${overview.version}`;
+  }
   document.title = [dataset?.name, say("teach.title"), overview?.station].filter(Boolean).join(" · ");
   const steps = progress(dataset);
   showSteps(steps);
@@ -187,6 +190,7 @@ async function poll() {
 
 async function begin() {
   translate();
+  offerLanguages();
   onChange(draw);
   watchRegion();
   watchCollecting();

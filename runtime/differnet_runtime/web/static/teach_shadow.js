@@ -1,6 +1,6 @@
 // The new model beside the one that judges, and the change from one to the other.
 
-import { $, clock, confirmed, count, make, number, renew, verdictClass } from "./common.js";
+import { $, clock, confirmed, count, make, number, percent, renew, verdictClass } from "./common.js";
 import { seconds } from "./teach_pictures.js";
 import { known, learn, send, tried } from "./teach_state.js";
 import { showFigures } from "./teach_train.js";
@@ -43,7 +43,7 @@ export function showTrying(dataset) {
   const { judged, agree, skipped, only_live_rejects: live, only_shadow_rejects: own } = shadow;
   showFigures($("try-figures"), [
     [say("teach.judged"), count(judged), "main"],
-    [say("teach.agree"), judged ? `${count(agree)} (${((100 * agree) / judged).toFixed(1)} %)` : count(agree), "fine"],
+    [say("teach.agree"), judged ? `${count(agree)} (${percent((100 * agree) / judged)})` : count(agree), "fine"],
     [say("teach.only_live"), count(live), live ? "warn" : ""], [say("teach.only_new"), count(own), own ? "warn" : ""],
     skipped ? [say("teach.skipped"), count(skipped)] : null,
   ].filter(Boolean));
@@ -52,7 +52,7 @@ export function showTrying(dataset) {
     ? shadow.differing.map((one) => difference(dataset.camera, one)) : [make("p", { className: "quiet", textContent: say("teach.differ.none") })]));
 }
 
-const verdictText = (verdict) => say(`teach.verdict.${verdict}`);
+const verdictText = (verdict) => say(`legend.${verdict}`);
 const judgement = (who, { verdict, score, threshold }) => make("p", {}, make("span", { className: "quiet", textContent: `${who} ` }),
   make("b", { className: `v-${verdictClass(verdict)}`, textContent: verdictText(verdict) }),
   score === null ? null : make("span", { className: "quiet small", textContent: ` ${number(score)} / ${number(threshold)}` }));

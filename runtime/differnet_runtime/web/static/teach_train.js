@@ -3,18 +3,12 @@
 import { $, count, duration, make, number, renew } from "./common.js";
 import { Pictures, newest, seconds } from "./teach_pictures.js";
 import { address, change, known, learn, send, tried } from "./teach_state.js";
-import { say } from "./words.js";
+import { say, sayOr } from "./words.js";
 
 const UPLOAD_MS = 600_000;
 let strange = null;
 let sending = false;
 let shownFor = null; // the dataset whose other way to train was opened or closed by itself
-
-/** A text of the station in the page's language, where the page has one. */
-function translated(kind, text) {
-  const key = `teach.${kind}.${text}`, found = say(key);
-  return found === key ? text : found;
-}
 
 /** Why no training can begin now; null where it can. */
 function hindrance({ parts }) {
@@ -52,7 +46,7 @@ function showProgress({ step, done, seconds_left: left, started }) {
   $("train-trouble").hidden = true;
   const percent = Math.round(done * 100), meter = $("progress-meter");
   const begun = duration(Math.max(0, known.overview ? known.overview.at_s - seconds(started) : 0));
-  $("progress-step").textContent = translated("step", step);
+  $("progress-step").textContent = sayOr(step, `teach.step.${step.replaceAll(" ", "_")}`);
   $("progress-left").textContent = [`${percent} %`, left === null ? say("teach.train.since", { time: begun }) : say("teach.train.left", { time: duration(left) })].join(" · ");
   meter.setAttribute("aria-valuenow", percent);
   meter.firstElementChild.style.width = `${percent}%`;
@@ -76,7 +70,7 @@ async function upload(event) {
   $("upload-said").textContent = say("teach.elsewhere.sending", { file: file.name });
   const answer = await tried("upload-trouble", async () => {
     const response = await fetch(address(dataset, "/model"), { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, signal: AbortSignal.timeout(UPLOAD_MS) });
-    if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error ?? say("teach.answered", { status: response.status }));
+    if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error ?? say("connection.answered", { status: response.status }));
     return response.json();
   });
   sending = false;
