@@ -37,8 +37,8 @@ def _streams(result: dict[str, Any]) -> Row:
 def _clean_streams(result: dict[str, Any]) -> Row:
     found = result["streams"].values()
     return (
-        f"{len(found)} clean streams and videos at once for {result['minutes']:g} minutes, read as a "
-        "station reads them: H.264, H.265 and MJPEG over RTSP and HTTP, and a file",
+        f"{len(found)} clean streams and videos at once for {result['minutes']:g} minutes, read as "
+        "a station reads them: H.264, H.265 and MJPEG over RTSP and HTTP, and a file",
         f"{sum(one['whole'] for one in found):,} frames; 0 called damaged, "
         f"{sum(one['reconnects'] for one in found)} reconnects",
     )

@@ -103,6 +103,21 @@ def said(limits: DetectionLimits) -> str:
     return "\n".join([*lines, *filter(None, [warning(limits)])])
 
 
+def brief(limits: DetectionLimits) -> str:
+    """Says in one line from which sizes on defects are found, in pixels of the camera's picture."""
+    if not limits.usable:
+        return "finds no painted defect of a sensible size"
+    found, missed = [], []
+    for kind in limits.kinds:
+        painted = [limit for limit in limits.of(kind) if limit.painted]
+        first = next((limit for limit in painted if limit.size is not None), None)
+        if first is not None:
+            found.append(f"{WORDS[kind]} from {first.picture_size} px{_at(first)}")
+        elif painted:
+            missed.append(WORDS[kind])
+    return ", ".join(found) + (f"; not found: {', '.join(missed)}" if missed else "")
+
+
 def basis(limits: DetectionLimits) -> str:
     """Says how the limits were measured, so that nobody takes them for real defects."""
     judge = (

@@ -32,6 +32,9 @@ AuditAction = Literal[
     "configuration",
     "label",
     "reset",
+    "shadow",
+    "note",
+    "teach",
 ]
 
 

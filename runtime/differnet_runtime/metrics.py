@@ -163,8 +163,9 @@ def _of_engines(engines: Sequence[EngineView]) -> Iterator[Metric]:
         labels=["engine", "frames"],
     )
     for engine in engines:
-        told = (engine.name, engine.model, engine.model_hash, engine.backend or "")
-        info.add_metric(told, 1.0)
+        if engine.model:
+            told = (engine.name, engine.model, engine.model_hash, engine.backend or "")
+            info.add_metric(told, 1.0)
         for frames, runs in engine.batches.items():
             size.add_metric((engine.name, str(frames)), float(runs))
     yield info

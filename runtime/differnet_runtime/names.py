@@ -17,6 +17,14 @@ def _printable(text: str) -> str:
     return text
 
 
+def _printable_lines(text: str) -> str:
+    if not all(line.isprintable() for line in text.split("\n")):
+        raise ValueError("write printable characters and line breaks only")
+    return text
+
+
+Lines = AfterValidator(_printable_lines)
+"""Refuses what is not printable in a text of several lines that a person writes."""
 Shown = Annotated[str, AfterValidator(printable)]
 """A text of a file that somebody else wrote; what is not printable in it is escaped."""
 ShownLines = Annotated[str, AfterValidator(printable_lines)]

@@ -24,7 +24,8 @@ from .printable import printable
 
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
-_SOONER_THAN_THE_DAEMON = "500"
+_SOONER_THAN_THE_DAEMON, _FIRST_OF_ALL = "500", "1000"
+_LAST = 19
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - only a parent folder; mkdtemp makes a private one
 _POLL_S = 0.1
 _REAP_S = 1.0
@@ -53,6 +54,13 @@ def tie_to(parent: int) -> None:
         _OOM_SCORE.write_text(_SOONER_THAN_THE_DAEMON)
 
 
+def give_way() -> None:
+    """Called in a child whose work can wait: it goes last, and first when memory runs out."""
+    os.nice(_LAST)
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_text(_FIRST_OF_ALL)
+
+
 def _private_folder() -> Path:
     """Makes an empty folder of this user's own, in memory where no disk has room for it."""
     try:
@@ -73,6 +81,8 @@ class Child:
         pass_fds: Other descriptors that it inherits.
         environment: Variables beside ours.
         redact: Takes passwords out of what it says.
+        heard: Called with each line that it says, by a thread of its own.
+        group: It leads a process group of its own, which ends with it.
 
     Raises:
         OSError: No process can be started.
@@ -87,8 +97,10 @@ class Child:
         pass_fds: tuple[int, ...] = (),
         environment: dict[str, str] | None = None,
         redact: Callable[[str], str] = str,
+        heard: Callable[[str], None] | None = None,
+        group: bool = False,
     ) -> None:
-        self._title, self._redact = title, redact
+        self._title, self._redact, self._heard, self._group = title, redact, heard, group
         self._logged: deque[str] = deque(maxlen=_LOGGED_LINES)
         self._told: deque[str] = deque(maxlen=_TOLD_LINES)
         self._folder: Path | None = None
@@ -104,6 +116,7 @@ class Child:
                     pass_fds=(theirs.fileno(), *pass_fds),
                     cwd=self._folder,  # a relative path finds nothing there, nor does `-m`
                     env={**os.environ, **(environment or {})},
+                    start_new_session=group,
                 )
             except OSError:
                 self.channel.close()
@@ -116,6 +129,11 @@ class Child:
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative where a signal ended it; None while it runs."""
+        return self._process.poll()
 
     def died(self) -> str | None:
         """Returns how the process ended, or None while it runs."""
@@ -149,6 +167,9 @@ class Child:
 
     def kill(self) -> None:
         """Ends the process at once; one that the kernel can't end (in a driver) is left behind."""
+        if self._group:
+            with contextlib.suppress(OSError):  # all of it has ended
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
@@ -169,6 +190,8 @@ class Child:
                 text = printable(self._redact(line.decode("utf-8", "replace").rstrip()))
                 if text and not text.startswith(_TRACE):
                     self._told.append(text)
+                    if self._heard is not None:
+                        self._heard(text)
                 log.log(self._level(text), "%s %d: %s", self._title, self.pid, text)
 
     def _level(self, text: str) -> int:

@@ -52,9 +52,17 @@ class Provenance(Part):
 
     def trained_on(self, digests: Iterable[str]) -> set[str]:
         """Returns those of the SHA-256 digests (hexadecimal) that are of training pictures."""
-        packed = base64.b64decode(self.pictures)
-        known = {packed[k : k + _HASH_BYTES] for k in range(0, len(packed), _HASH_BYTES)}
+        known = self._known
         return {digest for digest in digests if _shortened(digest) in known}
+
+    def shares_pictures(self, other: Provenance) -> bool:
+        """Whether both were trained on some of the same pictures, as far as that is recorded."""
+        return not self._known.isdisjoint(other._known)
+
+    @property
+    def _known(self) -> set[bytes]:
+        packed = base64.b64decode(self.pictures)
+        return {packed[k : k + _HASH_BYTES] for k in range(0, len(packed), _HASH_BYTES)}
 
 
 def packed_hashes(digests: Iterable[str]) -> str:

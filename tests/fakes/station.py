@@ -23,6 +23,8 @@ from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, Mode
 from differnet_runtime.labels import Labelled, ThresholdChange, changed, misses, summary
 from differnet_runtime.metrics import Metrics
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
+from differnet_runtime.teaching import Teaching
+from differnet_runtime.teaching.training import Trainer
 from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.control import (
     CameraView,
@@ -39,6 +41,7 @@ from differnet_runtime.web.control import (
     SettingView,
     SinkView,
 )
+from differnet_runtime.web.health_views import StateView
 from differnet_runtime.web.label_views import (
     LabelSummary,
     LabelToSet,
@@ -47,7 +50,10 @@ from differnet_runtime.web.label_views import (
 )
 from differnet_runtime.web.live import LivePicture
 from differnet_runtime.web.recent import RecentEvents
+from differnet_runtime.web.views import PartsView
 from tests.drawn import draw_part
+from tests.fakes.teaching import FakeSite
+from tests.fakes.trials import FakeTrials
 
 THRESHOLD = 1.35
 HASHES = ("a" * 64, "b" * 64)
@@ -65,7 +71,25 @@ class FakeCamera:
     captured_ns: int | None = None
 
 
-class FakeStation(Control):
+def _parts(counts: list[str]) -> PartsView:
+    """Counts every verdict as a part, since midnight."""
+    good, defect = counts.count("GOOD"), counts.count("DEFECT")
+    today = time.localtime()[:3]
+    return PartsView(
+        since_s=time.mktime((*today, 0, 0, 0, 0, 0, -1)), good=good, defect=defect,
+        undecided=len(counts) - good - defect,
+        yield_percent=100 * good / len(counts) if counts else None,
+    )  # fmt: skip
+
+
+def _problem(text: str, *, stops: bool) -> StateView:
+    """Returns what `component: state: reason` says."""
+    component, state, reason = (*text.split(": ", 2), "degraded", None)[:3]
+    values = {"k": 3, "n": 5, "s": 30} if component.startswith("parts:") else {}
+    return StateView(component=component, state=state, reason=reason, stops=stops, values=values)
+
+
+class FakeStation(FakeTrials, Control):
     """Judges drawn parts when told to, or by itself at a rate (`run`).
 
     Args:
@@ -81,6 +105,7 @@ class FakeStation(Control):
         self.on_disk = 0
         audit = AuditTrail("demo", self.audited.append, self._settle)
         super().__init__(RecentEvents(), audit)
+        self.shadows = {}
         self.folder = folder
         self.size = size
         self.seen = {name: FakeCamera() for name in cameras}
@@ -90,10 +115,14 @@ class FakeStation(Control):
         self.changes: list[ThresholdChange] = []
         self.reset: list[str] = []
         self.refused_part = "too fast"
+        self.notes: dict[str, str] = {}
         self.active = 0
         self.degraded: list[str] = []
         self.alive = True
         self.metrics = Metrics(self.overview)
+        self.site = FakeSite(folder, cameras)
+        self.trainer: Trainer | None = None
+        self._teaching: Teaching | None = None
         self._seeds = itertools.count()
         self._started_s = time.monotonic()
         self._stopped = threading.Event()
@@ -119,7 +148,17 @@ class FakeStation(Control):
         self._thread = threading.Thread(target=loop, daemon=True)
         self._thread.start()
 
+    @property
+    def teaching(self) -> Teaching:
+        with self._lock:
+            if self._teaching is None:
+                self._teaching = Teaching(self.site, self.trainer)
+                self._teaching.start()
+            return self._teaching
+
     def stop(self) -> None:
+        if self._teaching is not None:
+            self._teaching.stop()
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(5)
@@ -168,6 +207,7 @@ class FakeStation(Control):
     def _show(
         self, camera: str, frame: Frame, inspection: Inspection, event: InspectionEvent
     ) -> None:
+        self.site.frames[camera] = frame
         self.pictures[camera].put(event, frame, lambda: inspection, None)
         seen = self.seen[camera]
         seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns
@@ -185,7 +225,7 @@ class FakeStation(Control):
             EvidenceEntry(
                 id=event.id, at_s=event.at_s, camera=event.camera, part=event.part,
                 verdict=event.verdict, score=event.score, threshold=event.threshold,
-                decided_by=event.decided_by, note=event.note,
+                head=event.head, decided_by=event.decided_by, note=event.note,
                 kinds=["image", "heatmap"], bytes=image.nbytes,
             )
         )  # fmt: skip
@@ -203,7 +243,8 @@ class FakeStation(Control):
             if camera.state != "running"
         ]
         reasons = [*stopped, *self.degraded]
-        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons)
+        problems = [_problem(one, stops=one in stopped) for one in reasons]
+        return Health(ready=not stopped, degraded=bool(reasons), reasons=reasons, problems=problems)
 
     def overview(self) -> Overview:
         uptime_s = time.monotonic() - self._started_s
@@ -219,7 +260,7 @@ class FakeStation(Control):
                 name="ring", cameras=list(self.seen), state="ready",
                 backend="onnxruntime-cpu", reasons={"tensorrt": "no NVIDIA GPU"},
                 fallback=bool(self.degraded), model="ring", model_hash=HASHES[self.active],
-                answers=self.recent.number,
+                answers=self.recent.number, limited_by="no_gpu",
             ),
             sinks=[SinkView(name="mqtt", state="ok", delivered=self.recent.number)],
             outbox=OutboxView(bytes=1 << 20),
@@ -239,7 +280,9 @@ class FakeStation(Control):
             trigger="free" if camera.trigger == "free" else "command", fps=4.0,
             frame_age_s=age_s, width=self.size, height=self.size, frames=camera.frames,
             verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
+            parts=_parts(counts),
             last=camera.last, threshold=self._threshold(name),
+            shadow=self.shadows[name].model if name in self.shadows else None,
             settings=[
                 SettingView(name="exposure", requested=120, actual=120),
                 SettingView(name="gain", requested=4, actual=8, warning="the driver refuses 4"),
@@ -282,7 +325,9 @@ class FakeStation(Control):
     def models(self) -> list[ModelView]:
         return [
             ModelView(
-                name="ring", hash=digest, active=number == self.active,
+                id=digest, own_name="ring", trained=f"2026-11-2{number}T07:30:00+00:00", parts=40,
+                detection_limit="scratch from 9 px at contrast 40", note=self.notes.get(digest),
+                name="ring", hash=digest, active=number == self.active, cameras=list(self.seen),
                 previous=number != self.active, threshold=THRESHOLD,
                 added=f"2026-11-2{number}T08:00:00+00:00",
             )
@@ -296,6 +341,12 @@ class FakeStation(Control):
 
     def rollback(self, name: str | None = None) -> None:
         self.active = 1 - self.active
+
+    def note_model(self, model_hash: str, note: str) -> ModelView | None:
+        if model_hash not in HASHES:
+            return None
+        self.notes[model_hash] = note.strip()
+        return self.models()[HASHES.index(model_hash)]
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         item = next((one for one in self.kept if one.id == entry), None)

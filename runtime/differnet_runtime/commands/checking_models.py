@@ -17,16 +17,16 @@ from differnet_runtime.daemon.memory import (
     machine_bytes,
     mib,
     share_of,
+    share_without_model,
     total_bytes,
 )
 from differnet_runtime.errors import DifferNetError
 from differnet_runtime.inference.records import FAKE_METADATA
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.model_file import content_hash, read_model_file
-from differnet_runtime.models import ModelStore, default_folder
+from differnet_runtime.models import ModelStore, advice, default_folder
 from differnet_runtime.selection import check_backend, runs_on_cpu
 from differnet_runtime.signing import describe_signature, require_signature
-from differnet_runtime.suggestions import nearest
 
 State = Literal["ok", "look", "wrong"]
 
@@ -95,16 +95,12 @@ def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iter
         yield Finding(f"{key}.backend", "wrong", str(error))
     path, subject = _path(planned), f"{key}.{'path' if config.store is None else 'store'}"
     if path is None:
-        text = f"no model of {config.store} is active: {_store_advice(config.store)}"
-        yield Finding(subject, "wrong", f"{default_folder()}: {text}")
+        shares.append(share_without_model(planned))
+        why = advice(default_folder(), config.store or "")
+        text = f"no model judges {', '.join(planned.cameras)} yet: {why}"
+        yield Finding(subject, "look", text)
         return
     yield from _model_file(path, subject, planned, shares, several=several)
-
-
-def _store_advice(name: str | None) -> str:
-    names = ModelStore(default_folder()).names()
-    close = None if name is None or name in names else nearest(name, names)
-    return f"did you mean {close}?" if close else "`differnet models activate`"
 
 
 def _model_file(

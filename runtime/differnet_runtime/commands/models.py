@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,11 @@ _HASH_DIGITS = 16
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `differnet models`."""
     parser.description = (
-        "Lists the models on this device, adds one, switches to one, or goes back to the "
-        "previous one. A model judges only once it has scored its golden frames correctly in a "
-        "process of its own; where TensorRT runs it, its engine is built first, which may take "
-        "minutes. A running station switches without missing a frame: the old model judges until "
-        "then."
+        "Lists the models on this device, adds one, switches to one, goes back to the previous "
+        "one, or keeps a note on one. A model judges only once it has scored its golden frames "
+        "correctly in a process of its own; where TensorRT runs it, its engine is built first, "
+        "which may take minutes. A running station switches without missing a frame: the old "
+        "model judges until then."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = _action(actions, "list", "show all models")
@@ -40,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     activate = _action(actions, "activate", "switch to a model")
     activate.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
     add_backend(activate)
+    note = _action(actions, "note", "write a note on a model, for its card on the page")
+    note.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
+    note.add_argument("text", metavar="TEXT", help="the note; an empty one removes it")
     rollback = _action(actions, "rollback", "go back to the previous model")
     rollback.add_argument(
         "name", type=text, nargs="?", metavar="NAME", help="needed if there are several"
@@ -79,15 +83,20 @@ def run(arguments: argparse.Namespace) -> int:
         print(model.model_dump_json(indent=2))
     else:
         done = {"add": "is in the store", "activate": "judges", "rollback": "judges again"}
+        done["note"] = "has a note" if model.note else "has no note"
         print(
             f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}; {_signed(model)}."
         )
+    if arguments.action == "add" and model.caution:
+        print(f"warning: {model.caution}", file=sys.stderr)
     return 0
 
 
 def _change(store: ModelStore, arguments: argparse.Namespace) -> StoredModel:
     if arguments.action == "add":
         return store.add(arguments.file, arguments.name)
+    if arguments.action == "note":
+        return store.note(arguments.model, arguments.text)
     if arguments.action == "activate":
         return store.activate(arguments.model)
     return store.rollback(arguments.name, reason="asked for by command")
@@ -126,6 +135,10 @@ def _line(model: StoredModel, cameras: list[str]) -> str:
     threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
     about = model.damaged or f"{model.precision}, threshold {threshold}, {_signed(model)}"
     about += f"; judges {', '.join(cameras)}" if cameras else ""
+    if model.trained:
+        about += f"; trained {model.trained[:10]} on {model.parts or 'unknown'} parts"
+    about += f"; note: {' / '.join(model.note.splitlines())}" if model.note else ""
+    about += f"; LOOK: {model.caution}" if model.caution else ""
     return (
         f"{role:<8}  {model.name}  {model.hash[:_HASH_DIGITS]}  {model.bytes / 1e6:.1f} MB  "
         f"{model.added[:19]}  {about}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..config import CameraConfig, DecisionConfig
 from ..events import InspectionEvent
 from .health import State
+from .judging import NO_MODEL
 
 ALL_REJECTED_S, FEWEST = 60.0, 5
 """Nothing but rejects for so long, and at least so many parts; or"""
@@ -52,11 +53,11 @@ class Alarms:
         """Takes a verdict on a part.
 
         Args:
-            event: The verdict; one without a part says nothing here.
+            event: The verdict; one without a part, or without a model, says nothing here.
             decision: How many rejects are too many.
             now_s: By the monotonic clock; None asks it.
         """
-        if event.first_event is None:
+        if event.first_event is None or event.code == NO_MODEL:
             return
         now_s = time.monotonic() if now_s is None else now_s
         with self._lock:
@@ -71,7 +72,13 @@ class Alarms:
             _count(seen, event, decision)
 
     def state(
-        self, name: str, camera: CameraConfig, decision: DecisionConfig, now_s: float | None = None
+        self,
+        name: str,
+        camera: CameraConfig,
+        decision: DecisionConfig,
+        now_s: float | None = None,
+        *,
+        explained: bool = False,
     ) -> State:
         """Returns the state of a camera's parts; the worst that is wrong.
 
@@ -80,19 +87,22 @@ class Alarms:
             camera: Its configuration.
             decision: How many rejects are too many.
             now_s: By the monotonic clock; None asks it.
+            explained: The camera or its engine gives no verdicts now: their states say so, and
+                that no part comes or is good is no other news.
         """
         now_s = time.monotonic() if now_s is None else now_s
         component = f"parts:{name}"
         with self._lock:
             seen = self._cameras.get(name, _Seen(part_at_s=self._begun_s))
-            if _all_rejected(seen):
+            if _all_rejected(seen) and not explained:
                 return State(component, "all_rejected", _ALL_REJECTED)
             if seen.too_many and decision != DecisionConfig():
                 reason = f"{decision.k} or more of {decision.n} verdicts in a row were not good"
-                return State(component, "too_many_rejects", reason)
-            if 0 < camera.no_part_after_s <= now_s - seen.part_at_s:
+                values = {"k": decision.k, "n": decision.n}
+                return State(component, "too_many_rejects", reason, values=values)
+            if not explained and 0 < camera.no_part_after_s <= now_s - seen.part_at_s:
                 reason = f"no part for more than {camera.no_part_after_s:g} s"
-                return State(component, "no_part", reason)
+                return State(component, "no_part", reason, values={"s": camera.no_part_after_s})
         return State(component)
 
 

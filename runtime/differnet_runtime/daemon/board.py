@@ -34,6 +34,12 @@ class Seen:
             self._verdicts[judged.event.verdict] += 1
             self._at_ns.append(time.monotonic_ns())
 
+    def show(self, judged: Judged) -> None:
+        """Takes a frame that is only looked at: it counts as no verdict."""
+        if judged.frame is not None:
+            self.picture.put(judged.event, judged.frame, judged.inspection, None)
+        self.last = judged.event
+
     @property
     def verdicts(self) -> dict[str, int]:
         """How many of each verdict."""

@@ -14,13 +14,15 @@ from ..errors import TooManyCommandsError
 from ..events import InspectionEvent, Trigger
 from ..records import Frame
 from .command_rate import CommandRate
-from .judging import Command, Judge, Judged
+from .judging import NO_MODEL, Command, Judge, Judged
 from .picture_queue import PictureQueue
 
 _WAIT_S, _POLL_S = 0.2, 0.02
 _HUNG_S = 30.0
 """A thread that has not gone round for so long, beyond its deadline, hangs."""
 _MOST_COMMANDS = 64
+_SHOWN_S = 0.2
+"""So long a picture of a folder is shown where there is no model to judge it."""
 _ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
 
 Report = Callable[[Judged], InspectionEvent]
@@ -181,10 +183,10 @@ class CameraLoop:
             self._report(judged)
         finally:
             pictures.done()
-        self._rest(begun)
+        self._rest(begun, _SHOWN_S if judged.event.code == NO_MODEL else 0.0)
 
-    def _rest(self, begun: float) -> None:
-        until = begun + self.config.interval_ms / 1e3
+    def _rest(self, begun: float, least_s: float = 0.0) -> None:
+        until = begun + max(least_s, self.config.interval_ms / 1e3)
         while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
             self._resting, self._progress_ns = True, time.monotonic_ns()
             self._stopping.wait(min(left_s, 1.0))

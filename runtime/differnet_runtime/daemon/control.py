@@ -13,6 +13,7 @@ from ..capture import CameraState
 from ..errors import CameraError
 from ..events import Event, InspectionEvent
 from ..labels import Labelled
+from ..teaching import Teaching
 from ..web.audit import AuditTrail
 from ..web.control import (
     CameraView,
@@ -29,11 +30,13 @@ from ..web.control import (
     SinkView,
     WebView,
 )
+from ..web.health_views import Alive, StateView
 from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
-from ..web.views import Alive, PartsView
+from ..web.shadow_views import ShadowView
+from ..web.views import PartsView
 from .camera_loop import CameraLoop
 from .health import State
-from .model_views import engine_view, model_ref, stored_models
+from .model_views import engine_view, model_ref, noted, stored_models
 from .showing import entry_view, parts_view
 
 if TYPE_CHECKING:
@@ -75,8 +78,9 @@ class StationControl(Control):
     def health(self) -> Health:
         """See `Control.health`."""
         models = {
-            camera: model_ref(model)
+            camera: ref
             for model in self._station.models
+            if (ref := model_ref(model)) is not None
             for camera in model.planned.cameras
         }
         found = health_of(self._station.states().values())
@@ -168,6 +172,7 @@ class StationControl(Control):
                 for setting in status.settings
             ],
             model=model_ref(model) if model else None,
+            shadow=shadow.model if (shadow := self._station.shadows.of(name)) else None,
         )
 
     def _sinks(self) -> list[SinkView]:
@@ -250,6 +255,28 @@ class StationControl(Control):
         """See `Control.rollback`."""
         self._station.models.rollback(name, "asked for on the page")
 
+    def note_model(self, model_hash: str, note: str) -> ModelView | None:
+        """See `Control.note_model`."""
+        return noted(self._station.models, model_hash, note)
+
+    def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
+        """See `Control.start_shadow`."""
+        return self._station.shadows.start(camera, model_hash)
+
+    def shadow(self, camera: str) -> ShadowView | None:
+        """See `Control.shadow`."""
+        shadow = self._station.shadows.of(camera)
+        return None if shadow is None else shadow.view()
+
+    def stop_shadow(self, camera: str) -> bool:
+        """See `Control.stop_shadow`."""
+        return self._station.shadows.stop(camera) is not None
+
+    def shadow_picture(self, camera: str, number: str) -> bytes | None:
+        """See `Control.shadow_picture`."""
+        shadow = self._station.shadows.of(camera)
+        return None if shadow is None else shadow.picture(number)
+
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """See `Control.label`."""
         return self._station.labelling.label(entry, wanted, by)
@@ -270,6 +297,11 @@ class StationControl(Control):
         """See `Control.undo_threshold`."""
         self._station.labelling.undo_threshold(camera)
 
+    @property
+    def teaching(self) -> Teaching:
+        """See `Control.teaching`."""
+        return self._station.teaching
+
     def reset_parts(self, cameras: Collection[str]) -> None:
         """See `Control.reset_parts`."""
         self._station.parts.reset(cameras)
@@ -285,4 +317,5 @@ def health_of(states: Collection[State]) -> Health:
             f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
             for state in wrong
         ],
+        problems=[StateView.model_validate(vars(state)) for state in wrong],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..capture import CameraState, CameraStatus
 from ..events import StateEvent
@@ -25,12 +25,14 @@ class State:
         state: `ok`, or what is wrong.
         reason: In words.
         stops: Whether no verdicts are given while it lasts.
+        values: The figures that `reason` mentions, by name.
     """
 
     component: str
     state: str = OK
     reason: str | None = None
     stops: bool = False
+    values: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 def camera_state(name: str, status: CameraStatus) -> State:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from ..outbox import JudgedPicture
 from ..records import Decision, Frame, Inspection, Score, Verdict
 
 Take = Callable[[], Frame | None]
+
+NO_MODEL = "no_model"
+"""Code of a NO_DECISION where there is no model to judge by."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Judge:
             The verdict, or None where `take` gave no frame.
         """
         with self._switch.lease() as engine:
+            if engine.absent:
+                return self._unjudged(take, engine, command)
             try:
                 with engine.turn(self._turn_s(command)):
                     frame = take()
@@ -140,6 +145,20 @@ class Judge:
                 if not self._live:
                     return None  # the frame waits
                 return self.undecided(engine_code(fault), fault.text, command)
+
+    def _unjudged(
+        self, take: Take, engine: EngineProcess, command: Command | None
+    ) -> Judged | None:
+        """Returns a frame for people to look at; there is no model to judge it."""
+        try:
+            frame = take()
+        except ImageReadError:
+            return None
+        if frame is None:
+            return None
+        ref = _frame_ref(frame, time.monotonic_ns())
+        unjudged = self.undecided(NO_MODEL, engine.status.last_fault or "", command, ref)
+        return replace(unjudged, frame=frame)
 
     def _turn_s(self, command: Command | None) -> float:
         if command is None:

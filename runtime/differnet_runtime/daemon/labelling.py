@@ -48,9 +48,12 @@ class Labelling:
         model.require_its_own(camera, engine)
         return self._threshold(camera, model, engine)
 
+    def threshold_of(self, camera: str, model: str, configured: float | None) -> float | None:
+        """Returns the threshold in place of a model's; None for it; see `Thresholds.threshold`."""
+        return self._thresholds.threshold(camera, model, configured)
+
     def _threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        configured = model.threshold(camera, engine)
-        return self._thresholds.threshold(camera, engine.model_hash, configured)
+        return self.threshold_of(camera, engine.model_hash, model.threshold(camera, engine))
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """See `Control.label`."""
@@ -116,6 +119,8 @@ class Labelling:
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
         """See `Control.set_threshold`."""
         (model, engine), new = self._judging(camera), wanted.threshold
+        if engine.absent:
+            raise LabelError(f"no model judges camera {camera} yet, so it can have no threshold")
         old = self._in_use(camera, model, engine)
         calibration = engine.metadata.calibration
         if calibration is not None and new < calibration.lowest_plausible:
@@ -178,6 +183,8 @@ class Labelling:
         return self._thresholds.valid(camera, engine.model_hash, configured)
 
     def _in_use(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
+        if engine.absent:
+            return None
         own, calibration = self._threshold(camera, model, engine), engine.metadata.calibration
         return own if own is not None else calibration.threshold if calibration else None
 

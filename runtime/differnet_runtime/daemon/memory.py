@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import PlannedModel
 from ..errors import ConfigError
+from ..inference.absent import NO_METADATA
 from ..inference.bounds import expected_memory
 from ..metadata import ModelMetadata
 
@@ -40,6 +41,11 @@ class Share:
     name: str
     engine: int
     captures: int
+
+
+def share_without_model(planned: PlannedModel) -> Share:
+    """Returns what the cameras of a model need that is not there yet."""
+    return replace(share_of(planned, NO_METADATA, 0), engine=0)
 
 
 def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) -> Share:
@@ -93,24 +99,35 @@ def machine_bytes() -> int | None:
     return min(found, default=None)
 
 
-def require_room(shares: Sequence[Share], limit_mb: int | None, another: int = 0) -> None:
+def require_room(
+    shares: Sequence[Share],
+    limit_mb: int | None,
+    another: int = 0,
+    *,
+    of_the_machine: bool = False,
+) -> None:
     """Refuses models that need more than `[station] memory_mb`, if that is given.
 
     Args:
         shares: Of all models.
         limit_mb: What is allowed, in MiB.
         another: Bytes of an engine that is to run beside them for a change.
+        of_the_machine: Where no limit is given, the machine's memory is it.
 
     Raises:
         ConfigError: They need more.
     """
     needed = total_bytes(shares) + another
+    change = f", another during the change {mib(another)}" if another else ""
+    text = f"the models need {mib(needed)} ({describe(shares)}{change}), but"
     if limit_mb is not None and needed > limit_mb * MIB:
-        change = f", another during the change {mib(another)}" if another else ""
         raise ConfigError(
-            f"station.memory_mb: the models need {mib(needed)} ({describe(shares)}{change}), but "
-            f"{limit_mb} MiB are allowed: allow more, or give cameras the same model"
+            f"station.memory_mb: {text} {limit_mb} MiB are allowed: allow more, or give cameras "
+            "the same model"
         )
+    there = machine_bytes() if of_the_machine and limit_mb is None else None
+    if there is not None and needed > there:
+        raise ConfigError(f"{text} this machine has {mib(there)}")
 
 
 def warn_of_room(shares: Sequence[Share]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ..errors import ConfigError, ModelStoreError
 from ..inference import EngineProcess
 from ..models import ModelStore, default_folder
 from ..processes import return_memory
-from .memory import Share, require_room, share_of, warn_of_room
+from .memory import Share, require_room, share_of, share_without_model, warn_of_room
 from .models import StationModel
 
 Tell = Callable[[str, str, str], None]
@@ -47,9 +47,10 @@ class StationModels:
         tell: Called with a component, a state and a reason when a model has changed, or could not.
         root: Of the model store; None takes the device's.
         audited: Stands around each change that follows the store or a file.
+        begun: Called with a model that was not there at the start, once it judges.
 
     Raises:
-        ConfigError: The store has no such model, or the models need more memory than is allowed.
+        ConfigError: The models need more memory than is allowed.
         ModelFileError: A model file can't be used.
     """
 
@@ -59,12 +60,18 @@ class StationModels:
         tell: Tell,
         root: Path | None = None,
         audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        begun: Callable[[StationModel], None] = lambda _: None,
     ) -> None:
         self._tell, self._root, self._audited = tell, root or default_folder(), audited
+        self._begun = begun
         self._one_change = threading.Lock()
-        self._memory_mb = config.station.memory_mb
+        self.memory_mb = config.station.memory_mb
+        """What all of them may take; None where nothing is said."""
+        self.beside: Callable[[], Sequence[Share]] = tuple
+        """Gives what models on trial take of the memory; `give_way` ends them."""
+        self.give_way: Callable[[], None] = lambda: None
         self._models = tuple(map(self._made, planned_models(config)))
-        require_room(self.shares, self._memory_mb)
+        require_room(self.shares, self.memory_mb)
         warn_of_room(self.shares)
 
     def __iter__(self) -> Iterator[StationModel]:
@@ -127,13 +134,14 @@ class StationModels:
         Returns:
             Those that no camera needs any more; to be stopped once the cameras have changed.
         """
-        self._memory_mb = models.memory_mb
+        self.memory_mb = models.memory_mb
         for planned, model in models.by_plan.items():
             if model not in models.made:
                 model.configure(planned)
         for model in models.made:
             model.start()
         before, self._models = self._models, tuple(models.by_plan.values())
+        self._make_room()
         return tuple(model for model in before if model not in self._models)
 
     def activate(self, model: str) -> None:
@@ -180,16 +188,28 @@ class StationModels:
 
     def _made(self, planned: PlannedModel) -> StationModel:
         tell = partial(self._tell, planned.component("model"))
-        return StationModel(planned, tell, self._root, self._audited, self._one_change, self._admit)
+        return StationModel(
+            planned, tell, self._root, self._audited, self._one_change, self._admit, self._begun
+        )
 
     def _admit(self, engine: EngineProcess) -> None:
         try:
-            require_room(self.shares, self._memory_mb, engine.expected_memory)
+            require_room(self.shares, self.memory_mb, engine.expected_memory)
         except ConfigError as error:
             raise ModelStoreError(str(error)) from error
+        self._make_room(engine.expected_memory)
+
+    def _make_room(self, another: int = 0) -> None:
+        """Ends the trials where models that judge need their memory."""
+        try:
+            require_room([*self.shares, *self.beside()], self.memory_mb, another)
+        except ConfigError:
+            self.give_way()
 
 
 def _share(planned: PlannedModel, engine: EngineProcess) -> Share:
+    if engine.absent:
+        return share_without_model(planned)
     return share_of(planned, engine.metadata, engine.file_bytes)
 
 

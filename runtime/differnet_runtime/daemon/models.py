@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
-from ..errors import ConfigError, DifferNetError, EngineFault, ModelStoreError
-from ..inference import Callers, EngineProcess, ModelSwitch
-from ..models import ModelStore, default_folder
+from ..errors import DifferNetError, EngineFault, ModelStoreError
+from ..inference import AbsentEngine, Callers, EngineProcess, ModelSwitch
+from ..models import ModelStore, StoredModel, advice, default_folder
 from ..processes import return_memory
 
 _FOLLOW_S = 1.0
@@ -27,7 +27,7 @@ class _Wanted:
     """What the engine should run, as far as it can be told without reading the file.
 
     Args:
-        path: The model file; None with a fake backend.
+        path: The model file; None with a fake backend, and where the store has no model yet.
         stamp: The file's size and time of change, which tell that it was replaced.
         config: `[model]`, or a camera's, without the threshold, which needs no other engine.
     """
@@ -52,9 +52,9 @@ class StationModel:
         audited: Stands around each change that follows the store or the file.
         one_change: Held while another engine runs beside the one that judges.
         admit: Refuses such an engine where there is no memory for it, before it is started.
+        begun: Called when the first model judges, where there was none at the start.
 
     Raises:
-        ConfigError: The store has no active model of that name.
         ModelFileError: The file can't be used.
     """
 
@@ -66,8 +66,9 @@ class StationModel:
         audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         one_change: AbstractContextManager[object] | None = None,
         admit: Callable[[EngineProcess], None] = lambda _: None,
+        begun: Callable[[StationModel], None] = lambda _: None,
     ) -> None:
-        self.planned, self._audited = planned, audited
+        self.planned, self._audited, self._begun = planned, audited, begun
         self._one_change, self._admit = one_change or threading.Lock(), admit
         self.problem: str | None = None
         """Why the last change of model failed; None after one that went well."""
@@ -75,7 +76,7 @@ class StationModel:
         """The cameras that it judges."""
         self._tell, self._root = tell, root or default_folder()
         self._changing, self._stopping = threading.Lock(), threading.Event()
-        self._runs = self._wanted()
+        self._runs = self._described(self._path())
         self._refused: _Wanted | None = None
         self._made: weakref.WeakKeyDictionary[EngineProcess, PlannedModel]
         self._made = weakref.WeakKeyDictionary()
@@ -122,6 +123,8 @@ class StationModel:
     def judging(self, camera: str) -> float | None:
         """Returns the threshold that judges a camera's frames now; None where there is none."""
         engine = self.switch.engine
+        if engine.absent:
+            return None
         own, calibration = self.threshold(camera, engine), engine.metadata.calibration
         return own if own is not None else calibration.threshold if calibration else None
 
@@ -138,6 +141,19 @@ class StationModel:
                 f"in [{self.planned.key}] to change models while the station runs"
             )
         return ModelStore(self._root)
+
+    def add(self, path: Path, name: str) -> StoredModel:
+        """Adds a model file to the store, among those that may take this one's place.
+
+        Args:
+            path: The file.
+            name: In the store, where this station runs a file and takes none from there.
+
+        Raises:
+            ModelFileError: It is no model.
+            OutputError: The store can't be written.
+        """
+        return ModelStore(self._root).add(path, self.config.store or name)
 
     def start(self) -> None:
         """Starts the engine process."""
@@ -199,6 +215,8 @@ class StationModel:
         if wanted == self._runs:
             self._refused = None  # what was taken back may be activated again
             self._hand_on_thresholds(wanted)
+        elif wanted.path is None and wanted.config.store is not None:
+            self._runs = wanted  # there is still no model
         elif wanted != self._refused:
             self._follow_to(wanted)
 
@@ -214,8 +232,10 @@ class StationModel:
             self._refused = wanted
             name, store = wanted.config.store, ModelStore(self._root)
             # Where only a setting changed, the model in the store is not at fault; nor is one that
-            # was activated since.
-            if name is not None and other and store.active(name) == wanted.path:
+            # was activated since. The first one has none before it.
+            if name is None or not other or store.active(name) != wanted.path:
+                return
+            if store.previous(name) is not None:
                 store.rollback(name, reason=str(error))
 
     def _fail(self, problem: str) -> None:
@@ -226,7 +246,7 @@ class StationModel:
 
     def _change(self, path: Path | None) -> None:
         name = "the fake model" if path is None else path.name
-        described = self._described(path)
+        described, first = self._described(path), self.switch.engine.absent
         try:
             with self._one_change:
                 self.switch.to(path)
@@ -237,18 +257,22 @@ class StationModel:
             raise
         self._runs, self._refused, self.problem = described, None, None
         self._tell("ok", f"{name} judges now")
+        if first:
+            self._begun(self)
+
+    def _path(self) -> Path | None:
+        """Returns the file that is to judge; None for a fake backend, or where there is none."""
+        if self.config.store is None:
+            return self.config.path
+        return ModelStore(self._root).active(self.config.store)
+
+    def _advice(self) -> str:
+        return advice(self._root, self.config.store or "")
 
     def _wanted(self) -> _Wanted:
-        if self.config.store is None:
-            return self._described(self.config.path)
-        path = ModelStore(self._root).active(self.config.store)
-        if path is None:
-            name = self.config.store
-            raise ConfigError(
-                f"{self.planned.key}.store: {self._root} has no active model {name!r}; "
-                f"`differnet models add FILE --name {name}` and "
-                f"`differnet models activate {name}` make one"
-            )
+        path, name = self._path(), self.config.store
+        if path is None and name is not None and not self.switch.engine.absent:
+            raise ModelStoreError(f"{self.planned.key}.store: {self._advice()}")
         return self._described(path)
 
     def _described(self, path: Path | None) -> _Wanted:
@@ -262,17 +286,20 @@ class StationModel:
     def _engine(self, path: Path | None) -> EngineProcess:
         planned = self.planned
         config, file = planned.config, self._described(path).file
-        engine = EngineProcess(
-            path,
-            backend=config.backend,
-            threads=config.threads,
-            deadline_s=config.deadline_ms / 1e3,
-            fallback=config.fallback,
-            trusted_keys=config.trusted_keys,
-            batch=config.max_batch,
-            batch_wait_s=config.batch_wait_ms / 1e3,
-            callers=self.callers,
-        )
+        if path is None and config.store is not None:
+            engine: EngineProcess = AbsentEngine(lambda: f"no model judges yet: {self._advice()}")
+        else:
+            engine = EngineProcess(
+                path,
+                backend=config.backend,
+                threads=config.threads,
+                deadline_s=config.deadline_ms / 1e3,
+                fallback=config.fallback,
+                trusted_keys=config.trusted_keys,
+                batch=config.max_batch,
+                batch_wait_s=config.batch_wait_ms / 1e3,
+                callers=self.callers,
+            )
         self._files[engine], self._made[engine] = file, planned
         return engine
 

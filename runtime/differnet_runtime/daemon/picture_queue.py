@@ -14,12 +14,16 @@ from ..events import FrameRef, InspectionEvent, picture_id
 from ..inference import ModelSwitch
 from ..outbox import PictureLog
 from ..records import Frame, Origin, Verdict
-from .judging import Judge, Judged
+from .judging import NO_MODEL, Judge, Judged
 
 _MOST_TRIES = 3
 """A picture for which the engine fails so often is not tried again."""
 _ENGINE, _NOT_FINITE, _UNSCORABLE = "engine_", "not_finite", "unscorable"
-_NOT_THE_PICTURES = (*(_ENGINE + code for code in ("starting", "no_model", "busy")), "stopped")
+_NOT_THE_PICTURES = (
+    *(_ENGINE + code for code in ("starting", "no_model", "busy")),
+    "stopped",
+    NO_MODEL,
+)
 """Codes of faults that came before the engine saw the picture, or when it was told to stop."""
 
 log = logging.getLogger(__name__)
@@ -84,6 +88,8 @@ class PictureQueue:
         Returns:
             The verdict; None where there is nothing to judge, or it is to be tried again.
         """
+        if self._switch.engine.absent:
+            return self._shown()
         if not self._switch.engine.ready or not self._pictures.has_room:
             return None
         judged = self._judged()
@@ -97,6 +103,11 @@ class PictureQueue:
                 return None
             judged = replace(judged, event=_unscorable(judged.event))
         return judged if self._origin is None else self._identified(judged, self._origin)
+
+    def _shown(self) -> Judged | None:
+        """Returns the next picture to be looked at; for the first model all of them come again."""
+        judged = self._judge.judge(self._capture.take)
+        return judged if judged is not None and judged.event.code == NO_MODEL else None
 
     def _judged(self) -> Judged | None:
         try:

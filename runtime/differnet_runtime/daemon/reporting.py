@@ -17,7 +17,7 @@ from ..smoothing import Smoother
 from ..web.recent import RecentEvents
 from .alarms import Alarms
 from .board import Board
-from .judging import Judged
+from .judging import NO_MODEL, Judged
 from .parts import Parts, Place
 
 _AT_MOST_EVERY_NS, _REPEAT_NS = 1_000_000_000, 60_000_000_000
@@ -52,10 +52,23 @@ class Reporter:
         self.decision = DecisionConfig()
         self._lock = threading.Lock()
         self._smoothers: dict[str, tuple[DecisionConfig, Smoother]] = {}
+        self._unjudged: set[str] = set()
         self._kept: dict[str, tuple[str | None, int]] = {}
 
     def report(self, judged: Judged) -> InspectionEvent:
-        """Takes a verdict; returns its event as it leaves the station."""
+        """Takes a verdict; returns its event as it leaves the station.
+
+        Where a camera that runs free has no model, that is said once, as for a lost camera; its
+        frames are only shown.
+        """
+        if judged.event.code == NO_MODEL and judged.event.trigger == "free":
+            self._board.of(judged.event.camera).show(judged)
+            if judged.event.camera in self._unjudged:
+                return judged.event
+            self._unjudged.add(judged.event.camera)
+            judged = Judged(judged.event.model_copy(update={"frame": None}))  # it is of no part
+        else:
+            self._unjudged.discard(judged.event.camera)
         place = self._parts.place(judged)
         event = place.event
         if (kept := self._keep(replace(judged, event=event), place)) is not None:

@@ -23,6 +23,7 @@ def entry_view(item: EvidenceItem, label: Labelled | None) -> EvidenceEntry:
         reason=item.code,
         score=item.score,
         threshold=item.threshold,
+        head=item.head,
         decided_by=decided_by(item.head, item.verdict),
         note=note(item.head, item.verdict, heatmap=item.heatmap),
         kinds=["image", "heatmap"] if item.heatmap else ["image"],

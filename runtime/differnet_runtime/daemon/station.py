@@ -17,7 +17,7 @@ from ..config import CameraConfig, Config, differences
 from ..config.problems import Key
 from ..config.secrets import fingerprints
 from ..errors import CameraError, StoreError
-from ..events import StateEvent, Trigger
+from ..events import InspectionEvent, StateEvent, Trigger
 from ..evidence import Evidence
 from ..labels import FILE as LABELS
 from ..labels import Book
@@ -25,6 +25,7 @@ from ..metrics import Metrics
 from ..outbox import PartLog, PictureLog
 from ..station_lock import TakenError, lock_folder
 from ..suggestions import instead
+from ..teaching import Teaching
 from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
@@ -32,7 +33,7 @@ from .camera_loop import CameraLoop
 from .control import StationControl
 from .gpu import gpu_state
 from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
-from .judging import Command, Judge
+from .judging import Command, Judge, Judged
 from .labelling import Labelling
 from .model_set import StationModels
 from .models import StationModel
@@ -40,6 +41,8 @@ from .picture_queue import PictureQueue, remembered
 from .renewal import Renewal
 from .reporting import Reporter
 from .results import Results
+from .shadows import Shadows
+from .teaching_site import StationSite
 
 STOP_S = 4.5
 """All parts together have so long to end."""
@@ -77,9 +80,11 @@ class Station:
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
         audited = partial(switching, self.control, "activate", FILES)
-        self.models = StationModels(config, self._tell_model, models, audited)
+        self.models = StationModels(config, self._tell_model, models, audited, self._begin)
         self.results = Results(config, self._files, self._commanded)
         self.labelling = Labelling(self, Book(config.station.state / LABELS))
+        self.shadows = Shadows(self)
+        self.models.beside, self.models.give_way = self.shadows.room, self.shadows.give_way
         self.evidence = Evidence(
             config.station.state / "evidence", config.evidence, self.labelling.store.ids
         )
@@ -93,8 +98,9 @@ class Station:
             self._same_part_s,
         )
         self.reporter.decision = config.decision
+        self.teaching = Teaching(StationSite(self))
         self.cameras: dict[str, CameraLoop] = {}
-        self._changing = threading.Lock()
+        self._changing, self._stopping = threading.Lock(), False
 
     @property
     def uptime_s(self) -> float:
@@ -106,6 +112,7 @@ class Station:
         self.results.start()
         self.evidence.start()
         self.models.start()
+        self.teaching.start()
         for name, camera in self.config.camera.items():
             self._open(name, camera)
 
@@ -115,8 +122,10 @@ class Station:
         A frame that is under way is judged to the end, or is answered with `stopped` where the
         engine takes too long.
         """
-        until = time.monotonic() + timeout_s
+        self._stopping, until = True, time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
+        self.shadows.stop_all(_LAST_ANSWER_S)
+        self.teaching.stop(0.1 * timeout_s)
         self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
@@ -152,12 +161,16 @@ class Station:
         """Returns the state of every component, by its name."""
         cameras, alarms, decision = self.cameras, self.reporter.alarms, self.config.decision
         found = [camera_state(name, loop.status) for name, loop in cameras.items()]
-        found += [alarms.state(name, one.config, decision) for name, one in cameras.items()]
         for model in self.models:
             status, name = model.switch.engine.status, model.planned.component
             found.append(engine_state(status, name("engine")))
             found.append(gpu_state(model.config, status, name("gpu")))
             found.append(problem_state(name("model"), model.problem))
+        working = self.inspecting({state.component: state for state in found})
+        found += [
+            alarms.state(camera, loop.config, decision, explained=camera not in working)
+            for camera, loop in cameras.items()
+        ]
         after_s = self.config.events.degraded_after_s
         found += [sink_state(one.status, after_s) for one in self.results.deliveries]
         found.append(problem_state("outbox", self.results.outbox.status.problem))
@@ -229,6 +242,8 @@ class Station:
                     self._open(name, camera)
             for model in unused:
                 model.stop()
+        self.shadows.review()
+        self.teaching.renew()
         renewal.tell(self.control.audit, old)
 
     def _other(self, camera: str, new: Config, model: StationModel | None) -> bool:
@@ -264,11 +279,19 @@ class Station:
                 station=self.config.station.name,
                 camera=name,
             )
-        loop = CameraLoop(name, config, capture, judge, self.reporter.report, pictures)
+        loop = CameraLoop(name, config, capture, judge, self._report, pictures)
         model.callers.add(name, loop.lies_there)
         self.reporter.alarms.begin(name)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
+
+    def _report(self, judged: Judged) -> InspectionEvent:
+        """Takes a verdict; a model on trial, and whoever teaches, get the frame after it."""
+        event = self.reporter.report(judged)
+        self.shadows.offer(judged)
+        if judged.frame is not None:
+            self.teaching.offer(event.camera, judged.frame)
+        return event
 
     def _close(self, names: list[str]) -> None:
         """Stops cameras, all at once: one that hangs takes its two seconds."""
@@ -281,6 +304,20 @@ class Station:
             self.board.forget(name)
             for model in self.models:
                 model.callers.remove(name)
+
+    def _begin(self, model: StationModel) -> None:
+        """Has a model's first engine judge what was only shown before: pictures that can wait."""
+        with self._changing:
+            if self._stopping:
+                return
+            names = [
+                name
+                for name, loop in self.cameras.items()
+                if not is_live(located(loop.config)) and self.models.of(name) is model
+            ]
+            self._close(names)
+            for name in names:
+                self._open(name, self.config.camera[name])
 
     def _same_part_s(self, camera: str) -> float:
         config = self.config.camera.get(camera)
@@ -297,6 +334,7 @@ class Station:
     def _tell_model(self, component: str, state: str, reason: str) -> None:
         station = self.config.station.name
         self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
+        self.shadows.review()
 
 
 def _locked(state: Path) -> IO[str] | None:

@@ -1,5 +1,6 @@
 """The model in a process of its own, and the change from one model to another under load."""
 
+from .absent import AbsentEngine
 from .budget import RestartBudget
 from .process import EngineProcess
 from .records import Answer, EngineState, EngineStatus
@@ -7,6 +8,7 @@ from .switch import ModelSwitch, Probation, check_model
 from .turns import Callers
 
 __all__ = [
+    "AbsentEngine",
     "Answer",
     "Callers",
     "EngineProcess",

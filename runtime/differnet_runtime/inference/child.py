@@ -19,7 +19,7 @@ from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..detector import Detector, named_heads
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash, read_model_file
-from ..processes import return_memory, tie_to
+from ..processes import give_way, return_memory, tie_to
 from ..selection import ORT_CPU, choose, runs_on_cpu
 from .bounds import bound_memory
 from .memory import SharedMemory
@@ -45,6 +45,8 @@ def main() -> None:
     """Runs the model that the first argument names until the daemon closes the socket."""
     start = Start.model_validate_json(sys.argv[1])
     tie_to(start.parent)
+    if start.gives_way:
+        give_way()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     memory = SharedMemory(start.height, start.width, start.channels, start.memory)
     with socket.socket(fileno=start.channel) as channel:

@@ -35,6 +35,7 @@ class Start(Part):
         channel: The socket's file descriptor.
         memory: The shared memory's.
         parent: Process id of the daemon, without which this process ends.
+        gives_way: Everything else on the machine goes first.
     """
 
     model: Path | None
@@ -48,6 +49,7 @@ class Start(Part):
     channel: int
     memory: int
     parent: int
+    gives_way: bool = False
 
 
 class Ready(Part):

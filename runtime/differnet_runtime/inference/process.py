@@ -61,12 +61,15 @@ class EngineProcess:
         batch: Frames that go through it together at most; None takes 4 on a GPU and 1 on the CPU.
         batch_wait_s: How long a frame may wait for others.
         callers: Who may ask; without them only threads that wait already are taken together.
+        gives_way: Everything else on the machine goes before its process.
 
     Raises:
         ModelFileError: The file can't be used, or none of the keys has signed it.
         SigningError: Signatures can't be checked here.
         ViewsError: Its views were never trained, or can't be had with its input.
     """
+
+    absent = False  # `AbsentEngine` has no model to run
 
     def __init__(
         self,
@@ -82,12 +85,11 @@ class EngineProcess:
         batch: int | None = None,
         batch_wait_s: float = 0.0,
         callers: Callers | None = None,
+        gives_way: bool = False,
     ) -> None:
         read = Model.read(model, trusted_keys)
-        contract = read.metadata.input
         self._deadline_s = deadline_s
-        self._memory = SharedMemory(*contract.shape)
-        self._slots = Slots()
+        self._memory, self._slots = SharedMemory(*read.metadata.input.shape), Slots()
         self._turns = Turns(self._run, self._size, callers, batch_wait_s)
         self._answers, self._batches, self._batch = 0, dict[int, int](), batch
         self._last: tuple[Worker, int] | None = None
@@ -102,6 +104,7 @@ class EngineProcess:
             budget=restarts or RestartBudget(),
             fallback=fallback and model is not None,
             batch=batch,
+            gives_way=gives_way,
         )
 
     @property
@@ -137,6 +140,11 @@ class EngineProcess:
     def ready(self) -> bool:
         """Whether a process is there that can be asked."""
         return self._supervisor.worker is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a frame is being scored, waits, or is about to ask for its turn."""
+        return self._turns.wanted
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready, or has failed to start; says whether it is ready."""

@@ -23,13 +23,14 @@ from ..signing import require_signature
 
 
 class EngineState(str, Enum):
-    """What the engine process does."""
+    """What the engine process does; `no_model` where there is nothing to run yet."""
 
     STARTING = "starting"
     READY = "ready"
     RESTARTING = "restarting"
     FAILED = "failed"
     STOPPED = "stopped"
+    NO_MODEL = "no_model"
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,11 @@ class Turns(Generic[T]):
         """How many threads wait for their turn."""
         return len(self._waiting)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a batch is under way, a thread waits, or a caller has a frame lying there."""
+        return self.busy or bool(self._waiting) or self._callers.lying() > 0
+
     def take(self, timeout_s: float) -> bool:
         """Waits for this thread's turn; False if it did not come in time."""
         places = self._places()

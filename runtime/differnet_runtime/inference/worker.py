@@ -41,6 +41,7 @@ class Worker:
         threads: CPU threads; 0 lets the backend choose.
         memory: Where the frames lie.
         batch: Frames that it is to take together; None leaves that to it.
+        gives_way: Everything else on the machine goes first.
 
     Raises:
         EngineFault: No process can be started.
@@ -53,6 +54,7 @@ class Worker:
         threads: int,
         memory: SharedMemory,
         batch: int | None = None,
+        gives_way: bool = False,
     ) -> None:
         self.model = model
         self.ready: Ready | None = None
@@ -74,6 +76,7 @@ class Worker:
                 channel=channel,
                 memory=memory.descriptor,
                 parent=os.getpid(),
+                gives_way=gives_way,
             ).model_dump_json()
 
         try:

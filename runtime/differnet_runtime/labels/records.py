@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from ..metadata import Part
+from ..names import Lines
 
 Label = Literal["good", "defect"]
 LONGEST_KIND, LONGEST_COMMENT = 64, 1000
@@ -24,15 +25,9 @@ def _folder_name(kind: str) -> str:
     return kind
 
 
-def _lines(text: str) -> str:
-    if not all(line.isprintable() for line in text.split("\n")):
-        raise ValueError("write printable characters and line breaks only")
-    return text
-
-
 Kind = Annotated[str, Field(min_length=1, max_length=LONGEST_KIND), AfterValidator(_folder_name)]
 """Of a defect: the folder that the export puts its pictures into."""
-Comment = Annotated[str, Field(max_length=LONGEST_COMMENT), AfterValidator(_lines)]
+Comment = Annotated[str, Field(max_length=LONGEST_COMMENT), Lines]
 
 
 class Labelled(Part):

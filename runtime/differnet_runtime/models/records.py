@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from ..metadata import Part
+from .cards import Card
 
 
-class StoredModel(Part):
-    """A model file in the store.
+class StoredModel(Card):
+    """A model file in the store, with its card.
 
     Args:
         name: Of the part that it judges; models of one name take each other's place.
@@ -23,6 +24,7 @@ class StoredModel(Part):
         threshold: None if it is damaged, or not calibrated.
         signature: In words, whether it is signed and by which key; None if it is damaged.
         damaged: Why it can't be used, or None.
+        caution: Why it may be for another part than the active model of its name, or None.
     """
 
     name: str
@@ -36,6 +38,7 @@ class StoredModel(Part):
     threshold: float | None
     signature: str | None
     damaged: str | None
+    caution: str | None = None
 
 
 class Change(Part):

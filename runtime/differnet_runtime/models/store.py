@@ -4,6 +4,7 @@ ROOT/NAME/files/HASH.onnx    never changed once it is there; engines lie beside 
 ROOT/NAME/active             link to the file that judges; replaced in one step
 ROOT/NAME/previous           link to the one before; what a rollback takes
 ROOT/NAME/history.jsonl      what was done, a line each
+ROOT/NAME/notes/HASH.txt     what a person noted of a model
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..errors import DifferNetError, EngineFault, ModelFileError, ModelStoreError, OutputError
-from ..files import write_bytes
+from pydantic import ValidationError
+
+from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
+from ..files import sync_folder, write_bytes
 from ..inference import check_model
-from ..metadata import ModelMetadata
 from ..model_file import content_hash, read_model_file
 from ..signing import describe_signature
 from ..suggestions import instead, nearest
+from .cards import ACTIVE, Read, card_of, caution, note_of, verified, write_note
 from .records import Change, StoredModel
 
 FOLDER_VARIABLE = "DIFFERNET_MODELS"
 _DEFAULT = Path("/var/lib/differnet/models")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{4,64}")
-_ACTIVE, _PREVIOUS = "active", "previous"
+_PREVIOUS = "previous"
 
 
 def default_folder() -> Path:
@@ -56,21 +59,27 @@ class ModelStore:
             files = [path for path in self.root.glob("*/files/*.onnx") if path.is_file()]
         except OSError as error:
             raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
-        found = [self._stored(path) for path in files]
+        read = {path: Read.of(path) for path in files}
+        found = [self._stored(path, read) for path in files]
         return sorted(found, key=lambda model: (model.name, model.added, model.hash))
 
     def names(self) -> tuple[str, ...]:
         """Returns the names under which there are models, without reading them."""
         return tuple(sorted({path.parent.parent.name for path in self.root.glob("*/files/*.onnx")}))
 
-    def _stored(self, path: Path) -> StoredModel:
+    def _stored(self, path: Path, read: Mapping[Path, Read] | None = None) -> StoredModel:
+        """Returns a model.
+
+        Args:
+            path: Of its file.
+            read: What was read of this file and the active one of its name; None reads them.
+        """
         folder, status = path.parent.parent, path.stat()
-        metadata = signature = damaged = None
-        try:
-            data, metadata = _verified(path)
-            signature = describe_signature(data, str(path))
-        except DifferNetError as error:
-            damaged = str(error)
+        active = _target(folder, ACTIVE)
+        if read is None:
+            read = {one: Read.of(one) for one in {path, active} if one is not None}
+        metadata = read[path].metadata
+        present = read[active].metadata if active is not None and active in read else None
         calibration = metadata.calibration if metadata else None
         return StoredModel(
             name=folder.name,
@@ -78,12 +87,14 @@ class ModelStore:
             path=path,
             bytes=status.st_size,
             added=datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat(),
-            active=_target(folder, _ACTIVE) == path,
+            active=active == path,
             previous=_target(folder, _PREVIOUS) == path,
             precision=metadata.precision if metadata else None,
             threshold=calibration.threshold if calibration else None,
-            signature=signature,
-            damaged=damaged,
+            signature=read[path].signature,
+            damaged=read[path].damaged,
+            caution=caution(metadata, present) if metadata and present and active != path else None,
+            **card_of(metadata, note_of(folder, path.stem)).model_dump(),
         )
 
     def add(self, path: Path, name: str | None = None) -> StoredModel:
@@ -108,15 +119,19 @@ class ModelStore:
             )
         digest = content_hash(data)
         with self._locked(self.root / name) as folder:
-            target = folder / "files" / f"{digest}.onnx"
+            target = self.path_of(name, digest)
             write_bytes(target, data)
-            _sync(target.parent)
+            sync_folder(target.parent)
             _record(folder, "add", digest)
         return self._stored(target)
 
+    def path_of(self, name: str, digest: str) -> Path:
+        """Returns where the model of a name and hash lies, if it is there."""
+        return self.root / name / "files" / f"{digest}.onnx"
+
     def active(self, name: str) -> Path | None:
         """Returns the file that judges parts of that name, if there is one."""
-        return _target(self.root / name, _ACTIVE)
+        return _target(self.root / name, ACTIVE)
 
     def previous(self, name: str) -> Path | None:
         """Returns the file that a rollback would make active, if there is one."""
@@ -137,11 +152,11 @@ class ModelStore:
         chosen = self.find(model)
         self._pass(chosen.path, checked=checked)
         with self._locked(self.root / chosen.name) as folder:
-            before = _target(folder, _ACTIVE)
+            before = _target(folder, ACTIVE)
             if before != chosen.path:
                 if before is not None:
                     _link(folder, _PREVIOUS, before)
-                _link(folder, _ACTIVE, chosen.path)
+                _link(folder, ACTIVE, chosen.path)
                 _record(folder, "activate", chosen.hash)
         return self._stored(chosen.path)
 
@@ -167,7 +182,7 @@ class ModelStore:
                     "shows what can be activated"
                 )
             self._pass(previous, checked=True)
-            _link(folder, _ACTIVE, previous)
+            _link(folder, ACTIVE, previous)
             (folder / _PREVIOUS).unlink(missing_ok=True)
             _record(folder, "rollback", previous.stem, reason)
         return self._stored(previous)
@@ -192,6 +207,34 @@ class ModelStore:
             f"name ({names}) or a hash that `differnet models list` shows"
         )
 
+    def note(self, model: str, text: str) -> StoredModel:
+        """Keeps a note on a model, in place of an earlier one; an empty text removes it.
+
+        Args:
+            model: As in `activate`.
+            text: At most 1000 characters.
+
+        Raises:
+            ModelStoreError: There is no such model, or the text is too long or not printable.
+            OutputError: The store can't be written.
+        """
+        chosen = self.find(model)
+        try:
+            with self._locked(self.root / chosen.name) as folder:
+                write_note(folder, chosen.hash, text)
+        except ValidationError as error:
+            raise ModelStoreError(f"the note can't be kept: {error.errors()[0]['msg']}") from None
+        return self._stored(chosen.path)
+
+    def read_note(self, name: str, digest: str) -> str | None:
+        """Returns the note on a model, if there is one.
+
+        Args:
+            name: Of the model in the store.
+            digest: Its hash.
+        """
+        return note_of(self.root / name, digest)
+
     def history(self, name: str) -> Sequence[Change]:
         """Returns what was done, the oldest first; a line that a power cut tore is left out."""
         changes = []
@@ -203,7 +246,7 @@ class ModelStore:
 
     def _pass(self, path: Path, *, checked: bool) -> None:
         try:
-            _verified(path)
+            verified(path)
             if not checked:
                 self._check(path)
         except (ModelFileError, EngineFault) as error:
@@ -230,18 +273,6 @@ class ModelStore:
             raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
-def _verified(path: Path) -> tuple[bytes, ModelMetadata]:
-    """Reads a stored file, whose name must be its content's hash.
-
-    Raises:
-        ModelFileError: It is damaged.
-    """
-    data, metadata = read_model_file(path)
-    if content_hash(data) != path.stem:
-        raise ModelFileError(f"{path} holds another model than its name says; add it again")
-    return data, metadata
-
-
 def _target(folder: Path, link: str) -> Path | None:
     """Returns what a link names, if that is there."""
     try:
@@ -257,16 +288,7 @@ def _link(folder: Path, link: str, path: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(path.relative_to(folder))
     partial.replace(folder / link)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Makes names durable: without it a power cut may undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _record(folder: Path, action: str, digest: str, reason: str | None = None) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from ..metadata import Part
-from . import label_routes, login_routes, pages, routes, streams
+from . import label_routes, login_routes, pages, routes, shadow_routes, streams, teach_routes
 from .answers import JSON, of_status
 from .connections import Connections
 from .control import Control
@@ -28,7 +28,15 @@ _READS, _CHANGES, _HEALTH = 16, 72, 4
 """Calls at once; 64 cameras can each wait for a part, and models still be switched."""
 
 own = APIRouter(route_class=StationRoute)
-ROUTERS = (pages.router, routes.router, label_routes.router, streams.router, own)
+ROUTERS = (
+    pages.router,
+    routes.router,
+    label_routes.router,
+    shadow_routes.router,
+    teach_routes.router,
+    streams.router,
+    own,
+)
 """What a station answers; where a token is needed, the routes of `login_routes` too."""
 
 

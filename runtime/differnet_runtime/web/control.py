@@ -9,9 +9,12 @@ from pathlib import Path
 
 from ..events import InspectionEvent
 from ..labels import Labelled
+from ..teaching import Teaching
 from .audit import AuditTrail
+from .health_views import Health
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .recent import RecentEvents
+from .shadow_views import ShadowView
 from .troubles import Troubles
 from .views import (
     CameraView,
@@ -19,7 +22,6 @@ from .views import (
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
-    Health,
     ModelView,
     OutboxView,
     Overview,
@@ -165,6 +167,39 @@ class Control(ABC):
         """
 
     @abstractmethod
+    def note_model(self, model_hash: str, note: str) -> ModelView | None:
+        """Keeps a note on a model, or removes it where it is empty.
+
+        Returns:
+            The model; None where this station has none of that hash.
+
+        Raises:
+            OutputError: The store can't be written.
+        """
+
+    @abstractmethod
+    def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
+        """Begins to try a model on a camera, in place of one that is tried there already.
+
+        Raises:
+            ModelStoreError: There is no such model, it judges already, none does, or the memory
+                does not suffice.
+            ModelFileError: The file can't be used.
+        """
+
+    @abstractmethod
+    def shadow(self, camera: str) -> ShadowView | None:
+        """Returns what is tried on a camera, or has failed there; None where nothing is."""
+
+    @abstractmethod
+    def stop_shadow(self, camera: str) -> bool:
+        """Ends the trial on a camera; returns whether there was one."""
+
+    @abstractmethod
+    def shadow_picture(self, camera: str, number: str) -> bytes | None:
+        """Returns the JPEG of a frame where the two models differ; None where it is not kept."""
+
+    @abstractmethod
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """Labels a kept picture, or takes its label back; committed when it returns.
 
@@ -215,12 +250,19 @@ class Control(ABC):
             StoreError: It can't be stored; nothing changes.
         """
 
+    @property
+    @abstractmethod
+    def teaching(self) -> Teaching:
+        """Collects pictures and trains models of them."""
+
     @abstractmethod
     def reset_parts(self, cameras: Collection[str]) -> None:
         """Begins the counting of these cameras' parts anew."""
 
 
 def _judging(engine: EngineView, overview: Overview) -> str:
+    if not engine.model:
+        return f"{engine.name}: no model"
     own = [camera.threshold for camera in overview.cameras if camera.name in engine.cameras]
     texts = ("none" if one is None else f"{one:g}" for one in own or [overview.threshold])
     return f"{engine.model} {engine.model_hash[:12]}, threshold {', '.join(dict.fromkeys(texts))}"

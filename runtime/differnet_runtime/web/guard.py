@@ -138,7 +138,7 @@ class Guard:
             if sessions.guesses(address):
                 return too_many_guesses()
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            return login_page(401, "Token")
+            return login_page(401, "login.token", request.headers.get("accept-language", ""))
         what = Problem(error="a token is needed", what_to_do="send `Authorization: Bearer TOKEN`")
         return problem(401, what, {"www-authenticate": "Bearer"})
 

@@ -38,6 +38,11 @@ class LivePicture:
         self._encoded: dict[bool, Jpeg] = {}
         self._encoding = threading.Lock()
 
+    @property
+    def frame(self) -> Frame | None:
+        """The frame that it shows; None before the first."""
+        return self._judged.frame if self._judged is not None else None
+
     def put(
         self,
         event: InspectionEvent,
@@ -78,14 +83,35 @@ class LivePicture:
 
 
 def _encode(judged: _Judged, overlay: bool) -> bytes:
+    name = judged.frame.name
     try:
         if overlay:
             picture = annotate(judged.frame.image, judged.inspect(), judged.metadata)
         else:
             picture = eight_bit_colour(judged.frame.image)
+    except cv2.error as error:
+        raise _cant_show(name, error) from error
+    return encoded(picture, name)
+
+
+def encoded(picture: Picture, name: str) -> bytes:
+    """Returns a picture as a JPEG of `WIDTH` pixels at most.
+
+    Args:
+        picture: `(H, W, 3) uint8`, BGR.
+        name: Of it, for the message.
+
+    Raises:
+        OutputError: It can't be encoded.
+    """
+    try:
         return _jpeg(picture)
     except cv2.error as error:
-        raise OutputError(f"{judged.frame.name} can't be shown ({error.err})") from error
+        raise _cant_show(name, error) from error
+
+
+def _cant_show(name: str, error: cv2.error) -> OutputError:
+    return OutputError(f"{name} can't be shown ({error.err})")
 
 
 def _jpeg(picture: Picture) -> bytes:

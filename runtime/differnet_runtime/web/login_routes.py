@@ -71,7 +71,8 @@ async def login(call: CallDep) -> Response:
         call.control.troubles.note("wrong_token", call.address)
         if sessions.guesses(call.address):
             return too_many_guesses()
-        return login_page(401, "Wrong token")
+        languages = call.request.headers.get("accept-language", "")
+        return login_page(401, "login.wrong", languages)
     secret = sessions.begin()
     call.control.audit.add("login", session_name(secret), address=call.address)
     response = Response(status_code=303, headers={"location": "/"})

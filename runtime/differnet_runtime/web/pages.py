@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Annotated
+from string import Template
+from types import MappingProxyType
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
+from ..metadata import Part
 from .answers import Refused
 from .routing import StationRoute, media, problems
 
@@ -22,24 +31,36 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_INDEX = "index.html"
+_INDEX, _TEACH = "index.html", "teach.html"
+LANGUAGES: Mapping[str, str] = MappingProxyType({"en": "en", "de": "de", "zh": "zh-Hans"})
+"""The page's languages: their codes, and their tags in HTML."""
+_LOGIN_WORD = re.compile(r'^ *"(login\.\w+)": *("(?:[^"\\]|\\.)*")', re.MULTILINE)
+LoginText = Literal["login.token", "login.wrong"]
 
 _STYLE = (
-    "body{font:16px system-ui,sans-serif;color-scheme:light dark;display:grid;"
-    "place-items:center;min-height:90vh;margin:0}"
-    "form{display:grid;gap:12px;width:min(320px,90vw)}"
-    "input,button{font:inherit;padding:10px 12px}"
+    ":root{--ground:#f3f5f7;--card:#fff;--edge:#dfe4ea;--text:#17202b;--accent:#0f6cbd}"
+    "@media(prefers-color-scheme:dark){:root{--ground:#0e1318;--card:#161d25;--edge:#27313d;"
+    "--text:#e6ebf1;--accent:#66b2f2}}"
+    "body{font:16px/1.4 system-ui,sans-serif;color-scheme:light dark;display:grid;margin:0;"
+    "place-items:center;min-height:90vh;background:var(--ground);color:var(--text)}"
+    "form{display:grid;gap:12px;width:min(340px,90vw);padding:24px;box-sizing:border-box;"
+    "background:var(--card);border:1px solid var(--edge);border-radius:12px}"
+    "input,button{font:inherit;padding:10px 12px;border:1px solid var(--edge);border-radius:8px;"
+    "background:var(--card);color:inherit}"
+    "button{background:var(--accent);border-color:var(--accent);color:var(--card);"
+    "font-weight:600;cursor:pointer}"
+    ":focus-visible{outline:2px solid var(--accent);outline-offset:2px}"
 )
-_LOGIN = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Token needed</title>
+_LOGIN = Template(f"""<!doctype html>
+<html lang="$tag"><head><meta charset="utf-8"><title>$title</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{_STYLE}</style></head>
 <body><form method="post" action="/login">
-<label for="token">MESSAGE</label>
+<label for="token">$label</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<button>Log in</button>
+<button>$button</button>
 </form></body></html>
-"""
+""")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _LOGIN_POLICY = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
@@ -47,27 +68,73 @@ _LOGIN_POLICY = (
 )
 
 
-def login_page(status: int, message: str) -> Response:
-    """Returns the form, which says nothing of the station."""
+class PageQuery(Part):
+    """Which view the page begins with; its script reads it."""
+
+    view: Literal["engineer", "operator"] | SkipJsonSchema[None] = None
+
+
+def login_page(status: int, label: LoginText, languages: str = "") -> Response:
+    """Returns the form, which says nothing of the station.
+
+    Args:
+        status: Of the answer.
+        label: What it asks for, or that the token was wrong.
+        languages: The browser's, as `Accept-Language` names them.
+    """
+    code = language_of(languages)
+    words = login_words()[code]
+    text = _LOGIN.substitute(
+        tag=LANGUAGES[code],
+        title=words["login.title"],
+        label=words[label],
+        button=words["login.button"],
+    )
     headers = {
         "content-type": HTML,
         "content-security-policy": _LOGIN_POLICY,
         "www-authenticate": "Bearer",
     }
-    return Response(_LOGIN.replace("MESSAGE", message), status, headers=headers)
+    return Response(text, status, headers=headers)
+
+
+def language_of(header: str) -> str:
+    """Returns the first language of an `Accept-Language` header that the page knows, or `en`."""
+    wanted = (one.strip()[:2].lower() for one in header.split(","))
+    return next((code for code in wanted if code in LANGUAGES), "en")
+
+
+@functools.cache
+def login_words() -> Mapping[str, Mapping[str, str]]:
+    """Returns the form's texts by language and key, out of the page's own files of texts."""
+    return {
+        code: {
+            key: html.escape(json.loads(text))
+            for key, text in _LOGIN_WORD.findall(
+                (files(__package__) / "static" / f"words_{code}.js").read_text(encoding="utf-8")
+            )
+        }
+        for code in LANGUAGES
+    }
 
 
 _HELD = {
     file.name: (file.read_bytes(), _TYPES["." + file.name.rpartition(".")[2]])
     for file in (files(__package__) / "static").iterdir()
 }
-_NAMES = sorted(name for name in _HELD if name != _INDEX)
+_NAMES = sorted(name for name in _HELD if name not in (_INDEX, _TEACH))
 
 
 @router.get("/", response_class=Response, responses=media("The page.", HTML))
-async def page() -> Response:
+async def page(_query: Annotated[PageQuery, Query()]) -> Response:
     """The page for people."""
     return _file(_INDEX)
+
+
+@router.get("/teach", response_class=Response, responses=media("The page.", HTML))
+async def teach() -> Response:
+    """The page to teach a part on."""
+    return _file(_TEACH)
 
 
 @router.get(

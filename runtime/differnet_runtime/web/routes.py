@@ -26,6 +26,7 @@ from .audit import switching
 from .connections import sender_of
 from .control import Control, EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .files import FileAnswer
+from .health_views import Alive
 from .recent import RecentEvent
 from .routing import (
     DIGITS,
@@ -38,7 +39,6 @@ from .routing import (
     media,
     problems,
 )
-from .views import Alive
 
 router = APIRouter(route_class=StationRoute)
 

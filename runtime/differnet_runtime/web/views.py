@@ -9,30 +9,11 @@ from pydantic import ConfigDict, Field
 
 from ..events import InspectionEvent, ModelRef
 from ..metadata import Part
+from ..models import Card
+from .health_views import Health
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
-
-
-class Alive(Part):
-    """Whether every stage made progress lately."""
-
-    live: bool
-
-
-class Health(Part):
-    """Whether the station does its work.
-
-    Args:
-        ready: Every camera and the engine give verdicts.
-        degraded: Inspection goes on, but something is amiss (a full disk, a fallback engine).
-        reasons: In words, each beginning with its component (`camera:left: stalled ...`).
-        models: By camera, the model that judges it now.
-    """
-
-    ready: bool
-    degraded: bool = False
-    reasons: list[str] = Field(default_factory=list)
-    models: dict[str, ModelRef] = Field(default_factory=dict)
+EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
 
 class SettingView(Part):
@@ -86,6 +67,7 @@ class CameraView(Part):
         last: The last verdict.
         settings: Of the device.
         model: That judges it now.
+        shadow: Content hash of the model that is tried beside it; None where none is.
     """
 
     name: str
@@ -108,6 +90,19 @@ class CameraView(Part):
     last: InspectionEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
     model: ModelRef | None = None
+    shadow: str | None = None
+
+
+class ModelCard(Card):
+    """A model for people to tell from others; see `models.Card`.
+
+    Args:
+        id: Its content hash.
+        name: Of the part that it judges: that in the store, or the file's own.
+    """
+
+    id: str
+    name: str
 
 
 class EngineView(Part):
@@ -116,7 +111,11 @@ class EngineView(Part):
     Args:
         name: Of its model in this station: that in the store, or the file's.
         cameras: Those that it judges.
+        limited_by: Why no faster backend runs: the CPU was chosen by name, the machine has no GPU,
+            its GPU can't be used, or TensorRT can't.
+        model: The model's name; empty, like its hash, where there is none yet.
         batches: How often so many frames went through it together.
+        card: Of its model; None where there is none yet.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -133,7 +132,9 @@ class EngineView(Part):
     faults: int = 0
     answers: int = 0
     last_fault: str | None = None
+    limited_by: EngineLimit | None = None
     batches: dict[int, int] = Field(default_factory=dict)
+    card: ModelCard | None = None
 
 
 class SinkView(Part):
@@ -221,6 +222,7 @@ class EvidenceEntry(Part):
         reason: Of a NO_DECISION.
         score: None where there is none.
         threshold: Likewise.
+        head: Name of the head with the greatest score; None without heads.
         decided_by: In words, what the model's head judges that decided; None without heads.
         note: For people, where the heatmap need not show what is wrong.
         kinds: What is kept of it; a thumbnail may be asked for in any case.
@@ -239,6 +241,7 @@ class EvidenceEntry(Part):
     reason: str | None = None
     score: float | None = None
     threshold: float | None = None
+    head: str | None = None
     decided_by: str | None = None
     note: str | None = None
     kinds: list[EvidenceKind]
@@ -249,20 +252,22 @@ class EvidenceEntry(Part):
     comment: str | None = None
 
 
-class ModelView(Part):
+class ModelView(ModelCard):
     """A model that the station can judge by; see `models.StoredModel`.
 
     Args:
+        hash: The same as `id`.
+        caution: Why it may be for another part than the active model of its name, or None.
         cameras: Those that models of this name judge.
     """
 
-    name: str
     hash: str
     active: bool
     previous: bool
     added: str
     threshold: float | None = None
     damaged: str | None = None
+    caution: str | None = None
     cameras: list[str] = Field(default_factory=list)
 
 

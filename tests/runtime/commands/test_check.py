@@ -89,7 +89,6 @@ def test_secrets_that_every_user_may_read_are_wrong(
     ("text", "subject", "says"),
     [
         (f'[model]\npath = "none.onnx"\n{TOP}', "model.path", "No such file"),
-        (f'[model]\nstore = "none"\n{TOP}', "model.store", "no model of none is active"),
         (f'[model]\nbackend = "tensort"\npath = "x"\n{TOP}', "model.backend", "mean tensorrt?"),
         (
             f'[model]\nbackend = "cuda"\npath = "x"\n{TOP}',

@@ -141,3 +141,25 @@ def test_the_list_of_models_shows_whom_each_judges(
     assert main(["models", "list", "--config", str(path), "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert [record["cameras"] for record in records] == [["front"], ["top"]]
+
+
+def test_an_empty_store_is_no_reason_not_to_start(
+    findings: Callable[..., Any], tiny_model: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFERNET_MODELS", str(tmp_path / "models"))
+    text = '[station]\nstate = "state"\n[model]\nstore = "cell"\n[camera.top]\nsource = "."\n'
+    code, found = findings(text)
+    assert code == 0
+    (said,) = found["model.store"]
+    assert said.startswith("look: no model judges top yet: ")
+    assert "has no model named 'cell'. Teach one on the page" in said
+    assert found["station.memory_mb"][0].startswith("ok: about ")
+    store = ModelStore(tmp_path / "models", lambda _: None)
+    tile = store.add(tiny_model(), "tile")
+    assert "named 'cell' (it has tile)" in findings(text)[1]["model.store"][0]
+    store.add(tile.path, "cell")
+    assert "named 'cell', but none of them is active" in findings(text)[1]["model.store"][0]
+    store.activate("cell").path.unlink()
+    store.add(tile.path, "tile")
+    (tmp_path / "models" / "cell" / "files" / f"{'0' * 64}.onnx").write_bytes(b"")
+    assert "but the active one is gone" in findings(text)[1]["model.store"][0]

@@ -60,3 +60,17 @@ def test_a_line_without_parts_is_said_where_that_is_wanted(after_s: float, expec
     camera = CAMERA.model_copy(update={"no_part_after_s": after_s})
     assert alarms.state("top", camera, ALWAYS, 9.0).state == "ok"
     assert alarms.state("top", camera, ALWAYS, 11.0).state == expected
+
+
+def test_what_another_state_explains_is_not_said_twice() -> None:
+    alarms = Alarms()
+    camera = CAMERA.model_copy(update={"no_part_after_s": 10.0})
+    for _ in range(IN_A_ROW):
+        alarms.see(verdict("NO_DECISION"), ALWAYS, 0.0)
+    for now_s, expected in ((1.0, "all_rejected"), (11.0, "all_rejected")):
+        assert alarms.state("top", camera, ALWAYS, now_s).state == expected
+        assert alarms.state("top", camera, ALWAYS, now_s, explained=True).state == "ok"
+    alarms.see(verdict("GOOD"), ALWAYS, 20.0)
+    assert alarms.state("top", camera, ALWAYS, 31.0).state == "no_part"
+    assert alarms.state("top", camera, ALWAYS, 31.0).values == {"s": 10.0}
+    assert alarms.state("top", camera, ALWAYS, 31.0, explained=True).state == "ok"

@@ -9,6 +9,7 @@ from differnet_runtime.daemon import gpu as module
 from differnet_runtime.daemon.control import health_of
 from differnet_runtime.daemon.gpu import gpu_state
 from differnet_runtime.daemon.health import State
+from differnet_runtime.daemon.model_views import engine_limit
 from differnet_runtime.gpu_presence import nvidia_gpu
 from differnet_runtime.inference import EngineState, EngineStatus
 
@@ -90,3 +91,20 @@ def test_a_card_is_known_by_its_maker_and_class(
     write(folder / "class", kind)
     found = nvidia_gpu(tmp_path)
     assert found == ("an NVIDIA card at PCI 0000:01:00.0" if known else None)
+
+
+@pytest.mark.parametrize(
+    ("backend", "reasons", "gpu", "expected"),
+    [
+        ("onnxruntime-cpu", {}, "a card", "chosen"),
+        ("onnxruntime-cpu", {"tensorrt": "no driver"}, None, "no_gpu"),
+        ("onnxruntime-cpu", {"tensorrt": "no driver"}, "a card", "gpu_unusable"),
+        ("onnxruntime-cuda", {"tensorrt": "no package"}, "a card", "no_tensorrt"),
+        ("tensorrt", {}, "a card", None),
+        (None, {}, None, None),
+    ],
+)
+def test_the_engine_says_in_a_word_why_no_faster_backend_runs(
+    backend: str | None, reasons: dict[str, str], gpu: str | None, expected: str | None
+) -> None:
+    assert engine_limit(backend, reasons, gpu) == expected

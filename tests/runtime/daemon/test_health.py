@@ -47,6 +47,8 @@ def test_what_stops_inspection_is_not_ready_and_what_does_not_is_degraded() -> N
     health = health_of([problem_state("outbox", "the disk is full")])
     assert (health.ready, health.degraded) == (True, True)
     assert health.reasons == ["outbox: degraded: the disk is full"]
+    told = health.problems[0]
+    assert (told.component, told.state, told.reason) == ("outbox", "degraded", "the disk is full")
     health = health_of([State("camera:top", "stalled", stops=True)])
     assert (health.ready, health.degraded) == (False, False)
 

@@ -24,6 +24,8 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--no-first-run",
+    "--accept-lang=en-US",
+    "--autoplay-policy=user-gesture-required",
     "--ignore-certificate-errors",
 )
 
@@ -76,6 +78,16 @@ class Browser:
                       deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         self.devtools("Emulation.setEmulatedMedia",
                       features=[{"name": "prefers-color-scheme", "value": scheme}])  # fmt: skip
+
+    def speak(self, languages: str) -> None:
+        """Takes a browser's languages, as `Accept-Language` names them."""
+        agent = self.run("return navigator.userAgent")
+        self.devtools("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=languages)
+
+    def press(self, key: str) -> None:
+        """Presses a key wherever the focus is."""
+        keys = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        self.call("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": keys}]})
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))

@@ -44,24 +44,24 @@ def test_a_person_labels_by_keys_and_takes_over_the_threshold(shown: Shown) -> N
     assert sorted(one.label for one in station.labelled.values()) == ["defect", "good"]
     says(browser, ".thumb", "is good")
 
-    says(browser, "#labels", "1 of 1 good ones rejected, 0 of 1 defects missed")
+    says(browser, "#labels", "Good ones rejected: 1 of 1. Defects missed: 0 of 1.")
     move = "const s = document.getElementById('threshold'); s.value = s.max;"
     browser.run(move + "s.dispatchEvent(new Event('input'))")
-    says(browser, "#threshold-text", "1 of 1 defects missed")
+    says(browser, "#threshold-text", "defects missed: 1 of 1")
     browser.click("#use-threshold")
     wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
     browser.click("#confirm-yes")
     says(browser, "#labels", "labelled as defects would be judged good")
     assert station.changes == []
     browser.run(FIRST_OTHER)
-    says(browser, "#threshold-text", "0 of 1 defects missed")
+    says(browser, "#threshold-text", "defects missed: 0 of 1")
     browser.click("#use-threshold")
     wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
     browser.click("#confirm-yes")
     says(browser, "#labels", "set on this station")
     assert len(station.changes) == 1
     browser.click("#labels .undo")
-    says(browser, "#labels", "the model's")
+    says(browser, "#labels", "from the model")
     assert station.changes[0].undone
     refused = [one for one in browser.complaints() if "409" not in one]
     assert refused == []

@@ -27,7 +27,7 @@ def pixels(browser: Browser, camera: str) -> str:
 
 def test_pictures_and_verdicts_move(shown: Shown) -> None:
     browser, station, _ = shown
-    says(browser, "#health", "ready")
+    says(browser, "#health", "Ready")
     says(browser, "[data-camera=left] .word", "GOOD")
     first, number = pixels(browser, "left"), station.recent.number
     wait_for(lambda: pixels(browser, "left") != first, SOON_S)
@@ -59,7 +59,7 @@ def test_it_is_said_which_head_decided(shown: Shown) -> None:
     browser, station, _ = shown
     station.stop()
     station.judge("left", defect=False)
-    says(browser, "[data-camera=left] .decided", "decided by small details")
+    says(browser, "[data-camera=left] .decided", "Decided by small details")
     station.judge("left", defect=True, part="AS-A-WHOLE")
     says(browser, "[data-camera=left] .decided", "The picture as a whole is unusual")
     says(browser, "#verdicts", "The picture as a whole is unusual")
@@ -91,7 +91,8 @@ def test_a_stopped_camera_is_never_shown_as_live(shown: Shown) -> None:
     camera = station.seen["left"]
     camera.state, camera.reason = "stalled", "no new frame for 3.2 s"
     says(browser, "[data-camera=left] .veil", "no new frame for 3.2 s")
-    says(browser, "#banner", "no new frame for 3.2 s")
+    says(browser, "#banner", "Camera left gives no new pictures.")
+    assert browser.text("body").count("no new frame for 3.2 s") == 1
     assert not has(browser, ".camera.live[data-camera=left]")
     assert "GOOD" not in browser.text("[data-camera=left] .word")
     camera.state, camera.reason = "running", None
@@ -110,7 +111,7 @@ def test_a_lost_station_is_said_and_one_that_is_back_shown(shown: Shown) -> None
     port = int(server.url.rstrip("/").rpartition(":")[2])
     server.stop()
     says(browser, "#banner", "Connection to the station lost")
-    says(browser, "#health", "not connected")
+    says(browser, "#health", "Not connected")
     wait_for(lambda: not has(browser, ".camera.live"), SOON_S)
     again = WebServer(WebConfig(port=port), station, station.registry)
     again.start()
@@ -129,7 +130,7 @@ def test_degraded_is_said_with_its_reason(shown: Shown) -> None:
     browser, station, _ = shown
     station.degraded.append("evidence: degraded: the disk is full")
     says(browser, "#banner", "the disk is full")
-    says(browser, "#health", "degraded")
+    says(browser, "#health", "Attention")
     says(browser, "#engine", "fallback")
 
 

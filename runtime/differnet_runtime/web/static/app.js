@@ -1,11 +1,16 @@
 // The page: asks for the state once a second, hears of verdicts as they come, and says so when it can't.
 
-import { $, clock, confirmed, decided, duration, make, number, options, post, read, renew, verdictClass, verdictWord } from "./common.js";
+import { $, clock, confirmed, decided, duration, make, number, options, post, read, renew, symbol, verdictClass, verdictWord, why } from "./common.js";
 import { allowChanges, showCameras } from "./cameras.js";
 import { drawChart, watchPointer } from "./chart.js";
 import { refreshEvidence, watchEvidence } from "./evidence.js";
+import { showBanner, standing } from "./health.js";
 import { refreshLabels, showLabelCameras, watchLabels } from "./labels.js";
-import { enginesOf, refreshModels, showEngines, showModels, showResults, thresholdOf } from "./state.js";
+import { refreshModels, showModels } from "./models.js";
+import { chosenCamera, hearVerdict, operating, refreshRejects, showOperator, watchOperator } from "./operator.js";
+import { refreshShadows } from "./shadows.js";
+import { enginesOf, showEngines, showResults, thresholdOf } from "./state.js";
+import { offerLanguages, say, translate } from "./words.js";
 
 const EVERY_MS = 1000, LOST_MS = 4000, SLOW_MS = 5000, KEPT = 20000, LISTED = 12;
 const started = performance.now();
@@ -22,6 +27,7 @@ function hear(event) {
   ids.add(event.id);
   events.push(event);
   latest.set(event.camera, event);
+  hearVerdict(event, Date.now() / 1000 + offset_s);
   if (events.length > KEPT) for (const old of events.splice(0, KEPT / 10)) ids.delete(old.id);
   changed = true;
 }
@@ -53,47 +59,39 @@ async function slow() {
     access = await read("/api/access");
     allowChanges(access.changes);
     $("logout").hidden = !access.token;
-    await refreshModels(access.changes);
-    await refreshEvidence();
-    await refreshLabels(access.changes);
     $("reset").hidden = !access.changes;
+    await refreshLabels(access.changes);
+    await refreshEvidence();
+    await refreshRejects();
+    await refreshShadows(overview?.cameras ?? []);
+    await refreshModels(access.changes);
   } catch { /* the banner says that the connection is lost */ }
   setTimeout(slow, SLOW_MS);
 }
 
 const connected = () => performance.now() - heard < LOST_MS;
 
-function showBanner(up) {
-  const banner = $("banner"), reasons = overview?.health.reasons ?? [];
-  document.body.dataset.connection = up ? "up" : performance.now() - started < LOST_MS ? "starting" : "lost";
-  const lost = document.body.dataset.connection === "lost";
-  const trouble = up && (!overview.health.ready || overview.health.degraded);
-  banner.hidden = !lost && !trouble;
-  banner.className = lost ? "lost" : "";
-  const title = lost ? `Connection to the station lost${lostSince ? ` at ${clock(lostSince)}` : ""}. Nothing below is live.`
-    : trouble ? (overview.health.ready ? "The station works, with limits" : "The station does not give all verdicts") : "";
-  const said = lost ? [] : reasons;
-  renew(banner, [title, said], () => [title, said.length ? make("ul", {}, ...said.map((reason) => make("li", { textContent: reason }))) : null]);
+function connection(up) {
+  return up ? "up" : performance.now() - started < LOST_MS ? "starting" : "lost";
 }
 
 function showHead(up) {
-  const health = $("health");
-  const [word, kind] = !up ? ["not connected", "defect"] : !overview.health.ready ? ["not ready", "defect"]
-    : overview.health.degraded ? ["degraded", "undecided"] : ["ready", "good"];
-  health.textContent = word;
-  health.className = `pill ${kind}`;
+  const [word, kind] = document.body.dataset.connection === "starting" ? ["starting", ""] : standing(up, overview?.health);
+  renew($("health"), [word, kind], () => [kind ? symbol(kind) : null, say(`health.${word}`)]);
+  $("health").className = `pill ${kind}`;
   if (!overview) return;
-  document.title = `${up ? word : "lost"} · ${overview.station}`;
+  document.title = `${say(`health.${word}`)} · ${overview.station}`;
   $("station").textContent = overview.station;
-  $("subtitle").textContent = `differnet-edge ${overview.version} · up ${duration(overview.uptime_s)} · ${enginesOf(overview).map((engine) => engine.model).join(", ")}`;
+  $("subtitle").textContent = [say("page.up", { time: duration(overview.uptime_s) }), ...new Set(enginesOf(overview).map((engine) => engine.model).filter(Boolean))].join(" · ");
+  $("version").textContent = `differnet-edge ${overview.version}`;
 }
 
 async function reset() {
-  if (!(await confirmed("Reset the counts?", "The numbers of good and rejected parts of all cameras start again from zero.", "Reset counts"))) return;
+  if (!(await confirmed(say("counts.reset_title"), say("counts.reset_text"), say("counts.reset")))) return;
   try { await post("/api/parts/reset", {}); } catch { /* the banner says that the connection is lost */ }
 }
 
-const remark = (event) => event.reason ?? (event.verdict === "DEFECT" ? decided(event) : null);
+const remark = (event) => (event.verdict === "NO_DECISION" ? why(event) : event.verdict === "DEFECT" ? decided(event) : null);
 
 function showVerdicts() {
   const shown = events.slice(-LISTED).reverse();
@@ -102,19 +100,22 @@ function showVerdicts() {
     make("span", { textContent: event.part ? `${event.camera} · ${event.part}` : event.camera }),
     make("b", { className: `v-${verdictClass(event.verdict)}`, textContent: verdictWord(event.verdict) }),
     make("span", { className: "number", textContent: number(event.score) }),
-    remark(event) ? make("span", { className: "reason quiet", textContent: remark(event) }) : null)));
+    remark(event) ? make("span", { className: "reason quiet", textContent: remark(event), title: event.reason ?? "" }) : null)));
 }
 
 function show() {
   const up = connected();
+  document.body.dataset.connection = connection(up);
   showHead(up);
-  showBanner(up);
+  showBanner(connection(up), overview?.health, lostSince);
   if (overview) {
     const names = overview.cameras.map((camera) => camera.name);
-    options($("chart-camera"), names, "all cameras");
-    options($("evidence-camera"), names, "all cameras");
+    options($("chart-camera"), names, say("choice.all"));
+    options($("evidence-camera"), names, say("choice.all"));
     showLabelCameras(names);
-    showCameras(overview.cameras, latest, up);
+    showOperator(overview);
+    showCameras(overview.cameras, overview.health, latest, up, chosenCamera());
+    if (operating()) return;
     showEngines(enginesOf(overview));
     showModels(enginesOf(overview));
     showResults(overview);
@@ -133,12 +134,17 @@ function tick(now) { // at most five times a second, and once a second for the a
   requestAnimationFrame(tick);
 }
 
+translate();
+offerLanguages();
+watchOperator(() => { changed = true; });
 watchPointer();
 watchEvidence();
 watchLabels();
 $("reset").addEventListener("click", reset);
 for (const id of ["chart-camera", "chart-span"]) $(id).addEventListener("change", () => { changed = true; });
-poll();
-slow();
+poll().then(() => {
+  show();
+  slow();
+});
 listen();
 requestAnimationFrame(tick);

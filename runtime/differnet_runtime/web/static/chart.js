@@ -1,8 +1,10 @@
 // Scores over time with the threshold; drawn again when something came, at most once a frame.
 
-import { $, clock, number, verdictWord } from "./common.js";
+import { $, clock, decided, hour, number, short, verdictWord } from "./common.js";
+import { say } from "./words.js";
 
-const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22, WIDE = 8;
+const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22, WIDE = 4;
+const BROKEN = 0.62; // share of the height below the break
 let drawn = [];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -21,32 +23,37 @@ export function drawChart(events, threshold, camera, span_s, now_s) {
   const y = (score) => TOP + (height - TOP - BOTTOM) * (1 - Math.min(1, Math.max(0, scale.share(score))));
   pen.font = "12px system-ui, sans-serif";
   axes(pen, width, height, scale.marks, span_s, now_s, x, y);
+  if (scale.broken) breakMark(pen, width, y(scale.broken));
   drawn = shown.map((event) => mark(pen, event, x(event.at_s), event.score === null ? height - BOTTOM : y(event.score), event.score > scale.top));
   if (threshold !== null && threshold !== undefined) line(pen, width, y(threshold), threshold);
   if (!shown.length) {
     pen.fillStyle = colour("quiet"); pen.textAlign = "center";
-    pen.fillText("No verdicts in this time", (width + LEFT) / 2, height / 2);
+    pen.fillText(say("chart.none"), (width + LEFT) / 2, height / 2);
   }
 }
 
 /** The scale ends above the threshold, further up if many scores lie there; single ones are cut. Scores of
-    defects may be fifty times those of good parts: then it is logarithmic, so that good ones still show. */
+    defects may be fifty times those of good parts: then it is broken above the threshold and logarithmic from
+    there, so that what lies beside the threshold keeps most of the height. */
 function scaleOf(events, threshold) {
   const scores = events.map((event) => event.score).filter((score) => score !== null).sort((a, b) => a - b);
   const usual = scores.length ? scores[Math.floor(0.99 * (scores.length - 1))] : 1;
-  const top = Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1, least = Math.min(scores[0] ?? 0, threshold ?? 0) / 1.3;
-  const low = least > 0 ? Math.max(least, threshold / 100) : least; // a covered lens may score a billionth
-  if (low > 0 && top > WIDE * threshold) {
-    const decades = Math.log(top / low);
-    return { top, share: (score) => (score > low ? Math.log(score / low) / decades : 0), marks: logMarks(low, top) };
+  const top = Math.max(threshold ? 1.6 * threshold : 0, 1.1 * usual) || 1;
+  if (threshold > 0 && top > WIDE * threshold) {
+    const knee = 1.6 * threshold, decades = Math.log(top / knee);
+    const share = (score) => (score <= knee ? (BROKEN * score) / knee : BROKEN + (1 - BROKEN) * (Math.log(score / knee) / decades));
+    return { top, share, broken: knee, marks: [...linearMarks(knee, 3), ...logMarks(1.3 * knee, top)] };
   }
-  const rise = step(top, 4);
-  const marks = Array.from({ length: Math.floor(top / rise) + 1 }, (_, number) => number * rise);
-  return { top, share: (score) => score / top, marks };
+  return { top, share: (score) => score / top, marks: linearMarks(top, 4) };
+}
+
+function linearMarks(top, most) {
+  const rise = step(top, most);
+  return Array.from({ length: Math.floor(top / rise) + 1 }, (_, number) => number * rise);
 }
 
 function logMarks(low, top) {
-  const factors = top / low > 500 ? [1] : [1, 2, 5], marks = [];
+  const factors = top / low > 20 ? [1] : [1, 2, 5], marks = [];
   for (let power = 10 ** Math.floor(Math.log10(low)); power < top; power *= 10) marks.push(...factors.map((factor) => factor * power));
   return marks.filter((value) => value > low && value <= top);
 }
@@ -62,14 +69,23 @@ function axes(pen, width, height, marks, span_s, now_s, x, y) {
   for (const value of marks) {
     const at = Math.round(y(value)) + 0.5;
     pen.beginPath(); pen.moveTo(LEFT, at); pen.lineTo(width - RIGHT, at); pen.stroke();
-    pen.fillText(String(Number(value.toPrecision(3))), LEFT - 8, at);
+    pen.fillText(short(value), LEFT - 8, at);
   }
   pen.textAlign = "center"; pen.textBaseline = "alphabetic";
   const every = [10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 21600].find((s) => span_s / s <= Math.max(2, width / 130)) ?? 43200;
   for (let at_s = Math.ceil((now_s - span_s) / every) * every; at_s <= now_s; at_s += every) {
     const at = x(at_s);
-    if (at > LEFT + 20 && at < width - 30) pen.fillText(every < 60 ? clock(at_s) : clock(at_s).slice(0, 5), at, height - 6);
+    if (at > LEFT + 20 && at < width - 30) pen.fillText(every < 60 ? clock(at_s) : hour(at_s), at, height - 6);
   }
+}
+
+/** Two slanted strokes on the axis, and a dotted line: above it the scale is another. */
+function breakMark(pen, width, y) {
+  pen.strokeStyle = colour("quiet");
+  pen.setLineDash([1, 4]);
+  pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(width - RIGHT, y); pen.stroke();
+  pen.setLineDash([]);
+  for (const at of [y - 2.5, y + 2.5]) { pen.beginPath(); pen.moveTo(LEFT - 7, at + 3); pen.lineTo(LEFT + 7, at - 3); pen.stroke(); }
 }
 
 function mark(pen, event, x, y, cut) {
@@ -94,7 +110,7 @@ function line(pen, width, y, threshold) {
   pen.lineWidth = 1.5; pen.setLineDash([6, 5]);
   pen.beginPath(); pen.moveTo(LEFT, y); pen.lineTo(width - RIGHT, y); pen.stroke();
   pen.setLineDash([]); pen.textAlign = "right";
-  const text = `threshold ${number(threshold)}`, wide = pen.measureText(text).width;
+  const text = say("chart.threshold", { threshold: number(threshold) }), wide = pen.measureText(text).width;
   pen.fillStyle = colour("card"); pen.globalAlpha = 0.8;
   pen.fillRect(width - RIGHT - wide - 4, y - 19, wide + 6, 16);
   pen.fillStyle = colour("text"); pen.globalAlpha = 1;
@@ -113,7 +129,7 @@ export function watchPointer() {
     tip.hidden = !best;
     if (!best) return;
     const { event } = best;
-    tip.textContent = `${clock(event.at_s)} · ${event.camera} · ${verdictWord(event.verdict)} ${[event.score === null ? null : number(event.score), event.decided_by].filter(Boolean).join(" · ")}`;
+    tip.textContent = [clock(event.at_s), event.camera, verdictWord(event.verdict), event.score === null ? null : number(event.score), decided(event)].filter(Boolean).join(" · ");
     tip.style.left = `${Math.min(Math.max(best.x, 110), canvas.clientWidth - 110)}px`;
     tip.style.top = `${Math.max(best.y, 30)}px`;
   });

@@ -1,30 +1,25 @@
 // What people say of kept pictures, what that says of the model, and the threshold that follows.
 
-import { $, clock, confirmed, day, make, number, options, post, read, renew } from "./common.js";
+import { $, clock, confirmed, count, day, exact, make, number, options, post, read, renew } from "./common.js";
+import { say, sayOr } from "./words.js";
 
 let said = null; // what labels say of the chosen camera's model
 let changes = false;
 let trouble = "";
 
-const WORDS = {
-  rejected: ["Good after all", "Really a defect"],
-  passed: ["Really good", "A defect after all"],
-};
-
-export const labelWord = (entry) =>
-  entry.label === null ? null : entry.label === "defect" ? entry.defect ?? "defect" : "good";
+export const labelWord = (entry) => (entry.label === null ? null : entry.defect ?? say(`label.is_${entry.label}`));
 
 /** Shows what was said of a picture, ready to be changed. */
 export function showLabel(entry) {
-  const [good, defect] = entry.verdict === "GOOD" ? WORDS.passed : WORDS.rejected;
-  $("label-good").textContent = good;
-  $("label-defect").textContent = defect;
+  const judged = entry.verdict === "GOOD" ? "passed" : "rejected";
+  $("label-good").textContent = say(`label.${judged}_good`);
+  $("label-defect").textContent = say(`label.${judged}_defect`);
   $("label-good").setAttribute("aria-pressed", entry.label === "good");
   $("label-defect").setAttribute("aria-pressed", entry.label === "defect");
   $("label-kind").value = entry.defect ?? "";
   $("label-comment").value = entry.comment ?? "";
   $("label-none").hidden = entry.label === null;
-  $("label-said").textContent = entry.label === null ? "" : `Labelled: ${labelWord(entry)}`;
+  $("label-said").textContent = entry.label === null ? "" : say("label.said", { label: labelWord(entry) });
   $("label-said").className = "quiet";
   $("label").hidden = !changes;
 }
@@ -36,7 +31,7 @@ export async function setLabel(entry, label) {
   try {
     await post(`/api/labels/${encodeURIComponent(entry.id)}`, { label, kind, comment });
   } catch (error) {
-    $("label-said").textContent = `Not stored: ${error.message}`;
+    $("label-said").textContent = say("label.not_stored", { why: error.message });
     $("label-said").className = "bad";
     return null;
   }
@@ -62,19 +57,17 @@ export function showLabelCameras(names) {
   $("labels-camera").hidden = names.length < 2;
 }
 
-const share = (wrong, all) => `${wrong} of ${all}`;
-const shown = (threshold) => Number(threshold.toPrecision(6));
+const share = (wrong, all) => say("labels.share", { wrong: count(wrong), all: count(all) });
 
 function showLabels() {
   renew($("labels"), [said, changes, trouble], () => {
-    const labelled = said.good + said.defect;
-    const where = { model: "the model's", configuration: "from the configuration", station: "set on this station" }[said.set_by];
+    const labelled = said.good + said.defect, { set_by } = said;
     return [
-      make("p", { textContent: said.threshold === null ? "The model has no threshold." : `Threshold ${number(said.threshold)}, ${where}.` }),
+      make("p", { textContent: said.threshold === null ? say("labels.no_threshold") : say("labels.threshold", { threshold: number(said.threshold), origin: sayOr(set_by, `labels.by_${set_by}`) }) }),
       make("p", { className: labelled ? "" : "quiet", textContent: labelled
-        ? `Of ${labelled} labelled parts: ${share(said.false_rejects, said.good)} good ones rejected, ${share(said.misses, said.defect)} defects missed.`
-        : "No labels for this model yet. Open a picture and say what the part is." }),
-      said.unscored ? make("p", { className: "small quiet", textContent: `${said.unscored} labelled parts had no decision.` }) : null,
+        ? say("labels.found", { n: count(labelled), rejects: share(said.false_rejects, said.good), misses: share(said.misses, said.defect) })
+        : say("labels.none") }),
+      said.unscored ? make("p", { className: "small quiet", textContent: say("labels.unscored", { n: count(said.unscored) }) }) : null,
       ...(labelled ? slider() : []),
       trouble ? make("p", { className: "warn", textContent: trouble }) : null,
       ...history(),
@@ -86,13 +79,13 @@ function showLabels() {
 function slider() {
   const { points, good, defect } = said, start = Math.max(0, points.findIndex((point) => point.threshold === said.threshold));
   const input = make("input", { type: "range", id: "threshold", min: 0, max: points.length - 1, value: start });
-  input.setAttribute("aria-label", "Another threshold");
+  input.setAttribute("aria-label", say("labels.slider"));
   const text = make("p", { id: "threshold-text", className: "small" });
-  const button = make("button", { id: "use-threshold", textContent: "Use this threshold", hidden: !changes, onclick: () => use(points[input.value]) });
+  const button = make("button", { id: "use-threshold", textContent: say("labels.use"), hidden: !changes, onclick: () => use(points[input.value]) });
   const show = () => {
     const point = points[input.value];
     const [rejects, misses] = [share(point.false_rejects, good), share(point.misses, defect)];
-    text.textContent = `At ${shown(point.threshold)}: ${rejects} good ones rejected, ${misses} defects missed.`;
+    text.textContent = say("labels.at", { threshold: exact(point.threshold), rejects, misses });
     input.setAttribute("aria-valuetext", text.textContent);
     button.disabled = point.threshold === said.threshold;
   };
@@ -103,18 +96,22 @@ function slider() {
 
 function history() {
   const undoable = said.set_by === "station" && changes;
-  return said.changes.slice(0, 3).map((change, place) => make("div", { className: "model" },
-    make("span", { className: `small ${change.undone ? "quiet" : ""}`, title: day(change.at_s),
-      textContent: `${clock(change.at_s)} ${change.old === null ? "none" : shown(change.old)} → ${shown(change.new)}, by ${change.by}${change.undone ? ", undone" : ""}` }),
-    undoable && place === said.changes.findIndex((one) => !one.undone) ? make("button", { className: "undo", textContent: "Undo", onclick: undo }) : null));
+  return said.changes.slice(0, 3).map((change, place) => {
+    const values = { time: clock(change.at_s), old: change.old === null ? "–" : exact(change.old), new: exact(change.new), by: sayOr(change.by, `by.${change.by}`) };
+    const button = make("button", { className: "undo", textContent: say("labels.undo"), onclick: undo });
+    button.dataset.focus = "undo";
+    return make("div", { className: "model" },
+      make("span", { className: `small ${change.undone ? "quiet" : ""}`, title: day(change.at_s), textContent: say(change.undone ? "labels.change_undone" : "labels.change", values) }),
+      undoable && place === said.changes.findIndex((one) => !one.undone) ? button : null);
+  });
 }
 
 async function use(point) {
   const { camera, good, defect } = said, path = `/api/cameras/${camera}/threshold`;
-  const text = `Of the labelled parts it would reject ${share(point.false_rejects, good)} good ones and miss ${share(point.misses, defect)} defects. It can be undone.`;
-  if (!(await confirmed(`Judge ${camera} with ${shown(point.threshold)}?`, text, "Use it"))) return;
+  const text = say("labels.use_text", { rejects: share(point.false_rejects, good), misses: share(point.misses, defect) });
+  if (!(await confirmed(say("labels.use_title", { camera, threshold: exact(point.threshold) }), text, say("labels.use_yes")))) return;
   await change(path, { threshold: point.threshold }, async (error) => {
-    if (await confirmed("Set it anyway?", error.message, "Set it")) await change(path, { threshold: point.threshold, force: true });
+    if (await confirmed(say("labels.force_title"), error.message, say("labels.force_yes"))) await change(path, { threshold: point.threshold, force: true });
   });
 }
 
@@ -125,7 +122,7 @@ async function change(path, body, otherwise = null) {
   try { said = await post(path, body); }
   catch (error) {
     if (otherwise && /send `force`/.test(error.message)) await otherwise(error);
-    else trouble = `Not changed: ${error.message}`;
+    else trouble = say("labels.not_changed", { why: error.message });
   }
   showLabels();
 }

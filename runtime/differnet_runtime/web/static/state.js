@@ -1,11 +1,7 @@
-// Engine, models and results in figures; the switch of a model asks first.
+// Engines and results in figures.
 
-import { $, bytes, confirmed, count, duration, facts, make, number, post, read, renew } from "./common.js";
-
-const TITLES = { ready: "ready", starting: "starting", restarting: "restarting", failed: "failed", stopped: "stopped" };
-let models = [];
-let changes = false;
-let switching = null; // what is under way, in words
+import { $, bytes, count, duration, facts, make, renew } from "./common.js";
+import { say, sayOr } from "./words.js";
 
 /** The engines of a station: one for each model. */
 export const enginesOf = ({ engine, engines }) => (engines.length ? engines : [engine]);
@@ -17,79 +13,48 @@ export function thresholdOf(overview, camera) {
   return own.every((one) => one === own[0]) ? own[0] : null;
 }
 
-const title = (engine) => make("h3", { className: "small", textContent: `${engine.name} · ${engine.cameras.join(", ")}` });
+export const title = (engine) => make("h3", { className: "small", textContent: `${engine.name} · ${engine.cameras.join(", ")}` });
+
+const opened = new Set(); // the engines whose details are open
 
 function engineCard(engine, several) {
-  const good = engine.state === "ready";
-  const reasons = Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${reason}` }));
+  const backend = engine.backend ?? say("engine.no_backend");
+  const details = make("details", { open: opened.has(engine.name) },
+    make("summary", { textContent: say("engine.details") }), make("div", { className: "counts" }),
+    ...Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${reason}` })));
+  details.firstChild.dataset.focus = `engine-${engine.name}`;
+  details.dataset.engine = engine.name;
+  details.addEventListener("toggle", () => opened[details.open ? "add" : "delete"](engine.name));
   return [several ? title(engine) : null, facts([
-    ["State", TITLES[engine.state] ?? engine.state, good ? "fine" : "bad"],
-    ["Backend", (engine.backend ?? "none") + (engine.fallback ? " (fallback)" : ""), engine.fallback ? "warn" : ""],
-    ["Frames judged", count(engine.answers)],
-    ["Faults", count(engine.faults)],
-    ["Restarts", count(engine.restarts)],
-  ]), engine.last_fault ? make("p", { className: "warn", textContent: `Last fault: ${engine.last_fault}` }) : null, ...reasons];
+    [say("engine.state"), sayOr(engine.state, `engine.${engine.state}`), engine.state === "ready" ? "fine" : "bad"],
+    [say("engine.backend"), engine.fallback ? say("engine.fallback", { backend }) : backend, engine.fallback ? "warn" : ""],
+  ]), engine.limited_by ? make("p", { className: `small ${engine.limited_by === "gpu_unusable" ? "warn" : "quiet"}`, textContent: say(`engine.limit_${engine.limited_by}`) }) : null,
+  engine.last_fault ? make("p", { className: "warn", textContent: say("engine.last_fault", { fault: engine.last_fault }) }) : null, details];
 }
 
 export function showEngines(engines) {
-  renew($("engine"), engines, () => engines.flatMap((engine) => engineCard(engine, engines.length > 1)));
+  const lasting = engines.map(({ name, cameras, state, backend, fallback, reasons, limited_by, last_fault }) => [name, cameras, state, backend, fallback, reasons, limited_by, last_fault]);
+  renew($("engine"), lasting, () => engines.flatMap((engine) => engineCard(engine, engines.length > 1)));
+  for (const { name, answers, faults, restarts } of engines) {
+    const counts = $("engine").querySelector(`[data-engine="${CSS.escape(name)}"] .counts`);
+    renew(counts, [answers, faults, restarts], () => [facts([
+      [say("engine.answers"), count(answers)], [say("engine.faults"), count(faults)], [say("engine.restarts"), count(restarts)],
+    ])]);
+  }
+}
+
+function sinkText({ state, pending, delivered }) {
+  return say(`results.${state}`, { waiting: count(pending), delivered: count(delivered) });
 }
 
 export function showResults({ sinks, outbox, evidence }) {
   renew($("results"), [sinks, outbox, evidence], () => [facts([
-    ...sinks.map((sink) => [sink.name, sink.state === "down" ? `down · ${count(sink.pending)} waiting` : `${sink.state} · ${count(sink.delivered)} delivered`, { ok: "fine", limited: "warn" }[sink.state] ?? "bad"]),
-    ...sinks.filter((sink) => sink.undeliverable).map((sink) => [`Too large for ${sink.name}`, count(sink.undeliverable), "bad"]),
-    ["Waiting", outbox.pending ? `${count(outbox.pending)}, oldest ${duration(outbox.oldest_s ?? 0)}` : "nothing"],
-    outbox.dropped ? ["Deleted at the cap", count(outbox.dropped), "bad"] : null,
-    ["Pictures kept", `${count(evidence.pictures)} · ${bytes(evidence.bytes)} of ${bytes(evidence.max_bytes)}`],
-    evidence.skipped ? ["Pictures not kept", count(evidence.skipped), "bad"] : null,
-    evidence.free_bytes === null ? null : ["Free on disk", bytes(evidence.free_bytes)],
+    ...sinks.map((sink) => [sink.name, sinkText(sink), { ok: "fine", limited: "warn" }[sink.state] ?? "bad"]),
+    ...sinks.filter((sink) => sink.undeliverable).map((sink) => [say("results.too_large", { sink: sink.name }), count(sink.undeliverable), "bad"]),
+    [say("results.waiting"), outbox.pending ? say("results.oldest", { n: count(outbox.pending), age: duration(outbox.oldest_s ?? 0) }) : say("results.nothing")],
+    outbox.dropped ? [say("results.dropped"), count(outbox.dropped), "bad"] : null,
+    [say("results.pictures"), say("results.of", { n: count(evidence.pictures), size: bytes(evidence.bytes), most: bytes(evidence.max_bytes) })],
+    evidence.skipped ? [say("results.skipped"), count(evidence.skipped), "bad"] : null,
+    evidence.free_bytes === null ? null : [say("results.free"), bytes(evidence.free_bytes)],
   ]), ...[...sinks, outbox, evidence].filter((one) => one.reason).map((one) => make("p", { className: "warn", textContent: one.reason }))]);
-}
-
-async function change(path, body, title, text, action) {
-  if (!(await confirmed(title, text, action))) return;
-  switching = "Testing the model; the current one continues…";
-  showModels();
-  try { models = (await post(path, body)).models; switching = null; }
-  catch (error) { switching = `Not switched: ${error.message}`; }
-  showModels();
-}
-
-const activate = (model) => change("/api/models/activate", { hash: model.hash }, `Switch to ${model.name} ${model.hash.slice(0, 8)}?`,
-  "It is tested first. If it fails under load, the current model comes back automatically.", "Switch");
-const rollback = (model) => change("/api/models/rollback", { name: model.name }, `Go back to ${model.name} ${model.hash.slice(0, 8)}?`,
-  "The model that judged before takes over again.", "Go back");
-
-function row(model) {
-  const cameras = current.length > 1 && model.cameras.length ? ` ${model.cameras.join(", ")}` : "";
-  const state = model.active ? `judges${cameras} now` : model.damaged ? "damaged" : model.previous ? "judged before" : "";
-  const text = [state, model.threshold === null ? "no threshold" : `threshold ${number(model.threshold)}`, `added ${model.added.slice(0, 10)}`].filter(Boolean).join(" · ");
-  const usable = changes && !model.active && !model.damaged;
-  const busy = switching?.startsWith("Testing") ?? false;
-  return make("div", { className: "model" },
-    make("span", {}, make("b", { textContent: `${model.name} ` }), make("code", { textContent: model.hash.slice(0, 12) })),
-    make("span", { className: `small ${model.damaged ? "bad" : model.active ? "fine" : "quiet"}`, textContent: text, title: model.damaged ?? "" }),
-    usable ? make("button", { textContent: model.previous ? "Go back" : "Switch", disabled: busy, onclick: () => (model.previous ? rollback : activate)(model) }) : null);
-}
-
-let current = [];
-export function showModels(engines = current) {
-  current = engines;
-  if (!engines.length) return;
-  const files = engines.filter((engine) => !models.some((model) => model.name === engine.name));
-  renew($("models"), [models, engines.map((one) => [one.name, one.model, one.model_hash, one.cameras]), switching, changes], () => [
-    ...models.map(row),
-    ...files.flatMap((engine) => [
-      engines.length > 1 ? title(engine) : null,
-      facts([["Model", engine.model], ["Hash", engine.model_hash.slice(0, 12)]]),
-    ]),
-    switching ? make("p", { className: "warn", textContent: switching }) : null,
-  ]);
-}
-
-export async function refreshModels(allowed) {
-  changes = allowed;
-  if (!switching?.startsWith("Testing")) ({ models } = await read("/api/models"));
-  showModels();
 }

@@ -1,11 +1,15 @@
-// The page's texts: one file for each language, chosen by the browser; English where one is missing.
+// The page's texts: one file for each language, chosen in the footer or else by the browser; English where a text is missing.
 
+import { remember, remembered } from "./memory.js";
 import english from "./words_en.js";
 
 const TAGS = { en: "en", de: "de", zh: "zh-Hans" };
+const KEPT = "language";
 
-const known = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
+const known = [remembered(KEPT) ?? "", ...navigator.languages].map((tag) => tag.slice(0, 2).toLowerCase());
 export const language = known.find((code) => code in TAGS) ?? "en";
+/** For Intl: the language as the browser writes it (en-GB), so that dates are in their usual form. */
+export const locale = navigator.languages.find((tag) => tag.slice(0, 2).toLowerCase() === language) ?? TAGS[language];
 const chosen = language === "en" ? english : (await import(`./words_${language}.js`)).default;
 document.documentElement.lang = TAGS[language];
 
@@ -15,9 +19,23 @@ export function say(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (all, name) => (name in values ? String(values[name]) : all));
 }
 
+/** Returns the text of a key, or the fallback where there is no such key: for codes that the station sends. */
+export const sayOr = (fallback, key, values = {}) => (key in english ? say(key, values) : fallback);
+
 /** Fills elements below root: data-say is their text, data-say-label their aria-label, data-say-hint their placeholder. */
 export function translate(root = document) {
   for (const one of root.querySelectorAll("[data-say]")) one.textContent = say(one.dataset.say);
   for (const one of root.querySelectorAll("[data-say-label]")) one.setAttribute("aria-label", say(one.dataset.sayLabel));
   for (const one of root.querySelectorAll("[data-say-hint]")) one.placeholder = say(one.dataset.sayHint);
+}
+
+/** Makes the buttons with data-language choose the page's language, which is remembered. */
+export function offerLanguages(root = document) {
+  for (const button of root.querySelectorAll("[data-language]")) {
+    button.setAttribute("aria-pressed", button.dataset.language === language);
+    button.addEventListener("click", () => {
+      remember(KEPT, button.dataset.language);
+      location.reload();
+    });
+  }
 }

@@ -1,0 +1,176 @@
+"""The models that are tried beside those of a station: one a camera, until the station ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, ModelStoreError
+from ..inference import EngineProcess, RestartBudget
+from ..models import StoredModel
+from ..web.shadow_views import ShadowView
+from .judging import Judged
+from .memory import Share, require_room
+from .shadow import Shadow
+
+if TYPE_CHECKING:
+    from .models import StationModel
+    from .station import Station
+
+_DEADLINE_S = 30.0
+"""A frame of a model on trial may take so long: its process gets only what others leave."""
+
+
+class Shadows:
+    """Starts and ends trials, and passes frames on to them.
+
+    Args:
+        station: Being built; it is asked once it runs.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._by_camera: dict[str, Shadow] = {}
+        self._changing = threading.Lock()
+
+    def start(self, camera: str, model: str) -> ShadowView:
+        """Begins to try a model on a camera, in place of one that is tried there already.
+
+        Args:
+            camera: Name.
+            model: Content hash, of the store that judges the camera.
+
+        Raises:
+            ModelStoreError: There is no such model, it judges already, none does, or the memory
+                does not suffice.
+            ModelFileError: The file can't be used.
+        """
+        judged_by = self._station.models.of(camera)
+        if judged_by is None:
+            raise ModelStoreError(f"camera {camera} was just removed")
+        chosen = _chosen(judged_by, camera, model)
+        engine = _engine(judged_by, chosen)
+        with self._changing:
+            self._require_room(camera, engine)
+            self._end(camera)
+            configured = judged_by.planned.thresholds.get(camera)
+            threshold = self._station.labelling.threshold_of
+            shadow = Shadow(
+                camera,
+                engine,
+                self._station.config.camera[camera].integrity,
+                free=self._free,
+                threshold=partial(threshold, camera, chosen.hash, configured),
+            )
+            self._by_camera = {**self._by_camera, camera: shadow}
+            shadow.start()
+        return shadow.view()
+
+    def of(self, camera: str) -> Shadow | None:
+        """Returns what is tried on a camera, or has failed there."""
+        return self._by_camera.get(camera)
+
+    def stop(self, camera: str) -> Shadow | None:
+        """Ends the trial on a camera; returns it, if there was one."""
+        with self._changing:
+            return self._end(camera)
+
+    def stop_all(self, timeout_s: float) -> None:
+        """Ends all of them."""
+        shadows = list(self._by_camera.values())
+        with ThreadPoolExecutor(max_workers=len(shadows) or 1) as pool:
+            for shadow in shadows:
+                pool.submit(shadow.stop, timeout_s)
+
+    def offer(self, judged: Judged) -> None:
+        """Passes a frame on after its live verdict; never waits."""
+        shadow = self._by_camera.get(judged.event.camera)
+        if shadow is not None:
+            shadow.offer(judged)
+
+    def review(self) -> None:
+        """Ends trials whose model judges now, whose camera has gone, or has another store."""
+        for camera, shadow in self._by_camera.items():
+            model = self._station.models.of(camera)
+            engine = model.switch.engine if model else None
+            if engine is None or engine.model_hash == shadow.model or not _of_store(model, shadow):
+                self.stop(camera)
+
+    def give_way(self) -> None:
+        """Ends all of them: their memory is needed for a change of model."""
+        for shadow in self._by_camera.values():
+            shadow.fail("its memory was needed to change a model that judges; start it again")
+
+    def room(self) -> list[Share]:
+        """What they take of the memory."""
+        return _shares(self._by_camera.values())
+
+    def _end(self, camera: str) -> Shadow | None:
+        shadow = self._by_camera.get(camera)
+        self._by_camera = {name: one for name, one in self._by_camera.items() if name != camera}
+        if shadow is not None:
+            shadow.stop()
+        return shadow
+
+    def _free(self) -> bool:
+        return not any(model.switch.engine.wanted for model in self._station.models)
+
+    def _require_room(self, camera: str, engine: EngineProcess) -> None:
+        models = self._station.models
+        others = [one for one in self._by_camera.values() if one.camera != camera]
+        try:
+            shares = [*models.shares, *_shares(others), _share(camera, engine)]
+            require_room(shares, models.memory_mb, of_the_machine=True)
+        except ConfigError as error:
+            raise ModelStoreError(f"the model can't be tried beside another: {error}") from error
+
+
+def _shares(shadows: Iterable[Shadow]) -> list[Share]:
+    return [_share(one.camera, one.engine) for one in shadows if not one.ended]
+
+
+def _share(camera: str, engine: EngineProcess) -> Share:
+    return Share(f"on trial at {camera}", engine.expected_memory, 0)
+
+
+def _chosen(judged_by: StationModel, camera: str, model: str) -> StoredModel:
+    chosen = judged_by.store.find(model)
+    if chosen.name != judged_by.config.store:
+        raise ModelStoreError(
+            f"{model[:16]} judges parts {chosen.name!r}, but camera {camera} those of "
+            f"{judged_by.config.store!r}"
+        )
+    engine = judged_by.switch.engine
+    if engine.absent:
+        raise ModelStoreError(
+            f"no model judges camera {camera} yet, so there is none to try another beside: "
+            "activate this one"
+        )
+    if engine.model_hash == chosen.hash:
+        raise ModelStoreError(f"this model judges camera {camera} already")
+    return chosen
+
+
+def _of_store(model: StationModel | None, shadow: Shadow) -> bool:
+    """Whether a trial's model is one of those that can judge its camera."""
+    if model is None or model.config.store is None:
+        return False
+    return model.store.path_of(model.config.store, shadow.model).is_file()
+
+
+def _engine(judged_by: StationModel, chosen: StoredModel) -> EngineProcess:
+    config = judged_by.config
+    return EngineProcess(
+        chosen.path,
+        backend=config.backend,
+        threads=1,
+        deadline_s=max(_DEADLINE_S, config.deadline_ms / 1e3),
+        restarts=RestartBudget(0),
+        fallback=False,
+        trusted_keys=config.trusted_keys,
+        batch=1,
+        gives_way=True,
+    )

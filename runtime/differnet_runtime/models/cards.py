@@ -1,0 +1,214 @@
+"""What people are told of a model in the store: a card, and whether it may be of another part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from ..contract import Region
+from ..detection_limits import brief
+from ..errors import DifferNetError, ModelFileError
+from ..files import write_bytes
+from ..metadata import ModelMetadata, Part
+from ..model_file import content_hash, read_model_file
+from ..names import Lines
+from ..picture_sizes import PictureSizes
+from ..printable import printable_lines
+from ..signing import describe_signature
+from ..suggestions import nearest
+
+ACTIVE = "active"
+"""The link to the file that judges."""
+_NOTES = "notes"
+_LONGEST = 1000
+_NEAR = 1.1
+"""Aspect ratios that differ by less are alike."""
+_NUMBERED = re.compile(r"[\W_]*v?\d[\d\W_]*$")
+
+Note = Annotated[str, Field(max_length=_LONGEST), Lines]
+"""What a person writes down about a model."""
+_NOTE: TypeAdapter[str] = TypeAdapter(Note)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a stored file says of itself, or why it can't be used.
+
+    Args:
+        metadata: None if it is damaged.
+        signature: In words, whether it is signed and by which key; None likewise.
+        damaged: Why it can't be used, or None.
+    """
+
+    metadata: ModelMetadata | None = None
+    signature: str | None = None
+    damaged: str | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> Read:
+        """Reads a file of the store."""
+        metadata = None
+        try:
+            data, metadata = verified(path)
+            return cls(metadata, describe_signature(data, str(path)))
+        except DifferNetError as error:
+            return cls(metadata, damaged=str(error))
+
+
+def verified(path: Path) -> tuple[bytes, ModelMetadata]:
+    """Reads a stored file, whose name must be its content's hash.
+
+    Raises:
+        ModelFileError: It is damaged.
+    """
+    data, metadata = read_model_file(path)
+    if content_hash(data) != path.stem:
+        raise ModelFileError(f"{path} holds another model than its name says; add it again")
+    return data, metadata
+
+
+class Card(Part):
+    """What a model's file says of its making, and what was noted of it.
+
+    Args:
+        own_name: In the file; None if it is damaged, as for all that comes from the file.
+        trained: When, ISO 8601.
+        parts: Number of pictures of good parts that it was fitted on.
+        detection_limit: The sizes from which on painted defects were found, in one line.
+        note: A person's; None where there is none.
+    """
+
+    own_name: str | None = None
+    trained: str | None = None
+    parts: int | None = None
+    detection_limit: str | None = None
+    note: str | None = None
+
+
+def card_of(metadata: ModelMetadata | None, note: str | None = None) -> Card:
+    """Returns the card of a model; of a damaged one only the note is known."""
+    if metadata is None:
+        return Card(note=note)
+    made, limits = metadata.provenance, metadata.detection_limits
+    return Card(
+        own_name=metadata.name,
+        trained=made.created or None,
+        parts=made.images or None,
+        detection_limit=brief(limits) if limits else None,
+        note=note,
+    )
+
+
+def note_of(folder: Path, digest: str) -> str | None:
+    """Returns the note on a model, if there is one.
+
+    Args:
+        folder: Of the model's name in the store.
+        digest: The model's hash.
+    """
+    with contextlib.suppress(OSError):
+        text = (folder / _NOTES / f"{digest}.txt").read_bytes()[: 4 * _LONGEST]
+        return printable_lines(text.decode("utf-8", "replace"))[:_LONGEST] or None
+    return None
+
+
+def write_note(folder: Path, digest: str, note: str) -> None:
+    """Writes the note on a model, or removes it where it is empty.
+
+    Args:
+        folder: Of the model's name in the store.
+        digest: The model's hash.
+        note: At most 1000 printable characters, in lines.
+
+    Raises:
+        ValidationError: It is longer, or has other characters.
+        OutputError: It can't be written.
+    """
+    path = folder / _NOTES / f"{digest}.txt"
+    text = _NOTE.validate_python(note).strip()
+    if text:
+        write_bytes(path, text.encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def advice(root: Path, name: str) -> str:
+    """Says why no model of a name in a store can judge, and what to do."""
+    names: set[str] = set()
+    with contextlib.suppress(OSError):
+        names = {path.parents[1].name for path in root.glob("*/files/*.onnx")}
+    if name in names:
+        gone = os.path.lexists(root / name / ACTIVE)
+        found = "the active one is gone" if gone else "none of them is active"
+        return (
+            f"{root} has models named {name!r}, but {found}. Activate one on the page or "
+            f"with `differnet models activate {name}`"
+        )
+    close = nearest(name, names)
+    listed = f" (it has {', '.join(sorted(names))})" if names else ""
+    others = f" (did you mean {close}?)" if close else listed
+    return (
+        f"{root} has no model named {name!r}{others}. Teach one on the page, or add one "
+        f"with `differnet models add FILE --name {name}` and `differnet models activate {name}`"
+    )
+
+
+def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
+    """Says why a model may be for another part than the one that judges now; None where nothing is.
+
+    Models that learned from some of the same pictures are of one part.
+    """
+    if new.provenance.shares_pictures(present.provenance):
+        return None
+    reasons = list(_differences(new, present))
+    return f"it may be for another part: {'; '.join(reasons)}" if reasons else None
+
+
+def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
+    names = new.name, present.name
+    if not _alike(*map(_stem, names)):
+        yield f"its file calls it {names[0]!r}, that of the active model {names[1]!r}"
+    sizes = new.picture_sizes, present.picture_sizes
+    if sizes[0] and sizes[1] and not _same_sizes(sizes[0], sizes[1]):
+        yield f"its pictures are {sizes[0]} pixels, those of the active model {sizes[1]}"
+    regions = new.input.region, present.input.region
+    if regions[0] and regions[1] and not _overlap(regions[0], regions[1]):
+        yield f"it judges the region {regions[0]} of a frame, the active model {regions[1]}"
+    looks = new.appearance, present.appearance
+    if looks[0] and looks[1]:
+        darker = looks[0].brightest < looks[1].darkest
+        if darker or looks[0].darkest > looks[1].brightest:
+            yield f"its good pictures are {'darker' if darker else 'brighter'} than all others"
+
+
+def _stem(name: str) -> str:
+    """Returns a name without the number or version at its end."""
+    return _NUMBERED.sub("", name.lower()) or name.lower()
+
+
+def _alike(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
+
+
+def _same_sizes(one: PictureSizes, other: PictureSizes) -> bool:
+    if one.varied and other.varied:
+        lowest, highest = max(one.aspect[0], other.aspect[0]), min(one.aspect[1], other.aspect[1])
+        return lowest <= highest * _NEAR
+    known, asked = (other, one) if one.sizes else (one, other)
+    return any(known.accepts(*size) for size in asked.sizes)
+
+
+def _overlap(one: Region, other: Region) -> bool:
+    return (
+        one.x < other.x + other.width
+        and other.x < one.x + one.width
+        and one.y < other.y + other.height
+        and other.y < one.y + one.height
+    )

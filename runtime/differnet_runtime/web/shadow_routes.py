@@ -1,0 +1,97 @@
+"""The API of models on trial, and of notes on models."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Path as PathKey
+from pydantic import Field
+from starlette.responses import Response
+
+from ..errors import DifferNetError
+from ..metadata import Part
+from ..models import Note
+from .answers import Refused
+from .control import ModelView
+from .routing import Call, CallDep, CameraDep, StationRoute, media, problems
+from .shadow_views import ShadowToStart, ShadowView
+
+router = APIRouter(route_class=StationRoute)
+
+_JPEG = "image/jpeg"
+_PICTURE = media("A frame where the two differ.", _JPEG)
+PictureDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9]{1,18}$")]
+"""The picture that the path names."""
+ModelDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9a-f]{64}$")]
+"""The model that the path names, by its content hash."""
+
+
+class NoteToSet(Part):
+    """What a person notes of a model; null or nothing takes the note back."""
+
+    note: Annotated[Note | None, Field(default=None)]
+
+
+@router.put("/api/cameras/{camera}/shadow", responses=problems(404, 409))
+async def start_shadow(call: CallDep, camera: CameraDep, body: ShadowToStart) -> ShadowView:
+    """Tries a model beside the one that judges a camera; what it says has no effect."""
+
+    def audited() -> ShadowView:
+        before = _told(call, camera)
+        try:
+            started = call.control.start_shadow(camera, body.model)
+        except DifferNetError as error:
+            call.note("shadow", before, None, str(error))
+            raise
+        call.note("shadow", before, _told(call, camera))
+        return started
+
+    return await call.reads.run(audited)
+
+
+@router.get("/api/cameras/{camera}/shadow", responses=problems(404))
+async def shadow(call: CallDep, camera: CameraDep) -> ShadowView:
+    """How often the model on trial and the one that judges agree."""
+    found = call.control.shadow(camera)
+    if found is None:
+        raise Refused(404, "no model is on trial at this camera")
+    return found
+
+
+@router.delete("/api/cameras/{camera}/shadow", status_code=204, responses=problems(404))
+async def stop_shadow(call: CallDep, camera: CameraDep) -> None:
+    """Ends the trial of a model."""
+
+    def audited() -> None:
+        before = _told(call, camera)
+        if call.control.stop_shadow(camera):
+            call.note("shadow", before, _told(call, camera))
+
+    await call.reads.run(audited)
+
+
+@router.get("/api/cameras/{camera}/shadow/{id}", response_class=Response,
+            responses={**_PICTURE, **problems(404)})  # fmt: skip
+async def shadow_picture(call: CallDep, camera: CameraDep, picture: PictureDep) -> Response:
+    """A frame that one of the two models rejects; the newest 24 are kept."""
+    data = call.control.shadow_picture(camera, picture)
+    if data is None:
+        raise Refused(404, "there is no such picture (any more)")
+    return Response(data, media_type=_JPEG)
+
+
+def _told(call: Call, camera: str) -> str:
+    found = call.control.shadow(camera)
+    return f"{camera}: {'no model' if found is None else found.model[:12]} on trial"
+
+
+@router.put("/api/models/{id}/note", responses=problems(404, 409))
+async def note_model(call: CallDep, model: ModelDep, body: NoteToSet) -> ModelView:
+    """Keeps a note on a model, in the store beside its file; answers with the model."""
+    noted = await call.reads.run(partial(call.control.note_model, model, body.note or ""))
+    if noted is None:
+        raise Refused(404, "this station has no such model", "/api/models lists them")
+    call.note("note", None, f"{noted.name} {model[:12]}: {noted.note or 'no note'}")
+    return noted

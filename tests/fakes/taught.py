@@ -1,0 +1,256 @@
+"""What the page Teach asks for, answered from memory: no camera is read and nothing is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tests.drawn import draw_part
+from tests.fakes.station import HASHES, FakeStation
+
+GOAL = 40
+MODEL = "c" * 64
+_MINE = ("/api/teach", "/api/models", "/api/overview")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def jpeg(seed: int, *, defect: bool = False, size: int = 160) -> bytes:
+    """Returns a drawn part as JPEG."""
+    encoded: bytes = cv2.imencode(".jpg", draw_part(seed, defect=defect, size=size))[1].tobytes()
+    return encoded
+
+
+class Refusal(Exception):  # noqa: N818 - it is the request that errs
+    """Becomes the answer to a request."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+@dataclass
+class Dataset:
+    """What was collected for one part."""
+
+    name: str
+    camera: str
+    region: dict[str, int] | None
+    created: float = field(default_factory=time.time)
+    collecting: bool = False
+    repeats: int = 0
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+    training: dict[str, Any] | None = None
+    report: bool = False
+    model: dict[str, Any] | None = None
+
+    def add(self, cause: str | None = None) -> None:
+        """Adds a different part; a cause makes it a strange one."""
+        number = len(self.pictures)
+        at = self.created + number
+        self.pictures.append({"id": f"p{number:04d}", "time": at, "kept": True,
+                              "strange": cause is not None, "cause": cause})  # fmt: skip
+
+    def view(self) -> dict[str, Any]:
+        """Returns what the API answers."""
+        kept = [one for one in self.pictures if one["kept"]]
+        return {
+            **{key: value for key, value in vars(self).items() if key != "pictures"},
+            "goal": GOAL, "parts": len(kept), "thrown_out": len(self.pictures) - len(kept),
+            "strange": sum(one["strange"] for one in kept), "pictures": self.pictures,
+        }  # fmt: skip
+
+
+class FakeTeaching:
+    """The datasets and shadows of a station; tests change them as training or a camera would.
+
+    Args:
+        station: Whose cameras these are.
+    """
+
+    def __init__(self, station: FakeStation) -> None:
+        self._station = station
+        self.datasets: dict[str, Dataset] = {}
+        self.shadows: dict[str, dict[str, Any]] = {}
+        self.trainable: tuple[bool, str | None] = (True, None)
+        self.repeat: str | None = None  # why the present frame is not taken
+        self.activated: str | None = None
+        self.judging: dict[str, str] | None = {"name": "ring", "hash": HASHES[0]}
+        self.uploaded = b""
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """Returns an application that answers what belongs to Teach and passes on the rest."""
+        own = Starlette(
+            routes=self._routes(),
+            exception_handlers={Refusal: _refused},  # type: ignore[dict-item]
+        )
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            path: str = scope["path"]
+            mine = path.startswith(_MINE) or "/shadow" in path
+            await (own if mine else app)(scope, receive, send)
+
+        return answer
+
+    def train(self, name: str) -> None:
+        """Ends a training with a model."""
+        dataset = self.datasets[name]
+        assert dataset.training is not None
+        dataset.training |= {"state": "done", "done": 1.0, "ended": time.time()}
+        self._trained(dataset)
+
+    def _trained(self, dataset: Dataset) -> None:
+        dataset.report = True
+        dataset.model = {
+            "id": MODEL, "name": dataset.name, "detection_limit": "scratches of 0.8 mm",
+            "threshold": 1.42, "parts": dataset.view()["parts"],
+        }  # fmt: skip
+
+    def _find(self, request: Request) -> Dataset:
+        found = self.datasets.get(request.path_params["name"])
+        if found is None:
+            raise Refusal(404, "there is no such dataset")
+        return found
+
+    async def _list(self, _request: Request) -> Response:
+        can, reason = self.trainable
+        datasets = [one.view() for one in self.datasets.values()]
+        return JSONResponse({"datasets": datasets, "trainable": can, "reason": reason,
+                             "needed_mib": 1800, "free_mib": 5200, "goal": GOAL})  # fmt: skip
+
+    async def _create(self, request: Request) -> Response:
+        wanted = await request.json()
+        if wanted["name"] in self.datasets:
+            raise Refusal(409, f"{wanted['name']} exists already; choose another name")
+        dataset = self.datasets[wanted["name"]] = Dataset(**wanted)
+        return JSONResponse(dataset.view(), 201)
+
+    async def _one(self, request: Request) -> Response:
+        return JSONResponse(self._find(request).view())
+
+    async def _delete(self, request: Request) -> Response:
+        del self.datasets[self._find(request).name]
+        return Response(status_code=204)
+
+    async def _collecting(self, request: Request) -> Response:
+        dataset = self._find(request)
+        dataset.collecting = (await request.json())["on"]
+        return JSONResponse(dataset.view())
+
+    async def _take(self, request: Request) -> Response:
+        dataset = self._find(request)
+        if self.repeat is None:
+            dataset.add()
+        else:
+            dataset.repeats += 1
+        answer = {"taken": self.repeat is None, "why": self.repeat}
+        return JSONResponse(dataset.view() | answer)
+
+    async def _picture(self, request: Request) -> Response:
+        dataset, entry = self._find(request), request.path_params["id"]
+        picture = next((one for one in dataset.pictures if one["id"] == entry), None)
+        if picture is None:
+            raise Refusal(404, "there is no such picture")
+        if request.method == "POST":
+            picture["kept"] = (await request.json())["kept"]
+            return JSONResponse(dataset.view())
+        drawn = jpeg(int(entry[1:]), defect=picture["strange"])
+        return Response(drawn, media_type="image/jpeg")
+
+    async def _training(self, request: Request) -> Response:
+        dataset = self._find(request)
+        if request.method == "DELETE":
+            assert dataset.training is not None
+            dataset.training |= {"state": "cancelled", "ended": time.time()}
+            return JSONResponse(dataset.view())
+        can, reason = self.trainable
+        if not can:
+            raise Refusal(409, str(reason))
+        dataset.training = {"state": "running", "step": "learning", "done": 0.0,
+                            "seconds_left": None, "error": None, "started": time.time(),
+                            "ended": None}  # fmt: skip
+        return JSONResponse(dataset.view(), 202)
+
+    async def _report(self, request: Request) -> Response:
+        return HTMLResponse(f"<h1>Report of {self._find(request).name}</h1>")
+
+    async def _zip(self, request: Request) -> Response:
+        return Response(self._find(request).name.encode(), media_type="application/zip")
+
+    async def _upload(self, request: Request) -> Response:
+        dataset = self._find(request)
+        self.uploaded = await request.body()
+        if not self.uploaded.startswith(b"ONNX"):
+            raise Refusal(409, "this is no model that differnet export wrote")
+        self._trained(dataset)
+        return JSONResponse(dataset.view())
+
+    async def _shadow(self, request: Request) -> Response:
+        camera = request.path_params["camera"]
+        if request.method == "PUT":
+            self.shadows[camera] = {
+                "camera": camera, "model": (await request.json())["model"], "since": time.time(),
+                "state": "running", "error": None, "judged": 0, "skipped": 0, "agree": 0,
+                "only_live_rejects": 0, "only_shadow_rejects": 0, "differing": [],
+            }  # fmt: skip
+        if camera not in self.shadows:
+            raise Refusal(404, "no model is tried beside this camera's")
+        if request.method == "DELETE":
+            del self.shadows[camera]
+            return Response(status_code=204)
+        return JSONResponse(self.shadows[camera])
+
+    async def _frame(self, request: Request) -> Response:
+        drawn = jpeg(int(request.path_params["id"][1:]), defect=True)
+        return Response(drawn, media_type="image/jpeg")
+
+    async def _models(self, request: Request) -> Response:
+        if request.method == "POST":
+            self.activated = (await request.json())["hash"]
+        entry = {"name": "part", "hash": MODEL, "active": self.activated == MODEL,
+                 "previous": False, "threshold": 1.42, "added": "2026-11-20T08:00:00+00:00",
+                 "damaged": None, "cameras": ["left"]}  # fmt: skip
+        return JSONResponse({"models": [entry]})
+
+    async def _overview(self, _request: Request) -> Response:
+        overview = self._station.overview().model_dump(mode="json")
+        for camera in overview["cameras"]:
+            shadow = self.shadows.get(camera["name"])
+            camera["shadow"] = shadow["model"] if shadow else None
+            camera["model"] = self.judging
+        return JSONResponse(overview)
+
+    def _routes(self) -> list[Route]:
+        name, camera = "/api/teach/{name}", "/api/cameras/{camera}/shadow"
+        table: list[tuple[str, str, Handler]] = [
+            ("GET", "/api/teach", self._list),
+            ("POST", "/api/teach", self._create),
+            ("GET", name, self._one),
+            ("DELETE", name, self._delete),
+            ("POST", f"{name}/collecting", self._collecting),
+            ("POST", f"{name}/pictures", self._take),
+            ("GET POST", f"{name}/pictures/{{id}}", self._picture),
+            ("POST DELETE", f"{name}/training", self._training),
+            ("GET", f"{name}/report", self._report),
+            ("GET", f"{name}/pictures.zip", self._zip),
+            ("POST", f"{name}/model", self._upload),
+            ("GET PUT DELETE", camera, self._shadow),
+            ("GET", f"{camera}/{{id}}", self._frame),
+            ("GET", "/api/overview", self._overview),
+            ("GET", "/api/models", self._models),
+            ("POST", "/api/models/activate", self._models),
+        ]
+        return [Route(path, handler, methods=methods.split()) for methods, path, handler in table]
+
+
+async def _refused(_request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    return JSONResponse({"error": str(refusal)}, refusal.status)

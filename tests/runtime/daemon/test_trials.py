@@ -1,0 +1,172 @@
+"""A model is tried on a camera of a running station, whose verdicts stay what they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from differnet_runtime.config import Config
+from differnet_runtime.daemon.station import Station
+from differnet_runtime.errors import ModelStoreError
+from differnet_runtime.models import ModelStore
+from tests.runtime.waiting import wait_for
+
+SOON_S = 30.0
+
+
+def nothing(_: Path) -> None:
+    """These models are checked by the station."""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("clip") / "belt.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for seed in range(25):
+        writer.write(np.random.RandomState(seed).randint(60, 150, (48, 64, 3)).astype(np.uint8))
+    writer.release()
+    return str(path)
+
+
+@pytest.fixture
+def hashes(tmp_path: Path, sound_model: Callable[..., Path]) -> list[str]:
+    """Two models of a washer, the first active, the other scoring twice as much; one of a nut."""
+    store = ModelStore(tmp_path / "models", nothing)
+    found = [
+        store.add(sound_model("one.onnx"), "washer").hash,
+        store.add(sound_model("two.onnx", factor=2.0), "washer").hash,
+        store.add(sound_model("nut.onnx", factor=1.1), "nut").hash,
+    ]
+    store.activate(found[0])
+    return found
+
+
+@pytest.fixture(params=[()], ids=[""])
+def station(
+    request: pytest.FixtureRequest, tmp_path: Path, clip: str, hashes: list[str]
+) -> Iterator[Station]:
+    """Judges with the first model; the cameras of `request.param` have a fake one of their own."""
+    camera = {"source": clip, "kind": "video", "paced": True, "interval_ms": 60}
+    others = {name: {**camera, "model": {"backend": "fake:1ms"}} for name in request.param}
+    model = {"store": "washer", "backend": "onnxruntime-cpu", "threads": 1}
+    config = Config.model_validate(
+        {
+            "station": {"state": tmp_path / "state"},
+            "model": model,
+            "camera": {"top": camera, **others},
+            "evidence": {"keep": "all"},
+            "web": {"enabled": False},
+        }
+    )
+    station = Station(config, tmp_path / "models")
+    station.start()
+    yield station
+    station.stop()
+
+
+def judging(station: Station) -> set[str]:
+    """Returns the models of the verdicts on `top`."""
+    events = [one.event for one in station.recent.after(camera="top")]
+    return {event.model.hash for event in events if event.model}
+
+
+def test_it_is_tried_used_and_then_no_trial_any_more(station: Station, hashes: list[str]) -> None:
+    control, (one, two, _) = station.control, hashes
+    assert control.shadow("top") is None
+    view = control.start_shadow("top", two)
+    assert (view.camera, view.model, view.state) == ("top", two, "starting")
+
+    def judged() -> int:
+        shadow = control.shadow("top")
+        assert shadow is not None
+        assert shadow.state != "failed", shadow.error
+        return shadow.only_shadow_rejects
+
+    wait_for(lambda: judged() > 2, SOON_S)
+    shadow = control.shadow("top")
+    assert shadow is not None
+    assert shadow.agree == shadow.only_live_rejects == 0
+    assert shadow.differing[0].shadow.score == pytest.approx(2 * shadow.differing[0].live.score)  # type: ignore[operator]
+    assert control.shadow_picture("top", shadow.differing[0].id) is not None
+    overview = control.overview()
+    assert [camera.shadow for camera in overview.cameras] == [two]
+    assert [engine.name for engine in overview.engines] == ["washer"]
+    assert judging(station) == {one}, "no event is its"
+    assert {item.model for item in station.evidence.list(limit=100, camera="top")} == {one}
+    engine = station.models.first.switch.engine
+    control.activate(two)
+    assert control.shadow("top") is None, "it judges now"
+    assert station.models.first.switch.engine is not engine
+    wait_for(lambda: judging(station) == {one, two})
+
+
+def test_a_dead_trial_harms_no_verdict(station: Station, hashes: list[str]) -> None:
+    engine = station.models.first.switch.engine
+    assert engine.wait_ready(SOON_S)
+    pid = engine.status.pid
+    station.control.start_shadow("top", hashes[1])
+    shadow = station.shadows.of("top")
+    assert shadow is not None
+    wait_for(lambda: shadow.view().state == "running", SOON_S)
+    died = shadow.engine.status.pid
+    assert died is not None
+    os.kill(died, signal.SIGKILL)
+    wait_for(lambda: shadow.view().state == "failed")
+    answers = engine.status.answers
+    wait_for(lambda: engine.status.answers > answers + 2)
+    assert (engine.status.pid, engine.status.restarts, engine.status.faults) == (pid, 0, 0)
+    assert station.live()
+    assert station.control.health().ready
+    assert station.control.stop_shadow("top")
+    assert not station.control.stop_shadow("top")
+
+
+@pytest.mark.parametrize("station", [("side",)], indirect=True)
+def test_what_can_not_be_tried_is_refused_and_what_is_ends_with_its_camera(
+    station: Station, hashes: list[str]
+) -> None:
+    one, two, nut = hashes
+    start = station.control.start_shadow
+    for camera, model, says in (
+        ("top", one, "this model judges camera top already"),
+        ("top", nut, "judges parts 'nut', but camera top those of 'washer'"),
+        ("top", "0" * 64, "names no model"),
+        ("side", one, "not one of the store"),
+    ):
+        with pytest.raises(ModelStoreError, match=says):
+            start(camera, model)
+    assert station.control.shadow("top") is None
+    start("top", two)
+    shadow = station.shadows.of("top")
+    assert shadow is not None
+    cameras = {"side": station.config.camera["side"]}
+    station.reconfigure(station.prepare(station.config.model_copy(update={"camera": cameras})))
+    assert shadow.ended
+    assert station.shadows.of("top") is None
+
+
+def test_it_keeps_to_the_memory_and_gives_way_to_a_change(
+    station: Station, hashes: list[str], sound_model: Callable[..., Path]
+) -> None:
+    models, two = station.models, hashes[1]
+    engine = models.first.switch.engine
+    assert engine.wait_ready(SOON_S)
+    models.memory_mb = 1
+    with pytest.raises(ModelStoreError, match=r"need \d+ MiB .*on trial at top \d+ MiB.* 1 MiB"):
+        station.control.start_shadow("top", two)
+    needed = sum(share.engine + share.captures for share in models.shares)
+    models.memory_mb = (needed + engine.expected_memory) // 2**20 + 80
+    station.control.start_shadow("top", two)
+    shadow = station.shadows.of("top")
+    assert shadow is not None
+    third = models.first.store.add(sound_model("three.onnx", factor=1.01), "washer").hash
+    station.control.activate(third)
+    assert shadow.view().state == "failed"
+    assert "its memory was needed" in (shadow.view().error or "")
+    assert models.first.switch.engine.model_hash == third

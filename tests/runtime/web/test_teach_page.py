@@ -1,0 +1,323 @@
+"""The page Teach in a real Chromium, before a fake of its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import differnet_runtime.web.server as server_module
+from differnet_runtime.config.models import WebConfig
+from differnet_runtime.web.server import WebServer
+from tests.fakes.station import FakeStation
+from tests.fakes.taught import MODEL, Dataset, FakeTeaching
+from tests.runtime.waiting import wait_for
+from tests.runtime.web.accessible import require_axe, serious_faults
+from tests.runtime.web.browser import Browser
+from tests.runtime.web.keyboard import (
+    DELETE,
+    DOWN,
+    ENTER,
+    ESCAPE,
+    RIGHT,
+    SHIFT,
+    SPACE,
+    TAB,
+    focus,
+    press,
+    tab_to,
+)
+from tests.runtime.web.looking import SOON_S, has, says
+
+Taught = tuple[Browser, FakeTeaching, str]
+
+
+@pytest.fixture
+def taught(
+    browser: Browser, running: FakeStation, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Taught]:
+    """The page with nothing taught yet; no error may stand in its console in the end."""
+    fake, build = FakeTeaching(running), server_module.build
+    monkeypatch.setattr(server_module, "build", lambda *a, **k: fake.before(build(*a, **k)))
+    server = WebServer(WebConfig(port=0), running, running.registry)
+    server.start()
+    browser.look(1440, 900, "light")
+    browser.complaints()
+    address = server.url.rstrip("/") + "/teach"
+    browser.go(address)
+    wait_for(lambda: shown_picture(browser), SOON_S)
+    yield browser, fake, address
+    browser.go("about:blank")
+    server.stop()
+    assert [one for one in browser.complaints() if "409" not in one] == []  # a refusal, told there
+
+
+def shown_picture(browser: Browser) -> bool:
+    found: bool = browser.run("return document.getElementById('live').naturalWidth > 0")
+    return found
+
+
+def open_part(taught: Taught, parts: int, **more: Any) -> Dataset:
+    """Opens a dataset that has some parts already."""
+    browser, fake, address = taught
+    dataset = fake.datasets["cover"] = Dataset("cover", "left", None, **more)
+    for _ in range(parts):
+        dataset.add()
+    browser.go("about:blank")
+    browser.go(f"{address}#part=cover")
+    says(browser, "#collected", str(parts))
+    return dataset
+
+
+def field(browser: Browser, name: str) -> int:
+    return int(browser.run(f"return document.getElementById('region-{name}').value"))
+
+
+def test_the_keyboard_alone_draws_and_collects(taught: Taught) -> None:
+    browser, fake, _ = taught
+    tab_to(browser, "#stage")
+    press(browser, RIGHT)  # draws one, in the middle
+    press(browser, RIGHT)
+    press(browser, SHIFT, DOWN)
+    tab_to(browser, "#name")
+    press(browser, *"cover")
+    press(browser, ENTER)
+    wait_for(lambda: focus(browser) == "collecting", SOON_S)
+    size, moved = 64, 1
+    assert fake.datasets["cover"].region == {
+        "x": size // 4 + moved, "y": size // 4, "width": size // 2, "height": size // 2 + 1,
+    }  # fmt: skip
+    press(browser, SPACE)
+    wait_for(lambda: fake.datasets["cover"].collecting, SOON_S)
+    fake.datasets["cover"].add()
+    fake.datasets["cover"].add("scratch at the edge")
+    says(browser, "#collected", "2")
+    tab_to(browser, "#take")
+    press(browser, ENTER)
+    says(browser, "#collect-said", "Taken: 3")
+    tab_to(browser, ".cell")
+    press(browser, RIGHT)
+    press(browser, DELETE)
+    wait_for(lambda: not fake.datasets["cover"].pictures[1]["kept"], SOON_S)
+    says(browser, "#counts", "1 thrown out")
+    assert "scratch" in browser.run("return document.activeElement.getAttribute('aria-label')")
+    press(browser, SPACE)
+    wait_for(lambda: fake.datasets["cover"].pictures[1]["kept"], SOON_S)
+
+
+def test_the_keyboard_alone_trains_tries_and_uses(taught: Taught) -> None:
+    browser, fake, _ = taught
+    open_part(taught, 3)
+    tab_to(browser, "#train")
+    press(browser, ENTER)
+    wait_for(lambda: focus(browser) == "train-title", SOON_S)  # Train went; Cancel is next
+    press(browser, TAB)
+    assert focus(browser) == "cancel"
+    fake.train("cover")
+    wait_for(lambda: focus(browser) == "train-title", SOON_S)
+    tab_to(browser, "#report")
+    assert browser.run("return document.activeElement.target") == "_blank"
+    tab_to(browser, "#try")
+    press(browser, ENTER)
+    wait_for(lambda: "left" in fake.shadows, SOON_S)
+    says(browser, "#try", "Stop trying")
+    tab_to(browser, "#use")
+    press(browser, ENTER)
+    wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
+    press(browser, ESCAPE)
+    wait_for(lambda: not has(browser, "#confirm[open]"), SOON_S)
+    assert (focus(browser), fake.activated) == ("use", None)
+    press(browser, ENTER)
+    wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
+    tab_to(browser, "#confirm-yes")
+    press(browser, ENTER)
+    wait_for(lambda: fake.activated == MODEL, SOON_S)
+    wait_for(lambda: not has(browser, "#watch[hidden]"), SOON_S)
+    assert browser.text("#use-text") == "cover judges camera left."
+    wait_for(lambda: focus(browser) == "use-title", SOON_S)
+
+
+def test_a_region_is_drawn_with_the_mouse_and_set_by_numbers(taught: Taught) -> None:
+    browser, fake, _ = taught
+    box = browser.run("return document.getElementById('stage').getBoundingClientRect().toJSON()")
+
+    def at(x: float, y: float) -> dict[str, Any]:
+        place = {"x": round(box["x"] + x * box["width"]), "y": round(box["y"] + y * box["height"])}
+        return {"type": "pointerMove", "duration": 0, **place}
+
+    def drag(start: tuple[float, float], end: tuple[float, float]) -> None:
+        down, up = {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        steps = [at(*start), down, at(*middle), at(*end), up]
+        mouse = {"type": "pointer", "id": "mouse", "actions": steps}
+        browser.call("POST", "/actions", {"actions": [mouse]})
+
+    drag((0.25, 0.25), (0.75, 0.5))
+    assert [field(browser, name) for name in ("x", "y", "width", "height")] == [16, 16, 32, 16]
+    drag((0.5, 0.4), (0.5, 0.65))  # inside: it moves
+    assert [field(browser, name) for name in ("x", "y", "width", "height")] == [16, 32, 32, 16]
+    drag((0.75, 0.75), (0.875, 1.0))  # by its corner
+    assert [field(browser, name) for name in ("width", "height")] == [40, 32]
+    drag((0.1, 0.1), (0.1, 0.1))  # a click draws none
+    assert field(browser, "width") == 40
+    browser.run("const x = document.getElementById('region-x');"
+                "x.value = 60; x.dispatchEvent(new Event('change'))")  # fmt: skip
+    assert field(browser, "x") + field(browser, "width") <= 64
+    browser.click("#whole")
+    browser.write("#name", "cover")
+    browser.click("#start")
+    says(browser, "#datasets", "cover")
+    assert fake.datasets["cover"].region is None
+
+
+def test_a_refusal_is_said_beside_the_button(taught: Taught) -> None:
+    browser, fake, _ = taught
+    fake.datasets["cover"] = Dataset("cover", "left", None)
+    browser.write("#name", "cover")
+    browser.click("#start")
+    says(browser, "#choose-trouble", "choose another name")
+    wait_for(lambda: has(browser, "#datasets .open"), SOON_S)
+    browser.click("#datasets .open")
+    says(browser, "#goal", "of 40 different parts")
+    fake.repeat = "it looks like a part that is here already"
+    browser.click("#take")
+    says(browser, "#collect-said", "Not taken: it looks like")
+    says(browser, "#counts", "1 repeat not counted")
+
+
+def test_training_shows_how_far_it_is_and_why_it_failed(taught: Taught) -> None:
+    browser, fake, _ = taught
+    dataset = open_part(taught, 28)
+    says(browser, "#train-text", "12 more different parts")
+    browser.click("#train")
+    wait_for(lambda: dataset.training is not None, SOON_S)
+    assert dataset.training is not None
+    dataset.training |= {"done": 0.42, "seconds_left": 170.0}
+    says(browser, "#progress", "42 % · about 2 min left")
+    browser.click("#cancel")
+    says(browser, "#train-trouble", "cancelled")
+    browser.click("#train")
+    wait_for(lambda: dataset.training["state"] == "running", SOON_S)
+    dataset.training |= {"state": "failed", "error": "no space is left on the disk"}
+    says(browser, "#train-trouble", "no space is left on the disk")
+    browser.click("#train")
+    says(browser, "#progress-left", "0 %")
+    fake.train("cover")
+    says(browser, "#figures", "scratches of 0.8 mm")
+
+
+def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: Path) -> None:
+    browser, fake, _ = taught
+    fake.trainable = (False, "the extras train and export are not installed")
+    open_part(taught, 3)
+    says(browser, "#train-text", "not installed")
+    assert browser.run("return document.getElementById('train').disabled")
+    says(browser, "#commands", "differnet train --data cover -o cover-model")
+    link = browser.run("return document.getElementById('zip').getAttribute('href')")
+    assert link == "/api/teach/cover/pictures.zip"
+    model = tmp_path / "cover.onnx"
+    for content in (b"something", b"ONNX of cover"):
+        model.write_bytes(content)
+        browser.write("#file", str(model))
+        browser.click("#send")
+        if content == b"something":
+            says(browser, "#upload-trouble", "this is no model")
+    says(browser, "#upload-said", "cover.onnx is in the station's model store")
+    says(browser, "#figures", "scratches of 0.8 mm")
+    assert fake.uploaded == b"ONNX of cover"
+
+
+def test_frames_on_which_the_models_differ_are_shown(taught: Taught) -> None:
+    browser, fake, _ = taught
+    dataset = open_part(taught, 40)
+    browser.click("#train")
+    wait_for(lambda: dataset.training is not None, SOON_S)
+    fake.train("cover")
+    says(browser, "#try", "Start trying")
+    browser.click("#try")
+    wait_for(lambda: "left" in fake.shadows, SOON_S)
+    live = {"verdict": "DEFECT", "score": 1.5, "threshold": 1.35}
+    own = {"verdict": "GOOD", "score": 1.1, "threshold": 1.42}
+    fake.shadows["left"] |= {
+        "judged": 200, "agree": 199, "only_live_rejects": 1,
+        "differing": [{"id": "d001", "time": 1.8e9, "live": live, "shadow": own}],
+    }  # fmt: skip
+    says(browser, "#try-figures", "199 (99.5%)")
+    says(browser, "#differ", "defect")
+    loaded = "return document.querySelector('#differ img').naturalWidth"
+    wait_for(lambda: browser.run(loaded) == 160, SOON_S)
+    browser.click("#try")
+    wait_for(lambda: fake.shadows == {}, SOON_S)
+    fake.shadows["left"] = {"model": "another", "state": "running"}
+    wait_for(lambda: browser.text("#try") == "Start trying", SOON_S)
+
+
+def test_a_dataset_is_deleted_after_a_yes_and_the_focus_stays_near(taught: Taught) -> None:
+    browser, fake, _ = taught
+    open_part(taught, 2)
+    for answer, left in (("#confirm [value=no]", 1), ("#confirm-yes", 0)):
+        browser.click("#datasets .remove")
+        wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
+        browser.click(answer)
+        wait_for(lambda left=left: len(fake.datasets) == left, SOON_S)
+        wait_for(lambda: not has(browser, "#confirm[open]"), SOON_S)
+    wait_for(lambda: not has(browser, "#datasets .open"), SOON_S)
+    assert focus(browser) == "parts-title"
+    says(browser, "#step-collect", "choose a camera first")
+
+
+def test_names_of_the_station_are_never_markup(taught: Taught) -> None:
+    browser = taught[0]
+    evil = "<img src=x onerror=\"document.title='owned'\">"
+    dataset = open_part(taught, 1)
+    dataset.add(evil)
+    dataset.training = {"state": "failed", "error": evil, "step": evil, "done": 0.0,
+                        "seconds_left": None, "started": 1.8e9, "ended": 1.8e9}  # fmt: skip
+    says(browser, "#train-trouble", "onerror")
+    says(browser, "#pictures", "onerror")
+    assert not has(browser, "main [onerror]")
+
+
+def test_where_changes_are_switched_off_it_says_so(
+    browser: Browser, running: FakeStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, build = FakeTeaching(running), server_module.build
+    fake.datasets["cover"] = Dataset("cover", "left", None)
+    monkeypatch.setattr(server_module, "build", lambda *a, **k: fake.before(build(*a, **k)))
+    server = WebServer(WebConfig(port=0, changes=False), running, running.registry)
+    server.start()
+    try:
+        browser.go(f"{server.url.rstrip('/')}/teach#part=cover")
+        says(browser, "#banner", "switched off")
+        for button in ("start", "collecting", "take", "train"):
+            assert browser.run(f"return document.getElementById({button!r}).disabled"), button
+    finally:
+        browser.go("about:blank")
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1440, "light"), (1440, "dark"), (800, "light"), (390, "dark")]
+)
+def test_it_fits_and_axe_finds_nothing_serious(taught: Taught, width: int, scheme: str) -> None:
+    browser, fake, _ = taught
+    axe = require_axe()
+    browser.look(width, 900, scheme)
+    assert serious_faults(browser, axe) == []
+    dataset = open_part(taught, 12, repeats=3)
+    dataset.add("darker than the others")
+    dataset.pictures[3]["kept"] = False
+    browser.click("#train")
+    wait_for(lambda: dataset.training is not None, SOON_S)
+    says(browser, "#counts", "1 thrown out")
+    assert serious_faults(browser, axe) == []
+    fake.train("cover")
+    browser.run("document.getElementById('elsewhere').open = true")
+    says(browser, "#figures", "scratches")
+    browser.click("#try")
+    says(browser, "#try-figures", "Same verdict")
+    assert serious_faults(browser, axe) == []
+    wide = browser.run("return [document.documentElement.scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1]
