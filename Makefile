@@ -16,7 +16,7 @@ EXTRAS := train,export,onnx-cpu,opencv-headless,streams,service,demo,dev
 # whole stations have them to themselves.
 SHARING := $(addprefix tests/,benchmarks contract export training integration/test_install_lines.py \
 	integration/test_kill.py integration/test_notebook.py integration/test_python_api.py \
-	integration/test_wheel.py runtime/backends runtime/commands runtime/engine) \
+	integration/test_wheel.py runtime/backends runtime/commands runtime/engine runtime/teaching) \
 	$(wildcard tests/runtime/test_*.py)
 
 .PHONY: install wheel lock demo test check format soak test-gpu bench clean

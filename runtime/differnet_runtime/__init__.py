@@ -10,6 +10,7 @@ Names are imported when they are first used, so that `differnet --help` needs no
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .records import Decision, Frame, Inspection, Score, Verdict
 
     __version__: str
+
+# Newer ONNX Runtimes report to their maker, and keep a device's id, unless they are told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Decision": "records",

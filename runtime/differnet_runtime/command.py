@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +22,8 @@ from .installation import advice
 
 T = TypeVar("T")
 
+INTERVAL_VARIABLE = "DIFFERNET_PROGRESS_S"
+"""Seconds between two lines in a log, for a program that reads them."""
 _LOG_INTERVAL_S = 10.0
 _REDRAW_INTERVAL_S = 1.0
 _LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} to go"
@@ -77,7 +80,8 @@ def progress(
 ) -> Iterator[T]:
     """Goes through `items` while standard error shows the count, the rate and the time left.
 
-    On a terminal one line is redrawn every second; in a log a line is added every ten seconds.
+    On a terminal one line is redrawn every second; in a log a line is added every ten seconds, or
+    as DIFFERNET_PROGRESS_S says.
     Both go on while a single item takes long.
 
     Args:
@@ -100,7 +104,7 @@ def progress(
         bar_format=None if terminal else _LOG_FORMAT,
         mininterval=0.1 if terminal else math.inf,
     )
-    with bar, _repeated(bar.refresh, _REDRAW_INTERVAL_S if terminal else _LOG_INTERVAL_S):
+    with bar, _repeated(bar.refresh, _REDRAW_INTERVAL_S if terminal else _log_interval_s()):
         for item in items:
             yield item
             bar.update()
@@ -147,6 +151,14 @@ def _repeated(show: Callable[[], object], interval_s: float) -> Iterator[None]:
         done.set()
         thread.join()
         _going_on.remove(show)
+
+
+def _log_interval_s() -> float:
+    with suppress(ValueError):
+        wanted_s = float(os.environ.get(INTERVAL_VARIABLE, ""))
+        if math.isfinite(wanted_s):
+            return max(0.1, wanted_s)
+    return _LOG_INTERVAL_S
 
 
 class _Lines:

@@ -14,6 +14,7 @@
     |-- ConfigError                 a station's configuration is wrong; names the key
     |-- StoreError                  events or evidence can't be stored (full disk, damaged file)
     |-- LabelError                  a picture can't be labelled, or a threshold not be set
+    |-- TeachError                  pictures can't be collected, or no model be trained by it
     |-- SinkError                   a receiver did not take the events; they are sent again
     |-- CalibrationError            no threshold can be promised from these scores
     |-- ViewsError                  views asked for that the model was never trained on
@@ -107,6 +108,10 @@ class StoreError(DifferNetError):
 
 class LabelError(DifferNetError):
     """A picture can't be labelled, or a threshold can't be set on the station."""
+
+
+class TeachError(DifferNetError):
+    """Pictures can't be collected, or a model can't be trained from the page."""
 
 
 class SinkError(DifferNetError):

@@ -34,6 +34,7 @@ AuditAction = Literal[
     "reset",
     "shadow",
     "note",
+    "teach",
 ]
 
 

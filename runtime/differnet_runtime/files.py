@@ -32,6 +32,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise OutputError(f"{path}: {error.strerror or error}. Nothing was replaced.") from error
 
 
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable: without it a power cut may undo a rename.
+
+    Raises:
+        OSError: The folder can't be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def try_file(path: Path) -> None:
     """Tries whether `write_bytes` could write a file; leaves nothing behind.
 

@@ -81,6 +81,8 @@ class Child:
         pass_fds: Other descriptors that it inherits.
         environment: Variables beside ours.
         redact: Takes passwords out of what it says.
+        heard: Called with each line that it says, by a thread of its own.
+        group: It leads a process group of its own, which ends with it.
 
     Raises:
         OSError: No process can be started.
@@ -95,8 +97,10 @@ class Child:
         pass_fds: tuple[int, ...] = (),
         environment: dict[str, str] | None = None,
         redact: Callable[[str], str] = str,
+        heard: Callable[[str], None] | None = None,
+        group: bool = False,
     ) -> None:
-        self._title, self._redact = title, redact
+        self._title, self._redact, self._heard, self._group = title, redact, heard, group
         self._logged: deque[str] = deque(maxlen=_LOGGED_LINES)
         self._told: deque[str] = deque(maxlen=_TOLD_LINES)
         self._folder: Path | None = None
@@ -112,6 +116,7 @@ class Child:
                     pass_fds=(theirs.fileno(), *pass_fds),
                     cwd=self._folder,  # a relative path finds nothing there, nor does `-m`
                     env={**os.environ, **(environment or {})},
+                    start_new_session=group,
                 )
             except OSError:
                 self.channel.close()
@@ -124,6 +129,11 @@ class Child:
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative where a signal ended it; None while it runs."""
+        return self._process.poll()
 
     def died(self) -> str | None:
         """Returns how the process ended, or None while it runs."""
@@ -157,6 +167,9 @@ class Child:
 
     def kill(self) -> None:
         """Ends the process at once; one that the kernel can't end (in a driver) is left behind."""
+        if self._group:
+            with contextlib.suppress(OSError):  # all of it has ended
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
@@ -177,6 +190,8 @@ class Child:
                 text = printable(self._redact(line.decode("utf-8", "replace").rstrip()))
                 if text and not text.startswith(_TRACE):
                     self._told.append(text)
+                    if self._heard is not None:
+                        self._heard(text)
                 log.log(self._level(text), "%s %d: %s", self._title, self.pid, text)
 
     def _level(self, text: str) -> int:

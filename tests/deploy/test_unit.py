@@ -145,3 +145,30 @@ def test_drop_ins_are_of_the_service() -> None:
         parser = RawConfigParser(strict=False)
         parser.read(path)
         assert parser.sections() == ["Service"]
+
+
+def test_a_training_may_do_all_that_it_does() -> None:
+    """Its system calls, but for those that everybody may make, were listed with strace."""
+    done = subprocess.run(
+        [require("systemd-analyze"), "syscall-filter"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    sets: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("@"):
+            sets[line.strip()] = names = []
+        elif line.strip() and not line.strip().startswith("#"):
+            names.append(line.strip())
+
+    def calls(name: str) -> set[str]:
+        return {name} if name not in sets else set().union(*map(calls, sets[name]))
+
+    assert values("SystemCallFilter") == ["@system-service", "~@privileged"]
+    allowed = calls("@system-service") - calls("@privileged")
+    lowered = {"ioprio_set", "setpriority", "setsid", "prctl", "prlimit64"}
+    torch = {"mbind", "sched_setaffinity", "sched_yield", "memfd_create", "eventfd2", "linkat"}
+    assert lowered | torch <= allowed
+    assert {"fsync", "fadvise64", "vfork", "close_range"} <= allowed

@@ -18,6 +18,8 @@ from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, Mode
 from differnet_runtime.labels import Labelled, ThresholdChange, changed, misses, summary
 from differnet_runtime.metrics import Metrics
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
+from differnet_runtime.teaching import Teaching
+from differnet_runtime.teaching.training import Trainer
 from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.control import (
     CameraView,
@@ -43,6 +45,7 @@ from differnet_runtime.web.label_views import (
 from differnet_runtime.web.live import LivePicture
 from differnet_runtime.web.recent import RecentEvents
 from tests.drawn import draw_part
+from tests.fakes.teaching import FakeSite
 from tests.fakes.trials import FakeTrials
 
 THRESHOLD = 1.35
@@ -89,6 +92,9 @@ class FakeStation(FakeTrials, Control):
         self.degraded: list[str] = []
         self.alive = True
         self.metrics = Metrics(self.overview)
+        self.site = FakeSite(folder, cameras)
+        self.trainer: Trainer | None = None
+        self._teaching: Teaching | None = None
         self._seeds = itertools.count()
         self._started_s = time.monotonic()
         self._stopped = threading.Event()
@@ -111,7 +117,17 @@ class FakeStation(FakeTrials, Control):
         self._thread = threading.Thread(target=loop, daemon=True)
         self._thread.start()
 
+    @property
+    def teaching(self) -> Teaching:
+        with self._lock:
+            if self._teaching is None:
+                self._teaching = Teaching(self.site, self.trainer)
+                self._teaching.start()
+            return self._teaching
+
     def stop(self) -> None:
+        if self._teaching is not None:
+            self._teaching.stop()
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(5)
@@ -160,6 +176,7 @@ class FakeStation(FakeTrials, Control):
     def _show(
         self, camera: str, frame: Frame, inspection: Inspection, event: InspectionEvent
     ) -> None:
+        self.site.frames[camera] = frame
         self.pictures[camera].put(event, frame, lambda: inspection, None)
         seen = self.seen[camera]
         seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns

@@ -1,6 +1,8 @@
 import contextlib
 import json
+import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -61,6 +63,29 @@ def test_the_cpu_scores_a_batch(onnx_bytes: bytes) -> None:
         scores = backend.infer(plain_frames(1, 2, 250)).scores
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, [1.0, 2.0, 250.0])
+
+
+@pytest.mark.parametrize(("said", "left"), [({}, False), ({"ORT_DISABLE_TELEMETRY": "0"}, True)])
+def test_onnx_runtime_reports_to_nobody_unless_it_is_told_to(
+    said: dict[str, str], left: bool, onnx_bytes: bytes, tmp_path: Path
+) -> None:
+    """Where it reports, it keeps an id of the device in the user's cache."""
+    (tmp_path / "part.onnx").write_bytes(onnx_bytes)
+    code = (
+        "import sys; from differnet_runtime.backends.ort import OnnxRuntimeBackend\n"
+        "OnnxRuntimeBackend(open(sys.argv[1], 'rb').read())"
+    )
+    places = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, **places}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "part.onnx")],
+        env={**environment, **said}, check=True, timeout=120,
+    )  # fmt: skip
+    found = [path.name for path in tmp_path.rglob("deviceid")]
+    if left and not found:
+        pytest.skip("this ONNX Runtime has no telemetry")
+    assert bool(found) is left
 
 
 def test_outputs_are_told_apart_by_name_whatever_their_order() -> None:

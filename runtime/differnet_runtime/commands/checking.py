@@ -14,9 +14,11 @@ from differnet_runtime.cameras.sources import describe, refuse_commands, refuse_
 from differnet_runtime.config import CameraConfig, Config, Loaded, WebConfig
 from differnet_runtime.config.problems import dotted
 from differnet_runtime.config.secrets import fingerprint, read_secret, secret_files
+from differnet_runtime.daemon.memory import machine_bytes
 from differnet_runtime.errors import ConfigError, DifferNetError
 from differnet_runtime.sinks import build_sinks
 from differnet_runtime.station_lock import user_of
+from differnet_runtime.teaching.steps import missing
 
 from .checking_models import Finding, models
 
@@ -65,6 +67,7 @@ def examine(loaded: Loaded) -> Checked:
         *models(config),
         *(_camera(name, camera) for name, camera in config.camera.items()),
         *_evidence(config),
+        *_teach(config),
         *_secrets_and_sinks(config),
         *_web(config.web),
     ]
@@ -108,6 +111,23 @@ def _evidence(config: Config) -> Iterator[Finding]:
             "look",
             f"allows {_gib(evidence.max_bytes)}, but beyond evidence.min_free_bytes only "
             f"{_gib(max(0, free))} is free in {nearest}: old pictures are deleted earlier",
+        )
+
+
+def _teach(config: Config) -> Iterator[Finding]:
+    teach, web = config.teach, config.web
+    if not (teach.enabled and web.enabled and web.changes):
+        return
+    lacking = missing()
+    trains = "models can be trained here" if lacking is None else lacking
+    yield Finding("teach", "ok", f"up to {_gib(teach.max_bytes)} of pictures; {trains}")
+    there = machine_bytes()
+    if lacking is None and there is not None and teach.memory_mib << 20 > there:
+        yield Finding(
+            "teach.memory_mib",
+            "look",
+            f"allows {teach.memory_mib} MiB, but this machine has {there >> 20} MiB: the kernel "
+            "may end a training before",
         )
 
 

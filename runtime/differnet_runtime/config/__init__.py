@@ -11,6 +11,7 @@ from .models import (
     IntegrityConfig,
     ModelConfig,
     StationConfig,
+    TeachConfig,
     WebConfig,
 )
 from .planning import PlannedModel, planned_models
@@ -31,6 +32,7 @@ __all__ = [
     "MqttConfig",
     "PlannedModel",
     "StationConfig",
+    "TeachConfig",
     "TlsConfig",
     "WebConfig",
     "WebhookConfig",

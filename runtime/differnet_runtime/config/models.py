@@ -218,6 +218,23 @@ class WebConfig(Part):
     changes: bool = True
 
 
+class TeachConfig(Part):
+    """Teaching from the page: `[teach]`.
+
+    Args:
+        enabled: Whether pictures may be collected, and models trained, over HTTP.
+        goal: Different parts that a model should be trained with, as the page counts down.
+        memory_mib: MiB that a training may take; one that takes more is ended.
+        max_bytes: Of all collected pictures together. `min_free_bytes` in `[evidence]` holds for
+            them too.
+    """
+
+    enabled: bool = True
+    goal: Annotated[int, Field(ge=10, le=1000)] = 40
+    memory_mib: Annotated[int, Field(ge=256, le=1 << 20)] = 4096
+    max_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
+
+
 class Config(Part):
     """A whole station."""
 
@@ -231,6 +248,7 @@ class Config(Part):
     webhook: dict[Name, WebhookConfig] = Field(default_factory=dict)
     jsonl: JsonLinesConfig | None = None
     web: WebConfig = WebConfig()
+    teach: TeachConfig = TeachConfig()
 
     @field_validator("camera")
     @classmethod

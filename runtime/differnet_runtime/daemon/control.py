@@ -13,6 +13,7 @@ from ..capture import CameraState
 from ..errors import CameraError
 from ..events import Event, InspectionEvent
 from ..labels import Labelled
+from ..teaching import Teaching
 from ..web.audit import AuditTrail
 from ..web.control import (
     CameraView,
@@ -283,6 +284,11 @@ class StationControl(Control):
     def undo_threshold(self, camera: str) -> None:
         """See `Control.undo_threshold`."""
         self._station.labelling.undo_threshold(camera)
+
+    @property
+    def teaching(self) -> Teaching:
+        """See `Control.teaching`."""
+        return self._station.teaching
 
     def reset_parts(self, cameras: Collection[str]) -> None:
         """See `Control.reset_parts`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..config import ModelConfig, PlannedModel
 from ..errors import DifferNetError, EngineFault, ModelStoreError
 from ..inference import AbsentEngine, Callers, EngineProcess, ModelSwitch
-from ..models import ModelStore, advice, default_folder
+from ..models import ModelStore, StoredModel, advice, default_folder
 from ..processes import return_memory
 
 _FOLLOW_S = 1.0
@@ -127,6 +127,19 @@ class StationModel:
                 f"in [{self.planned.key}] to change models while the station runs"
             )
         return ModelStore(self._root)
+
+    def add(self, path: Path, name: str) -> StoredModel:
+        """Adds a model file to the store, among those that may take this one's place.
+
+        Args:
+            path: The file.
+            name: In the store, where this station runs a file and takes none from there.
+
+        Raises:
+            ModelFileError: It is no model.
+            OutputError: The store can't be written.
+        """
+        return ModelStore(self._root).add(path, self.config.store or name)
 
     def start(self) -> None:
         """Starts the engine process."""

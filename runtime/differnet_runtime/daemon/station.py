@@ -25,6 +25,7 @@ from ..labels import Book
 from ..metrics import Metrics
 from ..outbox import PartLog, PictureLog
 from ..station_lock import TakenError, lock_folder
+from ..teaching import Teaching
 from ..web.audit import FILES, switching
 from ..web.recent import RecentEvents
 from .board import Board
@@ -41,6 +42,7 @@ from .renewal import Renewal
 from .reporting import Reporter
 from .results import Results
 from .shadows import Shadows
+from .teaching_site import StationSite
 
 STOP_S = 4.5
 """All parts together have so long to end."""
@@ -96,6 +98,7 @@ class Station:
             self._same_part_s,
         )
         self.reporter.decision = config.decision
+        self.teaching = Teaching(StationSite(self))
         self.cameras: dict[str, CameraLoop] = {}
         self._changing, self._stopping = threading.Lock(), False
 
@@ -109,6 +112,7 @@ class Station:
         self.results.start()
         self.evidence.start()
         self.models.start()
+        self.teaching.start()
         for name, camera in self.config.camera.items():
             self._open(name, camera)
 
@@ -121,6 +125,7 @@ class Station:
         self._stopping, until = True, time.monotonic() + timeout_s
         self._stop_cameras(0.4 * timeout_s)
         self.shadows.stop_all(_LAST_ANSWER_S)
+        self.teaching.stop(0.1 * timeout_s)
         self.models.stop(0.2 * timeout_s)
         self._stop_cameras(_LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
@@ -238,6 +243,7 @@ class Station:
             for model in unused:
                 model.stop()
         self.shadows.review()
+        self.teaching.renew()
         renewal.tell(self.control.audit, old)
 
     def _other(self, camera: str, new: Config, model: StationModel | None) -> bool:
@@ -280,7 +286,10 @@ class Station:
         self.cameras = {**self.cameras, name: loop}
 
     def _report(self, judged: Judged) -> InspectionEvent:
+        """Takes a verdict; whoever teaches with this camera gets the frame after it."""
         event = self.reporter.report(judged)
+        if judged.frame is not None:
+            self.teaching.offer(event.camera, judged.frame)
         self.shadows.offer(judged)
         return event
 

@@ -19,7 +19,8 @@ class IntegrityGate:
 
     Args:
         config: The source's limits; what it leaves open comes from the model's good pictures.
-        metadata: Of the model that judges.
+        metadata: Of the model that judges; None where none does yet, and nothing is known of good
+            pictures.
         live: Whether frames come by themselves, so that the source can freeze.
         stale_after_s: An older frame says nothing of the part that is there now.
         one_size: Whether all frames must have the size of the first good one, if the model does
@@ -29,17 +30,17 @@ class IntegrityGate:
     def __init__(
         self,
         config: IntegrityConfig,
-        metadata: ModelMetadata,
+        metadata: ModelMetadata | None,
         *,
         live: bool = False,
         stale_after_s: float = math.inf,
         one_size: bool = False,
     ) -> None:
-        self._limits = Limits.choose(config, metadata.appearance)
+        self._limits = Limits.choose(config, metadata.appearance if metadata else None)
         self._stale_after_s = stale_after_s
         self._frozen_after_s = config.frozen_after_s if live else 0.0
         self._any_size = config.size == "any"
-        self._known_sizes = metadata.picture_sizes
+        self._known_sizes = metadata.picture_sizes if metadata else None
         self._one_size = one_size and self._known_sizes is None
         self._first_size: tuple[int, int] | None = None
 

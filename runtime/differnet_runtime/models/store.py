@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
-from ..files import write_bytes
+from ..files import sync_folder, write_bytes
 from ..inference import check_model
 from ..model_file import content_hash, read_model_file
 from ..signing import describe_signature
@@ -116,7 +116,7 @@ class ModelStore:
         with self._locked(self.root / name) as folder:
             target = self.path_of(name, digest)
             write_bytes(target, data)
-            _sync(target.parent)
+            sync_folder(target.parent)
             _record(folder, "add", digest)
         return self._stored(target)
 
@@ -278,16 +278,7 @@ def _link(folder: Path, link: str, path: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(path.relative_to(folder))
     partial.replace(folder / link)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Makes names durable: without it a power cut may undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _record(folder: Path, action: str, digest: str, reason: str | None = None) -> None:

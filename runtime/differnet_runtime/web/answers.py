@@ -20,6 +20,7 @@ from ..errors import (
     LabelError,
     ModelFileError,
     ModelStoreError,
+    TeachError,
     ViewsError,
 )
 from ..metadata import Part
@@ -27,7 +28,15 @@ from ..metadata import Part
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
-_CONFLICTS = (CameraError, EngineFault, LabelError, ModelFileError, ModelStoreError, ViewsError)
+_CONFLICTS = (
+    CameraError,
+    EngineFault,
+    LabelError,
+    ModelFileError,
+    ModelStoreError,
+    TeachError,
+    ViewsError,
+)
 """The request was understood, and the station's state forbids it."""
 
 _MOST_ERRORS = 5

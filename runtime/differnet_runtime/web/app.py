@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from ..metadata import Part
-from . import label_routes, login_routes, pages, routes, shadow_routes, streams
+from . import label_routes, login_routes, pages, routes, shadow_routes, streams, teach_routes
 from .answers import JSON, of_status
 from .connections import Connections
 from .control import Control
@@ -33,6 +33,7 @@ ROUTERS = (
     routes.router,
     label_routes.router,
     shadow_routes.router,
+    teach_routes.router,
     streams.router,
     own,
 )

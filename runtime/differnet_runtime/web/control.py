@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..events import InspectionEvent
 from ..labels import Labelled
+from ..teaching import Teaching
 from .audit import AuditTrail
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from .recent import RecentEvents
@@ -239,6 +240,11 @@ class Control(ABC):
             LabelError: None was set for the model that judges now.
             StoreError: It can't be stored; nothing changes.
         """
+
+    @property
+    @abstractmethod
+    def teaching(self) -> Teaching:
+        """Collects pictures and trains models of them."""
 
     @abstractmethod
     def reset_parts(self, cameras: Collection[str]) -> None:

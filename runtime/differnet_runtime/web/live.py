@@ -38,6 +38,11 @@ class LivePicture:
         self._encoded: dict[bool, Jpeg] = {}
         self._encoding = threading.Lock()
 
+    @property
+    def frame(self) -> Frame | None:
+        """The frame that it shows; None before the first."""
+        return self._judged.frame if self._judged is not None else None
+
     def put(
         self,
         event: InspectionEvent,

@@ -1,0 +1,64 @@
+"""Recognises frames that show the same part again, while pictures are collected."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..capture_record import CaptureRecord
+from ..metadata import InputContract
+from ..preprocess import preprocess
+from ..records import Image
+from .similar import same_scene
+
+REMEMBERED = 32
+"""Frames that a new one is compared with: a part stands before the camera and does not return."""
+_SIDE = 256
+
+
+class Repeats:
+    """Recognises frames that show the same as one of the last that were saved, but for noise.
+
+    Args:
+        record: How the pictures are taken: its region of interest is compared.
+    """
+
+    def __init__(self, record: CaptureRecord) -> None:
+        self.left_out = 0
+        self._contract = comparing(record)
+        self._last: deque[NDArray[np.uint8]] = deque(maxlen=REMEMBERED)
+
+    def seen_before(self, image: Image) -> bool:
+        """Says whether a frame `(H, W, 3)` shows nothing new; it is remembered if it does."""
+        prepared = self.prepared(image)
+        if self.knows(prepared):
+            self.left_out += 1
+            return True
+        self.remember(prepared)
+        return False
+
+    def prepared(self, image: Image) -> NDArray[np.uint8]:
+        """Returns a frame as it is compared, `(height, width, 3) uint8`."""
+        return preprocess(image, self._contract)
+
+    def knows(self, prepared: NDArray[np.uint8]) -> bool:
+        """Says whether a prepared frame shows the same as one that is remembered."""
+        return any(same_scene(prepared, one) for one in reversed(self._last))
+
+    def remember(self, prepared: NDArray[np.uint8]) -> None:
+        """Takes a prepared frame among those that new ones are compared with."""
+        self._last.append(prepared)
+
+
+def comparing(record: CaptureRecord) -> InputContract:
+    """Returns how pictures are compared: small frames as they are, others at 256 x 256 pixels."""
+    width, height = record.frame_size
+    if record.roi is not None:
+        width, height = record.roi.width, record.roi.height
+    sides = {
+        name: max(32, min(_SIDE, side) // 32 * 32)
+        for name, side in (("height", height), ("width", width))
+    }
+    return InputContract(region=record.roi, fit=record.fit, **sides)

@@ -1,0 +1,128 @@
+"""From the camera's thread to the data set: handed over at once, looked at and written here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..config import IntegrityConfig
+from ..errors import DifferNetError
+from ..integrity import IntegrityGate
+from ..records import Frame
+from .dataset import Dataset
+
+_WAITING = 8
+"""Pictures of a folder that wait; of a live camera only the newest does."""
+_ROOM_S = 0.2
+"""A picture of a folder waits so long for room: it comes only once, and no line waits for it."""
+_IDLE_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """What one camera has handed over for a data set.
+
+    Args:
+        dataset: That takes it.
+        integrity: Of the camera.
+        live: Whether its frames come by themselves.
+    """
+
+    def __init__(self, dataset: Dataset, integrity: IntegrityConfig, *, live: bool) -> None:
+        self.dataset, self.live = dataset, live
+        self.gate = IntegrityGate(integrity, None, live=live)
+        self.waiting: deque[Frame] = deque(maxlen=1 if live else _WAITING)
+        self.served = 0
+
+
+class Collector:
+    """A thread that gives frames to data sets.
+
+    Args:
+        look: Called again and again while no frame waits.
+        ended: Called with a data set that can take no more, and why.
+    """
+
+    def __init__(self, look: Callable[[], None], ended: Callable[[Dataset, str], None]) -> None:
+        self._look, self._ended = look, ended
+        self._streams: dict[str, Stream] = {}
+        self._some = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="teach", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends it; the frame that it looks at is still taken."""
+        with self._some:
+            self._stopping = True
+            self._some.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def use(self, streams: dict[str, Stream]) -> None:
+        """Replaces what is collected for, by camera."""
+        with self._some:
+            self._streams = streams
+            self._some.notify_all()
+
+    def offer(self, camera: str, frame: Frame) -> None:
+        """Takes a frame whose pixels nobody writes to afterwards; called by the camera's thread.
+
+        Returns at once for a live camera, whose newest frame wins.
+        """
+        if camera not in self._streams:
+            return
+        with self._some:
+            stream = self._streams.get(camera)
+            if stream is None:
+                return
+            if not stream.live and len(stream.waiting) == _WAITING:
+                self._some.wait_for(lambda: len(stream.waiting) < _WAITING, _ROOM_S)
+            stream.waiting.append(frame)
+            self._some.notify_all()
+
+    def _run(self) -> None:
+        looked_s = time.monotonic()
+        while not self._stopping:
+            try:
+                found = self._next()
+                if found is not None:
+                    self._consider(*found)
+                if found is None or time.monotonic() - looked_s > _IDLE_S:
+                    self._look()
+                    looked_s = time.monotonic()
+            except Exception as error:  # noqa: PERF203 - one picture must not end the others
+                self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Says what went wrong, and gives it a moment to pass."""
+        expected = isinstance(error, DifferNetError)
+        log.warning("teaching: %s", error, exc_info=None if expected else error)
+        time.sleep(_IDLE_S)
+
+    def _next(self) -> tuple[Stream, Frame] | None:
+        """Waits for a frame; None where none comes for a while."""
+        with self._some:
+            self._some.wait_for(self._busy, _IDLE_S)
+            waiting = [one for one in self._streams.values() if one.waiting]
+            if not waiting:
+                return None
+            stream = min(waiting, key=lambda one: one.served)
+            stream.served = time.monotonic_ns()
+            self._some.notify_all()
+            return stream, stream.waiting.popleft()
+
+    def _busy(self) -> bool:
+        return self._stopping or any(one.waiting for one in self._streams.values())
+
+    def _consider(self, stream: Stream, frame: Frame) -> None:
+        seen = stream.dataset.consider(frame, stream.gate)
+        if seen.over:
+            self._ended(stream.dataset, seen.why or "")

@@ -1,0 +1,293 @@
+"""All data sets of a station: made, filled with pictures, and looked through."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ..errors import DifferNetError, TeachError
+from ..evidence.room import free_bytes
+from ..integrity import IntegrityGate
+from ..metadata import Region
+from ..printable import printable
+from ..records import Frame
+from ..redaction import redact
+from .collector import Collector, Stream
+from .dataset import Dataset, Seen, outside
+from .files import FOLDER, DatasetFiles, read_all
+from .job import Progress
+from .records import Record, Training, now
+from .site import Site
+from .training import STOPPED
+from .views import DatasetView, dataset_view
+
+SWITCHED_OFF = "teaching is switched off: set enabled = true in [teach]"
+_OLD_S = 5.0
+"""A live camera's frame that is older says nothing of the part that is there now."""
+
+log = logging.getLogger(__name__)
+
+
+class UnknownError(TeachError):
+    """There is no such data set or picture."""
+
+
+class Datasets:
+    """Makes data sets, and gives them the cameras' frames. Thread-safe.
+
+    Args:
+        site: The station.
+        progress: Returns how far the training of a data set is; None where it is not trained.
+    """
+
+    def __init__(self, site: Site, progress: Callable[[str], Progress | None]) -> None:
+        self._site, self._progress = site, progress
+        self.root = site.config.station.state / FOLDER
+        self.changing = threading.RLock()
+        self._datasets: dict[str, Dataset] = {}
+        self._collector = Collector(self._look, self._end_collecting)
+
+    def start(self) -> None:
+        """Reads the data sets, tells of a training that a crash has ended, and collects on."""
+        with self.changing:
+            for files, record in read_all(self.root):
+                self._datasets[record.name] = dataset = Dataset(files, record, self._room)
+                if record.training is not None and record.training.state == "running":
+                    or_warn(partial(dataset.change, training=_failed(record.training)))
+            self.renew()
+        self._collector.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Ends the collecting; what was taken is on disk already."""
+        self._collector.stop(timeout_s)
+        for dataset in list(self._datasets.values()):
+            or_warn(dataset.flush)
+
+    def renew(self) -> None:
+        """Collects by what the configuration and the data sets say now."""
+        with self.changing:
+            cameras = self._site.config.camera
+            streams = {
+                one.record.camera: Stream(
+                    one,
+                    cameras[one.record.camera].integrity,
+                    live=self._site.live(one.record.camera),
+                )
+                for one in self._datasets.values()
+                if one.record.collecting and one.record.camera in cameras and self.enabled
+            }
+            self._collector.use(streams)
+
+    def offer(self, camera: str, frame: Frame) -> None:
+        """Takes a frame that was judged; see `Collector.offer`."""
+        self._collector.offer(camera, frame)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything may be changed."""
+        return self._site.config.teach.enabled
+
+    def dataset(self, name: str) -> DatasetView:
+        """Returns a data set.
+
+        Raises:
+            UnknownError: There is none of that name.
+        """
+        return self._view(self.find(name))
+
+    def datasets(self) -> list[DatasetView]:
+        """Returns all data sets, by name."""
+        found = sorted(self._datasets.items())
+        return [self._view(dataset) for _, dataset in found]
+
+    def _view(self, dataset: Dataset) -> DatasetView:
+        record = dataset.record
+        return dataset_view(
+            record,
+            self._site.config.teach.goal,
+            report=dataset.files.report.is_file(),
+            progress=self._progress(record.name),
+        )
+
+    def find(self, name: str) -> Dataset:
+        """Returns a data set.
+
+        Raises:
+            UnknownError: There is none of that name.
+        """
+        found = self._datasets.get(name)
+        if found is None:
+            raise UnknownError(f"there is no data set {printable(name)!r}")
+        return found
+
+    def changeable(self, name: str) -> Dataset:
+        """Returns a data set that is to be changed.
+
+        Raises:
+            UnknownError: There is none of that name.
+            TeachError: Teaching is switched off.
+        """
+        if not self.enabled:
+            raise TeachError(SWITCHED_OFF)
+        return self.find(name)
+
+    def create(self, name: str, camera: str, region: Region | None) -> DatasetView:
+        """Makes a data set; it is not collected for yet.
+
+        Raises:
+            TeachError: There is one of that name, no such camera, or the region does not fit.
+            OutputError: It can't be written.
+        """
+        with self.changing:
+            if not self.enabled:
+                raise TeachError(SWITCHED_OFF)
+            if name in self._datasets or (self.root / name).exists():
+                raise TeachError(f"there is a data set {name} already: go on with it, or delete it")
+            if camera not in self._site.cameras():
+                raise TeachError(f"there is no camera {camera!r}")
+            frame = self._site.frame(camera)
+            if frame is not None:
+                height, width = frame.image.shape[:2]
+                if (misfit := outside(region, (width, height))) is not None:
+                    raise TeachError(misfit)
+            source = redact(self._site.config.camera[camera].source)
+            record = Record(name=name, camera=camera, source=source, region=region, created=now())
+            files = DatasetFiles(self.root / name)
+            files.write(record)
+            self._datasets[name] = Dataset(files, record, self._room)
+            return self.dataset(name)
+
+    def delete(self, name: str) -> None:
+        """Deletes a data set with all of its pictures; a model in the store stays.
+
+        Raises:
+            TeachError: It is being trained with.
+            StoreError: It can't be deleted.
+        """
+        with self.changing:
+            dataset = self.changeable(name)
+            if self._progress(name) is not None:
+                raise TeachError(f"{name} is being trained: cancel that first")
+            with dataset.lock:
+                dataset.files.delete()
+                del self._datasets[name]
+                dataset.gone = True
+            self.renew()
+
+    def collect(self, name: str, *, on: bool) -> DatasetView:
+        """Begins or ends the collecting of all frames that show another part.
+
+        Raises:
+            TeachError: The camera is gone, or another data set collects from it.
+            OutputError: It can't be written.
+        """
+        with self.changing:
+            dataset = self.changeable(name)
+            if on:
+                self._refuse_second(dataset.record)
+                dataset.change(collecting=True, problem=None)
+            else:
+                dataset.change(collecting=False)
+            self.renew()
+            return self.dataset(name)
+
+    def _refuse_second(self, record: Record) -> None:
+        self.require_camera(record.camera)
+        for other in self._datasets.values():
+            one = other.record
+            if one.collecting and one.camera == record.camera and one.name != record.name:
+                raise TeachError(
+                    f"{one.name} collects from camera {one.camera} already: end that first"
+                )
+
+    def require_camera(self, camera: str) -> None:
+        """Refuses a camera that is not there.
+
+        Raises:
+            TeachError: It is not.
+        """
+        if camera not in self._site.cameras():
+            raise TeachError(f"there is no camera {camera!r} any more")
+
+    def take(self, name: str) -> tuple[DatasetView, Seen]:
+        """Takes the frame that the page shows now; on disk when this returns.
+
+        Raises:
+            TeachError: The camera is gone.
+        """
+        dataset = self.changeable(name)
+        camera = dataset.record.camera
+        self.require_camera(camera)
+        frame, live = self._site.frame(camera), self._site.live(camera)
+        if frame is None:
+            seen = Seen(False, f"camera {camera} has given no frame yet")
+        elif live and (age_s := (time.monotonic_ns() - frame.captured_ns) / 1e9) > _OLD_S:
+            seen = Seen(False, f"camera {camera} has given no frame for {age_s:.0f} s")
+        else:
+            integrity = self._site.config.camera[camera].integrity
+            seen = dataset.consider(frame, IntegrityGate(integrity, None, live=live))
+        return self.dataset(name), seen
+
+    def keep(self, name: str, picture: str, *, kept: bool) -> DatasetView:
+        """Throws a picture out, or puts it back.
+
+        Raises:
+            UnknownError: There is no such picture.
+            OutputError: It can't be written.
+        """
+        if not self.changeable(name).keep(picture, kept=kept):
+            raise UnknownError(f"{name} has no picture {printable(picture)}")
+        return self.dataset(name)
+
+    def _look(self) -> None:
+        """Looks at what has changed, in the collector's thread."""
+        datasets = list(self._datasets.values())
+        for dataset in datasets:
+            if dataset.looks.due:
+                dataset.look()
+                for other in datasets:
+                    if other is not dataset:
+                        other.looks.forget()
+            dataset.flush()
+
+    def _end_collecting(self, dataset: Dataset, why: str) -> None:
+        with self.changing:
+            if not dataset.record.collecting:
+                return
+            log.warning("no more pictures for %s: %s", dataset.record.name, why)
+            try:
+                dataset.change(collecting=False, problem=why)
+            finally:
+                self.renew()
+
+    def _room(self, need: int) -> str | None:
+        """Says why so many bytes more can't be kept; None where they can."""
+        most = self._site.config.teach.max_bytes
+        if sum(one.bytes for one in list(self._datasets.values())) + need > most:
+            return (
+                f"all collected pictures together take {most >> 20} MiB at most (max_bytes in "
+                "[teach]): delete a data set that is not needed any more"
+            )
+        left = self._site.config.evidence.min_free_bytes
+        free = free_bytes(self.root)
+        if free is not None and free - need < left:
+            return (
+                f"only {free >> 20} MiB of the disk are free, and {left >> 20} must stay free "
+                "(min_free_bytes in [evidence]): make room"
+            )
+        return None
+
+
+def or_warn(change: Callable[[], object]) -> None:
+    """Makes a change; where the disk refuses, that is only told."""
+    try:
+        change()
+    except DifferNetError as error:
+        log.warning("%s", error)
+
+
+def _failed(training: Training) -> Training:
+    return training.model_copy(update={"state": "failed", "error": STOPPED, "ended": now()})

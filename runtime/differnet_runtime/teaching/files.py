@@ -1,0 +1,216 @@
+"""The folder of a data set: a picture and its record are there together, or neither is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import ValidationError
+
+from ..capture_record import CaptureRecord, write_capture
+from ..errors import OutputError, StoreError
+from ..files import sync_folder, write_bytes
+from ..images import read_image
+from ..overlay import eight_bit_colour
+from ..records import Image
+from .records import Picture, Record
+
+FOLDER = "teach"
+"""Below the station's state folder."""
+_RECORD, _PICTURES, _REPORT, _JOB = "record.json", "pictures", "report.html", "job"
+_DELETED = ".deleted-"
+_QUALITY = 85
+
+log = logging.getLogger(__name__)
+
+
+class DatasetFiles:
+    """The files of one data set.
+
+    Args:
+        folder: Its own, named like the data set.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pictures, self.report = folder / _PICTURES, folder / _REPORT
+        self.job = folder / _JOB
+
+    def read(self) -> Record | None:
+        """Returns the record, and deletes what a crash has left; None where there is none.
+
+        Raises:
+            StoreError: It can't be read, or is of a later version.
+        """
+        try:
+            record = Record.model_validate_json((self.folder / _RECORD).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+            raise StoreError(f"{self.folder / _RECORD}: {why}. It was left as it is") from error
+        shutil.rmtree(self.job, ignore_errors=True)
+        there = {path.stem for path in self.pictures.glob("*.png")}
+        known = {one.id for one in record.pictures}
+        for path in self._left_behind(known):
+            path.unlink(missing_ok=True)
+        found = tuple(one for one in record.pictures if one.id in there)
+        return record.model_copy(update={"pictures": found})
+
+    def _left_behind(self, known: Iterable[str]) -> list[Path]:
+        partial = [*self.folder.glob(".*.partial"), *self.pictures.glob(".*.partial")]
+        known = set(known)
+        return partial + [one for one in self.pictures.glob("*.png") if one.stem not in known]
+
+    def write(self, record: Record) -> None:
+        """Writes the record whole; it is on disk when this returns.
+
+        Raises:
+            OutputError: It can't be written; the one before holds.
+        """
+        write_bytes(self.folder / _RECORD, record.model_dump_json().encode())
+        _sync(self.folder)
+
+    def path(self, picture: str) -> Path:
+        """Returns the file of a picture."""
+        return self.pictures / f"{picture}.png"
+
+    def write_picture(self, picture: str, data: bytes) -> None:
+        """Writes a picture's file; it is on disk when this returns.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        write_bytes(self.path(picture), data)
+        _sync(self.pictures)
+
+    def bytes(self) -> int:
+        """Returns the size of all pictures."""
+        total = 0
+        with contextlib.suppress(OSError), os.scandir(self.pictures) as entries:
+            total = sum(entry.stat().st_size for entry in entries)
+        return total
+
+    def delete(self) -> None:
+        """Deletes everything: it is gone at once, and what a crash leaves goes at the next start.
+
+        Raises:
+            StoreError: It can't be deleted.
+        """
+        away = self.folder.with_name(f"{_DELETED}{secrets.token_hex(6)}")
+        try:
+            self.folder.rename(away)
+            sync_folder(away.parent)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: {error.strerror or error}") from error
+        shutil.rmtree(away, ignore_errors=True)
+
+    def lay_out(self, record: Record, folder: Path) -> None:
+        """Makes a folder of the pictures that are kept, as `differnet train` takes it.
+
+        Args:
+            record: What is known of the data set.
+            folder: To be made; the files are links to the pictures'.
+
+        Raises:
+            OutputError: It can't be made.
+        """
+        good = folder / "good"
+        try:
+            good.mkdir(parents=True)
+            for one in record.kept:
+                _link(self.path(one.id), good / f"{one.id}.png")
+        except OSError as error:
+            raise OutputError(f"{folder}: {error.strerror or error}") from error
+        write_capture(folder, capture_record(record))
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        to.hardlink_to(path)
+    except OSError:  # not every file system has links
+        shutil.copyfile(path, to)
+
+
+def _sync(folder: Path) -> None:
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}") from error
+
+
+def capture_record(record: Record) -> CaptureRecord:
+    """Returns what `differnet train` reads of how the pictures were taken: their region."""
+    return CaptureRecord(
+        source=record.source,
+        roi=record.region,
+        frame_size=record.frame_size or (1, 1),
+        created=record.created,
+    )
+
+
+def encoded(image: Image) -> bytes:
+    """Returns a frame as the bytes of a PNG file.
+
+    Raises:
+        OutputError: OpenCV can't write such a picture.
+    """
+    try:
+        return bytes(cv2.imencode(".png", image)[1])
+    except cv2.error as error:
+        raise OutputError(f"the picture can't be written as PNG ({error.err})") from error
+
+
+def jpeg(path: Path, side: int | None) -> bytes:
+    """Returns a picture as it can be shown.
+
+    Args:
+        path: Its file.
+        side: Longest side in pixels; None leaves its size.
+
+    Raises:
+        ImageReadError: It can't be read.
+        OutputError: It can't be encoded.
+    """
+    picture: Image = eight_bit_colour(read_image(path))
+    try:
+        longest = max(picture.shape[:2])
+        if side is not None and longest > side:
+            scale = side / longest
+            size = tuple(max(1, round(one * scale)) for one in picture.shape[1::-1])
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
+    except cv2.error as error:
+        raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
+
+
+def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
+    """Returns the data sets of a station, and deletes what a crash has left.
+
+    One that can't be read is named in the log, left as it is, and left out.
+    """
+    for path in root.glob(f"{_DELETED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    found = []
+    for folder in sorted(path for path in root.glob("[a-z0-9]*") if path.is_dir()):
+        files = DatasetFiles(folder)
+        try:
+            record = files.read()
+        except StoreError as error:
+            log.warning("%s", error)
+            continue
+        if record is not None and record.name == folder.name:
+            found.append((files, record))
+    return found
+
+
+def strange(record: Record, causes: dict[str, str]) -> tuple[Picture, ...]:
+    """Returns the pictures with what a training found odd about them, by their id."""
+    return tuple(one.model_copy(update={"learned": causes.get(one.id)}) for one in record.pictures)

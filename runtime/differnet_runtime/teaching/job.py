@@ -1,0 +1,184 @@
+"""A training: programs that may crash, take too much or be cancelled, and hurt nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import DifferNetError, TeachError
+from ..processes import Child
+from .lowly import Lowly
+from .memory import MIB, taken_bytes
+from .steps import Step
+
+_LOOK_S = 0.1
+_SAID_LINES, _TOLD_LINES = 60, 12
+_OURS = "differnet: "
+"""What the line begins with by which our commands end with an error."""
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """How far a training is; written by its threads, read by any."""
+
+    def __init__(self) -> None:
+        self.step, self.done = "starting", 0.0
+        self._started = time.monotonic()
+
+    def at(self, step: str, done: float) -> None:
+        """Says what is done now; the share of the whole never shrinks."""
+        self.step, self.done = step, max(self.done, done)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take; None while there is too little to tell it by."""
+        if self.done < 0.1:
+            return None
+        return (time.monotonic() - self._started) * (1.0 - self.done) / self.done
+
+
+class CancelledError(Exception):
+    """Somebody has ended the training."""
+
+
+class Job:
+    """Runs programs in a thread, which ends with the last of them.
+
+    Args:
+        steps: In their order.
+        environment: Of the programs, beside the station's.
+        folder: Deleted in the end; the programs write only there.
+        memory: Bytes that a program and its children may take.
+        finish: Takes what was made; what it raises is why the training failed.
+        ended: Called with the reason of a failure, None after success; `CancelledError` tells
+            that somebody wanted it.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        memory: int,
+        finish: Callable[[], None],
+        ended: Callable[[str | CancelledError | None], None],
+    ) -> None:
+        self._steps, self._environment, self._folder = steps, dict(environment), folder
+        self._memory, self._finish, self._ended = memory, finish, ended
+        self.progress = Progress()
+        self._cancelled = threading.Event()
+        self._said: deque[str] = deque(maxlen=_SAID_LINES)
+        self._thread = threading.Thread(target=self._run, name="training", daemon=True)
+
+    def start(self) -> None:
+        """Starts it."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ends its programs; returns at once."""
+        self._cancelled.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits until it has ended."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        why: str | CancelledError | None = None
+        try:
+            for step in self._steps:
+                self._do(step)
+            self.progress.at("adding the model to the store", 0.97)
+            self._finish()
+        except CancelledError as error:
+            why = error
+        except DifferNetError as error:
+            why = str(error)
+        except Exception as error:
+            log.exception("training")
+            why = f"an unexpected error, a bug: {type(error).__name__}: {error}"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._ended(why)
+
+    def _do(self, step: Step) -> None:
+        """Runs a program to its end.
+
+        Raises:
+            TeachError: It failed, or took too much memory.
+            CancelledError: Somebody has ended it.
+        """
+        self._said.clear()
+        self.progress.at(step.title, step.begin)
+        child = self._started(step)
+        try:
+            while (code := child.code) is None:
+                if self._cancelled.wait(_LOOK_S):
+                    raise CancelledError
+                if taken_bytes(child.pid) > self._memory:
+                    raise TeachError(
+                        f"the training took more than {self._memory // MIB} MiB of memory and was "
+                        "ended: allow more (memory_mib in [teach]), or teach with a smaller region"
+                    )
+            if code:
+                child.death()  # waits for its last words
+                raise TeachError(self._why(code))
+        finally:
+            child.kill()
+            child.channel.close()
+
+    def _started(self, step: Step) -> Child:
+        if self._cancelled.is_set():
+            raise CancelledError
+
+        def told(channel: int) -> str:
+            wanted = Lowly(channel=channel, parent=os.getpid(), command=step.command)
+            return wanted.model_dump_json()
+
+        try:
+            return Child(
+                f"{__package__}.lowly",
+                told,
+                title="the training",
+                environment=self._environment,
+                heard=lambda line: self._hear(step, line),
+                group=True,
+            )
+        except OSError as error:
+            raise TeachError(f"the training can't be started: {error.strerror}") from error
+
+    def _hear(self, step: Step, line: str) -> None:
+        found = step.progress(line)
+        if found is None:
+            self._said.append(line)
+        else:
+            self.progress.at(*found)
+
+    def _why(self, code: int) -> str:
+        """Returns why a program failed, from its last words."""
+        said = list(self._said)
+        ours = [number for number, line in enumerate(said) if line.startswith(_OURS)]
+        if ours:
+            lines = said[ours[-1] : ours[-1] + _TOLD_LINES]
+            return "\n".join(lines).removeprefix(_OURS)
+        if code == -signal.SIGKILL:
+            return (
+                "the training was killed by the system, most likely because memory ran out: close "
+                "other programs, or teach with a smaller region"
+            )
+        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        last = f"; it said last: {said[-1]}" if said else ""
+        return f"the training ended with {how}{last}"

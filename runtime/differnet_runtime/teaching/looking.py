@@ -1,0 +1,112 @@
+"""What is odd about the pictures of a data set, by the rules that training has."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageReadError
+from ..images import decode_image, read_bytes
+from ..integrity.examination import Measured, Weight, different_parts, examine, measure
+from ..integrity.repeats import comparing
+from ..preprocess import preprocess
+from ..records import Image
+from .files import DatasetFiles, capture_record
+from .records import Record
+
+
+class Looked(NamedTuple):
+    """What was found.
+
+    Args:
+        parts: How many different parts the kept pictures show.
+        causes: What is odd, by the picture's id; only of those that are.
+    """
+
+    parts: int
+    causes: dict[str, str]
+
+
+class Looks:
+    """Remembers what was measured of each picture, and looks again where that is needed.
+
+    Args:
+        files: Of the data set.
+    """
+
+    def __init__(self, files: DatasetFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._measured: dict[str, Measured] = {}
+        self._due = False
+
+    def measure(self, picture: str, data: bytes, image: Image, prepared: NDArray[np.uint8]) -> None:
+        """Measures a picture that was just taken."""
+        found = self._measure(picture, data, image, prepared)
+        with self._lock:
+            self._measured[picture] = found
+            self._due = True
+
+    def changed(self) -> None:
+        """Notes that other pictures are kept now."""
+        with self._lock:
+            self._due = True
+
+    @property
+    def due(self) -> bool:
+        """Whether something has changed since the last look."""
+        return self._due
+
+    def forget(self) -> None:
+        """Gives the memory back; the next look reads the pictures again."""
+        with self._lock:
+            self._measured.clear()
+
+    def look(self, record: Record) -> Looked | None:
+        """Looks at the pictures that are kept.
+
+        Args:
+            record: Says which these are.
+
+        Returns:
+            What was found; None where nothing has changed since the last look.
+        """
+        with self._lock:
+            if not self._due:
+                return None
+            self._due = False
+        some = [found for one in record.kept if (found := self._found(one.id, record)) is not None]
+        findings = examine(some).findings
+        causes = {
+            one.path.stem: f"{one.cause}: {one.detail}"
+            for one in reversed(findings)  # the weightiest comes first, and stays
+            if one.weight is not Weight.NOTE
+        }
+        return Looked(len(set(different_parts(some))), causes)
+
+    def _found(self, picture: str, record: Record) -> Measured | None:
+        with self._lock:
+            found = self._measured.get(picture)
+        if found is not None:
+            return found
+        path = self._files.path(picture)
+        try:
+            data = read_bytes(path)
+            image = decode_image(data, str(path))
+        except ImageReadError:
+            return None
+        prepared = preprocess(image, comparing(capture_record(record)))
+        found = self._measure(picture, data, image, prepared)
+        with self._lock:
+            self._measured[picture] = found
+        return found
+
+    def _measure(
+        self, picture: str, data: bytes, image: Image, prepared: NDArray[np.uint8]
+    ) -> Measured:
+        content = hashlib.sha256(data).hexdigest()
+        return measure(self._files.path(picture), content, image, prepared)

@@ -1,0 +1,69 @@
+"""Memory: how much is free for a training, and how much one takes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+_MEMINFO, _PROC, _GROUPS = Path("/proc/meminfo"), Path("/proc"), Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+MIB = 1 << 20
+
+
+def free_bytes() -> int | None:
+    """Returns what may still be taken: of the machine, and of each control group around us.
+
+    None where that can't be told.
+    """
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = _MEMINFO.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(int(line.split()[1]) << 10)
+    with contextlib.suppress(OSError, StopIteration):
+        lines = _OWN_GROUP.read_text().splitlines()
+        name = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
+        folder = _GROUPS / name
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(_GROUPS):
+                found += _free_in(group)
+    return max(0, min(found)) if found else None
+
+
+def _free_in(group: Path) -> list[int]:
+    """Returns what a control group has left; nothing where it has no bound."""
+    with contextlib.suppress(OSError, ValueError):
+        bound = int((group / "memory.max").read_text())  # "max": no bound
+        used = int((group / "memory.current").read_text())
+        stat = (group / "memory.stat").read_text().splitlines()
+        cached = [int(line.split()[1]) for line in stat if line.startswith("inactive_file ")]
+        return [bound - used + sum(cached)]
+    return []
+
+
+def taken_bytes(group: int) -> int:
+    """Returns what the processes of a process group have written to memory; files don't count.
+
+    Args:
+        group: Its id.
+    """
+    return sum(_own_bytes(folder) for folder in _processes(group))
+
+
+def _processes(group: int) -> list[Path]:
+    found = []
+    for stat in _PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                found.append(stat.parent)
+    return found
+
+
+def _own_bytes(process: Path) -> int:
+    kib = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (process / "status").read_text(errors="replace").splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                kib += int(line.split()[1])
+    return kib << 10

@@ -1,0 +1,201 @@
+"""One training at a time: whether it can begin, what it is given, and what becomes of its model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import TeachConfig
+from ..detection_limits import sentences, warning
+from ..errors import TeachError
+from ..files import write_bytes
+from ..metadata import ModelMetadata
+from ..model_file import read_model_file
+from ..models import StoredModel
+from .dataset import Dataset
+from .files import strange
+from .job import CancelledError, Job, Progress
+from .memory import MIB, free_bytes
+from .records import AddedModel, State, Training, now
+from .site import Site
+from .steps import Step, environment, missing, steps, usable_threads
+
+FEWEST_PARTS = 10
+"""Different parts that training needs at least."""
+_NEEDED_MIB = 2048
+"""Trainings with 40 and with 160 pictures took 1.5 GiB at most."""
+_MODEL, _FILE, _REPORT, _RECORD = "model", "model.onnx", "look.html", "training.json"
+_CANCEL_S = 3.0
+STOPPED = "the station ended while it trained: start the training again"
+
+Programs = Callable[[Path, Path, int, bool], Sequence[Step]]
+"""Given the data, the folder, the threads and whether a GPU will judge."""
+Told = Callable[[Training], None]
+
+
+def _installed(data: Path, folder: Path, threads: int, gpu: bool) -> Sequence[Step]:
+    return steps(data, folder, threads, gpu=gpu)
+
+
+class Trainer:
+    """Holds the training that goes on.
+
+    Args:
+        programs: What it runs; see `Programs`.
+        lacking: Says what is not installed for it.
+    """
+
+    def __init__(
+        self, programs: Programs = _installed, lacking: Callable[[], str | None] = missing
+    ) -> None:
+        self._programs, self._lacking = programs, lacking
+        self._lock = threading.Lock()
+        self._job: Job | None = None
+        self._of = ""
+        self._stopping = False
+
+    def memory(self, config: TeachConfig) -> tuple[int, int | None]:
+        """Returns the MiB that must be free, and those that are."""
+        free = free_bytes()
+        return min(_NEEDED_MIB, config.memory_mib), None if free is None else free // MIB
+
+    def refusal(self, config: TeachConfig) -> str | None:
+        """Says why no training can begin now; None where one can."""
+        if self._job is not None:
+            return f"{self._of} is being trained: one training at a time"
+        needed, free = self.memory(config)
+        if free is not None and free < needed:
+            return (
+                f"a training needs {needed} MiB of free memory, and {free} MiB are free: close "
+                "other programs, or train elsewhere"
+            )
+        return self._lacking()
+
+    def progress(self, name: str) -> Progress | None:
+        """Returns how far the training of a data set is; None where it is not being trained."""
+        job = self._job
+        return job.progress if job is not None and self._of == name else None
+
+    def begin(self, dataset: Dataset, site: Site, told: Told) -> None:
+        """Begins a training.
+
+        Args:
+            dataset: With the pictures that are kept.
+            site: The station.
+            told: Called with the training's end.
+
+        Raises:
+            TeachError: Too few different parts.
+            OutputError: The disk is full.
+        """
+        with self._lock, dataset.lock:
+            record = dataset.record
+            if record.parts < FEWEST_PARTS:
+                raise TeachError(
+                    f"{record.parts} different parts are too few: at least {FEWEST_PARTS} are "
+                    f"needed, and {site.config.teach.goal} make a better model"
+                )
+            folder, threads = dataset.files.job, usable_threads()
+            data = folder / "pictures" / record.name
+            shutil.rmtree(folder, ignore_errors=True)  # where a full disk ended the last try
+            dataset.files.lay_out(record, data)
+            training = Training(state="running", started=now())
+            dataset.change(training=training, collecting=False)
+            job = Job(
+                self._programs(data, folder, threads, site.on_gpu(record.camera)),
+                environment(folder, threads),
+                folder,
+                memory=site.config.teach.memory_mib * MIB,
+                finish=lambda: _finish(dataset, site),
+                ended=lambda why: self._end(training, why, told),
+            )
+            self._job, self._of = job, record.name
+            job.start()
+
+    def _end(self, training: Training, why: str | CancelledError | None, told: Told) -> None:
+        state: State = "failed"
+        if isinstance(why, CancelledError):
+            state, why = ("failed", STOPPED) if self._stopping else ("cancelled", None)
+        elif why is None:
+            state = "done"
+        told(training.model_copy(update={"state": state, "error": why, "ended": now()}))
+        self._job = None
+
+    def cancel(self, name: str) -> None:
+        """Ends the training of a data set, and waits a moment for its end.
+
+        Raises:
+            TeachError: It is not being trained.
+        """
+        job = self._job
+        if job is None or self._of != name:
+            raise TeachError(f"{name} is not being trained")
+        job.cancel()
+        job.join(_CANCEL_S)
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends a training, since the station ends."""
+        self._stopping = True
+        if (job := self._job) is not None:
+            job.cancel()
+            job.join(timeout_s)
+
+
+def _finish(dataset: Dataset, site: Site) -> None:
+    """Adds the model to the store, and keeps the report and what the training found strange.
+
+    Raises:
+        DifferNetError: The model can't be added, or the disk is full.
+    """
+    record, folder = dataset.record, dataset.files.job
+    file = folder / _FILE
+    metadata = model_of(file)
+    stored = site.add_model(record.camera, record.name, file)
+    try:
+        report = (folder / _MODEL / _REPORT).read_bytes()
+        look = json.loads((folder / _MODEL / _RECORD).read_bytes()).get("look", {})
+    except (OSError, ValueError) as error:
+        raise TeachError(f"the training left no report ({error})") from error
+    write_bytes(dataset.files.report, report)
+    with dataset.lock:
+        dataset.change(
+            model=added(stored, metadata),
+            pictures=strange(dataset.record, _causes(look)),
+        )
+
+
+def _causes(look: dict[str, Any]) -> dict[str, str]:
+    """Returns what a training found strange, by the picture's id."""
+    return {
+        Path(one["path"]).stem: str(one["detail"]) + (", left out" if one["left_out"] else "")
+        for one in look.get("findings", [])
+        if one["cause"] == "strange"
+    }
+
+
+def model_of(path: Path) -> ModelMetadata:
+    """Reads what a model file says of itself.
+
+    Raises:
+        ModelFileError: It is no model.
+    """
+    return read_model_file(path)[1]
+
+
+def added(stored: StoredModel, metadata: ModelMetadata) -> AddedModel:
+    """Returns what the page is told of a model in the store."""
+    limits, calibration = metadata.detection_limits, metadata.calibration
+    text = None
+    if limits is not None:
+        text = warning(limits) or next(iter(sentences(limits).values()), None)
+    return AddedModel(
+        id=stored.hash,
+        name=metadata.name,
+        detection_limit=text,
+        threshold=calibration.threshold if calibration else None,
+        parts=calibration.images if calibration else 0,
+    )

@@ -1,0 +1,288 @@
+"""The API of teaching: pictures of good parts, and a model that is trained of them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Query
+from fastapi import Path as InPath
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ..config.models import Name
+from ..errors import DifferNetError, OutputError
+from ..metadata import Part, Region
+from ..teaching import DatasetView, TeachView, UnknownError
+from ..teaching.files import jpeg
+from ..teaching.records import DatasetName, PictureId
+from ..teaching.zipped import zipped
+from .answers import Refused
+from .pages import HTML
+from .routing import Call, CallDep, Flag, StationRoute, media, problems, require_media
+from .threads import Threads
+
+router = APIRouter(route_class=StationRoute)
+T = TypeVar("T")
+
+THUMBNAIL = 320
+"""Longest side, in pixels."""
+MOST_MODEL = 512 << 20
+"""Bytes of a model file that is sent here."""
+_FILE_S = 30.0
+"""Between two pieces of such a file."""
+_ZIP, _BYTES, _JPEG = "application/zip", "application/octet-stream", "image/jpeg"
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""The report brings its own scripts. It gets an origin of its own, which can ask the station
+nothing and load nothing."""
+
+
+class DatasetToMake(Part):
+    """A new data set: its name and the model's, its camera, and the region of a frame."""
+
+    name: DatasetName
+    camera: Name
+    region: Region | None = None
+
+
+class Collecting(Part):
+    """Whether every whole frame that shows another part is taken."""
+
+    on: bool
+
+
+class Keeping(Part):
+    """False throws a picture out, true puts it back."""
+
+    kept: bool
+
+
+class TakenView(DatasetView):
+    """The data set after the present frame was looked at.
+
+    Args:
+        taken: It is on disk.
+        why: Why it was not taken.
+    """
+
+    taken: bool
+    why: str | None = None
+
+
+class PictureQuery(Part):
+    """Whether the picture is wanted small."""
+
+    thumbnail: Flag = False
+
+
+async def _name(name: Annotated[DatasetName, InPath()]) -> str:
+    return name
+
+
+async def _picture(id: Annotated[PictureId, InPath()]) -> str:  # noqa: A002 - the path's word
+    return id
+
+
+NameDep = Annotated[str, Depends(_name)]
+PictureDep = Annotated[str, Depends(_picture)]
+
+
+def _known(ask: Callable[[], T]) -> T:
+    """Returns what the call returns.
+
+    Raises:
+        Refused: There is no such thing.
+    """
+    try:
+        return ask()
+    except UnknownError as error:
+        raise Refused(404, str(error)) from error
+
+
+async def _ask(threads: Threads, ask: Callable[[], T]) -> T:
+    return await threads.run(partial(_known, ask))
+
+
+async def _change(call: Call, what: str, change: Callable[[], T]) -> T:
+    """Changes something, and adds it to the audit trail."""
+
+    def audited() -> T:
+        try:
+            done = _known(change)
+        except (DifferNetError, Refused) as error:
+            text = error.problem.error if isinstance(error, Refused) else str(error)
+            call.note("teach", what, None, text)
+            raise
+        call.note("teach", None, what)
+        return done
+
+    return await call.changes.run(audited)
+
+
+@router.get("/api/teach")
+async def data_sets(call: CallDep) -> TeachView:
+    """All data sets, and whether a model can be trained here."""
+    return await call.reads.run(call.control.teaching.view)
+
+
+@router.post("/api/teach", status_code=201, responses=problems(409))
+async def make(call: CallDep, body: DatasetToMake) -> DatasetView:
+    """Makes a data set."""
+    where = f" of {body.region}" if body.region else ""
+    what = f"{body.name}: made for camera {body.camera}{where}"
+    create = partial(call.control.teaching.create, body.name, body.camera, body.region)
+    return await _change(call, what, create)
+
+
+@router.get("/api/teach/{name}", responses=problems(404))
+async def data_set(call: CallDep, name: NameDep) -> DatasetView:
+    """A data set."""
+    return await _ask(call.reads, partial(call.control.teaching.dataset, name))
+
+
+@router.delete("/api/teach/{name}", status_code=204, responses=problems(404, 409))
+async def delete(call: CallDep, name: NameDep) -> None:
+    """Deletes a data set with its pictures; a model in the store stays."""
+    await _change(call, f"{name}: deleted", partial(call.control.teaching.delete, name))
+
+
+@router.post("/api/teach/{name}/collecting", responses=problems(404, 409))
+async def collect(call: CallDep, name: NameDep, body: Collecting) -> DatasetView:
+    """Begins or ends the collecting of every frame that shows another part."""
+    what = f"{name}: collecting {'begun' if body.on else 'ended'}"
+    return await _change(call, what, partial(call.control.teaching.collect, name, on=body.on))
+
+
+@router.post("/api/teach/{name}/pictures", responses=problems(404, 409))
+async def take(call: CallDep, name: NameDep) -> TakenView:
+    """Takes the frame that the page shows now, if it shows another part."""
+    view, seen = await _change(
+        call, f"{name}: the present frame", partial(call.control.teaching.take, name)
+    )
+    return TakenView(**dict(view), taken=seen.taken, why=seen.why)
+
+
+@router.get("/api/teach/{name}/pictures/{id}", response_class=Response,
+            responses={**media("The picture.", _JPEG), **problems(404)})  # fmt: skip
+async def picture(
+    call: CallDep, name: NameDep, number: PictureDep, query: Annotated[PictureQuery, Query()]
+) -> Response:
+    """A picture of a data set."""
+    side = THUMBNAIL if query.thumbnail else None
+    teaching = call.control.teaching
+    shown = await _ask(call.reads, lambda: jpeg(teaching.picture(name, number), side))
+    return Response(shown, media_type=_JPEG)
+
+
+@router.post("/api/teach/{name}/pictures/{id}", responses=problems(404, 409))
+async def keep(call: CallDep, name: NameDep, number: PictureDep, body: Keeping) -> DatasetView:
+    """Throws a picture out, or puts it back."""
+    what = f"{name}: picture {number} {'put back' if body.kept else 'thrown out'}"
+    change = partial(call.control.teaching.keep, name, number, kept=body.kept)
+    return await _change(call, what, change)
+
+
+@router.post("/api/teach/{name}/training", status_code=202, responses=problems(404, 409))
+async def train(call: CallDep, name: NameDep) -> DatasetView:
+    """Begins a training with the pictures that were not thrown out."""
+    return await _change(call, f"{name}: training", partial(call.control.teaching.train, name))
+
+
+@router.delete("/api/teach/{name}/training", responses=problems(404, 409))
+async def cancel(call: CallDep, name: NameDep) -> DatasetView:
+    """Cancels the training; the pictures stay."""
+    what = f"{name}: training cancelled"
+    return await _change(call, what, partial(call.control.teaching.cancel, name))
+
+
+@router.get("/api/teach/{name}/report", response_class=Response,
+            responses={**media("A page of its own.", HTML), **problems(404)})  # fmt: skip
+async def report(call: CallDep, name: NameDep) -> Response:
+    """The report of the last training."""
+    teaching = call.control.teaching
+    data = await _ask(call.reads, lambda: teaching.report(name).read_bytes())
+    headers = {"content-type": HTML, "content-security-policy": _REPORT_POLICY}
+    return Response(data, headers=headers)
+
+
+@router.get("/api/teach/{name}/pictures.zip", response_class=Response,
+            responses={**media("NAME/good/*.png, as train takes them.", _ZIP),
+                       **problems(404, 409)})  # fmt: skip
+async def zip_file(call: CallDep, name: NameDep) -> Response:
+    """The pictures that were not thrown out, to train with elsewhere."""
+    pieces = await _ask(call.reads, lambda: zipped(*call.control.teaching.pictures(name)))
+    headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
+    return StreamingResponse(_sent(pieces, call.reads), headers=headers, media_type=_ZIP)
+
+
+async def _sent(pieces: Iterator[bytes], reads: Threads) -> AsyncIterator[bytes]:
+    while (piece := await reads.run(lambda: next(pieces, None))) is not None:
+        yield piece
+
+
+@router.post(
+    "/api/teach/{name}/model",
+    responses=problems(404, 409),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def add_model(call: CallDep, name: NameDep) -> DatasetView:
+    """Adds a model that was trained elsewhere to the store of the camera; it does not judge yet."""
+    require_media(call.request, _BYTES)
+    teaching = call.control.teaching
+    folder = await _ask(call.reads, partial(teaching.folder, name))
+    path = folder / f".model.{secrets.token_hex(6)}.partial"
+    try:
+        await _received(call.request, path, call.changes)
+        add = partial(teaching.add_model, name, path)
+        return await _change(call, f"{name}: a model that was sent here", add)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _received(request: Request, path: Path, threads: Threads) -> None:
+    """Writes the body to a file.
+
+    Raises:
+        Refused: It is too long, empty, or comes too slowly.
+        OutputError: The disk is full.
+    """
+    length = request.headers.get("content-length", "0")
+    too_large = Refused(413, f"the file is larger than {MOST_MODEL >> 20} MiB")
+    if not length.isdigit() or int(length[:18]) > MOST_MODEL:
+        raise too_large
+    total, pieces = 0, request.stream().__aiter__()
+    while piece := await _next(pieces):
+        total += len(piece)
+        if total > MOST_MODEL:
+            raise too_large
+        await threads.run(partial(_append, path, piece))
+    if not total:
+        raise Refused(400, "the body is empty")
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes:
+    try:
+        return await asyncio.wait_for(anext(pieces, b""), _FILE_S)
+    except asyncio.TimeoutError as error:
+        raise Refused(408, f"no more of the file came for {_FILE_S:g} s") from error
+
+
+def _append(path: Path, piece: bytes) -> None:
+    try:
+        with path.open("ab") as file:
+            file.write(piece)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: {error.strerror or error}") from error
