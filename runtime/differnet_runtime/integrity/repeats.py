@@ -11,7 +11,7 @@ from ..capture_record import CaptureRecord
 from ..metadata import InputContract
 from ..preprocess import preprocess
 from ..records import Image
-from .similar import same_scene
+from .similar import Scene
 
 REMEMBERED = 32
 """Frames that a new one is compared with: a part stands before the camera and does not return."""
@@ -28,7 +28,7 @@ class Repeats:
     def __init__(self, record: CaptureRecord) -> None:
         self.left_out = 0
         self._contract = comparing(record)
-        self._last: deque[NDArray[np.uint8]] = deque(maxlen=REMEMBERED)
+        self._last: deque[Scene] = deque(maxlen=REMEMBERED)
 
     def seen_before(self, image: Image) -> bool:
         """Says whether a frame `(H, W, 3)` shows nothing new; it is remembered if it does."""
@@ -45,11 +45,12 @@ class Repeats:
 
     def knows(self, prepared: NDArray[np.uint8]) -> bool:
         """Says whether a prepared frame shows the same as one that is remembered."""
-        return any(same_scene(prepared, one) for one in reversed(self._last))
+        scene = Scene.of(prepared)
+        return any(scene.same_as(one) for one in reversed(self._last))
 
     def remember(self, prepared: NDArray[np.uint8]) -> None:
         """Takes a prepared frame among those that new ones are compared with."""
-        self._last.append(prepared)
+        self._last.append(Scene.of(prepared))
 
 
 def comparing(record: CaptureRecord) -> InputContract:

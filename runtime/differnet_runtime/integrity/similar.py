@@ -11,6 +11,7 @@ A perceptual hash was tried and left out: different castings have equal ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -125,8 +126,29 @@ def same_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
         one: `(height, width, 3 | 4) uint8`.
         other: `(height, width, 3 | 4) uint8`, as large as the first.
     """
-    distance = _distances(detail_of(one)[None], detail_of(other)[None])[0, 0]
-    return bool(distance <= _SAME) and _only_noise(grey(one), grey(other))
+    return Scene.of(one).same_as(Scene.of(other))
+
+
+class Scene(NamedTuple):
+    """A prepared picture as `same_scene` compares it, for comparing it with many.
+
+    Args:
+        grey: `(height, width) float32`.
+        detail: `(4096,) float32`; see `detail_of`.
+    """
+
+    grey: NDArray[np.float32]
+    detail: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, prepared: NDArray[np.uint8]) -> Scene:
+        """Returns what is compared of a picture `(height, width, 3 | 4) uint8`."""
+        return cls(grey(prepared), detail_of(prepared))
+
+    def same_as(self, other: Scene) -> bool:
+        """Says whether two pictures differ by nothing but noise and exposure."""
+        distance = _distances(self.detail[None], other.detail[None])[0, 0]
+        return bool(distance <= _SAME) and _only_noise(self.grey, other.grey)
 
 
 def _only_noise(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:

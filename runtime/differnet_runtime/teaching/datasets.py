@@ -156,7 +156,7 @@ class Datasets:
             source = redact(self._site.config.camera[camera].source)
             record = Record(name=name, camera=camera, source=source, region=region, created=now())
             files = DatasetFiles(self.root / name)
-            files.write(record)
+            files.make(record)
             self._datasets[name] = Dataset(files, record, self._room)
             return self.dataset(name)
 

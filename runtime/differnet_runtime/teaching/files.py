@@ -69,6 +69,16 @@ class DatasetFiles:
         known = set(known)
         return partial + [one for one in self.pictures.glob("*.png") if one.stem not in known]
 
+    def make(self, record: Record) -> None:
+        """Makes the folder with its record; a power cut does not undo it.
+
+        Raises:
+            OutputError: It can't be made.
+        """
+        self.write(record)
+        for folder in (self.folder.parent, self.folder.parent.parent):
+            _sync(folder)
+
     def write(self, record: Record) -> None:
         """Writes the record whole; it is on disk when this returns.
 
