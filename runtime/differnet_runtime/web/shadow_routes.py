@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -90,8 +89,12 @@ def _told(call: Call, camera: str) -> str:
 @router.put("/api/models/{id}/note", responses=problems(404, 409))
 async def note_model(call: CallDep, model: ModelDep, body: NoteToSet) -> ModelView:
     """Keeps a note on a model, in the store beside its file; answers with the model."""
-    noted = await call.reads.run(partial(call.control.note_model, model, body.note or ""))
-    if noted is None:
-        raise Refused(404, "this station has no such model", "/api/models lists them")
-    call.note("note", None, f"{noted.name} {model[:12]}: {noted.note or 'no note'}")
-    return noted
+
+    def audited() -> ModelView:
+        noted = call.control.note_model(model, body.note or "")
+        if noted is None:
+            raise Refused(404, "this station has no such model", "/api/models lists them")
+        call.note("note", None, f"{noted.name} {model[:12]}: {noted.note or 'no note'}")
+        return noted
+
+    return await call.reads.run(audited)
