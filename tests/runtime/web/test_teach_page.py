@@ -205,7 +205,7 @@ def test_training_shows_how_far_it_is_and_why_it_failed(taught: Taught) -> None:
     browser.click("#train")
     says(browser, "#progress-left", "0 %")
     fake.train("cover")
-    says(browser, "#figures", "scratches of 0.8 mm")
+    says(browser, "#figures", "scratch from 4 px")
 
 
 def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: 
         if content == b"something":
             says(browser, "#upload-trouble", "this is no model")
     says(browser, "#upload-said", "cover.onnx is in the station's model store")
-    says(browser, "#figures", "scratches of 0.8 mm")
+    says(browser, "#figures", "scratch from 4 px")
     assert fake.uploaded == b"ONNX of cover"
 
 
@@ -315,7 +315,7 @@ def test_it_fits_and_axe_finds_nothing_serious(taught: Taught, width: int, schem
     assert serious_faults(browser, axe) == []
     fake.train("cover")
     browser.run("document.getElementById('elsewhere').open = true")
-    says(browser, "#figures", "scratches")
+    says(browser, "#figures", "scratch from")
     browser.click("#try")
     says(browser, "#try-figures", "Same verdict")
     assert serious_faults(browser, axe) == []
