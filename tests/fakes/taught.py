@@ -110,8 +110,9 @@ class FakeTeaching:
     def _trained(self, dataset: Dataset) -> None:
         dataset.report = True
         dataset.model = {
-            "id": MODEL, "name": dataset.name, "detection_limit": "dark spot from 8 px, scratch from 4 px",
-            "threshold": 1.42, "parts": dataset.view()["parts"],
+            "id": MODEL, "name": dataset.name, "threshold": 1.42,
+            "detection_limit": "dark spot from 8 px, scratch from 4 px",
+            "parts": dataset.view()["parts"],
         }  # fmt: skip
 
     def _find(self, request: Request) -> Dataset:
