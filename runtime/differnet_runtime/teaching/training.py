@@ -65,15 +65,18 @@ class Trainer:
 
     def refusal(self, config: TeachConfig) -> str | None:
         """Says why no training can begin now; None where one can."""
-        if self._job is not None:
-            return f"{self._of} is being trained: one training at a time"
+        with self._lock:  # not between the end of a training and its telling
+            if self._job is not None:
+                return f"{self._of} is being trained: one training at a time"
+        if (lacking := self._lacking()) is not None:
+            return lacking
         needed, free = self.memory(config)
         if free is not None and free < needed:
             return (
                 f"a training needs {needed} MiB of free memory, and {free} MiB are free: close "
                 "other programs, or train elsewhere"
             )
-        return self._lacking()
+        return None
 
     def progress(self, name: str) -> Progress | None:
         """Returns how far the training of a data set is; None where it is not being trained."""
@@ -122,8 +125,9 @@ class Trainer:
             state, why = ("failed", STOPPED) if self._stopping else ("cancelled", None)
         elif why is None:
             state = "done"
-        told(training.model_copy(update={"state": state, "error": why, "ended": now()}))
-        self._job = None
+        with self._lock:
+            told(training.model_copy(update={"state": state, "error": why, "ended": now()}))
+            self._job = None
 
     def cancel(self, name: str) -> None:
         """Ends the training of a data set, and waits a moment for its end.
