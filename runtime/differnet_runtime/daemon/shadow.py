@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
+import cv2
+
 from ..config.integrity import IntegrityConfig
-from ..errors import DifferNetError, EngineFault, OutputError
+from ..errors import EngineFault, OutputError
 from ..inference import EngineProcess, EngineState
 from ..inspection import Inspected, inspect_frame
 from ..integrity import IntegrityGate
@@ -130,7 +132,7 @@ class Shadow:
             if event.model.hash != self._live_hash:
                 self._live_hash, self._waiting = event.model.hash, None
                 self._begin()
-            self._skipped += self._waiting is not None or self._state == "starting"
+            self._skipped += self._waiting is not None
             if self._state == "running":
                 live = Side(verdict=event.verdict, score=event.score, threshold=event.threshold)
                 self._waiting = _Waiting(frame, live, event.model.hash, event.at_s)
@@ -228,7 +230,7 @@ def _side(found: Inspected) -> Side:
 def _picture(frame: Frame) -> bytes | None:
     try:
         return encoded(eight_bit_colour(frame.image), frame.name)
-    except (OutputError, DifferNetError):
+    except (OutputError, cv2.error):
         return None
 
 

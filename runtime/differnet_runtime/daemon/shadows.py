@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,10 @@ class Shadows:
 
     def stop_all(self, timeout_s: float) -> None:
         """Ends all of them."""
-        for shadow in self._by_camera.values():
-            shadow.stop(timeout_s)
+        shadows = list(self._by_camera.values())
+        with ThreadPoolExecutor(max_workers=len(shadows) or 1) as pool:
+            for shadow in shadows:
+                pool.submit(shadow.stop, timeout_s)
 
     def offer(self, judged: Judged) -> None:
         """Passes a frame on after its live verdict; never waits."""

@@ -13,7 +13,8 @@ from ..errors import EngineFault
 from .process import EngineProcess
 from .records import FAKE_METADATA, Answer, EngineState, EngineStatus
 
-NO_METADATA = FAKE_METADATA.replaced(name="none", calibration=None)
+NO_METADATA = FAKE_METADATA.replaced(name="", calibration=None)
+"""Of no model: without a threshold, nothing can be good."""
 
 
 class AbsentEngine(EngineProcess):

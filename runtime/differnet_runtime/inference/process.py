@@ -69,8 +69,7 @@ class EngineProcess:
         ViewsError: Its views were never trained, or can't be had with its input.
     """
 
-    absent = False
-    """Whether there is no model to run (`AbsentEngine`)."""
+    absent = False  # `AbsentEngine` has no model to run
 
     def __init__(
         self,
@@ -89,10 +88,8 @@ class EngineProcess:
         gives_way: bool = False,
     ) -> None:
         read = Model.read(model, trusted_keys)
-        contract = read.metadata.input
         self._deadline_s = deadline_s
-        self._memory = SharedMemory(*contract.shape)
-        self._slots = Slots()
+        self._memory, self._slots = SharedMemory(*read.metadata.input.shape), Slots()
         self._turns = Turns(self._run, self._size, callers, batch_wait_s)
         self._answers, self._batches, self._batch = 0, dict[int, int](), batch
         self._last: tuple[Worker, int] | None = None

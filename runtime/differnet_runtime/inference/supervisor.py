@@ -181,7 +181,7 @@ class Supervisor:
             self._threads,
             self._memory,
             self._batch,
-            gives_way=self._gives_way,
+            self._gives_way,
         )
         self.pid = worker.pid
         try:

@@ -54,7 +54,6 @@ class Worker:
         threads: int,
         memory: SharedMemory,
         batch: int | None = None,
-        *,
         gives_way: bool = False,
     ) -> None:
         self.model = model

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from ..errors import (
     CameraError,
@@ -29,6 +31,7 @@ _CONFLICTS = (CameraError, EngineFault, LabelError, ModelFileError, ModelStoreEr
 """The request was understood, and the station's state forbids it."""
 
 _MOST_ERRORS = 5
+_NOT_ALLOWED = 405
 _NOTHING, _SEE = "there is nothing here", "see /openapi.json"
 
 
@@ -106,13 +109,22 @@ def _of_request(error: RequestValidationError) -> Refused:
     return of_faults([{**fault, "loc": fault["loc"][1:]} for fault in faults])
 
 
-async def of_status(_request: Request, error: Exception) -> Response:
+async def of_status(request: Request, error: Exception) -> Response:
     """Returns the refusals (404, 405) of requests that reach no route."""
+    if isinstance(error, HTTPException) and error.status_code == _NOT_ALLOWED:
+        error = HTTPException(_NOT_ALLOWED, headers={"Allow": ", ".join(_methods(request))})
     return of_error(error)
 
 
+def _methods(request: Request) -> list[str]:
+    """Returns all methods that an address takes: each has a route of its own."""
+    routes = [one for one in iter_route_contexts(request.app.routes) if one.methods]
+    found = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for one in found for method in one.methods or ()})
+
+
 def _of_framework(error: HTTPException) -> Response:
-    text = {404: _NOTHING, 405: "this address does not take that method"}
+    text = {404: _NOTHING, _NOT_ALLOWED: "this address does not take that method"}
     what = Problem(error=text.get(error.status_code, error.detail), what_to_do=_SEE)
     headers = dict(error.headers or {})
     if "GET" in headers.get("Allow", ""):

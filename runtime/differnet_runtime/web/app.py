@@ -11,7 +11,6 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -76,7 +75,6 @@ def build(
     state.control, state.registry, state.access = control, registry, access
     state.workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
     state.streams = streams.Streams(stream_s, stopping, connections, access.sessions)
-    app.openapi()  # written once, before anybody waits for it
     return Deadlines(Guard(app, access, control.troubles), connections, control.troubles)
 
 
@@ -116,6 +114,7 @@ async def allowed(call: CallDep) -> Allowed:
     response_class=Response,
     responses=media("An OpenAPI document.", JSON),
 )
-async def description(request: Request) -> Response:
+async def description(call: CallDep) -> Response:
     """This description."""
-    return JSONResponse(request.app.openapi())
+    app: FastAPI = call.request.app
+    return JSONResponse(await call.reads.run(app.openapi))  # written when it is first asked for

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -161,6 +162,8 @@ class StationRoute(APIRoute):
     """Takes what it describes and nothing else, and answers every fault as a problem."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
+        if not iscoroutinefunction(endpoint):  # FastAPI's own threads would hold up a stop
+            raise TypeError(f"{endpoint.__name__} must be `async def`; see web/routing.py")
         if options.get("methods") != ["GET"]:
             options["responses"] = _OF_CHANGES | (options.get("responses") or {})
         super().__init__(path, endpoint, **options)

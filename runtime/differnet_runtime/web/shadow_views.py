@@ -55,7 +55,7 @@ class ShadowView(Part):
         state: `failed` has ended; the reason is in `error`.
         error: See state.
         judged: Frames that both have judged.
-        skipped: Frames that only the live model judged, since the engine was not free.
+        skipped: Frames that only the live model judged, since no engine was free for the other.
         agree: Of the judged ones, those that both reject or neither does.
         only_live_rejects: Those that the live model alone rejects.
         only_shadow_rejects: Those that the model on trial alone rejects.

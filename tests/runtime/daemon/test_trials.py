@@ -36,7 +36,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def hashes(tmp_path: Path, sound_model: Callable[..., Path]) -> list[str]:
-    """Two models of a washer, the first active, and one of a nut; the second scores twice as much."""
+    """Two models of a washer, the first active, the other scoring twice as much; one of a nut."""
     store = ModelStore(tmp_path / "models", nothing)
     found = [
         store.add(sound_model("one.onnx"), "washer").hash,
@@ -47,15 +47,19 @@ def hashes(tmp_path: Path, sound_model: Callable[..., Path]) -> list[str]:
     return found
 
 
-@pytest.fixture
-def station(tmp_path: Path, clip: str, hashes: list[str]) -> Iterator[Station]:
-    camera = {"source": clip, "kind": "video", "paced": True, "interval_ms": 100}
+@pytest.fixture(params=[()], ids=[""])
+def station(
+    request: pytest.FixtureRequest, tmp_path: Path, clip: str, hashes: list[str]
+) -> Iterator[Station]:
+    """Judges with the first model; the cameras of `request.param` have a fake one of their own."""
+    camera = {"source": clip, "kind": "video", "paced": True, "interval_ms": 60}
+    others = {name: {**camera, "model": {"backend": "fake:1ms"}} for name in request.param}
     model = {"store": "washer", "backend": "onnxruntime-cpu", "threads": 1}
     config = Config.model_validate(
         {
             "station": {"state": tmp_path / "state"},
             "model": model,
-            "camera": {"top": camera, "side": {**camera, "model": {"backend": "fake:1ms"}}},
+            "camera": {"top": camera, **others},
             "evidence": {"keep": "all"},
             "web": {"enabled": False},
         }
@@ -91,8 +95,8 @@ def test_it_is_tried_used_and_then_no_trial_any_more(station: Station, hashes: l
     assert shadow.differing[0].shadow.score == pytest.approx(2 * shadow.differing[0].live.score)  # type: ignore[operator]
     assert control.shadow_picture("top", shadow.differing[0].id) is not None
     overview = control.overview()
-    assert [camera.shadow for camera in overview.cameras] == [two, None]
-    assert [engine.name for engine in overview.engines] == ["washer", "fake"]
+    assert [camera.shadow for camera in overview.cameras] == [two]
+    assert [engine.name for engine in overview.engines] == ["washer"]
     assert judging(station) == {one}, "no event is its"
     assert {item.model for item in station.evidence.list(limit=100, camera="top")} == {one}
     engine = station.models.first.switch.engine
@@ -123,8 +127,11 @@ def test_a_dead_trial_harms_no_verdict(station: Station, hashes: list[str]) -> N
     assert not station.control.stop_shadow("top")
 
 
-def test_what_can_not_be_tried_is_refused(station: Station, hashes: list[str]) -> None:
-    one, _, nut = hashes
+@pytest.mark.parametrize("station", [("side",)], indirect=True)
+def test_what_can_not_be_tried_is_refused_and_what_is_ends_with_its_camera(
+    station: Station, hashes: list[str]
+) -> None:
+    one, two, nut = hashes
     start = station.control.start_shadow
     for camera, model, says in (
         ("top", one, "this model judges camera top already"),
@@ -135,6 +142,13 @@ def test_what_can_not_be_tried_is_refused(station: Station, hashes: list[str]) -
         with pytest.raises(ModelStoreError, match=says):
             start(camera, model)
     assert station.control.shadow("top") is None
+    start("top", two)
+    shadow = station.shadows.of("top")
+    assert shadow is not None
+    cameras = {"side": station.config.camera["side"]}
+    station.reconfigure(station.prepare(station.config.model_copy(update={"camera": cameras})))
+    assert shadow.ended
+    assert station.shadows.of("top") is None
 
 
 def test_it_keeps_to_the_memory_and_gives_way_to_a_change(
@@ -156,13 +170,3 @@ def test_it_keeps_to_the_memory_and_gives_way_to_a_change(
     assert shadow.view().state == "failed"
     assert "its memory was needed" in (shadow.view().error or "")
     assert models.first.switch.engine.model_hash == third
-
-
-def test_it_ends_with_its_camera(station: Station, hashes: list[str]) -> None:
-    station.control.start_shadow("top", hashes[1])
-    shadow = station.shadows.of("top")
-    assert shadow is not None
-    cameras = {"side": station.config.camera["side"]}
-    station.reconfigure(station.prepare(station.config.model_copy(update={"camera": cameras})))
-    assert shadow.ended
-    assert station.shadows.of("top") is None

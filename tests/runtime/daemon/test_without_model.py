@@ -158,17 +158,17 @@ def test_pictures_of_a_folder_are_shown_and_then_judged_each_once(
     pictures: Callable[..., Path],
     sound_model: Callable[..., Path],
 ) -> None:
-    folder = pictures(*range(100, 112))
+    folder = pictures(*range(100, 130))
     for path in folder.iterdir():
         os.utime(path, (1.7e9, 1.7e9))  # they are complete
     station = start({"top": {"source": str(folder), "kind": "folder", "after": "keep"}})
     live = station.board.of("top").picture
     wait_for(lambda: (now := live.jpeg(overlay=False)) is not None and now.number > 2, 20.0)
     station.control.activate(store.add(sound_model(), "washer").hash)
-    wait_for(lambda: len(judged(station, "top")) >= 12, 30.0)
+    wait_for(lambda: len(judged(station, "top")) >= 30, 30.0)
     names = [event.frame.name for event in judged(station, "top") if event.frame]
-    assert len({Path(name).name for name in names}) == 12
-    assert len(names) == 12
+    assert len({Path(name).name for name in names}) == 30
+    assert len(names) == 30
 
 
 def test_one_camera_without_a_model_does_not_concern_the_others(clip: str, start: Start) -> None:

@@ -59,6 +59,8 @@ def test_what_can_not_be_tried_is_a_conflict(client: Client, station: FakeStatio
     for body, expected in (({"model": "short"}, 422), ({}, 422), ({"model": None}, 422)):
         assert put(client, SHADOW, body)[0] == expected
     assert put(client, "/api/cameras/none/shadow", {"model": HASHES[1]})[0] == 404
+    refused = client.post(SHADOW, {})
+    assert (refused.status, refused.headers["allow"]) == (405, "DELETE, GET, PUT, HEAD")
 
 
 def test_a_note_is_kept_and_told(client: Client, station: FakeStation) -> None:
