@@ -31,11 +31,14 @@ log = logging.getLogger(__name__)
 
 def remembered(pictures: PictureLog, config: CameraConfig) -> Pictures:
     """Returns what a new capture process is to know of a source's pictures."""
+    under_way = pictures.under_way()  # asked for first: they may be committed just now
     judged = pictures.judged()
     if judged:
         log.info("%s: %d pictures were judged before", pictures.source, len(judged))
-    leaving = [key for key, verdict in judged.items() if _leaves(config, verdict)]
-    return Pictures(judged, leaving, pictures.forget)
+    leaving = [
+        key for key, verdict in judged.items() if key not in under_way and _leaves(config, verdict)
+    ]
+    return Pictures(under_way.union(judged), leaving, pictures.forget)
 
 
 def _leaves(config: CameraConfig, verdict: str) -> bool:

@@ -43,6 +43,12 @@ class PictureLog:
             )
             return {}
 
+    def under_way(self) -> set[str]:
+        """Returns the keys of pictures that were judged, but whose events may not be on disk."""
+        waiting, _ = self._outbox.pictures()
+        mine = (self._camera, self.source)
+        return {one.origin.key for one in waiting if (one.camera, one.source) == mine}
+
     def identical(self, origin: Origin) -> str | None:
         """Returns the name of another picture with the same content that was judged before."""
         if not origin.digest:

@@ -15,7 +15,7 @@ from differnet_runtime.capture import CaptureProcess
 from differnet_runtime.config import CameraConfig, EventsConfig
 from differnet_runtime.daemon.judging import Judge, Judged
 from differnet_runtime.daemon.picture_queue import PictureQueue, remembered
-from differnet_runtime.events import picture_id
+from differnet_runtime.events import InspectionEvent, picture_id
 from differnet_runtime.inference import EngineProcess, ModelSwitch
 from differnet_runtime.outbox import Outbox, PictureLog
 from differnet_runtime.records import Frame, Origin
@@ -186,6 +186,19 @@ def test_a_picture_leaves_once_its_verdict_is_on_disk(
     known = remembered(one.log, one.config)
     assert known.seen == {"a.png|7|8", "b.png|7|8"}
     assert known._settled == set(keys)
+
+
+def test_a_camera_that_is_opened_again_meanwhile_judges_no_picture_twice(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", EventsConfig())  # it writes nothing yet
+    outbox.use_sinks(["jsonl"])
+    log, made = PictureLog(outbox, "top", "/in"), origin("a.png")
+    event = InspectionEvent(station="line", camera="top", verdict="GOOD", reject=False)
+    outbox.add(event, log.entry(made, "GOOD", lambda: None))
+    known = remembered(log, CameraConfig(source="/in", after="move"))
+    assert known.seen == {made.key}
+    assert not known._settled, "it leaves once its verdict is on disk"
+    other = PictureLog(outbox, "side", "/in")
+    assert not remembered(other, CameraConfig(source="/in")).seen
 
 
 def test_a_mistake_of_ours_ends_with_that_picture(
