@@ -18,7 +18,7 @@ from tests.drawn import draw_part
 from tests.fakes.station import HASHES, FakeStation
 
 GOAL = 40
-MODEL = "c" * 64
+MODEL = "5d1f" * 16
 _MINE = ("/api/teach", "/api/models", "/api/overview")
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -110,8 +110,9 @@ class FakeTeaching:
     def _trained(self, dataset: Dataset) -> None:
         dataset.report = True
         dataset.model = {
-            "id": MODEL, "name": dataset.name, "detection_limit": "scratches of 0.8 mm",
-            "threshold": 1.42, "parts": dataset.view()["parts"],
+            "id": MODEL, "name": dataset.name, "threshold": 1.42,
+            "detection_limit": "dark spot from 8 px, scratch from 4 px",
+            "parts": dataset.view()["parts"],
         }  # fmt: skip
 
     def _find(self, request: Request) -> Dataset:

@@ -186,7 +186,7 @@ def test_whoever_asks_for_a_verdict_gets_an_answer(clip: str, start: Start) -> N
     source = {"source": clip, "kind": "video", "paced": True, "trigger": "command"}
     station = start({"top": source})
     wait_for(lambda: station.cameras["top"].status.last_frame_ns is not None)
-    event = station.control.trigger("top", "A-1")
+    event = station.control.trigger("top", "A-1", "plc")()
     assert (event.verdict, event.code, event.part) == ("NO_DECISION", "no_model", "A-1")
 
 

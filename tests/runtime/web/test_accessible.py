@@ -1,4 +1,4 @@
-"""axe-core on the station's page; the page Teach has its own tests."""
+"""axe-core on the station's pages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import pytest
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.accessible import require_axe, serious_faults
 from tests.runtime.web.looking import SOON_S, Shown, has, says
+from tests.runtime.web.teaching import Taught, open_part, taught
+
+__all__ = ["taught"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
@@ -33,3 +36,31 @@ def test_a_fault_would_be_found(shown: Shown) -> None:
     axe = require_axe()
     browser.run("document.querySelector('header').append(document.createElement('button'))")
     assert any("button-name" in fault for fault in serious_faults(browser, axe))
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1440, "light"), (1440, "dark"), (800, "light"), (390, "dark")]
+)
+def test_it_fits_and_axe_finds_nothing_serious(taught: Taught, width: int, scheme: str) -> None:
+    browser, fake, _ = taught
+    axe = require_axe()
+    browser.look(width, 900, scheme)
+    assert serious_faults(browser, axe) == []
+    dataset = open_part(taught, 12, repeats=3)
+    dataset.add("darker than the others")
+    dataset.pictures[3]["kept"] = False
+    browser.click("#train")
+    wait_for(lambda: dataset.training is not None, SOON_S)
+    says(browser, "#counts", "1 thrown out")
+    assert serious_faults(browser, axe) == []
+    fake.train("cover")
+    browser.run("document.getElementById('elsewhere').open = true")
+    says(browser, "#figures", "scratch from")
+    browser.click("#try")
+    says(browser, "#try-figures", "Same verdict")
+    assert serious_faults(browser, axe) == []
+    rightmost = browser.run("""
+        const seen = [...document.querySelectorAll('main *')].filter(
+          (one) => one.checkVisibility());
+        return Math.max(...seen.map((one) => one.getBoundingClientRect().right));""")
+    assert rightmost <= width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 from tests.fakes.taught import MODEL, Dataset, FakeTeaching
 from tests.runtime.waiting import wait_for
-from tests.runtime.web.accessible import require_axe, serious_faults
 from tests.runtime.web.browser import Browser
 from tests.runtime.web.keyboard import (
     DELETE,
@@ -30,45 +28,9 @@ from tests.runtime.web.keyboard import (
     tab_to,
 )
 from tests.runtime.web.looking import SOON_S, has, says
+from tests.runtime.web.teaching import Taught, open_part, taught
 
-Taught = tuple[Browser, FakeTeaching, str]
-
-
-@pytest.fixture
-def taught(
-    browser: Browser, running: FakeStation, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Taught]:
-    """The page with nothing taught yet; no error may stand in its console in the end."""
-    fake, build = FakeTeaching(running), server_module.build
-    monkeypatch.setattr(server_module, "build", lambda *a, **k: fake.before(build(*a, **k)))
-    server = WebServer(WebConfig(port=0), running, running.registry)
-    server.start()
-    browser.look(1440, 900, "light")
-    browser.complaints()
-    address = server.url.rstrip("/") + "/teach"
-    browser.go(address)
-    wait_for(lambda: shown_picture(browser), SOON_S)
-    yield browser, fake, address
-    browser.go("about:blank")
-    server.stop()
-    assert [one for one in browser.complaints() if "409" not in one] == []  # a refusal, told there
-
-
-def shown_picture(browser: Browser) -> bool:
-    found: bool = browser.run("return document.getElementById('live').naturalWidth > 0")
-    return found
-
-
-def open_part(taught: Taught, parts: int, **more: Any) -> Dataset:
-    """Opens a dataset that has some parts already."""
-    browser, fake, address = taught
-    dataset = fake.datasets["cover"] = Dataset("cover", "left", None, **more)
-    for _ in range(parts):
-        dataset.add()
-    browser.go("about:blank")
-    browser.go(f"{address}#part=cover")
-    says(browser, "#collected", str(parts))
-    return dataset
+__all__ = ["taught"]
 
 
 def field(browser: Browser, name: str) -> int:
@@ -205,7 +167,7 @@ def test_training_shows_how_far_it_is_and_why_it_failed(taught: Taught) -> None:
     browser.click("#train")
     says(browser, "#progress-left", "0 %")
     fake.train("cover")
-    says(browser, "#figures", "scratches of 0.8 mm")
+    says(browser, "#figures", "scratch from 4 px")
 
 
 def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: Path) -> None:
@@ -225,7 +187,7 @@ def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: 
         if content == b"something":
             says(browser, "#upload-trouble", "this is no model")
     says(browser, "#upload-said", "cover.onnx is in the station's model store")
-    says(browser, "#figures", "scratches of 0.8 mm")
+    says(browser, "#figures", "scratch from 4 px")
     assert fake.uploaded == b"ONNX of cover"
 
 
@@ -296,28 +258,3 @@ def test_where_changes_are_switched_off_it_says_so(
     finally:
         browser.go("about:blank")
         server.stop()
-
-
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1440, "light"), (1440, "dark"), (800, "light"), (390, "dark")]
-)
-def test_it_fits_and_axe_finds_nothing_serious(taught: Taught, width: int, scheme: str) -> None:
-    browser, fake, _ = taught
-    axe = require_axe()
-    browser.look(width, 900, scheme)
-    assert serious_faults(browser, axe) == []
-    dataset = open_part(taught, 12, repeats=3)
-    dataset.add("darker than the others")
-    dataset.pictures[3]["kept"] = False
-    browser.click("#train")
-    wait_for(lambda: dataset.training is not None, SOON_S)
-    says(browser, "#counts", "1 thrown out")
-    assert serious_faults(browser, axe) == []
-    fake.train("cover")
-    browser.run("document.getElementById('elsewhere').open = true")
-    says(browser, "#figures", "scratches")
-    browser.click("#try")
-    says(browser, "#try-figures", "Same verdict")
-    assert serious_faults(browser, axe) == []
-    wide = browser.run("return [document.documentElement.scrollWidth, innerWidth]")
-    assert wide[0] <= wide[1]

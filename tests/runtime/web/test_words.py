@@ -116,7 +116,8 @@ def expressions(source: str, at: int) -> list[int]:
 
 
 NO_TEXT = re.compile(
-    r"(className: |\.font = |from |import\(|(querySelector(All)?|closest|matches(\?\.)?|matchMedia)\()$"
+    r"(className: |\.font = |from |import\(|"
+    r"(querySelector(All)?|closest|matches(\?\.)?|matchMedia)\()$"
 )
 PROSE = re.compile(r"[^\W\d_]{2,}[,.:;!?]? +[^\W\d_]{2,}|^[A-Z][a-z]{2,}[^-]*$|[\u3000-\uffff]")
 NAMES = re.compile(r"[A-Z]\w+Error|Arrow\w+|Backspace|Delete|differnet .*")

@@ -1,6 +1,6 @@
 // A card for each camera. A picture is shown as live only while its own age says so.
 
-import { $, ask, confirmed, count, day, decided, duration, make, number, percent, post, rate, symbol, verdictClass, verdictWord, why } from "./common.js";
+import { $, ask, confirmed, count, day, decided, duration, make, number, percent, post, rate, renew, symbol, verdictClass, verdictWord, why } from "./common.js";
 import { alarmOf } from "./health.js";
 import { say, sayOr } from "./words.js";
 
@@ -121,10 +121,7 @@ class Card {
     this.alarm.hidden = !this.alarm.textContent;
     this.showVeil(now);
     const shown = stale ? "" : kind;
-    if (this.sign.dataset.kind !== shown) {
-      this.sign.dataset.kind = shown;
-      this.sign.replaceChildren(...(shown ? [symbol(shown)] : []));
-    }
+    renew(this.sign, shown, () => [shown ? symbol(shown) : null]);
     this.word.textContent = stale ? say("verdict.none_now") : last ? verdictWord(last.verdict) : say("verdict.none_yet");
     this.showScore(stale ? null : last);
     this.showFacts(now);

@@ -56,15 +56,18 @@ export function showOperator(overview) {
   names = overview.cameras.map((camera) => camera.name);
   const chosen = chosenCamera();
   if (!chosen) return;
-  const kinds = names.map(kindOf);
   $("choose").hidden = names.length < 2;
-  renew($("choose"), [names, kinds, chosen], () => names.map((name, at) => {
-    const button = make("button", { type: "button", onclick: () => choose(name) }, kinds[at] ? symbol(kinds[at]) : null, make("span", { textContent: name }),
+  renew($("choose"), names, () => names.map((name, at) => {
+    const button = make("button", { type: "button", onclick: () => choose(name) }, make("span"), make("span", { textContent: name }),
       at < 9 ? make("kbd", { textContent: at + 1 }) : null);
-    button.setAttribute("aria-pressed", name === chosen);
     button.dataset.focus = `camera-${name}`;
     return button;
   }));
+  names.forEach((name, at) => { // in place: a button must outlive a click
+    const button = $("choose").children[at], kind = kindOf(name);
+    button.setAttribute("aria-pressed", name === chosen);
+    renew(button.firstChild, kind, () => [kind ? symbol(kind) : null]);
+  });
   showToday(countsOf(overview.cameras.find((camera) => camera.name === chosen)));
 }
 
