@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from differnet_training.gaussian import Gaussian, shrunk_moments
+from differnet_training.gaussian import SHARES, Gaussian, PlacedMoments, best_share, shrunk_moments
 
 
 def drawn(pictures=90, windows=9, dimension=6, seed=0, *, own=True):
@@ -62,3 +62,19 @@ def test_the_likelihood_is_that_of_the_density():
     density = multivariate_normal(mean, covariance).logpdf(features.reshape(-1, 6)).mean()
     found = Gaussian.of(mean, covariance).negative_log_likelihood(features)
     assert found + 3 * np.log(2 * np.pi) == pytest.approx(-density)
+
+
+def test_each_pictures_loss_is_that_of_its_windows_densities():
+    moments, pictures = PlacedMoments.of(drawn(pictures=60)), drawn(pictures=3, seed=1)
+    gaussian = moments.gaussian(0.5)
+    squares = 6 * gaussian.squares(pictures).mean(axis=(1, 2))
+    found = moments.losses(0.5, pictures)
+    np.testing.assert_allclose(found, squares - 2 * gaussian.log_det.mean(), rtol=1e-5)
+
+
+def test_a_few_strange_pictures_do_not_choose_the_share():
+    moments, held_out = PlacedMoments.of(drawn(pictures=60)), drawn(pictures=20, seed=1)
+    expected = best_share(moments, held_out)
+    held_out[:4] += 30 * np.random.RandomState(5).normal(size=held_out[:4].shape)
+    in_the_mean = min(SHARES, key=lambda share: moments.losses(share, held_out).mean())
+    assert in_the_mean < expected == best_share(moments, held_out)
