@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from .printable import printable, printable_lines
 
-LONGEST_PART = 256
+LONGEST_PART, LONGEST_NOTE = 256, 1000
 
 
 def _printable(text: str) -> str:
@@ -25,6 +25,8 @@ def _printable_lines(text: str) -> str:
 
 Lines = AfterValidator(_printable_lines)
 """Refuses what is not printable in a text of several lines that a person writes."""
+Note = Annotated[str, Field(max_length=LONGEST_NOTE), Lines]
+"""What a person writes down about a model."""
 Shown = Annotated[str, AfterValidator(printable)]
 """A text of a file that somebody else wrote; what is not printable in it is escaped."""
 ShownLines = Annotated[str, AfterValidator(printable_lines)]

@@ -296,4 +296,4 @@ def test_the_command_says_what_to_install_and_what_it_builds_for(
     assert differnet("engine", exported_half, "--dry-run") == 2
     assert install_line("rtx") in capsys.readouterr().err
     assert differnet("engine", exported_half, "--dry-run", "SM87") == 2
-    assert "choose SM75" in capsys.readouterr().err
+    assert "choose from SM75" in capsys.readouterr().err

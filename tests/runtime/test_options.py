@@ -53,6 +53,7 @@ NEEDED = {
     "models": "there/file",
     "file": "there/file",
     "weights": "there/file",
+    "text": "a note",
 }
 """What required arguments are given while another one is tried."""
 

@@ -146,6 +146,15 @@ def text(value: str) -> str:
     return value
 
 
+def note(value: str) -> str:
+    """Reads a note on a model: at most 1000 printable characters, in lines; it may be empty."""
+    from ..names import LONGEST_NOTE
+
+    if len(value) > LONGEST_NOTE or not all(line.isprintable() for line in value.split("\n")):
+        raise refused(value, f"at most {LONGEST_NOTE} printable characters and line breaks")
+    return value
+
+
 SOURCES = (
     "a device (0, /dev/video0), the URL of a stream (rtsp://, http://), a GStreamer pipeline "
     "(gst:...), a folder of pictures, a picture or a video; docs/daemon.md has examples"

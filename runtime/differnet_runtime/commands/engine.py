@@ -67,10 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _target(name: str) -> str:
     """Reads a compute capability that TensorRT-RTX builds for."""
     from differnet_runtime.engine.rtx import TARGETS
-    from differnet_runtime.suggestions import instead
 
     if name not in TARGETS:
-        raise refused(name, f"a GPU that TensorRT-RTX builds for; {instead(name, TARGETS)}")
+        known = ", ".join(TARGETS)  # no suggestion: another number is another GPU
+        raise refused(name, f"a GPU that TensorRT-RTX builds for; choose from {known}")
     return name
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
 
-from .arguments import add_backend, text
+from .arguments import add_backend, note, text
 from .paths import any_folder, any_path
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     activate = _action(actions, "activate", "switch to a model")
     activate.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
     add_backend(activate)
-    note = _action(actions, "note", "write a note on a model, for its card on the page")
-    note.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
-    note.add_argument("text", metavar="TEXT", help="the note; an empty one removes it")
+    noting = _action(actions, "note", "write a note on a model, for its card on the page")
+    noting.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
+    noting.add_argument("text", type=note, metavar="TEXT", help="the note; an empty one removes it")
     rollback = _action(actions, "rollback", "go back to the previous model")
     rollback.add_argument(
         "name", type=text, nargs="?", metavar="NAME", help="needed if there are several"
@@ -134,9 +134,9 @@ def _line(model: StoredModel, cameras: list[str]) -> str:
     role = "active" if model.active else "previous" if model.previous else ""
     threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
     about = model.damaged or f"{model.precision}, threshold {threshold}, {_signed(model)}"
-    about += f"; judges {', '.join(cameras)}" if cameras else ""
     if model.trained:
         about += f"; trained {model.trained[:10]} on {model.parts or 'unknown'} parts"
+    about += f"; judges {', '.join(cameras)}" if cameras else ""
     about += f"; note: {' / '.join(model.note.splitlines())}" if model.note else ""
     about += f"; LOOK: {model.caution}" if model.caution else ""
     return (

@@ -1,6 +1,6 @@
 """The models on a device: kept by hash, checked before they judge, and taken back in one step."""
 
-from .cards import Card, Note, advice, card_of
+from .cards import Card, advice, card_of
 from .records import Change, StoredModel
 from .store import FOLDER_VARIABLE, ModelStore, default_folder
 
@@ -9,7 +9,6 @@ __all__ = [
     "Card",
     "Change",
     "ModelStore",
-    "Note",
     "StoredModel",
     "advice",
     "card_of",

@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from ..contract import Region
 from ..detection_limits import brief
@@ -18,7 +17,7 @@ from ..errors import DifferNetError, ModelFileError
 from ..files import write_bytes
 from ..metadata import ModelMetadata, Part
 from ..model_file import content_hash, read_model_file
-from ..names import Lines
+from ..names import LONGEST_NOTE, Note
 from ..picture_sizes import PictureSizes
 from ..printable import printable_lines
 from ..signing import describe_signature
@@ -27,13 +26,10 @@ from ..suggestions import nearest
 ACTIVE = "active"
 """The link to the file that judges."""
 _NOTES = "notes"
-_LONGEST = 1000
 _NEAR = 1.1
 """Aspect ratios that differ by less are alike."""
 _NUMBERED = re.compile(r"[\W_]*v?\d[\d\W_]*$")
 
-Note = Annotated[str, Field(max_length=_LONGEST), Lines]
-"""What a person writes down about a model."""
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 
 
@@ -114,8 +110,8 @@ def note_of(folder: Path, digest: str) -> str | None:
         digest: The model's hash.
     """
     with contextlib.suppress(OSError):
-        text = (folder / _NOTES / f"{digest}.txt").read_bytes()[: 4 * _LONGEST]
-        return printable_lines(text.decode("utf-8", "replace"))[:_LONGEST] or None
+        text = (folder / _NOTES / f"{digest}.txt").read_bytes()[: 4 * LONGEST_NOTE]
+        return printable_lines(text.decode("utf-8", "replace"))[:LONGEST_NOTE] or None
     return None
 
 
