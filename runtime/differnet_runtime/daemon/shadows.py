@@ -53,6 +53,9 @@ class Shadows:
             raise ModelStoreError(f"camera {camera} was just removed")
         chosen = _chosen(judged_by, camera, model)
         engine = _engine(judged_by, chosen)
+        config = self._station.config.camera.get(camera)
+        if config is None:
+            raise ModelStoreError(f"camera {camera} was just removed")
         with self._changing:
             self._require_room(camera, engine)
             self._end(camera)
@@ -61,12 +64,13 @@ class Shadows:
             shadow = Shadow(
                 camera,
                 engine,
-                self._station.config.camera[camera].integrity,
+                config.integrity,
                 free=self._free,
                 threshold=partial(threshold, camera, chosen.hash, configured),
             )
             self._by_camera = {**self._by_camera, camera: shadow}
             shadow.start()
+        self.review()  # what it rests on may have changed meanwhile
         return shadow.view()
 
     def of(self, camera: str) -> Shadow | None:
@@ -97,7 +101,9 @@ class Shadows:
             model = self._station.models.of(camera)
             engine = model.switch.engine if model else None
             if engine is None or engine.model_hash == shadow.model or not _of_store(model, shadow):
-                self.stop(camera)
+                with self._changing:
+                    if self._by_camera.get(camera) is shadow:  # no other was begun meanwhile
+                        self._end(camera)
 
     def give_way(self) -> None:
         """Ends all of them: their memory is needed for a change of model."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..errors import DifferNetError
 from ..metadata import Part
-from ..models import Note
+from ..names import Note
 from .answers import Refused
 from .control import ModelView
 from .routing import Call, CallDep, CameraDep, StationRoute, media, problems
@@ -47,7 +47,7 @@ async def start_shadow(call: CallDep, camera: CameraDep, body: ShadowToStart) ->
         call.note("shadow", before, _told(call, camera))
         return started
 
-    return await call.reads.run(audited)
+    return await call.changes.run(audited)
 
 
 @router.get("/api/cameras/{camera}/shadow", responses=problems(404))
@@ -68,7 +68,7 @@ async def stop_shadow(call: CallDep, camera: CameraDep) -> None:
         if call.control.stop_shadow(camera):
             call.note("shadow", before, _told(call, camera))
 
-    await call.reads.run(audited)
+    await call.changes.run(audited)
 
 
 @router.get("/api/cameras/{camera}/shadow/{id}", response_class=Response,
@@ -97,4 +97,4 @@ async def note_model(call: CallDep, model: ModelDep, body: NoteToSet) -> ModelVi
         call.note("note", None, f"{noted.name} {model[:12]}: {noted.note or 'no note'}")
         return noted
 
-    return await call.reads.run(audited)
+    return await call.changes.run(audited)

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from differnet_runtime.config import Config
+from differnet_runtime.daemon import shadows as shadows_module
+from differnet_runtime.daemon.models import StationModel
 from differnet_runtime.daemon.station import Station
 from differnet_runtime.errors import ModelStoreError
-from differnet_runtime.models import ModelStore
+from differnet_runtime.inference import EngineProcess
+from differnet_runtime.models import ModelStore, StoredModel
 from tests.runtime.waiting import wait_for
 
 SOON_S = 30.0
@@ -170,3 +173,37 @@ def test_it_keeps_to_the_memory_and_gives_way_to_a_change(
     assert shadow.view().state == "failed"
     assert "its memory was needed" in (shadow.view().error or "")
     assert models.first.switch.engine.model_hash == third
+
+
+def test_a_look_over_the_trials_ends_none_that_was_begun_meanwhile(
+    station: Station, hashes: list[str], sound_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    station.control.start_shadow("top", hashes[1])
+    store = station.models.first.store
+    third = store.add(sound_model("three.onnx", factor=1.01), "washer").hash
+
+    def another_is_begun(*_: object) -> bool:
+        monkeypatch.undo()
+        station.control.start_shadow("top", third)
+        return False  # the model of the one before is not in the store any more
+
+    monkeypatch.setattr(shadows_module, "_of_store", another_is_begun)
+    station.shadows.review()
+    shadow = station.shadows.of("top")
+    assert shadow is not None
+    assert (shadow.model, shadow.ended) == (third, False)
+
+
+def test_no_trial_stays_whose_model_came_to_judge_while_it_was_begun(
+    station: Station, hashes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shadows_module._engine
+
+    def while_it_is_activated(judged_by: StationModel, chosen: StoredModel) -> EngineProcess:
+        station.control.activate(hashes[1])
+        return made(judged_by, chosen)
+
+    monkeypatch.setattr(shadows_module, "_engine", while_it_is_activated)
+    station.control.start_shadow("top", hashes[1])
+    assert station.shadows.of("top") is None

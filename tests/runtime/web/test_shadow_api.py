@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from differnet_runtime.config.models import WebConfig
+from differnet_runtime.errors import ModelStoreError
 from differnet_runtime.web.server import WebServer
+from differnet_runtime.web.shadow_views import ShadowView
 from tests.fakes.station import HASHES, FakeStation
+from tests.runtime.waiting import wait_for
 from tests.runtime.web.client import TOKEN, Client, of
 
 SHADOW, NOTE = "/api/cameras/left/shadow", f"/api/models/{HASHES[1]}/note"
@@ -61,6 +66,27 @@ def test_what_can_not_be_tried_is_a_conflict(client: Client, station: FakeStatio
     assert put(client, "/api/cameras/none/shadow", {"model": HASHES[1]})[0] == 404
     refused = client.post(SHADOW, {})
     assert (refused.status, refused.headers["allow"]) == (405, "DELETE, GET, PUT, HEAD")
+
+
+def test_trials_that_take_long_keep_no_reader_waiting(
+    client: Client, station: FakeStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = [], threading.Event()
+
+    def slow(camera: str, model: str) -> ShadowView:
+        begun.append(camera)
+        go.wait(20)
+        raise ModelStoreError(f"{model} can't be tried")
+
+    monkeypatch.setattr(station, "start_shadow", slow)
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(put, client, SHADOW, {"model": HASHES[1]}) for _ in range(16)]
+        try:
+            wait_for(lambda: len(begun) == 16)
+            assert client.get("/api/overview").status == 200
+            assert not any(one.done() for one in asked)
+        finally:
+            go.set()
 
 
 def test_a_note_is_kept_and_told(client: Client, station: FakeStation) -> None:
