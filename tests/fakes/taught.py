@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,7 @@ class Dataset:
     training: dict[str, Any] | None = None
     report: bool = False
     model: dict[str, Any] | None = None
+    obstacle: str | None = None
 
     def add(self, cause: str | None = None) -> None:
         """Adds a different part; a cause makes it a strange one."""
@@ -85,6 +87,8 @@ class FakeTeaching:
         self.activated: str | None = None
         self.judging: dict[str, str] | None = {"name": "ring", "hash": HASHES[0]}
         self.uploaded = b""
+        self.caution: str | None = None
+        self.asked: Counter[str] = Counter()
 
     def before(self, app: ASGIApp) -> ASGIApp:
         """Returns an application that answers what belongs to Teach and passes on the rest."""
@@ -95,6 +99,7 @@ class FakeTeaching:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             path: str = scope["path"]
+            self.asked[path] += 1
             mine = path.startswith(_MINE) or "/shadow" in path
             await (own if mine else app)(scope, receive, send)
 
@@ -218,7 +223,7 @@ class FakeTeaching:
             self.activated = (await request.json())["hash"]
         entry = {"name": "part", "hash": MODEL, "active": self.activated == MODEL,
                  "previous": False, "threshold": 1.42, "added": "2026-11-20T08:00:00+00:00",
-                 "damaged": None, "cameras": ["left"]}  # fmt: skip
+                 "damaged": None, "caution": self.caution, "cameras": ["left"]}  # fmt: skip
         return JSONResponse({"models": [entry]})
 
     async def _overview(self, _request: Request) -> Response:

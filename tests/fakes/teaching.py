@@ -50,11 +50,11 @@ class FakeSite:
             "teach": {"goal": 12, **teach},
         })  # fmt: skip
 
-    def cameras(self) -> Collection[str]:
-        return tuple(self.config.camera)
-
     def live(self, _camera: str) -> bool:
         return self._live
+
+    def obstacle(self, _camera: str, _name: str) -> str | None:
+        return None
 
     def frame(self, camera: str) -> Frame | None:
         return self.frames.get(camera)

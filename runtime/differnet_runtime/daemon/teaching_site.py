@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,13 +32,23 @@ class StationSite:
         """See `Site.config`."""
         return self._station.config
 
-    def cameras(self) -> Collection[str]:
-        """See `Site.cameras`."""
-        return tuple(self._station.cameras)
-
     def live(self, camera: str) -> bool:
         """See `Site.live`."""
-        return is_live(located(self.config.camera[camera]))
+        config = self.config.camera.get(camera)  # a reload removes it
+        return config is not None and is_live(located(config))
+
+    def obstacle(self, camera: str, name: str) -> str | None:
+        """See `Site.obstacle`."""
+        model = self._station.models.of(camera)
+        if model is None or model.config.store is not None:
+            return None
+        key, own = model.planned.key, "a model file" if model.config.path else "no store"
+        return (
+            f"[{key}] names {own}, but a new model goes to the store, where camera {camera} can "
+            f'neither try nor use it: set store = "{name}" in [{key}] in place of path, and reload '
+            "the station. The present model judges until one of the store is activated; a restart "
+            "before that would leave none"
+        )
 
     def frame(self, camera: str) -> Frame | None:
         """See `Site.frame`."""

@@ -51,7 +51,7 @@ class Collector:
         self._look, self._ended = look, ended
         self._streams: dict[str, Stream] = {}
         self._some = threading.Condition()
-        self._stopping = False
+        self._stopping, self._told = False, ""
         self._thread = threading.Thread(target=self._run, name="teach", daemon=True)
 
     def start(self) -> None:
@@ -97,14 +97,16 @@ class Collector:
                     self._consider(*found)
                 if found is None or time.monotonic() - looked_s > _IDLE_S:
                     self._look()
-                    looked_s = time.monotonic()
+                    looked_s, self._told = time.monotonic(), ""
             except Exception as error:  # noqa: PERF203 - one picture must not end the others
                 self._tell(error)
 
     def _tell(self, error: Exception) -> None:
-        """Says what went wrong, and gives it a moment to pass."""
+        """Says once what goes wrong, and gives it a moment to pass."""
         expected = isinstance(error, DifferNetError)
-        log.warning("teaching: %s", error, exc_info=None if expected else error)
+        if str(error) != self._told:
+            log.warning("teaching: %s", error, exc_info=None if expected else error)
+        self._told = str(error)
         time.sleep(_IDLE_S)
 
     def _next(self) -> tuple[Stream, Frame] | None:

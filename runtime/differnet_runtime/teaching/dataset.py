@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -79,8 +80,19 @@ class Dataset:
             self._record, self._unwritten = changed, False
             return changed
 
+    def remember(self, **values: Any) -> None:  # noqa: ANN401 - of any field of the record
+        """Changes the record here, and on disk as soon as it can be written.
+
+        Raises:
+            OutputError: It can't be now.
+        """
+        with self.lock:
+            self._record = Record.model_validate({**dict(self._record), **values})
+            self._unwritten = True
+            self.change()
+
     def flush(self) -> None:
-        """Writes the count of repeats, which is not worth a write for each frame."""
+        """Writes what was not worth a write, as the count of repeats, or could not be written."""
         with self.lock:
             if self._unwritten:
                 self.change()
@@ -168,13 +180,16 @@ class Dataset:
                 self.looks.changed()
             return True
 
-    def look(self) -> None:
+    def look(self, within_s: float = math.inf) -> None:
         """Looks at the pictures where some have come or gone since, and writes what was found.
+
+        Args:
+            within_s: See `Looks.look`.
 
         Raises:
             OutputError: It can't be written.
         """
-        found = self.looks.look(self._record)
+        found = self.looks.look(self._record, within_s)
         if found is not None:
             self._said(found)
 

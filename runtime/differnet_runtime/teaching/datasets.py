@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from ..config import CameraConfig
 from ..errors import DifferNetError, TeachError
-from ..evidence.room import free_bytes
 from ..integrity import IntegrityGate
 from ..metadata import Region
 from ..printable import printable
@@ -20,6 +20,7 @@ from .dataset import Dataset, Seen, outside
 from .files import FOLDER, DatasetFiles, read_all
 from .job import Progress
 from .records import Record, Training, now
+from .room import lacking, too_many
 from .site import Site
 from .training import STOPPED
 from .views import DatasetView, dataset_view
@@ -27,6 +28,9 @@ from .views import DatasetView, dataset_view
 SWITCHED_OFF = "teaching is switched off: set enabled = true in [teach]"
 _OLD_S = 5.0
 """A live camera's frame that is older says nothing of the part that is there now."""
+
+_LOOK_S = 0.2
+"""Frames wait for a look no longer than this, and one picture more."""
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,10 @@ class Datasets:
         """Collects by what the configuration and the data sets say now."""
         with self.changing:
             cameras = self._site.config.camera
+            for one in self._datasets.values():
+                if one.record.collecting and one.record.camera not in cameras:
+                    why = _no_camera(one.record.camera)
+                    or_warn(partial(one.change, collecting=False, problem=why))
             streams = {
                 one.record.camera: Stream(
                     one,
@@ -110,6 +118,7 @@ class Datasets:
             self._site.config.teach.goal,
             report=dataset.files.report.is_file(),
             progress=self._progress(record.name),
+            obstacle=self._site.obstacle(record.camera, record.name),
         )
 
     def find(self, name: str) -> Dataset:
@@ -144,18 +153,24 @@ class Datasets:
         with self.changing:
             if not self.enabled:
                 raise TeachError(SWITCHED_OFF)
-            if name in self._datasets or (self.root / name).exists():
+            files = DatasetFiles(self.root / name)
+            if name in self._datasets:
                 raise TeachError(f"there is a data set {name} already: go on with it, or delete it")
-            if camera not in self._site.cameras():
+            if files.used:
+                raise TeachError(
+                    f"{files.folder} holds a data set that can't be read (the log says why): move "
+                    "it away, or choose another name"
+                )
+            config = self._site.config.camera.get(camera)
+            if config is None:
                 raise TeachError(f"there is no camera {camera!r}")
             frame = self._site.frame(camera)
             if frame is not None:
                 height, width = frame.image.shape[:2]
                 if (misfit := outside(region, (width, height))) is not None:
                     raise TeachError(misfit)
-            source = redact(self._site.config.camera[camera].source)
+            source = redact(config.source)
             record = Record(name=name, camera=camera, source=source, region=region, created=now())
-            files = DatasetFiles(self.root / name)
             files.make(record)
             self._datasets[name] = Dataset(files, record, self._room)
             return self.dataset(name)
@@ -195,7 +210,7 @@ class Datasets:
             return self.dataset(name)
 
     def _refuse_second(self, record: Record) -> None:
-        self.require_camera(record.camera)
+        self.camera_of(record)
         for other in self._datasets.values():
             one = other.record
             if one.collecting and one.camera == record.camera and one.name != record.name:
@@ -203,14 +218,16 @@ class Datasets:
                     f"{one.name} collects from camera {one.camera} already: end that first"
                 )
 
-    def require_camera(self, camera: str) -> None:
-        """Refuses a camera that is not there.
+    def camera_of(self, record: Record) -> CameraConfig:
+        """Returns the camera of a data set.
 
         Raises:
-            TeachError: It is not.
+            TeachError: A reload has removed it.
         """
-        if camera not in self._site.cameras():
-            raise TeachError(f"there is no camera {camera!r} any more")
+        found = self._site.config.camera.get(record.camera)
+        if found is None:
+            raise TeachError(_no_camera(record.camera))
+        return found
 
     def take(self, name: str) -> tuple[DatasetView, Seen]:
         """Takes the frame that the page shows now; on disk when this returns.
@@ -219,16 +236,14 @@ class Datasets:
             TeachError: The camera is gone.
         """
         dataset = self.changeable(name)
-        camera = dataset.record.camera
-        self.require_camera(camera)
+        camera, config = dataset.record.camera, self.camera_of(dataset.record)
         frame, live = self._site.frame(camera), self._site.live(camera)
         if frame is None:
             seen = Seen(False, f"camera {camera} has given no frame yet")
         elif live and (age_s := (time.monotonic_ns() - frame.captured_ns) / 1e9) > _OLD_S:
             seen = Seen(False, f"camera {camera} has given no frame for {age_s:.0f} s")
         else:
-            integrity = self._site.config.camera[camera].integrity
-            seen = dataset.consider(frame, IntegrityGate(integrity, None, live=live))
+            seen = dataset.consider(frame, IntegrityGate(config.integrity, None, live=live))
         return self.dataset(name), seen
 
     def keep(self, name: str, picture: str, *, kept: bool) -> DatasetView:
@@ -243,13 +258,13 @@ class Datasets:
         return self.dataset(name)
 
     def _look(self) -> None:
-        """Looks at what has changed, in the collector's thread."""
+        """Looks at what has changed, in the collector's thread, which frames wait for."""
         datasets = list(self._datasets.values())
         for dataset in datasets:
             if dataset.looks.due:
-                dataset.look()
+                dataset.look(_LOOK_S)
                 for other in datasets:
-                    if other is not dataset:
+                    if not (other is dataset or other.looks.due or other.record.collecting):
                         other.looks.forget()
             dataset.flush()
 
@@ -265,20 +280,12 @@ class Datasets:
 
     def _room(self, need: int) -> str | None:
         """Says why so many bytes more can't be kept; None where they can."""
-        most = self._site.config.teach.max_bytes
-        if sum(one.bytes for one in list(self._datasets.values())) + need > most:
-            return (
-                f"all collected pictures together take {most >> 20} MiB at most (max_bytes in "
-                "[teach]): delete a data set that is not needed any more"
-            )
-        left = self._site.config.evidence.min_free_bytes
-        free = free_bytes(self.root)
-        if free is not None and free - need < left:
-            return (
-                f"only {free >> 20} MiB of the disk are free, and {left >> 20} must stay free "
-                "(min_free_bytes in [evidence]): make room"
-            )
-        return None
+        taken = sum(one.bytes for one in list(self._datasets.values()))
+        return too_many(self._site, taken + need) or lacking(self._site, self.root, need)
+
+
+def _no_camera(camera: str) -> str:
+    return f"there is no camera {camera!r} any more"
 
 
 def or_warn(change: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,8 @@ FOLDER = "teach"
 _RECORD, _PICTURES, _REPORT, _JOB = "record.json", "pictures", "report.html", "job"
 _DELETED = ".deleted-"
 _QUALITY = 85
+_SHOWING = threading.Lock()
+"""One picture is decoded at a time, however many a page asks for: the cores are inspection's."""
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,8 @@ class DatasetFiles:
         there = {path.stem for path in self.pictures.glob("*.png")}
         known = {one.id for one in record.pictures}
         for path in self._left_behind(known):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that can't be written holds no start up
+                path.unlink()
         found = tuple(one for one in record.pictures if one.id in there)
         return record.model_copy(update={"pictures": found})
 
@@ -68,6 +72,12 @@ class DatasetFiles:
         partial = [*self.folder.glob(".*.partial"), *self.pictures.glob(".*.partial")]
         known = set(known)
         return partial + [one for one in self.pictures.glob("*.png") if one.stem not in known]
+
+    @property
+    def used(self) -> bool:
+        """Whether there is a record or a picture: a folder without them is a leftover."""
+        record = self.folder / _RECORD
+        return record.exists() or next(self.pictures.glob("*.png"), None) is not None
 
     def make(self, record: Record) -> None:
         """Makes the folder with its record; a power cut does not undo it.
@@ -189,6 +199,11 @@ def jpeg(path: Path, side: int | None) -> bytes:
         ImageReadError: It can't be read.
         OutputError: It can't be encoded.
     """
+    with _SHOWING:
+        return _jpeg(path, side)
+
+
+def _jpeg(path: Path, side: int | None) -> bytes:
     picture: Image = eight_bit_colour(read_image(path))
     try:
         longest = max(picture.shape[:2])

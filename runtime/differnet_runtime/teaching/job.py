@@ -23,6 +23,8 @@ _SAID_LINES, _TOLD_LINES = 60, 12
 _OURS = "differnet: "
 """What the line begins with by which our commands end with an error."""
 
+Hindrance = Callable[[], str | None]
+
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ class Job:
         environment: Of the programs, beside the station's.
         folder: Deleted in the end; the programs write only there.
         memory: Bytes that a program and its children may take.
+        hindrance: Says why they must not go on, if they must not.
         finish: Takes what was made; what it raises is why the training failed.
         ended: Called with the reason of a failure, None after success; `CancelledError` tells
             that somebody wanted it.
@@ -69,11 +72,13 @@ class Job:
         folder: Path,
         *,
         memory: int,
+        hindrance: Hindrance,
         finish: Callable[[], None],
         ended: Callable[[str | CancelledError | None], None],
     ) -> None:
         self._steps, self._environment, self._folder = steps, dict(environment), folder
-        self._memory, self._finish, self._ended = memory, finish, ended
+        self._memory, self._hindrance = memory, hindrance
+        self._finish, self._ended = finish, ended
         self.progress = Progress()
         self._cancelled = threading.Event()
         self._said: deque[str] = deque(maxlen=_SAID_LINES)
@@ -118,7 +123,7 @@ class Job:
         """Runs a program to its end.
 
         Raises:
-            TeachError: It failed, or took too much memory.
+            TeachError: It failed, took too much memory, or must not go on.
             CancelledError: Somebody has ended it.
         """
         self._said.clear()
@@ -133,6 +138,8 @@ class Job:
                         f"the training took more than {self._memory // MIB} MiB of memory and was "
                         "ended: allow more (memory_mib in [teach]), or teach with a smaller region"
                     )
+                if (why := self._hindrance()) is not None:
+                    raise TeachError(f"the training was ended: {why}")
             if code:
                 child.death()  # waits for its last words
                 raise TeachError(self._why(code))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +54,7 @@ class Looks:
             self._due = True
 
     def changed(self) -> None:
-        """Notes that other pictures are kept now."""
+        """Notes that another look is needed."""
         with self._lock:
             self._due = True
 
@@ -66,20 +68,31 @@ class Looks:
         with self._lock:
             self._measured.clear()
 
-    def look(self, record: Record) -> Looked | None:
+    def look(self, record: Record, within_s: float = math.inf) -> Looked | None:
         """Looks at the pictures that are kept.
 
         Args:
             record: Says which these are.
+            within_s: Time to read pictures in; the next call goes on with those that are left.
 
         Returns:
-            What was found; None where nothing has changed since the last look.
+            What was found; None where nothing has changed since the last look, or some are left.
         """
+        until = time.monotonic() + within_s
         with self._lock:
             if not self._due:
                 return None
             self._due = False
-        some = [found for one in record.kept if (found := self._found(one.id, record)) is not None]
+        some, read = [], False
+        for one in record.kept:
+            found = self._known(one.id)
+            if found is None:
+                if read and time.monotonic() > until:
+                    self.changed()
+                    return None
+                found, read = self._read(one.id, record), True
+            if found is not None:
+                some.append(found)
         findings = examine(some).findings
         causes = {
             one.path.stem: f"{one.cause}: {one.detail}"
@@ -88,11 +101,11 @@ class Looks:
         }
         return Looked(len(set(different_parts(some))), causes)
 
-    def _found(self, picture: str, record: Record) -> Measured | None:
+    def _known(self, picture: str) -> Measured | None:
         with self._lock:
-            found = self._measured.get(picture)
-        if found is not None:
-            return found
+            return self._measured.get(picture)
+
+    def _read(self, picture: str, record: Record) -> Measured | None:
         path = self._files.path(picture)
         try:
             data = read_bytes(path)

@@ -66,7 +66,7 @@ class AddedModel(Part):
         detection_limit: From which size on a defect is found, or why the model should not be used;
             None where that was not measured.
         threshold: Its own; None where it has none.
-        parts: Different parts that set the threshold.
+        parts: Pictures of good parts that it was trained on.
     """
 
     id: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +17,19 @@ class Site(Protocol):
     def config(self) -> Config:
         """In use now; a reload replaces it."""
 
-    def cameras(self) -> Collection[str]:
-        """Returns the names of the cameras."""
-
     def live(self, camera: str) -> bool:
         """Returns whether a camera's frames come by themselves; its pictures wait otherwise."""
+
+    def obstacle(self, camera: str, name: str) -> str | None:
+        """Says what must be set before a model that is added can judge a camera.
+
+        Args:
+            camera: Name.
+            name: As in `add_model`.
+
+        Returns:
+            None where nothing must.
+        """
 
     def frame(self, camera: str) -> Frame | None:
         """Returns the frame that the page shows of a camera; None before the first."""

@@ -6,12 +6,15 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from ..config import CameraConfig
 from ..errors import ModelFileError, TeachError
+from ..metadata import ModelMetadata
 from ..printable import printable
-from .dataset import Dataset
+from .dataset import Dataset, outside
 from .datasets import SWITCHED_OFF, Datasets, UnknownError, or_warn
 from .files import DatasetFiles
 from .records import Record, Training
+from .room import lacking, require
 from .site import Site
 from .training import Trainer, added, model_of
 from .views import DatasetView, TeachView
@@ -38,7 +41,7 @@ class Teaching(Datasets):
 
     def view(self) -> TeachView:
         """Returns all data sets, and whether a model could be trained now."""
-        reason = self._trainer.refusal(self._site.config.teach) if self.enabled else SWITCHED_OFF
+        reason = self._refusal() if self.enabled else SWITCHED_OFF
         needed, free = self._trainer.memory(self._site.config.teach)
         return TeachView(
             datasets=self.datasets(),
@@ -48,6 +51,13 @@ class Teaching(Datasets):
             free_mib=free,
             goal=self._site.config.teach.goal,
         )
+
+    def _refusal(self) -> str | None:
+        return self._trainer.refusal(self._site.config.teach) or self._hindrance()
+
+    def _hindrance(self) -> str | None:
+        """Says why a training must not write more, if it must not."""
+        return lacking(self._site, self.root)
 
     def picture(self, name: str, picture: str) -> Path:
         """Returns the file of a picture.
@@ -91,26 +101,27 @@ class Teaching(Datasets):
         """
         with self.changing:
             dataset = self.changeable(name)
-            config, camera = self._site.config.teach, dataset.record.camera
-            if (refused := self._trainer.refusal(config)) is not None:
+            if (refused := self._refusal()) is not None:
                 raise TeachError(refused)
-            self.require_camera(camera)
+            self.camera_of(dataset.record)
             dataset.look()
-            self._trainer.begin(dataset, self._site, partial(self._end_training, dataset))
+            self._trainer.begin(
+                dataset, self._site, partial(self._end_training, dataset), self._hindrance
+            )
             self.renew()
             return self.dataset(name)
 
     def _end_training(self, dataset: Dataset, training: Training) -> None:
-        or_warn(partial(dataset.change, training=training))
+        or_warn(partial(dataset.remember, training=training))
         log.info("training of %s: %s", dataset.record.name, training.state)
 
     def cancel(self, name: str) -> DatasetView:
-        """Ends a training.
+        """Ends a training, also where teaching has been switched off since it began.
 
         Raises:
             TeachError: There is none.
         """
-        self.changeable(name)
+        self.find(name)
         self._trainer.cancel(name)
         return self.dataset(name)
 
@@ -120,18 +131,39 @@ class Teaching(Datasets):
         Raises:
             ModelFileError: It is no model.
             ModelStoreError: The store can't have it.
+            TeachError: It could judge no frame of the camera.
+            OutputError: The disk is full.
         """
         with self.changing:
             dataset = self.changeable(name)
-            self.require_camera(dataset.record.camera)
+            camera = self.camera_of(dataset.record)
             try:
                 metadata = model_of(path)
+                self._require_fit(dataset.record, camera, metadata)
+                self.require_room(path.stat().st_size)  # the store takes a copy
                 stored = self._site.add_model(dataset.record.camera, name, path)
             except ModelFileError as error:
                 text = str(error).replace(str(path), "the file that was sent")
                 raise ModelFileError(text) from error
             dataset.change(model=added(stored, metadata))
             return self.dataset(name)
+
+    def _require_fit(self, record: Record, camera: CameraConfig, metadata: ModelMetadata) -> None:
+        """Refuses a model that would refuse every frame of the camera, where its size is known."""
+        size, frame = record.frame_size, self._site.frame(record.camera)
+        if frame is not None:
+            height, width = frame.image.shape[:2]
+            size = width, height
+        if size is None:
+            return
+        sizes = metadata.picture_sizes if camera.integrity.size != "any" else None
+        why = outside(metadata.input.region, size)
+        if why is None and sizes is not None and not sizes.accepts(*size):
+            why = (
+                f"it knows pictures of {sizes} pixels, and the camera's have {size[0]} x {size[1]}"
+            )
+        if why is not None:
+            raise TeachError(f"the model that was sent is for another camera or region: {why}")
 
     def folder(self, name: str) -> Path:
         """Returns where a file for a data set may be put until it is used.
@@ -140,3 +172,11 @@ class Teaching(Datasets):
             UnknownError: There is no such data set.
         """
         return self.changeable(name).files.folder
+
+    def require_room(self, need: int) -> None:
+        """Refuses to have so many bytes more written there.
+
+        Raises:
+            OutputError: Too little of the disk would stay free.
+        """
+        require(self._site, self.root, need)

@@ -18,7 +18,7 @@ from ..model_file import read_model_file
 from ..models import StoredModel
 from .dataset import Dataset
 from .files import strange
-from .job import CancelledError, Job, Progress
+from .job import CancelledError, Hindrance, Job, Progress
 from .memory import MIB, free_bytes
 from .records import AddedModel, State, Training, now
 from .site import Site
@@ -83,13 +83,14 @@ class Trainer:
         job = self._job
         return job.progress if job is not None and self._of == name else None
 
-    def begin(self, dataset: Dataset, site: Site, told: Told) -> None:
+    def begin(self, dataset: Dataset, site: Site, told: Told, hindrance: Hindrance) -> None:
         """Begins a training.
 
         Args:
             dataset: With the pictures that are kept.
             site: The station.
             told: Called with the training's end.
+            hindrance: See `Job`.
 
         Raises:
             TeachError: Too few different parts.
@@ -113,11 +114,12 @@ class Trainer:
                 environment(folder, threads),
                 folder,
                 memory=site.config.teach.memory_mib * MIB,
+                hindrance=hindrance,
                 finish=lambda: _finish(dataset, site),
                 ended=lambda why: self._end(training, why, told),
             )
-            self._job, self._of = job, record.name
             job.start()
+            self._job, self._of = job, record.name
 
     def _end(self, training: Training, why: str | CancelledError | None, told: Told) -> None:
         state: State = "failed"
@@ -201,5 +203,5 @@ def added(stored: StoredModel, metadata: ModelMetadata) -> AddedModel:
         name=metadata.name,
         detection_limit=text,
         threshold=calibration.threshold if calibration else None,
-        parts=calibration.images if calibration else 0,
+        parts=metadata.provenance.images,
     )

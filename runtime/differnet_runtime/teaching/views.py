@@ -68,6 +68,7 @@ class DatasetView(Part):
         training: The last one; None before the first.
         report: Whether there is a report of it.
         model: The last one that was added to the store.
+        obstacle: What must be set before such a model can judge the camera; None for nothing.
     """
 
     name: str
@@ -85,6 +86,7 @@ class DatasetView(Part):
     training: TrainingView | None = None
     report: bool
     model: AddedModel | None = None
+    obstacle: str | None = None
 
 
 class TeachView(Part):
@@ -108,7 +110,12 @@ class TeachView(Part):
 
 
 def dataset_view(
-    record: Record, goal: int, *, report: bool, progress: Progress | None
+    record: Record,
+    goal: int,
+    *,
+    report: bool,
+    progress: Progress | None,
+    obstacle: str | None = None,
 ) -> DatasetView:
     """Returns what the page is told of a data set.
 
@@ -117,6 +124,7 @@ def dataset_view(
         goal: Different parts that there should be.
         report: Whether there is one.
         progress: Of the training that goes on; None where none does.
+        obstacle: What must be set before a model of it can judge the camera; None for nothing.
     """
     kept = record.kept
     return DatasetView(
@@ -135,6 +143,7 @@ def dataset_view(
         training=_training(record, progress),
         report=report,
         model=record.model,
+        obstacle=obstacle,
     )
 
 

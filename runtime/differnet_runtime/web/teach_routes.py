@@ -245,14 +245,16 @@ async def add_model(call: CallDep, name: NameDep) -> DatasetView:
     folder = await _ask(call.reads, partial(teaching.folder, name))
     path = folder / f".model.{secrets.token_hex(6)}.partial"
     try:
-        await _received(call.request, path, call.changes)
+        await _received(call.request, path, call.changes, teaching.require_room)
         add = partial(teaching.add_model, name, path)
         return await _change(call, f"{name}: a model that was sent here", add)
     finally:
         path.unlink(missing_ok=True)
 
 
-async def _received(request: Request, path: Path, threads: Threads) -> None:
+async def _received(
+    request: Request, path: Path, threads: Threads, require_room: Callable[[int], None]
+) -> None:
     """Writes the body to a file.
 
     Raises:
@@ -263,12 +265,13 @@ async def _received(request: Request, path: Path, threads: Threads) -> None:
     too_large = Refused(413, f"the file is larger than {MOST_MODEL >> 20} MiB")
     if not length.isdigit() or int(length[:18]) > MOST_MODEL:
         raise too_large
+    await threads.run(partial(require_room, int(length)))
     total, pieces = 0, request.stream().__aiter__()
     while piece := await _next(pieces):
         total += len(piece)
         if total > MOST_MODEL:
             raise too_large
-        await threads.run(partial(_append, path, piece))
+        await threads.run(partial(_append, path, piece, require_room))
     if not total:
         raise Refused(400, "the body is empty")
 
@@ -280,7 +283,8 @@ async def _next(pieces: AsyncIterator[bytes]) -> bytes:
         raise Refused(408, f"no more of the file came for {_FILE_S:g} s") from error
 
 
-def _append(path: Path, piece: bytes) -> None:
+def _append(path: Path, piece: bytes, require_room: Callable[[int], None]) -> None:
+    require_room(len(piece))
     try:
         with path.open("ab") as file:
             file.write(piece)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +61,26 @@ def test_a_reload_that_switches_teaching_off_ends_the_collecting(
     station.reconfigure(renewal)
     assert station.teaching._collector._streams == {}
     assert "switched off" in str(station.teaching.view().reason)
+
+
+def test_a_camera_that_is_judged_by_a_file_says_what_to_set_before_a_training(
+    tmp_path: Path, config: dict[str, Any], sound_model: Callable[..., Path]
+) -> None:
+    model = {"path": str(sound_model()), "backend": "onnxruntime-cpu", "threads": 1}
+    station = Station(Config.model_validate({**config, "model": model}), tmp_path / "models")
+    station.start()
+    try:
+        said = str(station.teaching.create("ring", "top", None).obstacle)
+        assert said.startswith("[model] names a model file")
+        assert 'set store = "ring" in [model] in place of path' in said
+        added = station.teaching.add_model("ring", sound_model()).model
+        judged_by = {"store": "ring", "backend": "onnxruntime-cpu", "threads": 1}
+        renewal = station.prepare(Config.model_validate({**config, "model": judged_by}))
+        station.reconfigure(renewal)  # as it was told
+        assert station.teaching.dataset("ring").obstacle is None
+        assert station.models.first.switch.engine.wait_ready(30.0), "the file judges on"
+        assert added is not None
+        station.control.activate(added.id)
+        assert station.models.first.switch.engine.model_hash == added.id
+    finally:
+        station.stop()

@@ -146,6 +146,22 @@ def test_a_finished_model_is_taken_in_and_its_size_is_bounded(
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_that_is_sent_leaves_some_of_the_disk_free(
+    chunked: bool, client: Client, station: FakeStation
+) -> None:
+    make(client)
+    evidence = station.site.config.evidence.model_copy(update={"min_free_bytes": 1 << 60})
+    config = station.site.config.model_copy(update={"evidence": evidence})
+    station.site.config = config
+    body = iter([b"model"]) if chunked else b"model"
+    answer = client.ask("POST", f"{RING}/model", body=body, headers=BYTES, chunked=chunked)
+    assert answer.status == 503
+    assert "must stay free" in json.loads(answer.data)["error"]
+    folder = station.teaching._datasets["ring"].files.folder
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -302,7 +302,7 @@ def test_a_model_that_is_sent_is_added_and_a_damaged_one_refused(
     ours = line("pass")
     view = ours.teaching.add_model("ring", sound_model())
     assert view.model is not None
-    assert view.model.threshold is not None
+    assert (view.model.threshold, view.model.parts) == (118.0, 40)
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
     with pytest.raises(Exception, match=r"^the file that was sent "):
         ours.teaching.add_model("ring", tmp_path / "damaged.onnx")

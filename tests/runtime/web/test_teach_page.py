@@ -216,6 +216,37 @@ def test_frames_on_which_the_models_differ_are_shown(taught: Taught) -> None:
     wait_for(lambda: browser.text("#try") == "Start trying", SOON_S)
 
 
+def test_a_camera_that_could_not_use_the_model_says_so_before_the_training(taught: Taught) -> None:
+    browser, fake, _ = taught
+    dataset = open_part(taught, 40, obstacle="[model] names a model file")
+    says(browser, "#train-obstacle", "names a model file")
+    browser.click("#train")
+    wait_for(lambda: dataset.training is not None, SOON_S)
+    fake.train("cover")
+    says(browser, "#try-text", "names a model file")
+    says(browser, "#use-text", "names a model file")
+    for button in ("try", "use"):
+        assert browser.run(f"return document.getElementById({button!r}).disabled"), button
+    dataset.obstacle = None
+    says(browser, "#use-text", "judges camera left")
+    assert has(browser, "#train-obstacle[hidden]")
+
+
+def test_a_model_of_another_part_is_used_with_a_caution_and_the_store_is_read_once(
+    taught: Taught,
+) -> None:
+    browser, fake, _ = taught
+    fake.caution = "its pictures are larger"
+    dataset = open_part(taught, 40)
+    browser.click("#train")
+    wait_for(lambda: dataset.training is not None, SOON_S)
+    fake.train("cover")
+    says(browser, "#use-text", "Caution: its pictures are larger")
+    polls = fake.asked["/api/overview"]
+    wait_for(lambda: fake.asked["/api/overview"] > polls + 2, SOON_S)
+    assert fake.asked["/api/models"] == 1
+
+
 def test_a_dataset_is_deleted_after_a_yes_and_the_focus_stays_near(taught: Taught) -> None:
     browser, fake, _ = taught
     open_part(taught, 2)

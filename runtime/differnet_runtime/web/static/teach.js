@@ -11,6 +11,7 @@ import { offerLanguages, say, translate } from "./words.js";
 const EVERY_MS = 1000, LOST_MS = 4000;
 const STEPS = ["choose", "collect", "train", "result", "try", "use"];
 let heard = performance.now(); // when the station last answered
+let modelsAbout = null; // what the models were last asked for
 let focused = null; // the element that had the focus, with the step it stands in
 
 /** Says for each step whether it is done, open, or still closed, and one line on it. */
@@ -168,15 +169,23 @@ async function readIfAny(path) {
   return response.ok ? response.json() : null;
 }
 
+/** Asks for the models of the store where another one judges or was added: the station reads all their files for it. */
+async function readModels(dataset, overview) {
+  const about = JSON.stringify([dataset.model.id, overview.cameras.map((camera) => camera.model?.hash)]);
+  if (about === modelsAbout) return;
+  ({ models: known.models } = await read("/api/models"));
+  modelsAbout = about;
+}
+
 async function refresh() {
   const asked = known.dataset, { sent } = known;
   const [teach, overview, access] = await Promise.all([read("/api/teach"), read("/api/overview"), read("/api/access")]);
   const dataset = asked && teach.datasets.find((one) => one.name === asked.name) ? await readIfAny(address(asked)) : null;
   const trying = dataset && overview.cameras.find((camera) => camera.name === dataset.camera)?.shadow; // asked only then: a 404 stands in the console
   const shadow = trying ? await readIfAny(`/api/cameras/${encodeURIComponent(dataset.camera)}/shadow`) : null;
-  const models = dataset?.model ? await read("/api/models") : { models: [] };
+  if (dataset?.model) await readModels(dataset, overview);
   heard = performance.now();
-  const news = { teach, overview, changes: access.changes, models: models.models };
+  const news = { teach, overview, changes: access.changes };
   if (known.dataset?.name !== asked?.name || known.sent !== sent) return; // what was read is older than what a person did
   if (asked && !dataset) choose(null, false);
   learn({ ...news, dataset, shadow });

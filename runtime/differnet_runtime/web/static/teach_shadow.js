@@ -14,17 +14,19 @@ const route = (camera) => `/api/cameras/${encodeURIComponent(camera)}/shadow`;
 /** The shadow of the open dataset's model; null where none or another runs. */
 export const ownShadow = () => (known.shadow && known.shadow.model === known.dataset?.model?.id ? known.shadow : null);
 
+const liveModel = (dataset) => known.overview?.cameras.find((camera) => camera.name === dataset.camera)?.model ?? null;
+
 /** Whether the open dataset's model judges its camera. */
 export function inUse() {
   const { dataset, models } = known;
-  return models.some((model) => model.hash === dataset?.model?.id && model.active && (!model.cameras?.length || model.cameras.includes(dataset.camera)));
+  if (!dataset?.model) return false;
+  return liveModel(dataset)?.hash === dataset.model.id || models.some((model) => model.hash === dataset.model.id && model.active && (!model.cameras?.length || model.cameras.includes(dataset.camera)));
 }
-
-const liveModel = (dataset) => known.overview?.cameras.find((camera) => camera.name === dataset.camera)?.model ?? null;
 
 /** Why the model can't be tried beside another; null where it can. */
 function hindrance(dataset) {
   if (inUse()) return say("teach.try.in_use");
+  if (dataset.obstacle) return dataset.obstacle;
   return liveModel(dataset) ? null : say("teach.try.alone", { camera: dataset.camera });
 }
 
@@ -83,10 +85,12 @@ function others({ camera }) {
 export function showUse(dataset) {
   const used = inUse(), { model, camera } = dataset;
   $("use").hidden = used;
-  $("use").disabled = !known.changes || using;
+  $("use").disabled = !known.changes || using || Boolean(dataset.obstacle);
   $("watch").hidden = !used;
   const also = others(dataset), text = say(used ? "teach.use.done" : "teach.use.text", { model: model.name, camera });
-  $("use-text").textContent = [text, also.length && !used ? say("teach.use.also", { cameras: also.join(", ") }) : null].filter(Boolean).join(" ");
+  const { caution } = known.models.find((one) => one.hash === model.id) ?? {};
+  $("use-text").textContent = used ? text : dataset.obstacle
+    ?? [text, also.length ? say("teach.use.also", { cameras: also.join(", ") }) : null, caution ? say("models.caution", { why: caution }) : null].filter(Boolean).join(" ");
 }
 
 async function use() {

@@ -28,6 +28,8 @@ export function showTraining(dataset) {
   $("train").disabled = why !== null;
   $("train").textContent = say(dataset.model ? "teach.train.again" : "teach.train");
   $("train-text").textContent = running ? say("teach.train.running") : why ?? advice(dataset);
+  $("train-obstacle").hidden = !dataset.obstacle;
+  $("train-obstacle").textContent = dataset.obstacle ?? "";
   $("cancel").hidden = !running;
   $("progress").hidden = !running;
   if (running) showProgress(training);
