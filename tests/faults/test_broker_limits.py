@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.daemon.control import health_of
-from differnet_runtime.daemon.health import sink_state
+from differnet_runtime.daemon.health import health_of, sink_state
 from differnet_runtime.events import FrameRef, InspectionEvent, ModelRef
 from differnet_runtime.outbox import Delivery
 from differnet_runtime.outbox import delivery as outbox_delivery

@@ -20,24 +20,21 @@ from ..web.control import (
     Control,
     EvidenceEntry,
     EvidenceKind,
-    EvidenceView,
     Health,
     Jpeg,
     ModelView,
-    OutboxView,
     Overview,
     SettingView,
-    SinkView,
     WebView,
 )
-from ..web.health_views import Alive, StateView
+from ..web.health_views import Alive
 from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 from ..web.shadow_views import ShadowView
 from ..web.views import PartsView
 from .camera_loop import CameraLoop
-from .health import State
+from .health import State, health_of
 from .model_views import engine_view, model_ref, noted, stored_models
-from .showing import entry_view, parts_view
+from .showing import entry_view, evidence_view, outbox_view, parts_view, sink_views
 
 if TYPE_CHECKING:
     from .station import Station
@@ -122,9 +119,9 @@ class StationControl(Control):
             ],
             engine=engines[0],
             engines=engines,
-            sinks=self._sinks(),
-            outbox=self._outbox(states["outbox"]),
-            evidence=self._evidence(states["evidence"]),
+            sinks=sink_views(station),
+            outbox=outbox_view(station, states["outbox"]),
+            evidence=evidence_view(station, states["evidence"]),
             web=WebView(troubles=self.troubles.counts),
         )
 
@@ -173,43 +170,6 @@ class StationControl(Control):
             ],
             model=model_ref(model) if model else None,
             shadow=shadow.model if (shadow := self._station.shadows.of(name)) else None,
-        )
-
-    def _sinks(self) -> list[SinkView]:
-        pending = self._station.results.outbox.status.pending
-        return [
-            SinkView(
-                name=status.sink,
-                state="down" if status.problem else "limited" if status.caution else "ok",
-                reason=status.problem or status.caution,
-                pending=pending.get(status.sink, 0),
-                delivered=status.delivered,
-                undeliverable=status.undeliverable,
-            )
-            for status in (delivery.status for delivery in self._station.results.deliveries)
-        ]
-
-    def _outbox(self, state: State) -> OutboxView:
-        status = self._station.results.outbox.status
-        return OutboxView(
-            state=state.state,
-            reason=state.reason,
-            pending=max(status.pending.values(), default=0) + status.waiting_in_memory,
-            oldest_s=status.oldest_age_s,
-            dropped=status.dropped,
-            bytes=status.bytes,
-        )
-
-    def _evidence(self, state: State) -> EvidenceView:
-        status, config = self._station.evidence.status, self._station.config.evidence
-        return EvidenceView(
-            state=state.state,
-            reason=state.reason,
-            pictures=status.count,
-            bytes=status.bytes,
-            max_bytes=config.max_bytes,
-            free_bytes=status.free_bytes,
-            skipped=status.dropped,
         )
 
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
@@ -305,17 +265,3 @@ class StationControl(Control):
     def reset_parts(self, cameras: Collection[str]) -> None:
         """See `Control.reset_parts`."""
         self._station.parts.reset(cameras)
-
-
-def health_of(states: Collection[State]) -> Health:
-    """Sums the components' states up."""
-    wrong = [state for state in states if state.state != "ok"]
-    return Health(
-        ready=not any(state.stops for state in wrong),
-        degraded=any(not state.stops for state in wrong),
-        reasons=[
-            f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
-            for state in wrong
-        ],
-        problems=[StateView.model_validate(vars(state)) for state in wrong],
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..capture import CameraState, CameraStatus
 from ..events import StateEvent
 from ..inference import EngineState, EngineStatus
 from ..outbox import DeliveryStatus
+from ..web.health_views import Health, StateView
 
 OK, CONFIGURATION = "ok", "configuration"
 _NORMAL = (CameraState.LIVE, CameraState.ENDED)
@@ -104,3 +105,17 @@ class StateWatch:
 
     def _event(self, component: str, state: str, reason: str | None) -> StateEvent:
         return StateEvent(station=self._station, component=component, state=state, reason=reason)
+
+
+def health_of(states: Collection[State]) -> Health:
+    """Sums the components' states up."""
+    wrong = [state for state in states if state.state != OK]
+    return Health(
+        ready=not any(state.stops for state in wrong),
+        degraded=any(not state.stops for state in wrong),
+        reasons=[
+            f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
+            for state in wrong
+        ],
+        problems=[StateView.model_validate(vars(state)) for state in wrong],
+    )

@@ -10,8 +10,7 @@ from ..inference import EngineProcess
 from ..models import Card, StoredModel, card_of
 from ..processes import return_memory
 from ..selection import ORT_CPU
-from ..web.control import EngineView, ModelView
-from ..web.views import EngineLimit, ModelCard
+from ..web.model_views import EngineLimit, EngineView, ModelCard, ModelView
 from .models import StationModel
 
 

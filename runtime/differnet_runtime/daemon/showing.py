@@ -1,13 +1,19 @@
-"""What the page shows of a kept picture and of a camera's parts."""
+"""What the page shows of kept pictures, parts, and the events that wait."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ..evidence import EvidenceItem
 from ..heads import decided_by, note
 from ..labels import Labelled
 from ..outbox import Tally
 from ..web.control import EvidenceEntry
-from ..web.views import PartsView
+from ..web.views import EvidenceView, OutboxView, PartsView, SinkView
+from .health import State
+
+if TYPE_CHECKING:
+    from .station import Station
 
 _VERDICTS = ("GOOD", "DEFECT", "NO_DECISION")
 
@@ -44,4 +50,47 @@ def parts_view(tally: Tally) -> PartsView:
         defect=tally.defect,
         undecided=tally.undecided,
         yield_percent=round(100.0 * tally.good / parts, 2) if parts else None,
+    )
+
+
+def sink_views(station: Station) -> list[SinkView]:
+    """Returns the receivers of events."""
+    pending = station.results.outbox.status.pending
+    return [
+        SinkView(
+            name=status.sink,
+            state="down" if status.problem else "limited" if status.caution else "ok",
+            reason=status.problem or status.caution,
+            pending=pending.get(status.sink, 0),
+            delivered=status.delivered,
+            undeliverable=status.undeliverable,
+        )
+        for status in (delivery.status for delivery in station.results.deliveries)
+    ]
+
+
+def outbox_view(station: Station, state: State) -> OutboxView:
+    """Returns the events that wait for delivery."""
+    status = station.results.outbox.status
+    return OutboxView(
+        state=state.state,
+        reason=state.reason,
+        pending=max(status.pending.values(), default=0) + status.waiting_in_memory,
+        oldest_s=status.oldest_age_s,
+        dropped=status.dropped,
+        bytes=status.bytes,
+    )
+
+
+def evidence_view(station: Station, state: State) -> EvidenceView:
+    """Returns what the kept pictures take."""
+    status, config = station.evidence.status, station.config.evidence
+    return EvidenceView(
+        state=state.state,
+        reason=state.reason,
+        pictures=status.count,
+        bytes=status.bytes,
+        max_bytes=config.max_bytes,
+        free_bytes=status.free_bytes,
+        skipped=status.dropped,
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO
 
 from ..cameras.sources import is_live, located, refuse_commands, refuse_leaving
-from ..capture import CaptureProcess
 from ..config import CameraConfig, Config, differences
 from ..config.problems import Key
 from ..config.secrets import fingerprints
@@ -22,7 +21,7 @@ from ..evidence import Evidence
 from ..labels import FILE as LABELS
 from ..labels import Book
 from ..metrics import Metrics
-from ..outbox import PartLog, PictureLog
+from ..outbox import PartLog
 from ..station_lock import TakenError, lock_folder
 from ..suggestions import instead
 from ..teaching import Teaching
@@ -31,17 +30,17 @@ from ..web.recent import RecentEvents
 from .board import Board
 from .camera_loop import CameraLoop
 from .control import StationControl
-from .gpu import gpu_state
-from .health import CONFIGURATION, State, camera_state, engine_state, problem_state, sink_state
-from .judging import Command, Judge, Judged
+from .health import State
+from .judging import Command, Judged
 from .labelling import Labelling
 from .model_set import StationModels
 from .models import StationModel
-from .picture_queue import PictureQueue, remembered
+from .opening import camera_loop
 from .renewal import Renewal
 from .reporting import Reporter
 from .results import Results
 from .shadows import Shadows
+from .states import goes_on, inspecting, states_of
 from .teaching_site import StationSite
 
 STOP_S = 4.5
@@ -159,47 +158,15 @@ class Station:
 
     def states(self) -> dict[str, State]:
         """Returns the state of every component, by its name."""
-        cameras, alarms, decision = self.cameras, self.reporter.alarms, self.config.decision
-        found = [camera_state(name, loop.status) for name, loop in cameras.items()]
-        for model in self.models:
-            status, name = model.switch.engine.status, model.planned.component
-            found.append(engine_state(status, name("engine")))
-            found.append(gpu_state(model.config, status, name("gpu")))
-            found.append(problem_state(name("model"), model.problem))
-        working = self.inspecting({state.component: state for state in found})
-        found += [
-            alarms.state(camera, loop.config, decision, explained=camera not in working)
-            for camera, loop in cameras.items()
-        ]
-        after_s = self.config.events.degraded_after_s
-        found += [sink_state(one.status, after_s) for one in self.results.deliveries]
-        found.append(problem_state("outbox", self.results.outbox.status.problem))
-        found.append(problem_state("evidence", self.evidence.status.problem))
-        found.append(problem_state("labels", self.labelling.book.problem))
-        found.append(problem_state(CONFIGURATION, self.configuration_problem))
-        return {state.component: state for state in found}
+        return states_of(self)
 
     def live(self) -> bool:
         """Returns whether every stage goes on: what hangs or has died asks for a restart."""
-        results = self.results
-        return (
-            all(loop.live for loop in self.cameras.values())
-            and all(model.switch.engine.alive for model in self.models)
-            and self.evidence.alive
-            and results.outbox.alive
-            and all(delivery.alive for delivery in results.deliveries)
-        )
+        return goes_on(self)
 
     def inspecting(self, states: Mapping[str, State]) -> list[str]:
         """Returns the cameras whose parts get verdicts now."""
-        return [name for name in self.cameras if self._inspects(name, states)]
-
-    def _inspects(self, camera: str, states: Mapping[str, State]) -> bool:
-        model = self.models.of(camera)
-        if model is None:  # a reload removes it
-            return False
-        needed = (states.get(f"camera:{camera}"), states.get(model.planned.component("engine")))
-        return all(state is not None and not state.stops for state in needed)
+        return inspecting(self, states)
 
     def tell(self, event: StateEvent) -> None:
         """Sends a change of state, and writes it to the log."""
@@ -257,29 +224,7 @@ class Station:
     def _open(self, name: str, config: CameraConfig) -> None:
         model = self.models.of(name)
         assert model is not None, "every camera of a configuration has one"
-        log = PictureLog(self.results.outbox, name, located(config).source)
-        waits = not is_live(located(config))
-        capture = CaptureProcess(name, config, remembered(log, config) if waits else None)
-        judge = Judge(
-            self.config.station.name,
-            name,
-            config,
-            model.switch,
-            live=capture.live,
-            threshold=partial(self.labelling.threshold, name, model),
-        )
-        pictures = None
-        if waits:
-            pictures = PictureQueue(
-                config,
-                capture,
-                judge,
-                model.switch,
-                log,
-                station=self.config.station.name,
-                camera=name,
-            )
-        loop = CameraLoop(name, config, capture, judge, self._report, pictures)
+        loop = camera_loop(self, name, config, model, self._report)
         model.callers.add(name, loop.lies_there)
         self.reporter.alarms.begin(name)
         loop.start()

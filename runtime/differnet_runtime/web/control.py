@@ -13,16 +13,15 @@ from ..teaching import Teaching
 from .audit import AuditTrail
 from .health_views import Health
 from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
+from .model_views import EngineView, ModelView
 from .recent import RecentEvents
 from .shadow_views import ShadowView
 from .troubles import Troubles
 from .views import (
     CameraView,
-    EngineView,
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
-    ModelView,
     OutboxView,
     Overview,
     SettingView,

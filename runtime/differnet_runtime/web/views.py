@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from ..events import InspectionEvent, ModelRef
 from ..metadata import Part
-from ..models import Card
 from .health_views import Health
+from .model_views import EngineView
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
-EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
 
 class SettingView(Part):
@@ -91,50 +90,6 @@ class CameraView(Part):
     settings: list[SettingView] = Field(default_factory=list)
     model: ModelRef | None = None
     shadow: str | None = None
-
-
-class ModelCard(Card):
-    """A model for people to tell from others; see `models.Card`.
-
-    Args:
-        id: Its content hash.
-        name: Of the part that it judges: that in the store, or the file's own.
-    """
-
-    id: str
-    name: str
-
-
-class EngineView(Part):
-    """An engine process; see `inference.EngineStatus`.
-
-    Args:
-        name: Of its model in this station: that in the store, or the file's.
-        cameras: Those that it judges.
-        limited_by: Why no faster backend runs: the CPU was chosen by name, the machine has no GPU,
-            its GPU can't be used, or TensorRT can't.
-        model: The model's name; empty, like its hash, where there is none yet.
-        batches: How often so many frames went through it together.
-        card: Of its model; None where there is none yet.
-    """
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    name: str = ""
-    cameras: list[str] = Field(default_factory=list)
-    state: str
-    backend: str | None = None
-    reasons: dict[str, str] = Field(default_factory=dict)
-    fallback: bool = False
-    model: str
-    model_hash: str
-    restarts: int = 0
-    faults: int = 0
-    answers: int = 0
-    last_fault: str | None = None
-    limited_by: EngineLimit | None = None
-    batches: dict[int, int] = Field(default_factory=dict)
-    card: ModelCard | None = None
 
 
 class SinkView(Part):
@@ -250,25 +205,6 @@ class EvidenceEntry(Part):
     label: Literal["good", "defect"] | None = None
     defect: str | None = None
     comment: str | None = None
-
-
-class ModelView(ModelCard):
-    """A model that the station can judge by; see `models.StoredModel`.
-
-    Args:
-        hash: The same as `id`.
-        caution: Why it may be for another part than the active model of its name, or None.
-        cameras: Those that models of this name judge.
-    """
-
-    hash: str
-    active: bool
-    previous: bool
-    added: str
-    threshold: float | None = None
-    damaged: str | None = None
-    caution: str | None = None
-    cameras: list[str] = Field(default_factory=list)
 
 
 class Overview(Part):

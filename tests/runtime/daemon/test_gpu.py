@@ -6,9 +6,8 @@ import pytest
 
 from differnet_runtime.config import ModelConfig
 from differnet_runtime.daemon import gpu as module
-from differnet_runtime.daemon.control import health_of
 from differnet_runtime.daemon.gpu import gpu_state
-from differnet_runtime.daemon.health import State
+from differnet_runtime.daemon.health import State, health_of
 from differnet_runtime.daemon.model_views import engine_limit
 from differnet_runtime.gpu_presence import nvidia_gpu
 from differnet_runtime.inference import EngineState, EngineStatus

@@ -1,12 +1,12 @@
 """What is wrong, in words; every change of it told once."""
 
 from differnet_runtime.capture import CameraState, CameraStatus
-from differnet_runtime.daemon.control import health_of
 from differnet_runtime.daemon.health import (
     State,
     StateWatch,
     camera_state,
     engine_state,
+    health_of,
     problem_state,
 )
 from differnet_runtime.events import StateEvent
