@@ -19,10 +19,10 @@ from .collector import Collector, Stream
 from .dataset import Dataset, Seen, outside
 from .files import FOLDER, DatasetFiles, read_all
 from .job import Progress
-from .records import Record, Training, now
+from .records import Record, now
 from .room import lacking, too_many
 from .site import Site
-from .training import STOPPED
+from .training import cut_off
 from .views import DatasetView, dataset_view
 
 SWITCHED_OFF = "teaching is switched off: set enabled = true in [teach]"
@@ -51,16 +51,19 @@ class Datasets:
         self._site, self._progress = site, progress
         self.root = site.config.station.state / FOLDER
         self.changing = threading.RLock()
-        self._datasets: dict[str, Dataset] = {}
+        self._datasets = {
+            record.name: Dataset(files, record, self._room)
+            for files, record in read_all(self.root)  # the page may ask before the start
+        }
         self._collector = Collector(self._look, self._end_collecting)
 
     def start(self) -> None:
-        """Reads the data sets, tells of a training that a crash has ended, and collects on."""
+        """Tells of a training that a crash has ended, and collects on."""
         with self.changing:
-            for files, record in read_all(self.root):
-                self._datasets[record.name] = dataset = Dataset(files, record, self._room)
-                if record.training is not None and record.training.state == "running":
-                    or_warn(partial(dataset.change, training=_failed(record.training)))
+            for dataset in self._datasets.values():
+                training = dataset.record.training
+                if training is not None and training.state == "running":
+                    or_warn(partial(dataset.remember, training=cut_off(training)))
             self.renew()
         self._collector.start()
 
@@ -294,7 +297,3 @@ def or_warn(change: Callable[[], object]) -> None:
         change()
     except DifferNetError as error:
         log.warning("%s", error)
-
-
-def _failed(training: Training) -> Training:
-    return training.model_copy(update={"state": "failed", "error": STOPPED, "ended": now()})

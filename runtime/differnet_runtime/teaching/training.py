@@ -151,6 +151,11 @@ class Trainer:
             job.join(timeout_s)
 
 
+def cut_off(training: Training) -> Training:
+    """Returns a training that went on when the station ended, as it is told of afterwards."""
+    return training.model_copy(update={"state": "failed", "error": STOPPED, "ended": now()})
+
+
 def _finish(dataset: Dataset, site: Site) -> None:
     """Adds the model to the store, and keeps the report and what the training found strange.
 

@@ -18,7 +18,7 @@ from differnet_runtime.teaching import looking as looking_module
 from differnet_runtime.teaching.files import FOLDER, DatasetFiles
 from differnet_runtime.teaching.looking import Looks
 from differnet_runtime.teaching.records import Record
-from tests.fakes.teaching import FakeSite, frame_of_part
+from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 from tests.runtime.teaching.test_collecting import again, site, taken, teaching
 from tests.runtime.teaching.test_training import Line, line
 from tests.runtime.waiting import wait_for
@@ -83,6 +83,13 @@ def test_a_data_set_that_could_not_be_made_can_be_made_later(
     (root / "nut" / "record.json").write_text("{", encoding="utf-8")
     with pytest.raises(TeachError, match="nut holds a data set that can't be read"):
         teaching.create("nut", "left", None)
+
+
+def test_the_page_may_ask_before_the_station_has_started(
+    teaching: Teaching, site: FakeSite
+) -> None:
+    teaching.create("ring", "left", None)
+    assert [one.name for one in Teaching(site, trainer("pass")).view().datasets] == ["ring"]
 
 
 def test_a_camera_that_a_reload_removes_ends_the_collecting_and_says_so(
