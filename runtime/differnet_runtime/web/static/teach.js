@@ -23,7 +23,7 @@ function progress(dataset) {
     ["done", `${camera} · ${dataset.name}`],
     [parts >= goal || model ? "done" : "open", say("teach.state.parts", { parts: count(parts), goal: count(goal) })],
     [model && !running ? "done" : parts ? "open" : "later", running ? `${Math.round(training.done * 100)} %` : model ? say("teach.state.trained") : ""],
-    [model ? "done" : "later", model?.detection_limit ?? (strange && model ? say("teach.strange.count", { count: count(strange) }) : "")],
+    [model ? "done" : "later", strange && model ? say("teach.strange.count", { count: count(strange) }) : ""],
     [!model ? "later" : shadow?.judged ? "done" : "open", shadow ? say(`teach.shadow.${shadow.state}`) : ""],
     [!model ? "later" : used ? "done" : "open", used ? say("teach.state.used") : ""],
   ];

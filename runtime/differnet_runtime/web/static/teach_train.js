@@ -96,12 +96,11 @@ function cardOf({ model }) {
 }
 
 export function showResult(dataset) {
-  const { report, pictures } = dataset, model = { ...dataset.model, ...cardOf(dataset) }, said = dataset.model.detection_limit;
-  $("limit-text").textContent = said === model.detection_limit ? "" : said ?? "";
+  const { report, pictures } = dataset, model = { ...dataset.model, ...cardOf(dataset) };
   showFigures($("figures"), [
-    [say("teach.limit"), model.detection_limit ?? say("teach.limit.none"), model.detection_limit ? "main" : "main quiet"],
     [say("teach.parts.used"), count(model.parts)], [say("teach.threshold"), number(model.threshold)],
     [say("teach.model"), `${model.name} ${model.id.slice(0, 8)}`],
+    [say("teach.limit"), model.detection_limit ?? say("teach.limit.none"), model.detection_limit ? "wide" : "wide quiet"],
   ]);
   $("report").hidden = !report;
   $("report").href = address(dataset, "/report");
