@@ -45,10 +45,16 @@ class Collector:
     Args:
         look: Called again and again while no frame waits.
         ended: Called with a data set that can take no more, and why.
+        leave: Called when the thread ends.
     """
 
-    def __init__(self, look: Callable[[], None], ended: Callable[[Dataset, str], None]) -> None:
-        self._look, self._ended = look, ended
+    def __init__(
+        self,
+        look: Callable[[], None],
+        ended: Callable[[Dataset, str], None],
+        leave: Callable[[], None],
+    ) -> None:
+        self._look, self._ended, self._leave = look, ended, leave
         self._streams: dict[str, Stream] = {}
         self._some = threading.Condition()
         self._stopping, self._told = False, ""
@@ -59,7 +65,7 @@ class Collector:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Ends it; the frame that it looks at is still taken."""
+        """Ends it; the frame that it looks at is still taken where the disk is not too slow."""
         with self._some:
             self._stopping = True
             self._some.notify_all()
@@ -100,6 +106,7 @@ class Collector:
                     looked_s, self._told = time.monotonic(), ""
             except Exception as error:  # noqa: PERF203 - one picture must not end the others
                 self._tell(error)
+        self._leave()
 
     def _tell(self, error: Exception) -> None:
         """Says once what goes wrong, and gives it a moment to pass."""

@@ -55,7 +55,7 @@ class Datasets:
             record.name: Dataset(files, record, self._room)
             for files, record in read_all(self.root)  # the page may ask before the start
         }
-        self._collector = Collector(self._look, self._end_collecting)
+        self._collector = Collector(self._look, self._end_collecting, self._leave)
 
     def start(self) -> None:
         """Tells of a training that a crash has ended, and collects on."""
@@ -70,8 +70,6 @@ class Datasets:
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends the collecting; what was taken is on disk already."""
         self._collector.stop(timeout_s)
-        for dataset in list(self._datasets.values()):
-            or_warn(dataset.flush)
 
     def renew(self) -> None:
         """Collects by what the configuration and the data sets say now."""
@@ -111,8 +109,7 @@ class Datasets:
 
     def datasets(self) -> list[DatasetView]:
         """Returns all data sets, by name."""
-        found = sorted(self._datasets.items())
-        return [self._view(dataset) for _, dataset in found]
+        return [self._view(dataset) for _, dataset in sorted(self._datasets.items())]
 
     def _view(self, dataset: Dataset) -> DatasetView:
         record = dataset.record
@@ -270,6 +267,10 @@ class Datasets:
                     if not (other is dataset or other.looks.due or other.record.collecting):
                         other.looks.forget()
             dataset.flush()
+
+    def _leave(self) -> None:
+        for dataset in list(self._datasets.values()):
+            or_warn(dataset.flush)
 
     def _end_collecting(self, dataset: Dataset, why: str) -> None:
         with self.changing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -141,6 +142,17 @@ def test_what_goes_wrong_again_and_again_is_told_once(
         wait_for(lambda: len(tries) >= 3, 20)
     assert sum("no space left" in line for line in caplog.messages) == 1
     wait_for(lambda: again(site).dataset("ring").repeats == 1, 10)
+
+
+def test_a_disk_that_hangs_holds_no_stop_up(tmp_path: Path) -> None:
+    site = FakeSite(tmp_path, live=False)
+    teaching = again(site)
+    teaching.create("ring", "left", None)
+    teaching._datasets["ring"]._unwritten = True
+    held, stopping = teaching._datasets["ring"].lock, Thread(target=teaching.stop, args=(0.2,))
+    with held:  # as by a write that does not return
+        stopping.start()
+        wait_for(lambda: not stopping.is_alive(), 10)
 
 
 def test_a_model_that_could_judge_no_frame_of_the_camera_is_refused(
