@@ -334,7 +334,7 @@ class FakeStation(FakeTrials, Control):
             for number, digest in enumerate(HASHES)
         ]  # fmt: skip
 
-    def activate(self, model_hash: str) -> None:
+    def activate(self, model_hash: str, name: str | None = None) -> None:
         if model_hash not in HASHES:
             raise ModelStoreError(f"there is no model {model_hash[:16]} in the store")
         self.active = HASHES.index(model_hash)

@@ -207,9 +207,9 @@ class StationControl(Control):
         """See `Control.models`."""
         return stored_models(self._station.models)
 
-    def activate(self, model_hash: str) -> None:
+    def activate(self, model_hash: str, name: str | None = None) -> None:
         """See `Control.activate`."""
-        self._station.models.activate(model_hash)
+        self._station.models.activate(model_hash, name)
 
     def rollback(self, name: str | None = None) -> None:
         """See `Control.rollback`."""

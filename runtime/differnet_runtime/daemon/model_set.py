@@ -144,15 +144,21 @@ class StationModels:
         self._make_room()
         return tuple(model for model in before if model not in self._models)
 
-    def activate(self, model: str) -> None:
+    def activate(self, model: str, name: str | None = None) -> None:
         """Changes to a model of the store; see `StationModel.activate`.
+
+        Args:
+            model: Its hash.
+            name: In the store; may be left out where this station uses it under one name.
 
         Raises:
             ModelStoreError: There is none, or no camera is judged by models of its name.
             BackendError: It failed under load; the one before judges again.
         """
         stores = self._stores()
-        chosen = ModelStore(self._root).find(model)
+        store = ModelStore(self._root)
+        there = [one for one in stores if store.path_of(one, model).is_file()]
+        chosen = store.find(model, name or (there[0] if len(there) == 1 else None))
         if chosen.name not in stores:
             known = ", ".join(map(repr, stores))
             raise ModelStoreError(f"{model} judges parts {chosen.name!r}, but this station {known}")

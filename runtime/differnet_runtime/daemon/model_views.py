@@ -83,16 +83,17 @@ def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
 
 
 def noted(models: Iterable[StationModel], model_hash: str, note: str) -> ModelView | None:
-    """Keeps a note on one of the models in the store; returns None where there is no such one.
+    """Keeps a note on a model, under each of its names; returns None where there is no such one.
 
     Raises:
         OutputError: The store can't be written.
     """
+    found = None
     for model in models:
         name = model.config.store
         if name is not None and model.store.path_of(name, model_hash).is_file():
-            return _view(model.store.note(model_hash, note), model)
-    return None
+            found = _view(model.store.note(model_hash, note, name), model)
+    return found
 
 
 def _view(stored: StoredModel, model: StationModel) -> ModelView:

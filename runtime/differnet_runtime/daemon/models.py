@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
@@ -16,30 +16,10 @@ from ..errors import DifferNetError, EngineFault, ModelStoreError
 from ..inference import AbsentEngine, Callers, EngineProcess, ModelSwitch
 from ..models import ModelStore, StoredModel, advice, default_folder
 from ..processes import return_memory
+from .wanted import File, Wanted
 
 _FOLLOW_S = 1.0
-_File = tuple[Path | None, tuple[int, int] | None]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What the engine should run, as far as it can be told without reading the file.
-
-    Args:
-        path: The model file; None with a fake backend, and where the store has no model yet.
-        stamp: The file's size and time of change, which tell that it was replaced.
-        config: `[model]`, or a camera's, without the threshold, which needs no other engine.
-    """
-
-    path: Path | None
-    stamp: tuple[int, int] | None
-    config: ModelConfig
-
-    @property
-    def file(self) -> _File:
-        """The file itself, whatever else is configured."""
-        return self.path, self.stamp
 
 
 class StationModel:
@@ -76,11 +56,11 @@ class StationModel:
         """The cameras that it judges."""
         self._tell, self._root = tell, root or default_folder()
         self._changing, self._stopping = threading.Lock(), threading.Event()
-        self._runs = self._described(self._path())
-        self._refused: _Wanted | None = None
+        self._runs = Wanted.of(self._path(), self.config)
+        self._refused: Wanted | None = None
         self._made: weakref.WeakKeyDictionary[EngineProcess, PlannedModel]
         self._made = weakref.WeakKeyDictionary()
-        self._files: weakref.WeakKeyDictionary[EngineProcess, _File] = weakref.WeakKeyDictionary()
+        self._files: weakref.WeakKeyDictionary[EngineProcess, File] = weakref.WeakKeyDictionary()
         self.switch = ModelSwitch(self._engine(self._runs.path), self._another)
         self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
 
@@ -99,7 +79,7 @@ class StationModel:
         with contextlib.suppress(DifferNetError):  # it is told where the store is followed
             self._hand_on_thresholds(self._wanted())
 
-    def _hand_on_thresholds(self, wanted: _Wanted) -> None:
+    def _hand_on_thresholds(self, wanted: Wanted) -> None:
         """Gives the plan's thresholds to the engines of the file that it is about."""
         planned = self.planned
         for engine, made in list(self._made.items()):
@@ -155,6 +135,15 @@ class StationModel:
         """
         return ModelStore(self._root).add(path, self.config.store or name)
 
+    def find(self, model: str) -> StoredModel:
+        """Returns a model of the store: that of its own name, where it is there under others too.
+
+        Raises:
+            ModelStoreError: There is none, or there are several.
+        """
+        store, own = self.store, self.config.store or ""
+        return store.find(model, own if store.path_of(own, model).is_file() else None)
+
     def start(self) -> None:
         """Starts the engine process."""
         self.switch.engine.start()
@@ -174,13 +163,13 @@ class StationModel:
         """
         store = self.store
         with self._changing:
-            chosen = store.find(model)
+            chosen = self.find(model)
             if chosen.name != self.config.store:
                 raise ModelStoreError(
                     f"{model} judges parts {chosen.name!r}, but this station {self.config.store!r}"
                 )
             self._change(chosen.path)
-            store.activate(chosen.hash, checked=True)
+            store.activate(chosen.hash, chosen.name, checked=True)
 
     def rollback(self, reason: str | None = None) -> None:
         """Changes to the model that was active before.
@@ -220,7 +209,7 @@ class StationModel:
         elif wanted != self._refused:
             self._follow_to(wanted)
 
-    def _follow_to(self, wanted: _Wanted) -> None:
+    def _follow_to(self, wanted: Wanted) -> None:
         """A model that fails is taken back in the store too: the next start runs one that works."""
         other = wanted.path != self._runs.path
         try:
@@ -246,7 +235,7 @@ class StationModel:
 
     def _change(self, path: Path | None) -> None:
         name = "the fake model" if path is None else path.name
-        described, first = self._described(path), self.switch.engine.absent
+        described, first = Wanted.of(path, self.config), self.switch.engine.absent
         try:
             with self._one_change:
                 self.switch.to(path)
@@ -269,23 +258,15 @@ class StationModel:
     def _advice(self) -> str:
         return advice(self._root, self.config.store or "")
 
-    def _wanted(self) -> _Wanted:
+    def _wanted(self) -> Wanted:
         path, name = self._path(), self.config.store
         if path is None and name is not None and not self.switch.engine.absent:
             raise ModelStoreError(f"{self.planned.key}.store: {self._advice()}")
-        return self._described(path)
-
-    def _described(self, path: Path | None) -> _Wanted:
-        stamp = None
-        with contextlib.suppress(OSError):
-            if path is not None:
-                found = path.stat()
-                stamp = (found.st_size, found.st_mtime_ns)
-        return _Wanted(path, stamp, self.config)
+        return Wanted.of(path, self.config)
 
     def _engine(self, path: Path | None) -> EngineProcess:
         planned = self.planned
-        config, file = planned.config, self._described(path).file
+        config, file = planned.config, Wanted.of(path, planned.config).file
         if path is None and config.store is not None:
             engine: EngineProcess = AbsentEngine(lambda: f"no model judges yet: {self._advice()}")
         else:

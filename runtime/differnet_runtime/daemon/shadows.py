@@ -143,7 +143,7 @@ def _share(camera: str, engine: EngineProcess) -> Share:
 
 
 def _chosen(judged_by: StationModel, camera: str, model: str) -> StoredModel:
-    chosen = judged_by.store.find(model)
+    chosen = judged_by.find(model)
     if chosen.name != judged_by.config.store:
         raise ModelStoreError(
             f"{model[:16]} judges parts {chosen.name!r}, but camera {camera} those of "

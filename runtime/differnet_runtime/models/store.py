@@ -26,6 +26,7 @@ from ..model_file import content_hash, read_model_file
 from ..signing import describe_signature
 from ..suggestions import instead, nearest
 from .cards import ACTIVE, Read, card_of, caution, note_of, verified, write_note
+from .links import link, linked, record
 from .records import Change, StoredModel
 
 FOLDER_VARIABLE = "DIFFERNET_MODELS"
@@ -75,7 +76,7 @@ class ModelStore:
             read: What was read of this file and the active one of its name; None reads them.
         """
         folder, status = path.parent.parent, path.stat()
-        active = _target(folder, ACTIVE)
+        active = linked(folder, ACTIVE)
         if read is None:
             read = {one: Read.of(one) for one in {path, active} if one is not None}
         metadata = read[path].metadata
@@ -88,7 +89,7 @@ class ModelStore:
             bytes=status.st_size,
             added=datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat(),
             active=active == path,
-            previous=_target(folder, _PREVIOUS) == path,
+            previous=linked(folder, _PREVIOUS) == path,
             precision=metadata.precision if metadata else None,
             threshold=calibration.threshold if calibration else None,
             signature=read[path].signature,
@@ -122,7 +123,7 @@ class ModelStore:
             target = self.path_of(name, digest)
             write_bytes(target, data)
             sync_folder(target.parent)
-            _record(folder, "add", digest)
+            record(folder, "add", digest)
         return self._stored(target)
 
     def path_of(self, name: str, digest: str) -> Path:
@@ -131,33 +132,36 @@ class ModelStore:
 
     def active(self, name: str) -> Path | None:
         """Returns the file that judges parts of that name, if there is one."""
-        return _target(self.root / name, ACTIVE)
+        return linked(self.root / name, ACTIVE)
 
     def previous(self, name: str) -> Path | None:
         """Returns the file that a rollback would make active, if there is one."""
-        path = _target(self.root / name, _PREVIOUS)
+        path = linked(self.root / name, _PREVIOUS)
         return None if path == self.active(name) else path
 
-    def activate(self, model: str, *, checked: bool = False) -> StoredModel:
+    def activate(
+        self, model: str, name: str | None = None, *, checked: bool = False
+    ) -> StoredModel:
         """Makes a model the one that judges, once it has passed in a process of its own.
 
         Args:
             model: Hash (or its first digits, four at least), or name: its newest.
+            name: See `find`.
             checked: It has just passed elsewhere (a `ModelSwitch` under load).
 
         Raises:
             ModelStoreError: There is no such model, or it does not pass; the old one stays.
             OutputError: The store can't be written.
         """
-        chosen = self.find(model)
+        chosen = self.find(model, name)
         self._pass(chosen.path, checked=checked)
         with self._locked(self.root / chosen.name) as folder:
-            before = _target(folder, ACTIVE)
+            before = linked(folder, ACTIVE)
             if before != chosen.path:
                 if before is not None:
-                    _link(folder, _PREVIOUS, before)
-                _link(folder, ACTIVE, chosen.path)
-                _record(folder, "activate", chosen.hash)
+                    link(folder, _PREVIOUS, before)
+                link(folder, ACTIVE, chosen.path)
+                record(folder, "activate", chosen.hash)
         return self._stored(chosen.path)
 
     def rollback(self, name: str | None = None, *, reason: str | None = None) -> StoredModel:
@@ -182,18 +186,22 @@ class ModelStore:
                     "shows what can be activated"
                 )
             self._pass(previous, checked=True)
-            _link(folder, ACTIVE, previous)
+            link(folder, ACTIVE, previous)
             (folder / _PREVIOUS).unlink(missing_ok=True)
-            _record(folder, "rollback", previous.stem, reason)
+            record(folder, "rollback", previous.stem, reason)
         return self._stored(previous)
 
-    def find(self, model: str) -> StoredModel:
+    def find(self, model: str, name: str | None = None) -> StoredModel:
         """Returns the model of a hash (or its first digits), or the newest of a name.
+
+        Args:
+            model: Hash or name.
+            name: Only among those of this name: one file may be there under several.
 
         Raises:
             ModelStoreError: There is none, or several.
         """
-        stored = self.list()
+        stored = [one for one in self.list() if name in (None, one.name)]
         if named := [one for one in stored if one.name == model]:
             return named[-1]
         found = [one for one in stored if _HASH.fullmatch(model) and one.hash.startswith(model)]
@@ -207,18 +215,19 @@ class ModelStore:
             f"name ({names}) or a hash that `differnet models list` shows"
         )
 
-    def note(self, model: str, text: str) -> StoredModel:
+    def note(self, model: str, text: str, name: str | None = None) -> StoredModel:
         """Keeps a note on a model, in place of an earlier one; an empty text removes it.
 
         Args:
             model: As in `activate`.
             text: At most 1000 characters.
+            name: See `find`.
 
         Raises:
             ModelStoreError: There is no such model, or the text is too long or not printable.
             OutputError: The store can't be written.
         """
-        chosen = self.find(model)
+        chosen = self.find(model, name)
         try:
             with self._locked(self.root / chosen.name) as folder:
                 write_note(folder, chosen.hash, text)
@@ -271,32 +280,3 @@ class ModelStore:
                 yield folder
         except OSError as error:
             raise OutputError(f"{folder}: {error.strerror or error}") from error
-
-
-def _target(folder: Path, link: str) -> Path | None:
-    """Returns what a link names, if that is there."""
-    try:
-        path = folder / (folder / link).readlink()
-    except OSError:
-        return None
-    return path if path.is_file() else None
-
-
-def _link(folder: Path, link: str, path: Path) -> None:
-    """Points a link elsewhere in one step: a reader sees the old one or the new one."""
-    partial = folder / f".{link}.partial"
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(path.relative_to(folder))
-    partial.replace(folder / link)
-    sync_folder(folder)
-
-
-def _record(folder: Path, action: str, digest: str, reason: str | None = None) -> None:
-    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    change = Change.model_validate({"at": at, "action": action, "hash": digest, "reason": reason})
-    with (folder / "history.jsonl").open("a+b") as file:
-        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-            file.write(b"\n")  # a power cut tore the last line
-        file.write(change.model_dump_json().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())

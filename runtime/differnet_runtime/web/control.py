@@ -149,8 +149,12 @@ class Control(ABC):
         """
 
     @abstractmethod
-    def activate(self, model_hash: str) -> None:
+    def activate(self, model_hash: str, name: str | None = None) -> None:
         """Switches to that model; blocks until it has passed or was taken back.
+
+        Args:
+            model_hash: Content hash.
+            name: In the store; needed only where the station uses the model under several names.
 
         Raises:
             ModelStoreError: There is no such model, or it did not pass; the old one judges on.

@@ -93,9 +93,10 @@ class Models(Part):
 
 
 class Activation(Part):
-    """The model to switch to, by its content hash."""
+    """The model to switch to; its name may be left out where the station has it under one only."""
 
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    name: Name | None = None
 
 
 class Nothing(Part):
@@ -234,7 +235,7 @@ async def models(call: CallDep) -> Models:
 @router.post("/api/models/activate", responses=problems(409))
 async def activate(call: CallDep, body: Activation) -> Models:
     """Switches to a model; answers once it judges."""
-    return await _switch(call, "activate", partial(call.control.activate, body.hash))
+    return await _switch(call, "activate", partial(call.control.activate, body.hash, body.name))
 
 
 @router.post("/api/models/rollback", responses=problems(409))

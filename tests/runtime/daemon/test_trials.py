@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.config import Config
+from differnet_runtime.config.judging import CameraModelConfig
 from differnet_runtime.daemon import shadows as shadows_module
 from differnet_runtime.daemon.models import StationModel
 from differnet_runtime.daemon.station import Station
@@ -207,3 +208,31 @@ def test_no_trial_stays_whose_model_came_to_judge_while_it_was_begun(
     monkeypatch.setattr(shadows_module, "_engine", while_it_is_activated)
     station.control.start_shadow("top", hashes[1])
     assert station.shadows.of("top") is None
+
+
+def test_a_model_under_two_names_is_tried_noted_and_used_under_its_cameras_own(
+    station: Station, hashes: list[str], sound_model: Callable[..., Path]
+) -> None:
+    two, store = hashes[1], station.models.first.store
+    assert store.add(sound_model("two.onnx", factor=2.0), "nut").hash == two
+    assert station.control.start_shadow("top", two).model == two
+    noted = station.control.note_model(two, "of both lines")
+    assert noted is not None
+    assert (noted.name, noted.note) == ("washer", "of both lines")
+    station.control.activate(two)
+    assert judged_by(store, "washer") == two
+    assert judged_by(store, "nut") is None
+    cameras = {
+        name: station.config.camera["top"].model_copy(update={"model": model})
+        for name, model in (("top", None), ("side", CameraModelConfig(store="nut")))
+    }
+    station.reconfigure(station.prepare(station.config.model_copy(update={"camera": cameras})))
+    with pytest.raises(ModelStoreError, match="several"):
+        station.control.activate(two)
+    station.control.activate(two, "nut")
+    assert judged_by(store, "nut") == two
+
+
+def judged_by(store: ModelStore, name: str) -> str | None:
+    path = store.active(name)
+    return None if path is None else path.stem

@@ -20,7 +20,7 @@ async function change(path, body, ...asked) {
 }
 
 const named = ({ name, hash }) => ({ model: `${name} ${hash.slice(0, 8)}` });
-const activate = (model) => change("/api/models/activate", { hash: model.hash }, say("models.switch_title", named(model)), say("models.switch_text"), say("models.switch"));
+const activate = (model) => change("/api/models/activate", { hash: model.hash, name: model.name }, say("models.switch_title", named(model)), say("models.switch_text"), say("models.switch"));
 const rollback = (model) => change("/api/models/rollback", { name: model.name }, say("models.back_title", named(model)), say("models.back_text"), say("models.back"));
 
 function button(text, focus, onclick, disabled = false) {

@@ -16,6 +16,9 @@ export const ownShadow = () => (known.shadow && known.shadow.model === known.dat
 
 const liveModel = (dataset) => known.overview?.cameras.find((camera) => camera.name === dataset.camera)?.model ?? null;
 
+/** The dataset's model among those in the store that can judge its camera. */
+const stored = ({ model, camera }) => known.models.find((one) => one.hash === model.id && one.cameras.includes(camera));
+
 /** Whether the open dataset's model judges its camera. */
 export function inUse() {
   const { dataset, models } = known;
@@ -88,7 +91,7 @@ export function showUse(dataset) {
   $("use").disabled = !known.changes || using || Boolean(dataset.obstacle);
   $("watch").hidden = !used;
   const also = others(dataset), text = say(used ? "teach.use.done" : "teach.use.text", { model: model.name, camera });
-  const { caution } = known.models.find((one) => one.hash === model.id) ?? {};
+  const { caution } = stored(dataset) ?? {};
   $("use-text").textContent = used ? text : dataset.obstacle
     ?? [text, also.length ? say("teach.use.also", { cameras: also.join(", ") }) : null, caution ? say("models.caution", { why: caution }) : null].filter(Boolean).join(" ");
 }
@@ -99,7 +102,8 @@ async function use() {
   using = true;
   $("use-said").textContent = say("teach.use.testing");
   learn({});
-  const answer = await tried("use-trouble", () => send("POST", "/api/models/activate", { hash: model.id }, SWITCH_MS));
+  const wanted = { hash: model.id, name: stored(dataset)?.name ?? null };
+  const answer = await tried("use-trouble", () => send("POST", "/api/models/activate", wanted, SWITCH_MS));
   using = false;
   $("use-said").textContent = "";
   learn(answer ? { models: answer.models } : {});
