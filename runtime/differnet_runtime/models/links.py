@@ -10,21 +10,21 @@ from ..files import sync_folder
 from .records import Change
 
 
-def linked(folder: Path, link: str) -> Path | None:
-    """Returns what a link names, if that is there."""
+def linked(folder: Path, name: str) -> Path | None:
+    """Returns what a link points to, if that is there."""
     try:
-        path = folder / (folder / link).readlink()
+        path = folder / (folder / name).readlink()
     except OSError:
         return None
     return path if path.is_file() else None
 
 
-def link(folder: Path, link: str, path: Path) -> None:
+def link(folder: Path, name: str, path: Path) -> None:
     """Points a link elsewhere in one step: a reader sees the old one or the new one."""
-    partial = folder / f".{link}.partial"
+    partial = folder / f".{name}.partial"
     partial.unlink(missing_ok=True)
     partial.symlink_to(path.relative_to(folder))
-    partial.replace(folder / link)
+    partial.replace(folder / name)
     sync_folder(folder)
 
 
