@@ -22,7 +22,7 @@ const stored = ({ model, camera }) => known.models.find((one) => one.hash === mo
 /** Whether the open dataset's model judges its camera. */
 export function inUse() {
   const { dataset, models } = known;
-  if (!dataset?.model) return false;
+  if (!dataset?.model || using) return false; // it may still be taken back
   return liveModel(dataset)?.hash === dataset.model.id || models.some((model) => model.hash === dataset.model.id && model.active && (!model.cameras?.length || model.cameras.includes(dataset.camera)));
 }
 
