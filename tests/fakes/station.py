@@ -117,6 +117,7 @@ class FakeStation(FakeTrials, Control):
         self.refused_part = "too fast"
         self.notes: dict[str, str] = {}
         self.active = 0
+        self.caution: str | None = None  # of the model that does not judge
         self.degraded: list[str] = []
         self.alive = True
         self.metrics = Metrics(self.overview)
@@ -282,6 +283,7 @@ class FakeStation(FakeTrials, Control):
             verdicts={one: counts.count(one) for one in ("GOOD", "DEFECT", "NO_DECISION")},
             parts=_parts(counts),
             last=camera.last, threshold=self._threshold(name),
+            model=ModelRef(name="ring", hash=HASHES[self.active]),
             shadow=self.shadows[name].model if name in self.shadows else None,
             settings=[
                 SettingView(name="exposure", requested=120, actual=120),
@@ -330,6 +332,7 @@ class FakeStation(FakeTrials, Control):
                 name="ring", hash=digest, active=number == self.active, cameras=list(self.seen),
                 previous=number != self.active, threshold=THRESHOLD,
                 added=f"2026-11-2{number}T08:00:00+00:00",
+                caution=None if number == self.active else self.caution,
             )
             for number, digest in enumerate(HASHES)
         ]  # fmt: skip

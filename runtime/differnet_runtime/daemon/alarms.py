@@ -97,7 +97,7 @@ class Alarms:
             if _all_rejected(seen) and not explained:
                 return State(component, "all_rejected", _ALL_REJECTED)
             if seen.too_many and decision != DecisionConfig():
-                reason = f"{decision.k} or more of {decision.n} verdicts in a row were not good"
+                reason = f"at least {decision.k} of {decision.n} consecutive verdicts were not good"
                 values = {"k": decision.k, "n": decision.n}
                 return State(component, "too_many_rejects", reason, values=values)
             if not explained and 0 < camera.no_part_after_s <= now_s - seen.part_at_s:

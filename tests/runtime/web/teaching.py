@@ -11,7 +11,7 @@ import differnet_runtime.web.server as server_module
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
-from tests.fakes.taught import Dataset, FakeTeaching
+from tests.fakes.teach_api import Dataset, FakeTeaching
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser
 from tests.runtime.web.looking import SOON_S, says

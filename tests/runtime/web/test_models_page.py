@@ -37,7 +37,7 @@ def test_a_model_is_tried_beside_the_one_that_judges(shown: Shown) -> None:
     wait_for(lambda: has(browser, f"{OTHER} [data-focus^=try]"), SOON_S)
     assert not has(browser, "#models .model:first-child [data-focus^=try]")
     browser.click(f"{OTHER} [data-focus^=try]")
-    says(browser, f"{OTHER} .shadow", "On trial on left. It decides nothing.")
+    says(browser, f"{OTHER} .shadow", "Trial on left: running. It rejects no parts.")
     says(browser, f"{OTHER} .shadow", "40 frames, 97.5% with the same verdict.")
     says(browser, f"{OTHER} .shadow", "Rejected only by the current model: 1; only by this one: 0.")
     says(browser, f"{OTHER} .differing", "current: DEFECT 1.600, this one: GOOD 1.100")

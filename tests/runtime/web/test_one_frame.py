@@ -98,7 +98,7 @@ def test_a_verdict_without_a_picture_is_not_shown_beside_another_one(shown: Show
     station.seen["left"].last = undecided
     station.recent.add(undecided)
     says(browser, "[data-camera=left] .word", "NO DECISION")
-    says(browser, "[data-camera=left] .veil", "No picture of this verdict")
+    says(browser, "[data-camera=left] .veil", "No picture for this verdict")
     station.judge("left", defect=False)
     says(browser, "[data-camera=left] .word", "GOOD")
     assert not has(browser, ".alone[data-camera=left]")

@@ -135,7 +135,7 @@ def test_a_camera_that_rejects_everything_is_not_green(shown: Shown) -> None:
 def test_alarms_are_said_with_their_figures(shown: Shown) -> None:
     browser, station, _ = shown
     station.degraded += ["parts:left: too_many_rejects: text", "parts:right: no_part: text"]
-    says(browser, "#banner", "Camera left: 3 or more of 5 verdicts in a row were not good.")
+    says(browser, "#banner", "Camera left: at least 3 of 5 consecutive verdicts were not good.")
     says(browser, "#banner", "Camera right: no part for more than 30 s.")
 
 

@@ -9,9 +9,10 @@ import pytest
 
 import differnet_runtime.web.server as server_module
 from differnet_runtime.config.models import WebConfig
+from differnet_runtime.teaching.records import now
 from differnet_runtime.web.server import WebServer
-from tests.fakes.station import FakeStation
-from tests.fakes.taught import MODEL, Dataset, FakeTeaching
+from tests.fakes.station import HASHES, FakeStation
+from tests.fakes.teach_api import MODEL, Dataset, FakeTeaching
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser
 from tests.runtime.web.keyboard import (
@@ -83,19 +84,19 @@ def test_the_keyboard_alone_trains_tries_and_uses(taught: Taught) -> None:
     assert browser.run("return document.activeElement.target") == "_blank"
     tab_to(browser, "#try")
     press(browser, ENTER)
-    wait_for(lambda: "left" in fake.shadows, SOON_S)
-    says(browser, "#try", "Stop trying")
+    wait_for(lambda: "left" in fake.station.shadows, SOON_S)
+    says(browser, "#try", "Stop the trial")
     tab_to(browser, "#use")
     press(browser, ENTER)
     wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
     press(browser, ESCAPE)
     wait_for(lambda: not has(browser, "#confirm[open]"), SOON_S)
-    assert (focus(browser), fake.activated) == ("use", None)
+    assert (focus(browser), fake.station.active) == ("use", 0)
     press(browser, ENTER)
     wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
     tab_to(browser, "#confirm-yes")
     press(browser, ENTER)
-    wait_for(lambda: fake.activated == MODEL, SOON_S)
+    wait_for(lambda: HASHES[fake.station.active] == MODEL, SOON_S)
     wait_for(lambda: not has(browser, "#watch[hidden]"), SOON_S)
     assert browser.text("#use-text") == "cover judges camera left."
     wait_for(lambda: focus(browser) == "use-title", SOON_S)
@@ -197,23 +198,19 @@ def test_frames_on_which_the_models_differ_are_shown(taught: Taught) -> None:
     browser.click("#train")
     wait_for(lambda: dataset.training is not None, SOON_S)
     fake.train("cover")
-    says(browser, "#try", "Start trying")
+    says(browser, "#try", "Start the trial")
     browser.click("#try")
-    wait_for(lambda: "left" in fake.shadows, SOON_S)
-    live = {"verdict": "DEFECT", "score": 1.5, "threshold": 1.35}
-    own = {"verdict": "GOOD", "score": 1.1, "threshold": 1.42}
-    fake.shadows["left"] |= {
-        "judged": 200, "agree": 199, "only_live_rejects": 1,
-        "differing": [{"id": "d001", "time": 1.8e9, "live": live, "shadow": own}],
-    }  # fmt: skip
-    says(browser, "#try-figures", "199 (99.5%)")
+    shadows = fake.station.shadows
+    wait_for(lambda: "left" in shadows, SOON_S)
+    own = shadows["left"]
+    says(browser, "#try-figures", "39 (97.5%)")
     says(browser, "#differ", "defect")
     loaded = "return document.querySelector('#differ img').naturalWidth"
-    wait_for(lambda: browser.run(loaded) == 160, SOON_S)
+    wait_for(lambda: browser.run(loaded) == fake.station.size, SOON_S)
     browser.click("#try")
-    wait_for(lambda: fake.shadows == {}, SOON_S)
-    fake.shadows["left"] = {"model": "another", "state": "running"}
-    wait_for(lambda: browser.text("#try") == "Start trying", SOON_S)
+    wait_for(lambda: shadows == {}, SOON_S)
+    shadows["left"] = own.model_copy(update={"model": "c" * 64})
+    wait_for(lambda: browser.text("#try") == "Start the trial", SOON_S)
 
 
 def test_a_camera_that_could_not_use_the_model_says_so_before_the_training(taught: Taught) -> None:
@@ -236,7 +233,7 @@ def test_a_model_of_another_part_is_used_with_a_caution_and_the_store_is_read_on
     taught: Taught,
 ) -> None:
     browser, fake, _ = taught
-    fake.caution = "its pictures are larger"
+    fake.station.caution = "its pictures are larger"
     dataset = open_part(taught, 40)
     browser.click("#train")
     wait_for(lambda: dataset.training is not None, SOON_S)
@@ -267,7 +264,7 @@ def test_names_of_the_station_are_never_markup(taught: Taught) -> None:
     dataset = open_part(taught, 1)
     dataset.add(evil)
     dataset.training = {"state": "failed", "error": evil, "step": evil, "done": 0.0,
-                        "seconds_left": None, "started": 1.8e9, "ended": 1.8e9}  # fmt: skip
+                        "started": now(), "ended": now()}  # fmt: skip
     says(browser, "#train-trouble", "onerror")
     says(browser, "#pictures", "onerror")
     assert not has(browser, "main [onerror]")

@@ -4,8 +4,8 @@ import { $, clock, count, make } from "./common.js";
 import { address, change, known } from "./teach_state.js";
 import { say } from "./words.js";
 
-/** A time of the API in seconds, whether it came as a number or as text. */
-export const seconds = (time) => (typeof time === "number" ? time : new Date(time).getTime() / 1000);
+/** A time of the API (ISO 8601) in seconds. */
+export const seconds = (time) => new Date(time).getTime() / 1000;
 
 const FILTERS = { all: () => true, strange: (picture) => picture.strange, out: (picture) => !picture.kept };
 

@@ -1,8 +1,7 @@
-"""What the page Teach asks for, answered from memory: no camera is read and nothing is trained."""
+"""The routes below `/api/teach`, answered from memory: nothing is collected or trained."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,12 +14,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from differnet_runtime.teaching.records import now
+from differnet_runtime.teaching.views import DatasetView, TeachView
 from tests.drawn import draw_part
 from tests.fakes.station import HASHES, FakeStation
 
 GOAL = 40
-MODEL = "5d1f" * 16
-_MINE = ("/api/teach", "/api/models", "/api/overview")
+MODEL = HASHES[1]
+"""What a training makes: the model of `FakeStation` that does not judge yet."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,7 +46,7 @@ class Dataset:
     name: str
     camera: str
     region: dict[str, int] | None
-    created: float = field(default_factory=time.time)
+    created: str = field(default_factory=now)
     collecting: bool = False
     repeats: int = 0
     pictures: list[dict[str, Any]] = field(default_factory=list)
@@ -56,38 +57,32 @@ class Dataset:
 
     def add(self, cause: str | None = None) -> None:
         """Adds a different part; a cause makes it a strange one."""
-        number = len(self.pictures)
-        at = self.created + number
-        self.pictures.append({"id": f"p{number:04d}", "time": at, "kept": True,
+        self.pictures.append({"id": f"{len(self.pictures) + 1:06d}", "time": now(), "kept": True,
                               "strange": cause is not None, "cause": cause})  # fmt: skip
 
     def view(self) -> dict[str, Any]:
         """Returns what the API answers."""
         kept = [one for one in self.pictures if one["kept"]]
-        return {
-            **{key: value for key, value in vars(self).items() if key != "pictures"},
-            "goal": GOAL, "parts": len(kept), "thrown_out": len(self.pictures) - len(kept),
-            "strange": sum(one["strange"] for one in kept), "pictures": self.pictures,
-        }  # fmt: skip
+        view = DatasetView(
+            **vars(self), goal=GOAL, parts=len(kept), thrown_out=len(self.pictures) - len(kept),
+            strange=sum(one["strange"] for one in kept),
+        )  # fmt: skip
+        return view.model_dump(mode="json")
 
 
 class FakeTeaching:
-    """The datasets and shadows of a station; tests change them as training or a camera would.
+    """The data sets of a station; tests change them as training or a camera would.
 
     Args:
-        station: Whose cameras these are.
+        station: Answers all other requests.
     """
 
     def __init__(self, station: FakeStation) -> None:
-        self._station = station
+        self.station = station
         self.datasets: dict[str, Dataset] = {}
-        self.shadows: dict[str, dict[str, Any]] = {}
         self.trainable: tuple[bool, str | None] = (True, None)
         self.repeat: str | None = None  # why the present frame is not taken
-        self.activated: str | None = None
-        self.judging: dict[str, str] | None = {"name": "ring", "hash": HASHES[0]}
         self.uploaded = b""
-        self.caution: str | None = None
         self.asked: Counter[str] = Counter()
 
     def before(self, app: ASGIApp) -> ASGIApp:
@@ -100,8 +95,7 @@ class FakeTeaching:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             path: str = scope["path"]
             self.asked[path] += 1
-            mine = path.startswith(_MINE) or "/shadow" in path
-            await (own if mine else app)(scope, receive, send)
+            await (own if path.startswith("/api/teach") else app)(scope, receive, send)
 
         return answer
 
@@ -109,7 +103,7 @@ class FakeTeaching:
         """Ends a training with a model."""
         dataset = self.datasets[name]
         assert dataset.training is not None
-        dataset.training |= {"state": "done", "done": 1.0, "ended": time.time()}
+        dataset.training |= {"state": "done", "done": 1.0, "ended": now()}
         self._trained(dataset)
 
     def _trained(self, dataset: Dataset) -> None:
@@ -129,8 +123,9 @@ class FakeTeaching:
     async def _list(self, _request: Request) -> Response:
         can, reason = self.trainable
         datasets = [one.view() for one in self.datasets.values()]
-        return JSONResponse({"datasets": datasets, "trainable": can, "reason": reason,
-                             "needed_mib": 1800, "free_mib": 5200, "goal": GOAL})  # fmt: skip
+        view = TeachView(datasets=datasets, trainable=can, reason=reason, needed_mib=1800,
+                         free_mib=5200, goal=GOAL)  # fmt: skip
+        return JSONResponse(view.model_dump(mode="json"))
 
     async def _create(self, request: Request) -> Response:
         wanted = await request.json()
@@ -168,20 +163,20 @@ class FakeTeaching:
         if request.method == "POST":
             picture["kept"] = (await request.json())["kept"]
             return JSONResponse(dataset.view())
-        drawn = jpeg(int(entry[1:]), defect=picture["strange"])
+        drawn = jpeg(int(entry), defect=picture["strange"])
         return Response(drawn, media_type="image/jpeg")
 
     async def _training(self, request: Request) -> Response:
         dataset = self._find(request)
         if request.method == "DELETE":
             assert dataset.training is not None
-            dataset.training |= {"state": "cancelled", "ended": time.time()}
+            dataset.training |= {"state": "cancelled", "ended": now()}
             return JSONResponse(dataset.view())
         can, reason = self.trainable
         if not can:
             raise Refusal(409, str(reason))
         dataset.training = {"state": "running", "step": "learning", "done": 0.0,
-                            "seconds_left": None, "error": None, "started": time.time(),
+                            "seconds_left": None, "error": None, "started": now(),
                             "ended": None}  # fmt: skip
         return JSONResponse(dataset.view(), 202)
 
@@ -199,43 +194,8 @@ class FakeTeaching:
         self._trained(dataset)
         return JSONResponse(dataset.view())
 
-    async def _shadow(self, request: Request) -> Response:
-        camera = request.path_params["camera"]
-        if request.method == "PUT":
-            self.shadows[camera] = {
-                "camera": camera, "model": (await request.json())["model"], "since": time.time(),
-                "state": "running", "error": None, "judged": 0, "skipped": 0, "agree": 0,
-                "only_live_rejects": 0, "only_shadow_rejects": 0, "differing": [],
-            }  # fmt: skip
-        if camera not in self.shadows:
-            raise Refusal(404, "no model is tried beside this camera's")
-        if request.method == "DELETE":
-            del self.shadows[camera]
-            return Response(status_code=204)
-        return JSONResponse(self.shadows[camera])
-
-    async def _frame(self, request: Request) -> Response:
-        drawn = jpeg(int(request.path_params["id"][1:]), defect=True)
-        return Response(drawn, media_type="image/jpeg")
-
-    async def _models(self, request: Request) -> Response:
-        if request.method == "POST":
-            self.activated = (await request.json())["hash"]
-        entry = {"name": "part", "hash": MODEL, "active": self.activated == MODEL,
-                 "previous": False, "threshold": 1.42, "added": "2026-11-20T08:00:00+00:00",
-                 "damaged": None, "caution": self.caution, "cameras": ["left"]}  # fmt: skip
-        return JSONResponse({"models": [entry]})
-
-    async def _overview(self, _request: Request) -> Response:
-        overview = self._station.overview().model_dump(mode="json")
-        for camera in overview["cameras"]:
-            shadow = self.shadows.get(camera["name"])
-            camera["shadow"] = shadow["model"] if shadow else None
-            camera["model"] = self.judging
-        return JSONResponse(overview)
-
     def _routes(self) -> list[Route]:
-        name, camera = "/api/teach/{name}", "/api/cameras/{camera}/shadow"
+        name = "/api/teach/{name}"
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/api/teach", self._list),
             ("POST", "/api/teach", self._create),
@@ -248,11 +208,6 @@ class FakeTeaching:
             ("GET", f"{name}/report", self._report),
             ("GET", f"{name}/pictures.zip", self._zip),
             ("POST", f"{name}/model", self._upload),
-            ("GET PUT DELETE", camera, self._shadow),
-            ("GET", f"{camera}/{{id}}", self._frame),
-            ("GET", "/api/overview", self._overview),
-            ("GET", "/api/models", self._models),
-            ("POST", "/api/models/activate", self._models),
         ]
         return [Route(path, handler, methods=methods.split()) for methods, path, handler in table]
 
