@@ -1,4 +1,4 @@
-"""Colour on terminals: the one place that knows where and which.
+"""Colours in the terminal: which text gets one, and on which streams.
 
 A pipe, a file, `NO_COLOR` (https://no-color.org) and `TERM=dumb` get plain text. `FORCE_COLOR`
 colours a pipe too, for `less -R`.
@@ -19,8 +19,8 @@ def coloured(text: str, meaning: Meaning | None, stream: TextIO | None) -> str:
     """Returns a text in the colour of its meaning, where the stream shows colours.
 
     Args:
-        text: Printable already: what comes from outside must not hold codes of its own.
-        meaning: None leaves it plain.
+        text: Already made printable, so that text from outside brings no codes of its own.
+        meaning: Chooses the colour; None leaves the text plain.
         stream: Where it will be written.
     """
     if not text or meaning is None or not shows_colour(stream):
@@ -29,7 +29,7 @@ def coloured(text: str, meaning: Meaning | None, stream: TextIO | None) -> str:
 
 
 def shows_colour(stream: TextIO | None) -> bool:
-    """Whether a stream is to be written to in colour."""
+    """Whether text on a stream gets colours."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     if os.environ.get("FORCE_COLOR"):

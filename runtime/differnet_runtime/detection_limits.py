@@ -104,7 +104,7 @@ def said(limits: DetectionLimits) -> str:
 
 
 def brief(limits: DetectionLimits) -> str:
-    """Says in one line from which sizes on defects are found, in pixels of the camera's picture."""
+    """Returns the detection limits in one line, in pixels of the camera's picture."""
     if not limits.usable:
         return "finds no painted defect of a sensible size"
     found, missed = [], []

@@ -15,7 +15,7 @@
     |-- ConfigError                 a station's configuration is wrong; names the key
     |-- StoreError                  events or evidence can't be stored (full disk, damaged file)
     |-- LabelError                  a picture can't be labelled, or a threshold not be set
-    |-- TeachError                  pictures can't be collected, or no model be trained by it
+    |-- TeachError                  pictures can't be collected, or no model trained on them
     |-- SinkError                   a receiver did not take the events; they are sent again
     |-- CalibrationError            no threshold can be promised from these scores
     |-- ViewsError                  views asked for that the model was never trained on

@@ -1,4 +1,4 @@
-"""The command line's parser: errors of one line, with what a mistyped word may have meant."""
+"""The command line's parser: errors in one line, with a suggestion for a mistyped word."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ WRONG_ARGUMENTS = 2
 """Exit code."""
 
 _SHOWN = 60
-"""So many characters of a wrong word are shown."""
+"""Characters of a wrong word that a message shows."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of `differnet`; the subcommands' parsers are of the same class."""
+    """The parser of `differnet` and of its subcommands."""
 
     takes_anything = False
-    """Whether it refuses nothing: of a command that can't run here, and says so when it is run."""
+    """Whether it accepts all options: that of a command that can't run here, and will say why."""
 
     def error(self, message: str) -> NoReturn:
         """Exits with the message."""
@@ -30,9 +30,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_ARGUMENTS, f"{prog} {message} (--help lists what there is)\n")
 
     def refuse_unknown(self, argv: Sequence[str]) -> Parser:
-        """Exits with a message where an option is unknown; else returns the command's parser.
+        """Exits with a message if an option is unknown; else returns the command's parser.
 
-        argparse reports that last, after options that are missing, which a mistyped one often is.
+        argparse would first complain that a required option is missing, even if it was mistyped.
 
         Args:
             argv: Arguments after the program's name.
@@ -47,13 +47,13 @@ class Parser(argparse.ArgumentParser):
             elif argument in commands:
                 parser = commands[argument]
             elif commands and not argument.startswith("-"):
-                break  # no command: argparse asks `_check_value`
+                break  # not a command: argparse calls `_check_value`, which says so
         return parser
 
     def _refuse_unknown_option(self, option: str) -> None:
         known = [name for action in self._actions for name in action.option_strings]
         if " " in option or any(name.startswith(option) for name in known):
-            return  # argparse takes a word with a space for a value, and unambiguous beginnings
+            return  # argparse reads a word with a space as a value, and accepts abbreviations
         close = nearest(option, [name for name in known if name.startswith("--")])
         advice = f"; did you mean {close}?" if close else ""
         self.error(f"there is no option {_quoted(option)}{advice}")
@@ -74,11 +74,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def completed(action: argparse.Action, names: Callable[[], Iterable[str]]) -> None:
-    """Tells the shell's completion what an option takes; see `docs/terminal.md`.
+    """Gives the shell's completion the values of an option; see `docs/terminal.md`.
 
     Args:
-        action: Of an option or argument whose values argparse does not know itself.
-        names: Called only when the shell asks, so it may import what is heavy.
+        action: The option or argument, whose values argparse does not know.
+        names: Returns the values. Called only on completion, so it may import large packages.
     """
     vars(action)["completer"] = lambda **_: list(names())
 

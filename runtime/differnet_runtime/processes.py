@@ -55,7 +55,7 @@ def tie_to(parent: int) -> None:
 
 
 def give_way() -> None:
-    """Called in a child whose work can wait: it goes last, and first when memory runs out."""
+    """Gives this process the lowest CPU priority; when memory runs out, it is killed first."""
     os.nice(_LAST)
     with contextlib.suppress(OSError):
         _OOM_SCORE.write_text(_FIRST_OF_ALL)
@@ -81,8 +81,8 @@ class Child:
         pass_fds: Other descriptors that it inherits.
         environment: Variables beside ours.
         redact: Takes passwords out of what it says.
-        heard: Called with each line that it says, by a thread of its own.
-        group: It leads a process group of its own, which ends with it.
+        heard: Called with each line that the child writes, in a separate thread.
+        group: Whether it leads its own process group, which is killed with it.
 
     Raises:
         OSError: No process can be started.

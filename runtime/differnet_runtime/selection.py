@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AUTO, GPU, CPU = "auto", "gpu", "cpu"
 DEVICES = (AUTO, GPU, CPU)
-"""What may be asked for in place of one backend: any that runs there."""
+"""Values of `--device`: each means the best backend that runs there."""
 
 TENSORRT = "tensorrt"
 ORT_TENSORRT, ORT_CUDA, ORT_CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"
@@ -39,7 +39,7 @@ ON_CPU = (CPU, ORT_CPU)
 """Names that mean the CPU on every machine."""
 
 _CANDIDATES = {AUTO: BEST_FIRST, GPU: (TENSORRT, ORT_CUDA), CPU: (ORT_CPU,)}
-"""What each device tries, the best first."""
+"""The backends to try for each device, best first."""
 
 log = logging.getLogger(__name__)
 
@@ -132,17 +132,17 @@ def _none_runs(device: str, errors: Mapping[str, BackendError]) -> str:
 
 
 def gpu_found() -> bool:
-    """Whether this machine has an NVIDIA GPU, with a driver that works or without."""
+    """Whether this machine has an NVIDIA GPU, even without a working driver."""
     return nvidia_gpu() is not None or _driver_finds_gpu()
 
 
 def why_not_better(reasons: Mapping[str, str], *, asked: bool = False) -> dict[str, str]:
-    """Returns why no better backend runs, for people: each reason once, by the backends' names.
+    """Returns why no better backend runs: each reason once, by the names of the backends.
 
     Args:
-        reasons: Of a `Choice`.
-        asked: Whether a GPU was asked for. Unless it was, a machine without one needs no
-            explanation, and the result is empty.
+        reasons: The `reasons` of a `Choice`.
+        asked: Whether a GPU was asked for. If not, a machine without one needs no explanation, and
+            the result is empty.
     """
     return _each_once(reasons) if asked or gpu_found() else {}
 

@@ -1,4 +1,4 @@
-"""What a mistyped name may have meant: the one rule for commands, options, values and keys."""
+"""Suggestions for mistyped names: of commands, options, values and keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ALIKE = 0.6
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that is most like `name`; None where none is."""
+    """Returns the known name that is most like `name`; None if none is similar."""
     import difflib  # 3 ms, and only a mistake needs it
 
     by_lower = {one.lower(): one for one in known}
@@ -20,11 +20,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def instead(name: str, known: Iterable[str]) -> str:
-    """Returns what to give in place of an unknown name, as the end of a message.
+    """Returns the end of a message: which name to use instead of an unknown one.
 
     Args:
-        name: What was given.
-        known: What there is, in the order in which it is listed.
+        name: The unknown name.
+        known: All valid names, in the order in which the message lists them.
 
     Example:
         >>> instead("pper", ["edge", "paper"])

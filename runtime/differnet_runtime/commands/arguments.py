@@ -30,11 +30,11 @@ DEVICES = ("auto", "gpu", "cpu")
 def add_device(
     parser: argparse.ArgumentParser, auto: str = "the best backend that works here"
 ) -> None:
-    """Adds `--device`, and `--backend` for one who wants a certain backend; both say `backend`.
+    """Adds `--device` and its alternative `--backend`; both set `backend`.
 
     Args:
-        parser: Of a command.
-        auto: What it does where neither is given.
+        parser: The command's parser.
+        auto: What `auto` chooses, for the help.
     """
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
@@ -42,15 +42,15 @@ def add_device(
         dest="backend",
         choices=DEVICES,
         default="auto",
-        help=f"what runs the model: auto ({auto}; `differnet doctor` tells), gpu (or an error that "
-        "says why none runs it) or cpu",
+        help=f"what runs the model: auto ({auto}; `differnet doctor` shows which), gpu (ends with "
+        "the reason if none works) or cpu",
     )
     named = chosen.add_argument(
         "--backend",
         type=backend,
         default="auto",
         metavar="NAME",
-        help="one backend in place of a device: tensorrt, onnxruntime-tensorrt, onnxruntime-cuda "
+        help="one backend instead of a device: tensorrt, onnxruntime-tensorrt, onnxruntime-cuda "
         "or onnxruntime-cpu",
     )
     completed(named, _backends)

@@ -29,7 +29,7 @@ _TOLD_EVERY_S = 10.0
 
 
 class Repeats(repeats.Repeats):
-    """Recognises frames that show the same, and says every ten seconds that it waits.
+    """Recognises repeated frames, and says every ten seconds that it waits for a different part.
 
     Args:
         record: How the pictures are taken.

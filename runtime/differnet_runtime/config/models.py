@@ -78,8 +78,8 @@ class CameraConfig(Part):
         transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
         tls: See `CameraTls`.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
-        max_commands_per_s: With `trigger = "command"`: so many commands are taken on average, and
-            as many at once; the rest is refused.
+        max_commands_per_s: With `trigger = "command"`: commands accepted per second on average, and
+            in one burst; further ones are refused.
         paced: A video plays at its own speed, again and again, as a camera would.
         after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
             the subfolder `judged`, `delete` spares pictures without a decision.
@@ -225,11 +225,11 @@ class TeachConfig(Part):
     """Teaching from the page: `[teach]`.
 
     Args:
-        enabled: Whether pictures may be collected, and models trained, over HTTP.
-        goal: Different parts that a model should be trained with, as the page counts down.
-        memory_mib: MiB that a training may take; one that takes more is ended.
-        max_bytes: Of all collected pictures together. `min_free_bytes` in `[evidence]` holds for
-            them too.
+        enabled: Whether pictures can be collected and models trained over HTTP.
+        goal: Number of different parts to collect, shown by the page's counter.
+        memory_mib: Limit for a training in MiB; a training that takes more is ended.
+        max_bytes: Limit for all collected pictures together. `min_free_bytes` in `[evidence]`
+            applies to them, too.
     """
 
     enabled: bool = True

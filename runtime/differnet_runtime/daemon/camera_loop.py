@@ -22,7 +22,7 @@ _HUNG_S = 30.0
 """A thread that has not gone round for so long, beyond its deadline, hangs."""
 _MOST_COMMANDS = 64
 _SHOWN_S = 0.2
-"""So long a picture of a folder is shown where there is no model to judge it."""
+"""How long each picture of a folder is shown while there is no model."""
 _ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
 
 Report = Callable[[Judged], InspectionEvent]
@@ -59,7 +59,7 @@ class CameraLoop:
         self._told_refusals = CommandRate(config.max_commands_per_s)
         self._asking, self._counting = False, threading.Lock()
         self.refused_commands = 0
-        """Commands that were not taken."""
+        """Commands that were refused."""
         self._stopping = threading.Event()
         self._resting = False
         self._absent: CameraState | None = None
@@ -106,9 +106,9 @@ class CameraLoop:
         """Asks for a verdict; its future gets it within the camera's deadline.
 
         Args:
-            part: Its id.
-            trigger: By what way it is asked.
-            sender: By whom, such as an address.
+            part: The part's id.
+            trigger: The way by which the command came.
+            sender: Who sent it, for example an address.
 
         Raises:
             TooManyCommandsError: They come faster than configured, or too many wait.
@@ -116,7 +116,9 @@ class CameraLoop:
         command = Command(part, trigger)
         if not self._rate.take(sender):
             most = self.config.max_commands_per_s
-            raise self._too_many(f"more than max_commands_per_s = {most}: send fewer, or raise it")
+            raise self._too_many(
+                f"faster than max_commands_per_s = {most}: send fewer, or raise it"
+            )
         try:
             self._commands.put_nowait(command)
         except queue.Full:

@@ -1,4 +1,4 @@
-"""How many commands a camera takes, and how its senders share them."""
+"""The limit on a camera's commands, and how senders share it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections import deque
 from collections.abc import Callable
 
 _SHARED_OVER_S = 1.0
+"""Shares are counted over the last second."""
 
 
 class CommandRate:
-    """Bounds the commands of one camera, so that no sender takes the engine from others.
+    """Limits the commands of one camera with a token bucket that its senders share. Thread-safe.
 
-    On average `per_second` are taken, and as many at once. A sender within its equal share of them
-    is taken even when another has just used them up; what it so takes in advance is refused to the
-    others afterwards. Thread-safe.
+    `per_second` commands are accepted on average, and as many in a burst. A sender within its equal
+    share is accepted even if others have just emptied the bucket: the balance then goes below zero,
+    and the others wait until it has recovered.
 
     Args:
-        per_second: At least 1.
-        clock: Gives monotonic seconds.
+        per_second: Commands per second, at least 1.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,10 +30,10 @@ class CommandRate:
         self._taken: deque[tuple[float, str]] = deque()
 
     def take(self, sender: str) -> bool:
-        """Returns whether a command may be taken now, and counts it if so.
+        """Returns whether a command is accepted, and counts it if so.
 
         Args:
-            sender: Who sends it, such as an address.
+            sender: Identifies the sender, for example by its address.
         """
         with self._lock:
             now_s = self._clock()
@@ -51,7 +52,7 @@ class CommandRate:
             self._taken.popleft()
 
     def _in_share(self, sender: str) -> bool:
-        """Whether a sender beside others has had less than its share of the last second."""
+        """Whether there are other senders, and this one has used less than its share."""
         senders = {one for _, one in self._taken} | {sender}
         own = sum(one == sender for _, one in self._taken)
         return len(senders) > 1 and own + 1 <= max(1.0, self._per_second / len(senders))

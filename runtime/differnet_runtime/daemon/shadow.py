@@ -1,4 +1,4 @@
-"""A model that is tried on a camera beside the one that judges; what it says has no effect."""
+"""A trial (shadow): a second model scores a camera's frames, without any effect on verdicts."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ..web.shadow_views import Difference, ShadowView, Side
 from .judging import Judged
 
 KEPT = 24
-"""Pictures of frames where the two differ, in memory."""
+"""Pictures kept in memory, of the latest frames on which the two models differ."""
 _START_S = 1800.0
 _IDLE_S, _POLL_S = 0.2, 0.005
 _OF_THE_FRAME = ("not_finite", "exception", "bad_shape")
-"""Faults after which the engine goes on."""
+"""Codes of faults that concern one frame only: the engine keeps running."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A frame, and what the live model said of it."""
+    """A frame with the live model's verdict on it."""
 
     frame: Frame
     live: Side
@@ -46,18 +46,18 @@ class _Waiting:
 
 
 class Shadow:
-    """Owns the engine process of a model on trial, and the thread that gives it frames.
+    """Runs a model on trial: owns its engine process, and the thread that gives it frames.
 
-    The frames of all cameras go first: one waits here at most, and only goes on when no engine of
-    the station works or is wanted. The process has the lowest priority, but not this thread: it
-    shares Python's lock with those that judge, and must not be kept from giving it back.
+    Live frames come first: at most one frame waits here, and is scored only when no engine of the
+    station is busy or wanted. The process has the lowest priority. The thread keeps its normal one:
+    it shares Python's GIL with the threads that judge, and must not lose the CPU while it holds it.
 
     Args:
-        camera: Whose frames it sees.
-        engine: Of the model, not yet started.
-        integrity: Of the camera: a frame that this model could not judge is no good one.
-        free: Says whether no frame needs an engine now.
-        threshold: Returns the one that would be used in place of the model's.
+        camera: Name of the camera.
+        engine: The model's engine, not yet started.
+        integrity: The camera's settings; frames that they refuse count as rejected by this model.
+        free: Returns whether no live frame needs an engine now.
+        threshold: Returns the threshold to use; None for the model's own.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Shadow:
         self._thread = threading.Thread(target=self._run, name=f"shadow-{camera}", daemon=True)
 
     def _begin(self) -> None:
-        """Begins to count: what was said beside another live model is of no use."""
-        self._since = _told(time.time())
+        """Sets all counts to zero: those beside another live model no longer count."""
+        self._since = _iso(time.time())
         self._skipped = self._agree = self._only_live = self._only_shadow = 0
         self._differing: deque[tuple[Difference, bytes]] = deque(maxlen=KEPT)
 
@@ -102,26 +102,30 @@ class Shadow:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends both; what it has counted can still be read."""
+        """Ends the process and the thread; the counts can still be read."""
         self._stopping.set()
         self.engine.stop(timeout_s)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
     def fail(self, why: str) -> None:
-        """Ends it with a reason that people can read."""
+        """Ends the trial as failed.
+
+        Args:
+            why: The reason, for people.
+        """
         with self._changed:
             if self.ended:
                 return
             self._state, self._error, self._waiting = "failed", why, None
-        log.warning("camera %s: the model on trial has ended: %s", self.camera, why)
+        log.warning("camera %s: the trial has ended: %s", self.camera, why)
         self.engine.stop()
 
     def offer(self, judged: Judged) -> None:
-        """Takes a frame after its live verdict; never waits, and keeps only the newest.
+        """Takes a frame after its live verdict; returns at once, and keeps only the newest frame.
 
         Args:
-            judged: By the live model. What it could not judge is not compared.
+            judged: The live model's verdict, with the frame. NO_DECISION is not compared.
         """
         event, frame = judged.event, judged.frame
         if frame is None or event.model is None or event.verdict == "NO_DECISION":
@@ -139,7 +143,7 @@ class Shadow:
                 self._changed.notify_all()
 
     def view(self) -> ShadowView:
-        """Returns what was counted."""
+        """Returns the state of the trial, its counts and the latest differences."""
         with self._changed:
             differing = [one for one, _ in reversed(self._differing)]
             return ShadowView(
@@ -157,7 +161,7 @@ class Shadow:
             )
 
     def picture(self, number: str) -> bytes | None:
-        """Returns the JPEG of a frame where the two differ; None where it is not kept any more."""
+        """Returns the JPEG of a frame on which the models differ; None if it is no longer kept."""
         with self._changed:
             return next((data for one, data in self._differing if one.id == number), None)
 
@@ -172,14 +176,14 @@ class Shadow:
             while not self.ended:
                 self._next()
         except Exception as error:  # a mistake of ours ends the trial, and nothing else
-            log.exception("camera %s: the model on trial", self.camera)
+            log.exception("camera %s: the trial", self.camera)
             self.fail(f"an unexpected error, a bug: {type(error).__name__}: {error}")
 
     def _next(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, timeout=_IDLE_S)
         if not self.engine.ready:
-            if self.engine.status.state is EngineState.FAILED:  # and says why
+            if self.engine.status.state is EngineState.FAILED:
                 self.fail(self._reason())
             self._stopping.wait(_POLL_S)
         elif self._waiting is not None and not self._free():
@@ -202,14 +206,14 @@ class Shadow:
         picture = _picture(waiting.frame) if live != shadow else None
         with self._changed:
             if waiting.live_hash != self._live_hash:
-                return  # another model judges since
+                return  # another model has become the live one
             if live == shadow:
                 self._agree += 1
                 return
             self._only_live += live
             self._only_shadow += shadow
             if picture is not None:
-                at, number = _told(waiting.at_s), str(next(self._ids))
+                at, number = _iso(waiting.at_s), str(next(self._ids))
                 told = Difference(id=number, time=at, live=waiting.live, shadow=side)
                 self._differing.append((told, picture))
 
@@ -234,5 +238,5 @@ def _picture(frame: Frame) -> bytes | None:
         return None
 
 
-def _told(at_s: float) -> str:
+def _iso(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""The models that are tried beside those of a station: one a camera, until the station ends."""
+"""The trials of a station: at most one for each camera, until the station stops."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from .station import Station
 
 _DEADLINE_S = 30.0
-"""A frame of a model on trial may take so long: its process gets only what others leave."""
+"""The deadline of a frame on trial: long, since its process only gets the CPU time left over."""
 
 
 class Shadows:
     """Starts and ends trials, and passes frames on to them.
 
     Args:
-        station: Being built; it is asked once it runs.
+        station: The station; may still be under construction.
     """
 
     def __init__(self, station: Station) -> None:
@@ -37,15 +37,15 @@ class Shadows:
         self._changing = threading.Lock()
 
     def start(self, camera: str, model: str) -> ShadowView:
-        """Begins to try a model on a camera, in place of one that is tried there already.
+        """Starts the trial of a model on a camera, in place of a trial that runs there.
 
         Args:
-            camera: Name.
-            model: Content hash, of the store that judges the camera.
+            camera: Name of the camera.
+            model: Content hash of a model in the camera's store.
 
         Raises:
-            ModelStoreError: There is no such model, it judges already, none does, or the memory
-                does not suffice.
+            ModelStoreError: There is no such model, it is the live one already, the camera has no
+                live model, or there is too little memory.
             ModelFileError: The file can't be used.
         """
         judged_by = self._station.models.of(camera)
@@ -74,29 +74,29 @@ class Shadows:
         return shadow.view()
 
     def of(self, camera: str) -> Shadow | None:
-        """Returns what is tried on a camera, or has failed there."""
+        """Returns the trial on a camera, also one that has failed; None if there is none."""
         return self._by_camera.get(camera)
 
     def stop(self, camera: str) -> Shadow | None:
-        """Ends the trial on a camera; returns it, if there was one."""
+        """Ends the trial on a camera, and returns it; None if there was none."""
         with self._changing:
             return self._end(camera)
 
     def stop_all(self, timeout_s: float) -> None:
-        """Ends all of them."""
+        """Ends all trials at the same time."""
         shadows = list(self._by_camera.values())
         with ThreadPoolExecutor(max_workers=len(shadows) or 1) as pool:
             for shadow in shadows:
                 pool.submit(shadow.stop, timeout_s)
 
     def offer(self, judged: Judged) -> None:
-        """Passes a frame on after its live verdict; never waits."""
+        """Passes a frame to its camera's trial after the live verdict; returns at once."""
         shadow = self._by_camera.get(judged.event.camera)
         if shadow is not None:
             shadow.offer(judged)
 
     def review(self) -> None:
-        """Ends trials whose model judges now, whose camera has gone, or has another store."""
+        """Ends trials whose model is live now, or whose camera is gone or uses another store."""
         for camera, shadow in self._by_camera.items():
             model = self._station.models.of(camera)
             engine = model.switch.engine if model else None
@@ -106,12 +106,12 @@ class Shadows:
                         self._end(camera)
 
     def give_way(self) -> None:
-        """Ends all of them: their memory is needed for a change of model."""
+        """Ends all trials, since their memory is needed for a change of a live model."""
         for shadow in self._by_camera.values():
-            shadow.fail("its memory was needed to change a model that judges; start it again")
+            shadow.fail("its memory was needed to change a live model; start the trial again")
 
     def room(self) -> list[Share]:
-        """What they take of the memory."""
+        """Returns the memory that the trials take."""
         return _shares(self._by_camera.values())
 
     def _end(self, camera: str) -> Shadow | None:
@@ -131,7 +131,7 @@ class Shadows:
             shares = [*models.shares, *_shares(others), _share(camera, engine)]
             require_room(shares, models.memory_mb, of_the_machine=True)
         except ConfigError as error:
-            raise ModelStoreError(f"the model can't be tried beside another: {error}") from error
+            raise ModelStoreError(f"there is no memory for a trial: {error}") from error
 
 
 def _shares(shadows: Iterable[Shadow]) -> list[Share]:
@@ -146,14 +146,14 @@ def _chosen(judged_by: StationModel, camera: str, model: str) -> StoredModel:
     chosen = judged_by.find(model)
     if chosen.name != judged_by.config.store:
         raise ModelStoreError(
-            f"{model[:16]} judges parts {chosen.name!r}, but camera {camera} those of "
-            f"{judged_by.config.store!r}"
+            f"model {model[:16]} is stored as {chosen.name!r}, but camera {camera} uses "
+            f"{judged_by.config.store!r}: choose a model of that name"
         )
     engine = judged_by.switch.engine
     if engine.absent:
         raise ModelStoreError(
-            f"no model judges camera {camera} yet, so there is none to try another beside: "
-            "activate this one"
+            f"no model judges camera {camera} yet, so there is nothing to compare with: "
+            "activate this model"
         )
     if engine.model_hash == chosen.hash:
         raise ModelStoreError(f"this model judges camera {camera} already")
@@ -161,7 +161,7 @@ def _chosen(judged_by: StationModel, camera: str, model: str) -> StoredModel:
 
 
 def _of_store(model: StationModel | None, shadow: Shadow) -> bool:
-    """Whether a trial's model is one of those that can judge its camera."""
+    """Whether the model on trial is in the store of its camera."""
     if model is None or model.config.store is None:
         return False
     return model.store.path_of(model.config.store, shadow.model).is_file()

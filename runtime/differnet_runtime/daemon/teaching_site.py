@@ -1,4 +1,4 @@
-"""The station as teaching sees it."""
+"""What teaching may ask of the station."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class StationSite:
-    """Answers teaching from the station's parts; see `teaching.Site`.
+    """Implements `teaching.Site` for a running station.
 
     Args:
-        station: Being built; it is asked once it runs.
+        station: The station; may still be under construction.
     """
 
     def __init__(self, station: Station) -> None:
@@ -64,7 +64,7 @@ class StationSite:
         try:
             return self._model(camera).add(path, name)
         finally:
-            return_memory()  # the file was read
+            return_memory()  # of reading the file
 
     def _model(self, camera: str) -> StationModel:
         model = self._station.models.of(camera)

@@ -1,4 +1,4 @@
-"""Stands where an engine will be once there is a model."""
+"""The stand-in for an engine while there is no model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .process import EngineProcess
 from .records import FAKE_METADATA, Answer, EngineState, EngineStatus
 
 NO_METADATA = FAKE_METADATA.replaced(name="", calibration=None)
-"""Of no model: without a threshold, nothing can be good."""
+"""Metadata without a model: it has no threshold, so nothing can be GOOD."""
 
 
 class AbsentEngine(EngineProcess):
     """An engine without a model: it runs no process, and gives no frame a score.
 
     Args:
-        why: Says why, and what to do; the text of each `EngineFault`.
+        why: Returns why there is no model, and what to do: the text of each `EngineFault`.
     """
 
     absent = True
@@ -37,8 +37,8 @@ class AbsentEngine(EngineProcess):
     def start(self) -> None:
         """Starts nothing."""
 
-    def wait_ready(self, timeout_s: float) -> bool:  # noqa: ARG002 - it never will be
-        """Returns that it is not ready."""
+    def wait_ready(self, timeout_s: float) -> bool:  # noqa: ARG002
+        """Returns False at once."""
         return False
 
     def stop(self, timeout_s: float = 2.0) -> None:
@@ -46,7 +46,7 @@ class AbsentEngine(EngineProcess):
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:  # noqa: ARG002
-        """Gives a turn at once: nobody waits for it."""
+        """Lets the caller in at once."""
         yield
 
     def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:  # noqa: ARG002

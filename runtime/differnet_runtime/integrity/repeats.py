@@ -1,4 +1,4 @@
-"""Recognises frames that show the same part again, while pictures are collected."""
+"""Recognises frames that show the same part again, when pictures are collected."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..records import Image
 from .similar import Scene
 
 REMEMBERED = 32
-"""Frames that a new one is compared with: a part stands before the camera and does not return."""
+"""Number of saved frames that a new one is compared with: a part that has left does not return."""
 _SIDE = 256
 
 
 class Repeats:
-    """Recognises frames that show the same as one of the last that were saved, but for noise.
+    """Recognises frames that differ from one of the last saved frames by noise only.
 
     Args:
-        record: How the pictures are taken: its region of interest is compared.
+        record: How the pictures are taken; only its region of interest is compared.
     """
 
     def __init__(self, record: CaptureRecord) -> None:
@@ -31,7 +31,7 @@ class Repeats:
         self._last: deque[Scene] = deque(maxlen=REMEMBERED)
 
     def seen_before(self, image: Image) -> bool:
-        """Says whether a frame `(H, W, 3)` shows nothing new; it is remembered if it does."""
+        """Returns whether a frame `(H, W, 3)` is a repeat; a new one is remembered."""
         prepared = self.prepared(image)
         if self.knows(prepared):
             self.left_out += 1
@@ -44,12 +44,12 @@ class Repeats:
         return preprocess(image, self._contract)
 
     def knows(self, prepared: NDArray[np.uint8]) -> bool:
-        """Says whether a prepared frame shows the same as one that is remembered."""
+        """Returns whether a prepared frame shows the same as a remembered one."""
         scene = Scene.of(prepared)
         return any(scene.same_as(one) for one in reversed(self._last))
 
     def remember(self, prepared: NDArray[np.uint8]) -> None:
-        """Takes a prepared frame among those that new ones are compared with."""
+        """Remembers a prepared frame, to compare new ones with it."""
         self._last.append(Scene.of(prepared))
 
 

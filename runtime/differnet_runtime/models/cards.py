@@ -1,4 +1,4 @@
-"""What people are told of a model in the store: a card, and whether it may be of another part."""
+"""Describes models in the store for people, and warns of one that may be for another part."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACTIVE = "active"
 """The link to the file that judges."""
 _NOTES = "notes"
 _NEAR = 1.1
-"""Aspect ratios that differ by less are alike."""
+"""Aspect ratios whose quotient is smaller count as equal."""
 _NUMBERED = re.compile(r"[\W_]*v?\d[\d\W_]*$")
 
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
@@ -35,12 +35,12 @@ _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 
 @dataclass(frozen=True)
 class Read:
-    """What a stored file says of itself, or why it can't be used.
+    """What was read from a stored file.
 
     Args:
-        metadata: None if it is damaged.
-        signature: In words, whether it is signed and by which key; None likewise.
-        damaged: Why it can't be used, or None.
+        metadata: None if the file is damaged.
+        signature: Says whether it is signed, and by which key; None if it is damaged.
+        damaged: Why the file can't be used; None if it can.
     """
 
     metadata: ModelMetadata | None = None
@@ -59,26 +59,28 @@ class Read:
 
 
 def verified(path: Path) -> tuple[bytes, ModelMetadata]:
-    """Reads a stored file, whose name must be its content's hash.
+    """Reads a stored file, and checks that its name is the hash of its content.
 
     Raises:
         ModelFileError: It is damaged.
     """
     data, metadata = read_model_file(path)
     if content_hash(data) != path.stem:
-        raise ModelFileError(f"{path} holds another model than its name says; add it again")
+        raise ModelFileError(f"{path} is not the model that its name says; add that model again")
     return data, metadata
 
 
 class Card(Part):
-    """What a model's file says of its making, and what was noted of it.
+    """How a model was made, as its file records it, and a person's note.
+
+    Everything but the note comes from the file, and is None if the file is damaged.
 
     Args:
-        own_name: In the file; None if it is damaged, as for all that comes from the file.
-        trained: When, ISO 8601.
+        own_name: The model's name in the file.
+        trained: Time of the training, ISO 8601.
         parts: Number of pictures of good parts that it was fitted on.
-        detection_limit: The sizes from which on painted defects were found, in one line.
-        note: A person's; None where there is none.
+        detection_limit: The sizes from which painted defects are found, in one line.
+        note: The note; None if there is none.
     """
 
     own_name: str | None = None
@@ -106,7 +108,7 @@ def note_of(folder: Path, digest: str) -> str | None:
     """Returns the note on a model, if there is one.
 
     Args:
-        folder: Of the model's name in the store.
+        folder: The folder of the model's name in the store.
         digest: The model's hash.
     """
     with contextlib.suppress(OSError):
@@ -116,16 +118,16 @@ def note_of(folder: Path, digest: str) -> str | None:
 
 
 def write_note(folder: Path, digest: str, note: str) -> None:
-    """Writes the note on a model, or removes it where it is empty.
+    """Writes the note on a model; an empty one removes it.
 
     Args:
-        folder: Of the model's name in the store.
+        folder: The folder of the model's name in the store.
         digest: The model's hash.
-        note: At most 1000 printable characters, in lines.
+        note: At most 1000 printable characters and line breaks.
 
     Raises:
-        ValidationError: It is longer, or has other characters.
-        OutputError: It can't be written.
+        ValidationError: The note is longer, or has other characters.
+        OutputError: The note can't be written.
     """
     path = folder / _NOTES / f"{digest}.txt"
     text = _NOTE.validate_python(note).strip()
@@ -157,9 +159,9 @@ def advice(root: Path, name: str) -> str:
 
 
 def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
-    """Says why a model may be for another part than the one that judges now; None where nothing is.
+    """Says why a model may be for another part than the active one; None if nothing suggests it.
 
-    Models that learned from some of the same pictures are of one part.
+    Models that were trained on some of the same pictures are for the same part.
     """
     if new.provenance.shares_pictures(present.provenance):
         return None
@@ -170,10 +172,10 @@ def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
 def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
     names = new.name, present.name
     if not _alike(*map(_stem, names)):
-        yield f"its file calls it {names[0]!r}, that of the active model {names[1]!r}"
+        yield f"its own name is {names[0]!r}, that of the active model {names[1]!r}"
     sizes = new.picture_sizes, present.picture_sizes
     if sizes[0] and sizes[1] and not _same_sizes(sizes[0], sizes[1]):
-        yield f"its pictures are {sizes[0]} pixels, those of the active model {sizes[1]}"
+        yield f"its pictures have the size {sizes[0]}, those of the active model {sizes[1]}"
     regions = new.input.region, present.input.region
     if regions[0] and regions[1] and not _overlap(regions[0], regions[1]):
         yield f"it judges the region {regions[0]} of a frame, the active model {regions[1]}"
@@ -181,7 +183,8 @@ def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
     if looks[0] and looks[1]:
         darker = looks[0].brightest < looks[1].darkest
         if darker or looks[0].darkest > looks[1].brightest:
-            yield f"its good pictures are {'darker' if darker else 'brighter'} than all others"
+            change = "darker" if darker else "brighter"
+            yield f"all its good pictures are {change} than those of the active model"
 
 
 def _stem(name: str) -> str:

@@ -139,7 +139,7 @@ def test_what_can_not_be_tried_is_refused_and_what_is_ends_with_its_camera(
     start = station.control.start_shadow
     for camera, model, says in (
         ("top", one, "this model judges camera top already"),
-        ("top", nut, "judges parts 'nut', but camera top those of 'washer'"),
+        ("top", nut, "is stored as 'nut', but camera top uses 'washer'"),
         ("top", "0" * 64, "names no model"),
         ("side", one, "not one of the store"),
     ):

@@ -116,7 +116,7 @@ def test_a_model_of_another_part_is_warned_of(
     assert main(["models", "add", str(other), *at]) == 0
     said = capsys.readouterr().err
     assert said.startswith("warning: it may be for another part: ")
-    assert "its file calls it 'board', that of the active model 'tile'" in said
+    assert "its own name is 'board', that of the active model 'tile'" in said
     assert [model.caution is not None for model in store.list()] == [
         not model.active for model in store.list()
     ]
@@ -134,12 +134,12 @@ def sizes(*of: tuple[int, int]) -> PictureSizes:
     [
         ({}, None),
         ({"name": "washer_v3"}, None),
-        ({"name": "nut"}, "calls it 'nut'"),
+        ({"name": "nut"}, "its own name is 'nut'"),
         ({"picture_sizes": sizes((640, 480), (800, 600))}, None),
-        ({"picture_sizes": sizes((1280, 960))}, "its pictures are 1280 x 960 pixels"),
+        ({"picture_sizes": sizes((1280, 960))}, "its pictures have the size 1280 x 960"),
         (
             {"picture_sizes": sizes(*((100 + k, 300 + k) for k in range(9)))},
-            "its pictures are 100 to 108 x 300 to 308 (sizes vary) pixels",
+            "its pictures have the size 100 to 108 x 300 to 308 (sizes vary)",
         ),
         (
             {"input": InputContract(size=32, region=Region(x=400, y=0, width=200, height=200))},
