@@ -83,11 +83,11 @@ def part_names(pictures: Sequence[Picture], pattern: str | None) -> list[str | N
     Args:
         pictures: Good pictures.
         pattern: A regular expression for the picture's path; its first group, or the
-            whole match, names the part. Without a pattern, the picture's folder does, in a data set
-            with a folder for each part.
+            whole match, names the part. Without a pattern, the picture's folder names it, if the
+            data set has a folder for each part.
 
     Returns:
-        Names; None for pictures that neither names.
+        The names; None for pictures without one.
 
     Raises:
         DataError: The pattern is not a regular expression, or matches no picture.

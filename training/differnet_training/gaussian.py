@@ -212,7 +212,7 @@ def floored(deviations: Array) -> Array:
 
 
 def best_share(moments: PlacedMoments, held_out: NDArray[np.floating]) -> float:
-    """Returns how far windows are trusted where held-out `(N, ..., W, D)` are most likely.
+    """Returns the share for which held-out `(N, ..., W, D)` are most likely.
 
     The median picture decides: a few strange ones are so unlikely that they would outweigh all
     others in the mean, and ask for smaller shares.

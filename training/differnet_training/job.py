@@ -64,19 +64,19 @@ class Job:
 
 
 def parts_are_named(job: Job) -> bool:
-    """Whether the user says which pictures show the same part: by a pattern, or by folders."""
+    """Whether the user named the parts, by a pattern or by folders."""
     return job.groups is not None or any(picture.part for picture in job.data.good)
 
 
 def check_tiles(recipe: Recipe, tiles: Tiles | None) -> None:
-    """Refuses tiles where the recipe has no heads.
+    """Refuses tiles if the recipe has no heads.
 
     Raises:
         TrainingError: The recipe has one flow.
     """
     if tiles is not None and not recipe.heads:
         raise TrainingError(
-            f"--tiles needs a recipe with heads, as edge is; the recipe {recipe.name!r} has one "
+            f"--tiles needs a recipe with heads, such as edge; the recipe {recipe.name!r} has one "
             "flow"
         )
 

@@ -35,7 +35,7 @@ class Seen:
             self._at_ns.append(time.monotonic_ns())
 
     def show(self, judged: Judged) -> None:
-        """Takes a frame that is only looked at: it counts as no verdict."""
+        """Shows a frame without counting a verdict."""
         if judged.frame is not None:
             self.picture.put(judged.event, judged.frame, judged.inspection, None)
         self.last = judged.event

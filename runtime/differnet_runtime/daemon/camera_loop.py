@@ -117,7 +117,7 @@ class CameraLoop:
         if not self._rate.take(sender):
             most = self.config.max_commands_per_s
             raise self._too_many(
-                f"faster than max_commands_per_s = {most}: send fewer, or raise it"
+                f"more commands than max_commands_per_s = {most}: send fewer, or raise it"
             )
         try:
             self._commands.put_nowait(command)

@@ -25,7 +25,7 @@ from ..records import Decision, Frame, Inspection, Score, Verdict
 Take = Callable[[], Frame | None]
 
 NO_MODEL = "no_model"
-"""Code of a NO_DECISION where there is no model to judge by."""
+"""Code of a NO_DECISION without a model."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Judge:
     def _unjudged(
         self, take: Take, engine: EngineProcess, command: Command | None
     ) -> Judged | None:
-        """Returns a frame for people to look at; there is no model to judge it."""
+        """Returns a frame to be shown only; there is no model to judge it."""
         try:
             frame = take()
         except ImageReadError:

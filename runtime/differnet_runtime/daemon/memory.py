@@ -44,7 +44,7 @@ class Share:
 
 
 def share_without_model(planned: PlannedModel) -> Share:
-    """Returns what the cameras of a model need that is not there yet."""
+    """Returns the share of a model that does not exist yet: only what its cameras need."""
     return replace(share_of(planned, NO_METADATA, 0), engine=0)
 
 
@@ -112,7 +112,7 @@ def require_room(
         shares: Of all models.
         limit_mb: What is allowed, in MiB.
         another: Bytes of an engine that is to run beside them for a change.
-        of_the_machine: Where no limit is given, the machine's memory is it.
+        of_the_machine: Whether the machine's memory is the limit if none is given.
 
     Raises:
         ConfigError: They need more.

@@ -47,7 +47,7 @@ class StationModels:
         tell: Called with a component, a state and a reason when a model has changed, or could not.
         root: Of the model store; None takes the device's.
         audited: Stands around each change that follows the store or a file.
-        begun: Called with a model that was not there at the start, once it judges.
+        begun: Called with a store's first model, once it judges.
 
     Raises:
         ConfigError: The models need more memory than is allowed.
@@ -66,9 +66,9 @@ class StationModels:
         self._begun = begun
         self._one_change = threading.Lock()
         self.memory_mb = config.station.memory_mb
-        """What all of them may take; None where nothing is said."""
+        """Memory that all models together may take, in MiB; None without a limit."""
         self.beside: Callable[[], Sequence[Share]] = tuple
-        """Gives what models on trial take of the memory; `give_way` ends them."""
+        """Returns the memory of trials; `give_way` ends them."""
         self.give_way: Callable[[], None] = lambda: None
         self._models = tuple(map(self._made, planned_models(config)))
         require_room(self.shares, self.memory_mb)
@@ -206,7 +206,7 @@ class StationModels:
         self._make_room(engine.expected_memory)
 
     def _make_room(self, another: int = 0) -> None:
-        """Ends the trials where models that judge need their memory."""
+        """Ends the trials if live models need their memory."""
         try:
             require_room([*self.shares, *self.beside()], self.memory_mb, another)
         except ConfigError:

@@ -15,7 +15,7 @@ from .models import StationModel
 
 
 def model_ref(model: StationModel) -> ModelRef | None:
-    """Returns the model that judges now; None where there is none yet."""
+    """Returns the model that judges now; None if there is none yet."""
     engine = model.switch.engine
     if engine.absent:
         return None
@@ -48,12 +48,12 @@ def engine_view(model: StationModel) -> EngineView:
 def engine_limit(
     backend: str | None, reasons: Mapping[str, str], gpu: str | None
 ) -> EngineLimit | None:
-    """Says why no faster backend runs; None where there is none, or nothing runs.
+    """Returns why no faster backend runs; None if there is no faster one, or nothing runs.
 
     Args:
-        backend: That runs.
-        reasons: Why not, by the name of each better backend; none where it was chosen by name.
-        gpu: The machine's NVIDIA GPU in words, or None.
+        backend: The backend that runs.
+        reasons: Why each better backend does not run, by name; empty if it was chosen by name.
+        gpu: The machine's NVIDIA GPU in words; None if there is none.
     """
     if backend == ORT_CPU:
         if not reasons:

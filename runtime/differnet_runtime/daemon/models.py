@@ -32,7 +32,7 @@ class StationModel:
         audited: Stands around each change that follows the store or the file.
         one_change: Held while another engine runs beside the one that judges.
         admit: Refuses such an engine where there is no memory for it, before it is started.
-        begun: Called when the first model judges, where there was none at the start.
+        begun: Called once a first model judges, if there was none at the start.
 
     Raises:
         ModelFileError: The file can't be used.
@@ -123,11 +123,11 @@ class StationModel:
         return ModelStore(self._root)
 
     def add(self, path: Path, name: str) -> StoredModel:
-        """Adds a model file to the store, among those that may take this one's place.
+        """Adds a model file to this model's store, without activating it.
 
         Args:
             path: The file.
-            name: In the store, where this station runs a file and takes none from there.
+            name: Name in the store, if this model is a `path` and not from a store.
 
         Raises:
             ModelFileError: It is no model.

@@ -108,7 +108,7 @@ class PictureQueue:
         return judged if self._origin is None else self._identified(judged, self._origin)
 
     def _shown(self) -> Judged | None:
-        """Returns the next picture to be looked at; for the first model all of them come again."""
+        """Returns the next picture to be shown only; the first model gets all of them again."""
         judged = self._judge.judge(self._capture.take)
         return judged if judged is not None and judged.event.code == NO_MODEL else None
 

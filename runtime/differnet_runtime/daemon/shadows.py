@@ -131,7 +131,7 @@ class Shadows:
             shares = [*models.shares, *_shares(others), _share(camera, engine)]
             require_room(shares, models.memory_mb, of_the_machine=True)
         except ConfigError as error:
-            raise ModelStoreError(f"there is no memory for a trial: {error}") from error
+            raise ModelStoreError(f"there is too little memory for a trial: {error}") from error
 
 
 def _shares(shadows: Iterable[Shadow]) -> list[Share]:

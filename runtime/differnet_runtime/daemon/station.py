@@ -231,7 +231,7 @@ class Station:
         self.cameras = {**self.cameras, name: loop}
 
     def _report(self, judged: Judged) -> InspectionEvent:
-        """Takes a verdict; a model on trial, and whoever teaches, get the frame after it."""
+        """Reports a verdict; then a trial and teaching get the frame."""
         event = self.reporter.report(judged)
         self.shadows.offer(judged)
         if judged.frame is not None:
@@ -251,7 +251,7 @@ class Station:
                 model.callers.remove(name)
 
     def _begin(self, model: StationModel) -> None:
-        """Has a model's first engine judge what was only shown before: pictures that can wait."""
+        """Opens folders and videos again: the first model judges what was only shown before."""
         with self._changing:
             if self._stopping:
                 return

@@ -35,7 +35,7 @@ class Start(Part):
         channel: The socket's file descriptor.
         memory: The shared memory's.
         parent: Process id of the daemon, without which this process ends.
-        gives_way: Everything else on the machine goes first.
+        gives_way: Whether to take the lowest priority; see `processes.give_way`.
     """
 
     model: Path | None

@@ -61,7 +61,7 @@ class EngineProcess:
         batch: Frames that go through it together at most; None takes 4 on a GPU and 1 on the CPU.
         batch_wait_s: How long a frame may wait for others.
         callers: Who may ask; without them only threads that wait already are taken together.
-        gives_way: Everything else on the machine goes before its process.
+        gives_way: Whether its process takes the lowest priority; see `processes.give_way`.
 
     Raises:
         ModelFileError: The file can't be used, or none of the keys has signed it.
@@ -69,7 +69,7 @@ class EngineProcess:
         ViewsError: Its views were never trained, or can't be had with its input.
     """
 
-    absent = False  # `AbsentEngine` has no model to run
+    absent = False  # True for `AbsentEngine`
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class Supervisor:
         fallback: Whether onnxruntime-cpu may take over from a backend that does not start, or
             that uses up its restarts.
         batch: Frames that a process is to take together; None leaves that to it.
-        gives_way: Everything else on the machine goes first.
+        gives_way: Whether the process takes the lowest priority; see `processes.give_way`.
     """
 
     def __init__(

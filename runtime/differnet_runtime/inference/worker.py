@@ -41,7 +41,7 @@ class Worker:
         threads: CPU threads; 0 lets the backend choose.
         memory: Where the frames lie.
         batch: Frames that it is to take together; None leaves that to it.
-        gives_way: Everything else on the machine goes first.
+        gives_way: Whether the process takes the lowest priority; see `processes.give_way`.
 
     Raises:
         EngineFault: No process can be started.

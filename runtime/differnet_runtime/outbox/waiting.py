@@ -22,7 +22,7 @@ class Waiting:
         self._waiting: deque[Item] = deque()
         self._writing: list[Item] = []
         self.dropped = self.arrived = 0
-        """Events that were lost to the bound; items that were ever put here."""
+        """Events that were dropped at the limit; items that ever arrived."""
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._writing)
@@ -34,7 +34,7 @@ class Waiting:
 
     @property
     def gone(self) -> int:
-        """How many of those that arrived, the first ones, are written or dropped."""
+        """Number of arrived items that are written or dropped."""
         return self.arrived - len(self)
 
     def put(self, item: Item) -> None:

@@ -1,4 +1,4 @@
-"""From the camera's thread to the data set: handed over at once, looked at and written here."""
+"""Takes frames from the cameras' threads without delay, and adds them to data sets in its own."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..records import Frame
 from .dataset import Dataset
 
 _WAITING = 8
-"""Pictures of a folder that wait; of a live camera only the newest does."""
+"""Pictures of a folder that can wait; of a live camera only the newest frame waits."""
 _ROOM_S = 0.2
-"""A picture of a folder waits so long for room: it comes only once, and no line waits for it."""
+"""How long a picture of a folder waits for a place in the queue, since it comes only once."""
 _IDLE_S = 0.5
 
 log = logging.getLogger(__name__)
 
 
 class Stream:
-    """What one camera has handed over for a data set.
+    """The queue of frames from one camera to one data set.
 
     Args:
-        dataset: That takes it.
-        integrity: Of the camera.
-        live: Whether its frames come by themselves.
+        dataset: The data set.
+        integrity: The camera's integrity settings.
+        live: Whether it is a live camera, not a folder or a video.
     """
 
     def __init__(self, dataset: Dataset, integrity: IntegrityConfig, *, live: bool) -> None:
@@ -40,7 +40,7 @@ class Stream:
 
 
 class Collector:
-    """A thread that gives frames to data sets.
+    """A thread that adds waiting frames to data sets.
 
     Args:
         look: Called again and again while no frame waits.
@@ -73,15 +73,15 @@ class Collector:
             self._thread.join(timeout_s)
 
     def use(self, streams: dict[str, Stream]) -> None:
-        """Replaces what is collected for, by camera."""
+        """Replaces the streams, by camera."""
         with self._some:
             self._streams = streams
             self._some.notify_all()
 
     def offer(self, camera: str, frame: Frame) -> None:
-        """Takes a frame whose pixels nobody writes to afterwards; called by the camera's thread.
+        """Takes a frame, whose pixels must not change afterwards; called by the camera's thread.
 
-        Returns at once for a live camera, whose newest frame wins.
+        Returns at once for a live camera, of which only the newest frame waits.
         """
         if camera not in self._streams:
             return
@@ -117,7 +117,7 @@ class Collector:
         time.sleep(_IDLE_S)
 
     def _next(self) -> tuple[Stream, Frame] | None:
-        """Waits for a frame; None where none comes for a while."""
+        """Waits for a frame; returns None if none comes for a while."""
         with self._some:
             self._some.wait_for(self._busy, _IDLE_S)
             waiting = [one for one in self._streams.values() if one.waiting]

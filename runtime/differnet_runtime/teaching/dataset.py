@@ -1,4 +1,4 @@
-"""A data set while the station runs: which frames become pictures, and what is said of them."""
+"""A data set while the station runs: decides which frames become pictures, and keeps its record."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .looking import Looked, Looks
 from .records import Picture, Record, now
 
 MOST_PICTURES = 1000
-"""Of one data set. More would hardly make a better model, and training takes the longer."""
+"""Pictures in one data set. More hardly make a better model, and training takes longer."""
 REPEAT = "it shows the same as a picture before"
 Room = Callable[[int], str | None]
-"""Says why so many bytes more can't be kept; None where they can."""
+"""Returns why so many more bytes can't be stored; None if they can."""
 
 
 class Seen(NamedTuple):
     """What became of a frame.
 
     Args:
-        taken: It is on disk, and in the record.
-        why: Why it was not taken.
-        over: No later frame will be taken either.
+        taken: Whether it is on disk and in the record.
+        why: Why it was not taken; None if it was.
+        over: Whether later frames can't be taken either.
     """
 
     taken: bool
@@ -43,12 +43,12 @@ class Seen(NamedTuple):
 
 
 class Dataset:
-    """Takes frames, and keeps what people and trainings say of them. Thread-safe.
+    """Takes frames, and records what people and trainings say about them. Thread-safe.
 
     Args:
-        files: Where it lies.
-        record: As it was read.
-        room: See `Room`.
+        files: The data set's files.
+        record: The record, as it was read.
+        room: Checks the free space; see `Room`.
     """
 
     def __init__(self, files: DatasetFiles, record: Record, room: Room) -> None:
@@ -59,18 +59,18 @@ class Dataset:
         self._repeats: Repeats | None = None
         self._unwritten = False
         self.gone = False
-        """Whether it was deleted: what somebody still holds is not written any more."""
+        """Whether it was deleted; nothing is written any more."""
 
     @property
     def record(self) -> Record:
-        """What is known of it now."""
+        """The current record."""
         return self._record
 
     def change(self, **values: Any) -> Record:  # noqa: ANN401 - of any field of the record
-        """Changes the record, on disk and here; neither where the disk refuses.
+        """Changes fields of the record, on disk and in memory, or neither.
 
         Raises:
-            OutputError: It can't be written.
+            OutputError: The record can't be written, or the data set was deleted.
         """
         with self.lock:
             if self.gone:
@@ -101,8 +101,8 @@ class Dataset:
         """Takes a frame if it can be trusted and shows another part than those before.
 
         Args:
-            frame: Of the camera.
-            gate: Of the camera; asked before anything is compared.
+            frame: A frame of the camera.
+            gate: The camera's integrity gate.
         """
         with self.lock:
             try:
@@ -152,7 +152,7 @@ class Dataset:
         return Seen(True)
 
     def _repeats_of(self, record: Record) -> Repeats:
-        """Returns what new frames are compared with: after a start, the last pictures again."""
+        """Returns the frames to compare with; after a start, the last pictures are read again."""
         if self._repeats is None:
             self._repeats = Repeats(capture_record(record))
             for one in record.pictures[-REMEMBERED:]:
@@ -164,7 +164,7 @@ class Dataset:
         return self._repeats
 
     def keep(self, picture: str, *, kept: bool) -> bool:
-        """Throws a picture out, or puts it back; False where there is no such picture.
+        """Throws a picture out, or puts it back; returns False if there is no such picture.
 
         Raises:
             OutputError: The record can't be written.
@@ -187,7 +187,7 @@ class Dataset:
             within_s: See `Looks.look`.
 
         Raises:
-            OutputError: It can't be written.
+            OutputError: The record can't be written.
         """
         found = self.looks.look(self._record, within_s)
         if found is not None:
@@ -204,18 +204,18 @@ class Dataset:
 
 
 def _misfit(record: Record, size: tuple[int, int]) -> str | None:
-    """Says why frames of a size can't be taken."""
+    """Returns why frames of a size can't be taken; None if they can."""
     if record.frame_size not in (None, size):
         there = " x ".join(map(str, record.frame_size or ()))
         return (
-            f"the camera's frames have {size[0]} x {size[1]} pixels now, the pictures {there}: "
-            "set the camera back, or begin another data set"
+            f"the camera's frames now have {size[0]} x {size[1]} pixels, but the pictures {there}: "
+            "set the camera back, or start another data set"
         )
     return outside(record.region, size)
 
 
 def outside(region: Region | None, size: tuple[int, int]) -> str | None:
-    """Says that a region does not lie inside a frame; None where it does."""
+    """Returns a message if a region is not inside the frame; None if it is."""
     if region is None:
         return None
     if region.x + region.width <= size[0] and region.y + region.height <= size[1]:
@@ -232,7 +232,7 @@ def _size(image: Image) -> tuple[int, int]:
 
 
 def _colour(image: Image) -> Image:
-    """Returns a frame with three channels, as its file will be read again."""
+    """Returns a frame with three channels, as it will be read from its file."""
     if image.ndim == 3:
         return image
     return cast("Image", np.repeat(image[:, :, None], 3, axis=2))

@@ -1,4 +1,4 @@
-"""All data sets of a station: made, filled with pictures, and looked through."""
+"""All data sets of a station: creates and deletes them, and fills them with pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .views import DatasetView, dataset_view
 
 SWITCHED_OFF = "teaching is switched off: set enabled = true in [teach]"
 _OLD_S = 5.0
-"""A live camera's frame that is older says nothing of the part that is there now."""
+"""An older frame of a live camera may not show the part that is there now."""
 
 _LOOK_S = 0.2
 """Frames wait for a look no longer than this, and one picture more."""
@@ -40,11 +40,11 @@ class UnknownError(TeachError):
 
 
 class Datasets:
-    """Makes data sets, and gives them the cameras' frames. Thread-safe.
+    """Creates data sets, and gives them the cameras' frames. Thread-safe.
 
     Args:
         site: The station.
-        progress: Returns how far the training of a data set is; None where it is not trained.
+        progress: Returns the progress of a data set's training; None if none is running.
     """
 
     def __init__(self, site: Site, progress: Callable[[str], Progress | None]) -> None:
@@ -68,11 +68,11 @@ class Datasets:
         self._collector.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends the collecting; what was taken is on disk already."""
+        """Ends the collecting; all pictures are on disk already."""
         self._collector.stop(timeout_s)
 
     def renew(self) -> None:
-        """Collects by what the configuration and the data sets say now."""
+        """Adapts the collecting to a change of the configuration or the data sets."""
         with self.changing:
             cameras = self._site.config.camera
             for one in self._datasets.values():
@@ -91,7 +91,7 @@ class Datasets:
             self._collector.use(streams)
 
     def offer(self, camera: str, frame: Frame) -> None:
-        """Takes a frame that was judged; see `Collector.offer`."""
+        """Takes a frame after its verdict; see `Collector.offer`."""
         self._collector.offer(camera, frame)
 
     @property
@@ -133,7 +133,7 @@ class Datasets:
         return found
 
     def changeable(self, name: str) -> Dataset:
-        """Returns a data set that is to be changed.
+        """Returns a data set, in order to change it.
 
         Raises:
             UnknownError: There is none of that name.
@@ -144,11 +144,11 @@ class Datasets:
         return self.find(name)
 
     def create(self, name: str, camera: str, region: Region | None) -> DatasetView:
-        """Makes a data set; it is not collected for yet.
+        """Creates a data set; collecting is still off.
 
         Raises:
-            TeachError: There is one of that name, no such camera, or the region does not fit.
-            OutputError: It can't be written.
+            TeachError: The name is taken, there is no such camera, or the region does not fit.
+            OutputError: The data set can't be written.
         """
         with self.changing:
             if not self.enabled:
@@ -179,13 +179,13 @@ class Datasets:
         """Deletes a data set with all of its pictures; a model in the store stays.
 
         Raises:
-            TeachError: It is being trained with.
+            TeachError: Its training is running.
             StoreError: It can't be deleted.
         """
         with self.changing:
             dataset = self.changeable(name)
             if self._progress(name) is not None:
-                raise TeachError(f"{name} is being trained: cancel that first")
+                raise TeachError(f"{name} is being trained: cancel the training first")
             with dataset.lock:
                 dataset.files.delete()
                 del self._datasets[name]
@@ -193,11 +193,11 @@ class Datasets:
             self.renew()
 
     def collect(self, name: str, *, on: bool) -> DatasetView:
-        """Begins or ends the collecting of all frames that show another part.
+        """Switches collecting on or off.
 
         Raises:
             TeachError: The camera is gone, or another data set collects from it.
-            OutputError: It can't be written.
+            OutputError: The record can't be written.
         """
         with self.changing:
             dataset = self.changeable(name)
@@ -215,7 +215,7 @@ class Datasets:
             one = other.record
             if one.collecting and one.camera == record.camera and one.name != record.name:
                 raise TeachError(
-                    f"{one.name} collects from camera {one.camera} already: end that first"
+                    f"{one.name} is collecting from camera {one.camera}: switch that off first"
                 )
 
     def camera_of(self, record: Record) -> CameraConfig:
@@ -230,7 +230,7 @@ class Datasets:
         return found
 
     def take(self, name: str) -> tuple[DatasetView, Seen]:
-        """Takes the frame that the page shows now; on disk when this returns.
+        """Takes the frame that the page shows now; it is on disk when this returns.
 
         Raises:
             TeachError: The camera is gone.
@@ -251,7 +251,7 @@ class Datasets:
 
         Raises:
             UnknownError: There is no such picture.
-            OutputError: It can't be written.
+            OutputError: The record can't be written.
         """
         if not self.changeable(name).keep(picture, kept=kept):
             raise UnknownError(f"{name} has no picture {printable(picture)}")
@@ -293,7 +293,7 @@ def _no_camera(camera: str) -> str:
 
 
 def or_warn(change: Callable[[], object]) -> None:
-    """Makes a change; where the disk refuses, that is only told."""
+    """Makes a change; an error is only logged."""
     try:
         change()
     except DifferNetError as error:

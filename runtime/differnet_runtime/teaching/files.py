@@ -1,4 +1,4 @@
-"""The folder of a data set: a picture and its record are there together, or neither is."""
+"""The folder of a data set, which holds a picture and its entry in the record, or neither."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DatasetFiles:
     """The files of one data set.
 
     Args:
-        folder: Its own, named like the data set.
+        folder: The data set's folder, which has its name.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,10 +47,10 @@ class DatasetFiles:
         self.job = folder / _JOB
 
     def read(self) -> Record | None:
-        """Returns the record, and deletes what a crash has left; None where there is none.
+        """Returns the record, and deletes what a crash has left; None if there is no record.
 
         Raises:
-            StoreError: It can't be read, or is of a later version.
+            StoreError: The record can't be read, or has a later version.
         """
         try:
             record = Record.model_validate_json((self.folder / _RECORD).read_bytes())
@@ -80,7 +80,7 @@ class DatasetFiles:
         return record.exists() or next(self.pictures.glob("*.png"), None) is not None
 
     def make(self, record: Record) -> None:
-        """Makes the folder with its record; a power cut does not undo it.
+        """Makes the folder with its record; both survive a power cut.
 
         Raises:
             OutputError: It can't be made.
@@ -90,10 +90,10 @@ class DatasetFiles:
             _sync(folder)
 
     def write(self, record: Record) -> None:
-        """Writes the record whole; it is on disk when this returns.
+        """Replaces the record; the new one is on disk when this returns.
 
         Raises:
-            OutputError: It can't be written; the one before holds.
+            OutputError: It can't be written; the old record is still there.
         """
         write_bytes(self.folder / _RECORD, record.model_dump_json().encode())
         _sync(self.folder)
@@ -119,7 +119,7 @@ class DatasetFiles:
         return total
 
     def delete(self) -> None:
-        """Deletes everything: it is gone at once, and what a crash leaves goes at the next start.
+        """Deletes the folder; a crash in between leaves only files that the next start deletes.
 
         Raises:
             StoreError: It can't be deleted.
@@ -133,11 +133,11 @@ class DatasetFiles:
         shutil.rmtree(away, ignore_errors=True)
 
     def lay_out(self, record: Record, folder: Path) -> None:
-        """Makes a folder of the pictures that are kept, as `differnet train` takes it.
+        """Makes a folder with the kept pictures, in the layout of `differnet train`.
 
         Args:
-            record: What is known of the data set.
-            folder: To be made; the files are links to the pictures'.
+            record: The data set's record.
+            folder: The folder to make; its files are links to the pictures.
 
         Raises:
             OutputError: It can't be made.
@@ -167,7 +167,7 @@ def _sync(folder: Path) -> None:
 
 
 def capture_record(record: Record) -> CaptureRecord:
-    """Returns what `differnet train` reads of how the pictures were taken: their region."""
+    """Returns the record that `differnet train` reads beside pictures; it holds their region."""
     return CaptureRecord(
         source=record.source,
         roi=record.region,
@@ -177,10 +177,10 @@ def capture_record(record: Record) -> CaptureRecord:
 
 
 def encoded(image: Image) -> bytes:
-    """Returns a frame as the bytes of a PNG file.
+    """Returns a frame as a PNG file's bytes.
 
     Raises:
-        OutputError: OpenCV can't write such a picture.
+        OutputError: OpenCV can't encode it.
     """
     try:
         return bytes(cv2.imencode(".png", image)[1])
@@ -189,11 +189,11 @@ def encoded(image: Image) -> bytes:
 
 
 def jpeg(path: Path, side: int | None) -> bytes:
-    """Returns a picture as it can be shown.
+    """Returns a picture as JPEG, for the page.
 
     Args:
-        path: Its file.
-        side: Longest side in pixels; None leaves its size.
+        path: The picture's file.
+        side: Longest side in pixels; None keeps the size.
 
     Raises:
         ImageReadError: It can't be read.
@@ -219,7 +219,7 @@ def _jpeg(path: Path, side: int | None) -> bytes:
 def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
     """Returns the data sets of a station, and deletes what a crash has left.
 
-    One that can't be read is named in the log, left as it is, and left out.
+    A data set that can't be read is left as it is, logged, and not returned.
     """
     for path in root.glob(f"{_DELETED}*"):
         shutil.rmtree(path, ignore_errors=True)
@@ -237,5 +237,5 @@ def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
 
 
 def strange(record: Record, causes: dict[str, str]) -> tuple[Picture, ...]:
-    """Returns the pictures with what a training found odd about them, by their id."""
+    """Returns the record's pictures, with what a training found strange about them (by id)."""
     return tuple(one.model_copy(update={"learned": causes.get(one.id)}) for one in record.pictures)

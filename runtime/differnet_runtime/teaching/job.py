@@ -1,4 +1,4 @@
-"""A training: programs that may crash, take too much or be cancelled, and hurt nothing else."""
+"""Runs the programs of a training, which may crash, take too much memory or be cancelled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .steps import Step
 _LOOK_S = 0.1
 _SAID_LINES, _TOLD_LINES = 60, 12
 _OURS = "differnet: "
-"""What the line begins with by which our commands end with an error."""
+"""The beginning of the line with which `differnet` ends after an error."""
 
 Hindrance = Callable[[], str | None]
 
@@ -29,35 +29,35 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """How far a training is; written by its threads, read by any."""
+    """The progress of a training; written by its threads, read by any thread."""
 
     def __init__(self) -> None:
         self.step, self.done = "starting", 0.0
         self._started = time.monotonic()
 
     def at(self, step: str, done: float) -> None:
-        """Says what is done now; the share of the whole never shrinks."""
+        """Sets the current step and the share of the whole that is done, which never shrinks."""
         self.step, self.done = step, max(self.done, done)
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take; None while there is too little to tell it by."""
+        """Estimated time left; None while too little is done for an estimate."""
         if self.done < 0.1:
             return None
         return (time.monotonic() - self._started) * (1.0 - self.done) / self.done
 
 
 class CancelledError(Exception):
-    """Somebody has ended the training."""
+    """The training was cancelled."""
 
 
 class Job:
-    """Runs programs in a thread, which ends with the last of them.
+    """Runs programs one after the other, in a thread.
 
     Args:
-        steps: In their order.
-        environment: Of the programs, beside the station's.
-        folder: Deleted in the end; the programs write only there.
+        steps: The programs, in order.
+        environment: Variables for the programs, in addition to the station's.
+        folder: The only folder that the programs write to; deleted at the end.
         memory: Bytes that a program and its children may take.
         hindrance: Says why they must not go on, if they must not.
         finish: Takes what was made; what it raises is why the training failed.
@@ -85,22 +85,17 @@ class Job:
         self._thread = threading.Thread(target=self._run, name="training", daemon=True)
 
     def start(self) -> None:
-        """Starts it."""
+        """Starts the thread."""
         self._thread.start()
 
     def cancel(self) -> None:
-        """Ends its programs; returns at once."""
+        """Has the running program ended; returns at once."""
         self._cancelled.set()
 
     def join(self, timeout_s: float) -> None:
-        """Waits until it has ended."""
+        """Waits for the end."""
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it goes on."""
-        return self._thread.is_alive()
 
     def _run(self) -> None:
         why: str | CancelledError | None = None
@@ -141,7 +136,7 @@ class Job:
                 if (why := self._hindrance()) is not None:
                     raise TeachError(f"the training was ended: {why}")
             if code:
-                child.death()  # waits for its last words
+                child.death()  # waits for its last lines
                 raise TeachError(self._why(code))
         finally:
             child.kill()
@@ -175,7 +170,7 @@ class Job:
             self.progress.at(*found)
 
     def _why(self, code: int) -> str:
-        """Returns why a program failed, from its last words."""
+        """Returns why a program failed, from its last lines."""
         said = list(self._said)
         ours = [number for number, line in enumerate(said) if line.startswith(_OURS)]
         if ours:
@@ -187,5 +182,5 @@ class Job:
                 "other programs, or teach with a smaller region"
             )
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        last = f"; it said last: {said[-1]}" if said else ""
+        last = f"; its last line: {said[-1]}" if said else ""
         return f"the training ended with {how}{last}"

@@ -1,4 +1,4 @@
-"""What is odd about the pictures of a data set, by the rules that training has."""
+"""Finds strange pictures in a data set, by the same rules as training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .records import Record
 
 
 class Looked(NamedTuple):
-    """What was found.
+    """What was found in the kept pictures.
 
     Args:
-        parts: How many different parts the kept pictures show.
-        causes: What is odd, by the picture's id; only of those that are.
+        parts: Number of different parts that they show.
+        causes: For each strange picture, by id, what is strange about it.
     """
 
     parts: int
@@ -34,10 +34,10 @@ class Looked(NamedTuple):
 
 
 class Looks:
-    """Remembers what was measured of each picture, and looks again where that is needed.
+    """Examines a data set's pictures, and remembers the measurements for the next time.
 
     Args:
-        files: Of the data set.
+        files: The data set's files.
     """
 
     def __init__(self, files: DatasetFiles) -> None:
@@ -64,7 +64,7 @@ class Looks:
         return self._due
 
     def forget(self) -> None:
-        """Gives the memory back; the next look reads the pictures again."""
+        """Frees the memory; the next look reads the pictures again."""
         with self._lock:
             self._measured.clear()
 

@@ -1,4 +1,4 @@
-"""Memory: how much is free for a training, and how much one takes."""
+"""The memory that is free for a training, and the memory that a training takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MIB = 1 << 20
 
 
 def free_bytes() -> int | None:
-    """Returns what may still be taken: of the machine, and of each control group around us.
+    """Returns the free memory, of the machine or of the tightest control group around this process.
 
-    None where that can't be told.
+    None if it can't be determined.
     """
     found = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
@@ -31,9 +31,9 @@ def free_bytes() -> int | None:
 
 
 def _free_in(group: Path) -> list[int]:
-    """Returns what a control group has left; nothing where it has no bound."""
+    """Returns what a control group has left; empty if it has no limit."""
     with contextlib.suppress(OSError, ValueError):
-        bound = int((group / "memory.max").read_text())  # "max": no bound
+        bound = int((group / "memory.max").read_text())  # "max": no limit
         used = int((group / "memory.current").read_text())
         stat = (group / "memory.stat").read_text().splitlines()
         cached = [int(line.split()[1]) for line in stat if line.startswith("inactive_file ")]
@@ -42,10 +42,10 @@ def _free_in(group: Path) -> list[int]:
 
 
 def taken_bytes(group: int) -> int:
-    """Returns what the processes of a process group have written to memory; files don't count.
+    """Returns the memory of a process group, without mapped files.
 
     Args:
-        group: Its id.
+        group: Id of the process group.
     """
     return sum(_own_bytes(folder) for folder in _processes(group))
 

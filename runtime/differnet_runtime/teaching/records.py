@@ -1,4 +1,4 @@
-"""What is kept of a data set: one small file beside its pictures."""
+"""The record of a data set: one small file beside its pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Picture(Part):
     """A picture that was taken.
 
     Args:
-        id: Its number, six digits; the file is named by it.
-        time: When, ISO 8601.
-        kept: False once a person has thrown it out.
-        looks: What is odd about it beside the others; None for nothing.
-        learned: What the last training found odd about it; None for nothing.
+        id: Its number, six digits, which is also the name of its file.
+        time: When it was taken, ISO 8601.
+        kept: False if a person has thrown it out.
+        looks: What is strange about it compared with the others; None if nothing is.
+        learned: What the last training found strange about it; None if nothing.
     """
 
     id: PictureId
@@ -37,7 +37,7 @@ class Picture(Part):
 
     @property
     def cause(self) -> str | None:
-        """Why it is strange; None where it is not."""
+        """Why it is strange; None if it is not."""
         return self.learned or self.looks
 
 
@@ -45,10 +45,10 @@ class Training(Part):
     """The last training.
 
     Args:
-        state: How it stands.
-        started: When, ISO 8601.
-        ended: Likewise; None while it goes on.
-        error: Why it failed.
+        state: Whether it is running, or how it ended.
+        started: When it started, ISO 8601.
+        ended: When it ended, ISO 8601; None while it is running.
+        error: Why it failed; None if it did not.
     """
 
     state: State
@@ -58,7 +58,7 @@ class Training(Part):
 
 
 class AddedModel(Part):
-    """A model of this data set that was added to the store; it need not judge.
+    """A model of this data set that was added to the store, active or not.
 
     Args:
         id: Its content hash.
@@ -80,21 +80,21 @@ class Record(Part):
     """A data set.
 
     Args:
-        version: Of this record's form.
-        name: Of the data set, and of the model.
-        camera: That the pictures are of.
+        version: Version of the record's format.
+        name: Name of the data set and of its model.
+        camera: The camera that the pictures come from.
         source: The camera's source, without passwords.
-        region: What the model will see of a frame; None for all of it.
-        created: When, ISO 8601.
-        collecting: Every whole frame that shows another part is taken.
-        frame_size: Width and height of the pictures; None before the first.
-        pictures: The earliest first.
-        parts: How many different parts those that are kept show.
-        repeats: Frames that showed the same part again.
-        next: Number of the next picture; never used twice.
-        problem: Why collecting has ended by itself.
-        training: The last one.
-        model: The last one that was added to the store.
+        region: The part of a frame that the model will see; None for the whole frame.
+        created: When it was created, ISO 8601.
+        collecting: Whether every frame that shows a different part is taken.
+        frame_size: Width and height of the pictures; None before the first picture.
+        pictures: All pictures, the earliest first.
+        parts: Number of different parts that the kept pictures show.
+        repeats: Number of frames that showed the same part again.
+        next: Number of the next picture; no number is used twice.
+        problem: Why collecting was switched off automatically; None if it was not.
+        training: The last training; None before the first.
+        model: The last model that was added to the store; None before the first.
     """
 
     version: Literal[1] = VERSION
@@ -120,5 +120,5 @@ class Record(Part):
 
 
 def now() -> str:
-    """Returns the time, ISO 8601 with time zone."""
+    """Returns the current time, ISO 8601 with time zone."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

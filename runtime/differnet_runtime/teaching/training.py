@@ -1,4 +1,4 @@
-"""One training at a time: whether it can begin, what it is given, and what becomes of its model."""
+"""One training at a time: checks whether it can start, runs it, and adds its model to the store."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from .site import Site
 from .steps import Step, environment, missing, steps, usable_threads
 
 FEWEST_PARTS = 10
-"""Different parts that training needs at least."""
+"""The smallest number of different parts for a training."""
 _NEEDED_MIB = 2048
-"""Trainings with 40 and with 160 pictures took 1.5 GiB at most."""
+"""Measured trainings, with 40 and with 160 pictures, took at most 1.5 GiB."""
 _MODEL, _FILE, _REPORT, _RECORD = "model", "model.onnx", "look.html", "training.json"
 _CANCEL_S = 3.0
-STOPPED = "the station ended while it trained: start the training again"
+STOPPED = "the station stopped during the training: start the training again"
 
 Programs = Callable[[Path, Path, int, bool], Sequence[Step]]
-"""Given the data, the folder, the threads and whether a GPU will judge."""
+"""Takes the data, the folder, the threads, and whether a GPU will run the model."""
 Told = Callable[[Training], None]
 
 
@@ -42,11 +42,11 @@ def _installed(data: Path, folder: Path, threads: int, gpu: bool) -> Sequence[St
 
 
 class Trainer:
-    """Holds the training that goes on.
+    """Runs at most one training.
 
     Args:
-        programs: What it runs; see `Programs`.
-        lacking: Says what is not installed for it.
+        programs: Returns the programs of a training; see `Programs`.
+        lacking: Returns what is not installed for them; None if nothing is missing.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Trainer:
         self._stopping = False
 
     def memory(self, config: TeachConfig) -> tuple[int, int | None]:
-        """Returns the MiB that must be free, and those that are."""
+        """Returns the MiB that must be free, and the MiB that are."""
         free = free_bytes()
         return min(_NEEDED_MIB, config.memory_mib), None if free is None else free // MIB
 
     def refusal(self, config: TeachConfig) -> str | None:
-        """Says why no training can begin now; None where one can."""
-        with self._lock:  # not between the end of a training and its telling
+        """Returns why no training can start now; None if one can."""
+        with self._lock:  # not between the end of a training and its entry in the record
             if self._job is not None:
                 return f"{self._of} is being trained: one training at a time"
         if (lacking := self._lacking()) is not None:
@@ -74,12 +74,12 @@ class Trainer:
         if free is not None and free < needed:
             return (
                 f"a training needs {needed} MiB of free memory, and {free} MiB are free: close "
-                "other programs, or train elsewhere"
+                "other programs, or train on another machine"
             )
         return None
 
     def progress(self, name: str) -> Progress | None:
-        """Returns how far the training of a data set is; None where it is not being trained."""
+        """Returns the progress of a data set's training; None if it is not being trained."""
         job = self._job
         return job.progress if job is not None and self._of == name else None
 
@@ -87,25 +87,25 @@ class Trainer:
         """Begins a training.
 
         Args:
-            dataset: With the pictures that are kept.
+            dataset: The data set to train with.
             site: The station.
             told: Called with the training's end.
             hindrance: See `Job`.
 
         Raises:
-            TeachError: Too few different parts.
+            TeachError: There are too few different parts.
             OutputError: The disk is full.
         """
         with self._lock, dataset.lock:
             record = dataset.record
             if record.parts < FEWEST_PARTS:
                 raise TeachError(
-                    f"{record.parts} different parts are too few: at least {FEWEST_PARTS} are "
-                    f"needed, and {site.config.teach.goal} make a better model"
+                    f"too few different parts ({record.parts}): collect at least {FEWEST_PARTS}, "
+                    f"or better {site.config.teach.goal}"
                 )
             folder, threads = dataset.files.job, usable_threads()
             data = folder / "pictures" / record.name
-            shutil.rmtree(folder, ignore_errors=True)  # where a full disk ended the last try
+            shutil.rmtree(folder, ignore_errors=True)  # left by a start that a full disk stopped
             dataset.files.lay_out(record, data)
             training = Training(state="running", started=now())
             dataset.change(training=training, collecting=False)
@@ -132,7 +132,7 @@ class Trainer:
             self._job = None
 
     def cancel(self, name: str) -> None:
-        """Ends the training of a data set, and waits a moment for its end.
+        """Cancels the training of a data set, and waits a moment for its end.
 
         Raises:
             TeachError: It is not being trained.
@@ -144,7 +144,7 @@ class Trainer:
         job.join(_CANCEL_S)
 
     def stop(self, timeout_s: float) -> None:
-        """Ends a training, since the station ends."""
+        """Ends a running training, since the station stops."""
         self._stopping = True
         if (job := self._job) is not None:
             job.cancel()
@@ -157,7 +157,7 @@ def cut_off(training: Training) -> Training:
 
 
 def _finish(dataset: Dataset, site: Site) -> None:
-    """Adds the model to the store, and keeps the report and what the training found strange.
+    """Adds the model to the store; keeps the report, and what the training found strange.
 
     Raises:
         DifferNetError: The model can't be added, or the disk is full.
@@ -170,7 +170,7 @@ def _finish(dataset: Dataset, site: Site) -> None:
         report = (folder / _MODEL / _REPORT).read_bytes()
         look = json.loads((folder / _MODEL / _RECORD).read_bytes()).get("look", {})
     except (OSError, ValueError) as error:
-        raise TeachError(f"the training left no report ({error})") from error
+        raise TeachError(f"the training has written no report ({error})") from error
     write_bytes(dataset.files.report, report)
     with dataset.lock:
         dataset.change(
@@ -180,7 +180,7 @@ def _finish(dataset: Dataset, site: Site) -> None:
 
 
 def _causes(look: dict[str, Any]) -> dict[str, str]:
-    """Returns what a training found strange, by the picture's id."""
+    """Returns what a training found strange about pictures, by their ids."""
     return {
         Path(one["path"]).stem: str(one["detail"]) + (", left out" if one["left_out"] else "")
         for one in look.get("findings", [])
@@ -189,16 +189,16 @@ def _causes(look: dict[str, Any]) -> dict[str, str]:
 
 
 def model_of(path: Path) -> ModelMetadata:
-    """Reads what a model file says of itself.
+    """Returns a model file's metadata.
 
     Raises:
-        ModelFileError: It is no model.
+        ModelFileError: The file is not a valid model.
     """
     return read_model_file(path)[1]
 
 
 def added(stored: StoredModel, metadata: ModelMetadata) -> AddedModel:
-    """Returns what the page is told of a model in the store."""
+    """Returns what the record keeps about a model in the store."""
     limits, calibration = metadata.detection_limits, metadata.calibration
     text = None
     if limits is not None:

@@ -1,4 +1,4 @@
-"""What the page is told of data sets."""
+"""The API's view of data sets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class PictureView(Part):
     """A picture.
 
     Args:
-        id: See `Picture`.
-        time: Likewise.
-        kept: Likewise.
-        strange: Whether there is something odd about it.
-        cause: What.
+        id: Its number, six digits.
+        time: When it was taken, ISO 8601.
+        kept: False if a person has thrown it out.
+        strange: Whether it differs from the others, or the last training found it strange.
+        cause: What is strange about it; None if nothing is.
     """
 
     id: str
@@ -31,13 +31,13 @@ class TrainingView(Part):
     """The last training.
 
     Args:
-        state: How it stands.
-        step: What is done now.
-        done: Share of the whole, 0..1.
-        seconds_left: None where that can't be told yet, and once it has ended.
-        error: Why it failed.
-        started: When, ISO 8601.
-        ended: Likewise; None while it goes on.
+        state: Whether it is running, or how it ended.
+        step: What it does now.
+        done: Share of the whole that is done, 0..1.
+        seconds_left: Estimated time left; None before the first estimate and after the end.
+        error: Why it failed; None if it did not.
+        started: When it started, ISO 8601.
+        ended: When it ended, ISO 8601; None while it is running.
     """
 
     state: State
@@ -93,12 +93,12 @@ class TeachView(Part):
     """All data sets, and whether models can be trained here.
 
     Args:
-        datasets: By name.
-        trainable: Whether a training could begin now, as far as the machine goes.
-        reason: Why not.
-        needed_mib: MiB of memory that must be free for it.
-        free_mib: MiB that are free; None where that can't be told.
-        goal: Different parts that a model should be trained with.
+        datasets: All data sets, in the order of their names.
+        trainable: Whether the machine could start a training now.
+        reason: Why it could not; None if it could.
+        needed_mib: MiB of memory that must be free for a training.
+        free_mib: MiB of memory that are free; None if that is not known.
+        goal: Number of different parts to collect for a model.
     """
 
     datasets: list[DatasetView]
@@ -117,7 +117,7 @@ def dataset_view(
     progress: Progress | None,
     obstacle: str | None = None,
 ) -> DatasetView:
-    """Returns what the page is told of a data set.
+    """Returns the view of a data set.
 
     Args:
         record: What is known of it.

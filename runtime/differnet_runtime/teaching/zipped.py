@@ -12,7 +12,7 @@ from .records import Record
 
 
 class _Sent:
-    """What the zip file is written to; holds what was not sent yet."""
+    """The target of the zip file; holds the bytes that were not sent yet."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -25,17 +25,17 @@ class _Sent:
         pass
 
     def taken(self) -> bytes:
-        """Returns what was written since the last call."""
+        """Returns the bytes written since the last call."""
         data = b"".join(self._pieces)
         self._pieces.clear()
         return data
 
 
 def zipped(record: Record, files: DatasetFiles) -> Iterator[bytes]:
-    """Yields a zip file in pieces, a picture each: `NAME/good/*.png`, whole frames.
+    """Yields a zip file in pieces of one picture each: `NAME/good/*.png`, whole frames.
 
-    `NAME/capture.json` beside them holds the region, so that `differnet train --data NAME` trains
-    a model that takes whole frames, as the station gives them.
+    `NAME/capture.json` holds the region, so `differnet train --data NAME` trains a model that takes
+    whole frames, as the station gives them.
     """
     sent = _Sent()
     with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]

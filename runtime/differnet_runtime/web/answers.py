@@ -1,4 +1,4 @@
-"""What is answered where something is wrong: a problem in words, with the right status."""
+"""Answers to requests that fail: a `Problem` in words, with the right status."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def of_faults(faults: Sequence[Any]) -> Refused:
 
 
 def _of_request(error: RequestValidationError) -> Refused:
-    """FastAPI says first where a value stood: path, query or body."""
+    """Drops the first item of each location, by which FastAPI says path, query or body."""
     faults = error.errors()
     if any(fault["loc"][0] == "path" for fault in faults):
-        return Refused(404, _NOTHING, _SEE)  # nothing can have such a name
+        return Refused(404, _NOTHING, _SEE)  # nothing has a malformed name
     return of_faults([{**fault, "loc": fault["loc"][1:]} for fault in faults])
 
 
@@ -129,7 +129,7 @@ async def of_status(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Returns all methods that an address takes: each has a route of its own."""
+    """Returns all methods that an address takes; each has its own route."""
     routes = [one for one in iter_route_contexts(request.app.routes) if one.methods]
     found = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for one in found for method in one.methods or ()})

@@ -1,4 +1,4 @@
-"""The application: every router, the guard before them, their description beside them."""
+"""The application: all routers, with the guard before them, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROUTERS = (
     streams.router,
     own,
 )
-"""What a station answers; where a token is needed, the routes of `login_routes` too."""
+"""The routers of every station; with a token, `login_routes` is added."""
 
 
 class Allowed(Part):

@@ -111,12 +111,12 @@ class Control(ABC):
         """Has a part judged now; returns at once.
 
         Args:
-            camera: Name.
-            part: Its id.
-            sender: Address of who asks.
+            camera: Name of the camera.
+            part: The part's id.
+            sender: The sender's address.
 
         Returns:
-            Waits for the verdict, at most the camera's deadline, and returns it.
+            A function that waits for the verdict, at most until the camera's deadline.
 
         Raises:
             CameraError: The camera runs free.
@@ -171,10 +171,10 @@ class Control(ABC):
 
     @abstractmethod
     def note_model(self, model_hash: str, note: str) -> ModelView | None:
-        """Keeps a note on a model, or removes it where it is empty.
+        """Stores a note on a model; an empty one removes it.
 
         Returns:
-            The model; None where this station has none of that hash.
+            The model; None if this station has no model with that hash.
 
         Raises:
             OutputError: The store can't be written.
@@ -182,17 +182,17 @@ class Control(ABC):
 
     @abstractmethod
     def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
-        """Begins to try a model on a camera, in place of one that is tried there already.
+        """Starts the trial of a model on a camera, in place of a trial that runs there.
 
         Raises:
-            ModelStoreError: There is no such model, it judges already, none does, or the memory
-                does not suffice.
+            ModelStoreError: There is no such model, it is the live one already, the camera has no
+                live model, or there is too little memory.
             ModelFileError: The file can't be used.
         """
 
     @abstractmethod
     def shadow(self, camera: str) -> ShadowView | None:
-        """Returns what is tried on a camera, or has failed there; None where nothing is."""
+        """Returns the trial on a camera, also one that has failed; None if there is none."""
 
     @abstractmethod
     def stop_shadow(self, camera: str) -> bool:
@@ -200,7 +200,7 @@ class Control(ABC):
 
     @abstractmethod
     def shadow_picture(self, camera: str, number: str) -> bytes | None:
-        """Returns the JPEG of a frame where the two models differ; None where it is not kept."""
+        """Returns the JPEG of a frame on which the models differ; None if it is not kept."""
 
     @abstractmethod
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
@@ -256,7 +256,7 @@ class Control(ABC):
     @property
     @abstractmethod
     def teaching(self) -> Teaching:
-        """Collects pictures and trains models of them."""
+        """Collects pictures, and trains models on them."""
 
     @abstractmethod
     def reset_parts(self, cameras: Collection[str]) -> None:

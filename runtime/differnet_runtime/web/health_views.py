@@ -1,4 +1,4 @@
-"""What is said of a station's health."""
+"""The API's view of a station's health."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..metadata import Part
 
 
 class Alive(Part):
-    """Whether every stage made progress lately."""
+    """Whether every stage has made progress recently."""
 
     live: bool
 
@@ -19,9 +19,9 @@ class StateView(Part):
 
     Args:
         component: `camera:NAME`, `parts:NAME`, `engine`, `sink:NAME`, ...
-        state: What is wrong, for programs.
-        reason: In words.
-        stops: Whether no verdicts are given while it lasts.
+        state: What is wrong, as a code for programs.
+        reason: What is wrong, in words.
+        stops: Whether there are no verdicts while it lasts.
         values: The figures that `reason` mentions, by name.
     """
 

@@ -1,4 +1,4 @@
-"""The forms that begin and end a session, where a token is needed."""
+"""The forms for login and logout, on stations that need a token."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def _read_form(request: Request, model: type[P]) -> P:
 
 def _access(call: Call) -> tuple[Sessions, bool]:
     access: Access = call.request.app.state.access
-    assert access.sessions is not None  # else these routes are not there
+    assert access.sessions is not None  # these routes exist only with a token
     return access.sessions, access.tls
 
 
@@ -60,7 +60,7 @@ def _access(call: Call) -> tuple[Sessions, bool]:
     LOGIN,
     status_code=303,
     response_description="To the page.",
-    responses={401: {"description": "Wrong.", "content": {HTML: {}}}},
+    responses={401: {"description": "The token is wrong.", "content": {HTML: {}}}},
     openapi_extra=_form(Login),
 )
 async def login(call: CallDep) -> Response:
@@ -84,7 +84,7 @@ async def login(call: CallDep) -> Response:
     LOGOUT, status_code=303, response_description="To the form.", openapi_extra=_form(Nothing)
 )
 async def logout(call: CallDep) -> Response:
-    """Ends it."""
+    """Ends a session."""
     await _read_form(call.request, Nothing)
     sessions, secure = _access(call)
     sessions.end(call.request.cookies.get(COOKIE, ""))

@@ -133,7 +133,7 @@ async def page(_query: Annotated[PageQuery, Query()]) -> Response:
 
 @router.get("/teach", response_class=Response, responses=media("The page.", HTML))
 async def teach() -> Response:
-    """The page to teach a part on."""
+    """The page Teach."""
     return _file(_TEACH)
 
 
@@ -143,7 +143,7 @@ async def teach() -> Response:
     responses=media("The file.", *sorted({_HELD[name][1] for name in _NAMES})) | problems(404),
 )
 async def static(file: Annotated[str, Path(json_schema_extra={"enum": [*_NAMES]})]) -> Response:
-    """What the page is made of."""
+    """Scripts and styles of the pages."""
     if file not in _NAMES:
         raise Refused(404, "there is no such file")
     return _file(file)

@@ -240,7 +240,7 @@ async def activate(call: CallDep, body: Activation) -> Models:
 
 @router.post("/api/models/rollback", responses=problems(409))
 async def rollback(call: CallDep, body: Rollback) -> Models:
-    """Switches back to the model before."""
+    """Switches back to the previous model."""
     return await _switch(call, "rollback", partial(call.control.rollback, body.name))
 
 

@@ -1,6 +1,6 @@
-"""How a request reaches its handler: what it may hold, and what every handler can ask for.
+"""How a request reaches its handler: the checks on it, and what every handler can use.
 
-A module of routes makes its own router, which `app.ROUTERS` names:
+Each module of routes makes a router, which `app.ROUTERS` lists:
 
     router = APIRouter(route_class=StationRoute)
 
@@ -8,9 +8,9 @@ A module of routes makes its own router, which `app.ROUTERS` names:
     async def activate(call: CallDep, body: Activation) -> Models:
         return await call.changes.run(partial(call.control.activate, body.hash))
 
-Handlers and dependencies are coroutines; what blocks runs in `call.reads` or `call.changes`, also
-`call.note`, which adds a change to the audit trail. A query or a body is one model, a `Part`. A
-handler without a body model may read `call.request.stream()` itself, and must bound it.
+Handlers and dependencies are coroutines. Whatever blocks runs in `call.reads` or `call.changes`,
+including `call.note`, which adds a change to the audit trail. A query or a body is one `Part`. A
+handler without a body model may read `call.request.stream()` itself, and must limit it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _PROBLEMS = {
     400: "The request is malformed.",
     401: "The token is missing or wrong.",
     403: "Changes over HTTP are switched off, or a foreign page asked for one.",
-    404: "There is no such thing.",
+    404: "What the path names does not exist.",
     408: "The body came too slowly.",
     409: "The station's state forbids it.",
     413: "The body is too long.",
     415: "The body is of another type.",
-    421: "The Host header is not a name of loopback.",
+    421: "The Host header does not name loopback.",
     422: "A value is not as described.",
-    429: "Too many wrong tokens, or commands, came from there.",
-    431: "Address and headers are too long.",
+    429: "Too many wrong tokens or commands came from this address.",
+    431: "The address and headers are too long.",
     503: "The station can't answer just now.",
 }
 
@@ -69,7 +69,7 @@ def media(description: str, *kinds: str) -> Responses:
 
 
 def _whole(value: object) -> object:
-    """Only digits: a whole number in a query has one way to be written."""
+    """Accepts digits only: a whole number in a query can be written in one way."""
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 19):
         raise ValueError("write a whole number in digits")
     return value
@@ -88,12 +88,12 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 
 @dataclass(frozen=True)
 class Call:
-    """A request, and the station it is about.
+    """A request, with what its handler needs.
 
     Args:
-        request: As it came.
+        request: The request itself.
         control: The station.
-        workers: Threads for whatever blocks.
+        workers: Threads for calls that block.
     """
 
     request: Request
@@ -102,27 +102,27 @@ class Call:
 
     @property
     def reads(self) -> Threads:
-        """Where quick calls run."""
+        """The threads for quick calls."""
         return self.workers.reads
 
     @property
     def changes(self) -> Threads:
-        """Where slow calls run."""
+        """The threads for slow calls."""
         return self.workers.changes
 
     @property
     def by(self) -> str:
-        """Who asks, as the audit trail names them."""
+        """Who sent the request, as the audit trail names them."""
         by: str = self.request.state.by
         return by
 
     @property
     def address(self) -> str:
-        """Where the request came from."""
+        """The address that the request came from."""
         return self.request.client.host if self.request.client else ""
 
     def check_camera(self, name: str | None) -> None:
-        """Checks the name of a camera, where one is given.
+        """Checks that a camera exists, if a name is given.
 
         Raises:
             Refused: There is no such camera.
@@ -137,9 +137,9 @@ class Call:
         new: str | None = None,
         error: str | None = None,
     ) -> None:
-        """Adds what was asked to the audit trail, and waits until it is on disk.
+        """Adds the change to the audit trail, and waits until the entry is on disk.
 
-        It blocks for a moment: call it in a thread of `reads` or `changes`.
+        Blocks for a moment: call it in a thread of `reads` or `changes`.
         """
         audit = self.control.audit
         audit.add(action, self.by, address=self.address, old=old, new=new, error=error)
@@ -159,11 +159,11 @@ async def _camera(call: CallDep, camera: str) -> str:
 
 
 CameraDep = Annotated[str, Depends(_camera)]
-"""The camera that the path names; 404 where there is none."""
+"""The camera that the path names; 404 if there is none."""
 
 
 class StationRoute(APIRoute):
-    """Takes what it describes and nothing else, and answers every fault as a problem."""
+    """A route that accepts only what it describes, and answers every error as a `Problem`."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
         if not iscoroutinefunction(endpoint):  # FastAPI's own threads would hold up a stop
@@ -173,7 +173,7 @@ class StationRoute(APIRoute):
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Returns FastAPI's handler between the checks and the problems."""
+        """Returns FastAPI's handler, with checks before it and errors turned into problems."""
         handle = super().get_route_handler()
         takes_query = bool(self.dependant.query_params)
         body: Any = None if self.body_field is None else self.body_field.field_info.annotation
@@ -195,7 +195,7 @@ class StationRoute(APIRoute):
 
 
 class _StrictRequest(Request):
-    """Reads a body of bounded size in bounded time, and only as its model's strict JSON."""
+    """Reads a body of limited size in limited time, as strict JSON of its model."""
 
     def __init__(self, request: Request, model: TypeAdapter[Any]) -> None:
         super().__init__(request.scope, request.receive)
@@ -210,7 +210,7 @@ class _StrictRequest(Request):
         return self._body
 
     async def json(self) -> object:
-        """Returns the model."""
+        """Returns the body as its model."""
         try:
             return self._model.validate_json(await self.body(), strict=True)
         except ValidationError as error:
@@ -218,10 +218,10 @@ class _StrictRequest(Request):
 
 
 def _check_keys(request: Request, takes_query: bool) -> None:
-    """Refuses keys that FastAPI would pass over.
+    """Refuses query keys that FastAPI would ignore.
 
     Raises:
-        Refused: A key stands there twice, and which counts would be a guess; or none is known.
+        Refused: A key appears twice, or the route takes no query.
     """
     keys = [key for key, _ in request.query_params.multi_items()]
     if len(set(keys)) != len(keys):
@@ -232,10 +232,10 @@ def _check_keys(request: Request, takes_query: bool) -> None:
 
 
 def require_media(request: Request, media: str) -> None:
-    """Checks what the body is said to be.
+    """Checks the `Content-Type`.
 
     Raises:
-        Refused: It is of another type.
+        Refused: It is another type.
     """
     received = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if received != media:

@@ -1,4 +1,4 @@
-"""The API of models on trial, and of notes on models."""
+"""The API of trials (shadows), and of notes on models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .shadow_views import ShadowToStart, ShadowView
 router = APIRouter(route_class=StationRoute)
 
 _JPEG = "image/jpeg"
-_PICTURE = media("A frame where the two differ.", _JPEG)
+_PICTURE = media("A frame on which the two models differ.", _JPEG)
 PictureDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9]{1,18}$")]
 """The picture that the path names."""
 ModelDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9a-f]{64}$")]
@@ -28,14 +28,14 @@ ModelDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9a-f]{64}$")]
 
 
 class NoteToSet(Part):
-    """What a person notes of a model; null or nothing takes the note back."""
+    """A person's note on a model; null or an empty text removes it."""
 
     note: Annotated[Note | None, Field(default=None)]
 
 
 @router.put("/api/cameras/{camera}/shadow", responses=problems(404, 409))
 async def start_shadow(call: CallDep, camera: CameraDep, body: ShadowToStart) -> ShadowView:
-    """Tries a model beside the one that judges a camera; what it says has no effect."""
+    """Starts a trial: the model scores the camera's frames without any effect on verdicts."""
 
     def audited() -> ShadowView:
         before = _told(call, camera)
@@ -52,16 +52,16 @@ async def start_shadow(call: CallDep, camera: CameraDep, body: ShadowToStart) ->
 
 @router.get("/api/cameras/{camera}/shadow", responses=problems(404))
 async def shadow(call: CallDep, camera: CameraDep) -> ShadowView:
-    """How often the model on trial and the one that judges agree."""
+    """The trial on a camera: how often its model and the live model agree."""
     found = call.control.shadow(camera)
     if found is None:
-        raise Refused(404, "no model is on trial at this camera")
+        raise Refused(404, "there is no trial on this camera")
     return found
 
 
 @router.delete("/api/cameras/{camera}/shadow", status_code=204, responses=problems(404))
 async def stop_shadow(call: CallDep, camera: CameraDep) -> None:
-    """Ends the trial of a model."""
+    """Ends the trial on a camera."""
 
     def audited() -> None:
         before = _told(call, camera)
@@ -74,7 +74,7 @@ async def stop_shadow(call: CallDep, camera: CameraDep) -> None:
 @router.get("/api/cameras/{camera}/shadow/{id}", response_class=Response,
             responses={**_PICTURE, **problems(404)})  # fmt: skip
 async def shadow_picture(call: CallDep, camera: CameraDep, picture: PictureDep) -> Response:
-    """A frame that one of the two models rejects; the newest 24 are kept."""
+    """A frame that only one of the two models rejects; the latest 24 are kept."""
     data = call.control.shadow_picture(camera, picture)
     if data is None:
         raise Refused(404, "there is no such picture (any more)")
@@ -83,12 +83,12 @@ async def shadow_picture(call: CallDep, camera: CameraDep, picture: PictureDep) 
 
 def _told(call: Call, camera: str) -> str:
     found = call.control.shadow(camera)
-    return f"{camera}: {'no model' if found is None else found.model[:12]} on trial"
+    return f"{camera}: {'no trial' if found is None else f'trial of {found.model[:12]}'}"
 
 
 @router.put("/api/models/{id}/note", responses=problems(404, 409))
 async def note_model(call: CallDep, model: ModelDep, body: NoteToSet) -> ModelView:
-    """Keeps a note on a model, in the store beside its file; answers with the model."""
+    """Stores a note on a model, beside its file; answers with the model."""
 
     def audited() -> ModelView:
         noted = call.control.note_model(model, body.note or "")

@@ -1,4 +1,4 @@
-"""What is shown of a model that is tried beside the one that judges a camera."""
+"""The API's view of trials (shadows)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ShadowToStart(Part):
 
 
 class Side(Part):
-    """What one of the two models says of a frame.
+    """One of the two models' result for a frame.
 
     Args:
-        verdict: NO_DECISION where it can't judge the frame; that rejects the part, too.
-        score: None where there is none.
-        threshold: Likewise.
+        verdict: NO_DECISION if it can't judge the frame, which also rejects the part.
+        score: None if there is none.
+        threshold: None if there is none.
     """
 
     verdict: Literal["GOOD", "DEFECT", "NO_DECISION"]
@@ -33,10 +33,10 @@ class Difference(Part):
     """A frame that one model rejects and the other does not.
 
     Args:
-        id: Of its picture.
-        time: Of the live verdict, ISO 8601.
-        live: What the model says that judges.
-        shadow: What the other one says.
+        id: Id of its picture.
+        time: Time of the live verdict, ISO 8601.
+        live: The live model's result.
+        shadow: The result of the model on trial.
     """
 
     id: str
@@ -46,20 +46,20 @@ class Difference(Part):
 
 
 class ShadowView(Part):
-    """A model on trial: it sees a camera's frames after the live model, and decides nothing.
+    """A trial: a second model scores a camera's frames after the live model, without any effect.
 
     Args:
-        camera: Name.
-        model: Its content hash.
-        since: ISO 8601; the counts begin anew when another model judges.
-        state: `failed` has ended; the reason is in `error`.
-        error: See state.
-        judged: Frames that both have judged.
-        skipped: Frames that only the live model judged, since no engine was free for the other.
-        agree: Of the judged ones, those that both reject or neither does.
-        only_live_rejects: Those that the live model alone rejects.
-        only_shadow_rejects: Those that the model on trial alone rejects.
-        differing: The latest frames where they differ, the newest first.
+        camera: Name of the camera.
+        model: Content hash of the model on trial.
+        since: Start of the counts, ISO 8601; they start again when the live model changes.
+        state: A trial that is `failed` has ended.
+        error: Why it failed; None if it did not.
+        judged: Number of frames that both models judged.
+        skipped: Number of frames that only the live model judged, since the engines were busy.
+        agree: Number of judged frames that both models reject, or neither does.
+        only_live_rejects: Number of judged frames that only the live model rejects.
+        only_shadow_rejects: Number of judged frames that only the model on trial rejects.
+        differing: The latest frames on which they differ, the newest first.
     """
 
     camera: str

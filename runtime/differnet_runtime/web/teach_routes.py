@@ -1,4 +1,4 @@
-"""The API of teaching: pictures of good parts, and a model that is trained of them."""
+"""The API of teaching: collects pictures of good parts, and trains a model on them."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ router = APIRouter(route_class=StationRoute)
 T = TypeVar("T")
 
 THUMBNAIL = 320
-"""Longest side, in pixels."""
+"""Longest side of a thumbnail, in pixels."""
 MOST_MODEL = 512 << 20
-"""Bytes of a model file that is sent here."""
+"""Largest model file that can be uploaded, in bytes."""
 _FILE_S = 30.0
-"""Between two pieces of such a file."""
+"""Longest pause between two pieces of such a file."""
 _ZIP, _BYTES, _JPEG = "application/zip", "application/octet-stream", "image/jpeg"
 _REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""The report brings its own scripts. It gets an origin of its own, which can ask the station
-nothing and load nothing."""
+"""The report has scripts of its own. They run in a separate origin, which can neither send requests
+to the station nor load anything."""
 
 
 class DatasetToMake(Part):
-    """A new data set: its name and the model's, its camera, and the region of a frame."""
+    """A new data set: its name (also the model's), its camera, and the region of a frame."""
 
     name: DatasetName
     camera: Name
@@ -54,7 +54,7 @@ class DatasetToMake(Part):
 
 
 class Collecting(Part):
-    """Whether every whole frame that shows another part is taken."""
+    """Whether every frame that shows a different part is taken."""
 
     on: bool
 
@@ -66,11 +66,11 @@ class Keeping(Part):
 
 
 class TakenView(DatasetView):
-    """The data set after the present frame was looked at.
+    """The data set after an attempt to take the current frame.
 
     Args:
-        taken: It is on disk.
-        why: Why it was not taken.
+        taken: Whether the frame was taken and is on disk.
+        why: Why it was not taken; None if it was.
     """
 
     taken: bool
@@ -78,7 +78,7 @@ class TakenView(DatasetView):
 
 
 class PictureQuery(Part):
-    """Whether the picture is wanted small."""
+    """Whether to return a thumbnail."""
 
     thumbnail: Flag = False
 
@@ -96,10 +96,10 @@ PictureDep = Annotated[str, Depends(_picture)]
 
 
 def _known(ask: Callable[[], T]) -> T:
-    """Returns what the call returns.
+    """Returns what `ask` returns; an `UnknownError` becomes status 404.
 
     Raises:
-        Refused: There is no such thing.
+        Refused: There is no such data set or picture.
     """
     try:
         return ask()
@@ -112,7 +112,7 @@ async def _ask(threads: Threads, ask: Callable[[], T]) -> T:
 
 
 async def _change(call: Call, what: str, change: Callable[[], T]) -> T:
-    """Changes something, and adds it to the audit trail."""
+    """Makes a change, and adds it or its failure to the audit trail."""
 
     def audited() -> T:
         try:
@@ -156,16 +156,16 @@ async def delete(call: CallDep, name: NameDep) -> None:
 
 @router.post("/api/teach/{name}/collecting", responses=problems(404, 409))
 async def collect(call: CallDep, name: NameDep, body: Collecting) -> DatasetView:
-    """Begins or ends the collecting of every frame that shows another part."""
+    """Switches collecting on or off."""
     what = f"{name}: collecting {'begun' if body.on else 'ended'}"
     return await _change(call, what, partial(call.control.teaching.collect, name, on=body.on))
 
 
 @router.post("/api/teach/{name}/pictures", responses=problems(404, 409))
 async def take(call: CallDep, name: NameDep) -> TakenView:
-    """Takes the frame that the page shows now, if it shows another part."""
+    """Takes the frame that the page shows now, if it shows a different part."""
     view, seen = await _change(
-        call, f"{name}: the present frame", partial(call.control.teaching.take, name)
+        call, f"{name}: current frame taken", partial(call.control.teaching.take, name)
     )
     return TakenView(**dict(view), taken=seen.taken, why=seen.why)
 
@@ -192,8 +192,9 @@ async def keep(call: CallDep, name: NameDep, number: PictureDep, body: Keeping) 
 
 @router.post("/api/teach/{name}/training", status_code=202, responses=problems(404, 409))
 async def train(call: CallDep, name: NameDep) -> DatasetView:
-    """Begins a training with the pictures that were not thrown out."""
-    return await _change(call, f"{name}: training", partial(call.control.teaching.train, name))
+    """Starts a training with the pictures that were not thrown out."""
+    what = f"{name}: training started"
+    return await _change(call, what, partial(call.control.teaching.train, name))
 
 
 @router.delete("/api/teach/{name}/training", responses=problems(404, 409))
@@ -204,7 +205,7 @@ async def cancel(call: CallDep, name: NameDep) -> DatasetView:
 
 
 @router.get("/api/teach/{name}/report", response_class=Response,
-            responses={**media("A page of its own.", HTML), **problems(404)})  # fmt: skip
+            responses={**media("An HTML page.", HTML), **problems(404)})  # fmt: skip
 async def report(call: CallDep, name: NameDep) -> Response:
     """The report of the last training."""
     teaching = call.control.teaching
@@ -217,7 +218,7 @@ async def report(call: CallDep, name: NameDep) -> Response:
             responses={**media("NAME/good/*.png, as train takes them.", _ZIP),
                        **problems(404, 409)})  # fmt: skip
 async def zip_file(call: CallDep, name: NameDep) -> Response:
-    """The pictures that were not thrown out, to train with elsewhere."""
+    """The pictures that were not thrown out, to train on another machine."""
     pieces = await _ask(call.reads, lambda: zipped(*call.control.teaching.pictures(name)))
     headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
     return StreamingResponse(_sent(pieces, call.reads), headers=headers, media_type=_ZIP)
@@ -239,7 +240,7 @@ async def _sent(pieces: Iterator[bytes], reads: Threads) -> AsyncIterator[bytes]
     },
 )
 async def add_model(call: CallDep, name: NameDep) -> DatasetView:
-    """Adds a model that was trained elsewhere to the store of the camera; it does not judge yet."""
+    """Adds a model that was trained elsewhere to the camera's store, without activating it."""
     require_media(call.request, _BYTES)
     teaching = call.control.teaching
     folder = await _ask(call.reads, partial(teaching.folder, name))
@@ -247,7 +248,7 @@ async def add_model(call: CallDep, name: NameDep) -> DatasetView:
     try:
         await _received(call.request, path, call.changes, teaching.require_room)
         add = partial(teaching.add_model, name, path)
-        return await _change(call, f"{name}: a model that was sent here", add)
+        return await _change(call, f"{name}: model uploaded", add)
     finally:
         path.unlink(missing_ok=True)
 

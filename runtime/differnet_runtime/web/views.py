@@ -58,7 +58,7 @@ class CameraView(Part):
         frames: Read since the start.
         waiting: Pictures of a folder that waited when the last one was read; None elsewhere.
         reconnects: Since the start.
-        refused_commands: Since the start: they came too fast, or too many waited.
+        refused_commands: Commands refused since the start: too fast, or too many waiting.
         verdicts: Count of each since the start.
         parts: Since midnight or a reset; None where they can't be read.
         threshold: That decides on its frames now; None where the model has none.
@@ -66,7 +66,7 @@ class CameraView(Part):
         last: The last verdict.
         settings: Of the device.
         model: That judges it now.
-        shadow: Content hash of the model that is tried beside it; None where none is.
+        shadow: Content hash of the model on trial; None if there is no trial.
     """
 
     name: str

@@ -155,12 +155,12 @@ def test_pictures_have_one_size_and_hold_the_region(teaching: Teaching, site: Fa
     teaching.create("ring", "left", None)
     assert teaching.take("ring")[1].taken
     site.frames["left"] = frame_of_part(2, size=96)
-    assert "96 x 96 pixels now, the pictures 64 x 64" in str(teaching.take("ring")[1].why)
+    assert "now have 96 x 96 pixels, but the pictures 64 x 64" in str(teaching.take("ring")[1].why)
 
 
 @pytest.mark.parametrize(
     ("limits", "why"),
-    [({"max_bytes": 1 << 20}, "1 MiB at most"), ({}, "1000 pictures at most")],
+    [({"max_bytes": 1 << 20}, "at most 1 MiB"), ({}, "1000 pictures at most")],
 )
 def test_bounds_end_the_collecting_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], why: str
@@ -204,7 +204,7 @@ def test_names_and_cameras_are_refused_with_a_reason(teaching: Teaching) -> None
         teaching.create("nut", "middle", None)
     teaching.create("nut", "left", None)
     teaching.collect("ring", on=True)
-    with pytest.raises(TeachError, match="ring collects from camera left already"):
+    with pytest.raises(TeachError, match="ring is collecting from camera left"):
         teaching.collect("nut", on=True)
     with pytest.raises(UnknownError):
         teaching.dataset("bolt")

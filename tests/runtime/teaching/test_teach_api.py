@@ -95,7 +95,7 @@ def test_collecting_and_training_are_switched_and_refused_in_words(
     take(client, station, 1)
     refused = client.ask("POST", f"{RING}/training")
     assert refused.status == 409
-    assert "1 different parts are too few" in json.loads(refused.data)["error"]
+    assert "too few different parts (1)" in json.loads(refused.data)["error"]
     take(client, station, *range(2, 12))
     started = client.ask("POST", f"{RING}/training")
     assert started.status == 202
@@ -223,17 +223,17 @@ def test_every_change_is_in_the_audit_trail(client: Client, station: FakeStation
     assert {one.by for one in station.audited} == {"anybody"}
     assert {one.address for one in station.audited} == {"127.0.0.1"}
     told = [one.new or f"{one.old}: {one.error}" for one in station.audited]
-    assert [line.split(" at least")[0] for line in told] == [
+    assert [line.split(" collect at")[0] for line in told] == [
         "ring: made for camera left",
         "ring: collecting begun",
-        "ring: the present frame",
+        "ring: current frame taken",
         "ring: picture 000001 thrown out",
-        "ring: training: 0 different parts are too few:",
+        "ring: training started: too few different parts (0):",
         "ring: training cancelled: ring is not being trained",
         told[6],
         "ring: deleted",
     ]
-    assert told[6].startswith("ring: a model that was sent here: ")
+    assert told[6].startswith("ring: model uploaded: ")
 
 
 def test_no_change_without_token_from_another_page_or_with_changes_off(

@@ -51,8 +51,8 @@ def test_a_trial_is_begun_looked_at_and_ended(client: Client, station: FakeStati
     assert (ended.status, ended.data) == (204, b"")
     assert client.ask("DELETE", SHADOW).status == 204
     assert client.get(SHADOW).status == 404
-    told = f"left: {HASHES[1][:12]} on trial"
-    none = "left: no model on trial"
+    told = f"left: trial of {HASHES[1][:12]}"
+    none = "left: no trial"
     assert audited(station, "shadow") == [(none, told), (told, none)]
 
 

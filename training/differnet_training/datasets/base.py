@@ -40,7 +40,7 @@ class Picture:
         label: Good, defect or uncertain.
         kind: The class of defect (its folder's name), or `good`.
         mask: Ground truth of the defect's pixels, where the data set has it.
-        part: Names the part that it shows, where its folder does.
+        part: Name of the part that it shows, from its folder; None if the folder names none.
     """
 
     path: Path
@@ -90,10 +90,10 @@ def split_good(
 
     Args:
         good: The pictures.
-        seed: Of the order.
-        false_reject_rate: To be promised by the calibration part.
-        groups: Names the group of each picture, which is never divided and counts as one; None
-            takes each picture for a group of its own.
+        seed: Seed of the shuffled order.
+        false_reject_rate: The rate that the calibration pictures must be able to promise.
+        groups: Name of each picture's group; a group is never divided and counts as one. None
+            makes each picture its own group.
 
     Raises:
         DataError: There are too few for the three parts; says how many each needs.
