@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reached = parser.refuse_unknown(argv)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown and not reached.takes_anything:
-        reached.error(f"does not know: {printable(' '.join(unknown))}")
+        reached.error(f"unknown arguments: {printable(' '.join(unknown))}")
     if arguments.command is None:
         parser.print_help()
         return 0

@@ -134,9 +134,7 @@ def _of_cameras(cameras: Sequence[CameraView]) -> Iterator[Metric]:
     yield each(gauge, "verdicts_per_second", "Its recent frame rate.", lambda c: c.fps)
     yield each(counter, "frames", "Frames read.", lambda c: c.frames)
     yield each(counter, "reconnects", "Times that it was opened again.", lambda c: c.reconnects)
-    yield each(
-        counter, "refused_commands", "Commands beyond what it takes.", lambda c: c.refused_commands
-    )
+    yield each(counter, "refused_commands", "Refused commands.", lambda c: c.refused_commands)
     yield each(gauge, "threshold", "Scores above it are defects.", lambda c: c.threshold)
     info = gauge(
         "differnet_camera_model_info",

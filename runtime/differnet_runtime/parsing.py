@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         advice = instead(str(value), map(str, action.choices))
         if isinstance(action, argparse._SubParsersAction):
             self.error(f"there is no {str(action.metavar).lower()} {_quoted(value)}; {advice}")
-        raise argparse.ArgumentError(action, f"{_quoted(value)} is no choice; {advice}")
+        raise argparse.ArgumentError(action, f"{_quoted(value)} is not valid; {advice}")
 
 
 def completed(action: argparse.Action, names: Callable[[], Iterable[str]]) -> None:

@@ -134,7 +134,7 @@ def _teach(config: Config) -> Iterator[Finding]:
             "teach.memory_mib",
             "look",
             f"allows {teach.memory_mib} MiB, but this machine has {there >> 20} MiB: the kernel "
-            "may end a training before",
+            "may end a training earlier",
         )
 
 

@@ -122,7 +122,7 @@ def _chosen(
             close = nearest(camera, filter(None, cameras))
             known = f"with scores of good parts it has {listed or 'none'}"
             raise DataError(
-                f"--camera {camera}: {path} has no verdict of it; "
+                f"--camera {camera}: {path} has no verdicts of this camera; "
                 + (f"did you mean {close}?" if close else known)
             )
         return camera

@@ -170,7 +170,7 @@ def test_several_cameras_must_be_told_apart(
     assert calibrate(model, log, "--camera", "top") == 2
     assert "--camera top: " in capsys.readouterr().err
     assert calibrate(model, log, "--camera", "rihgt") == 2
-    assert "has no verdict of it; did you mean right?" in capsys.readouterr().err
+    assert "has no verdicts of this camera; did you mean right?" in capsys.readouterr().err
     assert calibrate(model, log, "--camera", "right") == 0
     assert "20 of other cameras" in capsys.readouterr().err
     assert set_by(model).good_scores[0] == 60.0

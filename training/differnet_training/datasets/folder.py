@@ -101,7 +101,7 @@ def read_classes(folder: Path, names: ClassNames) -> tuple[Picture, ...]:
 
 
 def _good(folder: Path) -> list[Picture]:
-    """Lists the good pictures in a folder; if it has none, those in its folders, one for each part."""
+    """Lists the good pictures in a folder, or in its folders, of which each is for one part."""
     if not folder.is_dir():
         return []
     if direct := pictures_in(folder):
