@@ -24,9 +24,9 @@ def _printable_lines(text: str) -> str:
 
 
 Lines = AfterValidator(_printable_lines)
-"""Refuses what is not printable in a text of several lines that a person writes."""
+"""Allows only printable characters and line breaks in a text that a person writes."""
 Note = Annotated[str, Field(max_length=LONGEST_NOTE), Lines]
-"""What a person writes down about a model."""
+"""A person's note on a model."""
 Shown = Annotated[str, AfterValidator(printable)]
 """A text of a file that somebody else wrote; what is not printable in it is escaped."""
 ShownLines = Annotated[str, AfterValidator(printable_lines)]

@@ -41,9 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     activate = _action(actions, "activate", "switch to a model")
     activate.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
     add_backend(activate)
-    noting = _action(actions, "note", "write a note on a model, for its card on the page")
+    noting = _action(actions, "note", "write a note on a model, shown in the list and on the page")
     noting.add_argument("model", type=text, metavar="MODEL", help="name (its newest), or hash")
-    noting.add_argument("text", type=note, metavar="TEXT", help="the note; an empty one removes it")
+    noting.add_argument(
+        "text", type=note, metavar="TEXT", help="the note; an empty text removes it"
+    )
     rollback = _action(actions, "rollback", "go back to the previous model")
     rollback.add_argument(
         "name", type=text, nargs="?", metavar="NAME", help="needed if there are several"

@@ -44,10 +44,10 @@ class StationSite:
             return None
         key, own = model.planned.key, "a model file" if model.config.path else "no store"
         return (
-            f"[{key}] names {own}, but a new model goes to the store, where camera {camera} can "
-            f'neither try nor use it: set store = "{name}" in [{key}] in place of path, and reload '
-            "the station. The present model judges until one of the store is activated; a restart "
-            "before that would leave none"
+            f"[{key}] names {own}, but a new model goes into the store, from which camera {camera} "
+            f'takes none: set store = "{name}" in [{key}] in place of path, and reload the '
+            "station. The current model judges until one from the store is activated; a restart before that "
+            "would leave the camera without a model"
         )
 
     def frame(self, camera: str) -> Frame | None:

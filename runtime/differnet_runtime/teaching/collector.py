@@ -109,7 +109,7 @@ class Collector:
         self._leave()
 
     def _tell(self, error: Exception) -> None:
-        """Says once what goes wrong, and gives it a moment to pass."""
+        """Logs each kind of error once, and waits a moment."""
         expected = isinstance(error, DifferNetError)
         if str(error) != self._told:
             log.warning("teaching: %s", error, exc_info=None if expected else error)

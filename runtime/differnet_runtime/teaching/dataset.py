@@ -92,7 +92,7 @@ class Dataset:
             self.change()
 
     def flush(self) -> None:
-        """Writes what was not worth a write, as the count of repeats, or could not be written."""
+        """Writes what is unwritten: the count of repeats, and changes that an error kept back."""
         with self.lock:
             if self._unwritten:
                 self.change()
@@ -181,7 +181,7 @@ class Dataset:
             return True
 
     def look(self, within_s: float = math.inf) -> None:
-        """Looks at the pictures where some have come or gone since, and writes what was found.
+        """Examines the pictures if any were added or thrown out, and records what was found.
 
         Args:
             within_s: See `Looks.look`.

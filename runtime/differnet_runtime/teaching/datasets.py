@@ -155,11 +155,11 @@ class Datasets:
                 raise TeachError(SWITCHED_OFF)
             files = DatasetFiles(self.root / name)
             if name in self._datasets:
-                raise TeachError(f"there is a data set {name} already: go on with it, or delete it")
+                raise TeachError(f"there is a data set {name} already: use it, or delete it first")
             if files.used:
                 raise TeachError(
                     f"{files.folder} holds a data set that can't be read (the log says why): move "
-                    "it away, or choose another name"
+                    "the folder away, or choose another name"
                 )
             config = self._site.config.camera.get(camera)
             if config is None:
@@ -258,7 +258,7 @@ class Datasets:
         return self.dataset(name)
 
     def _look(self) -> None:
-        """Looks at what has changed, in the collector's thread, which frames wait for."""
+        """Examines data sets that have changed, for a short time, in the collector's thread."""
         datasets = list(self._datasets.values())
         for dataset in datasets:
             if dataset.looks.due:
@@ -283,7 +283,7 @@ class Datasets:
                 self.renew()
 
     def _room(self, need: int) -> str | None:
-        """Says why so many bytes more can't be kept; None where they can."""
+        """See `dataset.Room`."""
         taken = sum(one.bytes for one in list(self._datasets.values()))
         return too_many(self._site, taken + need) or lacking(self._site, self.root, need)
 

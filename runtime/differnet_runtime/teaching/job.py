@@ -59,10 +59,10 @@ class Job:
         environment: Variables for the programs, in addition to the station's.
         folder: The only folder that the programs write to; deleted at the end.
         memory: Bytes that a program and its children may take.
-        hindrance: Says why they must not go on, if they must not.
-        finish: Takes what was made; what it raises is why the training failed.
-        ended: Called with the reason of a failure, None after success; `CancelledError` tells
-            that somebody wanted it.
+        hindrance: Returns why they must not go on; None if they may.
+        finish: Called after the last program; if it raises an error, the training has failed.
+        ended: Called at the end, with the reason of a failure, a `CancelledError`, or None after
+            success.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Job:
 
         Raises:
             TeachError: It failed, took too much memory, or must not go on.
-            CancelledError: Somebody has ended it.
+            CancelledError: The training was cancelled.
         """
         self._said.clear()
         self.progress.at(step.title, step.begin)

@@ -72,11 +72,11 @@ class Looks:
         """Looks at the pictures that are kept.
 
         Args:
-            record: Says which these are.
-            within_s: Time to read pictures in; the next call goes on with those that are left.
+            record: The data set's record.
+            within_s: Time limit for reading pictures; the next call continues with the rest.
 
         Returns:
-            What was found; None where nothing has changed since the last look, or some are left.
+            What was found; None if nothing has changed since the last look, or some are left.
         """
         until = time.monotonic() + within_s
         with self._lock:

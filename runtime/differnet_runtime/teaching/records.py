@@ -62,11 +62,11 @@ class AddedModel(Part):
 
     Args:
         id: Its content hash.
-        name: Of the part, in the model itself.
-        detection_limit: From which size on a defect is found, or why the model should not be used;
-            None where that was not measured.
-        threshold: Its own; None where it has none.
-        parts: Pictures of good parts that it was trained on.
+        name: Its own name, in the file.
+        detection_limit: The size from which a defect is found, or why the model should not be used;
+            None if that was not measured.
+        threshold: Its threshold; None if it has none.
+        parts: Number of pictures of good parts that it was trained on.
     """
 
     id: str

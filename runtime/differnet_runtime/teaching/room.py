@@ -1,4 +1,4 @@
-"""Whether there is room for more: pictures have a bound, and some of the disk stays free."""
+"""Checks the free space: all pictures together have a limit, and part of the disk stays free."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from .site import Site
 
 
 def lacking(site: Site, folder: Path, need: int = 0) -> str | None:
-    """Says why so many bytes more can't be written; None where they can.
+    """Returns why so many more bytes can't be written; None if they can.
 
     Args:
-        site: The station, whose `min_free_bytes` stay free.
-        folder: On the disk that is written to.
-        need: Bytes.
+        site: The station, with its `min_free_bytes`.
+        folder: A folder on the disk to be written to.
+        need: Number of bytes.
     """
     left = site.config.evidence.min_free_bytes
     free = free_bytes(folder)
     if free is None or free - need >= left:
         return None
     return (
-        f"only {free >> 20} MiB of the disk are free, and {left >> 20} must stay free "
-        "(min_free_bytes in [evidence]): make room"
+        f"only {free >> 20} MiB of the disk are free, and {left >> 20} MiB must stay free "
+        "(min_free_bytes in [evidence]): free some space"
     )
 
 
 def require(site: Site, folder: Path, need: int) -> None:
-    """Refuses what has no room; see `lacking`.
+    """Checks that so many more bytes can be written; see `lacking`.
 
     Raises:
-        OutputError: There is no room.
+        OutputError: They can't.
     """
     if (why := lacking(site, folder, need)) is not None:
         raise OutputError(why)
 
 
 def too_many(site: Site, taken: int) -> str | None:
-    """Says that pictures take more bytes than they may; None where they don't.
+    """Returns a message if the pictures take more bytes than allowed; else None.
 
     Args:
         site: The station, with its `max_bytes`.
@@ -48,6 +48,6 @@ def too_many(site: Site, taken: int) -> str | None:
     if taken <= most:
         return None
     return (
-        f"all collected pictures together take {most >> 20} MiB at most (max_bytes in "
-        "[teach]): delete a data set that is not needed any more"
+        f"all collected pictures together may take at most {most >> 20} MiB (max_bytes in "
+        "[teach]): delete a data set that you no longer need"
     )

@@ -21,14 +21,11 @@ class Site(Protocol):
         """Returns whether a camera is live; a folder's pictures can wait."""
 
     def obstacle(self, camera: str, name: str) -> str | None:
-        """Says what must be set before a model that is added can judge a camera.
+        """Returns what to configure before an added model can judge a camera; None if nothing.
 
         Args:
-            camera: Name.
-            name: As in `add_model`.
-
-        Returns:
-            None where nothing must.
+            camera: Name of the camera.
+            name: Name in the store, as in `add_model`.
         """
 
     def frame(self, camera: str) -> Frame | None:

@@ -40,7 +40,7 @@ class Teaching(Datasets):
         super().stop(timeout_s / 2)
 
     def view(self) -> TeachView:
-        """Returns all data sets, and whether a model could be trained now."""
+        """Returns all data sets, and whether a training can start now."""
         reason = self._refusal() if self.enabled else SWITCHED_OFF
         needed, free = self._trainer.memory(self._site.config.teach)
         return TeachView(
@@ -56,7 +56,7 @@ class Teaching(Datasets):
         return self._trainer.refusal(self._site.config.teach) or self._hindrance()
 
     def _hindrance(self) -> str | None:
-        """Says why a training must not write more, if it must not."""
+        """Returns why a training must not write more; None if it may."""
         return lacking(self._site, self.root)
 
     def picture(self, name: str, picture: str) -> Path:
@@ -116,7 +116,7 @@ class Teaching(Datasets):
         log.info("training of %s: %s", dataset.record.name, training.state)
 
     def cancel(self, name: str) -> DatasetView:
-        """Ends a training, also where teaching has been switched off since it began.
+        """Cancels the training of a data set, even if teaching has been switched off since.
 
         Raises:
             TeachError: It is not being trained.
@@ -129,9 +129,9 @@ class Teaching(Datasets):
         """Adds a model that was trained elsewhere to the camera's store.
 
         Raises:
-            ModelFileError: It is no model.
-            ModelStoreError: The store can't have it.
-            TeachError: It could judge no frame of the camera.
+            ModelFileError: The file is not a valid model.
+            ModelStoreError: The store can't take it.
+            TeachError: It can't judge the camera's frames.
             OutputError: The disk is full.
         """
         with self.changing:
@@ -149,7 +149,7 @@ class Teaching(Datasets):
             return self.dataset(name)
 
     def _require_fit(self, record: Record, camera: CameraConfig, metadata: ModelMetadata) -> None:
-        """Refuses a model that would refuse every frame of the camera, where its size is known."""
+        """Checks that a model can judge the camera's frames, if their size is known."""
         size, frame = record.frame_size, self._site.frame(record.camera)
         if frame is not None:
             height, width = frame.image.shape[:2]
@@ -159,11 +159,9 @@ class Teaching(Datasets):
         sizes = metadata.picture_sizes if camera.integrity.size != "any" else None
         why = outside(metadata.input.region, size)
         if why is None and sizes is not None and not sizes.accepts(*size):
-            why = (
-                f"it knows pictures of {sizes} pixels, and the camera's have {size[0]} x {size[1]}"
-            )
+            why = f"it knows the picture size {sizes}, but the camera's is {size[0]} x {size[1]}"
         if why is not None:
-            raise TeachError(f"the model that was sent is for another camera or region: {why}")
+            raise TeachError(f"the uploaded model is for another camera or region: {why}")
 
     def folder(self, name: str) -> Path:
         """Returns the folder for a file that is being uploaded for a data set.
@@ -174,7 +172,7 @@ class Teaching(Datasets):
         return self.changeable(name).files.folder
 
     def require_room(self, need: int) -> None:
-        """Refuses to have so many bytes more written there.
+        """Checks that so many more bytes can be written.
 
         Raises:
             OutputError: Too little of the disk would stay free.

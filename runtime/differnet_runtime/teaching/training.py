@@ -84,12 +84,12 @@ class Trainer:
         return job.progress if job is not None and self._of == name else None
 
     def begin(self, dataset: Dataset, site: Site, told: Told, hindrance: Hindrance) -> None:
-        """Begins a training.
+        """Starts a training.
 
         Args:
             dataset: The data set to train with.
             site: The station.
-            told: Called with the training's end.
+            told: Called with the training once it has ended.
             hindrance: See `Job`.
 
         Raises:

@@ -53,22 +53,22 @@ class DatasetView(Part):
     """A data set.
 
     Args:
-        name: Of it, and of the model.
-        camera: That its pictures are of.
-        region: What the model will see of a frame; None for all of it.
-        created: When, ISO 8601.
-        collecting: Whether every frame that shows another part is taken.
-        goal: Different parts that there should be.
-        parts: Different parts that there are, without those that were thrown out.
-        repeats: Frames that showed the same part again.
-        thrown_out: Pictures that a person has thrown out.
-        strange: Pictures with something odd about them, without those that were thrown out.
-        problem: Why collecting has ended by itself.
-        pictures: The earliest first.
-        training: The last one; None before the first.
-        report: Whether there is a report of it.
-        model: The last one that was added to the store.
-        obstacle: What must be set before such a model can judge the camera; None for nothing.
+        name: Name of the data set and of its model.
+        camera: The camera that the pictures come from.
+        region: The part of a frame that the model will see; None for the whole frame.
+        created: When it was created, ISO 8601.
+        collecting: Whether every frame that shows a different part is taken.
+        goal: Number of different parts to collect.
+        parts: Number of different parts collected, without pictures that were thrown out.
+        repeats: Number of frames that showed the same part again.
+        thrown_out: Number of pictures that a person has thrown out.
+        strange: Number of strange pictures, without those that were thrown out.
+        problem: Why collecting was switched off automatically; None if it was not.
+        pictures: All pictures, the earliest first.
+        training: The last training; None before the first.
+        report: Whether there is a report of the last training.
+        model: The last model that was added to the store; None before the first.
+        obstacle: What must be configured before the model can judge the camera; None if nothing.
     """
 
     name: str
@@ -120,11 +120,11 @@ def dataset_view(
     """Returns the view of a data set.
 
     Args:
-        record: What is known of it.
-        goal: Different parts that there should be.
-        report: Whether there is one.
-        progress: Of the training that goes on; None where none does.
-        obstacle: What must be set before a model of it can judge the camera; None for nothing.
+        record: The data set's record.
+        goal: Number of different parts to collect.
+        report: Whether there is a report of the last training.
+        progress: Progress of its training; None if none is running.
+        obstacle: What must be configured before the model can judge the camera; None if nothing.
     """
     kept = record.kept
     return DatasetView(
