@@ -327,7 +327,7 @@ export default {
 
   "teach.collect": "Collect good parts",
   "teach.collect.short": "Collect",
-  "teach.collect.hint": "Show good parts only, with all the variation of production: position, lighting, batch. Pictures that look alike count once.",
+  "teach.collect.hint": "Show good parts only, in all the ways they come: position, lighting, batch. Pictures that look alike count once.",
   "teach.goal": "of {goal} different parts",
   "teach.repeats": "{count} repeats not counted",
   "teach.repeats.one": "1 repeat not counted",
@@ -394,7 +394,7 @@ export default {
   "teach.again.hint": "These pictures are the least like the others. If one of them shows a bad part, throw it out and train again.",
 
   "teach.try": "Trial",
-  "teach.try.short": "Trial",
+  "teach.try.short": "Try",
   "teach.try.text": "The new model judges the same live frames as the current one, but rejects no parts.",
   "teach.try.alone": "No model judges camera {camera} yet, so there is none to compare with. Use the new one directly.",
   "teach.try.in_use": "This model judges the camera already.",
