@@ -46,8 +46,8 @@ class StationSite:
         return (
             f"[{key}] names {own}, but a new model goes into the store, from which camera {camera} "
             f'takes none: set store = "{name}" in [{key}] in place of path, and reload the '
-            "station. The current model judges until one from the store is activated; a restart before "
-            "that would leave the camera without a model"
+            "station. The current model judges until one from the store is activated; a restart "
+            "before that would leave the camera without a model"
         )
 
     def frame(self, camera: str) -> Frame | None:
