@@ -58,7 +58,7 @@ class Datasets:
         self._collector = Collector(self._look, self._end_collecting, self._leave)
 
     def start(self) -> None:
-        """Tells of a training that a crash has ended, and collects on."""
+        """Marks trainings that a crash has ended as failed, and goes on collecting."""
         with self.changing:
             for dataset in self._datasets.values():
                 training = dataset.record.training

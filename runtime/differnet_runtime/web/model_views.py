@@ -13,11 +13,11 @@ EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
 
 class ModelCard(Card):
-    """A model for people to tell from others; see `models.Card`.
+    """A model, described for people; see `models.Card`.
 
     Args:
         id: Its content hash.
-        name: Of the part that it judges: that in the store, or the file's own.
+        name: Its name in the store; without a store, its own name.
     """
 
     id: str
