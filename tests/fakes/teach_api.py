@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import cv2
@@ -57,7 +58,9 @@ class Dataset:
 
     def add(self, cause: str | None = None) -> None:
         """Adds a different part; a cause makes it a strange one."""
-        self.pictures.append({"id": f"{len(self.pictures) + 1:06d}", "time": now(), "kept": True,
+        number = len(self.pictures) + 1
+        time = datetime.fromisoformat(self.created) + timedelta(seconds=number)
+        self.pictures.append({"id": f"{number:06d}", "time": time.isoformat(), "kept": True,
                               "strange": cause is not None, "cause": cause})  # fmt: skip
 
     def view(self) -> dict[str, Any]:
