@@ -113,7 +113,7 @@ class FakeTeaching:
         dataset.report = True
         dataset.model = {
             "id": MODEL, "name": dataset.name, "threshold": 1.42,
-            "detection_limit": "dark spot from 8 px, scratch from 4 px",
+            "detection_limit": "scratch from 9 px at contrast 40",
             "parts": dataset.view()["parts"],
         }  # fmt: skip
 

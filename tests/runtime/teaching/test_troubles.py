@@ -163,7 +163,7 @@ def test_a_model_that_could_judge_no_frame_of_the_camera_is_refused(
     sizes = PictureSizes.of([(640, 480)] * 20)
     for changes, why in (
         ({"input": region}, r"region .* does not lie inside the camera's frame of 64 x 64"),
-        ({"picture_sizes": sizes}, "knows pictures of 640 x 480 pixels, and the camera's have 64"),
+        ({"picture_sizes": sizes}, "knows the picture size 640 x 480, but the camera's is 64"),
     ):
         with pytest.raises(TeachError, match=f"for another camera or region: .*{why}"):
             ours.teaching.add_model("ring", tiny_model(**changes))

@@ -168,7 +168,7 @@ def test_training_shows_how_far_it_is_and_why_it_failed(taught: Taught) -> None:
     browser.click("#train")
     says(browser, "#progress-left", "0 %")
     fake.train("cover")
-    says(browser, "#figures", "scratch from 4 px")
+    says(browser, "#figures", "scratch from 9 px")
 
 
 def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: 
         if content == b"something":
             says(browser, "#upload-trouble", "this is no model")
     says(browser, "#upload-said", "cover.onnx is in the station's model store")
-    says(browser, "#figures", "scratch from 4 px")
+    says(browser, "#figures", "scratch from 9 px")
     assert fake.uploaded == b"ONNX of cover"
 
 
