@@ -83,7 +83,7 @@ def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
 
 
 def noted(models: Iterable[StationModel], model_hash: str, note: str) -> ModelView | None:
-    """Keeps a note on a model, under each of its names; returns None where there is no such one.
+    """Stores a note on a model, under each of its names; returns None if there is no such model.
 
     Raises:
         OutputError: The store can't be written.

@@ -43,8 +43,8 @@ class Collector:
     """A thread that adds waiting frames to data sets.
 
     Args:
-        look: Called again and again while no frame waits.
-        ended: Called with a data set that can take no more, and why.
+        look: Called repeatedly while no frame waits.
+        ended: Called with a data set that can take no more frames, and the reason.
         leave: Called when the thread ends.
     """
 
@@ -65,7 +65,7 @@ class Collector:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Ends it; the frame that it looks at is still taken where the disk is not too slow."""
+        """Ends the thread; the frame at hand is still added if the disk is fast enough."""
         with self._some:
             self._stopping = True
             self._some.notify_all()

@@ -391,7 +391,7 @@ export default {
   "teach.model": "Model",
   "teach.report": "Open the report",
   "teach.again": "Unusual pictures",
-  "teach.again.hint": "These pictures are the least like the others. If one of them shows a bad part, throw it out and train again.",
+  "teach.again.hint": "The model finds these the least like the others. If one of them shows a bad part, throw it out and train again.",
 
   "teach.try": "Trial",
   "teach.try.short": "Try",
