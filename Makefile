@@ -18,6 +18,8 @@ SHARING := $(addprefix tests/,benchmarks contract export training integration/te
 	integration/test_kill.py integration/test_notebook.py integration/test_python_api.py \
 	integration/test_wheel.py runtime/backends runtime/commands runtime/engine runtime/teaching) \
 	$(wildcard tests/runtime/test_*.py)
+# These mostly wait: they share the cores too, but take longer than `make test` may.
+WAITING := $(addprefix tests/runtime/,config daemon inference models web)
 
 .PHONY: install wheel lock demo test check format soak test-gpu bench clean
 
@@ -55,8 +57,8 @@ test: check
 
 test-all: check
 	@failed=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING) || failed=1; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) || failed=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(SHARING) $(WAITING) || failed=1; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING) $(WAITING)) || failed=1; \
 	exit $$failed
 
 soak: $(STAMP)
