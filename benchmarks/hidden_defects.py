@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["mtd", "casting_512"])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--how", nargs="+", default=["robust", "keep"])
     parser.add_argument("--without-flow", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -117,7 +118,7 @@ def main() -> None:
             drawn.heads = tuple(_without_flow(head) for head in drawn.heads)
         for seed in range(args.draws):
             for share in args.shares:
-                for how in ("robust", "keep") if share else ("robust",):
+                for how in args.how if share else ("robust",):
                     runs = sets.setdefault(one.name, {}).setdefault(f"{share:g} {how}", {})
                     if str(seed) not in runs:
                         runs[str(seed)] = run(drawn, share, seed, robust=how == "robust")
