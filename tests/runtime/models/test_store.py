@@ -88,7 +88,7 @@ def test_damaged_files_are_listed_and_refused(store: ModelStore, sound_model: Ma
     with pytest.raises(ModelStoreError, match="nothing was changed"):
         store.rollback()
     first.path.write_bytes(second.path.read_bytes())
-    with pytest.raises(ModelStoreError, match="another model than its name says"):
+    with pytest.raises(ModelStoreError, match="not the model that its name says"):
         store.activate(first.hash)
     assert [bool(one.damaged) for one in store.list() if one.hash == first.hash] == [True]
     assert store.active("washer") == second.path
