@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .answers import Problem, problem
+from .connections import sender_of
+from .pace import Pace
 from .pages import login_page
 from .sessions import COOKIE, Sessions, session_name
 from .troubles import Troubles
@@ -57,7 +60,7 @@ class Access:
 
 
 class Guard:
-    """Refuses what may not pass, and adds the headers that every answer has.
+    """Slows down the hasty, refuses what may not pass, and adds the headers of every answer.
 
     Args:
         app: Behind it.
@@ -68,6 +71,7 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access, troubles: Troubles) -> None:
         self._app = app
         self._access, self._troubles = access, troubles
+        self._pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -81,6 +85,8 @@ class Guard:
             await send(message)
 
         request = Request(scope)
+        if wait_s := self._pace.wait_s(sender_of(request.client.host if request.client else "")):
+            await asyncio.sleep(wait_s)
         answer = self._refusal(request) or self._app
         if request.method == "HEAD":
             scope = {**scope, "method": "GET"}  # the server leaves the body out
