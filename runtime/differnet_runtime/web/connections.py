@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from fcntl import ioctl
+from functools import lru_cache
 from typing import Any
 
 from .troubles import Troubles
@@ -107,6 +108,7 @@ class Connections:
         self._most = most_connections() if most is None else most
         self._most_of_one = max(1, self._most * 3 // 4)
         self._open: dict[tuple[str, int], Connection] = {}
+        self._staying_of: Counter[str] = Counter()
         self._replaced_s = float("-inf")
 
     def __len__(self) -> int:
@@ -122,6 +124,7 @@ class Connections:
             return None
         connection = Connection(accepted, peer, self._closed)
         self._open[peer] = connection
+        self._staying_of[connection.sender] += 1
         return connection
 
     def of(self, peer: tuple[str, int] | None) -> Connection | None:
@@ -154,13 +157,22 @@ class Connections:
 
     def _shut(self, connection: Connection) -> None:
         """The event loop finds it ended, and closes it."""
-        connection.dropped = True
+        if not connection.dropped:
+            connection.dropped = True
+            self._leaves(connection)
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     def _closed(self, connection: Connection) -> None:
         if self._open.get(connection.peer) is connection:
             del self._open[connection.peer]
+            if not connection.dropped:
+                self._leaves(connection)
+
+    def _leaves(self, connection: Connection) -> None:
+        self._staying_of[connection.sender] -= 1
+        if not self._staying_of[connection.sender]:
+            del self._staying_of[connection.sender]
 
     def _staying(self) -> list[Connection]:
         return [one for one in self._open.values() if not one.dropped]
@@ -168,21 +180,20 @@ class Connections:
     def _make_room(self, sender: str) -> bool:
         if len(self._open) < self._most_of_one:
             return True
-        staying = self._staying()
-        own = [one for one in staying if one.sender == sender]
-        if len(own) >= self._most_of_one:
-            return self._replace(_idlest(own))
-        if len(staying) >= self._most:
-            self.drop(_idlest(of_busiest_sender(staying)), "full")
+        if self._staying_of[sender] >= self._most_of_one:
+            return self._replace(sender)
+        if self._staying_of.total() >= self._most:
+            self.drop(_idlest(of_busiest_sender(self._staying())), "full")
         return True
 
-    def _replace(self, one: Connection) -> bool:
+    def _replace(self, sender: str) -> bool:
+        """Refuses without a look at every connection: an attack asks hundreds of times a second."""
         now_s = time.monotonic()
         if now_s - self._replaced_s < _REPLACED_S:
-            self._troubles.note("sender_full", one.sender)
+            self._troubles.note("sender_full", sender)
             return False
         self._replaced_s = now_s
-        self.drop(one, "sender_full")
+        self.drop(_idlest([one for one in self._staying() if one.sender == sender]), "sender_full")
         return True
 
 
@@ -243,6 +254,7 @@ class Listener(socket.socket):
         raise BlockingIOError
 
 
+@lru_cache(maxsize=1024)
 def sender_of(host: str) -> str:
     """Returns whose an address is: itself, or of IPv6 its network, which one person may own."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PER_S, BURST = 200.0, 400.0
+PER_S, BURST = 100.0, 300.0
 """Requests that an address may make each second, and how many at once. A browser that shows eight
 cameras makes about 100 a second."""
 _MOST_SENDERS = 4096
@@ -36,4 +36,4 @@ class Pace:
         if len(self._due_s) >= _MOST_SENDERS:
             self._due_s.pop(next(iter(self._due_s)))  # who has been silent for longest
         self._due_s[sender] = due_s + 1.0 / PER_S
-        return max(0.0, due_s - now_s)
+        return max(0.0, round(due_s - now_s, 6))
