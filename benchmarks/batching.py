@@ -9,7 +9,8 @@ frames go together, by turns. The latency is from the moment at which a camera h
 for the engine until its verdict, the wait for the other cameras included. The age is that of the
 frame itself, which is taken only when its turn comes.
 
-Then the time of ONNX Runtime on this CPU for batches of the default model.
+Then the time of ONNX Runtime on this CPU for batches of the default model, and what GPUs that are
+not here need at least, computed from data sheets.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from differnet_runtime.config import Config
@@ -33,6 +35,7 @@ from differnet_runtime.selection import open_backend
 
 from . import machine
 from .default_model import default_model
+from .limits import computed_ms
 
 CAMERAS, SIZE, FPS, PICTURES = 4, (320, 240), 100, 100
 BACKEND, FIXED_MS, FRAME_MS = "fake:10ms+2ms", 10.0, 2.0
@@ -142,6 +145,17 @@ def onnxruntime_ms(threads: int, seconds: float) -> dict[str, float]:
     return found
 
 
+def computed_ms_per_frame() -> dict[str, dict[str, float]]:
+    """Returns the floor of each device for one and for four frames, a frame: see `limits`."""
+    model = onnx.load(default_model())
+    size = read_model_file(default_model())[1].input.height
+    floors = {str(batch): computed_ms(model, size, batch) for batch in TOGETHER}
+    return {
+        device: {batch: found[device]["floor_ms"] / int(batch) for batch, found in floors.items()}
+        for device in floors["1"]
+    }
+
+
 def write_video(path: Path) -> Path:
     """Writes a noisy grey video; the noise keeps it from being taken for frozen."""
     random = np.random.RandomState(0)
@@ -173,6 +187,7 @@ def main() -> None:
     print(cpu, flush=True)
     if not args.no_write:
         found |= {"runs": runs, "onnxruntime_cpu_ms_per_frame_by_threads": cpu}
+        found["computed_gpu_ms_per_frame"] = computed_ms_per_frame()
         machine.write("batching", found)
 
 

@@ -244,11 +244,17 @@ def limits(model: ModelProto, size: int, threads: int) -> dict[str, Any]:
     }
 
 
-def computed_ms(model: ModelProto, size: int) -> dict[str, dict[str, Any]]:
-    """Returns floors of devices that are not here: weights in FP16, every cache trusted."""
+def computed_ms(model: ModelProto, size: int, batch: int = 1) -> dict[str, dict[str, Any]]:
+    """Returns floors of devices that are not here: weights in FP16, every cache trusted.
+
+    Args:
+        model: N is free in its input.
+        size: Height and width of the input.
+        batch: Frames at once; the floor is that of all of them.
+    """
     found = {}
-    flops = sum(one.flops for one in count(model))
-    moved = constant_bytes(model) / 2 + 3.0 * size * size
+    flops = sum(one.flops for one in count(model, batch))
+    moved = constant_bytes(model) / 2 + batch * 3.0 * size * size
     for name, device in DEVICES.items():
         rate = device.gb_s * 1e9
         limit = Machine(device.fp16_tflops * 1e12, lambda _, rate=rate: rate)

@@ -154,6 +154,12 @@ def batching(result: dict[str, Any]) -> str:
         + " a frame for 1, 2, 3 and 4 together"
         for threads, times in cpu.items()
     }
+    rows |= {
+        f"{device}, FP16: floor, computed and not measured": (
+            f"{floors['1']:.2f} ms a frame alone, {floors['4']:.2f} ms of four together"
+        )
+        for device, floors in result["computed_gpu_ms_per_frame"].items()
+    }
     lines = (f"| {what} | {text} |" for what, text in rows.items())
     return "\n".join(["| four cameras on one model | |", "|---|---|", *lines])
 
