@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -75,7 +76,7 @@ def test_a_hasty_request_is_answered_late(monkeypatch: pytest.MonkeyPatch) -> No
             await guard(dict(scope), receive, send)
         return answers
 
-    monkeypatch.setattr("differnet_runtime.web.guard.asyncio.sleep", sleep)
+    monkeypatch.setattr("differnet_runtime.web.guard.asyncio", SimpleNamespace(sleep=sleep))
     answers = asyncio.run(asked())
     assert answers == [200] * (int(BURST) + 200)
     assert waited == pytest.approx([number / PER_S for number in range(1, 200)])
