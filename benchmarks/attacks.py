@@ -4,7 +4,7 @@
     python -m benchmarks.attacks --seconds 10 --rounds 1
 
 Rounds without and with attackers take turns, a fresh station of the default model in each: a video
-of 30 frames a second, and a camera that the line commands twice a second and that takes four, every
+of 30 frames a second, and a camera that the line commands once a second and that takes four, every
 picture kept as evidence, events to a file and to a broker. The page needs a token. The attackers,
 all under `nice -n 19`, hold as many connections as said in `attacks` and replace those that the
 station closes. `tokenless` sends commands without the token; `unread`, `viewer` and `command` have

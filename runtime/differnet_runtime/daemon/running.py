@@ -25,8 +25,8 @@ from .station import Station
 
 _TICK_S = 0.2
 _SWITCH_S = 0.0005
-"""A camera's thread waits at most so long for Python's lock while the web server computes; Python's
-own 5 ms, several times a frame, cost a sixth of the verdicts under attack."""
+"""Python's switch interval: how long a camera's thread waits for the interpreter lock while the web
+server computes. It waits several times a frame, and Python's own interval is 5 ms."""
 _FORCED = 1
 _UMASK = 0o027
 """What the station writes, others can't read; its children inherit it."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 PER_S, BURST = 100.0, 300.0
-"""Requests that an address may make each second, and how many at once. A browser that shows eight
-cameras makes about 100 a second."""
+"""Requests that an address may make each second, and how many at once. A page asks for each
+camera's picture at most five times a second."""
 _MOST_SENDERS = 4096
 
 
