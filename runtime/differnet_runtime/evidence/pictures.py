@@ -50,7 +50,9 @@ def encode(
         plain = eight_bit_colour(image)
         files = {
             file_name(id_, "input", ending): _encoded(image, ending, quality),
-            file_name(id_, "thumbnail", "jpg"): _encoded(shrunk(plain, _THUMBNAIL), "jpg", _THUMBNAIL_QUALITY),
+            file_name(id_, "thumbnail", "jpg"): _encoded(
+                shrunk(plain, _THUMBNAIL), "jpg", _THUMBNAIL_QUALITY
+            ),
         }
         if heatmap is not None and metadata is not None and metadata.windows is not None:
             heat = on_frame(heatmap, plain.shape[0], plain.shape[1], metadata.input)

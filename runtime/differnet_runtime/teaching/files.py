@@ -204,7 +204,7 @@ def jpeg(path: Path, side: int | None) -> bytes:
 
 
 def _jpeg(path: Path, side: int | None) -> bytes:
-    picture: Image = eight_bit_colour(read_image(path))
+    picture = eight_bit_colour(read_image(path))
     try:
         if side is not None:
             picture = shrunk(picture, side)

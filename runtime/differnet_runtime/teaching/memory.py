@@ -53,10 +53,10 @@ def taken_bytes(group: int) -> int:
 
 def _processes(group: int) -> list[Path]:
     found = []
-    for name in filter(str.isdecimal, os.listdir(_PROC)):
-        with contextlib.suppress(OSError):  # it has just ended
-            if os.getpgid(int(name)) == group:
-                found.append(_PROC / name)
+    for folder in _PROC.iterdir():
+        with contextlib.suppress(ValueError, OSError):  # no process, or it has just ended
+            if os.getpgid(int(folder.name)) == group:
+                found.append(folder)
     return found
 
 
