@@ -59,3 +59,19 @@ def write_circuits(folder: Path, count: int, size: int = 64) -> list[Path]:
         cv2.imwrite(str(path), draw_circuit(seed, size))
         paths.append(path)
     return paths
+
+
+def write_noise(path: Path, *, frames: int = 25, brightest: int = 120) -> str:
+    """Writes an MJPEG video of noise, 64 x 48 pixels at 25 frames per second; returns its path.
+
+    Args:
+        path: The file, `.avi`.
+        frames: Number of frames, each different from the others.
+        brightest: Upper limit of the grey values; the lower one is 60.
+    """
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for seed in range(frames):
+        noise = np.random.RandomState(seed).randint(60, brightest, (48, 64, 3))
+        writer.write(noise.astype(np.uint8))
+    writer.release()
+    return str(path)

@@ -238,9 +238,9 @@ def _recalibrated(
     Args:
         trained: The trained model's calibration.
         exact: The FP32 graph's scores of good pictures.
-        scored: The graph's own.
+        scored: The exported graph's scores of the same pictures.
         half: Effects of FP16.
-        precision: Of the graph.
+        precision: Precision of the exported graph.
     """
     if trained is None:
         return None

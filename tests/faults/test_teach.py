@@ -36,7 +36,7 @@ class Line:
     """A station whose camera sees what a test puts before it, and its page.
 
     Args:
-        folder: Of all its files.
+        folder: Holds all its files.
         station: Running, without any model.
         browser: On the page Teach.
     """

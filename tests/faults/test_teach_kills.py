@@ -92,10 +92,8 @@ class Operator:
             self.told.models = {other}
 
     def train(self) -> None:
-        """Begins a training, or cancels it."""
-        status, _ = self.station.post(f"/api/teach/{NAME}/training", {})
-        if status == 409:
-            self.station.get(f"/api/teach/{NAME}")
+        """Begins a training; refused while one is running, or with too few parts."""
+        self.station.post(f"/api/teach/{NAME}/training", {})
 
     def now(self) -> str:
         """Returns the hash of the model that judges; empty where nobody answers."""

@@ -28,7 +28,7 @@ class DeviceCamera(Camera):
     """Reads a device.
 
     Args:
-        config: Of the camera.
+        config: The camera's configuration.
         room: Where frames may be read into.
 
     Raises:

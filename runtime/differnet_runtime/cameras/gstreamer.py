@@ -76,7 +76,7 @@ class PipePipeline(_Pipeline):
     """A pipeline run by `gst_launch`.
 
     Args:
-        config: Of the camera.
+        config: The camera's configuration.
         room: Where frames may be read into.
 
     Raises:
@@ -101,7 +101,7 @@ class OpenCvPipeline(_Pipeline):
     """A pipeline run inside OpenCV.
 
     Args:
-        config: Of the camera.
+        config: The camera's configuration.
         room: Where frames may be read into.
 
     Raises:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, warn
 
 from .arguments import add_backend, note, text
 from .paths import any_folder, any_path
@@ -90,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}; {_signed(model)}."
         )
     if arguments.action == "add" and model.caution:
-        print(f"warning: {model.caution}", file=sys.stderr)
+        warn(model.caution)
     return 0
 
 

@@ -41,7 +41,7 @@ class Alarms:
         """Begins anew with a camera that is opened; nothing of an earlier one counts.
 
         Args:
-            name: Of the camera.
+            name: The camera's name.
             now_s: By the monotonic clock; None asks it.
         """
         with self._lock:
@@ -83,12 +83,12 @@ class Alarms:
         """Returns the state of a camera's parts; the worst that is wrong.
 
         Args:
-            name: Of the camera.
-            camera: Its configuration.
+            name: The camera's name.
+            camera: The camera's configuration.
             decision: How many rejects are too many.
             now_s: By the monotonic clock; None asks it.
-            explained: The camera or its engine gives no verdicts now: their states say so, and
-                that no part comes or is good is no other news.
+            explained: Whether the state of the camera or its engine already says why no part comes
+                or is good; then only `too_many_rejects` is reported.
         """
         now_s = time.monotonic() if now_s is None else now_s
         component = f"parts:{name}"

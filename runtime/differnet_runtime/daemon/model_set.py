@@ -148,8 +148,8 @@ class StationModels:
         """Changes to a model of the store; see `StationModel.activate`.
 
         Args:
-            model: Its hash.
-            name: In the store; may be left out where this station uses it under one name.
+            model: The model's content hash.
+            name: The model's name in the store; needed if this station uses it under several.
 
         Raises:
             ModelStoreError: There is none, or no camera is judged by models of its name.

@@ -24,10 +24,10 @@ def camera_loop(
     """Returns a camera's loop with its capture process; neither is started.
 
     Args:
-        station: Whose camera it is.
-        name: Of the camera.
-        config: Of the camera.
-        model: Judges its frames.
+        station: The station, whose parts the loop uses.
+        name: The camera's name.
+        config: The camera's configuration.
+        model: The model that judges its frames.
         report: Takes every verdict.
     """
     own = station.config.station.name

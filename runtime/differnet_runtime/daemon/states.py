@@ -1,4 +1,4 @@
-"""The state of every component of a station, and whether it goes on."""
+"""The state of every component of a station, and whether all its stages are alive."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def inspecting(station: Station, states: Mapping[str, State]) -> list[str]:
     """Returns the cameras whose parts get verdicts now.
 
     Args:
-        station: Whose cameras they are.
-        states: Those of cameras and engines at least.
+        station: The station.
+        states: States by component; those of the cameras and engines must be among them.
     """
     return [name for name in station.cameras if _inspects(station, name, states)]
 

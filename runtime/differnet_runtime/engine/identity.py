@@ -94,7 +94,7 @@ class EngineIdentity(Part):
         l4t: The release of Jetson's Linux, `36.4.3`; None elsewhere.
         batch: Frames that the engine takes at once, at most; an engine for more does for fewer.
         input_shape: Of one frame, `(height, width, channels)`.
-        precision: Of the graph.
+        precision: Precision of the graph, such as `fp16`.
         level: See `BuildOptions`.
         workspace_mib: See `BuildOptions`.
         typing: `strongly typed` or `pinned layers`.

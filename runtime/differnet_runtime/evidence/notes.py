@@ -37,7 +37,10 @@ class Notes:
         """Notes that a picture was labelled, or is no longer."""
         with self._lock:
             self._marks[id_] = labelled
-            (self._labelled_here.add if labelled else self._labelled_here.discard)(id_)
+            if labelled:
+                self._labelled_here.add(id_)
+            else:
+                self._labelled_here.discard(id_)
         self._wake()
 
     def labelled_here(self, id_: str) -> bool:

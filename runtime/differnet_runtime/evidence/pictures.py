@@ -50,7 +50,9 @@ def encode(
         plain = eight_bit_colour(image)
         files = {
             file_name(id_, "input", ending): _encoded(image, ending, quality),
-            file_name(id_, "thumbnail", "jpg"): _encoded(_small(plain), "jpg", _THUMBNAIL_QUALITY),
+            file_name(id_, "thumbnail", "jpg"): _encoded(
+                shrunk(plain, _THUMBNAIL), "jpg", _THUMBNAIL_QUALITY
+            ),
         }
         if heatmap is not None and metadata is not None and metadata.windows is not None:
             heat = on_frame(heatmap, plain.shape[0], plain.shape[1], metadata.input)
@@ -68,9 +70,15 @@ def _encoded(image: Image, ending: str, quality: int) -> bytes:
     return cv2.imencode(f".{ending}", image, options)[1].tobytes()
 
 
-def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def shrunk(picture: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Returns a picture with at most so many pixels on its longest side.
+
+    Args:
+        picture: `(H, W, 3) uint8`.
+        longest: Pixels; a smaller picture keeps its size.
+    """
     height, width = picture.shape[:2]
-    factor = min(1.0, _THUMBNAIL / max(height, width))
+    factor = min(1.0, longest / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -19,8 +19,8 @@ class IntegrityGate:
 
     Args:
         config: The source's limits; what it leaves open comes from the model's good pictures.
-        metadata: Of the model that judges; None where none does yet, and nothing is known of good
-            pictures.
+        metadata: Metadata of the model that judges; None if there is no model, so that nothing is
+            known of good pictures.
         live: Whether frames come by themselves, so that the source can freeze.
         stale_after_s: An older frame says nothing of the part that is there now.
         one_size: Whether all frames must have the size of the first good one, if the model does

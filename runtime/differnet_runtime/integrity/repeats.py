@@ -22,7 +22,7 @@ class Repeats:
     """Recognises frames that differ from one of the last saved frames by noise only.
 
     Args:
-        record: How the pictures are taken; only its region of interest is compared.
+        record: The capture's record; only its region of interest is compared.
     """
 
     def __init__(self, record: CaptureRecord) -> None:

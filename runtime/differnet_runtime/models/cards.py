@@ -137,11 +137,16 @@ def write_note(folder: Path, digest: str, note: str) -> None:
         path.unlink(missing_ok=True)
 
 
+def names_in(root: Path) -> tuple[str, ...]:
+    """Returns the names under which a store has models, in order, without reading them."""
+    return tuple(sorted({path.parents[1].name for path in root.glob("*/files/*.onnx")}))
+
+
 def advice(root: Path, name: str) -> str:
     """Says why no model of a name in a store can judge, and what to do."""
-    names: set[str] = set()
+    names: tuple[str, ...] = ()
     with contextlib.suppress(OSError):
-        names = {path.parents[1].name for path in root.glob("*/files/*.onnx")}
+        names = names_in(root)
     if name in names:
         gone = os.path.lexists(root / name / ACTIVE)
         found = "the active one is gone" if gone else "none of them is active"
@@ -150,7 +155,7 @@ def advice(root: Path, name: str) -> str:
             f"with `differnet models activate {name}`"
         )
     close = nearest(name, names)
-    listed = f" (it has {', '.join(sorted(names))})" if names else ""
+    listed = f" (it has {', '.join(names)})" if names else ""
     others = f" (did you mean {close}?)" if close else listed
     return (
         f"{root} has no model named {name!r}{others}. Teach one on the page, or add one "

@@ -25,7 +25,7 @@ from ..inference import check_model
 from ..model_file import content_hash, read_model_file
 from ..signing import describe_signature
 from ..suggestions import instead, nearest
-from .cards import ACTIVE, Read, card_of, caution, note_of, verified, write_note
+from .cards import ACTIVE, Read, card_of, caution, names_in, note_of, verified, write_note
 from .links import link, linked, record
 from .records import Change, StoredModel
 
@@ -54,25 +54,30 @@ class ModelStore:
         self.root = root
         self._check = check
 
-    def list(self) -> list[StoredModel]:
-        """Returns every model, by name and age; damaged ones say so."""
+    def _listed(self, name: str | None) -> list[StoredModel]:
+        """Returns the models of a name, or of all; reads no others."""
         try:
             files = [path for path in self.root.glob("*/files/*.onnx") if path.is_file()]
         except OSError as error:
             raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
+        files = [path for path in files if name in (None, path.parents[1].name)]
         read = {path: Read.of(path) for path in files}
         found = [self._stored(path, read) for path in files]
         return sorted(found, key=lambda model: (model.name, model.added, model.hash))
 
+    def list(self) -> list[StoredModel]:
+        """Returns every model, by name and age; damaged ones say so."""
+        return self._listed(None)
+
     def names(self) -> tuple[str, ...]:
         """Returns the names under which there are models, without reading them."""
-        return tuple(sorted({path.parent.parent.name for path in self.root.glob("*/files/*.onnx")}))
+        return names_in(self.root)
 
     def _stored(self, path: Path, read: Mapping[Path, Read] | None = None) -> StoredModel:
         """Returns a model.
 
         Args:
-            path: Of its file.
+            path: The model's file.
             read: What was read of this file and the active one of its name; None reads them.
         """
         folder, status = path.parent.parent, path.stat()
@@ -175,8 +180,9 @@ class ModelStore:
             ModelStoreError: There is nothing to go back to, or that file is damaged.
             OutputError: The store can't be written.
         """
-        if name is not None and name not in self.names():
-            known = instead(name, self.names()) if self.names() else "there is none yet"
+        names = self.names()
+        if name is not None and name not in names:
+            known = instead(name, names) if names else "there is none yet"
             raise ModelStoreError(f"there is no model {name!r} in {self.root}; {known}")
         with self._locked(self.root / (name or self._only_name())) as folder:
             previous = self.previous(folder.name)
@@ -201,18 +207,18 @@ class ModelStore:
         Raises:
             ModelStoreError: There is none, or several.
         """
-        stored = [one for one in self.list() if name in (None, one.name)]
+        stored = self._listed(name)
         if named := [one for one in stored if one.name == model]:
             return named[-1]
         found = [one for one in stored if _HASH.fullmatch(model) and one.hash.startswith(model)]
         if len(found) == 1:
             return found[0]
-        names = ", ".join(self.names()) or "none yet"
-        if not found and (close := nearest(model, self.names())):
+        names = self.names()
+        if not found and (close := nearest(model, names)):
             raise ModelStoreError(f"{model!r} names no model in {self.root}; did you mean {close}?")
         raise ModelStoreError(
             f"{model!r} names {'several models' if found else 'no model'} in {self.root}; give a "
-            f"name ({names}) or a hash that `differnet models list` shows"
+            f"name ({', '.join(names) or 'none yet'}) or a hash that `differnet models list` shows"
         )
 
     def note(self, model: str, text: str, name: str | None = None) -> StoredModel:
@@ -239,8 +245,8 @@ class ModelStore:
         """Returns the note on a model, if there is one.
 
         Args:
-            name: Of the model in the store.
-            digest: Its hash.
+            name: The model's name in the store.
+            digest: The model's content hash.
         """
         return note_of(self.root / name, digest)
 

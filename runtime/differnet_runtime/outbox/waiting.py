@@ -21,8 +21,10 @@ class Waiting:
     def __init__(self) -> None:
         self._waiting: deque[Item] = deque()
         self._writing: list[Item] = []
-        self.dropped = self.arrived = 0
-        """Events that were dropped at the limit; items that ever arrived."""
+        self.dropped = 0
+        """Events that were dropped at the limit."""
+        self.arrived = 0
+        """All items that were ever added, dropped ones too."""
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._writing)

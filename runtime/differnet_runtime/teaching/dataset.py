@@ -112,7 +112,7 @@ class Dataset:
 
     def _considered(self, frame: Frame, gate: IntegrityGate) -> Seen:
         record = self._record
-        size = _size(frame.image)
+        size = size_of(frame.image)
         if (misfit := _misfit(record, size)) is not None:
             return Seen(False, misfit, over=True)
         if record.frame_size is None:
@@ -226,7 +226,8 @@ def outside(region: Region | None, size: tuple[int, int]) -> str | None:
     )
 
 
-def _size(image: Image) -> tuple[int, int]:
+def size_of(image: Image) -> tuple[int, int]:
+    """Returns the width and the height of a picture."""
     height, width = image.shape[:2]
     return width, height
 

@@ -16,7 +16,7 @@ from ..printable import printable
 from ..records import Frame
 from ..redaction import redact
 from .collector import Collector, Stream
-from .dataset import Dataset, Seen, outside
+from .dataset import Dataset, Seen, outside, size_of
 from .files import FOLDER, DatasetFiles, read_all
 from .job import Progress
 from .records import Record, now
@@ -165,10 +165,8 @@ class Datasets:
             if config is None:
                 raise TeachError(f"there is no camera {camera!r}")
             frame = self._site.frame(camera)
-            if frame is not None:
-                height, width = frame.image.shape[:2]
-                if (misfit := outside(region, (width, height))) is not None:
-                    raise TeachError(misfit)
+            if frame and (misfit := outside(region, size_of(frame.image))) is not None:
+                raise TeachError(misfit)
             source = redact(config.source)
             record = Record(name=name, camera=camera, source=source, region=region, created=now())
             files.make(record)

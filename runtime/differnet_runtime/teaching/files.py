@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
-import numpy as np
 from pydantic import ValidationError
 
 from ..capture_record import CaptureRecord, write_capture
 from ..errors import OutputError, StoreError
+from ..evidence.pictures import shrunk
 from ..files import sync_folder, write_bytes
 from ..images import read_image
 from ..overlay import eight_bit_colour
@@ -63,7 +63,7 @@ class DatasetFiles:
         there = {path.stem for path in self.pictures.glob("*.png")}
         known = {one.id for one in record.pictures}
         for path in self._left_behind(known):
-            with contextlib.suppress(OSError):  # a disk that can't be written holds no start up
+            with contextlib.suppress(OSError):  # a read-only disk must not prevent the start
                 path.unlink()
         found = tuple(one for one in record.pictures if one.id in there)
         return record.model_copy(update={"pictures": found})
@@ -204,13 +204,10 @@ def jpeg(path: Path, side: int | None) -> bytes:
 
 
 def _jpeg(path: Path, side: int | None) -> bytes:
-    picture: Image = eight_bit_colour(read_image(path))
+    picture = eight_bit_colour(read_image(path))
     try:
-        longest = max(picture.shape[:2])
-        if side is not None and longest > side:
-            scale = side / longest
-            size = tuple(max(1, round(one * scale)) for one in picture.shape[1::-1])
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        if side is not None:
+            picture = shrunk(picture, side)
         return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
     except cv2.error as error:
         raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error

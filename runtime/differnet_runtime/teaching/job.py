@@ -24,6 +24,7 @@ _OURS = "differnet: "
 """The beginning of the line with which `differnet` ends after an error."""
 
 Hindrance = Callable[[], str | None]
+"""Returns why a training must not go on; None if it may."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Job:
         environment: Variables for the programs, in addition to the station's.
         folder: The only folder that the programs write to; deleted at the end.
         memory: Bytes that a program and its children may take.
-        hindrance: Returns why they must not go on; None if they may.
+        hindrance: See `Hindrance`; asked while a program runs.
         finish: Called after the last program; if it raises an error, the training has failed.
         ended: Called at the end, with the reason of a failure, a `CancelledError`, or None after
             success.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 _MEMINFO, _PROC, _GROUPS = Path("/proc/meminfo"), Path("/proc"), Path("/sys/fs/cgroup")
@@ -52,11 +53,10 @@ def taken_bytes(group: int) -> int:
 
 def _processes(group: int) -> list[Path]:
     found = []
-    for stat in _PROC.glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                found.append(stat.parent)
+    for folder in _PROC.iterdir():
+        with contextlib.suppress(ValueError, OSError):  # no process, or it has just ended
+            if os.getpgid(int(folder.name)) == group:
+                found.append(folder)
     return found
 
 

@@ -10,7 +10,7 @@ from ..config import CameraConfig
 from ..errors import ModelFileError, TeachError
 from ..metadata import ModelMetadata
 from ..printable import printable
-from .dataset import Dataset, outside
+from .dataset import Dataset, outside, size_of
 from .datasets import SWITCHED_OFF, Datasets, UnknownError, or_warn
 from .files import DatasetFiles
 from .records import Record, Training
@@ -150,10 +150,8 @@ class Teaching(Datasets):
 
     def _require_fit(self, record: Record, camera: CameraConfig, metadata: ModelMetadata) -> None:
         """Checks that a model can judge the camera's frames, if their size is known."""
-        size, frame = record.frame_size, self._site.frame(record.camera)
-        if frame is not None:
-            height, width = frame.image.shape[:2]
-            size = width, height
+        frame = self._site.frame(record.camera)
+        size = record.frame_size if frame is None else size_of(frame.image)
         if size is None:
             return
         sizes = metadata.picture_sizes if camera.integrity.size != "any" else None

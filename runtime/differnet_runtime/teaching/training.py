@@ -90,7 +90,7 @@ class Trainer:
             dataset: The data set to train with.
             site: The station.
             told: Called with the training once it has ended.
-            hindrance: See `Job`.
+            hindrance: See `Hindrance`.
 
         Raises:
             TeachError: There are too few different parts.
@@ -152,7 +152,7 @@ class Trainer:
 
 
 def cut_off(training: Training) -> Training:
-    """Returns a training that went on when the station ended, as it is told of afterwards."""
+    """Returns the record of a training that was running when the station ended."""
     return training.model_copy(update={"state": "failed", "error": STOPPED, "ended": now()})
 
 

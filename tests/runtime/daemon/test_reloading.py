@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from differnet_runtime.config import Config
@@ -15,6 +13,7 @@ from differnet_runtime.daemon.station import Station
 from differnet_runtime.errors import ModelFileError
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.outbox import Delivery
+from tests.drawn import write_noise
 from tests.runtime.waiting import wait_for
 
 Tables = dict[str, Any]
@@ -22,12 +21,7 @@ Tables = dict[str, Any]
 
 @pytest.fixture
 def clip(tmp_path: Path) -> str:
-    path = tmp_path / "belt.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
-    for seed in range(50):
-        writer.write(np.random.RandomState(seed).randint(60, 200, (48, 64, 3)).astype(np.uint8))
-    writer.release()
-    return str(path)
+    return write_noise(tmp_path / "belt.avi", frames=50, brightest=200)
 
 
 def config_of(tmp_path: Path, cameras: dict[str, Tables], **others: Tables) -> Config:

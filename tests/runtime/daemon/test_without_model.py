@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from differnet_runtime.config import Config
@@ -20,6 +18,7 @@ from differnet_runtime.events import InspectionEvent
 from differnet_runtime.metrics import Metrics
 from differnet_runtime.models import ModelStore
 from differnet_runtime.web.label_views import ThresholdToSet
+from tests.drawn import write_noise
 from tests.runtime.waiting import wait_for
 
 Start = Callable[..., Station]
@@ -31,12 +30,7 @@ def nothing(_: Path) -> None:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> str:
-    path = tmp_path / "belt.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
-    for seed in range(25):
-        writer.write(np.random.RandomState(seed).randint(60, 120, (48, 64, 3)).astype(np.uint8))
-    writer.release()
-    return str(path)
+    return write_noise(tmp_path / "belt.avi")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from differnet_runtime.metadata import Region
 from differnet_runtime.teaching import Teaching, UnknownError
 from differnet_runtime.teaching import dataset as dataset_module
 from differnet_runtime.teaching.files import FOLDER
+from differnet_runtime.teaching.records import Record
 from differnet_runtime.teaching.zipped import zipped
 from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 from tests.runtime.waiting import wait_for
 
+Again = Callable[[FakeSite], Teaching]
 REGION = Region(x=16, y=16, width=96, height=96)
 
 
@@ -40,11 +42,25 @@ def teaching(site: FakeSite) -> Iterator[Teaching]:
     teaching.stop()
 
 
-def again(site: FakeSite) -> Teaching:
-    """The station after a crash: the one before is not told to stop."""
-    teaching = Teaching(site, trainer("pass"))
-    teaching.start()
-    return teaching
+@pytest.fixture
+def again() -> Iterator[Again]:
+    """Starts a station, after a crash too: the one before is not told to stop."""
+    started: list[Teaching] = []
+
+    def start(site: FakeSite) -> Teaching:
+        started.append(Teaching(site, trainer("pass")))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def recorded(site: FakeSite) -> Record:
+    """Returns the record of `ring` as it is on disk."""
+    path = site.config.station.state / FOLDER / "ring" / "record.json"
+    return Record.model_validate_json(path.read_bytes())
 
 
 def taken(teaching: Teaching, site: FakeSite, name: str, seed: int, noise: int = 0) -> str | None:
@@ -53,7 +69,7 @@ def taken(teaching: Teaching, site: FakeSite, name: str, seed: int, noise: int =
 
 
 def test_twelve_parts_in_many_noisy_frames_are_twelve_parts(
-    teaching: Teaching, site: FakeSite
+    teaching: Teaching, site: FakeSite, again: Again
 ) -> None:
     teaching.create("ring", "left", REGION)
     teaching.collect("ring", on=True)
@@ -66,7 +82,8 @@ def test_twelve_parts_in_many_noisy_frames_are_twelve_parts(
     assert (view.parts, len(view.pictures), view.thrown_out) == (12, 12, 0)
     picture = read_image(teaching.picture("ring", view.pictures[3].id))
     assert np.array_equal(picture, frame_of_part(3).image)  # whole, and without loss
-    wait_for(lambda: again(site).dataset("ring").repeats == 36, 5)
+    wait_for(lambda: recorded(site).repeats == 36, 5)
+    assert again(site).dataset("ring").repeats == 36
 
 
 def test_a_frame_that_is_not_whole_or_not_fresh_or_dark_is_not_taken(
@@ -88,7 +105,7 @@ def test_a_frame_that_is_not_whole_or_not_fresh_or_dark_is_not_taken(
         assert view.pictures == []
 
 
-def test_an_old_frame_of_a_live_camera_is_not_taken(tmp_path: Path) -> None:
+def test_an_old_frame_of_a_live_camera_is_not_taken(tmp_path: Path, again: Again) -> None:
     site = FakeSite(tmp_path)
     teaching = again(site)
     teaching.create("ring", "left", None)
@@ -96,10 +113,11 @@ def test_an_old_frame_of_a_live_camera_is_not_taken(tmp_path: Path) -> None:
     assert "no frame for 30 s" in str(teaching.take("ring")[1].why)
     site.frames["left"] = frame_of_part(1)
     assert teaching.take("ring")[1].taken
-    teaching.stop()
 
 
-def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(tmp_path: Path) -> None:
+def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(
+    tmp_path: Path, again: Again
+) -> None:
     site = FakeSite(tmp_path)
     teaching = again(site)
     teaching.create("ring", "left", None)
@@ -115,7 +133,6 @@ def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(tmp_path: Path)
 
     wait_for(lambda: any(np.array_equal(one, newest) for one in pictures()), 10)
     assert len(pictures()) <= 2
-    teaching.stop()
 
 
 def test_a_picture_that_was_thrown_out_is_not_taken_again_and_can_be_put_back(
@@ -133,7 +150,7 @@ def test_a_picture_that_was_thrown_out_is_not_taken_again_and_can_be_put_back(
         teaching.keep("ring", "000009", kept=False)
 
 
-def test_a_blurred_picture_is_strange(teaching: Teaching, site: FakeSite) -> None:
+def test_a_blurred_picture_is_strange(teaching: Teaching, site: FakeSite, again: Again) -> None:
     teaching.create("ring", "left", None)
     for seed in range(20):
         assert taken(teaching, site, "ring", seed) is None
@@ -163,7 +180,7 @@ def test_pictures_have_one_size_and_hold_the_region(teaching: Teaching, site: Fa
     [({"max_bytes": 1 << 20}, "at most 1 MiB"), ({}, "1000 pictures at most")],
 )
 def test_bounds_end_the_collecting_and_say_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], why: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], why: str, again: Again
 ) -> None:
     if limits:
         size = 320
@@ -182,7 +199,6 @@ def test_bounds_end_the_collecting_and_say_so(
     assert why in str(view.problem)
     assert 2 <= len(view.pictures) < 12
     assert why in str(again(site).dataset("ring").problem)
-    teaching.stop()
 
 
 def test_a_full_disk_takes_no_picture_and_keeps_those_there_are(
@@ -210,7 +226,7 @@ def test_names_and_cameras_are_refused_with_a_reason(teaching: Teaching) -> None
         teaching.dataset("bolt")
 
 
-def test_collecting_goes_on_after_a_crash(teaching: Teaching, site: FakeSite) -> None:
+def test_collecting_goes_on_after_a_crash(teaching: Teaching, site: FakeSite, again: Again) -> None:
     teaching.create("ring", "left", None)
     teaching.collect("ring", on=True)
     teaching.offer("left", frame_of_part(1))
@@ -220,7 +236,6 @@ def test_collecting_goes_on_after_a_crash(teaching: Teaching, site: FakeSite) ->
     after.offer("left", frame_of_part(2))
     wait_for(lambda: len(after.dataset("ring").pictures) == 2, 10)
     assert after.dataset("ring").repeats == 1
-    after.stop()
 
 
 def test_a_deleted_data_set_leaves_nothing(teaching: Teaching, site: FakeSite) -> None:
@@ -233,7 +248,7 @@ def test_a_deleted_data_set_leaves_nothing(teaching: Teaching, site: FakeSite) -
 
 
 def test_what_a_crash_left_behind_goes_at_the_next_start(
-    teaching: Teaching, site: FakeSite
+    teaching: Teaching, site: FakeSite, again: Again
 ) -> None:
     teaching.create("ring", "left", None)
     assert taken(teaching, site, "ring", 1) is None
@@ -249,7 +264,6 @@ def test_what_a_crash_left_behind_goes_at_the_next_start(
     assert [one.name for one in after.view().datasets] == ["ring"]
     assert [path.name for path in pictures.iterdir()] == ["000001.png"]
     assert {path.name for path in root.iterdir()} == {"ring", "damaged"}
-    after.stop()
 
 
 def test_a_region_travels_with_the_zip(teaching: Teaching, site: FakeSite, tmp_path: Path) -> None:
@@ -288,7 +302,9 @@ CHILD = """
 """
 
 
-def test_a_station_that_is_killed_loses_no_picture_that_it_told_of(tmp_path: Path) -> None:
+def test_a_station_that_is_killed_loses_no_picture_that_it_told_of(
+    tmp_path: Path, again: Again
+) -> None:
     told: set[str] = set()
     for life in range(4):
         with subprocess.Popen(

@@ -14,7 +14,7 @@ import pytest
 
 from differnet_runtime.contract import Region
 from differnet_runtime.detector import Detector
-from differnet_runtime.errors import TeachError
+from differnet_runtime.errors import ModelFileError, TeachError
 from differnet_runtime.teaching import Teaching, TrainingView
 from differnet_runtime.teaching import training as training_module
 from differnet_runtime.teaching.files import FOLDER
@@ -304,7 +304,7 @@ def test_a_model_that_is_sent_is_added_and_a_damaged_one_refused(
     assert view.model is not None
     assert (view.model.threshold, view.model.parts) == (118.0, 40)
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
-    with pytest.raises(Exception, match=r"^the uploaded file "):
+    with pytest.raises(ModelFileError, match=r"^the uploaded file "):
         ours.teaching.add_model("ring", tmp_path / "damaged.onnx")
     assert ours.teaching.dataset("ring").model == view.model
 

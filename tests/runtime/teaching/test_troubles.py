@@ -20,11 +20,11 @@ from differnet_runtime.teaching.files import FOLDER, DatasetFiles
 from differnet_runtime.teaching.looking import Looks
 from differnet_runtime.teaching.records import Record
 from tests.fakes.teaching import FakeSite, frame_of_part, trainer
-from tests.runtime.teaching.test_collecting import again, site, taken, teaching
+from tests.runtime.teaching.test_collecting import Again, again, recorded, site, taken, teaching
 from tests.runtime.teaching.test_training import Line, line
 from tests.runtime.waiting import wait_for
 
-__all__ = ["line", "site", "teaching"]
+__all__ = ["again", "line", "site", "teaching"]
 
 
 def test_two_data_sets_at_once_read_no_picture_again(
@@ -109,7 +109,7 @@ def test_a_camera_that_a_reload_removes_ends_the_collecting_and_says_so(
 
 
 def test_a_disk_that_can_not_be_written_holds_no_start_up(
-    teaching: Teaching, site: FakeSite, monkeypatch: pytest.MonkeyPatch
+    teaching: Teaching, site: FakeSite, monkeypatch: pytest.MonkeyPatch, again: Again
 ) -> None:
     teaching.create("ring", "left", None)
     left = site.config.station.state / FOLDER / "ring" / ".record.json.0123.partial"
@@ -141,10 +141,10 @@ def test_what_goes_wrong_again_and_again_is_told_once(
         teaching.offer("left", frame_of_part(1, noise=1))  # a repeat: the count is to be written
         wait_for(lambda: len(tries) >= 3, 20)
     assert sum("no space left" in line for line in caplog.messages) == 1
-    wait_for(lambda: again(site).dataset("ring").repeats == 1, 10)
+    wait_for(lambda: recorded(site).repeats == 1, 10)
 
 
-def test_a_disk_that_hangs_holds_no_stop_up(tmp_path: Path) -> None:
+def test_a_disk_that_hangs_holds_no_stop_up(tmp_path: Path, again: Again) -> None:
     site = FakeSite(tmp_path, live=False)
     teaching = again(site)
     teaching.create("ring", "left", None)
