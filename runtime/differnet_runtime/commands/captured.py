@@ -11,7 +11,6 @@ from differnet_runtime.capture_record import CaptureRecord
 from differnet_runtime.command import progress, warn
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.images import decode_image, list_images, read_bytes
-from differnet_runtime.integrity import repeats
 from differnet_runtime.integrity.examination import (
     Measured,
     Weight,
@@ -20,7 +19,7 @@ from differnet_runtime.integrity.examination import (
     listed,
     measure,
 )
-from differnet_runtime.integrity.repeats import comparing
+from differnet_runtime.integrity.repeats import Repeats, comparing
 from differnet_runtime.metadata import InputContract
 from differnet_runtime.preprocess import preprocess
 from differnet_runtime.records import Image
@@ -28,7 +27,7 @@ from differnet_runtime.records import Image
 _TOLD_EVERY_S = 10.0
 
 
-class Repeats(repeats.Repeats):
+class AnnouncedRepeats(Repeats):
     """Recognises repeated frames, and says every ten seconds that it waits for a different part.
 
     Args:
