@@ -12,14 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
-import numpy as np
 from pydantic import ValidationError
 
 from ..capture_record import CaptureRecord, write_capture
 from ..errors import OutputError, StoreError
 from ..files import sync_folder, write_bytes
 from ..images import read_image
-from ..overlay import eight_bit_colour
+from ..overlay import eight_bit_colour, jpeg
 from ..records import Image
 from .records import Picture, Record
 
@@ -188,7 +187,7 @@ def encoded(image: Image) -> bytes:
         raise OutputError(f"the picture can't be written as PNG ({error.err})") from error
 
 
-def jpeg(path: Path, side: int | None) -> bytes:
+def shown(path: Path, side: int | None) -> bytes:
     """Returns a picture as JPEG, for the page.
 
     Args:
@@ -200,20 +199,12 @@ def jpeg(path: Path, side: int | None) -> bytes:
         OutputError: It can't be encoded.
     """
     with _SHOWING:
-        return _jpeg(path, side)
-
-
-def _jpeg(path: Path, side: int | None) -> bytes:
-    picture: Image = eight_bit_colour(read_image(path))
-    try:
-        longest = max(picture.shape[:2])
-        if side is not None and longest > side:
-            scale = side / longest
-            size = tuple(max(1, round(one * scale)) for one in picture.shape[1::-1])
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
-    except cv2.error as error:
-        raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
+        picture = eight_bit_colour(read_image(path))
+        factor = 1.0 if side is None else side / max(picture.shape[:2])
+        try:
+            return jpeg(picture, _QUALITY, factor)
+        except cv2.error as error:
+            raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
 
 
 def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
