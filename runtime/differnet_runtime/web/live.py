@@ -99,7 +99,7 @@ def encoded(picture: Picture, name: str) -> bytes:
 
     Args:
         picture: `(H, W, 3) uint8`, BGR.
-        name: Of it, for the message.
+        name: Its name, for the message.
 
     Raises:
         OutputError: It can't be encoded.
