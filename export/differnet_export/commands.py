@@ -16,7 +16,7 @@ from differnet_runtime.commands.paths import any_path, existing, new_file, new_f
 from differnet_runtime.errors import ExportError
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Calibration, Int8, ModelMetadata
+    from differnet_runtime.metadata import Calibration, Int8, ModelMetadata, Verification
 
     from .verify import Result
 
@@ -45,7 +45,7 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--triton-jpeg",
         action="store_true",
-        help="with --triton: write an ensemble that takes pictures' files, too",
+        help="with --triton: also write an ensemble that takes picture files",
     )
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
 
@@ -91,7 +91,7 @@ def _summary(output: Path, metadata: ModelMetadata) -> str:
     if int8 := verification.int8:
         lines.append(_int8(int8))
     if calibration is not None:
-        lines.append(_threshold(calibration, verification.frames))
+        lines.append(_threshold(calibration, verification))
     return "\n".join(lines)
 
 
@@ -99,7 +99,7 @@ def _int8(found: Int8) -> str:
     flips = "" if found.flips is None else f", {found.flips} verdict flips"
     return (
         f"INT8 (emulated) against FP32, on {found.pictures} good pictures: relative error of the "
-        f"score, all scores' shift of {found.shift - 1.0:+.1%} apart, median "
+        f"score, apart from a common shift of {found.shift - 1.0:+.1%}, median "
         f"{found.median_relative_error:.1e}, greatest {found.greatest_relative_error:.1e}{flips}. "
         f"{found.convolutions} convolutions ({found.share:.0%} of the extractor's multiplications) "
         f"are in INT8; the first {found.left_in_float} and the depthwise ones stayed in FP16. No "
@@ -107,17 +107,19 @@ def _int8(found: Int8) -> str:
     )
 
 
-def _threshold(calibration: Calibration, frames: int) -> str:
+def _threshold(calibration: Calibration, verification: Verification) -> str:
     if calibration.method == "out_of_fold":
         return (
             f"Threshold {calibration.threshold:.4g}, estimated from {calibration.images} "
-            f"out-of-fold scores, with this graph's error on {frames} frames as headroom."
+            f"out-of-fold scores, with this graph's error on {verification.frames} frames as "
+            "headroom."
         )
     if calibration.scored_by == "torch":
+        how = "moved by the common shift" if verification.int8 else "as trained"
         return (
-            f"Threshold {calibration.threshold:.4g} as trained: the calibration pictures are not "
-            "where they were, so it could not be set again from this graph's scores. Run "
-            "`differnet calibrate` on the device."
+            f"Threshold {calibration.threshold:.4g}, {how}: the calibration pictures are not where "
+            "they were, or several show the same part, so it could not be set again from this "
+            "graph's scores. Run `differnet calibrate` on the device."
         )
     return (
         f"Threshold {calibration.threshold:.4g}, set again from this graph's scores of "

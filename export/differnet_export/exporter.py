@@ -233,7 +233,8 @@ def _recalibrated(
     """Sets the threshold again from the graph's own scores; without them the trained one stays.
 
     Out-of-fold scores are of models that are not in the graph: they stay, with the graph's error as
-    headroom. INT8 shifts all scores, so they are shifted as those of the good pictures were.
+    headroom. INT8 shifts all scores: where the trained ones stay, they are shifted as those of the
+    good pictures were.
 
     Args:
         trained: The trained model's calibration.
@@ -245,19 +246,20 @@ def _recalibrated(
     if trained is None:
         return None
     folds = trained.method == "out_of_fold"
-    if not folds and len(scored) != trained.images:
+    # Pictures may be missing, or several show the same part, which counted once.
+    own = not folds and len(scored) == trained.images
+    if not (own or folds or precision == "int8"):
         return trained
     shift, error = 1.0, half.greatest_relative_error if half else 0.0
     if precision == "int8":
         shift = int8.shift_of(exact, scored)
         error = float(np.median(np.abs(scored / (shift * exact) - 1.0)))
-    own = EMULATIONS.get(precision, "onnxruntime-cpu")
     return calibrate(
-        [shift * score for score in trained.good_scores] if folds else scored.tolist(),
+        scored.tolist() if own else [shift * score for score in trained.good_scores],
         trained.false_reject_rate,
         confidence=trained.confidence,
-        scored_by=trained.scored_by if folds else own,
+        scored_by=EMULATIONS.get(precision, "onnxruntime-cpu") if own else trained.scored_by,
         headroom=max(HEADROOM, error),
         method=trained.method,
-        tail=trained.tail if folds else "rank",
+        tail="rank" if own else trained.tail,
     )

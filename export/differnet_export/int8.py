@@ -107,8 +107,8 @@ def pictures_of(folder: Path, metadata: ModelMetadata) -> tuple[Sequence[Path], 
     half of them.
 
     Args:
-        folder: The trained model's.
-        metadata: Of that model; says how its pictures were shared out.
+        folder: The trained model's folder.
+        metadata: That model's metadata; says how its pictures were shared out.
 
     Raises:
         ExportError: They are not where they were, or have changed, or are too few.
@@ -157,7 +157,7 @@ def effect(
         found: The graph.
         exact: Scores of the FP32 graph.
         scored: Those of the INT8 graph.
-        thresholds: Of the two; None without a calibration.
+        thresholds: Thresholds of the two graphs; None without a calibration.
 
     Raises:
         ExportError: A score is not finite, or differs too much.
@@ -166,8 +166,8 @@ def effect(
     errors = relative_difference(np.float32(shift) * exact, scored)
     if not errors.max() <= INT8_LIMIT:
         raise ExportError(
-            f"INT8 changes the score of a good picture by {errors.max():.2g} relative, the shift "
-            f"of all scores apart (limit {INT8_LIMIT:g}); nothing was written. Export with "
+            f"INT8 changes the score of a good picture by {errors.max():.2g} relative, apart "
+            f"from the common shift (limit {INT8_LIMIT:g}); nothing was written. Export with "
             "--precision fp16."
         )
     flips = None

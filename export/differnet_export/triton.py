@@ -3,7 +3,7 @@
     DIR/NAME/config.pbtxt     what the server must know, with the threshold among its parameters
     DIR/NAME/1/model.onnx     the model file, byte for byte
 
-With `jpeg`, also an ensemble that takes pictures' files, and its first step:
+With `jpeg`, also an ensemble that takes picture files, and its first step:
 
     DIR/NAME_file/config.pbtxt      files in, scores out
     DIR/NAME_decoder/config.pbtxt   files to the graph's input, by Triton's Python backend
@@ -41,7 +41,7 @@ def write_repository(
         model_file: A file that `differnet export` wrote.
         folder: The repository; made if it is not there.
         max_batch: Greatest number of frames that the server scores together.
-        jpeg: Write the ensemble that takes pictures' files, too.
+        jpeg: Also write the ensemble that takes picture files.
 
     Returns:
         The model's folder, `folder/NAME`.

@@ -25,6 +25,8 @@ def _printable_lines(text: str) -> str:
 
 Lines = AfterValidator(_printable_lines)
 """Allows only printable characters and line breaks in a text that a person writes."""
+ContentHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A model's SHA-256, in hexadecimal."""
 Note = Annotated[str, Field(max_length=LONGEST_NOTE), Lines]
 """A person's note on a model."""
 Shown = Annotated[str, AfterValidator(printable)]

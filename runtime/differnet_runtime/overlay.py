@@ -62,6 +62,24 @@ def _with_heatmap(
     return blended(picture, heat, metadata.windows)
 
 
+def jpeg(picture: Picture, quality: int, factor: float = 1.0) -> bytes:
+    """Returns a picture as a JPEG file.
+
+    Args:
+        picture: `(H, W, 3) uint8`, BGR.
+        quality: Of the JPEG, 1 to 100.
+        factor: Multiplies both sides; 1 or more keeps the size.
+
+    Raises:
+        cv2.error: OpenCV can't encode it.
+    """
+    if factor < 1.0:
+        height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
+        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        picture = np.asarray(small, np.uint8)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def eight_bit_colour(image: Image) -> Picture:
     """Brings any frame to 8 bits by the smallest usual depth that holds its greatest value.
 

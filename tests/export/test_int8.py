@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from differnet_export import int8
-from differnet_export.exporter import export_model
+from differnet_export.exporter import _recalibrated, export_model
 from differnet_export.graph import trace
 from differnet_export.precision import to_half
 from differnet_export.quantisation import measured, multiplications, quantised
@@ -214,6 +214,14 @@ class TestFile:
         expected = np.array(before.good_scores) * shift
         np.testing.assert_allclose(after.good_scores, expected, rtol=1e-6)
         assert after.method == "out_of_fold"
+
+    def test_the_scores_of_parts_move_as_those_of_their_pictures(self, trained) -> None:
+        before = load_metadata(trained.folder).calibration
+        exact = np.linspace(1.0, 2.0, before.images + 3, dtype=np.float32)
+        after = _recalibrated(before, exact, np.float32(1.04) * exact, None, "int8")
+        expected = 1.04 * np.array(before.good_scores)
+        np.testing.assert_allclose(after.good_scores, expected, rtol=1e-5)
+        assert after.scored_by == before.scored_by
 
     def test_ranges_come_from_other_pictures_than_the_comparison(self, headed) -> None:
         given, compared = int8.pictures_of(headed.folder, load_metadata(headed.folder))

@@ -25,8 +25,8 @@ class FakeSite:
     """Cameras, and a store of models.
 
     Args:
-        folder: Of the station.
-        cameras: Names.
+        folder: The station's folder.
+        cameras: Names of the cameras.
         live: Whether their frames come by themselves.
         teach: Settings in `[teach]`.
     """

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from differnet_runtime.cameras import open_camera
     from differnet_runtime.capture_record import write_capture
 
-    from .captured import ReportedRepeats, look_at
+    from .captured import AnnouncedRepeats, look_at
     from .capturing import Wish, prepare, take
 
     folder: Path = arguments.output
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     with open_camera(arguments.camera) as camera:
         first, record = prepare(camera, folder, wish)
         write_capture(folder, record)
-        repeats = None if arguments.keep_similar else ReportedRepeats(record)
+        repeats = None if arguments.keep_similar else AnnouncedRepeats(record)
         taken = take(camera, first, folder, arguments.count, arguments.interval, repeats)
     print(f"{taken.saved} pictures were saved in {folder}, the last as {taken.last.name}.")
     if repeats is not None and repeats.left_out:

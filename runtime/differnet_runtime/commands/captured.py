@@ -27,7 +27,7 @@ from differnet_runtime.records import Image
 _TOLD_EVERY_S = 10.0
 
 
-class ReportedRepeats(Repeats):
+class AnnouncedRepeats(Repeats):
     """Recognises repeated frames, and says every ten seconds that it waits for a different part.
 
     Args:

@@ -18,7 +18,7 @@ from differnet_runtime.images import write_image
 from differnet_runtime.metadata import Fit, Region
 from differnet_runtime.records import Frame
 
-from .captured import ReportedRepeats
+from .captured import AnnouncedRepeats
 
 _AFTER_LOCKING_S = 0.5
 """Frames that were on their way while the settings changed."""
@@ -159,7 +159,7 @@ def take(
     folder: Path,
     count: int,
     interval_s: float,
-    repeats: ReportedRepeats | None = None,
+    repeats: AnnouncedRepeats | None = None,
 ) -> Taken:
     """Saves `first` and what follows, numbered on from what is in the folder.
 
@@ -200,7 +200,7 @@ def take(
 
 
 def _next_different(
-    camera: Camera, due_ns: int, first: Frame, repeats: ReportedRepeats | None
+    camera: Camera, due_ns: int, first: Frame, repeats: AnnouncedRepeats | None
 ) -> Frame | None:
     """Returns the next frame that shows something else; None at the end of recorded ones."""
     while True:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import OutputError
 from ..heatmap import blended, on_frame
 from ..metadata import ModelMetadata
-from ..overlay import eight_bit_colour
+from ..overlay import eight_bit_colour, jpeg
 from ..records import Image
 from .records import Kind
 
@@ -48,11 +48,10 @@ def encode(
     ending = "png" if lossless else "jpg"
     try:
         plain = eight_bit_colour(image)
+        small = _THUMBNAIL / max(plain.shape[:2])
         files = {
             file_name(id_, "input", ending): _encoded(image, ending, quality),
-            file_name(id_, "thumbnail", "jpg"): _encoded(
-                shrunk(plain, _THUMBNAIL), "jpg", _THUMBNAIL_QUALITY
-            ),
+            file_name(id_, "thumbnail", "jpg"): jpeg(plain, _THUMBNAIL_QUALITY, small),
         }
         if heatmap is not None and metadata is not None and metadata.windows is not None:
             heat = on_frame(heatmap, plain.shape[0], plain.shape[1], metadata.input)
@@ -68,19 +67,6 @@ def encode(
 def _encoded(image: Image, ending: str, quality: int) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if ending == "jpg" else []
     return cv2.imencode(f".{ending}", image, options)[1].tobytes()
-
-
-def shrunk(picture: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """Returns a picture with at most so many pixels on its longest side.
-
-    Args:
-        picture: `(H, W, 3) uint8`.
-        longest: Pixels; a smaller picture keeps its size.
-    """
-    height, width = picture.shape[:2]
-    factor = min(1.0, longest / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def file_name(id_: str, kind: Kind, ending: str) -> str:

@@ -16,10 +16,9 @@ from pydantic import ValidationError
 
 from ..capture_record import CaptureRecord, write_capture
 from ..errors import OutputError, StoreError
-from ..evidence.pictures import shrunk
 from ..files import sync_folder, write_bytes
 from ..images import read_image
-from ..overlay import eight_bit_colour
+from ..overlay import eight_bit_colour, jpeg
 from ..records import Image
 from .records import Picture, Record
 
@@ -188,7 +187,7 @@ def encoded(image: Image) -> bytes:
         raise OutputError(f"the picture can't be written as PNG ({error.err})") from error
 
 
-def jpeg(path: Path, side: int | None) -> bytes:
+def shown(path: Path, side: int | None) -> bytes:
     """Returns a picture as JPEG, for the page.
 
     Args:
@@ -200,17 +199,12 @@ def jpeg(path: Path, side: int | None) -> bytes:
         OutputError: It can't be encoded.
     """
     with _SHOWING:
-        return _jpeg(path, side)
-
-
-def _jpeg(path: Path, side: int | None) -> bytes:
-    picture = eight_bit_colour(read_image(path))
-    try:
-        if side is not None:
-            picture = shrunk(picture, side)
-        return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
-    except cv2.error as error:
-        raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
+        picture = eight_bit_colour(read_image(path))
+        factor = 1.0 if side is None else side / max(picture.shape[:2])
+        try:
+            return jpeg(picture, _QUALITY, factor)
+        except cv2.error as error:
+            raise OutputError(f"{path}: the picture can't be shown ({error.err})") from error
 
 
 def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:

@@ -154,7 +154,7 @@ class Control(ABC):
 
         Args:
             model_hash: Content hash.
-            name: In the store; needed only where the station uses the model under several names.
+            name: Its name in the store; needed only if the station has it under several names.
 
         Raises:
             ModelStoreError: There is no such model, or it did not pass; the old one judges on.

@@ -50,7 +50,7 @@ class LabelSummary(Summary):
 
     Args:
         camera: Name.
-        name: Of the model; empty, like the hash, where none judges yet.
+        name: Name of the model; empty, like the hash, where none judges yet.
         hash: Of its file's content.
         threshold: That decides now; None where the model has none.
         set_by: Where it comes from: the model, the configuration, or a person on the station.

@@ -11,7 +11,7 @@ import cv2
 from ..errors import OutputError
 from ..events import InspectionEvent
 from ..metadata import ModelMetadata
-from ..overlay import Picture, annotate, eight_bit_colour
+from ..overlay import Picture, annotate, eight_bit_colour, jpeg
 from ..records import Frame, Inspection
 from .control import Jpeg
 
@@ -99,27 +99,16 @@ def encoded(picture: Picture, name: str) -> bytes:
 
     Args:
         picture: `(H, W, 3) uint8`, BGR.
-        name: Of it, for the message.
+        name: Its name, for the message.
 
     Raises:
         OutputError: It can't be encoded.
     """
     try:
-        return _jpeg(picture)
+        return jpeg(picture, _QUALITY, WIDTH / picture.shape[1])
     except cv2.error as error:
         raise _cant_show(name, error) from error
 
 
 def _cant_show(name: str, error: cv2.error) -> OutputError:
     return OutputError(f"{name} can't be shown ({error.err})")
-
-
-def _jpeg(picture: Picture) -> bytes:
-    height, width = picture.shape[:2]
-    if width > WIDTH:
-        size = (WIDTH, max(1, round(height * WIDTH / width)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype("uint8")
-    encoded: bytes = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[
-        1
-    ].tobytes()
-    return encoded

@@ -28,13 +28,13 @@ class EngineView(Part):
     """An engine process; see `inference.EngineStatus`.
 
     Args:
-        name: Of its model in this station: that in the store, or the file's.
+        name: Name of its model in this station: the one in the store, or the file's.
         cameras: Those that it judges.
         limited_by: Why no faster backend runs: the CPU was chosen by name, the machine has no GPU,
             its GPU can't be used, or TensorRT can't.
         model: The model's name; empty, like its hash, where there is none yet.
         batches: How often so many frames went through it together.
-        card: Of its model; None where there is none yet.
+        card: Description of its model; None where there is none yet.
     """
 
     model_config = ConfigDict(protected_namespaces=())

@@ -78,7 +78,7 @@ def login_page(status: int, label: LoginText, languages: str = "") -> Response:
     """Returns the form, which says nothing of the station.
 
     Args:
-        status: Of the answer.
+        status: Status code of the answer.
         label: What it asks for, or that the token was wrong.
         languages: The browser's, as `Accept-Language` names them.
     """

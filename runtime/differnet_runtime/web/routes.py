@@ -20,7 +20,7 @@ from ..config.models import Name
 from ..errors import TooManyCommandsError
 from ..events import AuditAction, AuditEvent, InspectionEvent
 from ..metadata import Part
-from ..names import PartId
+from ..names import ContentHash, PartId
 from .answers import Refused
 from .audit import switching
 from .connections import sender_of
@@ -95,7 +95,7 @@ class Models(Part):
 class Activation(Part):
     """The model to switch to; its name may be left out where the station has it under one only."""
 
-    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    hash: ContentHash
     name: Name | None = None
 
 

@@ -70,9 +70,13 @@ def media(description: str, *kinds: str) -> Responses:
 
 def _whole(value: object) -> object:
     """Accepts digits only: a whole number in a query can be written in one way."""
-    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 19):
+    if isinstance(value, str) and not _in_digits(value):
         raise ValueError("write a whole number in digits")
     return value
+
+
+def _in_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _flag(value: object) -> object:
@@ -254,11 +258,23 @@ async def read_body(request: Request) -> bytes:
         raise Refused(408, f"the body did not come within {_BODY_S:g} s") from error
 
 
-async def _bounded(request: Request) -> bytes:
+def announced_length(request: Request, most: int, too_long: Refused) -> int:
+    """Returns the body's length as its `Content-Length` says, in bytes; 0 if it does not say.
+
+    Args:
+        request: The request.
+        most: The greatest length that is accepted.
+        too_long: Raised if the length is greater, or not a number.
+    """
     length = request.headers.get("content-length", "0")
+    if not _in_digits(length) or int(length) > most:
+        raise too_long
+    return int(length)
+
+
+async def _bounded(request: Request) -> bytes:
     too_large = Refused(413, f"the body is longer than {MOST_BODY} bytes")
-    if not length.isdigit() or int(length[:18]) > MOST_BODY:
-        raise too_large
+    announced_length(request, MOST_BODY, too_large)
     data = bytearray()
     async for chunk in request.stream():
         data += chunk

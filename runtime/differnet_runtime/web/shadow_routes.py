@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..errors import DifferNetError
 from ..metadata import Part
-from ..names import Note
+from ..names import ContentHash, Note
 from .answers import Refused
 from .control import ModelView
 from .routing import Call, CallDep, CameraDep, StationRoute, media, problems
@@ -23,7 +23,7 @@ _JPEG = "image/jpeg"
 _PICTURE = media("A frame on which the two models differ.", _JPEG)
 PictureDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9]{1,18}$")]
 """The picture that the path names."""
-ModelDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9a-f]{64}$")]
+ModelDep = Annotated[ContentHash, PathKey(alias="id")]
 """The model that the path names, by its content hash."""
 
 

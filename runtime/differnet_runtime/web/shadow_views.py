@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ..metadata import Part
+from ..names import ContentHash
 
 
 class ShadowToStart(Part):
     """The model to try, by its content hash."""
 
-    model: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    model: ContentHash
 
 
 class Side(Part):

@@ -18,12 +18,21 @@ from ..config.models import Name
 from ..errors import DifferNetError, OutputError
 from ..metadata import Part, Region
 from ..teaching import DatasetView, TeachView, UnknownError
-from ..teaching.files import jpeg
+from ..teaching.files import shown
 from ..teaching.records import DatasetName, PictureId
 from ..teaching.zipped import zipped
 from .answers import Refused
 from .pages import HTML
-from .routing import Call, CallDep, Flag, StationRoute, media, problems, require_media
+from .routing import (
+    Call,
+    CallDep,
+    Flag,
+    StationRoute,
+    announced_length,
+    media,
+    problems,
+    require_media,
+)
 from .threads import Threads
 
 router = APIRouter(route_class=StationRoute)
@@ -178,8 +187,8 @@ async def picture(
     """A picture of a data set."""
     side = THUMBNAIL if query.thumbnail else None
     teaching = call.control.teaching
-    shown = await _ask(call.reads, lambda: jpeg(teaching.picture(name, number), side))
-    return Response(shown, media_type=_JPEG)
+    data = await _ask(call.reads, lambda: shown(teaching.picture(name, number), side))
+    return Response(data, media_type=_JPEG)
 
 
 @router.post("/api/teach/{name}/pictures/{id}", responses=problems(404, 409))
@@ -262,11 +271,8 @@ async def _received(
         Refused: It is too long, empty, or comes too slowly.
         OutputError: The disk is full.
     """
-    length = request.headers.get("content-length", "0")
     too_large = Refused(413, f"the file is larger than {MOST_MODEL >> 20} MiB")
-    if not length.isdigit() or int(length[:18]) > MOST_MODEL:
-        raise too_large
-    await threads.run(partial(require_room, int(length)))
+    await threads.run(partial(require_room, announced_length(request, MOST_MODEL, too_large)))
     total, pieces = 0, request.stream().__aiter__()
     while piece := await _next(pieces):
         total += len(piece)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.config.models import WebConfig
 from differnet_runtime.web import teach_routes
-from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 from tests.fakes.teaching import frame_of_part, trainer
 from tests.runtime.waiting import wait_for
-from tests.runtime.web.client import TOKEN, Client, of
+from tests.runtime.web.client import Client, serving
+from tests.runtime.web.guarded import check_refused
 
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 RING = "/api/teach/ring"
 BYTES = {"Content-Type": "application/octet-stream"}
 
@@ -36,12 +35,8 @@ def station(tmp_path: Path) -> Iterator[FakeStation]:
 
 @pytest.fixture
 def client(station: FakeStation) -> Iterator[Client]:
-    server = WebServer(WebConfig(port=0), station, station.registry)
-    server.start()
-    client = of(server)
-    yield client
-    client.close()
-    server.stop()
+    with serving(station) as client:
+        yield client
 
 
 def make(client: Client, **more: object) -> dict[str, Any]:
@@ -239,27 +234,14 @@ def test_every_change_is_in_the_audit_trail(client: Client, station: FakeStation
 def test_no_change_without_token_from_another_page_or_with_changes_off(
     station: FakeStation, tmp_path: Path
 ) -> None:
-    token = tmp_path / "token"
-    token.write_text(TOKEN, encoding="utf-8")
-    for changes in (True, False):
-        config = WebConfig(port=0, token_file=token, changes=changes)
-        server = WebServer(config, station, station.registry)
-        server.start()
-        client = of(server)
-        try:
-            for method, path, body in changing():
-                assert ask(client, method, path, body) == 401
-                foreign = {**BEARER, "Origin": "http://evil.example"}
-                assert ask(client, method, path, body, **foreign) == 403
-                crossing = {**BEARER, "Sec-Fetch-Site": "cross-site"}
-                assert ask(client, method, path, body, **crossing) == 403
-                if not changes:
-                    assert ask(client, method, path, body, **BEARER) == 403
-            for path in ("/api/teach", RING, f"{RING}/report", f"{RING}/pictures.zip"):
-                assert client.get(path).status == 401
-        finally:
-            client.close()
-            server.stop()
+    def change(
+        method: str, path: str, body: object, client: Client, headers: Mapping[str, str]
+    ) -> int:
+        return ask(client, method, path, body, **headers)
+
+    changes = [partial(change, *one) for one in changing()]
+    reads = ["/api/teach", RING, f"{RING}/report", f"{RING}/pictures.zip"]
+    check_refused(station, tmp_path, changes, reads)
     assert station.teaching.view().datasets == []
     assert {one.action for one in station.audited} <= {"wrong_token"}
 

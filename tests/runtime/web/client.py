@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import urllib3
 
 from differnet_runtime.config.models import TlsConfig, WebConfig
 from differnet_runtime.web.server import WebServer
+from tests.fakes.station import FakeStation
 
 TOKEN = "0123456789abcdef-the-right-one"
+BEARER: Mapping[str, str] = MappingProxyType({"Authorization": f"Bearer {TOKEN}"})
 
 
 class Client:
@@ -50,6 +55,19 @@ class Client:
 def of(server: WebServer, **options: Any) -> Client:
     """Returns a client of a server, wherever it is bound to."""
     return Client(server.url.replace("0.0.0.0", "127.0.0.1"), **options)
+
+
+@contextmanager
+def serving(station: FakeStation, config: WebConfig | None = None) -> Iterator[Client]:
+    """Yields a client of a station's server, which is stopped in the end."""
+    server = WebServer(config or WebConfig(port=0), station, station.registry)
+    server.start()
+    client = of(server)
+    try:
+        yield client
+    finally:
+        client.close()
+        server.stop()
 
 
 def certificate(folder: Path) -> TlsConfig:

@@ -12,7 +12,7 @@ from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser, chromium
-from tests.runtime.web.client import Client, of
+from tests.runtime.web.client import Client, of, serving
 from tests.runtime.web.looking import SOON_S, has
 
 
@@ -53,13 +53,8 @@ def client(server: WebServer) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of a small station that all tests share; change nothing there."""
-    station = small_station(tmp_path_factory.mktemp("steady"))
-    server = WebServer(WebConfig(port=0), station, station.registry)
-    server.start()
-    client = of(server)
-    yield client
-    client.close()
-    server.stop()
+    with serving(small_station(tmp_path_factory.mktemp("steady"))) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

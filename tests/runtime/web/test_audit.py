@@ -17,10 +17,9 @@ from differnet_runtime.web.server import WebServer
 from differnet_runtime.web.troubles import EVERY_S, Troubles, tell
 from tests.fakes.station import HASHES, THRESHOLD, FakeStation
 from tests.runtime.waiting import wait_for
-from tests.runtime.web.client import TOKEN, Client, of
+from tests.runtime.web.client import BEARER, TOKEN, Client, of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture

@@ -192,6 +192,25 @@ def test_without_torch_the_model_comes_from_elsewhere(taught: Taught, tmp_path: 
     assert fake.uploaded == b"ONNX of cover"
 
 
+def test_the_form_for_a_new_part_may_be_opened_during_an_upload(
+    taught: Taught, tmp_path: Path
+) -> None:
+    browser, fake, _ = taught
+    fake.trainable = (False, "the extras train and export are not installed")
+    open_part(taught, 3)
+    model = tmp_path / "cover.onnx"
+    model.write_bytes(b"something")
+    fake.answers_uploads.clear()
+    browser.write("#file", str(model))
+    browser.click("#send")
+    wait_for(lambda: fake.uploaded == b"something", SOON_S)
+    browser.click("#new")
+    says(browser, "#step-choose .badge", "1")
+    fake.answers_uploads.set()
+    refused = "return document.getElementById('upload-trouble').textContent"
+    wait_for(lambda: "this is no model" in browser.run(refused), SOON_S)
+
+
 def test_frames_on_which_the_models_differ_are_shown(taught: Taught) -> None:
     browser, fake, _ = taught
     dataset = open_part(taught, 40)

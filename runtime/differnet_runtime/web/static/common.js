@@ -51,6 +51,8 @@ export const exact = (value) => EXACT.format(value);
 export const clock = (at_s) => CLOCK.format(at_s * 1000);
 export const hour = (at_s) => HOUR.format(at_s * 1000);
 export const day = (at_s) => DAY.format(at_s * 1000);
+/** Returns the seconds since the epoch of a time in ISO 8601. */
+export const seconds = (iso) => Date.parse(iso) / 1000;
 /** Returns the day of a time in ISO 8601. */
 export const date = (iso) => (Number.isNaN(Date.parse(iso)) ? iso : DATE.format(new Date(iso)));
 
@@ -93,10 +95,20 @@ export async function ask(path, options = {}) {
 
 export const read = async (path) => (await ask(path)).json();
 
-const sent = async (method, path, body) =>
-  (await ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), wait: 1_900_000 })).json();
-export const post = (path, body) => sent("POST", path, body);
-export const put = (path, body) => sent("PUT", path, body);
+export const SLOW_MS = 1_900_000; // a new model is tested before it judges
+
+/** Sends a change; returns the answer's JSON, or null where it has none. */
+export async function send(method, path, body, wait = SLOW_MS) {
+  const json = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await ask(path, { method, wait, ...json });
+  return response.status === 204 ? null : response.json();
+}
+
+export const post = (path, body) => send("POST", path, body);
+export const put = (path, body) => send("PUT", path, body);
+
+/** The address of a camera's trial. */
+export const shadowPath = (camera) => `/api/cameras/${encodeURIComponent(camera)}/shadow`;
 
 /** Asks a person; true only if the action's button was pressed. The focus goes back to where it was. */
 export function confirmed(title, text, action) {

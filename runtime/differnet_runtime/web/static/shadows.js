@@ -1,6 +1,6 @@
 // A model that is tried beside the one that judges: it sees the same frames, and decides nothing.
 
-import { ask, clock, count, make, number, percent, put, verdictWord } from "./common.js";
+import { ask, clock, count, make, number, percent, put, seconds, shadowPath, verdictWord } from "./common.js";
 import { say } from "./words.js";
 
 const PICTURES = 6;
@@ -12,24 +12,22 @@ export function shadowOf(camera, model) {
   return shadow && model && shadow.model === model ? shadow : null;
 }
 
-const path = (camera) => `/api/cameras/${encodeURIComponent(camera)}/shadow`;
-
 export async function startShadow(camera, model) {
-  shadows.set(camera, await put(path(camera), { model }));
+  shadows.set(camera, await put(shadowPath(camera), { model }));
 }
 
 /** Asks anew of the cameras where a model is on trial: those that the station names, and those begun on this page. */
 export async function refreshShadows(cameras) {
   for (const { name, shadow } of cameras) {
     if (!shadow && !shadows.has(name)) continue;
-    const response = await ask(path(name), { any: true });
+    const response = await ask(shadowPath(name), { any: true });
     if (response.ok) shadows.set(name, await response.json());
     else shadows.delete(name);
   }
 }
 
 async function stop(camera, then) {
-  await ask(path(camera), { method: "DELETE", any: true });
+  await ask(shadowPath(camera), { method: "DELETE", any: true });
   shadows.delete(camera);
   then();
 }
@@ -37,9 +35,8 @@ async function stop(camera, then) {
 const side = ({ verdict, score }) => [verdictWord(verdict), score === null ? null : number(score)].filter(Boolean).join(" ");
 
 function difference(camera, { id, time, live, shadow }) {
-  const at = typeof time === "string" ? Date.parse(time) / 1000 : time;
-  const text = say("shadow.differs", { live: side(live), shadow: side(shadow) }), address = `${path(camera)}/${encodeURIComponent(id)}`;
-  return make("a", { href: address, target: "_blank", title: `${clock(at)} · ${text}` }, make("img", { src: address, loading: "lazy", alt: text }), make("span", { textContent: text }));
+  const text = say("shadow.differs", { live: side(live), shadow: side(shadow) }), address = `${shadowPath(camera)}/${encodeURIComponent(id)}`;
+  return make("a", { href: address, target: "_blank", title: `${clock(seconds(time))} · ${text}` }, make("img", { src: address, loading: "lazy", alt: text }), make("span", { textContent: text }));
 }
 
 /** Makes what a model's card shows of its trial on a camera; null where there is none. */

@@ -1,7 +1,7 @@
 // The page Teach: from a camera to a model that judges its part, in six steps.
 
-import { $, ask, confirmed, count, day, facts, make, options, read, renew } from "./common.js";
-import { seconds, showCollecting, watchCollecting } from "./teach_pictures.js";
+import { $, ask, confirmed, count, day, facts, make, options, read, renew, seconds, shadowPath } from "./common.js";
+import { showCollecting, watchCollecting } from "./teach_pictures.js";
 import { chosenRegion, setRegion, showCamera, watchRegion } from "./teach_region.js";
 import { inUse, ownShadow, showTrying, showUse, watchTrying } from "./teach_shadow.js";
 import { address, known, learn, onChange, send, tried } from "./teach_state.js";
@@ -182,7 +182,7 @@ async function refresh() {
   const [teach, overview, access] = await Promise.all([read("/api/teach"), read("/api/overview"), read("/api/access")]);
   const dataset = asked && teach.datasets.find((one) => one.name === asked.name) ? await readIfAny(address(asked)) : null;
   const trying = dataset && overview.cameras.find((camera) => camera.name === dataset.camera)?.shadow; // asked only then: a 404 stands in the console
-  const shadow = trying ? await readIfAny(`/api/cameras/${encodeURIComponent(dataset.camera)}/shadow`) : null;
+  const shadow = trying ? await readIfAny(shadowPath(dataset.camera)) : null;
   if (dataset?.model) await readModels(dataset, overview);
   heard = performance.now();
   const news = { teach, overview, changes: access.changes };

@@ -1,11 +1,8 @@
 // Collecting good parts: the counter, the switch, and the pictures, any of which can be thrown out.
 
-import { $, clock, count, make } from "./common.js";
+import { $, clock, count, make, seconds } from "./common.js";
 import { address, change, known } from "./teach_state.js";
 import { say } from "./words.js";
-
-/** A time of the API (ISO 8601) in seconds. */
-export const seconds = (time) => new Date(time).getTime() / 1000;
 
 const FILTERS = { all: () => true, strange: (picture) => picture.strange, out: (picture) => !picture.kept };
 

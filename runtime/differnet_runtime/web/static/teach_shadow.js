@@ -1,15 +1,11 @@
 // The new model beside the one that judges, and the change from one to the other.
 
-import { $, clock, confirmed, count, make, number, percent, renew, verdictClass } from "./common.js";
-import { seconds } from "./teach_pictures.js";
+import { $, SLOW_MS, clock, confirmed, count, make, number, percent, renew, seconds, shadowPath, verdictClass } from "./common.js";
 import { known, learn, send, tried } from "./teach_state.js";
 import { showFigures } from "./teach_train.js";
 import { say } from "./words.js";
 
-const SWITCH_MS = 1_900_000;
 let using = false;
-
-const route = (camera) => `/api/cameras/${encodeURIComponent(camera)}/shadow`;
 
 /** The shadow of the open dataset's model; null where none or another runs. */
 export const ownShadow = () => (known.shadow && known.shadow.model === known.dataset?.model?.id ? known.shadow : null);
@@ -64,12 +60,12 @@ const judgement = (who, { verdict, score, threshold }) => make("p", {}, make("sp
 
 function difference(camera, { id, time, live, shadow }) {
   const alt = say("teach.differ.alt", { time: clock(seconds(time)), live: verdictText(live.verdict), own: verdictText(shadow.verdict) });
-  return make("figure", {}, make("img", { src: `${route(camera)}/${encodeURIComponent(id)}`, alt, loading: "lazy" }),
+  return make("figure", {}, make("img", { src: `${shadowPath(camera)}/${encodeURIComponent(id)}`, alt, loading: "lazy" }),
     make("figcaption", {}, make("p", { className: "quiet small", textContent: clock(seconds(time)) }), judgement(say("teach.live.model"), live), judgement(say("teach.new.model"), shadow)));
 }
 
 async function toggle() {
-  const { dataset } = known, path = route(dataset.camera), running = ownShadow();
+  const { dataset } = known, path = shadowPath(dataset.camera), running = ownShadow();
   await tried("try-trouble", async () => {
     if (running) {
       await send("DELETE", path);
@@ -103,7 +99,7 @@ async function use() {
   $("use-said").textContent = say("teach.use.testing");
   learn({});
   const wanted = { hash: model.id, name: stored(dataset)?.name ?? null };
-  const answer = await tried("use-trouble", () => send("POST", "/api/models/activate", wanted, SWITCH_MS));
+  const answer = await tried("use-trouble", () => send("POST", "/api/models/activate", wanted, SLOW_MS));
   using = false;
   $("use-said").textContent = "";
   learn(answer ? { models: answer.models } : {});

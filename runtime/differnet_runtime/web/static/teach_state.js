@@ -1,6 +1,6 @@
 // What the page Teach knows of the station, and how its steps change it.
 
-import { $, ask } from "./common.js";
+import { $, send as sent } from "./common.js";
 import { say } from "./words.js";
 
 export const known = {
@@ -22,14 +22,11 @@ export function learn(news) {
   redraw();
 }
 
-/** Sends a change; returns the answer's JSON, or null where it has none. */
+/** Sends and counts a change; returns the answer's JSON, or null where it has none. */
 export async function send(method, path, body, wait = 60_000) {
-  const json = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   known.sent++;
-  try {
-    const response = await ask(path, { method, wait, ...json });
-    return response.status === 204 ? null : await response.json();
-  } finally { known.sent++; }
+  try { return await sent(method, path, body, wait); }
+  finally { known.sent++; }
 }
 
 export const address = (dataset, rest = "") => `/api/teach/${encodeURIComponent(dataset.name)}${rest}`;

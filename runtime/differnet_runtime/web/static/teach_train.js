@@ -1,7 +1,7 @@
 // Training, here or on another machine, and what came of it.
 
-import { $, count, duration, make, number, renew } from "./common.js";
-import { Pictures, newest, seconds } from "./teach_pictures.js";
+import { $, ask, count, duration, make, number, renew, seconds } from "./common.js";
+import { Pictures, newest } from "./teach_pictures.js";
 import { address, change, known, learn, send, tried } from "./teach_state.js";
 import { say, sayOr } from "./words.js";
 
@@ -71,15 +71,13 @@ async function upload(event) {
   sending = true;
   $("upload-said").textContent = say("teach.elsewhere.sending", { file: file.name });
   const answer = await tried("upload-trouble", async () => {
-    const response = await fetch(address(dataset, "/model"), { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, signal: AbortSignal.timeout(UPLOAD_MS) });
-    if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error ?? say("connection.answered", { status: response.status }));
+    const response = await ask(address(dataset, "/model"), { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, wait: UPLOAD_MS });
     return response.json();
   });
   sending = false;
   $("upload-said").textContent = answer ? say("teach.elsewhere.sent", { file: file.name }) : "";
   if (answer) event.target.reset();
-  if (answer && known.dataset?.name === answer.name) learn({ dataset: answer });
-  else showElsewhere(known.dataset);
+  learn(answer && known.dataset?.name === answer.name ? { dataset: answer } : {}); // another part may be open by now, or none
 }
 
 const figure = (name, value, kind) => make("div", { className: `figure ${kind ?? ""}` }, make("span", { className: "quiet small", textContent: name }), make("strong", { textContent: value }));

@@ -71,6 +71,7 @@ export default {
   "code.camera_stalled": "Die Kamera liefert keine neuen Bilder.",
   "code.camera_lost": "Die Kamera ist nicht erreichbar.",
   "code.deadline": "Das Ergebnis kam zu spät.",
+  "code.no_model": "An dieser Kamera prüft noch kein Modell.",
   "code.refused": "Der Auslösebefehl wurde abgelehnt.",
   "code.stopped": "Die Station wurde angehalten.",
   "code.exception": "Softwarefehler; Einzelheiten stehen im Protokoll.",

@@ -71,6 +71,7 @@ export default {
   "code.camera_stalled": "The camera gives no new pictures.",
   "code.camera_lost": "The camera cannot be reached.",
   "code.deadline": "The verdict came too late.",
+  "code.no_model": "No model judges this camera yet.",
   "code.refused": "The command could not be taken.",
   "code.stopped": "The station was told to stop.",
   "code.exception": "Software error; see the log.",

@@ -71,6 +71,7 @@ export default {
   "code.camera_stalled": "相机没有新图像。",
   "code.camera_lost": "无法连接相机。",
   "code.deadline": "未能在时限内给出判定。",
+  "code.no_model": "该相机目前没有模型。",
   "code.refused": "无法接受触发命令。",
   "code.stopped": "检测站已停止。",
   "code.exception": "软件错误，详见日志。",
