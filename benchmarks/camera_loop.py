@@ -37,6 +37,7 @@ from differnet_runtime.cameras.reading import Reader
 from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.capture.inbox import Inbox
 from differnet_runtime.capture.link import Link
+from differnet_runtime.capture.pictures import Pictures
 from differnet_runtime.capture.tally import Tally
 from differnet_runtime.capture.watch import Watch
 from differnet_runtime.config import CameraConfig
@@ -89,9 +90,7 @@ def _overhead(width: int, height: int, frames: int) -> dict[str, Any]:
                 raise RuntimeError("the engine did not start")
             rows, cpu_ms, codes = _judged(station, config.camera["top"], video, frames)
         finally:
-            station.models.stop(2.0)
-            station.evidence.stop(2.0)
-            station.results.stop(2.0)
+            station.stop()
     times = np.array(rows)
     return {
         "frames": frames,
@@ -132,6 +131,7 @@ def _judged(
             marks = (start, handed, between, end)
             handover_ms, judged_ms, report_ms = np.diff(marks) * 1e3
             rows.append([handover_ms, *_stages(event.stages_ms, judged_ms, report_ms)])
+    camera.close()
     return rows, (time.process_time() - begun_s) / frames * 1e3, dict(codes)
 
 
@@ -148,8 +148,9 @@ class _Camera:
         self._open()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link, self.inbox = Link(theirs, live=True), Inbox(live=True)
-        self._watch = Watch(config, True, self.inbox, Tally("top"), set())
+        self._watch = Watch(config, True, self.inbox, Tally("top"), Pictures())
         self._child: Any = SimpleNamespace(channel=ours)
+        self._ends = (ours, theirs)
         self._repetition = Repetition()
         self.room_s = self.room_cpu_s = 0.0
         """What it took to find room for the picture that was read last."""
@@ -179,6 +180,11 @@ class _Camera:
         self.link.frame(replace(frame, unchanged_s=self._repetition.seconds(frame)))
         while not self.inbox.wait(0):
             self._watch.listen(self._child)
+
+    def close(self) -> None:
+        """Closes both ends of the channel."""
+        for end in self._ends:
+            end.close()
 
 
 def _stages(stages_ms: dict[str, float], judged_ms: float, report_ms: float) -> list[float]:
