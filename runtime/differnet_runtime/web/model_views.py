@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from ..metadata import Part
 from ..models import Card
+from ..telling import Telling
 
 EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
@@ -24,7 +24,7 @@ class ModelCard(Card):
     name: str
 
 
-class EngineView(Part):
+class EngineView(Telling):
     """An engine process; see `inference.EngineStatus`.
 
     Args:
@@ -36,6 +36,8 @@ class EngineView(Part):
         batches: How often so many frames went through it together.
         card: Description of its model; None where there is none yet.
     """
+
+    SENTENCES: ClassVar = ("reasons", "last_fault")
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -56,7 +58,7 @@ class EngineView(Part):
     card: ModelCard | None = None
 
 
-class ModelView(ModelCard):
+class ModelView(ModelCard, Telling):
     """A model that the station can judge by; see `models.StoredModel`.
 
     Args:
@@ -64,6 +66,8 @@ class ModelView(ModelCard):
         caution: Why it may be for another part than the active model of its name, or None.
         cameras: Those that models of this name judge.
     """
+
+    SENTENCES: ClassVar = ("damaged", "caution")
 
     hash: str
     active: bool

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import ClassVar
 
 from pydantic import Field
 
 from ..events import InspectionEvent
 from ..metadata import Part
+from ..telling import Telling
 
 
 class RecentEvent(Part):
@@ -16,6 +18,17 @@ class RecentEvent(Part):
 
     number: int = Field(ge=1)
     event: InspectionEvent
+
+
+class ShownEvent(InspectionEvent, Telling):
+    """A verdict as the page gets it: its reason can be said in another language."""
+
+    SENTENCES: ClassVar = ("reason",)
+
+    @classmethod
+    def of(cls, event: InspectionEvent) -> ShownEvent:
+        """Returns an event with its reason taken apart."""
+        return cls.model_construct(**dict(event), said=cls.taken_apart(dict(event)))
 
 
 class RecentEvents:

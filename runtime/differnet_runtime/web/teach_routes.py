@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
@@ -81,6 +81,8 @@ class TakenView(DatasetView):
         taken: Whether the frame was taken and is on disk.
         why: Why it was not taken; None if it was.
     """
+
+    SENTENCES: ClassVar = (*DatasetView.SENTENCES, "why")
 
     taken: bool
     why: str | None = None
