@@ -164,7 +164,7 @@ class Watch:
 
     def _lost(self, text: str, said: str | None) -> None:
         if said is not None and said not in text:
-            text += f" It said: {said}"
+            text = sentence("source_said", what=text, text=said)
         if not self._told:  # and not again with each try
             log.warning("%s", text)
         self._told = True

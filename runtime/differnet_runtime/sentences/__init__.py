@@ -24,7 +24,7 @@ ALSO, BECAUSE = "also", "because"
 """The codes of two sentences in one text."""
 
 _BETWEEN = {"; ": ALSO, ": ": BECAUSE}
-_LONGEST = 4000
+_LONGEST, _MOST_JOINED = 4000, 16
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class _Found(NamedTuple):
 def _found(text: str) -> _Found | None:
     if len(text) > _LONGEST:
         return None
-    return min((*_whole(text), *_joined(text)), key=lambda one: one[:2], default=None)
+    joined = _joined(text) if sum(map(text.count, _BETWEEN)) <= _MOST_JOINED else ()
+    return min((*_whole(text), *joined), key=lambda one: one[:2], default=None)
 
 
 def _whole(text: str) -> Iterator[_Found]:
@@ -104,10 +105,11 @@ def _joined(text: str) -> Iterator[_Found]:
                 "first": one.said if one else first,
                 "second": other.said if other else second,
             }
-            if one is not None:
-                yield _Found(one.begin, one.unknown + len(second), Said(text, code, values))
-            elif other is not None and code == BECAUSE:
-                yield _Found(len(first), len(first) + other.unknown, Said(text, code, values))
+            begin = one.begin if one else len(first)
+            unknown = (one.unknown if one else len(first)) + len(between)
+            unknown += other.unknown if other else len(second)
+            if one or (other and code == BECAUSE):
+                yield _Found(begin, unknown, Said(text, code, values))
 
 
 def _form(code: str) -> _Form:

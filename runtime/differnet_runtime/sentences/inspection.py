@@ -54,6 +54,7 @@ _CAMERAS = {
     "camera_no_first_frame": "{source} opens, but gives no frame for {waited_s:g} s",
     "camera_no_new_frame": "{source} gives no new frame for {waited_s:g} s",
     "camera_decodes_long": "{source} does not decode a picture for {waited_s:g} s",
+    "source_said": "{what} It said: {text}",
     "capture_failed": "the capture of {camera} failed ({error})",
     "capture_process": "the capture process of {camera}",
     "source_ended": "{source}: the source has ended",
