@@ -21,7 +21,7 @@ function engineCard(engine, several) {
   const backend = engine.backend ?? say("engine.no_backend");
   const details = make("details", { open: opened.has(engine.name) },
     make("summary", { textContent: say("engine.details") }), make("div", { className: "counts" }),
-    ...Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${tell(engine, `reasons.${name}`, reason)}` })));
+    ...Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${tell(engine, ["reasons", name].join("."), reason)}` })));
   details.firstChild.dataset.focus = `engine-${engine.name}`;
   details.dataset.engine = engine.name;
   details.addEventListener("toggle", () => opened[details.open ? "add" : "delete"](engine.name));
