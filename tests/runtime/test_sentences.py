@@ -11,6 +11,7 @@ from string import Formatter
 from typing import ClassVar
 
 import pytest
+from pydantic import Field
 
 from differnet_runtime.errors import LabelError
 from differnet_runtime.events import InspectionEvent
@@ -134,7 +135,7 @@ class View(Telling):
     SENTENCES: ClassVar = ("reason", "reasons")
 
     reason: str | None = None
-    reasons: dict[str, str] = {}
+    reasons: dict[str, str] = Field(default_factory=dict)
     name: str = ""
 
 

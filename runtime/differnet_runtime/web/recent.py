@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..events import InspectionEvent
 from ..metadata import Part
@@ -24,6 +24,11 @@ class ShownEvent(InspectionEvent, Telling):
     """A verdict as the page gets it: its reason can be said in another language."""
 
     SENTENCES: ClassVar = ("reason",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _show(cls, value: Any) -> Any:  # noqa: ANN401 - whatever is validated
+        return cls.of(value) if type(value) is InspectionEvent else value
 
     @classmethod
     def of(cls, event: InspectionEvent) -> ShownEvent:

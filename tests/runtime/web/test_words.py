@@ -253,7 +253,7 @@ def test_all_that_a_station_can_say_by_code_has_a_text() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_sentence_of_the_station_has_a_text(language: str) -> None:
     texts, wanted = words(language), {code: names_of(code) for code in SENTENCES}
-    wanted |= dict.fromkeys((ALSO, BECAUSE), {"first", "second"})
+    wanted |= {code: {"first", "second"} for code in (ALSO, BECAUSE)}
     there = {
         key.removeprefix("said."): set(re.findall(r"\{(\w+)\}", text))
         for key, text in texts.items()
