@@ -84,6 +84,14 @@ def test_two_sentences_are_told_apart() -> None:
     assert found.values == {"first": said(one), "second": said(other)}
 
 
+def test_a_list_is_one_of_sentences_only() -> None:
+    one, other = sentence("limit_stain", size=9), sentence("limit_scratch_missed")
+    found = said(f"{one}, {other}")
+    assert found is not None
+    assert found.values == {"first": said(one), "second": said(other)}
+    assert said(f"{one}, 4 mm") != found
+
+
 def test_what_is_from_elsewhere_stays_as_it_is() -> None:
     assert said("Not authorized") is None
     assert said("") is None

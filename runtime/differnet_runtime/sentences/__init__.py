@@ -20,10 +20,10 @@ from .station import STATION
 
 SENTENCES: Mapping[str, str] = MappingProxyType({**INSPECTION, **STATION})
 """By code, in the form that `str.format` takes."""
-ALSO, BECAUSE = "also", "because"
+ALSO, BECAUSE, AND = "also", "because", "and"
 """The codes of two sentences in one text."""
 
-_BETWEEN = {"; ": ALSO, ": ": BECAUSE}
+_BETWEEN = {"; ": ALSO, ": ": BECAUSE, ", ": AND}
 _LONGEST, _MOST_JOINED = 4000, 16
 
 
@@ -33,7 +33,7 @@ class Said:
 
     Args:
         text: In English.
-        code: Of `SENTENCES`, or `ALSO` or `BECAUSE` with the values `first` and `second`.
+        code: Of `SENTENCES`, or `ALSO`, `BECAUSE` or `AND` with the values `first` and `second`.
         values: By name; a value may be a sentence itself.
     """
 
@@ -66,7 +66,7 @@ def names_of(code: str) -> set[str]:
 def said(text: str) -> Said | None:
     """Returns the code and the values of an English sentence; None if it is not known.
 
-    Of a text such as "SENTENCE: cause" or "SENTENCE; SENTENCE" one known part is enough.
+    Of a text such as "SENTENCE: cause" or "SENTENCE; more" one known part is enough.
     """
     found = _found(text)
     return found.said if found is not None else None
@@ -108,7 +108,8 @@ def _joined(text: str) -> Iterator[_Found]:
             begin = one.begin if one else len(first)
             unknown = (one.unknown if one else len(first)) + len(between)
             unknown += other.unknown if other else len(second)
-            if one or (other and code == BECAUSE):
+            enough = {ALSO: one, BECAUSE: one or other, AND: one and other}
+            if enough[code] is not None:
                 yield _Found(begin, unknown, Said(text, code, values))
 
 

@@ -98,6 +98,28 @@ _MODELS = {
     "trial_gave_way": "its memory was needed to change a live model; start the trial again",
 }
 
+_LIMITS = {
+    "limit_none": "finds no painted defect of a sensible size",
+    "limit_dark_spot": "dark spot from {size} px",
+    "limit_dark_spot_at": "dark spot from {size} px at contrast {contrast}",
+    "limit_dark_spot_missed": "dark spot not found",
+    "limit_bright_spot": "bright spot from {size} px",
+    "limit_bright_spot_at": "bright spot from {size} px at contrast {contrast}",
+    "limit_bright_spot_missed": "bright spot not found",
+    "limit_scratch": "scratch from {size} px",
+    "limit_scratch_at": "scratch from {size} px at contrast {contrast}",
+    "limit_scratch_missed": "scratch not found",
+    "limit_missing_piece": "missing piece from {size} px",
+    "limit_missing_piece_at": "missing piece from {size} px at contrast {contrast}",
+    "limit_missing_piece_missed": "missing piece not found",
+    "limit_stain": "stain from {size} px",
+    "limit_stain_at": "stain from {size} px at contrast {contrast}",
+    "limit_stain_missed": "stain not found",
+    "limit_blur": "blurred area from {size} px",
+    "limit_blur_at": "blurred area from {size} px at contrast {contrast}",
+    "limit_blur_missed": "blurred area not found",
+}
+
 _OPERATOR = {
     "camera_removed": "camera {camera} was just removed",
     "camera_gone": "there is no camera {camera!r} any more",
@@ -189,5 +211,5 @@ _TEACHING = {
 }
 
 STATION: Mapping[str, str] = MappingProxyType(
-    {**_RESULTS, **_SYSTEM, **_MODELS, **_OPERATOR, **_TEACHING}
+    {**_RESULTS, **_SYSTEM, **_MODELS, **_LIMITS, **_OPERATOR, **_TEACHING}
 )

@@ -12,13 +12,15 @@ from ..telling import Telling
 EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
 
-class ModelCard(Card):
+class ModelCard(Card, Telling):
     """A model, described for people; see `models.Card`.
 
     Args:
         id: Its content hash.
         name: Its name in the store; without a store, its own name.
     """
+
+    SENTENCES: ClassVar[tuple[str, ...]] = ("detection_limit",)
 
     id: str
     name: str
@@ -58,7 +60,7 @@ class EngineView(Telling):
     card: ModelCard | None = None
 
 
-class ModelView(ModelCard, Telling):
+class ModelView(ModelCard):
     """A model that the station can judge by; see `models.StoredModel`.
 
     Args:
@@ -67,7 +69,7 @@ class ModelView(ModelCard, Telling):
         cameras: Those that models of this name judge.
     """
 
-    SENTENCES: ClassVar = ("damaged", "caution")
+    SENTENCES: ClassVar = (*ModelCard.SENTENCES, "damaged", "caution")
 
     hash: str
     active: bool

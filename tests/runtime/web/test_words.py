@@ -14,7 +14,7 @@ import pytest
 from differnet_runtime.capture import CameraState
 from differnet_runtime.heads import WORDS
 from differnet_runtime.inference import EngineState
-from differnet_runtime.sentences import ALSO, BECAUSE, SENTENCES, names_of
+from differnet_runtime.sentences import ALSO, AND, BECAUSE, SENTENCES, names_of
 from differnet_runtime.web.pages import LANGUAGES, language_of, login_page
 
 STATIC = Path(str(files("differnet_runtime.web") / "static"))
@@ -253,7 +253,7 @@ def test_all_that_a_station_can_say_by_code_has_a_text() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_sentence_of_the_station_has_a_text(language: str) -> None:
     texts, wanted = words(language), {code: names_of(code) for code in SENTENCES}
-    wanted |= {code: {"first", "second"} for code in (ALSO, BECAUSE)}
+    wanted |= {code: {"first", "second"} for code in (ALSO, BECAUSE, AND)}
     there = {
         key.removeprefix("said."): set(re.findall(r"\{(\w+)\}", text))
         for key, text in texts.items()

@@ -42,7 +42,7 @@ function origin(model) {
   return [caution ? make("p", { className: "warn", textContent: say("models.caution", { why: tell(model, "caution") }) }) : null,
     own_name && own_name !== name ? make("p", { className: "small", textContent: say("models.own_name", { name: own_name }) }) : null,
     text ? make("p", { className: "small", textContent: text }) : null,
-    detection_limit ? make("p", { className: "small", textContent: say("models.limit", { limit: detection_limit }) }) : null];
+    detection_limit ? make("p", { className: "small", textContent: say("models.limit", { limit: tell(model, "detection_limit") }) }) : null];
 }
 
 function note(model) {

@@ -89,7 +89,7 @@ export function showFigures(element, pairs) {
 
 /** What the store says of the dataset's model; nothing where it doesn't list it. */
 function cardOf({ model }) {
-  const { parts, detection_limit: limit } = known.models.find((one) => one.hash === model.id) ?? {};
+  const card = known.models.find((one) => one.hash === model.id) ?? {}, { parts } = card, limit = tell(card, "detection_limit");
   return { ...(parts ? { parts } : {}), ...(limit ? { detection_limit: limit } : {}) };
 }
 
