@@ -183,7 +183,9 @@ _TEACHING = {
     "teach_ended": "the training was ended: {why}",
     "teach_killed": "the training was killed by the system, most likely because memory ran out: "
     "close other programs, or teach with a smaller region",
-    "teach_crashed": "the training ended with {how}",
+    "teach_exit": "the training ended with exit code {status}",
+    "teach_signal": "the training ended with {signal}",
+    "last_line": "its last line: {text}",
     "teach_not_started": "the training can't be started: {why}",
     "teach_wrong_model": "the uploaded model is for another camera or region: {why}",
     "teach_wrong_size": "it knows the picture size {sizes}, but the camera's is {size}",

@@ -177,6 +177,7 @@ class Job:
             return "\n".join(lines).removeprefix(_OURS)
         if code == -signal.SIGKILL:
             return sentence("teach_killed")
-        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        last = f"; its last line: {said[-1]}" if said else ""
-        return sentence("teach_crashed", how=how) + last
+        last = "; " + sentence("last_line", text=said[-1]) if said else ""
+        if code > 0:
+            return sentence("teach_exit", status=code) + last
+        return sentence("teach_signal", signal=signal.Signals(-code).name) + last
