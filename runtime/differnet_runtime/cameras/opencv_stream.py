@@ -31,10 +31,7 @@ _PICTURES = frozenset(map(ord, "IPB"))
 
 def not_seen() -> str:
     """Returns what OpenCV can't tell of a stream or video, and what would."""
-    return (
-        "frames that were decoded only in part are not recognised, since PyAV is not installed; "
-        f"install it: {install_line('streams')}"
-    )
+    return sentence("decoder_blind", command=install_line("streams"))
 
 
 class OpenCvStream(StreamReader):

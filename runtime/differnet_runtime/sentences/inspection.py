@@ -76,6 +76,13 @@ _CAMERAS = {
     "pipeline_not_started": "{source}: the pipeline can't be started ({why}).",
     "pipeline_ended": "{source}: the pipeline stopped giving frames after {frames}",
     "folder_unreadable": "{folder}: {why}. Look whether it is there, mounted, and may be read.",
+    "setting_other": "{name} {requested:g} was asked for, the camera reports {actual}",
+    "setting_automatic": "the driver does not switch off automatic {name}",
+    "setting_absent": "the camera reports no {name}",
+    "setting_refused": "the driver refuses {name} {requested:g}",
+    "pixel_format_other": "pixel format {requested!r} was asked for, the camera reports {actual}",
+    "decoder_blind": "frames that were decoded only in part are not recognised, since PyAV is not "
+    "installed; install it: {command}",
     "source_missing": "{source!r} does not exist. A source is {kinds}",
 }
 

@@ -17,8 +17,10 @@ from .recent import ShownEvent
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
 
-class SettingView(Part):
+class SettingView(Telling):
     """What became of a camera's setting; see `cameras.settings.Setting`."""
+
+    SENTENCES: ClassVar = ("warning",)
 
     name: str
     requested: float | str | None = None

@@ -133,7 +133,7 @@ class Card {
     this.button.disabled = !now.running || this.judging;
     this.by.textContent = stale ? "" : decided(last, $("overlay").checked) ?? "";
     this.by.hidden = !this.by.textContent;
-    this.note.textContent = view.settings.filter((one) => one.warning).map(({ name, warning }) => `${name}: ${warning}`).join(" · ");
+    this.note.textContent = view.settings.filter((one) => one.warning).map((one) => `${one.name}: ${tell(one, "warning")}`).join(" · ");
     this.note.hidden = !this.note.textContent;
   }
 
