@@ -38,7 +38,7 @@ def values_of(code: str) -> dict[str, object]:
     forms = Formatter().parse(SENTENCES[code])
     numbers = {name: bool(spec) for _, name, spec, _ in forms if name is not None}
     return {
-        name: 0.5 if number else f"a {name}, b-{place}"
+        name: 0.5 if number else f"/{name}/b-{place},c"
         for place, (name, number) in enumerate(sorted(numbers.items()))
     }
 

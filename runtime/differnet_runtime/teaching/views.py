@@ -97,6 +97,20 @@ class DatasetView(Telling):
     obstacle: str | None = None
 
 
+class TakenView(DatasetView):
+    """The data set after an attempt to take the current frame.
+
+    Args:
+        taken: Whether the frame was taken and is on disk.
+        why: Why it was not taken; None if it was.
+    """
+
+    SENTENCES: ClassVar = (*DatasetView.SENTENCES, "why")
+
+    taken: bool
+    why: str | None = None
+
+
 class TeachView(Telling):
     """All data sets, and whether models can be trained here.
 

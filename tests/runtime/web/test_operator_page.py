@@ -180,7 +180,7 @@ def test_the_station_s_sentences_are_in_the_pages_language_too(
     browser.speak("zh-CN")
     browser.go(server.url)
     says(browser, "[data-camera=left] .veil", "图像读取时已滞后 2.5 秒")
-    says(browser, "#banner", "MQTT 服务器未接收消息：连接被拒绝")
+    says(browser, "#banner", "连接被拒绝")
 
 
 def test_the_focus_is_where_it_was_after_escape_though_the_button_was_built_anew(
