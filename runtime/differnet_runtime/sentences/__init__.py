@@ -43,8 +43,9 @@ class Said:
 
 
 class _Form(NamedTuple):
-    code: str
+    longest: str
     pieces: tuple[str, ...]
+    code: str
     pattern: re.Pattern[str]
 
 
@@ -84,13 +85,22 @@ class _Found(NamedTuple):
 def _found(text: str) -> _Found | None:
     if len(text) > _LONGEST:
         return None
+    whole = min(_whole(text), key=_rank, default=None)
+    if whole is not None and whole.begin == 0:
+        return whole
     joined = _joined(text) if sum(map(text.count, _BETWEEN)) <= _MOST_JOINED else ()
-    return min((*_whole(text), *joined), key=lambda one: one[:2], default=None)
+    return min((*filter(None, (whole,)), *joined), key=_rank, default=None)
+
+
+def _rank(found: _Found) -> tuple[int, int]:
+    return found.begin, found.unknown
 
 
 def _whole(text: str) -> Iterator[_Found]:
-    for code, pieces, pattern in _FORMS:
-        if all(piece in text for piece in pieces) and (match := pattern.fullmatch(text)):
+    for longest, pieces, code, pattern in _FORMS:
+        if longest not in text or any(piece not in text for piece in pieces):
+            continue
+        if (match := pattern.fullmatch(text)) is not None:
             begin = 0 if pieces[0] else match.end(1)
             values = {name: said(of) or of for name, of in match.groupdict().items()}
             known = sum(map(len, pieces))
@@ -122,7 +132,8 @@ def _form(code: str) -> _Form:
             quote = "['\"]" if conversion == "r" else ""
             pattern += quote + (f"(?P={name})" if name in names else f"(?P<{name}>.*?)") + quote
             names.add(name)
-    return _Form(code, tuple(pieces), re.compile(pattern, re.DOTALL))
+    longest = max(pieces, key=len)
+    return _Form(longest, tuple(pieces), code, re.compile(pattern, re.DOTALL))
 
 
 _FORMS = tuple(map(_form, SENTENCES))
