@@ -28,7 +28,7 @@ class ShownEvent(InspectionEvent, Telling):
     @model_validator(mode="before")
     @classmethod
     def _show(cls, value: Any) -> Any:  # noqa: ANN401 - whatever is validated
-        return cls.of(value) if type(value) is InspectionEvent else value
+        return dict(value) if type(value) is InspectionEvent else value
 
     @classmethod
     def of(cls, event: InspectionEvent) -> ShownEvent:
