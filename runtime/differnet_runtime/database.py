@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StoreError
+from .sentences import sentence
 
 _BUSY_S = 5.0
 
@@ -38,11 +39,11 @@ def mapped(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if "is full" in str(error):
-            raise FullError(f"{path}: {error}; make room on that disk") from error
+            raise FullError(sentence("database_full", path=path, why=error)) from error
         # Python has a class of its own for all other causes, a full or failing disk among them.
         if type(error) is sqlite3.DatabaseError:
             raise DamagedError(f"{path}: {error}") from error
-        raise StoreError(f"{path}: {error}; look at the disk and its permissions") from error
+        raise StoreError(sentence("database_failed", path=path, why=error)) from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
 

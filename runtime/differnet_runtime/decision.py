@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .records import Decision, Score, Verdict
+from .sentences import sentence
 
 
 def decide(score: Score) -> Decision:
@@ -24,31 +25,30 @@ def decide(score: Score) -> Decision:
         return score.refused
     if not score.finite:
         return Decision(
-            Verdict.NO_DECISION, f"the score is not finite ({score.value})", "not_finite"
+            Verdict.NO_DECISION, sentence("score_not_finite", score=score.value), "not_finite"
         )
     if not all(map(math.isfinite, score.heads.values())):
         return Decision(
             Verdict.NO_DECISION,
-            f"the scores of the heads are not all finite ({score.heads})",
+            sentence("heads_not_finite", scores=score.heads),
             "not_finite",
         )
     if score.threshold is None:
         return Decision(
             Verdict.NO_DECISION,
-            "the model has no threshold; run `differnet calibrate`",
+            sentence("no_threshold"),
             "no_threshold",
         )
     if not math.isfinite(score.threshold):
         return Decision(
             Verdict.NO_DECISION,
-            f"the threshold is not a finite number ({score.threshold}); run `differnet calibrate`",
+            sentence("threshold_not_finite", threshold=score.threshold),
             "no_threshold",
         )
     if score.lowest is not None and not score.value >= score.lowest:
         return Decision(
             Verdict.NO_DECISION,
-            f"the score {score.value:.4g} lies far below every good part's (the least plausible "
-            f"is {score.lowest:.4g}): look at the lens, the light and the camera",
+            sentence("score_implausible", score=score.value, least=score.lowest),
             "implausible",
         )
     return Decision(Verdict.DEFECT if score.value > score.threshold else Verdict.GOOD)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from .contract import Part
+from .sentences import sentence
 
 DefectKind = Literal["dark_spot", "bright_spot", "scratch", "missing_piece", "stain", "blur"]
 JudgedBy = Literal["saved", "fold"]
@@ -106,16 +107,18 @@ def said(limits: DetectionLimits) -> str:
 def brief(limits: DetectionLimits) -> str:
     """Returns the detection limits in one line, in pixels of the camera's picture."""
     if not limits.usable:
-        return "finds no painted defect of a sensible size"
+        return sentence("limit_none")
     found, missed = [], []
     for kind in limits.kinds:
         painted = [limit for limit in limits.of(kind) if limit.painted]
         first = next((limit for limit in painted if limit.size is not None), None)
         if first is not None:
-            found.append(f"{WORDS[kind]} from {first.picture_size} px{_at(first)}")
+            code = f"limit_{kind}" if first.contrast is None else f"limit_{kind}_at"
+            size, contrast = first.picture_size, first.contrast
+            found.append(sentence(code, size=size, contrast=contrast))
         elif painted:
-            missed.append(WORDS[kind])
-    return ", ".join(found) + (f"; not found: {', '.join(missed)}" if missed else "")
+            missed.append(sentence(f"limit_{kind}_missed"))
+    return ", ".join([*found, *missed])
 
 
 def basis(limits: DetectionLimits) -> str:

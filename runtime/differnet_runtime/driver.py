@@ -9,6 +9,7 @@ import ctypes
 from dataclasses import dataclass
 
 from .errors import BackendUnavailableError
+from .sentences import sentence
 
 LIBRARY = "libcuda.so.1"
 """The driver's own library; it comes with the driver and with nothing else."""
@@ -46,15 +47,12 @@ def find_gpu() -> Gpu:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise BackendUnavailableError(
-            f"no NVIDIA driver is here ({error}). With an NVIDIA GPU, install its driver; start a "
-            "container with `--gpus all`, on a Jetson with `--runtime nvidia`."
-        ) from error
+        raise BackendUnavailableError(sentence("no_driver", why=error)) from error
     _call(library, "cuInit", 0)
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     _call(library, "cuDeviceGetCount", ctypes.byref(count))
     if count.value == 0:
-        raise BackendUnavailableError("the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES?)")
+        raise BackendUnavailableError(sentence("no_gpu"))
     _call(library, "cuDriverGetVersion", ctypes.byref(version))
     _call(library, "cuDeviceGet", ctypes.byref(device), 0)
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
@@ -91,6 +89,5 @@ def _call(library: ctypes.CDLL, function: str, *arguments: object) -> None:
         library.cuGetErrorString(code, ctypes.byref(text))
         reason = (text.value or b"unknown error").decode(errors="replace")
         raise BackendUnavailableError(
-            f"the NVIDIA driver does not answer: {function} says {reason} (error {code}). Look at "
-            "`nvidia-smi`; a driver that was just updated needs a restart."
+            sentence("driver_silent", function=function, why=reason, number=code)
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .sentences import sentence
+
 NAME = "differnet-edge"
 L4T_RELEASE = Path("/etc/nv_tegra_release")
 """Where a Jetson says which release of its Linux runs."""
@@ -54,7 +56,7 @@ def advice(extras: str, *, jetson: bool | None = None) -> str:
         "Install it with `pip install -e '/home/me/differnet-edge[service]'`."
     """
     if not (on_jetson() if jetson is None else jetson):
-        return f"Install it with `{install_line(extras)}`."
+        return sentence("install", command=install_line(extras))
     wanted = [extra for extra in extras.split(",") if extra]
     found = []
     if {*wanted} & {*_OF_JETPACK}:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .printable import printable
+from .sentences import sentence
 
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -147,11 +148,7 @@ class Child:
         if code is not None:
             self._reader.join(_POLL_S)
         told = " | ".join(self._told)
-        how = "closed its channel" if code is None else f"ended with code {code}"
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                how = f"was ended by {signal.Signals(-code).name}"
-        return f"{self._title} {how}{f'; it said: {told}' if told else ''}"
+        return _ending(self._title, code) + ("; " + sentence("it_said", text=told) if told else "")
 
     @property
     def said(self) -> str | None:
@@ -217,3 +214,13 @@ def return_memory() -> None:
     """Gives freed memory back to the system, as after a model file was read."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _ending(process: str, code: int | None) -> str:
+    if code is None:
+        return sentence("process_closed", process=process)
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            signal_name = signal.Signals(-code).name
+            return sentence("process_killed", process=process, signal=signal_name)
+    return sentence("process_ended", process=process, status=code)

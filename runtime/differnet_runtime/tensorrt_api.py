@@ -15,6 +15,7 @@ from typing import Protocol
 from .driver import extra_for_driver
 from .errors import BackendUnavailableError
 from .installation import advice
+from .sentences import sentence
 
 _KEPT_ERRORS = 20
 
@@ -42,14 +43,14 @@ def load() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "tensorrt":
             raise BackendUnavailableError(_broken(error)) from error
-        raise BackendUnavailableError(f"TensorRT is not installed. {_remedy()}") from error
+        raise BackendUnavailableError(sentence("tensorrt_missing", advice=_remedy())) from error
     except Exception as error:  # its loader raises whatever its libraries' absence leads to
         raise BackendUnavailableError(_broken(error)) from error
 
 
 def _broken(error: Exception) -> str:
     cause = f"{type(error).__name__}: {error}"
-    return f"TensorRT is installed, but can't be loaded ({cause}). {_remedy()}"
+    return sentence("tensorrt_broken", why=cause, advice=_remedy())
 
 
 def _remedy() -> str:

@@ -18,6 +18,7 @@ from differnet_runtime.command import progress
 from differnet_runtime.integrity.doubtful import Doubtful, act_on
 from differnet_runtime.integrity.examination import Finding, Weight, listed
 from differnet_runtime.metadata import Head
+from differnet_runtime.sentences import sentence
 
 from .folds import FOLDS, Part, fold_of
 from .head_fitting import Gaussians, HeadData, head_data, scores
@@ -76,8 +77,7 @@ def without_strange(
         Finding(
             part.pictures[row].path,
             "strange",
-            f"unlike all others: its score lies {above[row]:.1f} spreads above the usual one; "
-            f"up to {limits[row]:.1f} are expected",
+            sentence("seen_strange", above=above[row], most=limits[row]),
             Weight.DOUBTFUL if above[row] > FAR else Weight.NOTE,
         )
         for row in order

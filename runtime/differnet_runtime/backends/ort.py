@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, BackendUnavailableError
 from ..installation import advice
+from ..sentences import sentence
 from .base import HEADS, HEATMAP, SCORE, Backend, Outputs
 from .ort_providers import (
     CPU,
@@ -135,7 +136,7 @@ def _import() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise BackendUnavailableError(
-            f"onnxruntime is not installed. {advice('onnx-cpu')}"
+            sentence("onnxruntime_missing", advice=advice("onnx-cpu"))
         ) from error
     return onnxruntime  # type: ignore[no-any-return]
 

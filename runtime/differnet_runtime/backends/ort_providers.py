@@ -22,6 +22,7 @@ from typing import Any
 from ..driver import extra_for_driver, find_gpu
 from ..errors import BackendUnavailableError
 from ..installation import advice, on_jetson
+from ..sentences import sentence
 from ..tensorrt_api import load
 
 TENSORRT, CUDA, CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"
@@ -56,8 +57,12 @@ def require(runtime: ModuleType, name: str) -> None:
     find_gpu()
     if PROVIDERS[name] not in runtime.get_available_providers():
         raise BackendUnavailableError(
-            f"this onnxruntime ({runtime.__version__}) is built without {PROVIDERS[name]}. "
-            + _remedy(name)
+            sentence(
+                "onnxruntime_without",
+                version=runtime.__version__,
+                provider=PROVIDERS[name],
+                advice=_remedy(name),
+            )
         )
     version = tuple(map(int, re.findall(r"\d+", runtime.__version__)[:2]))
     if name == CUDA and version < _TOLD_SINCE:
@@ -115,7 +120,12 @@ def not_started(
     except OSError as missing:
         reason = str(missing)  # ONNX Runtime only logs this, and says "install the libraries"
     return BackendUnavailableError(
-        f"ONNX Runtime can't start {PROVIDERS[name]}: {reason}. {_remedy(name)}"
+        sentence(
+            "onnxruntime_not_started",
+            provider=PROVIDERS[name],
+            why=reason,
+            advice=_remedy(name),
+        )
     )
 
 
@@ -129,8 +139,12 @@ def not_running(name: str, error: Exception) -> BackendUnavailableError:
         error: What ONNX Runtime raised.
     """
     return BackendUnavailableError(
-        f"ONNX Runtime starts {PROVIDERS[name]}, but it fails on its first frame: "
-        f"{_condensed(str(error))}. {_remedy(name)}"
+        sentence(
+            "onnxruntime_failed",
+            provider=PROVIDERS[name],
+            why=_condensed(str(error)),
+            advice=_remedy(name),
+        )
     )
 
 
@@ -138,15 +152,8 @@ def _remedy(name: str) -> str:
     if on_jetson():
         return advice("onnx-gpu")
     if name == TENSORRT:
-        return (
-            "Use `--backend tensorrt`, which needs no ONNX Runtime; or install onnxruntime-gpu and "
-            "the TensorRT that it was built for (10, of 1.31) where the loader finds it "
-            "(LD_LIBRARY_PATH)."
-        )
-    return (
-        "It needs its own package, CUDA and cuDNN: `pip uninstall onnxruntime` first, for both "
-        f"packages hold the same module. {advice(extra_for_driver('onnx-gpu'))}"
-    )
+        return sentence("needs_tensorrt")
+    return sentence("needs_cuda", advice=advice(extra_for_driver("onnx-gpu")))
 
 
 def _condensed(text: str) -> str:

@@ -11,6 +11,7 @@ from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..images import SUFFIXES
 from ..redaction import redact
+from ..sentences import sentence
 from .base import Camera
 from .files import FilesCamera, folder_camera
 from .newest import Newest
@@ -53,6 +54,6 @@ def _open_path(path: Path, config: CameraConfig) -> Camera:
     if is_folder:
         return folder_camera(path)
     if not is_file:
-        raise CameraError(f"{redact(str(path))!r} does not exist. A source is {ACCEPTED}")
+        raise CameraError(sentence("source_missing", source=redact(str(path)), kinds=ACCEPTED))
     picture = path.suffix.lower() in SUFFIXES
     return FilesCamera([path], str(path)) if picture else VideoCamera(config)

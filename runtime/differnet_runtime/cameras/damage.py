@@ -14,13 +14,14 @@ from collections import deque
 from dataclasses import replace
 
 from ..records import Frame
+from ..sentences import sentence
 
 _GAP = 1.5
 """So many intervals between two frames are a gap."""
 _WINDOW, _FEW = 31, 5
 _MOST_HELD = 16
-_START = "the stream has not given a key frame yet"
-_TOO_MANY = f"more than {_MOST_HELD} frames in a row wait for a frame that does not arrive"
+_START = sentence("stream_no_key_frame")
+_TOO_MANY = sentence("stream_frames_wait", most=_MOST_HELD)
 
 
 class Quarantine:
@@ -87,15 +88,12 @@ class Quarantine:
             return None
         passed_ms, usual_ms = stamp_ms - last_ms, self._usual_ms()
         if passed_ms <= 0:
-            return "the stream's time stamps jump back; no key frame has come since"
+            return sentence("stream_jumped")
         self._intervals.append(passed_ms)
         if usual_ms is not None and passed_ms <= _GAP * usual_ms:
             return None
         usual = "not known yet" if usual_ms is None else f"{usual_ms:.1f} ms"
-        return (
-            f"a part of the stream is missing ({passed_ms:.1f} ms between two frames, usually "
-            f"{usual}); no key frame has come since"
-        )
+        return sentence("stream_gap", passed_ms=passed_ms, usual=usual)
 
     def _usual_ms(self) -> float | None:
         """Returns the interval that most frames have; while few are known, the shortest."""
@@ -106,4 +104,4 @@ class Quarantine:
 
 
 def _after(damage: str) -> str:
-    return f"no key frame has come since a damaged one ({damage})"
+    return sentence("stream_after_damage", why=damage)

@@ -15,6 +15,7 @@ from ..config.models import CameraConfig
 from ..errors import CameraError
 from ..records import Frame, Image
 from ..redaction import redact
+from ..sentences import sentence
 from .base import Camera, Room, no_room
 from .pipe import Pipe
 from .pixels import converted
@@ -126,9 +127,7 @@ class OpenCvPipeline(_Pipeline):
             image = self._reader.read()
             if image is not None:
                 return self._frame(image)
-        raise CameraError(
-            f"{self.describe()}: the pipeline stopped giving frames after {self._index}"
-        )
+        raise CameraError(sentence("pipeline_ended", source=self.describe(), frames=self._index))
 
     def close(self) -> None:
         """Ends the pipeline."""

@@ -21,6 +21,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from ..errors import CameraError
 from ..records import MOST_PIXELS, Image
 from ..redaction import redact
+from ..sentences import sentence
 from .base import Room, no_room
 from .decoded import Decoded, StreamReader
 from .jpegs import whole_or_partial
@@ -128,12 +129,12 @@ class LibavReader(StreamReader):
                 except av.error.ExitError as error:
                     waited_s = (time.monotonic_ns() - begun_ns) / 1e9
                     raise CameraError(
-                        f"{self._title}: no new frame for {waited_s:.1f} s"
+                        sentence("source_late", source=self._title, waited_s=waited_s)
                     ) from error
                 except (av.error.FFmpegError, OSError) as error:
                     if not self._recovered():
                         raise CameraError(f"{self._title}: {_cause(error, log)}") from error
-                    self._signs.lost("a part of the stream can't be read")
+                    self._signs.lost(sentence("stream_part_unreadable"))
                     continue
             self._failed = 0
             self._read_ns = time.monotonic_ns()

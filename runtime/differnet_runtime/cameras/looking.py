@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import CameraError
 from ..images import SUFFIXES
+from ..sentences import sentence
 from .remembered import key_of
 
 _QUICK_S, _FULL_S = 0.5, 2.0
@@ -69,8 +70,7 @@ class Looks:
         except OSError as error:
             where = self._folder / (self._only or "")
             raise CameraError(
-                f"{where}: {error.strerror or error}. Look whether it is there, mounted, and may "
-                "be read."
+                sentence("folder_unreadable", folder=where, why=error.strerror or error)
             ) from error
         ended_s, cpu_s = time.monotonic(), time.thread_time() - begun_cpu_s
         rest_s = max(cpu_s / _SHARE_OF_CORE, _WALL_FACTOR * (ended_s - begun_s))

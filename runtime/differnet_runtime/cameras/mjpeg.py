@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from ..config.models import CameraTls
 from ..errors import CameraError
 from ..redaction import redact
+from ..sentences import sentence
 from .certificates import SameHost, context_of
 from .decoded import Decoded, StreamReader
 from .jpegs import whole_or_partial
@@ -108,7 +109,9 @@ class MjpegReader(StreamReader):
         """Waits for the next picture; see `StreamReader.read`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._came or self._over, self._timeout_s):
-                raise CameraError(f"{self._title}: no new frame for {self._timeout_s:.1f} s")
+                raise CameraError(
+                    sentence("source_late", source=self._title, waited_s=self._timeout_s)
+                )
             if not self._came:
                 return None
             arrived_ns, part = self._came.popleft()

@@ -20,6 +20,7 @@ from differnet_runtime.errors import CameraError, ImageReadError
 from differnet_runtime.records import Frame, Image
 
 from ..redaction import redact
+from ..sentences import sentence
 from .base import Camera, Room, no_room
 from .jpegs import whole_or_partial
 from .reading import Reader
@@ -71,7 +72,7 @@ class OpenCvCamera(Camera):
         self._capture = _open(source, kind, timeout_ms, fourcc)
         if not self._capture.isOpened():
             self._capture.release()
-            raise CameraError(f"{self._source}: {_NOT_OPENED[kind]}")
+            raise CameraError(_not_opened(self._source, kind))
         self._reader = Reader(self._capture, no_room if self._jpegs else room)
         if kind == "device":
             self.controls = self._capture
@@ -108,8 +109,7 @@ class OpenCvCamera(Camera):
         waited_s = time.monotonic() - start
         if self._kind == "url" and waited_s >= self._timeout_s * 0.98:
             raise CameraError(
-                f"{self._source}: no new frame for {waited_s:.1f} s after {self._index} frames. "
-                "Look at the camera and its network, then open it again."
+                sentence("device_late", source=self._source, waited_s=waited_s, frames=self._index)
             )
         return self._from_device(image) if self._jpegs and image is not None else image
 
@@ -125,10 +125,7 @@ class OpenCvCamera(Camera):
     def _refuse_loss(self) -> None:
         """Raises unless no frame left means that a video is at its end."""
         if self.live:
-            raise CameraError(
-                f"{self._source}: the camera stopped giving frames after {self._index}. "
-                "Look at its cable, power and network, then open it again."
-            )
+            raise CameraError(sentence("device_ended", source=self._source, frames=self._index))
         if self._index == 0:
             raise CameraError(f"{self._source}: the video opens, but holds no frame to decode")
         promised, self._promised = self._promised, 0
@@ -150,15 +147,17 @@ class OpenCvCamera(Camera):
 
 _NOT_OPENED: dict[Kind, str] = {
     "file": "OpenCV can't open it as a video; pictures are recognised by their file extension",
-    "device": (
-        "the camera can't be opened. Look whether it is listed (`ls /dev/v4l/by-id`), whether "
-        "another program uses it, and whether you may read it (group video)"
-    ),
     "url": (
         "the stream can't be opened. Look at address, user, password and network, and whether "
         "this OpenCV has FFmpeg (`python -c 'import cv2; print(cv2.getBuildInformation())'`)"
     ),
 }
+
+
+def _not_opened(source: str, kind: Kind) -> str:
+    if kind == "device":
+        return sentence("device_not_opened", source=source)
+    return f"{source}: {_NOT_OPENED[kind]}"
 
 
 def _open(source: str, kind: Kind, timeout_ms: int, fourcc: str) -> cv2.VideoCapture:

@@ -17,6 +17,7 @@ from ..errors import CameraError
 from ..installation import install_line
 from ..records import Image
 from ..redaction import redact
+from ..sentences import sentence
 from .base import Room
 from .decoded import Decoded, StreamReader
 from .reading import Reader
@@ -30,10 +31,7 @@ _PICTURES = frozenset(map(ord, "IPB"))
 
 def not_seen() -> str:
     """Returns what OpenCV can't tell of a stream or video, and what would."""
-    return (
-        "frames that were decoded only in part are not recognised, since PyAV is not installed; "
-        f"install it: {install_line('streams')}"
-    )
+    return sentence("decoder_blind", command=install_line("streams"))
 
 
 class OpenCvStream(StreamReader):
@@ -82,7 +80,7 @@ class OpenCvStream(StreamReader):
             image = self._reader.read()
             waited_s = time.monotonic() - begun
             if waited_s >= self._read_s * 0.98:
-                raise CameraError(f"{self._source}: no new frame for {waited_s:.1f} s")
+                raise CameraError(sentence("source_late", source=self._source, waited_s=waited_s))
             stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
             if image is not None and stamp_ms != self._stamp_ms:
                 self._stamp_ms = stamp_ms

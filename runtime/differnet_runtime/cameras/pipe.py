@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import CameraError
 from ..records import Image, too_large
 from ..redaction import redact_text
+from ..sentences import sentence
 from . import gst_launch
 from .base import Room
 
@@ -123,7 +124,7 @@ class Pipe:
             )
         except (OSError, ValueError) as error:
             os.close(data)
-            raise CameraError(f"{title}: the pipeline can't be started ({error}).") from error
+            raise CameraError(sentence("pipeline_not_started", source=title, why=error)) from error
         finally:
             os.close(sink)
         self._data = data

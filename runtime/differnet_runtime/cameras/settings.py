@@ -14,6 +14,8 @@ from typing import Protocol
 
 import cv2
 
+from ..sentences import sentence
+
 _MANUAL_EXPOSURE = 1.0 if sys.platform == "linux" else 0.25
 """V4L2's menu entry for manual; other systems' drivers take a quarter."""
 
@@ -121,7 +123,7 @@ def _formed(controls: Controls, name: str, prop: int, requested: float | None) -
     if requested is None or (actual is not None and abs(actual - requested) < 0.5):
         return Setting(name, requested, actual)
     told = "no value" if actual is None else f"{actual:g}"
-    warning = f"{name} {requested:g} was asked for, the camera reports {told}"
+    warning = sentence("setting_other", name=name, requested=requested, actual=told)
     return Setting(name, requested, actual, warning)
 
 
@@ -131,7 +133,7 @@ def _pixel_format(controls: Controls, fourcc: str) -> Setting:
     if actual == requested:
         return Setting("fourcc", requested, actual)
     told = "none" if actual is None else repr(fourcc_letters(actual))
-    warning = f"pixel format {fourcc!r} was asked for, the camera reports {told}"
+    warning = sentence("pixel_format_other", requested=fourcc, actual=told)
     return Setting("fourcc", requested, actual, warning)
 
 
@@ -144,18 +146,19 @@ def _lock(controls: Controls, control: _Control, requested: float | None) -> Set
     name = control.name
     refusals = []
     if control.automatic is not None and not controls.set(control.automatic, control.manual):
-        refusals.append(f"the driver does not switch off automatic {name}")
+        refusals.append(sentence("setting_automatic", name=name))
     if requested is None:
-        refusals.append(f"the camera reports no {name}")
+        refusals.append(sentence("setting_absent", name=name))
     elif not controls.set(control.value, requested):
-        refusals.append(f"the driver refuses {name} {requested:g}")
+        refusals.append(sentence("setting_refused", name=name, requested=requested))
     actual = _value(controls, control.value)
     if (
         not refusals
         and actual is not None
         and not math.isclose(actual, requested or 0.0, abs_tol=0.5)
     ):
-        refusals.append(f"{name} {requested:g} was asked for, the camera reports {actual:g}")
+        told = f"{actual:g}"
+        refusals.append(sentence("setting_other", name=name, requested=requested, actual=told))
     return Setting(name, requested, actual, "; ".join(refusals) or None)
 
 

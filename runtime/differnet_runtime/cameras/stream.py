@@ -9,6 +9,7 @@ from ..config.models import CameraConfig, CameraTls
 from ..errors import CameraError
 from ..records import Frame
 from ..redaction import redact
+from ..sentences import sentence
 from .base import Camera, Room, no_room
 from .certificates import explained, ffmpeg_options, is_encrypted
 from .damage import Quarantine
@@ -54,8 +55,7 @@ class StreamCamera(Camera):
         except CameraError as error:
             cause = str(error).removeprefix(f"{self._source}: ")
             raise CameraError(
-                f"{self._source}: the stream can't be opened ({cause}). Look at address, user, "
-                "password and network."
+                sentence("stream_not_opened", source=self._source, why=cause)
             ) from error
         if self._reader.not_seen is not None:
             self.settings = (Setting("decoder", None, None, self._reader.not_seen),)
@@ -70,10 +70,7 @@ class StreamCamera(Camera):
         while not self._judged:
             decoded = self._reader.read()
             if decoded is None:
-                raise CameraError(
-                    f"{self._source}: the stream stopped giving frames after {self._index}. Look "
-                    "at the camera, its power and network."
-                )
+                raise CameraError(sentence("stream_ended", source=self._source, frames=self._index))
             if decoded.image is not None or self._size is not None:
                 self._judge(decoded)
         return self._judged.popleft()
@@ -104,11 +101,7 @@ class StreamCamera(Camera):
         read_s = decoded.arrived_ns / 1e9
         behind_s = self._lag.seconds(read_s, decoded.stamp_ms, decoded.waited)
         if behind_s > _MOST_LAG * self._config.stall_s:
-            raise CameraError(
-                f"{self._source}: the frames are {behind_s:.1f} s old when they are read. This "
-                "machine decodes them too slowly: ask the camera for a smaller size or rate, or "
-                "use a pipeline (gst:) with a hardware decoder."
-            )
+            raise CameraError(sentence("stream_slow", source=self._source, behind_s=behind_s))
         return behind_s
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from ..cameras.repetition import Repetition
 from ..cameras.sources import open_source
 from ..errors import CameraError, ImageReadError
 from ..processes import tie_to
+from ..sentences import sentence
 from .backoff import Backoff
 from .link import DaemonGone, Link
 from .messages import MOST_TEXT, PACKET, Ended, Gone, Later, Lost, Opened, Source, Start, Trying
@@ -93,7 +94,7 @@ class _Capture:
                 log.warning("%s", error)
                 continue
             if frame is None:
-                raise CameraError(f"{camera.describe()}: the source has ended")
+                raise CameraError(sentence("source_ended", source=camera.describe()))
             self._backoff.reset()
             # Here, where every frame is seen: few of them may be judged.
             self._link.frame(replace(frame, unchanged_s=self._repetition.seconds(frame)))

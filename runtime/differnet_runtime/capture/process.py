@@ -12,6 +12,7 @@ from ..cameras.sources import describe, hidden, is_live, located
 from ..config.models import CameraConfig
 from ..processes import Child
 from ..records import Frame
+from ..sentences import sentence
 from .backoff import Backoff
 from .inbox import Inbox
 from .messages import Source, Start
@@ -127,7 +128,9 @@ class CaptureProcess:
             child.kill()
 
     def _failed(self, error: Exception) -> str:
-        text = f"the capture of {self.name} failed ({type(error).__name__}: {error})"
+        text = sentence(
+            "capture_failed", camera=self.name, error=f"{type(error).__name__}: {error}"
+        )
         if type(error) not in self._told:
             log.error("%s; trying again", text, exc_info=error)
         self._told.add(type(error))
@@ -140,7 +143,7 @@ class CaptureProcess:
             child = Child(
                 f"{__package__}.child",
                 lambda channel: Start(channel=channel, parent=os.getpid()).model_dump_json(),
-                title=f"the capture process of {self.name}",
+                title=sentence("capture_process", camera=self.name),
                 pass_fds=() if seen is None else (seen,),
                 environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
                 redact=lambda text: hidden(text, self._config),

@@ -16,6 +16,7 @@ from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
 from ..processes import Child
 from ..records import Origin
+from ..sentences import sentence
 from .inbox import Inbox
 from .memory import Slots
 from .messages import (
@@ -75,10 +76,10 @@ class Watch:
         self._opening = config.kind == "folder"  # a share may hang; a video may be long to skip
         # A camera that was set to give few frames gives them late.
         self._stall_s = max(config.stall_s, _LATE / config.fps if config.fps else 0.0)
-        self._expect("does not open", _START_S + open_limit_s(config.stall_s))
+        self._expect("camera_not_opening", _START_S + open_limit_s(config.stall_s))
 
     def _expect(self, missing: str, within_s: float) -> None:
-        """Sets what has to come next, and when the process is taken for hung."""
+        """Sets what is said if nothing comes, and when the process is taken for hung."""
         self._missing, self._within_s = missing, within_s
         self._until_ns = time.monotonic_ns() + int(within_s * 1e9)
 
@@ -115,7 +116,7 @@ class Watch:
             settings = tuple(Setting(*fields) for fields in message.settings)
             self._opening = False
             self._tally.opened(settings, self._live)
-            self._expect("opens, but gives no frame", max(_FIRST_FRAME_S, self._stall_s))
+            self._expect("camera_no_first_frame", max(_FIRST_FRAME_S, self._stall_s))
         elif isinstance(message, Lost):
             self._lost(hidden(message.text, self._config), child.said)
         elif isinstance(message, Ended):
@@ -131,7 +132,7 @@ class Watch:
         if isinstance(message, Trying):
             self._pictures.seen.add(message.key)
             self._trying = message
-            self._expect("does not decode a picture", _PICTURE_S)
+            self._expect("camera_decodes_long", _PICTURE_S)
         elif isinstance(message, Unreadable):
             self._trying = None
             self.frames += 1  # as `VideoCamera` counts those that it skips
@@ -157,24 +158,25 @@ class Watch:
         self._gave(message.origin)
         self._tally.frame(message)
         self._inbox.frame(message, self._slots, channel)
-        self._missing, self._within_s = "gives no new frame", self._stall_s
+        self._missing, self._within_s = "camera_no_new_frame", self._stall_s
         # By its stamp: a message that lay there for long is no proof of a camera at work.
         self._until_ns = message.captured_ns + int(self._within_s * 1e9)
 
     def _lost(self, text: str, said: str | None) -> None:
         if said is not None and said not in text:
-            text += f" It said: {said}"
+            text = sentence("source_said", what=text, text=said)
         if not self._told:  # and not again with each try
             log.warning("%s", text)
         self._told = True
         self._tally.absent(CameraState.LOST, text)
-        self._expect("does not open", _START_S + open_limit_s(self._config.stall_s))
+        self._expect("camera_not_opening", _START_S + open_limit_s(self._config.stall_s))
 
     def _overdue(self) -> bool:
         watched = self._live or self._trying is not None or self._opening
         if time.monotonic_ns() < self._until_ns or not watched:
             return False
-        text = f"{self._tally.status.source} {self._missing} for {self._within_s:g} s"
+        source = self._tally.status.source
+        text = sentence(self._missing, source=source, waited_s=self._within_s)
         log.warning("%s; its process is ended", text)
         if self._trying:
             self.give_up_picture("decoding it takes too long")

@@ -13,6 +13,7 @@ from ..config import CameraConfig
 from ..errors import TooManyCommandsError
 from ..events import InspectionEvent, Trigger
 from ..records import Frame
+from ..sentences import sentence
 from .command_rate import CommandRate
 from .judging import NO_MODEL, Command, Judge, Judged
 from .picture_queue import PictureQueue
@@ -100,7 +101,7 @@ class CameraLoop:
         if self._thread.is_alive():
             self._thread.join(max(0.1, until - time.monotonic()))
         while not self._commands.empty():
-            self._answer_without(self._commands.get(), "stopped", "the station stops")
+            self._answer_without(self._commands.get(), "stopped", sentence("station_stops"))
 
     def ask(self, part: str | None, trigger: Trigger, sender: str) -> Command:
         """Asks for a verdict; its future gets it within the camera's deadline.
@@ -116,19 +117,17 @@ class CameraLoop:
         command = Command(part, trigger)
         if not self._rate.take(sender):
             most = self.config.max_commands_per_s
-            raise self._too_many(
-                f"more commands than max_commands_per_s = {most}: send fewer, or raise it"
-            )
+            raise self._too_many(sentence("commands_too_fast", most=most))
         try:
             self._commands.put_nowait(command)
         except queue.Full:
-            raise self._too_many(f"{_MOST_COMMANDS} commands wait for a verdict already") from None
+            raise self._too_many(sentence("commands_wait", count=_MOST_COMMANDS)) from None
         return command
 
     def _too_many(self, why: str) -> TooManyCommandsError:
         with self._counting:
             self.refused_commands += 1
-        return TooManyCommandsError(f"camera {self.name}: {why}")
+        return TooManyCommandsError(sentence("of_camera", camera=self.name, what=why))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -200,7 +199,7 @@ class CameraLoop:
         code = _ABSENT.get(status.state)
         if code is not None and status.state is not self._absent:
             self._absent = status.state
-            reason = status.reason or f"the camera is {status.state.value}"
+            reason = status.reason or sentence(f"camera_is_{status.state.value}")
             self._report(self._judge.undecided(code, reason))
 
     def _next_command(self) -> None:
@@ -232,7 +231,7 @@ class CameraLoop:
         self._answer_without(
             command,
             _ABSENT.get(status.state, "deadline"),
-            f"no frame came within {self.config.deadline_ms} ms of the command"
+            sentence("no_frame_in_time", deadline_ms=self.config.deadline_ms)
             + (f": {status.reason}" if status.reason else ""),
         )
 
@@ -258,4 +257,4 @@ class CameraLoop:
 
 
 def _unexpected(error: Exception) -> tuple[str, str]:
-    return "exception", f"an unexpected error, a bug: {type(error).__name__}: {error}"
+    return "exception", sentence("bug", error=f"{type(error).__name__}: {error}")

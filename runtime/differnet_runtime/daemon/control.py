@@ -13,6 +13,7 @@ from ..capture import CameraState
 from ..errors import CameraError
 from ..events import Event, InspectionEvent
 from ..labels import Labelled
+from ..sentences import sentence
 from ..teaching import Teaching
 from ..web.audit import AuditTrail
 from ..web.control import (
@@ -185,7 +186,7 @@ class StationControl(Control):
             try:
                 return command.answer.result(due_s)
             except FutureTimeoutError:
-                raise CameraError(f"camera {camera} gave no verdict within {due_s:g} s") from None
+                raise CameraError(sentence("no_verdict", camera=camera, within_s=due_s)) from None
 
         return verdict
 

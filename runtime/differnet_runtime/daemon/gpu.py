@@ -6,6 +6,7 @@ from ..config import ModelConfig
 from ..gpu_presence import nvidia_gpu
 from ..inference import EngineState, EngineStatus
 from ..selection import AUTO, ORT_CPU
+from ..sentences import sentence
 from .health import State
 
 
@@ -28,7 +29,5 @@ def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu")
     return State(
         component,
         "degraded",
-        f"there is {present}, but the CPU runs the model ({why}). `differnet doctor` and, for a "
-        f"service, `differnet doctor --unit` say what is missing. If this is intended, set "
-        f"backend = {ORT_CPU!r} in [model].",
+        sentence("gpu_unused", gpu=present, why=why, cpu=ORT_CPU),
     )

@@ -9,6 +9,7 @@ from ..capture import CameraState, CameraStatus
 from ..events import StateEvent
 from ..inference import EngineState, EngineStatus
 from ..outbox import DeliveryStatus
+from ..sentences import sentence
 from ..web.health_views import Health, StateView
 
 OK, CONFIGURATION = "ok", "configuration"
@@ -50,7 +51,9 @@ def engine_state(status: EngineStatus, component: str = "engine") -> State:
         return State(component, status.state.value, status.last_fault, stops=True)
     if status.fallback:
         why = "; ".join(f"{name}: {reason}" for name, reason in status.reasons.items())
-        return State(component, "fallback", f"{status.backend} runs: {why}")
+        return State(
+            component, "fallback", sentence("engine_falls_back", backend=status.backend, why=why)
+        )
     return State(component)
 
 
@@ -68,7 +71,7 @@ def sink_state(status: DeliveryStatus, after_s: float) -> State:
     """
     component = f"sink:{status.sink}"
     if status.stuck_s is not None and status.stuck_s >= after_s:
-        reason = status.problem or f"it has confirmed no event for more than {after_s:g} s"
+        reason = status.problem or sentence("sink_silent", after_s=after_s)
         return State(component, "down", reason)
     if status.caution is not None:
         return State(component, "limited", status.caution)

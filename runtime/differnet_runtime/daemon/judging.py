@@ -21,6 +21,7 @@ from ..integrity import IntegrityGate
 from ..metadata import ModelMetadata
 from ..outbox import JudgedPicture
 from ..records import Decision, Frame, Inspection, Score, Verdict
+from ..sentences import sentence
 
 Take = Callable[[], Frame | None]
 
@@ -194,8 +195,7 @@ class Judge:
             late_ms = (now_ns - until_ns) / 1e6
             decision = Decision(
                 Verdict.NO_DECISION,
-                f"the verdict came {late_ms:.0f} ms after its deadline of "
-                f"{self._config.deadline_ms} ms",
+                sentence("verdict_late", late_ms=late_ms, deadline_ms=self._config.deadline_ms),
                 "deadline",
             )
         event = self._event(

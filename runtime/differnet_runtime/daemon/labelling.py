@@ -10,6 +10,7 @@ from ..evidence import EvidenceItem
 from ..inference import EngineProcess
 from ..labels import Book, Labelled, Labels, ThresholdChange, Thresholds, changed, misses, summary
 from ..metadata import Calibration
+from ..sentences import sentence
 from ..web.label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Labelling:
             item = self._station.evidence.find(entry)
             known = before if item is None else _labelled(item)
             if known is None:
-                raise LabelError(f"there is no picture {entry} (any more)")
+                raise LabelError(sentence("picture_gone", picture=entry))
             update = {**wanted.model_dump(), "labelled_at_s": time.time(), "labelled_by": by}
             self.store.set(known.model_copy(update=update))
         self._station.evidence.notes.mark(entry, labelled=wanted.label is not None)
@@ -120,13 +121,12 @@ class Labelling:
         """See `Control.set_threshold`."""
         (model, engine), new = self._judging(camera), wanted.threshold
         if engine.absent:
-            raise LabelError(f"no model judges camera {camera} yet, so it can have no threshold")
+            raise LabelError(sentence("threshold_no_model", camera=camera))
         old = self._in_use(camera, model, engine)
         calibration = engine.metadata.calibration
         if calibration is not None and new < calibration.lowest_plausible:
             raise LabelError(
-                f"{new:g} lies below every score that a good part can have "
-                f"({calibration.lowest_plausible:.4g}): no part would be judged good"
+                sentence("threshold_too_low", threshold=new, lowest=calibration.lowest_plausible)
             )
         if not wanted.force:
             self._refuse(camera, engine, old, new)
@@ -152,23 +152,17 @@ class Labelling:
         before = 0 if old is None else misses(labels, camera, engine.model_hash, old)
         if passed > before:
             raise LabelError(
-                f"with {new:g}, {passed} parts that are labelled as defects would be judged good "
-                f"(now {before}); send `force` to set it anyway"
+                sentence("threshold_misses", threshold=new, misses=passed, before=before)
             )
         calibration = engine.metadata.calibration
         if calibration is not None and (share := _rejected(calibration, new)) > _MOST_REJECTED:
-            raise LabelError(
-                f"{new:g} would reject {share:.0%} of the good parts that the model was calibrated "
-                "with; send `force` to set it anyway"
-            )
+            raise LabelError(sentence("threshold_rejects", threshold=new, share=share))
 
     def undo_threshold(self, camera: str) -> None:
         """See `Control.undo_threshold`."""
         model, engine = self._judging(camera)
         if self._change(camera, model, engine) is None:
-            raise LabelError(
-                f"no threshold of camera {camera} that was set on the station is in use"
-            )
+            raise LabelError(sentence("threshold_not_set", camera=camera))
         self._thresholds.undo(camera, engine.model_hash)
 
     def _judging(self, camera: str) -> tuple[StationModel, EngineProcess]:

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..inference.absent import NO_METADATA
 from ..inference.bounds import expected_memory
 from ..metadata import ModelMetadata
+from ..sentences import sentence
 
 MIB = 1 << 20
 _STATION = 65 * MIB
@@ -119,15 +120,14 @@ def require_room(
     """
     needed = total_bytes(shares) + another
     change = f", another during the change {mib(another)}" if another else ""
-    text = f"the models need {mib(needed)} ({describe(shares)}{change}), but"
+    text, all_mib = describe(shares) + change, mib(needed)
     if limit_mb is not None and needed > limit_mb * MIB:
-        raise ConfigError(
-            f"station.memory_mb: {text} {limit_mb} MiB are allowed: allow more, or give cameras "
-            "the same model"
-        )
+        raise ConfigError(sentence("model_no_room", needed=all_mib, shares=text, allowed=limit_mb))
     there = machine_bytes() if of_the_machine and limit_mb is None else None
     if there is not None and needed > there:
-        raise ConfigError(f"{text} this machine has {mib(there)}")
+        raise ConfigError(
+            sentence("machine_no_room", needed=all_mib, shares=text, there=mib(there))
+        )
 
 
 def warn_of_room(shares: Sequence[Share]) -> None:

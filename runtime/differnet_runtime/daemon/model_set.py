@@ -16,6 +16,7 @@ from ..errors import ConfigError, ModelStoreError
 from ..inference import EngineProcess
 from ..models import ModelStore, default_folder
 from ..processes import return_memory
+from ..sentences import sentence
 from .memory import Share, require_room, share_of, share_without_model, warn_of_room
 from .models import StationModel
 
@@ -161,7 +162,9 @@ class StationModels:
         chosen = store.find(model, name or (there[0] if len(there) == 1 else None))
         if chosen.name not in stores:
             known = ", ".join(map(repr, stores))
-            raise ModelStoreError(f"{model} judges parts {chosen.name!r}, but this station {known}")
+            raise ModelStoreError(
+                sentence("model_other_name", model=model, name=chosen.name, known=known)
+            )
         stores[chosen.name].activate(model)
 
     def rollback(self, name: str | None = None, reason: str | None = None) -> None:
@@ -177,12 +180,10 @@ class StationModels:
         """
         stores = self._stores()
         if name is None and len(stores) > 1:
-            raise ModelStoreError(f"say which model to roll back: {', '.join(stores)}")
+            raise ModelStoreError(sentence("model_which", names=", ".join(stores)))
         name = name or next(iter(stores))
         if name not in stores:
-            raise ModelStoreError(
-                f"no camera of this station uses {name!r}; its models are {', '.join(stores)}"
-            )
+            raise ModelStoreError(sentence("model_not_used", name=name, names=", ".join(stores)))
         stores[name].rollback(reason)
 
     def _stores(self) -> dict[str, StationModel]:

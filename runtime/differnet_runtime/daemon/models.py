@@ -16,6 +16,7 @@ from ..errors import DifferNetError, EngineFault, ModelStoreError
 from ..inference import AbsentEngine, Callers, EngineProcess, ModelSwitch
 from ..models import ModelStore, StoredModel, advice, default_folder
 from ..processes import return_memory
+from ..sentences import sentence
 from .wanted import File, Wanted
 
 _FOLLOW_S = 1.0
@@ -94,7 +95,7 @@ class StationModel:
             EngineFault: The engine was never meant for this camera.
         """
         if camera not in self._made[engine].thresholds:
-            raise EngineFault("starting", f"the model of camera {camera} does not judge yet")
+            raise EngineFault("starting", sentence("engine_of_others", camera=camera))
 
     def threshold(self, camera: str, engine: EngineProcess) -> float | None:
         """Returns a camera's own threshold for what an engine scores; None for the model's."""
@@ -117,8 +118,7 @@ class StationModel:
         """
         if self.config.store is None:
             raise ModelStoreError(
-                f"{self.planned.name} is a model file, not one of the store: give `store = NAME` "
-                f"in [{self.planned.key}] to change models while the station runs"
+                sentence("model_is_file", name=self.planned.name, key=self.planned.key)
             )
         return ModelStore(self._root)
 
@@ -166,7 +166,12 @@ class StationModel:
             chosen = self.find(model)
             if chosen.name != self.config.store:
                 raise ModelStoreError(
-                    f"{model} judges parts {chosen.name!r}, but this station {self.config.store!r}"
+                    sentence(
+                        "model_other_name",
+                        model=model,
+                        name=chosen.name,
+                        known=repr(self.config.store),
+                    )
                 )
             self._change(chosen.path)
             store.activate(chosen.hash, chosen.name, checked=True)
@@ -182,7 +187,7 @@ class StationModel:
         with self._changing:
             previous = store.previous(name)
             if previous is None:
-                raise ModelStoreError(f"{name} has no previous model to go back to")
+                raise ModelStoreError(sentence("model_no_previous", name=name))
             self._change(previous)
             store.rollback(name, reason=reason)
 
@@ -242,7 +247,7 @@ class StationModel:
                 return_memory()
         except DifferNetError as error:
             if not self._stopping.is_set():
-                self._fail(f"{name} was refused: {error}")
+                self._fail(sentence("model_refused", model=name, why=error))
             raise
         self._runs, self._refused, self.problem = described, None, None
         self._tell("ok", f"{name} judges now")
@@ -268,7 +273,9 @@ class StationModel:
         planned = self.planned
         config, file = planned.config, Wanted.of(path, planned.config).file
         if path is None and config.store is not None:
-            engine: EngineProcess = AbsentEngine(lambda: f"no model judges yet: {self._advice()}")
+            engine: EngineProcess = AbsentEngine(
+                lambda: sentence("model_absent", why=self._advice())
+            )
         else:
             engine = EngineProcess(
                 path,

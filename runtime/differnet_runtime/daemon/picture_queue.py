@@ -14,6 +14,7 @@ from ..events import FrameRef, InspectionEvent, picture_id
 from ..inference import ModelSwitch
 from ..outbox import PictureLog
 from ..records import Frame, Origin, Verdict
+from ..sentences import sentence
 from .judging import NO_MODEL, Judge, Judged
 
 _MOST_TRIES = 3
@@ -179,5 +180,5 @@ class PictureQueue:
 
 
 def _unscorable(event: InspectionEvent) -> InspectionEvent:
-    reason = f"the engine failed {_MOST_TRIES} times on this picture, the last time: {event.reason}"
+    reason = sentence("picture_unscorable", tries=_MOST_TRIES, why=event.reason)
     return event.model_copy(update={"code": _UNSCORABLE, "reason": reason})

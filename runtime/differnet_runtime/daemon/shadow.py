@@ -21,6 +21,7 @@ from ..inspection import Inspected, inspect_frame
 from ..integrity import IntegrityGate
 from ..overlay import eight_bit_colour
 from ..records import Frame, Verdict
+from ..sentences import sentence
 from ..web.live import encoded
 from ..web.shadow_views import Difference, ShadowView, Side
 from .judging import Judged
@@ -177,7 +178,7 @@ class Shadow:
                 self._next()
         except Exception as error:  # a mistake of ours ends the trial, and nothing else
             log.exception("camera %s: the trial", self.camera)
-            self.fail(f"an unexpected error, a bug: {type(error).__name__}: {error}")
+            self.fail(sentence("bug", error=f"{type(error).__name__}: {error}"))
 
     def _next(self) -> None:
         with self._changed:
@@ -219,7 +220,7 @@ class Shadow:
 
     def _reason(self) -> str:
         status = self.engine.status
-        return status.last_fault or f"its engine is {status.state.value}"
+        return status.last_fault or sentence(f"engine_is_{status.state.value}")
 
 
 def _side(found: Inspected) -> Side:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, ModelStoreError
 from ..inference import EngineProcess, RestartBudget
 from ..models import StoredModel
+from ..sentences import sentence
 from ..web.shadow_views import ShadowView
 from .judging import Judged
 from .memory import Share, require_room
@@ -50,12 +51,12 @@ class Shadows:
         """
         judged_by = self._station.models.of(camera)
         if judged_by is None:
-            raise ModelStoreError(f"camera {camera} was just removed")
+            raise ModelStoreError(sentence("camera_removed", camera=camera))
         chosen = _chosen(judged_by, camera, model)
         engine = _engine(judged_by, chosen)
         config = self._station.config.camera.get(camera)
         if config is None:
-            raise ModelStoreError(f"camera {camera} was just removed")
+            raise ModelStoreError(sentence("camera_removed", camera=camera))
         with self._changing:
             self._require_room(camera, engine)
             self._end(camera)
@@ -108,7 +109,7 @@ class Shadows:
     def give_way(self) -> None:
         """Ends all trials, since their memory is needed for a change of a live model."""
         for shadow in self._by_camera.values():
-            shadow.fail("its memory was needed to change a live model; start the trial again")
+            shadow.fail(sentence("trial_gave_way"))
 
     def room(self) -> list[Share]:
         """Returns the memory that the trials take."""
@@ -131,7 +132,7 @@ class Shadows:
             shares = [*models.shares, *_shares(others), _share(camera, engine)]
             require_room(shares, models.memory_mb, of_the_machine=True)
         except ConfigError as error:
-            raise ModelStoreError(f"there is too little memory for a trial: {error}") from error
+            raise ModelStoreError(sentence("trial_no_room", why=error)) from error
 
 
 def _shares(shadows: Iterable[Shadow]) -> list[Share]:
@@ -146,17 +147,19 @@ def _chosen(judged_by: StationModel, camera: str, model: str) -> StoredModel:
     chosen = judged_by.find(model)
     if chosen.name != judged_by.config.store:
         raise ModelStoreError(
-            f"model {model[:16]} is stored as {chosen.name!r}, but camera {camera} uses "
-            f"{judged_by.config.store!r}: choose a model of that name"
+            sentence(
+                "trial_other_name",
+                model=model[:16],
+                name=chosen.name,
+                camera=camera,
+                own=judged_by.config.store,
+            )
         )
     engine = judged_by.switch.engine
     if engine.absent:
-        raise ModelStoreError(
-            f"no model judges camera {camera} yet, so there is nothing to compare with: "
-            "activate this model"
-        )
+        raise ModelStoreError(sentence("trial_alone", camera=camera))
     if engine.model_hash == chosen.hash:
-        raise ModelStoreError(f"this model judges camera {camera} already")
+        raise ModelStoreError(sentence("trial_of_live", camera=camera))
     return chosen
 
 

@@ -22,6 +22,7 @@ from ..labels import FILE as LABELS
 from ..labels import Book
 from ..metrics import Metrics
 from ..outbox import PartLog
+from ..sentences import sentence
 from ..station_lock import TakenError, lock_folder
 from ..suggestions import instead
 from ..teaching import Teaching
@@ -150,10 +151,7 @@ class Station:
         if loop is None:
             raise CameraError(f"there is no camera {camera!r}; {instead(camera, self.cameras)}")
         if loop.config.trigger != "command":
-            raise CameraError(
-                f'camera {camera} runs free: give `trigger = "command"` in its table to have it '
-                "judge on command"
-            )
+            raise CameraError(sentence("runs_free", camera=camera))
         return loop.ask(part, trigger, sender)
 
     def states(self) -> dict[str, State]:

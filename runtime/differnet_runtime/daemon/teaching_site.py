@@ -11,6 +11,7 @@ from ..errors import TeachError
 from ..models import StoredModel
 from ..processes import return_memory
 from ..records import Frame
+from ..sentences import sentence
 
 if TYPE_CHECKING:
     from .models import StationModel
@@ -42,13 +43,8 @@ class StationSite:
         model = self._station.models.of(camera)
         if model is None or model.config.store is not None:
             return None
-        key, own = model.planned.key, "a model file" if model.config.path else "no store"
-        return (
-            f"[{key}] names {own}, but a new model goes into the store, from which camera {camera} "
-            f'takes none: set store = "{name}" in [{key}] in place of path, and reload the '
-            "station. The current model judges until one from the store is activated; a restart "
-            "before that would leave the camera without a model"
-        )
+        code = "teach_model_file" if model.config.path else "teach_no_store"
+        return sentence(code, key=model.planned.key, camera=camera, name=name)
 
     def frame(self, camera: str) -> Frame | None:
         """See `Site.frame`."""
@@ -69,5 +65,5 @@ class StationSite:
     def _model(self, camera: str) -> StationModel:
         model = self._station.models.of(camera)
         if model is None:  # a reload removes it
-            raise TeachError(f"there is no camera {camera!r} any more")
+            raise TeachError(sentence("camera_gone", camera=camera))
         return model

@@ -13,6 +13,7 @@ from ..config import EvidenceConfig
 from ..database import FullError
 from ..errors import OutputError
 from ..files import write_bytes
+from ..sentences import sentence
 from .index import Index, Sum
 from .pictures import file_names
 
@@ -98,8 +99,12 @@ class Room:
             self.delete(index, going)
         if self._lacking(config, need) > 0:
             raise FullError(
-                f"{self._folder}: only {free_bytes(self._folder)} bytes are free, but "
-                f"{config.min_free_bytes} must stay free (evidence.min_free_bytes); make room"
+                sentence(
+                    "disk_reserve",
+                    folder=self._folder,
+                    free=free_bytes(self._folder),
+                    reserve=config.min_free_bytes,
+                )
             )
 
     def _lacking(self, config: EvidenceConfig, need: int) -> int:

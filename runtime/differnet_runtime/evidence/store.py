@@ -22,6 +22,7 @@ from ..events import InspectionEvent
 from ..files import write_bytes
 from ..metadata import ModelMetadata
 from ..records import Image, Verdict
+from ..sentences import sentence
 from .index import Index
 from .notes import Notes
 from .pictures import Files, encode, find
@@ -146,7 +147,7 @@ class Evidence:
             StoreError: The index can't be read now.
         """
         if self._index is None:
-            raise StoreError("the pictures' index is not open yet: try again in a moment")
+            raise StoreError(sentence("index_not_open"))
         return self._index.find(id_)
 
     def list(

@@ -21,6 +21,7 @@ from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file import content_hash, read_model_file
 from ..processes import give_way, return_memory, tie_to
 from ..selection import ORT_CPU, choose, runs_on_cpu
+from ..sentences import sentence
 from .bounds import bound_memory
 from .memory import SharedMemory
 from .messages import (
@@ -160,9 +161,9 @@ def _frame(
 
 def _require_finite(score: float, heads: dict[str, float]) -> None:
     if not math.isfinite(score):
-        raise EngineFault("not_finite", f"the score is not finite ({score})")
+        raise EngineFault("not_finite", sentence("score_not_finite", score=score))
     if not all(map(math.isfinite, heads.values())):
-        raise EngineFault("not_finite", f"the scores of the heads are not all finite ({heads})")
+        raise EngineFault("not_finite", sentence("heads_not_finite", scores=heads))
 
 
 def _share_heatmap(

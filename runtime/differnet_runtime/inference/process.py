@@ -15,6 +15,7 @@ from ..calibration import judged
 from ..errors import EngineFault
 from ..metadata import ModelMetadata
 from ..selection import AUTO, GPU, ORT_TENSORRT, TENSORRT
+from ..sentences import sentence
 from .bounds import expected_memory
 from .budget import RestartBudget
 from .memory import SharedMemory, Slots
@@ -171,7 +172,7 @@ class EngineProcess:
         """
         timeout_s = self._deadline_s if timeout_s is None else timeout_s
         if not self._turns.take(timeout_s):
-            raise EngineFault("busy", f"the engine was busy with other cameras for {timeout_s:g} s")
+            raise EngineFault("busy", sentence("engine_busy", waited_s=timeout_s))
         try:
             yield
         finally:
@@ -197,7 +198,7 @@ class EngineProcess:
                 found = self._turns.submit(slot, until_ns)
         except EngineFault as fault:
             if self._supervisor.stopping:
-                raise EngineFault("stopped", "the engine was stopped") from fault
+                raise EngineFault("stopped", sentence("engine_was_stopped")) from fault
             if fault.code not in _NOT_THE_FRAMES and not self._hurried(fault, limit_s):
                 self._supervisor.note(fault)
             raise
@@ -242,7 +243,7 @@ class EngineProcess:
         if worker is None:
             state, last = supervisor.state, supervisor.last_fault
             code = "no_model" if state is EngineState.FAILED else "starting"
-            text = f"the engine is {state.value}{f': {last}' if last else ''}"
+            text = sentence(f"engine_is_{state.value}") + (f": {last}" if last else "")
             return [EngineFault(code, text) for _ in entries]
         self._note_loss(worker)
         self._last = worker, count

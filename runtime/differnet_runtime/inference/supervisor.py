@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..errors import DifferNetError, EngineFault
 from ..selection import ON_CPU, ORT_CPU
+from ..sentences import sentence
 from .budget import RestartBudget
 from .memory import SharedMemory
 from .records import EngineState, Model
@@ -233,6 +234,6 @@ def _fault_in(worker: Worker) -> EngineFault | None:
     except EngineFault as fault:
         return fault
     if worker.overdue:
-        return EngineFault("timeout", "the engine hangs on a frame")
+        return EngineFault("timeout", sentence("engine_hangs"))
     death = worker.died()
     return None if death is None else EngineFault("crashed", death)

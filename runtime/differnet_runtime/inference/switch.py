@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import EngineFault
 from ..selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
+from ..sentences import sentence
 from .budget import RestartBudget
 from .process import EngineProcess
 
@@ -119,7 +120,7 @@ class ModelSwitch:
             self._swap(old)
             self._drain(new)
             log.warning("%s was taken back: %s", model, why)
-            raise EngineFault("no_model", f"{model} failed under load and was taken back: {why}")
+            raise EngineFault("no_model", sentence("model_failed", model=model, why=why))
         self._drain(old)
         old.engine.stop()
 
@@ -156,12 +157,12 @@ class ModelSwitch:
 
 
 def _why(engine: EngineProcess) -> str:
-    return engine.status.last_fault or f"it is {engine.status.state.value}"
+    return engine.status.last_fault or sentence(f"engine_is_{engine.status.state.value}")
 
 
 def _require_ready(engine: EngineProcess, model: Path | None, timeout_s: float) -> None:
     if not engine.wait_ready(timeout_s):
-        raise EngineFault("no_model", f"{model} can't be used: {_why(engine)}")
+        raise EngineFault("no_model", sentence("model_unusable", model=model, why=_why(engine)))
 
 
 def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:
@@ -171,8 +172,9 @@ def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
         raise EngineFault(
             "no_model",
-            f"only the CPU runs {model}, and {before.backend} the present model, which judges on "
-            f"({reasons}). To have the CPU run it, name {ORT_CPU} as the backend.",
+            sentence(
+                "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=ORT_CPU
+            ),
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import EngineFault
+from ..sentences import sentence
 
 _RETURN_S = 0.005
 """A caller whose frame lies there may take so long to come back from its last verdict."""
@@ -124,7 +125,7 @@ class Batch(Generic[T]):
                 if entry in self._ready:
                     self._ready.remove(entry)
                     self._changed.notify_all()
-                text = "the engine gave no score within the deadline"
+                text = sentence("engine_late")
                 entry.outcome = EngineFault("timeout", text)
                 break
             until_ns = entry.until_ns if complete else min(entry.until_ns, stragglers_ns)

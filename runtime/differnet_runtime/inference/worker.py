@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..errors import EngineFault
 from ..processes import Child
+from ..sentences import sentence
 from .memory import SharedMemory
 from .messages import ANSWER, PACKET, Failed, Ready, Request, Results, Start
 from .records import Model
@@ -83,7 +84,7 @@ class Worker:
             self._child = Child(
                 f"{__package__}.child",
                 start,
-                title="the engine process",
+                title=sentence("engine_process"),
                 pass_fds=(memory.descriptor,),
             )
         except OSError as error:
@@ -111,8 +112,8 @@ class Worker:
             if isinstance(answer, Failed):
                 raise EngineFault(answer.code, answer.text)
             if time.monotonic_ns() >= until_ns:
-                raise EngineFault("timeout", f"the model was not loaded within {timeout_s:g} s")
-        raise EngineFault("starting", "the engine was stopped while it started")
+                raise EngineFault("timeout", sentence("engine_not_loaded", waited_s=timeout_s))
+        raise EngineFault("starting", sentence("engine_stopped_early"))
 
     def ask(self, slots: tuple[int, ...], until_ns: int, limit_s: float) -> Results:
         """Has the frames in some slots scored.
@@ -139,7 +140,7 @@ class Worker:
             raise EngineFault("crashed", self._child.death()) from error
         answer = self._answer(until_ns)
         if answer is None:
-            raise EngineFault("timeout", "the engine gave no score within the deadline")
+            raise EngineFault("timeout", sentence("engine_late"))
         return answer
 
     def drop_late(self) -> None:
@@ -163,7 +164,7 @@ class Worker:
     def _finish_pending(self, until_ns: int) -> None:
         """Waits for the answer to a frame whose caller has given up; it is thrown away."""
         if self.pending and self._answer(until_ns) is None:
-            raise EngineFault("timeout", "the engine still works on an earlier frame")
+            raise EngineFault("timeout", sentence("engine_on_earlier"))
 
     def _answer(self, until_ns: int) -> Results | None:
         while self.pending:

@@ -22,6 +22,7 @@ from ..config.integrity import IntegrityConfig
 from ..metadata import Appearance
 from ..printable import printable
 from ..records import Image
+from ..sentences import sentence
 from .appearance import Look, appearance_of, look
 from .limits import Limits
 from .similar import detail_of, parts_of
@@ -190,13 +191,13 @@ def listed(found: Sequence[Finding], most: int = 20) -> str:
 def _constant(pictures: Sequence[Measured]) -> Iterable[Finding]:
     for one in pictures:
         if one.deviation < _CONSTANT:
-            yield Finding(one.path, "constant", "all pixels have the same value", Weight.SURE)
+            yield Finding(one.path, "constant", sentence("seen_one_value"), Weight.SURE)
 
 
 def _wrong_light(pictures: Sequence[Measured], limits: Limits) -> Iterable[Finding]:
-    usual = f"usual here is {np.median([one.look.brightness for one in pictures]):.0f}"
+    usual = np.median([one.look.brightness for one in pictures])
     for one in pictures:
-        seen = f"mean grey level {one.look.brightness:.1f} of 255, {usual}"
+        seen = sentence("seen_light", mean=one.look.brightness, usual=usual)
         if one.look.brightness < limits.black:
             yield Finding(one.path, "black", seen, Weight.SURE)
         elif one.look.brightness > limits.blown:
@@ -213,7 +214,7 @@ def _masks(pictures: Sequence[Measured]) -> Iterable[Finding]:
         if named is not None and named[1] in stems:
             yield Finding(one.path, "mask", f"named as that of {named[1]}", Weight.SURE)
         elif one.path in odd:
-            yield Finding(one.path, "mask", "it has two grey levels only", Weight.SURE)
+            yield Finding(one.path, "mask", sentence("seen_two_levels"), Weight.SURE)
 
 
 def _companions(pictures: Sequence[Measured]) -> Iterable[Finding]:
@@ -231,10 +232,10 @@ def _companions(pictures: Sequence[Measured]) -> Iterable[Finding]:
 
 
 def _blurred(pictures: Sequence[Measured], limits: Limits) -> Iterable[Finding]:
-    usual = f"usual here is {np.median([one.look.sharpness for one in pictures]):.3g}"
+    usual = np.median([one.look.sharpness for one in pictures])
     for one in pictures:
         if one.look.sharpness < limits.sharpness:
-            seen = f"sharpness {one.look.sharpness:.3g}, {usual}"
+            seen = sentence("seen_sharpness", sharpness=one.look.sharpness, usual=usual)
             yield Finding(one.path, "blurred", seen, Weight.DOUBTFUL)
 
 

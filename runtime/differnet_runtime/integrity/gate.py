@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..config.integrity import IntegrityConfig
 from ..metadata import ModelMetadata
 from ..records import Decision, Frame, Verdict
+from ..sentences import sentence
 from .appearance import Look, look
 from .limits import Limits
 
@@ -71,8 +72,7 @@ class IntegrityGate:
             return None
         return _no(
             "stale",
-            f"the frame is {age_s:.1f} s old (at most {self._stale_after_s:g} s): look whether "
-            "the device is overloaded, or the camera has stopped",
+            sentence("frame_stale", age_s=age_s, most_s=self._stale_after_s),
         )
 
     def _misfit(self, frame: Frame) -> Decision | None:
@@ -85,16 +85,12 @@ class IntegrityGate:
         if known is not None and not known.accepts(*size):
             return _no(
                 "wrong_size",
-                f"the picture has {_text(size)} pixels, the model knows {known}: set the camera to "
-                "a size that the model knows, or train or calibrate with pictures of this one. To "
-                'accept every size: size = "any" in the camera\'s integrity table of a station, or '
-                "`differnet run --any-size`",
+                sentence("size_unknown", size=_text(size), known=known),
             )
         if self._one_size and first is not None and size != first:
             return _no(
                 "wrong_size",
-                f"the frame has {_text(size)} pixels, those before had {_text(first)}: set the "
-                "camera's resolution back, or restart the station if the change is wanted",
+                sentence("size_changed", size=_text(size), before=_text(first)),
             )
         return None
 
@@ -103,18 +99,16 @@ class IntegrityGate:
         return self._wrong_light(seen) or self._frozen(unchanged_s) or self._blurred(seen)
 
     def _wrong_light(self, seen: Look) -> Decision | None:
-        mean, limits = f"its mean is {seen.brightness:.1f} of 255", self._limits
+        mean, limits = seen.brightness, self._limits
         if seen.brightness < limits.black:
             return _no(
                 "black",
-                f"the picture is black: {mean}, at least {limits.black:.1f} is expected. Look at "
-                "the light and the lens cap",
+                sentence("picture_black", mean=mean, least=limits.black),
             )
         if seen.brightness > limits.blown:
             return _no(
                 "blown_out",
-                f"the picture is blown out: {mean}, at most {limits.blown:.1f} is expected. Look "
-                "at the exposure and for stray light",
+                sentence("picture_blown_out", mean=mean, most=limits.blown),
             )
         return None
 
@@ -123,8 +117,7 @@ class IntegrityGate:
             return None
         return _no(
             "frozen",
-            f"the camera has given identical pixels for {unchanged_s:.1f} s: it is frozen, restart "
-            "it. (A source that has no noise needs frozen_after_s = 0.)",
+            sentence("picture_frozen", unchanged_s=unchanged_s),
         )
 
     def _blurred(self, seen: Look) -> Decision | None:
@@ -132,9 +125,7 @@ class IntegrityGate:
             return None
         return _no(
             "blurred",
-            f"the picture is blurred: its sharpness is {seen.sharpness:.3g}, at least "
-            f"{self._limits.sharpness:.3g} is expected. Look at the lens (focus, dirt) and for "
-            "stray light",
+            sentence("picture_blurred", sharpness=seen.sharpness, least=self._limits.sharpness),
         )
 
 

@@ -20,6 +20,7 @@ from ..model_file import content_hash, read_model_file
 from ..names import LONGEST_NOTE, Note
 from ..picture_sizes import PictureSizes
 from ..printable import printable_lines
+from ..sentences import sentence
 from ..signing import describe_signature
 from ..suggestions import nearest
 
@@ -66,7 +67,7 @@ def verified(path: Path) -> tuple[bytes, ModelMetadata]:
     """
     data, metadata = read_model_file(path)
     if content_hash(data) != path.stem:
-        raise ModelFileError(f"{path} is not the model that its name says; add that model again")
+        raise ModelFileError(sentence("model_damaged", path=path))
     return data, metadata
 
 
@@ -149,18 +150,11 @@ def advice(root: Path, name: str) -> str:
         names = names_in(root)
     if name in names:
         gone = os.path.lexists(root / name / ACTIVE)
-        found = "the active one is gone" if gone else "none of them is active"
-        return (
-            f"{root} has models named {name!r}, but {found}. Activate one on the page or "
-            f"with `differnet models activate {name}`"
-        )
+        return sentence("model_active_gone" if gone else "model_none_active", root=root, name=name)
     close = nearest(name, names)
     listed = f" (it has {', '.join(names)})" if names else ""
     others = f" (did you mean {close}?)" if close else listed
-    return (
-        f"{root} has no model named {name!r}{others}. Teach one on the page, or add one "
-        f"with `differnet models add FILE --name {name}` and `differnet models activate {name}`"
-    )
+    return sentence("model_none", root=root, name=name, others=others)
 
 
 def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
@@ -171,25 +165,24 @@ def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
     if new.provenance.shares_pictures(present.provenance):
         return None
     reasons = list(_differences(new, present))
-    return f"it may be for another part: {'; '.join(reasons)}" if reasons else None
+    return sentence("other_part", why="; ".join(reasons)) if reasons else None
 
 
 def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
     names = new.name, present.name
     if not _alike(*map(_stem, names)):
-        yield f"its own name is {names[0]!r}, that of the active model {names[1]!r}"
+        yield sentence("other_name", name=names[0], present=names[1])
     sizes = new.picture_sizes, present.picture_sizes
     if sizes[0] and sizes[1] and not _same_sizes(sizes[0], sizes[1]):
-        yield f"its pictures have the size {sizes[0]}, those of the active model {sizes[1]}"
+        yield sentence("other_size", size=sizes[0], present=sizes[1])
     regions = new.input.region, present.input.region
     if regions[0] and regions[1] and not _overlap(regions[0], regions[1]):
-        yield f"it judges the region {regions[0]} of a frame, the active model {regions[1]}"
+        yield sentence("other_region", region=regions[0], present=regions[1])
     looks = new.appearance, present.appearance
     if looks[0] and looks[1]:
         darker = looks[0].brightest < looks[1].darkest
         if darker or looks[0].darkest > looks[1].brightest:
-            change = "darker" if darker else "brighter"
-            yield f"all its good pictures are {change} than those of the active model"
+            yield sentence("other_darker" if darker else "other_brighter")
 
 
 def _stem(name: str) -> str:

@@ -23,6 +23,7 @@ from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
 from ..files import sync_folder, write_bytes
 from ..inference import check_model
 from ..model_file import content_hash, read_model_file
+from ..sentences import sentence
 from ..signing import describe_signature
 from ..suggestions import instead, nearest
 from .cards import ACTIVE, Read, card_of, caution, names_in, note_of, verified, write_note
@@ -216,10 +217,8 @@ class ModelStore:
         names = self.names()
         if not found and (close := nearest(model, names)):
             raise ModelStoreError(f"{model!r} names no model in {self.root}; did you mean {close}?")
-        raise ModelStoreError(
-            f"{model!r} names {'several models' if found else 'no model'} in {self.root}; give a "
-            f"name ({', '.join(names) or 'none yet'}) or a hash that `differnet models list` shows"
-        )
+        code, known = "model_several" if found else "model_unknown", ", ".join(names) or "none yet"
+        raise ModelStoreError(sentence(code, model=model, root=self.root, names=known))
 
     def note(self, model: str, text: str, name: str | None = None) -> StoredModel:
         """Keeps a note on a model, in place of an earlier one; an empty text removes it.
@@ -238,7 +237,7 @@ class ModelStore:
             with self._locked(self.root / chosen.name) as folder:
                 write_note(folder, chosen.hash, text)
         except ValidationError as error:
-            raise ModelStoreError(f"the note can't be kept: {error.errors()[0]['msg']}") from None
+            raise ModelStoreError(sentence("note_refused", why=error.errors()[0]["msg"])) from None
         return self._stored(chosen.path)
 
     def read_note(self, name: str, digest: str) -> str | None:
@@ -266,7 +265,7 @@ class ModelStore:
                 self._check(path)
         except (ModelFileError, EngineFault) as error:
             raise ModelStoreError(
-                f"{path.stem[:16]} was not activated, and nothing was changed: {error}"
+                sentence("model_not_activated", model=path.stem[:16], why=error)
             ) from error
 
     def _only_name(self) -> str:

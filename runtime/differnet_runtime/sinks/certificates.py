@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from ..config import TlsConfig
 from ..errors import ConfigError
+from ..sentences import sentence
 
 
 def client_context(config: TlsConfig) -> ssl.SSLContext:
@@ -70,9 +71,9 @@ def cause_of(error: BaseException) -> str:
     beneath: BaseException | None = error
     while beneath is not None:
         if isinstance(beneath, ssl.SSLCertVerificationError):
-            return f"the server's certificate is not valid ({beneath.verify_message})"
+            return sentence("certificate_invalid", why=beneath.verify_message)
         if isinstance(beneath, TimeoutError):
-            return "it took too long"
+            return sentence("took_too_long")
         if isinstance(beneath, OSError):
             return str(getattr(beneath, "reason", beneath.strerror) or type(beneath).__name__)
         beneath = beneath.__cause__ or beneath.__context__

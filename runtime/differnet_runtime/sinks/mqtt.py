@@ -16,6 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ..config import MqttConfig
 from ..errors import DifferNetError, SinkError
+from ..sentences import sentence
 from .base import OnCommand, Sink, Stored, Took, unheard
 from .certificates import cause_of
 from .commands import read_command
@@ -62,7 +63,7 @@ class MqttSink(Sink):
         self._client: Client | None = None
         self._link: Link | None = None
         self._closed = self._refused = self._was_lost = False
-        self._problem = "not connected yet"
+        self._problem = sentence("broker_not_yet")
         self._cautions = Cautions(config)
         self._will = Limits(config.qos, config.retain)
 
@@ -108,9 +109,9 @@ class MqttSink(Sink):
         except (SinkError, ValueError, RuntimeError) as error:
             if not self._closed:
                 self._give_up(link.client, str(error))
-            raise SinkError(f"the broker did not take the events: {error}") from error
+            raise SinkError(sentence("broker_took_none", why=error)) from error
         if refused is not None:
-            raise SinkError(f"the broker refused an event: {refused}; look at its rights")
+            raise SinkError(sentence("broker_refused_event", why=refused))
 
     def _send(self, link: Link, events: Sequence[Stored], took: Took) -> str | None:
         """Sends events; returns why the broker refused one."""
@@ -212,7 +213,7 @@ class MqttSink(Sink):
         if client is not self._client:
             return
         if self._link is not None:  # paho came back by itself, and would send again what it holds
-            self._give_up(client, "the connection was lost")
+            self._give_up(client, sentence("broker_lost"))
         elif reason.is_failure:
             self._refuse(client, reason, properties)
         else:
@@ -220,7 +221,7 @@ class MqttSink(Sink):
 
     def _refuse(self, client: Client, reason: ReasonCode, properties: Properties | None) -> None:
         self._refused = True
-        self._note(f"the broker refused the connection: {reason}")
+        self._note(sentence("broker_refused", why=reason))
         allowed = self._will.after_refusal(reason, properties)
         if allowed is not None:
             self._will = allowed
@@ -242,20 +243,17 @@ class MqttSink(Sink):
         if client is not self._client:
             return
         if self._link is not None:
-            self._give_up(client, f"the connection was lost: {reason}")
+            self._give_up(client, f"{sentence('broker_lost')}: {reason}")
         elif self._refused:  # it is the end of what was just refused
             self._refused = False
         else:
-            self._note(
-                f"the broker at {self._make.address} ended the connection without an answer "
-                f"({reason}); its log may say why: protocol, TLS, or the last will's QoS or retain"
-            )
+            self._note(sentence("broker_ended", address=self._make.address, why=reason))
 
     def _on_connect_fail(self, client: Client, _user: object) -> None:
         error = sys.exc_info()[1]  # paho calls while it handles it
         if client is self._client:
             why = f": {cause_of(error)}" if error is not None else ""
-            self._note(f"{self._make.address} can't be reached{why}")
+            self._note(sentence("unreachable", address=self._make.address) + why)
 
     def _on_publish(
         self, client: Client, _user: object, mid: int, reason: ReasonCode, _properties: object

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config import MqttConfig
+from ..sentences import sentence
 from .mqtt_limits import Limits
 
 
@@ -28,17 +29,10 @@ class Cautions:
         """Compares what a broker takes with what was asked for."""
         found, asked = dict[str, str](), self._config
         if limits.qos < asked.qos:
-            loses = ", and an outage may lose some" if limits.qos == 0 else ""
-            found["qos"] = (
-                f"the broker takes QoS {limits.qos} at most, and `qos = {asked.qos}` is "
-                f"configured: events are sent with QoS {limits.qos}{loses}; "
-                f"`qos = {limits.qos}` in [mqtt] accepts that"
-            )
+            code = "broker_qos_0" if limits.qos == 0 else "broker_qos"
+            found["qos"] = sentence(code, qos=limits.qos, asked=asked.qos)
         if asked.retain and not limits.retain:
-            found["retain"] = (
-                "the broker keeps no retained messages: whoever subscribes later sees neither "
-                "state nor status; `retain = false` in [mqtt] accepts that"
-            )
+            found["retain"] = sentence("broker_no_retain")
         self._of_connection = found
 
     def undelivered(self, count: int, size: int, limits: Limits) -> str:
@@ -49,21 +43,16 @@ class Cautions:
             size: Of the last one, in bytes.
             limits: Of the broker.
         """
-        why = f"larger than the broker's Maximum Packet Size ({size} bytes; {limits.packet} fit)"
-        events = "1 event was" if count == 1 else f"{count} events were"
-        self._undelivered = f"{events} not delivered; the last one is {why}"
+        why = sentence("event_size", size=size, packet=limits.packet)
+        self._undelivered = sentence(
+            "event_too_large" if count == 1 else "events_too_large", count=count, why=why
+        )
         return why
 
     def no_heartbeat(self, limits: Limits) -> None:
         """Says that the heartbeat is too large."""
-        self._of_connection["heartbeat"] = (
-            f"no heartbeat is sent: with the names of its cameras it is larger than the broker's "
-            f"Maximum Packet Size ({limits.packet} bytes)"
-        )
+        self._of_connection["heartbeat"] = sentence("broker_no_heartbeat", packet=limits.packet)
 
     def no_commands(self, topic: str, reason: str) -> None:
         """Says that no command can come."""
-        self._of_connection["commands"] = (
-            f"the broker refuses the subscription to {topic} ({reason}), so no command can come; "
-            "`commands = false` in [mqtt] accepts that"
-        )
+        self._of_connection["commands"] = sentence("broker_no_commands", topic=topic, why=reason)

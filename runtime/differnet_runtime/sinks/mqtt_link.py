@@ -9,6 +9,7 @@ from collections.abc import Callable
 from paho.mqtt.client import Client, MQTTMessageInfo
 
 from ..errors import SinkError
+from ..sentences import sentence
 from .base import Stored, Took, unheard
 from .mqtt_limits import Limits
 
@@ -86,7 +87,7 @@ class Link:
             if (why := self._lost(self)) is not None:
                 raise SinkError(why)
             if time.monotonic() > until:
-                raise SinkError(f"no acknowledgement for {_ANSWER_S:g} s")
+                raise SinkError(sentence("no_acknowledgement", waited_s=_ANSWER_S))
             info.wait_for_publish(_LOOK_S)
         self._flying.popleft()
         refused = self.refused.pop(info.mid, None)

@@ -18,6 +18,7 @@ from urllib3.response import HTTPResponse
 from ..config import WebhookConfig
 from ..config.secrets import read_secret
 from ..errors import SinkError
+from ..sentences import sentence
 from .base import BusyError, Sink, Stored, Took, unheard
 from .certificates import cause_of, client_context
 
@@ -112,7 +113,7 @@ class WebhookSink(Sink):
             status, retry_after = response.status, response.headers.get("Retry-After")
         except urllib3.exceptions.HTTPError as error:
             # urllib3's own words hold the address, and it may hold a password.
-            raise SinkError(f"no answer: {cause_of(error)}") from error
+            raise SinkError(sentence("no_answer", why=cause_of(error))) from error
         self._drain(response)
         self._judge(status, retry_after)
 
@@ -133,9 +134,9 @@ class WebhookSink(Sink):
         if 200 <= status < 300:
             self._told.clear()
             return
-        text = f"the receiver answered {status}; expected 2xx"
+        text = sentence("answer_status", status=status)
         if 400 <= status < 500 and status not in _PASSING:
-            text += ": it refuses these events; check its address, token and log"
+            text = sentence("answer_refused", status=status)
             if status not in self._told:  # it is tried every few seconds, for days
                 log.error("sink %s: %s", self.name, text)
                 self._told.add(status)

@@ -8,6 +8,6 @@ STATE/teach/NAME/job/             the files of a running training; deleted when 
 
 from .datasets import UnknownError
 from .teaching import Teaching
-from .views import DatasetView, TeachView, TrainingView
+from .views import DatasetView, TakenView, TeachView, TrainingView
 
-__all__ = ["DatasetView", "TeachView", "Teaching", "TrainingView", "UnknownError"]
+__all__ = ["DatasetView", "TakenView", "TeachView", "Teaching", "TrainingView", "UnknownError"]

@@ -17,13 +17,14 @@ from ..integrity import IntegrityGate
 from ..integrity.repeats import REMEMBERED, Repeats
 from ..metadata import Region
 from ..records import Frame, Image
+from ..sentences import sentence
 from .files import DatasetFiles, capture_record, encoded
 from .looking import Looked, Looks
 from .records import Picture, Record, now
 
 MOST_PICTURES = 1000
 """Pictures in one data set. More hardly make a better model, and training takes longer."""
-REPEAT = "it shows the same as a picture before"
+REPEAT = sentence("teach_repeat")
 Room = Callable[[int], str | None]
 """Returns why so many more bytes can't be stored; None if they can."""
 
@@ -74,7 +75,7 @@ class Dataset:
         """
         with self.lock:
             if self.gone:
-                raise OutputError(f"{self._record.name} was deleted")
+                raise OutputError(sentence("teach_deleted", name=self._record.name))
             changed = Record.model_validate({**dict(self._record), **values})
             self.files.write(changed)
             self._record, self._unwritten = changed, False
@@ -128,7 +129,7 @@ class Dataset:
             self._unwritten = True
             return Seen(False, REPEAT)
         if len(record.pictures) >= MOST_PICTURES:
-            return Seen(False, f"a data set holds {MOST_PICTURES} pictures at most", over=True)
+            return Seen(False, sentence("teach_most_pictures", most=MOST_PICTURES), over=True)
         return self._take(record, image, prepared)
 
     def _take(self, record: Record, image: Image, prepared: NDArray[np.uint8]) -> Seen:
@@ -207,10 +208,7 @@ def _misfit(record: Record, size: tuple[int, int]) -> str | None:
     """Returns why frames of a size can't be taken; None if they can."""
     if record.frame_size not in (None, size):
         there = " x ".join(map(str, record.frame_size or ()))
-        return (
-            f"the camera's frames now have {size[0]} x {size[1]} pixels, but the pictures {there}: "
-            "set the camera back, or start another data set"
-        )
+        return sentence("teach_size_changed", size=f"{size[0]} x {size[1]}", before=there)
     return outside(record.region, size)
 
 
@@ -220,10 +218,7 @@ def outside(region: Region | None, size: tuple[int, int]) -> str | None:
         return None
     if region.x + region.width <= size[0] and region.y + region.height <= size[1]:
         return None
-    return (
-        f"the region {region} (x,y,width,height) does not lie inside the camera's frame of "
-        f"{size[0]} x {size[1]} pixels"
-    )
+    return sentence("teach_region_outside", region=region, size=f"{size[0]} x {size[1]}")
 
 
 def size_of(image: Image) -> tuple[int, int]:

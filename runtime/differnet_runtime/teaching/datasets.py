@@ -15,6 +15,7 @@ from ..metadata import Region
 from ..printable import printable
 from ..records import Frame
 from ..redaction import redact
+from ..sentences import sentence
 from .collector import Collector, Stream
 from .dataset import Dataset, Seen, outside, size_of
 from .files import FOLDER, DatasetFiles, read_all
@@ -25,7 +26,7 @@ from .site import Site
 from .training import cut_off
 from .views import DatasetView, dataset_view
 
-SWITCHED_OFF = "teaching is switched off: set enabled = true in [teach]"
+SWITCHED_OFF = sentence("teach_off")
 _OLD_S = 5.0
 """An older frame of a live camera may not show the part that is there now."""
 
@@ -129,7 +130,7 @@ class Datasets:
         """
         found = self._datasets.get(name)
         if found is None:
-            raise UnknownError(f"there is no data set {printable(name)!r}")
+            raise UnknownError(sentence("teach_unknown", name=printable(name)))
         return found
 
     def changeable(self, name: str) -> Dataset:
@@ -155,15 +156,12 @@ class Datasets:
                 raise TeachError(SWITCHED_OFF)
             files = DatasetFiles(self.root / name)
             if name in self._datasets:
-                raise TeachError(f"there is a data set {name} already: use it, or delete it first")
+                raise TeachError(sentence("teach_exists", name=name))
             if files.used:
-                raise TeachError(
-                    f"{files.folder} holds a data set that can't be read (the log says why): move "
-                    "the folder away, or choose another name"
-                )
+                raise TeachError(sentence("teach_folder_used", folder=files.folder))
             config = self._site.config.camera.get(camera)
             if config is None:
-                raise TeachError(f"there is no camera {camera!r}")
+                raise TeachError(sentence("camera_unknown", camera=camera))
             frame = self._site.frame(camera)
             if frame and (misfit := outside(region, size_of(frame.image))) is not None:
                 raise TeachError(misfit)
@@ -183,7 +181,7 @@ class Datasets:
         with self.changing:
             dataset = self.changeable(name)
             if self._progress(name) is not None:
-                raise TeachError(f"{name} is being trained: cancel the training first")
+                raise TeachError(sentence("teach_busy", name=name))
             with dataset.lock:
                 dataset.files.delete()
                 del self._datasets[name]
@@ -212,9 +210,7 @@ class Datasets:
         for other in self._datasets.values():
             one = other.record
             if one.collecting and one.camera == record.camera and one.name != record.name:
-                raise TeachError(
-                    f"{one.name} is collecting from camera {one.camera}: switch that off first"
-                )
+                raise TeachError(sentence("teach_collects", name=one.name, camera=one.camera))
 
     def camera_of(self, record: Record) -> CameraConfig:
         """Returns the camera of a data set.
@@ -237,9 +233,9 @@ class Datasets:
         camera, config = dataset.record.camera, self.camera_of(dataset.record)
         frame, live = self._site.frame(camera), self._site.live(camera)
         if frame is None:
-            seen = Seen(False, f"camera {camera} has given no frame yet")
+            seen = Seen(False, sentence("teach_no_frame", camera=camera))
         elif live and (age_s := (time.monotonic_ns() - frame.captured_ns) / 1e9) > _OLD_S:
-            seen = Seen(False, f"camera {camera} has given no frame for {age_s:.0f} s")
+            seen = Seen(False, sentence("teach_old_frame", camera=camera, age_s=age_s))
         else:
             seen = dataset.consider(frame, IntegrityGate(config.integrity, None, live=live))
         return self.dataset(name), seen
@@ -252,7 +248,7 @@ class Datasets:
             OutputError: The record can't be written.
         """
         if not self.changeable(name).keep(picture, kept=kept):
-            raise UnknownError(f"{name} has no picture {printable(picture)}")
+            raise UnknownError(sentence("teach_no_picture", name=name, picture=printable(picture)))
         return self.dataset(name)
 
     def _look(self) -> None:
@@ -287,7 +283,7 @@ class Datasets:
 
 
 def _no_camera(camera: str) -> str:
-    return f"there is no camera {camera!r} any more"
+    return sentence("camera_gone", camera=camera)
 
 
 def or_warn(change: Callable[[], object]) -> None:

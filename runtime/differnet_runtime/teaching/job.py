@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import DifferNetError, TeachError
 from ..processes import Child
+from ..sentences import sentence
 from .lowly import Lowly
 from .memory import MIB, taken_bytes
 from .steps import Step
@@ -111,7 +112,7 @@ class Job:
             why = str(error)
         except Exception as error:
             log.exception("training")
-            why = f"an unexpected error, a bug: {type(error).__name__}: {error}"
+            why = sentence("bug", error=f"{type(error).__name__}: {error}")
         shutil.rmtree(self._folder, ignore_errors=True)
         self._ended(why)
 
@@ -130,12 +131,9 @@ class Job:
                 if self._cancelled.wait(_LOOK_S):
                     raise CancelledError
                 if taken_bytes(child.pid) > self._memory:
-                    raise TeachError(
-                        f"the training took more than {self._memory // MIB} MiB of memory and was "
-                        "ended: allow more (memory_mib in [teach]), or teach with a smaller region"
-                    )
+                    raise TeachError(sentence("teach_took_memory", most=self._memory // MIB))
                 if (why := self._hindrance()) is not None:
-                    raise TeachError(f"the training was ended: {why}")
+                    raise TeachError(sentence("teach_ended", why=why))
             if code:
                 child.death()  # waits for its last lines
                 raise TeachError(self._why(code))
@@ -161,7 +159,7 @@ class Job:
                 group=True,
             )
         except OSError as error:
-            raise TeachError(f"the training can't be started: {error.strerror}") from error
+            raise TeachError(sentence("teach_not_started", why=error.strerror)) from error
 
     def _hear(self, step: Step, line: str) -> None:
         found = step.progress(line)
@@ -178,10 +176,8 @@ class Job:
             lines = said[ours[-1] : ours[-1] + _TOLD_LINES]
             return "\n".join(lines).removeprefix(_OURS)
         if code == -signal.SIGKILL:
-            return (
-                "the training was killed by the system, most likely because memory ran out: close "
-                "other programs, or teach with a smaller region"
-            )
-        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        last = f"; its last line: {said[-1]}" if said else ""
-        return f"the training ended with {how}{last}"
+            return sentence("teach_killed")
+        last = "; " + sentence("last_line", text=said[-1]) if said else ""
+        if code > 0:
+            return sentence("teach_exit", status=code) + last
+        return sentence("teach_signal", signal=signal.Signals(-code).name) + last

@@ -17,6 +17,7 @@ from ..integrity.examination import Measured, Weight, different_parts, examine, 
 from ..integrity.repeats import comparing
 from ..preprocess import preprocess
 from ..records import Image
+from ..sentences import sentence
 from .files import DatasetFiles, capture_record
 from .records import Record
 
@@ -95,7 +96,7 @@ class Looks:
                 some.append(found)
         findings = examine(some).findings
         causes = {
-            one.path.stem: f"{one.cause}: {one.detail}"
+            one.path.stem: sentence(f"look_{one.cause.replace(' ', '_')}", seen=one.detail)
             for one in reversed(findings)  # the weightiest comes first, and stays
             if one.weight is not Weight.NOTE
         }

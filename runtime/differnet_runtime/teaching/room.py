@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import OutputError
 from ..evidence.room import free_bytes
+from ..sentences import sentence
 from .site import Site
 
 
@@ -21,10 +22,7 @@ def lacking(site: Site, folder: Path, need: int = 0) -> str | None:
     free = free_bytes(folder)
     if free is None or free - need >= left:
         return None
-    return (
-        f"only {free >> 20} MiB of the disk are free, and {left >> 20} MiB must stay free "
-        "(min_free_bytes in [evidence]): free some space"
-    )
+    return sentence("teach_disk_full", free=free >> 20, reserve=left >> 20)
 
 
 def require(site: Site, folder: Path, need: int) -> None:
@@ -47,7 +45,4 @@ def too_many(site: Site, taken: int) -> str | None:
     most = site.config.teach.max_bytes
     if taken <= most:
         return None
-    return (
-        f"all collected pictures together may take at most {most >> 20} MiB (max_bytes in "
-        "[teach]): delete a data set that you no longer need"
-    )
+    return sentence("teach_all_full", most=most >> 20)

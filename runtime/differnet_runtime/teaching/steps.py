@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..command import INTERVAL_VARIABLE, Command, installed
 from ..installation import advice
+from ..sentences import sentence
 
 COMMANDS = "differnet.commands"
 """The entry points of `differnet`'s commands."""
@@ -134,8 +135,5 @@ def _missing(_half_minute: int) -> str | None:
         lacking.append(_WEIGHTS)
     if not lacking:
         return None
-    return (
-        f"training needs {', '.join(dict.fromkeys(lacking))}, which is not installed here. "
-        f"{advice('train,export')} Or download the pictures, train on another "
-        "machine, and upload the model."
-    )
+    packages = ", ".join(dict.fromkeys(lacking))
+    return sentence("teach_not_installed", packages=packages, advice=advice("train,export"))

@@ -10,6 +10,7 @@ from ..config import CameraConfig
 from ..errors import ModelFileError, TeachError
 from ..metadata import ModelMetadata
 from ..printable import printable
+from ..sentences import sentence
 from .dataset import Dataset, outside, size_of
 from .datasets import SWITCHED_OFF, Datasets, UnknownError, or_warn
 from .files import DatasetFiles
@@ -67,7 +68,7 @@ class Teaching(Datasets):
         """
         dataset = self.find(name)
         if not any(one.id == picture for one in dataset.record.pictures):
-            raise UnknownError(f"{name} has no picture {printable(picture)}")
+            raise UnknownError(sentence("teach_no_picture", name=name, picture=printable(picture)))
         return dataset.files.path(picture)
 
     def report(self, name: str) -> Path:
@@ -78,7 +79,7 @@ class Teaching(Datasets):
         """
         path = self.find(name).files.report
         if not path.is_file():
-            raise UnknownError(f"{name} has no report yet: it comes with the first training")
+            raise UnknownError(sentence("teach_no_report", name=name))
         return path
 
     def pictures(self, name: str) -> tuple[Record, DatasetFiles]:
@@ -89,7 +90,7 @@ class Teaching(Datasets):
         """
         dataset = self.find(name)
         if not dataset.record.kept:
-            raise TeachError(f"{name} has no pictures yet")
+            raise TeachError(sentence("teach_no_pictures", name=name))
         return dataset.record, dataset.files
 
     def train(self, name: str) -> DatasetView:
@@ -157,9 +158,9 @@ class Teaching(Datasets):
         sizes = metadata.picture_sizes if camera.integrity.size != "any" else None
         why = outside(metadata.input.region, size)
         if why is None and sizes is not None and not sizes.accepts(*size):
-            why = f"it knows the picture size {sizes}, but the camera's is {size[0]} x {size[1]}"
+            why = sentence("teach_wrong_size", sizes=sizes, size=f"{size[0]} x {size[1]}")
         if why is not None:
-            raise TeachError(f"the uploaded model is for another camera or region: {why}")
+            raise TeachError(sentence("teach_wrong_model", why=why))
 
     def folder(self, name: str) -> Path:
         """Returns the folder for a file that is being uploaded for a data set.

@@ -16,6 +16,7 @@ from ..files import write_bytes
 from ..metadata import ModelMetadata
 from ..model_file import read_model_file
 from ..models import StoredModel
+from ..sentences import sentence
 from .dataset import Dataset
 from .files import strange
 from .job import CancelledError, Hindrance, Job, Progress
@@ -30,7 +31,7 @@ _NEEDED_MIB = 2048
 """Measured trainings, with 40 and with 160 pictures, took at most 1.5 GiB."""
 _MODEL, _FILE, _REPORT, _RECORD = "model", "model.onnx", "look.html", "training.json"
 _CANCEL_S = 3.0
-STOPPED = "the station stopped during the training: start the training again"
+STOPPED = sentence("teach_stopped")
 
 Programs = Callable[[Path, Path, int, bool], Sequence[Step]]
 """Takes the data, the folder, the threads, and whether a GPU will run the model."""
@@ -67,15 +68,12 @@ class Trainer:
         """Returns why no training can start now; None if one can."""
         with self._lock:  # not between the end of a training and its entry in the record
             if self._job is not None:
-                return f"{self._of} is being trained: one training at a time"
+                return sentence("teach_one_at_a_time", name=self._of)
         if (lacking := self._lacking()) is not None:
             return lacking
         needed, free = self.memory(config)
         if free is not None and free < needed:
-            return (
-                f"a training needs {needed} MiB of free memory, and {free} MiB are free: close "
-                "other programs, or train on another machine"
-            )
+            return sentence("teach_no_memory", needed=needed, free=free)
         return None
 
     def progress(self, name: str) -> Progress | None:
@@ -100,8 +98,12 @@ class Trainer:
             record = dataset.record
             if record.parts < FEWEST_PARTS:
                 raise TeachError(
-                    f"too few different parts ({record.parts}): collect at least {FEWEST_PARTS}, "
-                    f"or better {site.config.teach.goal}"
+                    sentence(
+                        "teach_too_few",
+                        parts=record.parts,
+                        least=FEWEST_PARTS,
+                        goal=site.config.teach.goal,
+                    )
                 )
             folder, threads = dataset.files.job, usable_threads()
             data = folder / "pictures" / record.name
@@ -139,7 +141,7 @@ class Trainer:
         """
         job = self._job
         if job is None or self._of != name:
-            raise TeachError(f"{name} is not being trained")
+            raise TeachError(sentence("teach_not_training", name=name))
         job.cancel()
         job.join(_CANCEL_S)
 
@@ -182,10 +184,15 @@ def _finish(dataset: Dataset, site: Site) -> None:
 def _causes(look: dict[str, Any]) -> dict[str, str]:
     """Returns what a training found strange about pictures, by their ids."""
     return {
-        Path(one["path"]).stem: str(one["detail"]) + (", left out" if one["left_out"] else "")
+        Path(one["path"]).stem: _cause(one)
         for one in look.get("findings", [])
         if one["cause"] == "strange"
     }
+
+
+def _cause(finding: dict[str, Any]) -> str:
+    detail = str(finding["detail"])
+    return sentence("look_left_out", what=detail) if finding["left_out"] else detail
 
 
 def model_of(path: Path) -> ModelMetadata:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from ..metadata import Part, Region
+from ..metadata import Region
+from ..telling import Telling
 from .job import Progress
 from .records import AddedModel, Picture, Record, State
 
 
-class PictureView(Part):
+class PictureView(Telling):
     """A picture.
 
     Args:
@@ -20,6 +22,8 @@ class PictureView(Part):
         cause: What is strange about it; None if nothing is.
     """
 
+    SENTENCES: ClassVar = ("cause",)
+
     id: str
     time: str
     kept: bool
@@ -27,7 +31,7 @@ class PictureView(Part):
     cause: str | None = None
 
 
-class TrainingView(Part):
+class TrainingView(Telling):
     """The last training.
 
     Args:
@@ -40,6 +44,8 @@ class TrainingView(Part):
         ended: When it ended, ISO 8601; None while it is running.
     """
 
+    SENTENCES: ClassVar = ("error",)
+
     state: State
     step: str
     done: float
@@ -49,7 +55,7 @@ class TrainingView(Part):
     ended: str | None = None
 
 
-class DatasetView(Part):
+class DatasetView(Telling):
     """A data set.
 
     Args:
@@ -71,6 +77,8 @@ class DatasetView(Part):
         obstacle: What must be configured before the model can judge the camera; None if nothing.
     """
 
+    SENTENCES: ClassVar[tuple[str, ...]] = ("problem", "obstacle")
+
     name: str
     camera: str
     region: Region | None = None
@@ -89,7 +97,21 @@ class DatasetView(Part):
     obstacle: str | None = None
 
 
-class TeachView(Part):
+class TakenView(DatasetView):
+    """The data set after an attempt to take the current frame.
+
+    Args:
+        taken: Whether the frame was taken and is on disk.
+        why: Why it was not taken; None if it was.
+    """
+
+    SENTENCES: ClassVar = (*DatasetView.SENTENCES, "why")
+
+    taken: bool
+    why: str | None = None
+
+
+class TeachView(Telling):
     """All data sets, and whether models can be trained here.
 
     Args:
@@ -100,6 +122,8 @@ class TeachView(Part):
         free_mib: MiB of memory that are free; None if that is not known.
         goal: Number of different parts to collect for a model.
     """
+
+    SENTENCES: ClassVar = ("reason",)
 
     datasets: list[DatasetView]
     trainable: bool

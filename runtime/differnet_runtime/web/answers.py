@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -24,7 +24,7 @@ from ..errors import (
     TooManyCommandsError,
     ViewsError,
 )
-from ..metadata import Part
+from ..telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,15 @@ _NOT_ALLOWED = 405
 _NOTHING, _SEE = "there is nothing here", "see /openapi.json"
 
 
-class Problem(Part):
+class Problem(Telling):
     """Why a request was not answered.
 
     Args:
         error: What happened.
         what_to_do: Where it is not in the error itself.
     """
+
+    SENTENCES: ClassVar = ("error", "what_to_do")
 
     error: str
     what_to_do: str | None = None
@@ -71,7 +73,7 @@ class Refused(HTTPException):
 
 def problem(status: int, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """Returns a problem as JSON."""
-    body = what.model_dump_json(exclude_none=True)
+    body = what.model_dump_json(exclude_none=True, exclude_defaults=True)
     return Response(body, status, headers=headers, media_type=JSON)
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..sentences import sentence
 from .answers import Problem, problem
 from .connections import sender_of
 from .pace import Pace
@@ -162,9 +163,7 @@ class Guard:
         free = request.method in _READING or _path(request) in (LOGIN, LOGOUT)
         if free or self._access.changes:
             return None
-        what = Problem(
-            error="changes over HTTP are switched off", what_to_do="set changes = true in [web]"
-        )
+        what = Problem(error=sentence("changes_off"), what_to_do="set changes = true in [web]")
         return problem(403, what)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from ..events import ModelRef
 from ..metadata import Part
+from ..telling import Telling
 
 
 class Alive(Part):
@@ -14,7 +17,7 @@ class Alive(Part):
     live: bool
 
 
-class StateView(Part):
+class StateView(Telling):
     """A component that is not well; see `daemon.health.State`.
 
     Args:
@@ -24,6 +27,8 @@ class StateView(Part):
         stops: Whether there are no verdicts while it lasts.
         values: The figures that `reason` mentions, by name.
     """
+
+    SENTENCES: ClassVar = ("reason",)
 
     component: str
     state: str

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from ..metadata import Part
 from ..models import Card
+from ..telling import Telling
 
 EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
 
-class ModelCard(Card):
+class ModelCard(Card, Telling):
     """A model, described for people; see `models.Card`.
 
     Args:
@@ -20,11 +20,13 @@ class ModelCard(Card):
         name: Its name in the store; without a store, its own name.
     """
 
+    SENTENCES: ClassVar[tuple[str, ...]] = ("detection_limit",)
+
     id: str
     name: str
 
 
-class EngineView(Part):
+class EngineView(Telling):
     """An engine process; see `inference.EngineStatus`.
 
     Args:
@@ -36,6 +38,8 @@ class EngineView(Part):
         batches: How often so many frames went through it together.
         card: Description of its model; None where there is none yet.
     """
+
+    SENTENCES: ClassVar = ("reasons", "last_fault")
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -64,6 +68,8 @@ class ModelView(ModelCard):
         caution: Why it may be for another part than the active model of its name, or None.
         cameras: Those that models of this name judge.
     """
+
+    SENTENCES: ClassVar = (*ModelCard.SENTENCES, "damaged", "caution")
 
     hash: str
     active: bool

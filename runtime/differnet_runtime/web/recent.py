@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..events import InspectionEvent
 from ..metadata import Part
+from ..telling import Telling
 
 
 class RecentEvent(Part):
@@ -16,6 +18,22 @@ class RecentEvent(Part):
 
     number: int = Field(ge=1)
     event: InspectionEvent
+
+
+class ShownEvent(InspectionEvent, Telling):
+    """A verdict as the page gets it: its reason can be said in another language."""
+
+    SENTENCES: ClassVar = ("reason",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _show(cls, value: Any) -> Any:  # noqa: ANN401 - whatever is validated
+        return dict(value) if type(value) is InspectionEvent else value
+
+    @classmethod
+    def of(cls, event: InspectionEvent) -> ShownEvent:
+        """Returns an event with its reason taken apart."""
+        return cls.model_construct(**dict(event), said=cls.taken_apart(dict(event)))
 
 
 class RecentEvents:

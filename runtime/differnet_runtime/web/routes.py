@@ -18,16 +18,17 @@ from starlette.responses import Response
 
 from ..config.models import Name
 from ..errors import TooManyCommandsError
-from ..events import AuditAction, AuditEvent, InspectionEvent
+from ..events import AuditAction, AuditEvent
 from ..metadata import Part
 from ..names import ContentHash, PartId
+from ..sentences import sentence
 from .answers import Refused
 from .audit import switching
 from .connections import sender_of
 from .control import Control, EvidenceEntry, EvidenceKind, Health, ModelView, Overview
 from .files import FileAnswer
 from .health_views import Alive
-from .recent import RecentEvent
+from .recent import RecentEvent, ShownEvent
 from .routing import (
     DIGITS,
     Call,
@@ -181,7 +182,9 @@ async def live_picture(
     headers = {
         "X-Frame-Number": str(jpeg.number),
         "X-Frame-Age-Ms": str(age_ms),
-        "X-Event": json.dumps(jpeg.event.model_dump(mode="json")),  # ASCII, as a header must be
+        "X-Event": json.dumps(
+            ShownEvent.of(jpeg.event).model_dump(mode="json")
+        ),  # ASCII, as a header must be
     }
     return Response(jpeg.data, headers=headers, media_type="image/jpeg")
 
@@ -212,7 +215,7 @@ async def evidence_file(call: CallDep, entry: EntryPath, kind: EvidenceKind) -> 
     """A kept picture."""
     found = await call.reads.run(partial(_open_evidence, call.control, entry, kind))
     if found is None:
-        raise Refused(404, "there is no such picture (any more)")
+        raise Refused(404, sentence("no_such_picture"))
     return FileAnswer(*found, call.reads)
 
 
@@ -263,14 +266,14 @@ async def audit(call: CallDep, query: Annotated[AuditQuery, Query()]) -> Audit:
 
 
 @router.post("/api/cameras/{camera}/trigger", responses=problems(404, 409, 429))
-async def trigger(call: CallDep, camera: CameraDep, body: PartToJudge) -> InspectionEvent:
+async def trigger(call: CallDep, camera: CameraDep, body: PartToJudge) -> ShownEvent:
     """Judges a part now."""
     if call.changes.busy:
-        raise Refused(503, "too many requests wait for a verdict", "try again")
+        raise Refused(503, sentence("too_many_requests"), "try again")
     sender = sender_of(call.address)
     try:
         verdict = call.control.trigger(camera, body.part, sender)
     except TooManyCommandsError as error:  # costs no thread
         call.control.troubles.note("commands", sender, str(error))
         raise
-    return await call.changes.run(verdict)
+    return ShownEvent.of(await call.changes.run(verdict))

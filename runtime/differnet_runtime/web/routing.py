@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..events import AuditAction
+from ..sentences import sentence
 from .answers import JSON, Problem, Refused, of_error, of_faults
 from .control import Control
 from .threads import Threads, Workers
@@ -132,7 +133,7 @@ class Call:
             Refused: There is no such camera.
         """
         if name is not None and name not in self.control.cameras():
-            raise Refused(404, "there is no such camera", "/api/overview lists them")
+            raise Refused(404, sentence("no_such_camera"), "/api/overview lists them")
 
     def note(
         self,
@@ -191,7 +192,7 @@ class StationRoute(APIRoute):
                     request = _StrictRequest(request, model)
                 return await handle(request)
             except asyncio.CancelledError:  # a stop does not wait for a slow call
-                return Refused(503, "the station stops").response()
+                return Refused(503, sentence("station_stops")).response()
             except Exception as error:
                 return of_error(error)
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from ..errors import DifferNetError
 from ..metadata import Part
 from ..names import ContentHash, Note
+from ..sentences import sentence
 from .answers import Refused
 from .control import ModelView
 from .routing import Call, CallDep, CameraDep, StationRoute, media, problems
@@ -55,7 +56,7 @@ async def shadow(call: CallDep, camera: CameraDep) -> ShadowView:
     """The trial on a camera: how often its model and the live model agree."""
     found = call.control.shadow(camera)
     if found is None:
-        raise Refused(404, "there is no trial on this camera")
+        raise Refused(404, sentence("no_trial"))
     return found
 
 
@@ -77,7 +78,7 @@ async def shadow_picture(call: CallDep, camera: CameraDep, picture: PictureDep) 
     """A frame that only one of the two models rejects; the latest 24 are kept."""
     data = call.control.shadow_picture(camera, picture)
     if data is None:
-        raise Refused(404, "there is no such picture (any more)")
+        raise Refused(404, sentence("no_such_picture"))
     return Response(data, media_type=_JPEG)
 
 
@@ -93,7 +94,7 @@ async def note_model(call: CallDep, model: ModelDep, body: NoteToSet) -> ModelVi
     def audited() -> ModelView:
         noted = call.control.note_model(model, body.note or "")
         if noted is None:
-            raise Refused(404, "this station has no such model", "/api/models lists them")
+            raise Refused(404, sentence("no_such_model"), "/api/models lists them")
         call.note("note", None, f"{noted.name} {model[:12]}: {noted.note or 'no note'}")
         return noted
 

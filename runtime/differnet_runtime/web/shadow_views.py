@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from ..metadata import Part
 from ..names import ContentHash
+from ..telling import Telling
 
 
 class ShadowToStart(Part):
@@ -46,7 +47,7 @@ class Difference(Part):
     shadow: Side
 
 
-class ShadowView(Part):
+class ShadowView(Telling):
     """A trial: a second model scores a camera's frames after the live model, without any effect.
 
     Args:
@@ -62,6 +63,8 @@ class ShadowView(Part):
         only_shadow_rejects: Number of judged frames that only the model on trial rejects.
         differing: The latest frames on which they differ, the newest first.
     """
+
+    SENTENCES: ClassVar = ("error",)
 
     camera: str
     model: str

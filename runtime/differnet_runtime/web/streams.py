@@ -19,6 +19,7 @@ from ..metadata import Part
 from .answers import Refused
 from .connections import Connection, Connections, of_busiest_sender
 from .control import Jpeg
+from .recent import RecentEvent, ShownEvent
 from .routes import EventsQuery, LiveQuery
 from .routing import Call, CallDep, CameraDep, StationRoute, Whole, media, problems
 from .sessions import Sessions
@@ -162,7 +163,7 @@ async def _verdicts(
         if newest > number:
             found = recent.after(number, camera=camera, limit=query.limit)
             number = found[-1].number if found else newest
-            lines = [f"id: {one.number}\ndata: {one.event.model_dump_json()}\n\n" for one in found]
+            lines = [f"id: {one.number}\ndata: {_json(one)}\n\n" for one in found]
             if lines:
                 said = time.monotonic()
                 yield "".join(lines).encode()
@@ -170,6 +171,10 @@ async def _verdicts(
             said = time.monotonic()
             yield b": still here\n\n"
         await asyncio.sleep(_EVENTS_S)
+
+
+def _json(recent: RecentEvent) -> str:
+    return ShownEvent.of(recent.event).model_dump_json()
 
 
 def _start(call: Call, number: int) -> int:

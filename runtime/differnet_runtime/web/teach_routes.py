@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from ..config.models import Name
 from ..errors import DifferNetError, OutputError
 from ..metadata import Part, Region
-from ..teaching import DatasetView, TeachView, UnknownError
+from ..teaching import DatasetView, TakenView, TeachView, UnknownError
 from ..teaching.files import shown
 from ..teaching.records import DatasetName, PictureId
 from ..teaching.zipped import zipped
@@ -72,18 +72,6 @@ class Keeping(Part):
     """False throws a picture out, true puts it back."""
 
     kept: bool
-
-
-class TakenView(DatasetView):
-    """The data set after an attempt to take the current frame.
-
-    Args:
-        taken: Whether the frame was taken and is on disk.
-        why: Why it was not taken; None if it was.
-    """
-
-    taken: bool
-    why: str | None = None
 
 
 class PictureQuery(Part):

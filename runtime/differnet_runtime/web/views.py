@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ..events import InspectionEvent, ModelRef
+from ..events import ModelRef
 from ..metadata import Part
+from ..telling import Telling
 from .health_views import Health
 from .model_views import EngineView
+from .recent import ShownEvent
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
 
-class SettingView(Part):
+class SettingView(Telling):
     """What became of a camera's setting; see `cameras.settings.Setting`."""
+
+    SENTENCES: ClassVar = ("warning",)
 
     name: str
     requested: float | str | None = None
@@ -42,7 +46,7 @@ class PartsView(Part):
     yield_percent: float | None = None
 
 
-class CameraView(Part):
+class CameraView(Telling):
     """A camera.
 
     Args:
@@ -69,6 +73,8 @@ class CameraView(Part):
         shadow: Content hash of the model on trial; None if there is no trial.
     """
 
+    SENTENCES: ClassVar = ("reason",)
+
     name: str
     state: str
     reason: str | None = None
@@ -86,13 +92,13 @@ class CameraView(Part):
     parts: PartsView | None = None
     threshold: float | None = None
     alarm: str | None = None
-    last: InspectionEvent | None = None
+    last: ShownEvent | None = None
     settings: list[SettingView] = Field(default_factory=list)
     model: ModelRef | None = None
     shadow: str | None = None
 
 
-class SinkView(Part):
+class SinkView(Telling):
     """A receiver of events.
 
     Args:
@@ -105,6 +111,8 @@ class SinkView(Part):
         undeliverable: Events that it can never take, passed over since the start.
     """
 
+    SENTENCES: ClassVar = ("reason",)
+
     name: str
     state: str
     reason: str | None = None
@@ -113,7 +121,7 @@ class SinkView(Part):
     undeliverable: int = 0
 
 
-class OutboxView(Part):
+class OutboxView(Telling):
     """The events that wait for delivery.
 
     Args:
@@ -125,6 +133,8 @@ class OutboxView(Part):
         bytes: Of the database.
     """
 
+    SENTENCES: ClassVar = ("reason",)
+
     state: str = "ok"
     reason: str | None = None
     pending: int = 0
@@ -133,7 +143,7 @@ class OutboxView(Part):
     bytes: int = 0
 
 
-class EvidenceView(Part):
+class EvidenceView(Telling):
     """The kept pictures.
 
     Args:
@@ -145,6 +155,8 @@ class EvidenceView(Part):
         free_bytes: Of the disk.
         skipped: Pictures not kept (queue or disk full) since the start.
     """
+
+    SENTENCES: ClassVar = ("reason",)
 
     state: str = "ok"
     reason: str | None = None

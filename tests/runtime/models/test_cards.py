@@ -46,7 +46,7 @@ def limits(*, usable: bool = True, **sizes: int | None) -> DetectionLimits:
 def test_a_detection_limit_fits_on_one_line() -> None:
     said = brief(limits(dark_spot=6, scratch=12, stain=None))
     assert said == (
-        "dark spot from 6 px at contrast 40, scratch from 12 px at contrast 40; not found: stain"
+        "dark spot from 6 px at contrast 40, scratch from 12 px at contrast 40, stain not found"
     )
     assert brief(limits(usable=False, dark_spot=60)).startswith("finds no painted defect")
 

@@ -12,6 +12,7 @@ import pytest
 from differnet_runtime.errors import ModelStoreError, StoreError
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.web.control import Health, Overview
+from differnet_runtime.web.recent import ShownEvent
 from tests.fakes.station import HASHES, FakeStation
 from tests.runtime.web.client import Client
 
@@ -49,7 +50,9 @@ def test_degraded_is_still_ready(client: Client, station: FakeStation) -> None:
 def test_the_overview_is_what_the_station_says(client: Client, station: FakeStation) -> None:
     overview = Overview.model_validate_json(client.get("/api/overview").data)
     assert [camera.name for camera in overview.cameras] == ["left", "right"]
-    assert overview.cameras[0].last == station.seen["left"].last
+    newest = station.seen["left"].last
+    assert newest is not None
+    assert overview.cameras[0].last == ShownEvent.of(newest)
     assert overview.engine == station.overview().engine
 
 
@@ -70,7 +73,7 @@ def test_a_picture_brings_its_own_verdict(client: Client, station: FakeStation) 
     for overlay in ("false", "true"):
         judged = station.judge("left", part="Grün-7")
         answer = client.get(f"/api/cameras/left/live.jpg?overlay={overlay}")
-        assert InspectionEvent.model_validate_json(answer.headers["x-event"]) == judged
+        assert ShownEvent.model_validate_json(answer.headers["x-event"]) == ShownEvent.of(judged)
 
 
 def test_the_overlay_is_drawn_on_it(client: Client) -> None:
@@ -168,7 +171,7 @@ def test_a_model_is_switched_and_taken_back(client: Client, station: FakeStation
 
 def test_a_part_is_judged_on_command(client: Client) -> None:
     answer = client.post("/api/cameras/right/trigger", {"part": "K7"})
-    event = InspectionEvent.model_validate_json(answer.data)
+    event = ShownEvent.model_validate_json(answer.data)
     assert (event.part, event.trigger) == ("K7", "http")
     assert client.post("/api/cameras/left/trigger", {"part": "K7"}).status == 409
 

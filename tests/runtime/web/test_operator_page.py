@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from differnet_runtime.sentences import sentence
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser
@@ -162,6 +163,24 @@ def test_the_browser_chooses_the_language_and_the_footer_another(
     browser.run("location.reload()")
     says(browser, "#health", "Achtung")
     assert browser.run("return document.documentElement.lang") == "de"
+
+
+def test_the_station_s_sentences_are_in_the_pages_language_too(
+    abroad: Browser, shown: Shown
+) -> None:
+    browser, station, server = shown
+    browser.speak("de-DE")
+    browser.go(server.url)
+    refused = sentence("broker_took_none", why="Connection refused")
+    station.degraded.append(f"sink:mqtt: down: {refused}")
+    says(browser, "#banner", "Der Broker hat die Ereignisse nicht angenommen: Verbindung abgelehnt")
+    lost = sentence("stream_slow", source="rtsp://10.0.0.5/left", behind_s=2.5)
+    station.seen["left"].state, station.seen["left"].reason = "lost", lost
+    says(browser, "[data-camera=left] .veil", "beim Lesen schon 2,5 s alt")
+    browser.speak("zh-CN")
+    browser.go(server.url)
+    says(browser, "[data-camera=left] .veil", "图像读取时已滞后 2.5 秒")
+    says(browser, "#banner", "连接被拒绝")
 
 
 def test_the_focus_is_where_it_was_after_escape_though_the_button_was_built_anew(

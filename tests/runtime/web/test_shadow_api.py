@@ -39,7 +39,7 @@ def test_a_trial_is_begun_looked_at_and_ended(client: Client, station: FakeStati
     assert seen == begun
     assert set(seen) == {
         "camera", "model", "since", "state", "error", "judged", "skipped", "agree",
-        "only_live_rejects", "only_shadow_rejects", "differing",
+        "only_live_rejects", "only_shadow_rejects", "differing", "said",
     }  # fmt: skip
     (one,) = seen["differing"]
     assert one["live"]["verdict"] == "DEFECT"

@@ -11,6 +11,7 @@ import urllib3
 
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.events import InspectionEvent
+from differnet_runtime.web.recent import ShownEvent
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
@@ -29,7 +30,7 @@ def messages(stream: urllib3.BaseHTTPResponse) -> Iterator[tuple[int, Inspection
         for block in whole:
             fields = dict(line.split(": ", 1) for line in block.decode().splitlines())
             if "data" in fields:
-                yield int(fields["id"]), InspectionEvent.model_validate_json(fields["data"])
+                yield int(fields["id"]), ShownEvent.model_validate_json(fields["data"])
 
 
 def test_verdicts_come_once_and_in_order(client: Client, station: FakeStation) -> None:

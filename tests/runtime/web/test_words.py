@@ -14,6 +14,7 @@ import pytest
 from differnet_runtime.capture import CameraState
 from differnet_runtime.heads import WORDS
 from differnet_runtime.inference import EngineState
+from differnet_runtime.sentences import ALSO, AND, BECAUSE, SENTENCES, names_of
 from differnet_runtime.web.pages import LANGUAGES, language_of, login_page
 
 STATIC = Path(str(files("differnet_runtime.web") / "static"))
@@ -247,6 +248,18 @@ def test_all_that_a_station_can_say_by_code_has_a_text() -> None:
     wanted |= {f"problem.engine.{state}" for state in (*others, "fallback")}
     wanted |= {f"head.{head}" for head in WORDS}
     assert sorted(wanted - set(english)) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_sentence_of_the_station_has_a_text(language: str) -> None:
+    texts, wanted = words(language), {code: names_of(code) for code in SENTENCES}
+    wanted |= {code: {"first", "second"} for code in (ALSO, BECAUSE, AND)}
+    there = {
+        key.removeprefix("said."): set(re.findall(r"\{(\w+)\}", text))
+        for key, text in texts.items()
+        if key.startswith("said.")
+    }
+    assert there == wanted
 
 
 @pytest.mark.parametrize(

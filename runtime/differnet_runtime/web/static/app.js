@@ -10,7 +10,7 @@ import { refreshModels, showModels } from "./models.js";
 import { chosenCamera, hearVerdict, operating, refreshRejects, showOperator, watchOperator } from "./operator.js";
 import { refreshShadows } from "./shadows.js";
 import { enginesOf, showEngines, showResults, thresholdOf } from "./state.js";
-import { offerLanguages, say, translate } from "./words.js";
+import { offerLanguages, say, tell, translate } from "./words.js";
 
 const EVERY_MS = 1000, LOST_MS = 4000, SLOW_MS = 5000, KEPT = 20000, LISTED = 12;
 const started = performance.now();
@@ -100,7 +100,7 @@ function showVerdicts() {
     make("span", { textContent: event.part ? `${event.camera} · ${event.part}` : event.camera }),
     make("b", { className: `v-${verdictClass(event.verdict)}`, textContent: verdictWord(event.verdict) }),
     make("span", { className: "number", textContent: number(event.score) }),
-    remark(event) ? make("span", { className: "reason quiet", textContent: remark(event), title: event.reason ?? "" }) : null)));
+    remark(event) ? make("span", { className: "reason quiet", textContent: remark(event), title: tell(event) ?? "" }) : null)));
 }
 
 function show() {

@@ -2,7 +2,7 @@
 
 import { $, ask, confirmed, count, day, decided, duration, make, number, percent, post, rate, renew, symbol, verdictClass, verdictWord, why } from "./common.js";
 import { alarmOf } from "./health.js";
-import { say, sayOr } from "./words.js";
+import { say, sayOr, tell } from "./words.js";
 
 const LIVE_S = 3, PAUSE_MS = 200, RETRY_MS = 1000, LATE_MS = 2000;
 const cards = new Map();
@@ -126,13 +126,14 @@ class Card {
     this.showScore(stale ? null : last);
     this.showFacts(now);
     const reason = stale ? null : last?.verdict === "NO_DECISION" ? why(last) : null;
-    this.why.replaceChildren(...(reason ? [reason, ...(last.reason && last.reason !== reason ? [make("span", { className: "detail", textContent: ` (${last.reason})` })] : [])] : []));
+    const detail = reason ? tell(last) : null;
+    this.why.replaceChildren(...(reason ? [reason, ...(detail && detail !== reason ? [make("span", { className: "detail", textContent: ` (${detail})` })] : [])] : []));
     this.why.hidden = !reason;
     this.button.hidden = !(now.commanded && Card.changes);
     this.button.disabled = !now.running || this.judging;
     this.by.textContent = stale ? "" : decided(last, $("overlay").checked) ?? "";
     this.by.hidden = !this.by.textContent;
-    this.note.textContent = view.settings.filter((one) => one.warning).map(({ name, warning }) => `${name}: ${warning}`).join(" · ");
+    this.note.textContent = view.settings.filter((one) => one.warning).map((one) => `${one.name}: ${tell(one, "warning")}`).join(" · ");
     this.note.hidden = !this.note.textContent;
   }
 
@@ -140,7 +141,7 @@ class Card {
     const { view, connected } = this;
     this.veilTitle.textContent = !connected ? say("veil.not_connected")
       : !running ? sayOr(view.state, `veil.${view.state}`) : say(stale ? "veil.not_fresh" : "veil.alone");
-    this.veilText.textContent = connected && view.reason ? view.reason : "";
+    this.veilText.textContent = connected ? tell(view) ?? "" : "";
     this.veilAge.textContent = Number.isFinite(this.age_s) ? say("veil.age", { age: duration(this.age_s) }) : say("veil.no_picture");
   }
 

@@ -1,6 +1,6 @@
 // What every part of the page uses: elements, numbers and dates in words, and the way to the station.
 
-import { locale, say, sayOr } from "./words.js";
+import { locale, say, sayOr, tell } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -80,15 +80,16 @@ export function decided(one, heatmap = false) {
 }
 
 /** Says why there is no decision, by its code; in the station's own words where the code is new. */
-export const why = ({ code, reason }) => (code || reason ? sayOr(reason ?? code, `code.${code}`) : null);
+export const why = ({ code, reason, said }) => (code || reason ? sayOr(tell({ reason, said }) ?? code, `code.${code}`) : null);
 
-/** Asks the station; throws an error in its words. A session that has ended gives the form. */
+/** Asks the station; throws an error that says why it refused, with the code of that. A session that has ended gives the form. */
 export async function ask(path, options = {}) {
   const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(options.wait ?? 8000), ...options });
   if (response.status === 401) location.reload();
   if (!response.ok && !options.any) {
     const problem = await response.json().catch(() => ({}));
-    throw new Error(problem.error ?? say("connection.answered", { status: response.status }));
+    const text = tell(problem, "error") ?? say("connection.answered", { status: response.status });
+    throw Object.assign(new Error(text), { code: problem.said?.error?.code });
   }
   return response;
 }

@@ -1,13 +1,14 @@
 // What is wrong, at the top of the page: each problem once, in the page's language.
 
 import { $, clock, make, renew, symbol } from "./common.js";
-import { say, sayOr } from "./words.js";
+import { say, sayOr, tell } from "./words.js";
 
 /** Says a problem by its code; what is only in the station's words follows as a detail. */
-function told({ component, state, reason, values }) {
+function told(problem) {
+  const { component, state, values } = problem;
   const [kind, ...rest] = component.split(":"), name = rest.length ? ` ${rest.join(":")}` : "";
   const own = kind === "parts" || kind === "camera"; // its text says all, or the camera's picture does
-  return { text: sayOr(`${component}: ${state}`, `problem.${kind}.${state}`, { name, ...values }), detail: own ? null : reason };
+  return { text: sayOr(`${component}: ${state}`, `problem.${kind}.${state}`, { name, ...values }), detail: own ? null : tell(problem) };
 }
 
 /** Returns the alarm of a camera's parts: its code, or null. */

@@ -3,6 +3,7 @@
 import { $, clock, confirmed, count, day, exact, make, number, options, post, read, renew } from "./common.js";
 import { say, sayOr } from "./words.js";
 
+const FORCEABLE = ["threshold_misses", "threshold_rejects"]; // refusals that a person may overrule
 let said = null; // what labels say of the chosen camera's model
 let changes = false;
 let trouble = "";
@@ -121,7 +122,7 @@ async function change(path, body, otherwise = null) {
   trouble = "";
   try { said = await post(path, body); }
   catch (error) {
-    if (otherwise && /send `force`/.test(error.message)) await otherwise(error);
+    if (otherwise && FORCEABLE.includes(error.code)) await otherwise(error);
     else trouble = say("labels.not_changed", { why: error.message });
   }
   showLabels();

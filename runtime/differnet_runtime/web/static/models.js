@@ -3,7 +3,7 @@
 import { $, confirmed, count, date, facts, make, number, post, put, read, renew } from "./common.js";
 import { shadowOf, shadowPart, startShadow } from "./shadows.js";
 import { title } from "./state.js";
-import { say } from "./words.js";
+import { say, tell } from "./words.js";
 
 let models = [];
 let changes = false;
@@ -35,13 +35,14 @@ function stateOf(model) {
 }
 
 /** What is known of how it was made; only what the station tells. */
-function origin({ name, own_name, trained, parts, detection_limit, caution }) {
+function origin(model) {
+  const { name, own_name, trained, parts, detection_limit, caution } = model;
   const when = trained ? date(trained) : null;
   const text = when && parts ? say("models.trained_on", { date: when, n: count(parts) }) : when ? say("models.trained", { date: when }) : parts ? say("models.parts", { n: count(parts) }) : null;
-  return [caution ? make("p", { className: "warn", textContent: say("models.caution", { why: caution }) }) : null,
+  return [caution ? make("p", { className: "warn", textContent: say("models.caution", { why: tell(model, "caution") }) }) : null,
     own_name && own_name !== name ? make("p", { className: "small", textContent: say("models.own_name", { name: own_name }) }) : null,
     text ? make("p", { className: "small", textContent: text }) : null,
-    detection_limit ? make("p", { className: "small", textContent: say("models.limit", { limit: detection_limit }) }) : null];
+    detection_limit ? make("p", { className: "small", textContent: say("models.limit", { limit: tell(model, "detection_limit") }) }) : null];
 }
 
 function note(model) {
@@ -90,7 +91,7 @@ function row(model) {
   const [word, act] = model.previous ? [say("models.back"), rollback] : [say("models.switch"), activate];
   return make("div", { className: "model" },
     make("span", {}, make("b", { textContent: `${model.name} ` }), make("code", { textContent: model.hash.slice(0, 12) })),
-    make("span", { className: `small ${model.damaged ? "bad" : model.active ? "fine" : "quiet"}`, textContent: text, title: model.damaged ?? "" }),
+    make("span", { className: `small ${model.damaged ? "bad" : model.active ? "fine" : "quiet"}`, textContent: text, title: tell(model, "damaged") ?? "" }),
     usable ? button(word, `switch-${model.hash}`, () => act(model), busy) : null,
     make("div", { className: "about" }, ...origin(model), note(model),
       ...model.cameras.map((camera) => shadowPart(camera, model.id, changes, showModels)), ...trials(model)));

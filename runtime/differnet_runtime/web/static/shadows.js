@@ -1,7 +1,7 @@
 // A model that is tried beside the one that judges: it sees the same frames, and decides nothing.
 
 import { ask, clock, count, make, number, percent, put, seconds, shadowPath, verdictWord } from "./common.js";
-import { say } from "./words.js";
+import { say, tell } from "./words.js";
 
 const PICTURES = 6;
 const shadows = new Map(); // by camera
@@ -47,7 +47,7 @@ export function shadowPart(camera, model, changes, then) {
   const halt = make("button", { textContent: say("shadow.stop"), hidden: !changes, onclick: () => stop(camera, then) });
   halt.dataset.focus = `stop-${camera}`;
   return make("div", { className: "shadow" },
-    make("p", { className: shadow.state === "failed" ? "warn" : "small", textContent: say(`shadow.${shadow.state}`, { camera, why: shadow.error ?? "" }) }),
+    make("p", { className: shadow.state === "failed" ? "warn" : "small", textContent: say(`shadow.${shadow.state}`, { camera, why: tell(shadow, "error") ?? "" }) }),
     judged ? make("p", { className: "small", textContent: say("shadow.counts", { n: count(judged), share: percent((100 * agree) / judged), live: count(only_live_rejects), shadow: count(only_shadow_rejects) }) }) : null,
     skipped ? make("p", { className: "small quiet", textContent: say("shadow.skipped", { n: count(skipped) }) }) : null,
     differing.length ? make("div", { className: "differing" }, ...differing.slice(0, PICTURES).map((one) => difference(camera, one))) : null, halt);

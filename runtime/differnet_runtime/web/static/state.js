@@ -1,7 +1,7 @@
 // Engines and results in figures.
 
 import { $, bytes, count, duration, facts, make, renew } from "./common.js";
-import { say, sayOr } from "./words.js";
+import { say, sayOr, tell } from "./words.js";
 
 /** The engines of a station: one for each model. */
 export const enginesOf = ({ engine, engines }) => (engines.length ? engines : [engine]);
@@ -21,7 +21,7 @@ function engineCard(engine, several) {
   const backend = engine.backend ?? say("engine.no_backend");
   const details = make("details", { open: opened.has(engine.name) },
     make("summary", { textContent: say("engine.details") }), make("div", { className: "counts" }),
-    ...Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${reason}` })));
+    ...Object.entries(engine.reasons).map(([name, reason]) => make("p", { className: "small quiet", textContent: `${name}: ${tell(engine, ["reasons", name].join("."), reason)}` })));
   details.firstChild.dataset.focus = `engine-${engine.name}`;
   details.dataset.engine = engine.name;
   details.addEventListener("toggle", () => opened[details.open ? "add" : "delete"](engine.name));
@@ -29,7 +29,7 @@ function engineCard(engine, several) {
     [say("engine.state"), sayOr(engine.state, `engine.${engine.state}`), engine.state === "ready" ? "fine" : "bad"],
     [say("engine.backend"), engine.fallback ? say("engine.fallback", { backend }) : backend, engine.fallback ? "warn" : ""],
   ]), engine.limited_by ? make("p", { className: `small ${engine.limited_by === "gpu_unusable" ? "warn" : "quiet"}`, textContent: say(`engine.limit_${engine.limited_by}`) }) : null,
-  engine.last_fault ? make("p", { className: "warn", textContent: say("engine.last_fault", { fault: engine.last_fault }) }) : null, details];
+  engine.last_fault ? make("p", { className: "warn", textContent: say("engine.last_fault", { fault: tell(engine, "last_fault") }) }) : null, details];
 }
 
 export function showEngines(engines) {
@@ -56,5 +56,5 @@ export function showResults({ sinks, outbox, evidence }) {
     [say("results.pictures"), say("results.of", { n: count(evidence.pictures), size: bytes(evidence.bytes), most: bytes(evidence.max_bytes) })],
     evidence.skipped ? [say("results.skipped"), count(evidence.skipped), "bad"] : null,
     evidence.free_bytes === null ? null : [say("results.free"), bytes(evidence.free_bytes)],
-  ]), ...[...sinks, outbox, evidence].filter((one) => one.reason).map((one) => make("p", { className: "warn", textContent: one.reason }))]);
+  ]), ...[...sinks, outbox, evidence].filter((one) => one.reason).map((one) => make("p", { className: "warn", textContent: tell(one) }))]);
 }

@@ -2,7 +2,7 @@
 
 import { $, clock, count, make, seconds } from "./common.js";
 import { address, change, known } from "./teach_state.js";
-import { say } from "./words.js";
+import { say, tell } from "./words.js";
 
 const FILTERS = { all: () => true, strange: (picture) => picture.strange, out: (picture) => !picture.kept };
 
@@ -63,7 +63,7 @@ export class Pictures {
   fill(cell, picture) {
     cell.picture = picture;
     const { button, note, action } = cell, at = clock(seconds(picture.time));
-    const strange = picture.strange ? picture.cause ?? say("teach.strange") : null;
+    const strange = picture.strange ? tell(picture, "cause") ?? say("teach.strange") : null;
     button.className = `cell ${picture.kept ? "" : "out"} ${picture.strange ? "strange" : ""}`;
     button.title = strange ?? "";
     note.textContent = picture.kept ? strange ?? "" : say("teach.out");
@@ -100,7 +100,7 @@ let enlarged = null; // the dataset of which a picture is shown large
 function enlarge(dataset, picture) {
   const [image, text] = $("preview").children, source = address(dataset, `/pictures/${encodeURIComponent(picture.id)}`);
   if (image.getAttribute("src") !== source) image.src = source;
-  text.textContent = [clock(seconds(picture.time)), picture.strange ? picture.cause ?? say("teach.strange") : null].filter(Boolean).join(" · ");
+  text.textContent = [clock(seconds(picture.time)), picture.strange ? tell(picture, "cause") ?? say("teach.strange") : null].filter(Boolean).join(" · ");
   $("preview").hidden = false;
 }
 
@@ -124,13 +124,13 @@ export function showCollecting(dataset) {
   if (pictures.dataset !== enlarged || !shown.length) $("preview").hidden = true;
   enlarged = dataset.name;
   if ($("preview").hidden && shown.length) enlarge(dataset, shown[0]);
-  if (dataset.problem) $("collect-problem").textContent = dataset.problem;
+  if (dataset.problem) $("collect-problem").textContent = tell(dataset, "problem");
   $("collect-problem").hidden = !dataset.problem;
 }
 
 async function take() {
   const answer = await change("POST", "/pictures", undefined, "collect-trouble");
-  if (answer) $("collect-said").textContent = answer.taken ? say("teach.taken", { parts: answer.parts }) : say("teach.not_taken", { why: answer.why ?? "" });
+  if (answer) $("collect-said").textContent = answer.taken ? say("teach.taken", { parts: answer.parts }) : say("teach.not_taken", { why: tell(answer, "why") ?? "" });
 }
 
 export function watchCollecting() {

@@ -1,7 +1,7 @@
 // The live picture of the chosen camera, and the region drawn on it: by mouse, finger, keys or numbers.
 
 import { $, ask, make } from "./common.js";
-import { say } from "./words.js";
+import { say, tell } from "./words.js";
 
 const PAUSE_MS = 250, RETRY_MS = 1000, OLD_S = 3, LEAST = 16;
 const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
@@ -82,7 +82,7 @@ function draw() {
 function showVeil() {
   const age = age_s === null ? null : age_s + (performance.now() - arrived) / 1000;
   const why = !camera ? say("teach.veil.camera")
-    : camera.state !== "running" ? camera.reason ?? say("teach.veil.stopped")
+    : camera.state !== "running" ? tell(camera) ?? say("teach.veil.stopped")
       : age === null ? say("teach.veil.none")
         : age > OLD_S && camera.trigger !== "command" ? say("teach.veil.old") : "";
   $("veil").textContent = why;

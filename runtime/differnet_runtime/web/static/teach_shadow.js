@@ -3,7 +3,7 @@
 import { $, SLOW_MS, clock, confirmed, count, make, number, percent, renew, seconds, shadowPath, verdictClass } from "./common.js";
 import { known, learn, send, tried } from "./teach_state.js";
 import { showFigures } from "./teach_train.js";
-import { say } from "./words.js";
+import { say, tell } from "./words.js";
 
 let using = false;
 
@@ -25,7 +25,7 @@ export function inUse() {
 /** Why the model can't be tried beside another; null where it can. */
 function hindrance(dataset) {
   if (inUse()) return say("teach.try.in_use");
-  if (dataset.obstacle) return dataset.obstacle;
+  if (dataset.obstacle) return tell(dataset, "obstacle");
   return liveModel(dataset) ? null : say("teach.try.alone", { camera: dataset.camera });
 }
 
@@ -37,7 +37,7 @@ export function showTrying(dataset) {
   $("try").disabled = !known.changes || why !== null;
   $("trying").hidden = !shadow || failed;
   if (failed) {
-    $("try-trouble").textContent = say("teach.try.failed", { error: shadow.error ?? "" });
+    $("try-trouble").textContent = say("teach.try.failed", { error: tell(shadow, "error") ?? "" });
     $("try-trouble").hidden = false;
   }
   if (!shadow || failed) return;
@@ -87,9 +87,9 @@ export function showUse(dataset) {
   $("use").disabled = !known.changes || using || Boolean(dataset.obstacle);
   $("watch").hidden = !used;
   const also = others(dataset), text = say(used ? "teach.use.done" : "teach.use.text", { model: model.name, camera });
-  const { caution } = stored(dataset) ?? {};
-  $("use-text").textContent = used ? text : dataset.obstacle
-    ?? [text, also.length ? say("teach.use.also", { cameras: also.join(", ") }) : null, caution ? say("models.caution", { why: caution }) : null].filter(Boolean).join(" ");
+  const found = stored(dataset) ?? {};
+  $("use-text").textContent = used ? text : tell(dataset, "obstacle")
+    ?? [text, also.length ? say("teach.use.also", { cameras: also.join(", ") }) : null, found.caution ? say("models.caution", { why: tell(found, "caution") }) : null].filter(Boolean).join(" ");
 }
 
 async function use() {

@@ -3,7 +3,7 @@
 import { $, ask, count, duration, make, number, renew, seconds } from "./common.js";
 import { Pictures, newest } from "./teach_pictures.js";
 import { address, change, known, learn, send, tried } from "./teach_state.js";
-import { say, sayOr } from "./words.js";
+import { say, sayOr, tell } from "./words.js";
 
 const UPLOAD_MS = 600_000;
 let strange = null;
@@ -12,9 +12,9 @@ let shownFor = null; // the dataset whose other way to train was opened or close
 
 /** Why no training can begin now; null where it can. */
 function hindrance({ parts }) {
-  const { trainable, reason } = known.teach;
+  const { trainable } = known.teach;
   if (!known.changes) return say("teach.changes");
-  if (!trainable) return reason ?? say("teach.train.cannot");
+  if (!trainable) return tell(known.teach) ?? say("teach.train.cannot");
   return parts ? null : say("teach.train.empty");
 }
 
@@ -29,13 +29,13 @@ export function showTraining(dataset) {
   $("train").textContent = say(dataset.model ? "teach.train.again" : "teach.train");
   $("train-text").textContent = running ? say("teach.train.running") : why ?? advice(dataset);
   $("train-obstacle").hidden = !dataset.obstacle;
-  $("train-obstacle").textContent = dataset.obstacle ?? "";
+  $("train-obstacle").textContent = tell(dataset, "obstacle") ?? "";
   $("cancel").hidden = !running;
   $("progress").hidden = !running;
   if (running) showProgress(training);
   else {
     const ended = training?.state;
-    if (ended === "failed") $("train-trouble").textContent = say("teach.train.failed", { error: training.error ?? "" });
+    if (ended === "failed") $("train-trouble").textContent = say("teach.train.failed", { error: tell(training, "error") ?? "" });
     if (ended === "cancelled") $("train-trouble").textContent = say("teach.train.cancelled");
     if (ended === "failed" || ended === "cancelled") $("train-trouble").hidden = false;
   }
@@ -89,7 +89,7 @@ export function showFigures(element, pairs) {
 
 /** What the store says of the dataset's model; nothing where it doesn't list it. */
 function cardOf({ model }) {
-  const { parts, detection_limit: limit } = known.models.find((one) => one.hash === model.id) ?? {};
+  const card = known.models.find((one) => one.hash === model.id) ?? {}, { parts } = card, limit = tell(card, "detection_limit");
   return { ...(parts ? { parts } : {}), ...(limit ? { detection_limit: limit } : {}) };
 }
 

@@ -22,6 +22,28 @@ export function say(key, values = {}) {
 /** Returns the text of a key, or the fallback where there is no such key: for codes that the station sends. */
 export const sayOr = (fallback, key, values = {}) => (key in english ? say(key, values) : fallback);
 
+const DECIMAL = /^-?\d+\.(\d+)$/, PERCENT = /^\d+%$/;
+
+function figure(text) {
+  if (PERCENT.test(text)) return new Intl.NumberFormat(locale, { style: "percent" }).format(parseFloat(text) / 100);
+  const digits = DECIMAL.exec(text)?.[1].length;
+  return digits ? new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(text) : text;
+}
+
+/** Says a sentence that the station sent with its code and values; a value may be a sentence, and loses its full stop within another. */
+function sentence({ text, code, values }) {
+  const key = `said.${code}`;
+  if (!(key in english)) return text;
+  return (chosen[key] ?? english[key]).replace(/\{(\w+)\}(?=(.?))/gs, (all, name, next) => {
+    const value = values[name];
+    if (typeof value !== "object") return figure(value);
+    return /[.,;:)。，；：）]/.test(next) ? sentence(value).replace(/[.。]$/, "") : sentence(value);
+  });
+}
+
+/** Returns what a field of the station's answer says, in the page's language; in the station's English where it has no code. */
+export const tell = (one, field = "reason", text = one[field]) => (one.said?.[field] ? sentence(one.said[field]) : text);
+
 /** Fills elements below root: data-say is their text, data-say-label their aria-label, data-say-hint their placeholder. */
 export function translate(root = document) {
   for (const one of root.querySelectorAll("[data-say]")) one.textContent = say(one.dataset.say);
