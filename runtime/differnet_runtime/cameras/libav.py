@@ -26,6 +26,7 @@ from .decoded import Decoded, StreamReader
 from .jpegs import whole_or_partial
 from .libav_log import Log
 from .signs import Signs
+from .slice_ends import NOT_SEEN, SliceEnds, parses
 from .units import Units
 from .unwritten import Unwritten
 
@@ -50,6 +51,7 @@ class LibavReader(StreamReader):
         timeouts_s: For opening, and for a read; None waits as long as it takes.
         room: Where pictures may be read into.
         ends_within: What is wrong with the last packet, where the file is known to end within it.
+        check_h265: Whether H.265's slices are looked at a second time, by `SliceEnds`.
 
     Raises:
         CameraError: It can't be opened, or holds no video.
@@ -63,6 +65,7 @@ class LibavReader(StreamReader):
         timeouts_s: tuple[float, float] | None = None,
         room: Room = no_room,
         ends_within: str | None = None,
+        check_h265: bool = True,
     ) -> None:
         self._ends_within = ends_within
         self._ahead: Packet | None = None
@@ -84,11 +87,13 @@ class LibavReader(StreamReader):
         self.packets = 0
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1  # each further one is a frame of delay
-        self._codec.options = {"max_pixels": str(MOST_PIXELS)}
+        # Check sums are compared, where pictures have them: of H.265 (MD5), of FFV1.
+        self._codec.options = {"max_pixels": str(MOST_PIXELS), "err_detect": "crccheck"}
         self._jpeg = self._codec.name == "mjpeg"
         units = self._codec.name in _CODECS
         self._units = Units(self._codec.name, self._codec.extradata) if units else None
         self._unwritten = Unwritten() if self._codec.name == "hevc" else None
+        self._slices = self._opened_slices() if check_h265 else None
         self._signs = Signs(ends_shown=self._codec.name != "hevc")
         self._signs.opened(self._stream.index, log.lines)
         self._reformat = VideoReformatter()
@@ -97,6 +102,17 @@ class LibavReader(StreamReader):
         self._size: tuple[int, int] | None = None
         self._read_ns, self._waited, self._failed = 0, True, 0
         self._over = False
+
+    def _opened_slices(self) -> SliceEnds | None:
+        if self._units is None or not parses(self._codec.profile) or self._codec.name != "hevc":
+            return None
+        try:
+            slices = SliceEnds()
+        except OSError:
+            self.not_seen = NOT_SEEN
+            return None
+        slices.damage(self._units.told)
+        return slices
 
     def read(self) -> Decoded | None:
         """Waits for the next picture; see `StreamReader.read`."""
@@ -163,11 +179,16 @@ class LibavReader(StreamReader):
     def _frames(self, packet: Packet) -> list[av.VideoFrame]:
         data = bytes(packet) if self._units is not None and packet.size else b""
         fault = self._units.damage(data) if self._units is not None else None
+        checked = None
+        if self._slices is not None and self._units is not None and data:
+            checked = self._slices.damage(self._units.split(data))
         with Log() as log:
             try:
                 frames = self._codec.decode(self._guarded(packet, data))
             except av.error.FFmpegError as error:
                 frames, fault = [], fault or f"it can't be decoded ({error.strerror})"
+        if checked is not None:
+            fault = checked.result() or fault
         self._signs.decoded(packet, fault, log.lines)
         return frames
 
@@ -230,6 +251,8 @@ class LibavReader(StreamReader):
 
     def close(self) -> None:
         """Releases the stream."""
+        if self._slices is not None:
+            self._slices.close()
         self._packets.close()  # type: ignore[attr-defined]
         self._container.close()
 
