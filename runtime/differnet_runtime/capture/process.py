@@ -116,7 +116,7 @@ class CaptureProcess:
         try:
             self._tally.process(child.pid)
             while not self._stopping.is_set() and watch.listen(child):
-                self._shown = watch.shown() or self._shown
+                pass
         finally:
             self._end(child)
             self._inbox.close(child.channel)
