@@ -92,9 +92,10 @@ class LibavReader(StreamReader):
         self._jpeg = self._codec.name == "mjpeg"
         units = self._codec.name in _CODECS
         self._units = Units(self._codec.name, self._codec.extradata) if units else None
-        self._unwritten = Unwritten() if self._codec.name == "hevc" else None
-        self._slices = self._opened_slices() if check_h265 else None
-        self._signs = Signs(ends_shown=self._codec.name != "hevc")
+        hevc = self._codec.name == "hevc"
+        self._unwritten = Unwritten() if hevc else None
+        self._slices = self._opened_slices() if hevc and check_h265 else None
+        self._signs = Signs(ends_shown=not hevc or self._slices is not None)
         self._signs.opened(self._stream.index, log.lines)
         self._reformat = VideoReformatter()
         self._packets = self._container.demux(self._stream)
@@ -104,7 +105,7 @@ class LibavReader(StreamReader):
         self._over = False
 
     def _opened_slices(self) -> SliceEnds | None:
-        if self._units is None or not parses(self._codec.profile) or self._codec.name != "hevc":
+        if self._units is None or not parses(self._codec.profile):
             return None
         try:
             slices = SliceEnds()

@@ -32,7 +32,8 @@ class Signs:
     """Collects signs of damage of one stream.
 
     Args:
-        ends_shown: Whether the decoder tells of every picture whose end is missing (H.264's does).
+        ends_shown: Whether every picture whose end is missing is found when it is decoded: FFmpeg
+            finds it in H.264, and `SliceEnds` in H.265.
     """
 
     def __init__(self, ends_shown: bool) -> None:
