@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 _LIBRARY = "libde265.so.0"
 _FIRST_PARAMETER_SET = 32
@@ -67,7 +66,9 @@ class SliceEnds:
         found, more = None, ctypes.c_int(1)
         for _ in range(_MOST_STEPS):
             failed = library.de265_decode(decoder, ctypes.byref(more))
-            found = found or next((_DAMAGE[code] for code in self._warnings() if code in _DAMAGE), None)
+            found = found or next(
+                (_DAMAGE[code] for code in self._warnings() if code in _DAMAGE), None
+            )
             while library.de265_get_next_picture(decoder):
                 pass
             if failed or not more.value:
@@ -84,7 +85,7 @@ class SliceEnds:
         self._library.de265_free_decoder(self._decoder)
 
 
-def _loaded() -> Any:
+def _loaded() -> ctypes.CDLL:
     """Loads the library and says what its functions take."""
     library = ctypes.CDLL(_LIBRARY)
     pointer, number = ctypes.c_void_p, ctypes.c_int
