@@ -58,22 +58,21 @@ class SliceEnds:
 
     def _decode(self, units: list[bytes]) -> str | None:
         library, decoder = self._library, self._decoder
-        for unit in units:
+        for unit in filter(_is_base, units):
             is_slice = unit[0] >> 1 & 0x3F < _FIRST_PARAMETER_SET
             data = unit + _GUARD if is_slice else unit
             library.de265_push_NAL(decoder, data, len(data), 0, None)
         library.de265_push_end_of_frame(decoder)
-        found, more = None, ctypes.c_int(1)
+        told: list[int] = []
+        more = ctypes.c_int(1)
         for _ in range(_MOST_STEPS):
             failed = library.de265_decode(decoder, ctypes.byref(more))
-            found = found or next(
-                (_DAMAGE[code] for code in self._warnings() if code in _DAMAGE), None
-            )
+            told.extend(self._warnings())
             while library.de265_get_next_picture(decoder):
                 pass
             if failed or not more.value:
                 break
-        return found
+        return next((_DAMAGE[code] for code in told if code in _DAMAGE), None)
 
     def _warnings(self) -> Iterator[int]:
         while code := self._library.de265_get_warning(self._decoder):
@@ -83,6 +82,11 @@ class SliceEnds:
         """Releases the decoder."""
         self._thread.shutdown()
         self._library.de265_free_decoder(self._decoder)
+
+
+def _is_base(unit: bytes) -> bool:
+    """Whether a unit is of the layer that is decoded (ITU-T H.265, 7.3.1.2)."""
+    return len(unit) > 2 and unit[0] & 1 == 0 and unit[1] >> 3 == 0
 
 
 def _loaded() -> ctypes.CDLL:
