@@ -179,10 +179,14 @@ class LibavReader(StreamReader):
 
     def _frames(self, packet: Packet) -> list[av.VideoFrame]:
         data = bytes(packet) if self._units is not None and packet.size else b""
-        fault = self._units.damage(data) if self._units is not None else None
         checked = None
         if self._slices is not None and self._units is not None and data:
+            own = self._units.own(data)
+            if len(own) < len(data):
+                self._signs.lost_behind(packet.pts)
+            data = own
             checked = self._slices.damage(self._units.split(data))
+        fault = self._units.damage(data) if self._units is not None else None
         with Log() as log:
             try:
                 frames = self._codec.decode(self._guarded(packet, data))

@@ -109,6 +109,10 @@ class Signs:
         self._found = True
         self.mark(stamp, damage)
 
+    def lost_behind(self, stamp: int | None) -> None:
+        """Takes back that packets of a picture are missing: they were the next one's first."""
+        self._signs = [one for one in self._signs if one != (stamp, _COUNTED)]
+
     def lost(self, damage: str) -> None:
         """Marks the packet that is read next."""
         self._next = damage

@@ -12,6 +12,8 @@ import ctypes
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from .segments import is_base
+
 _LIBRARY = "libde265.so.0"
 _FIRST_PARAMETER_SET = 32
 _GUARD = b"\x55" * 64
@@ -58,7 +60,7 @@ class SliceEnds:
 
     def _decode(self, units: list[bytes]) -> str | None:
         library, decoder = self._library, self._decoder
-        for unit in filter(_is_base, units):
+        for unit in filter(is_base, units):
             is_slice = unit[0] >> 1 & 0x3F < _FIRST_PARAMETER_SET
             data = unit + _GUARD if is_slice else unit
             library.de265_push_NAL(decoder, data, len(data), 0, None)
@@ -82,11 +84,6 @@ class SliceEnds:
         """Releases the decoder."""
         self._thread.shutdown()
         self._library.de265_free_decoder(self._decoder)
-
-
-def _is_base(unit: bytes) -> bool:
-    """Whether a unit is of the layer that is decoded (ITU-T H.265, 7.3.1.2)."""
-    return len(unit) > 2 and unit[0] & 1 == 0 and unit[1] >> 3 == 0
 
 
 def _loaded() -> ctypes.CDLL:

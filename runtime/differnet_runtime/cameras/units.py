@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .frame_numbers import FrameNumbers, in_configuration
+from .segments import Segments
 
 _START = b"\0\0\1"
 _GUARD = b"\xff" * 16
@@ -32,6 +33,7 @@ class Units:
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
         self._guards = codec == "hevc"
+        self._segments = Segments()
         self.told: list[bytes] = []
         """H.265's parameter sets that the container says to the decoder."""
         at = 21 if codec == "hevc" else 4
@@ -44,6 +46,7 @@ class Units:
             self._numbers.damage(told or in_configuration(extradata))
         if self._guards and extradata:
             self.told = _arrays(extradata) if prefixed else self.split(extradata)
+            self._segments.own(self.told)
 
     def damage(self, data: bytes) -> str | None:
         """Returns what is wrong with a packet's units, or None."""
@@ -57,6 +60,14 @@ class Units:
         if self._numbers is None:
             return None
         return self._numbers.damage(data[start:stop] for start, stop in spans)
+
+    def own(self, data: bytes) -> bytes:
+        """Returns a packet of H.265 without the slices of another picture that were appended."""
+        spans = list(self._spans(data))
+        other = self._segments.own(data[start:stop] for start, stop in spans)
+        if other is None:
+            return data
+        return data[: spans[other][0] - (self._length_bytes or len(_START))]
 
     def split(self, data: bytes) -> list[bytes]:
         """Returns a packet's units, without the zeros that may follow them."""
