@@ -101,6 +101,8 @@ class LibavReader(StreamReader):
         self._packets = self._container.demux(self._stream)
         self._ready: deque[Decoded] = deque()
         self._size: tuple[int, int] | None = None
+        self._turns: int | None = None
+        """Of the first picture; a later one that is turned otherwise shows a broken message."""
         self._read_ns, self._waited, self._failed = 0, True, 0
         self._over = False
 
@@ -237,8 +239,10 @@ class LibavReader(StreamReader):
         if image is None:
             image = np.empty(shape, np.uint8)
         np.copyto(image.reshape(out.height, -1), rows[: out.height, : out.width * 3])
-        turns = int(getattr(frame, "rotation", 0)) // 90 % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image  # type: ignore[return-value]
+        if self._turns is None:
+            self._turns = int(getattr(frame, "rotation", 0)) // 90 % 4
+        turned = np.rot90(image, self._turns) if self._turns else image
+        return np.ascontiguousarray(turned)  # type: ignore[return-value]
 
     def _from_jpeg(self, packet: Packet) -> Decoded:
         image, damage = whole_or_partial(bytes(packet))
