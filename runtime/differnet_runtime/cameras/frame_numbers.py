@@ -30,12 +30,14 @@ class Bits:
         self._value, self._left = int.from_bytes(data, "big"), len(data) * 8
 
     def take(self, count: int) -> int:
+        """Reads an unsigned number of so many bits."""
         self._left -= count
         if self._left < 0:
             raise ValueError("the unit ends too early")
         return self._value >> self._left & (1 << count) - 1
 
     def golomb(self) -> int:
+        """Reads an unsigned number in Exp-Golomb code, `ue(v)`."""
         zeros = 0
         while not self.take(1):
             zeros += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from differnet_runtime.cameras.signs import Signs
@@ -26,7 +28,7 @@ def slices_of(unit: bytes) -> list[bytes]:
 def test_what_was_appended_of_the_next_picture_is_cut_off(extra: str) -> None:
     pictures = units_of(Clip(frames=24, gop=10, codec="h265", slices=SLICES, extra=extra))
     units = Units("hevc", None)
-    for picture, following in zip(pictures, pictures[1:], strict=False):
+    for picture, following in itertools.pairwise(pictures):
         assert units.own(picture) == picture
         slices = slices_of(following)
         assert len(slices) == SLICES
