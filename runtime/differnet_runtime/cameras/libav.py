@@ -25,6 +25,7 @@ from .base import Room, no_room
 from .decoded import Decoded, StreamReader
 from .jpegs import whole_or_partial
 from .libav_log import Log
+from .parting import Parting, copied
 from .signs import Signs
 from .slice_ends import NOT_SEEN, SliceEnds, parses
 from .units import Units
@@ -96,6 +97,8 @@ class LibavReader(StreamReader):
         self._unwritten = Unwritten() if hevc else None
         self._slices = self._opened_slices() if hevc and check_h265 else None
         self._signs = Signs(ends_shown=not hevc or self._slices is not None)
+        ends_seen = self._slices is not None
+        self._parting = Parting(self._units, self._signs) if self._units and ends_seen else None
         self._signs.opened(self._stream.index, log.lines)
         self._reformat = VideoReformatter()
         self._packets = self._container.demux(self._stream)
@@ -170,6 +173,14 @@ class LibavReader(StreamReader):
     def _decoded(self, packet: Packet) -> list[Decoded]:
         if self._jpeg:
             return [self._from_jpeg(packet)] if packet.size else []
+        return [picture for part in self._parted(packet) for picture in self._pictures(part)]
+
+    def _parted(self, packet: Packet) -> list[Packet]:
+        if self._parting is None or not packet.size:
+            return [packet]
+        return self._parting.parts(packet, in_order=not self._codec.has_b_frames)
+
+    def _pictures(self, packet: Packet) -> list[Decoded]:
         frames = self._frames(packet)
         pictures = [self._picture(frame) for frame in frames]
         if frames or not packet.size or self._codec.has_b_frames or self._size is None:
@@ -183,10 +194,6 @@ class LibavReader(StreamReader):
         data = bytes(packet) if self._units is not None and packet.size else b""
         checked = None
         if self._slices is not None and self._units is not None and data:
-            own = self._units.own(data)
-            if len(own) < len(data):
-                self._signs.lost_behind(packet.pts)
-            data = own
             checked = self._slices.damage(self._units.split(data))
         fault = self._units.damage(data) if self._units is not None else None
         with Log() as log:
@@ -205,10 +212,7 @@ class LibavReader(StreamReader):
         guarded = self._units.guarded(data) if self._units is not None else None
         if guarded is None:
             return packet
-        copied: Packet = av.Packet(guarded)
-        copied.pts, copied.dts = packet.pts, packet.dts
-        copied.time_base = packet.time_base
-        return copied
+        return copied(packet, guarded)
 
     def _picture(self, frame: av.VideoFrame) -> Decoded:
         if frame.is_corrupt:

@@ -31,16 +31,19 @@ class Segments:
         self._pictures: dict[int, tuple[int, bool]] = {}
         """The sequence, and whether slices may depend on the one before."""
 
-    def own(self, units: Iterable[bytes]) -> int | None:
-        """Returns the place of the first slice of another picture, or None."""
-        last = -1
+    def own(self, units: Iterable[bytes]) -> tuple[int, bool] | None:
+        """Returns the place of the first unit of another picture, or None.
+
+        The second value says whether that picture's beginning is there.
+        """
+        last, end = -1, 0
         for place, unit in enumerate(units):
             address = self._address(unit) if is_base(unit) else None
             if address is None:
                 continue
             if address <= last:
-                return place
-            last = address
+                return end, address == 0
+            last, end = address, place + 1
         return None
 
     def _address(self, unit: bytes) -> int | None:

@@ -61,13 +61,20 @@ class Units:
             return None
         return self._numbers.damage(data[start:stop] for start, stop in spans)
 
-    def own(self, data: bytes) -> bytes:
-        """Returns a packet of H.265 without the slices of another picture that were appended."""
+    def parted(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Parts a packet of H.265 to which another picture was appended.
+
+        Returns:
+            The first picture; and what is there of the other, empty if its beginning is lost. None
+            where there is no other.
+        """
         spans = list(self._spans(data))
         other = self._segments.own(data[start:stop] for start, stop in spans)
         if other is None:
-            return data
-        return data[: spans[other][0] - (self._length_bytes or len(_START))]
+            return data, None
+        place, begins = other
+        at = spans[place][0] - (self._length_bytes or len(_START))
+        return data[:at], data[at:] if begins else b""
 
     def split(self, data: bytes) -> list[bytes]:
         """Returns a packet's units, without the zeros that may follow them."""

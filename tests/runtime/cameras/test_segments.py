@@ -29,24 +29,26 @@ def test_what_was_appended_of_the_next_picture_is_cut_off(extra: str) -> None:
     pictures = units_of(Clip(frames=24, gop=10, codec="h265", slices=SLICES, extra=extra))
     units = Units("hevc", None)
     for picture, following in itertools.pairwise(pictures):
-        assert units.own(picture) == picture
+        assert units.parted(picture) == (picture, None)
+        assert units.parted(picture + following[1:]) == (picture, following[1:])
         slices = slices_of(following)
         assert len(slices) == SLICES
         for first in range(1, SLICES):
-            assert units.own(picture + b"".join(slices[first:])) == picture
+            assert units.parted(picture + b"".join(slices[first:])) == (picture, b"")
 
 
 def test_a_picture_that_lacks_slices_is_left_as_it_is() -> None:
     (picture,) = units_of(Clip(frames=1, codec="h265", slices=SLICES))
     units = Units("hevc", None)
     for lost in slices_of(picture):
-        assert units.own(picture.replace(lost, b"")) == picture.replace(lost, b"")
+        left = picture.replace(lost, b"")
+        assert units.parted(left) == (left, None)
 
 
 def test_units_of_an_unknown_stream_are_left_as_they_are() -> None:
     slices = b"".join(START + bytes([2, 1, 0x40 + k % 2, 0x55, 0x55]) for k in range(9))
-    assert Units("hevc", None).own(slices) == slices
-    assert Units("hevc", None).own(b"") == b""
+    assert Units("hevc", None).parted(slices) == (slices, None)
+    assert Units("hevc", None).parted(b"") == (b"", None)
 
 
 def test_a_loss_behind_a_picture_is_not_of_it() -> None:
