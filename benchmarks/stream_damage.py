@@ -10,6 +10,7 @@ handed out. With parts of names (`mjpeg`, `"RTSP/UDP, h264"`) only these are run
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import tempfile
@@ -52,6 +53,15 @@ def timed(name: str, run: Way) -> dict[str, Any]:
     return result
 
 
+def _libde265() -> str | None:
+    try:
+        told = ctypes.CDLL("libde265.so.0").de265_get_version
+    except OSError:
+        return None
+    told.restype = ctypes.c_char_p
+    return str(told().decode())
+
+
 def main() -> None:
     """Measures and writes results/stream_damage.json."""
     cv2.setNumThreads(1)
@@ -62,7 +72,7 @@ def main() -> None:
     if wanted and RESULT.exists():
         results = {**json.loads(RESULT.read_text())["streams"], **results}
     if results:
-        versions = {"av": version("av"), **av.library_versions}
+        versions = {"av": version("av"), "libde265": _libde265(), **av.library_versions}
         how = {"picture": "320x240", "gop": GOP, "slices": 4, "av": versions}
         machine.write("stream_damage", {**how, "streams": results})
 

@@ -5,6 +5,7 @@ With CI=true what is missing is installed; elsewhere the test skips and names th
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import functools
 import os
@@ -57,6 +58,22 @@ def require(program: str) -> str:
     if found is None:
         pytest.skip(f"{program} is not here; it is in Debian's {' '.join(PACKAGES[program])}")
     return found
+
+
+def require_library(name: str, package: str) -> None:
+    """Does as `require` for a shared library."""
+    if not _loads(name):
+        _install([package])
+    if not _loads(name):
+        pytest.skip(f"{name} is not here; it is in Debian's {package}")
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def _find(program: str) -> str | None:

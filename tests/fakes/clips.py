@@ -32,6 +32,7 @@ class Clip:
         flashes: Whether every 17th picture is a quite different one.
         codec: `h264` or `h265`.
         slices: Of each picture.
+        extra: Further parameters of x264 or x265, each behind a colon.
     """
 
     frames: int = 300
@@ -44,6 +45,7 @@ class Clip:
     flashes: bool = False
     codec: str = "h264"
     slices: int = 1
+    extra: str = ""
 
     @property
     def folder(self) -> Path:
@@ -55,6 +57,7 @@ class Clip:
         )
         if self.codec != "h264" or self.slices != 1:
             name += f"-{self.codec}-{self.slices}"
+        name += self.extra.replace(":", "-").replace("=", "")
         return kept(name, lambda folder: self._make(folder, ffmpeg))
 
     def _make(self, folder: Path, ffmpeg: str) -> None:
@@ -68,6 +71,7 @@ class Clip:
             x264 = x264.replace("scenecut=0", "scenecut=100") + ":ref=3"
         if self.slices != 1:
             x264 += f":slices={self.slices}"
+        x264 += self.extra
         library = "libx264" if self.codec == "h264" else "libx265"
         params = ["-x264-params", x264]
         if self.codec == "h265":

@@ -18,7 +18,7 @@ _GAP = "a picture of the stream is missing before it"
 _MIXED = "parts of several pictures are mixed up in it"
 
 
-class _Bits:
+class Bits:
     """Reads the bits of a unit.
 
     Args:
@@ -30,12 +30,14 @@ class _Bits:
         self._value, self._left = int.from_bytes(data, "big"), len(data) * 8
 
     def take(self, count: int) -> int:
+        """Reads an unsigned number of so many bits."""
         self._left -= count
         if self._left < 0:
             raise ValueError("the unit ends too early")
         return self._value >> self._left & (1 << count) - 1
 
     def golomb(self) -> int:
+        """Reads an unsigned number in Exp-Golomb code, `ue(v)`."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -52,7 +54,7 @@ class _Sequence:
     frames: bool
 
 
-def _sequence(bits: _Bits) -> tuple[int, _Sequence]:
+def _sequence(bits: Bits) -> tuple[int, _Sequence]:
     """Reads a sequence parameter set; returns its number and what it says."""
     profile = bits.take(8)
     bits.take(16)
@@ -103,7 +105,7 @@ class FrameNumbers:
 
     def _slice(self, unit: bytes) -> tuple[int, bool, _Sequence] | None:
         """Returns a slice's number, whether others may refer to it, and its sequence."""
-        kind, bits = unit[0] & 0x1F, _Bits(unit[1:_HEAD])
+        kind, bits = unit[0] & 0x1F, Bits(unit[1:_HEAD])
         try:
             if kind == _SPS:
                 number, sequence = _sequence(bits)

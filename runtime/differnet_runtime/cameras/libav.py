@@ -26,7 +26,9 @@ from .base import Room, no_room
 from .decoded import Decoded, StreamReader
 from .jpegs import whole_or_partial
 from .libav_log import Log
+from .parting import Parting, copied
 from .signs import Signs
+from .slice_ends import NOT_SEEN, SliceEnds, parses
 from .units import Units
 from .unwritten import Unwritten
 
@@ -51,6 +53,7 @@ class LibavReader(StreamReader):
         timeouts_s: For opening, and for a read; None waits as long as it takes.
         room: Where pictures may be read into.
         ends_within: What is wrong with the last packet, where the file is known to end within it.
+        check_h265: Whether H.265's slices are looked at a second time, by `SliceEnds`.
 
     Raises:
         CameraError: It can't be opened, or holds no video.
@@ -64,6 +67,7 @@ class LibavReader(StreamReader):
         timeouts_s: tuple[float, float] | None = None,
         room: Room = no_room,
         ends_within: str | None = None,
+        check_h265: bool = True,
     ) -> None:
         self._ends_within = ends_within
         self._ahead: Packet | None = None
@@ -85,19 +89,37 @@ class LibavReader(StreamReader):
         self.packets = 0
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1  # each further one is a frame of delay
-        self._codec.options = {"max_pixels": str(MOST_PIXELS)}
+        # Check sums are compared, where pictures have them: of H.265 (MD5), of FFV1.
+        self._codec.options = {"max_pixels": str(MOST_PIXELS), "err_detect": "crccheck"}
         self._jpeg = self._codec.name == "mjpeg"
         units = self._codec.name in _CODECS
         self._units = Units(self._codec.name, self._codec.extradata) if units else None
-        self._unwritten = Unwritten() if self._codec.name == "hevc" else None
-        self._signs = Signs(ends_shown=self._codec.name != "hevc")
+        hevc = self._codec.name == "hevc"
+        self._unwritten = Unwritten() if hevc else None
+        self._slices = self._opened_slices() if hevc and check_h265 else None
+        self._signs = Signs(ends_shown=not hevc or self._slices is not None)
+        ends_seen = self._slices is not None
+        self._parting = Parting(self._units, self._signs) if self._units and ends_seen else None
         self._signs.opened(self._stream.index, log.lines)
         self._reformat = VideoReformatter()
         self._packets = self._container.demux(self._stream)
         self._ready: deque[Decoded] = deque()
         self._size: tuple[int, int] | None = None
+        self._turns: int | None = None
+        """Of the first picture; a later one that is turned otherwise shows a broken message."""
         self._read_ns, self._waited, self._failed = 0, True, 0
         self._over = False
+
+    def _opened_slices(self) -> SliceEnds | None:
+        if self._units is None or not parses(self._codec.profile):
+            return None
+        try:
+            slices = SliceEnds()
+        except OSError:
+            self.not_seen = NOT_SEEN
+            return None
+        slices.damage(self._units.told)
+        return slices
 
     def read(self) -> Decoded | None:
         """Waits for the next picture; see `StreamReader.read`."""
@@ -152,6 +174,14 @@ class LibavReader(StreamReader):
     def _decoded(self, packet: Packet) -> list[Decoded]:
         if self._jpeg:
             return [self._from_jpeg(packet)] if packet.size else []
+        return [picture for part in self._parted(packet) for picture in self._pictures(part)]
+
+    def _parted(self, packet: Packet) -> list[Packet]:
+        if self._parting is None or not packet.size:
+            return [packet]
+        return self._parting.parts(packet, in_order=not self._codec.has_b_frames)
+
+    def _pictures(self, packet: Packet) -> list[Decoded]:
         frames = self._frames(packet)
         pictures = [self._picture(frame) for frame in frames]
         if frames or not packet.size or self._codec.has_b_frames or self._size is None:
@@ -163,12 +193,17 @@ class LibavReader(StreamReader):
 
     def _frames(self, packet: Packet) -> list[av.VideoFrame]:
         data = bytes(packet) if self._units is not None and packet.size else b""
+        checked = None
+        if self._slices is not None and self._units is not None and data:
+            checked = self._slices.damage(self._units.split(data))
         fault = self._units.damage(data) if self._units is not None else None
         with Log() as log:
             try:
                 frames = self._codec.decode(self._guarded(packet, data))
             except av.error.FFmpegError as error:
                 frames, fault = [], fault or f"it can't be decoded ({error.strerror})"
+        if checked is not None:
+            fault = checked.result() or fault
         self._signs.decoded(packet, fault, log.lines)
         return frames
 
@@ -178,10 +213,7 @@ class LibavReader(StreamReader):
         guarded = self._units.guarded(data) if self._units is not None else None
         if guarded is None:
             return packet
-        copied: Packet = av.Packet(guarded)
-        copied.pts, copied.dts = packet.pts, packet.dts
-        copied.time_base = packet.time_base
-        return copied
+        return copied(packet, guarded)
 
     def _picture(self, frame: av.VideoFrame) -> Decoded:
         if frame.is_corrupt:
@@ -212,8 +244,10 @@ class LibavReader(StreamReader):
         if image is None:
             image = np.empty(shape, np.uint8)
         np.copyto(image.reshape(out.height, -1), rows[: out.height, : out.width * 3])
-        turns = int(getattr(frame, "rotation", 0)) // 90 % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image  # type: ignore[return-value]
+        if self._turns is None:
+            self._turns = int(getattr(frame, "rotation", 0)) // 90 % 4
+        turned = np.rot90(image, self._turns) if self._turns else image
+        return np.ascontiguousarray(turned)  # type: ignore[return-value]
 
     def _from_jpeg(self, packet: Packet) -> Decoded:
         image, damage = whole_or_partial(bytes(packet))
@@ -231,6 +265,8 @@ class LibavReader(StreamReader):
 
     def close(self) -> None:
         """Releases the stream."""
+        if self._slices is not None:
+            self._slices.close()
         self._packets.close()  # type: ignore[attr-defined]
         self._container.close()
 

@@ -12,6 +12,7 @@ from .base import Camera, Room, no_room
 from .damage import Quarantine
 from .decoded import Decoded
 from .libav import LibavReader
+from .settings import Setting
 
 _TS_PACKETS = (188, 192, 204)
 _TS_SYNC = 0x47
@@ -23,6 +24,7 @@ class LibavVideo(Camera):
     Args:
         path: A video in any container and codec that FFmpeg reads.
         room: Where frames may be read into.
+        check_h265: See `LibavReader`.
 
     Raises:
         CameraError: It can't be opened.
@@ -30,15 +32,19 @@ class LibavVideo(Camera):
 
     live = False
 
-    def __init__(self, path: str, room: Room = no_room) -> None:
+    def __init__(self, path: str, room: Room = no_room, *, check_h265: bool = True) -> None:
         self._path, self._name = path, Path(path).name
         try:
-            self._reader = LibavReader(path, room=room, ends_within=_ends_within(Path(path)))
+            self._reader = LibavReader(
+                path, room=room, ends_within=_ends_within(Path(path)), check_h265=check_h265
+            )
         except CameraError as error:
             raise CameraError(
                 f"{error}: FFmpeg can't open it as a video; pictures are recognised by their file "
                 "extension"
             ) from error
+        if self._reader.not_seen is not None:
+            self.settings = (Setting("decoder", None, None, self._reader.not_seen),)
         self.fps = self._reader.fps
         self.length = self._reader.promised or None
         self._quarantine = Quarantine(live=False)

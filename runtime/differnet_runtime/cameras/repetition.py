@@ -15,11 +15,15 @@ class Repetition:
 
     What a sensor sees always has noise, so one changed pixel is enough to be alive. It is kept
     while a source is opened again: pixels from before an outage are old ones.
+
+    Args:
+        last: The frame before the first one, where an earlier process saw it.
+        since_ns: Stamp of the first frame with those pixels.
     """
 
-    def __init__(self) -> None:
-        self._last: Image = np.empty((0, 0), np.uint8)
-        self._since_ns = 0
+    def __init__(self, last: Image | None = None, since_ns: int = 0) -> None:
+        self._last: Image = np.empty((0, 0), np.uint8) if last is None else last
+        self._since_ns = since_ns
 
     def seconds(self, frame: Frame) -> float:
         """Takes the next frame, whose pixels must not be written to afterwards.

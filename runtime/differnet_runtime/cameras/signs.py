@@ -32,7 +32,8 @@ class Signs:
     """Collects signs of damage of one stream.
 
     Args:
-        ends_shown: Whether the decoder tells of every picture whose end is missing (H.264's does).
+        ends_shown: Whether every picture whose end is missing is found when it is decoded: FFmpeg
+            finds it in H.264, and `SliceEnds` in H.265.
     """
 
     def __init__(self, ends_shown: bool) -> None:
@@ -107,6 +108,10 @@ class Signs:
         """Marks a picture by what was seen when it was decoded."""
         self._found = True
         self.mark(stamp, damage)
+
+    def lost_behind(self, stamp: int | None) -> None:
+        """Takes back that packets of a picture are missing: they were the next one's first."""
+        self._signs = [one for one in self._signs if one != (stamp, _COUNTED)]
 
     def lost(self, damage: str) -> None:
         """Marks the packet that is read next."""

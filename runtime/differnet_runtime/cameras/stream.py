@@ -149,4 +149,10 @@ def _reader(config: CameraConfig, tls: CameraTls, room: Room) -> StreamReader:
         from .opencv_stream import OpenCvStream
 
         return OpenCvStream(config.source, options, timeouts_s, room)
-    return LibavReader(config.source, options=options, timeouts_s=timeouts_s, room=room)
+    return LibavReader(
+        config.source,
+        options=options,
+        timeouts_s=timeouts_s,
+        room=room,
+        check_h265=config.check_h265,
+    )

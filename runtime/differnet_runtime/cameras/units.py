@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .frame_numbers import FrameNumbers, in_configuration
+from .segments import Segments
 
 _START = b"\0\0\1"
 _GUARD = b"\xff" * 16
@@ -32,6 +33,9 @@ class Units:
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
         self._guards = codec == "hevc"
+        self._segments = Segments()
+        self.told: list[bytes] = []
+        """H.265's parameter sets that the container says to the decoder."""
         at = 21 if codec == "hevc" else 4
         prefixed = extradata is not None and len(extradata) > at and extradata[0] == 1
         self._length_bytes = (extradata[at] & 3) + 1 if prefixed and extradata else 0
@@ -40,6 +44,9 @@ class Units:
             spans = [] if prefixed else list(self._spans(extradata))
             told = [extradata[start:stop] for start, stop in spans]
             self._numbers.damage(told or in_configuration(extradata))
+        if self._guards and extradata:
+            self.told = _arrays(extradata) if prefixed else self.split(extradata)
+            self._segments.own(self.told)
 
     def damage(self, data: bytes) -> str | None:
         """Returns what is wrong with a packet's units, or None."""
@@ -54,16 +61,34 @@ class Units:
             return None
         return self._numbers.damage(data[start:stop] for start, stop in spans)
 
+    def parted(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Parts a packet of H.265 to which another picture was appended.
+
+        Returns:
+            The first picture; and what is there of the other, empty if its beginning is lost. None
+            where there is no other.
+        """
+        spans = list(self._spans(data))
+        other = self._segments.own(data[start:stop] for start, stop in spans)
+        if other is None:
+            return data, None
+        place, begins = other
+        at = spans[place][0] - (self._length_bytes or len(_START))
+        return data[:at], data[at:] if begins else b""
+
+    def split(self, data: bytes) -> list[bytes]:
+        """Returns a packet's units, without the zeros that may follow them."""
+        units = (data[start:stop].rstrip(b"\0") for start, stop in self._spans(data))
+        return [unit for unit in units if unit]
+
     def guarded(self, data: bytes) -> bytes | None:
         """Returns a packet with a guard behind each slice; None where it is decoded as it is."""
         if not self._guards:
             return None
-        return b"".join(
-            self._written(data[start:stop].rstrip(b"\0")) for start, stop in self._spans(data)
-        )
+        return b"".join(map(self._written, self.split(data)))
 
     def _written(self, unit: bytes) -> bytes:
-        if unit and unit[0] >> 1 & 0x3F < _FIRST_PARAMETER_SET:
+        if unit[0] >> 1 & 0x3F < _FIRST_PARAMETER_SET:
             unit += _GUARD
         if not self._length_bytes:
             return b"\0" + _START + unit
@@ -83,3 +108,15 @@ class Units:
             following = data.find(_START, at + len(_START))
             yield at + len(_START), following if following >= 0 else len(data)
             at = following
+
+
+def _arrays(extradata: bytes) -> list[bytes]:
+    """Returns the units of an MP4's decoder configuration (ISO/IEC 14496-15, 8.3.3.1)."""
+    units, at = [], 23
+    for _ in range(extradata[22] if len(extradata) > 22 else 0):
+        count, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            length = int.from_bytes(extradata[at : at + 2], "big")
+            units.append(extradata[at + 2 : at + 2 + length])
+            at += 2 + length
+    return [unit for unit in units if unit]

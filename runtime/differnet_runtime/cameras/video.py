@@ -32,7 +32,7 @@ class VideoCamera(Camera):
 
     def __init__(self, config: CameraConfig, skip: int = 0, room: Room = no_room) -> None:
         self._config = config
-        self._video, self.fps = _opened(config.source, room)
+        self._video, self.fps = _opened(config, room)
         self.length, self.settings = self._video.length, self._video.settings
         while skip > 0 and self._skipped():
             skip -= 1
@@ -113,15 +113,15 @@ class PacedVideo(Camera):
         return self._video.describe()
 
 
-def _opened(path: str, room: Room) -> tuple[Camera, float | None]:
+def _opened(config: CameraConfig, room: Room) -> tuple[Camera, float | None]:
     """Opens a file; returns its frame rate, too, where it is known."""
     try:
         from .libav_video import LibavVideo
     except ImportError:
         from .opencv_stream import not_seen
 
-        opened = OpenCvCamera(path, "file", room=room)
+        opened = OpenCvCamera(config.source, "file", room=room)
         opened.settings = (Setting("decoder", None, None, not_seen()),)
         return opened, opened.fps
-    video = LibavVideo(path, room)
+    video = LibavVideo(config.source, room, check_h265=config.check_h265)
     return video, video.fps

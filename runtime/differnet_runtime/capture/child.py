@@ -25,6 +25,7 @@ from .backoff import Backoff
 from .link import DaemonGone, Link
 from .messages import MOST_TEXT, PACKET, Ended, Gone, Later, Lost, Opened, Source, Start, Trying
 from .pictures import read_written
+from .shown import read_shown
 
 _MOST_TRIES = 200
 """Then a new process takes over, in case that a library loses memory with each."""
@@ -57,7 +58,8 @@ def _end(_signal: int, _frame: object) -> None:
 class _Capture:
     def __init__(self, source: Source, link: Link) -> None:
         self._source, self._link = source, link
-        self._backoff, self._repetition = Backoff(), Repetition()
+        self._backoff, shown = Backoff(), read_shown(source)
+        self._repetition = Repetition(shown.image, shown.since_ns) if shown else Repetition()
         self._seen = Remembered(
             settled=link.settled,
             trying=self._trying,

@@ -36,6 +36,15 @@ class Start(Part):
     parent: int
 
 
+class LastFrame(Part):
+    """What an earlier process of the camera has shown last; see `shown`."""
+
+    descriptor: int
+    shape: tuple[int, ...]
+    dtype: Literal["uint8", "uint16"]
+    since_ns: int
+
+
 class Source(Part):
     """What it is to read.
 
@@ -44,12 +53,14 @@ class Source(Part):
         live: Whether only the newest frame counts.
         skip: Frames of a video that an earlier process gave already.
         seen: Descriptor of a file with the pictures that were read already; see `pictures`.
+        shown: Of a live camera.
     """
 
     config: CameraConfig
     live: bool
     skip: int
     seen: int | None
+    shown: LastFrame | None = None
 
 
 class Settled(Part):

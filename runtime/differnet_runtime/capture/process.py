@@ -18,6 +18,7 @@ from .inbox import Inbox
 from .messages import Source, Start
 from .pictures import Pictures
 from .records import CameraState, CameraStatus
+from .shown import Shown
 from .tally import Tally
 from .watch import Watch
 
@@ -46,6 +47,7 @@ class CaptureProcess:
         self._thread: threading.Thread | None = None
         self._skip = 0
         self._pictures = pictures or Pictures()
+        self._shown: Shown | None = None
         self._told: set[type[Exception]] = set()
 
     @property
@@ -104,6 +106,7 @@ class CaptureProcess:
                 watch.give_up_picture(self._failed(error))
             if watch.ended:
                 return
+            self._shown = watch.shown() or self._shown
             self._skip += watch.frames
             if watch.frames:
                 backoff.reset()
@@ -138,20 +141,28 @@ class CaptureProcess:
         return text
 
     def _spawn(self) -> Child:
-        seen = self._pictures.written()
+        seen, last = self._pictures.written(), self._shown
+        shown = last.written() if last is not None else None
+        passed = tuple(one for one in (seen, shown) if one is not None)
         try:
             child = Child(
                 f"{__package__}.child",
                 lambda channel: Start(channel=channel, parent=os.getpid()).model_dump_json(),
                 title=sentence("capture_process", camera=self.name),
-                pass_fds=() if seen is None else (seen,),
+                pass_fds=passed,
                 environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
                 redact=lambda text: hidden(text, self._config),
             )
         finally:
-            if seen is not None:
-                os.close(seen)
-        source = Source(config=self._config, live=self._live, skip=self._skip, seen=seen)
+            for descriptor in passed:
+                os.close(descriptor)
+        source = Source(
+            config=self._config,
+            live=self._live,
+            skip=self._skip,
+            seen=seen,
+            shown=last.told(shown) if last is not None and shown is not None else None,
+        )
         with contextlib.suppress(OSError):  # it has ended already, which is told next
             child.channel.send(source.model_dump_json().encode())
         return child

@@ -37,6 +37,7 @@ from .messages import (
 )
 from .pictures import Pictures
 from .records import CameraState
+from .shown import Shown
 from .tally import Tally
 
 _POLL_MS = 100
@@ -71,6 +72,7 @@ class Watch:
         self._config, self._live = config, live
         self._inbox, self._tally, self._pictures = inbox, tally, pictures
         self._slots: Slots | None = None
+        self._last: Captured | None = None
         self._trying: Trying | None = None
         self._told = False
         self._opening = config.kind == "folder"  # a share may hang; a video may be long to skip
@@ -155,12 +157,20 @@ class Watch:
             raise AssertionError("a frame came before its memory")
         self._trying, self._told = None, False
         self.frames += 1
+        self._last = message
         self._gave(message.origin)
         self._tally.frame(message)
         self._inbox.frame(message, self._slots, channel)
         self._missing, self._within_s = "camera_no_new_frame", self._stall_s
         # By its stamp: a message that lay there for long is no proof of a camera at work.
         self._until_ns = message.captured_ns + int(self._within_s * 1e9)
+
+    def shown(self) -> Shown | None:
+        """Returns the last frame of a live camera, once the process has ended."""
+        last, slots = self._last, self._slots
+        if not self._live or last is None or slots is None or slots.generation != last.generation:
+            return None
+        return Shown.of(last, slots)
 
     def _lost(self, text: str, said: str | None) -> None:
         if said is not None and said not in text:

@@ -76,6 +76,8 @@ class CameraConfig(Part):
         gain: In the driver's units; None keeps what the camera has.
         white_balance: In the driver's units; None keeps what the camera has.
         transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
+        check_h265: Whether libde265, where it is installed, looks for wrong bytes within H.265's
+            pictures; that takes about as much CPU time as decoding them.
         tls: See `CameraTls`.
         trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
         max_commands_per_s: With `trigger = "command"`: commands accepted per second on average, and
@@ -104,6 +106,7 @@ class CameraConfig(Part):
     gain: Finite | None = None
     white_balance: Finite | None = None
     transport: Literal["tcp", "udp"] = "tcp"
+    check_h265: bool = True
     tls: CameraTls | None = None
     trigger: Literal["free", "command"] = "free"
     max_commands_per_s: Annotated[int, Field(ge=1, le=1000)] = 10

@@ -7,9 +7,11 @@ import sys
 import threading
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from differnet_runtime.cameras.stream import StreamCamera
 from differnet_runtime.cameras.video import VideoCamera
@@ -66,3 +68,25 @@ def test_without_pyav_opencv_reads_and_one_warning_says_what_is_not_seen(
             (setting,) = camera.settings
             assert "decoded only in part are not recognised" in (setting.warning or "")
             assert "[streams]" in (setting.warning or "")
+
+
+def test_a_message_in_the_stream_does_not_turn_its_pictures(tmp_path: Path) -> None:
+    """Damaged data may be read as one, and FFmpeg obeys it to the end."""
+    clip, path = Clip(frames=60), tmp_path / "turned.h264"
+    with av.open(str(clip.folder / "clip.mp4")) as container, path.open("wb") as made:
+        stream = container.streams.video[0]
+        annexb = BitStreamFilterContext("h264_mp4toannexb", stream)
+        units = [bytes(one) for packet in container.demux(stream) for one in annexb.filter(packet)]
+        for number, unit in enumerate(units):
+            made.write(_turning(unit) if number == 30 else unit)
+    pictures = read(path)
+    assert len(pictures) == 60
+    whole = read(clip.folder / "clip.mp4")
+    assert all(np.array_equal(*pair) for pair in zip(pictures, whole, strict=True))
+
+
+def _turning(unit: bytes) -> bytes:
+    """Puts a message before a picture that says to turn it by 90 degrees (D.1.27)."""
+    bits = "0" + "0" + "0" + f"{1 << 14:016b}" + "010" + "0" + "1"
+    payload = int(bits.ljust(24, "0"), 2).to_bytes(3, "big")
+    return b"\0\0\0\1\x06\x2f" + bytes([len(payload)]) + payload + b"\x80" + unit

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.records import Frame, Image
-from tests.faults.capturing import capture, next_frame
+from tests.faults.capturing import capture, children, next_frame
 from tests.runtime.waiting import wait_for
 
 SHAPE = (48, 64, 3)
@@ -67,3 +70,46 @@ def test_a_freeze_is_known_to_whoever_takes_the_first_frame_after_it(tmp_path: P
         frame = next_frame(camera)
         assert frame.unchanged_s >= FROZEN_S
         assert frame.unchanged_s <= (frame.captured_ns - first.captured_ns) / 1e9
+
+
+def still(path: Path) -> Path:
+    """Writes a video of one picture, lossless."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 20, SHAPE[1::-1])
+    for _ in range(20):
+        writer.write(noise(99))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("depth", ["colour", "grey"])
+def test_a_freeze_is_counted_on_when_the_capture_process_starts_anew(
+    depth: str, tmp_path: Path
+) -> None:
+    form = {"grey": {"format": "mono"}}.get(depth, {})
+    with capture(still(tmp_path / "frozen.avi"), paced=True, **form) as camera:
+        first = next_frame(camera)
+        wait_for(lambda: camera.status.frames >= 20)
+        (pid,) = children()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: camera.status.pid not in (None, pid))
+        while camera.take() is not None:
+            pass
+        after = next_frame(camera)
+        while after.index > first.index + 15:  # still of the first process
+            after = next_frame(camera)
+        assert after.unchanged_s >= (after.captured_ns - first.captured_ns) / 1e9 - 1e-6
+
+
+def test_a_camera_that_shows_something_new_after_a_restart_is_not_frozen(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"FFV1"), 20, SHAPE[1::-1])
+    for k in range(400):
+        writer.write(noise(k))
+    writer.release()
+    with capture(clip, paced=True) as camera:
+        wait_for(lambda: camera.status.frames >= 20)
+        (pid,) = children()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: camera.status.pid not in (None, pid))
+        camera.take()
+        assert next_frame(camera).unchanged_s == 0
