@@ -148,7 +148,7 @@ def train(line: Line) -> None:
     assert browser.text("#train-trouble") == ""
     enter(browser, "#report")
     wait_for(lambda: len(browser.tabs()) == 2, SOON_S)
-    with browser.newest_tab():
+    with browser.other_tab():
         wait_for(lambda: len(browser.text("body")) > 200, SOON_S)
     says(browser, "#figures", NAME)
 

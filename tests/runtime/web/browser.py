@@ -105,16 +105,17 @@ class Browser:
         return [one["params"] for one in found if one["method"] == name]
 
     @contextlib.contextmanager
-    def newest_tab(self) -> Iterator[None]:
-        """Goes to the tab that was opened last; closes it in the end, and comes back."""
+    def other_tab(self) -> Iterator[None]:
+        """Goes to the second of two tabs; closes it in the end, and comes back."""
         before = self.call("GET", "/window")
-        self.call("POST", "/window", {"handle": self.tabs()[-1]})
+        [other] = set(self.tabs()) - {before}
+        self.call("POST", "/window", {"handle": other})
         yield
         self.call("DELETE", "/window")
         self.call("POST", "/window", {"handle": before})
 
     def tabs(self) -> list[str]:
-        """Returns the open tabs, the oldest first."""
+        """Returns the open tabs, in no order."""
         found: list[str] = self.call("GET", "/window/handles")
         return found
 
