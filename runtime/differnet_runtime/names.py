@@ -4,44 +4,76 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from .printable import printable, printable_lines
+from .printable import UNPRINTABLE, printable, printable_lines
 
 LONGEST_PART, LONGEST_NOTE = 256, 1000
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("write printable characters only, without line breaks")
-    return text
+def in_words(advice: str) -> WrapValidator:
+    """Returns a validator that answers a text outside its pattern with advice.
+
+    The pattern itself is a `Field`'s, so that JSON schemas show exactly what is checked.
+
+    Args:
+        advice: What to write instead.
+    """
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            if any(one["type"] == "string_pattern_mismatch" for one in error.errors()):
+                raise ValueError(advice) from None
+            raise
+
+    return WrapValidator(check)
 
 
-def _printable_lines(text: str) -> str:
-    if not all(line.isprintable() for line in text.split("\n")):
-        raise ValueError("write printable characters and line breaks only")
-    return text
-
-
-Lines = AfterValidator(_printable_lines)
-"""Allows only printable characters and line breaks in a text that a person writes."""
+_LINE = Field(pattern=f"^[^{UNPRINTABLE}]*$")
+_LINES = Field(pattern=f"^(?:[^{UNPRINTABLE}]|\\n)*$")
 ContentHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A model's SHA-256, in hexadecimal."""
-Note = Annotated[str, Field(max_length=LONGEST_NOTE), Lines]
+Lines = Annotated[str, _LINES, in_words("write printable characters and line breaks only")]
+"""A text that a person writes, on one or more lines."""
+Note = Annotated[Lines, Field(max_length=LONGEST_NOTE)]
 """A person's note on a model."""
 Shown = Annotated[str, AfterValidator(printable)]
 """A text of a file that somebody else wrote; what is not printable in it is escaped."""
 ShownLines = Annotated[str, AfterValidator(printable_lines)]
 """The same, of several lines."""
-PartId = Annotated[str, Field(min_length=1, max_length=LONGEST_PART), AfterValidator(_printable)]
+PartId = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_PART),
+    _LINE,
+    in_words("write printable characters only, without line breaks"),
+]
 """The id of a part as a controller sends it, over HTTP or MQTT."""
 _PART: TypeAdapter[str] = TypeAdapter(PartId)
+_NOTE: TypeAdapter[str] = TypeAdapter(Note)
 
 
 def is_part_id(value: object) -> bool:
     """Returns whether a value may be a part's id."""
+    return _is(_PART, value)
+
+
+def is_note(value: object) -> bool:
+    """Returns whether a value may be a note on a model."""
+    return _is(_NOTE, value)
+
+
+def _is(kind: TypeAdapter[str], value: object) -> bool:
     try:
-        _PART.validate_python(value, strict=True)
+        kind.validate_python(value, strict=True)
     except ValidationError:
         return False
     return True

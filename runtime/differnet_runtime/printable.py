@@ -10,6 +10,16 @@ from __future__ import annotations
 import os
 import re
 
+UNPRINTABLE = (
+    r"\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u1680\u180e"
+    r"\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ue000-\uf8ff\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f\U000f0000-\U000ffffd\U00100000-\U0010fffd"
+)
+"""What is refused in a text to be shown: control and format characters, spaces but the usual one,
+and private ones, as a character class is written in JSON Schema, Python and Rust alike. Surrogates
+are no text at all. Characters of a later Unicode than Python's may be written, and show escaped.
+"""
 _CODE = re.compile(r"\\(?=[xuU])")
 _LAST_OF_ASCII, _LAST_OF_UNICODE_16 = 0x7F, 0xFFFF
 

@@ -202,6 +202,8 @@ class FakeStation(FakeTrials, Control):
                 width=self.size, height=self.size,
             ),
         )  # fmt: skip
+        if event.reject:
+            event = event.model_copy(update={"evidence": event.id})
         self._show(camera, frame, inspection, event)
         return event
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from differnet_runtime.config import Config
+from differnet_runtime.config import Config, TeachConfig
 from differnet_runtime.models import ModelStore, StoredModel
 from differnet_runtime.records import Frame
+from differnet_runtime.teaching.dataset import Dataset
+from differnet_runtime.teaching.job import Hindrance, Progress
+from differnet_runtime.teaching.records import State, Training, now
+from differnet_runtime.teaching.site import Site
 from differnet_runtime.teaching.steps import Step
-from differnet_runtime.teaching.training import Trainer
+from differnet_runtime.teaching.training import Told, Trainer
 from tests.drawn import draw_part
 
 
@@ -41,6 +45,7 @@ class FakeSite:
     ) -> None:
         self.folder, self._live = folder, live
         self.frames: dict[str, Frame] = {}
+        self.hindrance: str | None = None  # of every camera
         source = {"source": "clip.mp4", "kind": "video", "integrity": {"frozen_after_s": 0}}
         self.config = Config.model_validate({
             "station": {"state": folder / "state"},
@@ -54,7 +59,7 @@ class FakeSite:
         return self._live
 
     def obstacle(self, _camera: str, _name: str) -> str | None:
-        return None
+        return self.hindrance
 
     def frame(self, camera: str) -> Frame | None:
         return self.frames.get(camera)
@@ -109,3 +114,44 @@ def trainer(*codes: str, lacking: Callable[[], str | None] = nothing_lacks) -> T
         ]
 
     return Trainer(programs, lacking)
+
+
+class HeldProgress(Progress):
+    """How far a training is, as a test says."""
+
+    left_s: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        return self.left_s
+
+
+class HeldTrainer(Trainer):
+    """Begins trainings that run until a test ends them."""
+
+    def __init__(self) -> None:
+        super().__init__(lacking=lambda: self.reason)
+        self.reason: str | None = None  # why none can begin
+        self.shown: HeldProgress | None = None
+        self._running: tuple[Training, Told] | None = None
+
+    def memory(self, _config: TeachConfig) -> tuple[int, int | None]:
+        return 1800, 5200
+
+    def progress(self, _name: str) -> Progress | None:
+        return self.shown
+
+    def begin(self, dataset: Dataset, _site: Site, told: Told, _hindrance: Hindrance) -> None:
+        training = Training(state="running", started=now())
+        dataset.change(training=training, collecting=False)
+        self.shown, self._running = HeldProgress(), (training, told)
+
+    def end(self, state: State, error: str | None = None) -> None:
+        """Ends the training that runs."""
+        assert self._running is not None
+        training, told = self._running
+        self.shown = self._running = None
+        told(training.model_copy(update={"state": state, "error": error, "ended": now()}))
+
+    def cancel(self, _name: str) -> None:
+        self.end("cancelled")

@@ -1,4 +1,4 @@
-"""From an empty station to a judged part, on the page alone: a real station in a real Chromium."""
+"""From an empty station to a judged part by the keyboard alone: a real station, a real Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ from tests.drawn import draw_part
 from tests.fakes.running import DIFFERNET, RunningStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser, chromium
-from tests.runtime.web.keyboard import ENTER, SPACE, focus, press, tab_to
+from tests.runtime.web.keyboard import (
+    ENTER,
+    ESCAPE,
+    LEFT,
+    RIGHT,
+    SPACE,
+    choose_file,
+    enter,
+    focus,
+    press,
+    tab_to,
+)
 from tests.runtime.web.looking import SOON_S, has, says
 
 NAME, DIFFERENT, REPEATS, SIZE = "ring", 28, 12, 64
@@ -76,14 +87,14 @@ def line(tmp_path: Path) -> Iterator[Line]:
     model = f'store = "{NAME}"\nbackend = "onnxruntime-cpu"\nthreads = 1'
     environment = {"DIFFERNET_MODELS": str(tmp_path / "models"), "OMP_NUM_THREADS": "1"}
     station = RunningStation(tmp_path, tables, model=model, environment=environment)
-    with chromium(tmp_path / "profile") as browser, station:
+    with chromium(tmp_path / "profile", events=True) as browser, station:
         station.wait(lambda: station.camera("top"), what="the camera")
         ours = Line(tmp_path, station, browser)
         ours.show(seen(900))
         browser.look(1440, 900, "light")
         browser.go(f"http://127.0.0.1:{station.port}/")
         wait_for(lambda: has(browser, 'a[href="/teach"]'), SOON_S)
-        browser.click('a[href="/teach"]')
+        enter(browser, 'a[href="/teach"]')
         yield ours
         browser.go("about:blank")
 
@@ -112,8 +123,7 @@ def collect(line: Line) -> None:
     assert browser.text("#counter").split() == f"{DIFFERENT} of 40 different parts".split()
     press(browser, SPACE)
     wait_for(lambda: browser.text("#collecting") == "Collect", SOON_S)
-    tab_to(browser, "#take")
-    press(browser, ENTER)
+    enter(browser, "#take")
     says(browser, "#collect-said", "Not taken")
     assert browser.run("return document.querySelectorAll('#pictures .cell').length") == DIFFERENT
 
@@ -121,39 +131,41 @@ def collect(line: Line) -> None:
 def upload(line: Line, file: Path) -> None:
     """Brings a model that was trained elsewhere."""
     browser = line.browser
-    browser.run("document.getElementById('elsewhere').open = true")
-    browser.write("#file", str(file))
-    browser.click("#send")
+    if not has(browser, "#elsewhere[open]"):
+        enter(browser, "#elsewhere summary")
+    choose_file(browser, "#file", file)
+    enter(browser, "#send")
     says(browser, "#upload-said", f"{file.name} is in the station's model store")
 
 
 def train(line: Line) -> None:
     """Trains on the station, and opens the report."""
     browser = line.browser
-    tab_to(browser, "#train")
-    press(browser, ENTER)
+    enter(browser, "#train")
     says(browser, "#progress", "%")
     wait_for(lambda: has(browser, "#step-result[data-state=done]")
              or not has(browser, "#train-trouble[hidden]"), TRAINED_S)  # fmt: skip
     assert browser.text("#train-trouble") == ""
-    teach = browser.run("return location.href")
-    report = browser.run("return document.getElementById('report').href")
-    browser.go(report)
-    assert len(browser.text("body")) > 200
-    browser.go(teach)
+    enter(browser, "#report")
+    wait_for(lambda: len(browser.tabs()) == 2, SOON_S)
+    with browser.other_tab():
+        wait_for(lambda: len(browser.text("body")) > 200, SOON_S)
     says(browser, "#figures", NAME)
 
 
 def use(line: Line) -> None:
     """Has the new model judge the camera."""
     browser = line.browser
-    tab_to(browser, "#use")
-    press(browser, ENTER)
-    wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
-    tab_to(browser, "#confirm-yes")
-    press(browser, ENTER)
+    enter(browser, "#use")
+    agree(browser)
     wait_for(lambda: has(browser, "#step-use[data-state=done]"), JUDGES_S)
     assert browser.text("#use-text").endswith("judges camera top.")
+
+
+def agree(browser: Browser) -> None:
+    """Says yes to a question."""
+    wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
+    enter(browser, "#confirm-yes")
 
 
 def recalibrated(line: Line) -> Path:
@@ -174,8 +186,7 @@ def recalibrated(line: Line) -> Path:
 def try_beside(line: Line, between: np.ndarray) -> None:
     """Tries the new model until the two have differed on a part that only it rejects."""
     browser, shown = line.browser, seen(901)
-    tab_to(browser, "#try")
-    press(browser, ENTER)
+    enter(browser, "#try")
     says(browser, "#step-try .step-state", "running")
     wait_for(lambda: trial(line).get("state") == "running", JUDGES_S)
     for image in (shown, between):
@@ -191,8 +202,9 @@ def correct(line: Line, false_reject: np.ndarray) -> None:
     """Rejects a defect and a good part; says which is which, takes a threshold, and undoes it."""
     browser, station = line.browser, line.station
     before = station.camera("top")["threshold"]
-    browser.click("#watch")
+    enter(browser, "#watch")
     thumbs = "return document.querySelectorAll('#evidence .thumb').length"
+    opened = False
     for image, button in (
         (seen(902, defect=True), "#label-defect"),
         (false_reject, "#label-good"),
@@ -202,27 +214,38 @@ def correct(line: Line, false_reject: np.ndarray) -> None:
         wait_for(lambda kept=kept: browser.run(thumbs) > kept, SOON_S)
         newest = station.get("/api/evidence")[1]["entries"][0]
         assert newest["verdict"] == "DEFECT"
-        browser.click("#evidence .thumb")
+        enter(browser, "#evidence .thumb:first-child", back=opened)
         wait_for(lambda: has(browser, "#picture[open]"), SOON_S)
-        browser.click(button)
+        enter(browser, button)
         says(browser, "#label-said", "Labelled")
-        browser.click("#picture-close")
-    wait_for(lambda: has(browser, "#threshold"), SOON_S)
-    points = station.get("/api/cameras/top/labels")[1]["points"]
-    right = [not point["false_rejects"] and not point["misses"] for point in points].index(True)
-    browser.run(f"""
-        const slider = document.getElementById('threshold');
-        slider.value = {right};
-        slider.dispatchEvent(new Event('input'));""")
-    browser.click("#use-threshold")
-    wait_for(lambda: has(browser, "#confirm[open]"), SOON_S)
-    browser.click("#confirm-yes")
+        press(browser, ESCAPE)
+        wait_for(lambda: not has(browser, "#picture[open]"), SOON_S)
+        opened = True
+    slide(line)
+    enter(browser, "#use-threshold")
+    agree(browser)
     wait_for(lambda: station.camera("top")["threshold"] > before, SOON_S)
     line.show(false_reject)
     assert line.last()["verdict"] == "GOOD"
     wait_for(lambda: has(browser, "#labels .undo"), SOON_S)
-    browser.click("#labels .undo")
+    enter(browser, "#labels .undo")
     wait_for(lambda: station.camera("top")["threshold"] == before, SOON_S)
+    wait_for(lambda: focus(browser) == "threshold", SOON_S)  # where Undo is gone
+
+
+def slide(line: Line) -> None:
+    """Moves the slider to a threshold by which no label is wrong."""
+    browser = line.browser
+    points = line.station.get("/api/cameras/top/labels")[1]["points"]
+    right = [not point["false_rejects"] and not point["misses"] for point in points].index(True)
+    shown = "return Number(document.getElementById('threshold')?.max)"
+    wait_for(lambda: browser.run(shown) == len(points) - 1, SOON_S)
+    tab_to(browser, "#threshold")
+    at = "return Number(document.getElementById('threshold').value)"
+    for _ in points:
+        if (by := right - browser.run(at)) != 0:
+            press(browser, RIGHT if by > 0 else LEFT)
+    assert browser.run(at) == right
 
 
 def between(first: Path, second: Path) -> np.ndarray:

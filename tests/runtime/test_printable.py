@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from differnet_runtime import logs
 from differnet_runtime.cli import main
 from differnet_runtime.errors import ConfigError, ImageReadError
 from differnet_runtime.events import AuditEvent, FrameRef, StateEvent
+from differnet_runtime.labels.records import Comment, Kind
 from differnet_runtime.metadata import ModelMetadata
 from differnet_runtime.models import ModelStore
-from differnet_runtime.printable import file_name, printable, printable_lines
+from differnet_runtime.names import Note, PartId, is_note, is_part_id
+from differnet_runtime.printable import UNPRINTABLE, file_name, printable, printable_lines
 
 NASTY = "part\x1b[2J\r\n\x7f\x9bGOOD\N{RIGHT-TO-LEFT OVERRIDE}gnp.\x00"
 SHOWN = r"part\x1b[2J\x0d\x0a\x7f\u009bGOOD\u202egnp.\x00"
@@ -29,6 +35,35 @@ def test_a_text_is_printable_and_stays_so(text: str) -> None:
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)
     assert all(line.isprintable() for line in printable_lines(text).split("\n"))
+
+
+def test_what_is_refused_is_what_would_be_escaped() -> None:
+    refused = re.compile(f"[{UNPRINTABLE}]")
+    known = (chr(code) for code in range(sys.maxunicode + 1))
+    named = (one for one in known if unicodedata.category(one) not in ("Cn", "Cs"))
+    differing = [one for one in named if (refused.match(one) is None) != one.isprintable()]
+    assert [f"U+{ord(one):04X}" for one in differing] == []
+
+
+@given(st.one_of(st.text(), st.text(st.sampled_from("a .-/:\n\r\x00\u202e"), max_size=6)))
+def test_schemas_of_written_texts_say_what_is_accepted(text: str) -> None:
+    for kind in (PartId, Note, Comment, Kind):
+        adapter: TypeAdapter[str] = TypeAdapter(kind)
+        schema = adapter.json_schema()
+        long_enough = schema.get("minLength", 0) <= len(text) <= schema["maxLength"]
+        described = long_enough and re.fullmatch(schema["pattern"].strip("^$"), text) is not None
+        try:
+            accepted = adapter.validate_python(text) == text
+        except ValidationError:
+            accepted = False
+        assert accepted == described
+
+
+def test_lengths_and_surrogates_of_written_texts() -> None:
+    assert is_part_id("x" * 256)
+    assert is_note("first\n\nthird")
+    assert not any(map(is_part_id, ("", "x" * 257, "a\n", "a\ud800", 7)))
+    assert not any(map(is_note, ("x" * 1001, "a\r\nb", "a\udce4")))
 
 
 @given(st.lists(names, min_size=2, max_size=2, unique=True))

@@ -148,9 +148,9 @@ def text(value: str) -> str:
 
 def note(value: str) -> str:
     """Reads a note on a model: at most 1000 printable characters, in lines; it may be empty."""
-    from ..names import LONGEST_NOTE
+    from ..names import LONGEST_NOTE, is_note
 
-    if len(value) > LONGEST_NOTE or not all(line.isprintable() for line in value.split("\n")):
+    if not is_note(value):
         raise refused(value, f"at most {LONGEST_NOTE} printable characters and line breaks")
     return value
 

@@ -7,27 +7,39 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from ..metadata import Part
-from ..names import Lines
+from ..names import Lines, in_words
+from ..printable import UNPRINTABLE
 
 Label = Literal["good", "defect"]
 LONGEST_KIND, LONGEST_COMMENT = 64, 1000
 _RESERVED = ("good", "ground_truth", "groundtruth", "gt", "mask", "masks")
 _MASKS = ("_mask", "_masks")
+_NOT_IN_NAMES = rf'/\\:*?"<>|{UNPRINTABLE}'
 
 
-def _folder_name(kind: str) -> str:
-    if not kind.isprintable() or kind != kind.strip() or kind[:1] in ("", ".", "-"):
-        raise ValueError("write printable characters, and no space, dot or dash at the start")
-    if any(sign in kind for sign in '/\\:*?"<>|') or kind[-1] == ".":
-        raise ValueError('leave out / \\ : * ? " < > | and a dot at the end: it names a folder')
+def _own_folder(kind: str) -> str:
     if kind.casefold() in _RESERVED or kind.casefold().endswith(_MASKS):
         raise ValueError(f"{kind} names another folder of a data set; choose another word")
     return kind
 
 
-Kind = Annotated[str, Field(min_length=1, max_length=LONGEST_KIND), AfterValidator(_folder_name)]
+Kind = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_KIND,
+        pattern=f"^[^ .\\-{_NOT_IN_NAMES}](?:[^{_NOT_IN_NAMES}]*[^ .{_NOT_IN_NAMES}])?$",
+        description=f"No folder of a data set's own: {', '.join(_RESERVED)}, or one that ends with "
+        f"{' or '.join(_MASKS)}.",
+    ),
+    in_words(
+        'write printable characters without / \\ : * ? " < > |, no space, dot or dash at the start '
+        "and no space or dot at the end: it names a folder"
+    ),
+    AfterValidator(_own_folder),
+]
 """Of a defect: the folder that the export puts its pictures into."""
-Comment = Annotated[str, Field(max_length=LONGEST_COMMENT), Lines]
+Comment = Annotated[Lines, Field(max_length=LONGEST_COMMENT)]
 
 
 class Labelled(Part):

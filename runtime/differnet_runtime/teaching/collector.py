@@ -73,8 +73,12 @@ class Collector:
             self._thread.join(timeout_s)
 
     def use(self, streams: dict[str, Stream]) -> None:
-        """Replaces the streams, by camera."""
+        """Replaces the streams, by camera; frames that wait for the same data set still do."""
         with self._some:
+            for camera, stream in streams.items():
+                before = self._streams.get(camera)
+                if before is not None and before.dataset is stream.dataset:
+                    stream.waiting.extend(before.waiting)
             self._streams = streams
             self._some.notify_all()
 
@@ -86,13 +90,16 @@ class Collector:
         if camera not in self._streams:
             return
         with self._some:
-            stream = self._streams.get(camera)
-            if stream is None:
-                return
-            if not stream.live and len(stream.waiting) == _WAITING:
-                self._some.wait_for(lambda: len(stream.waiting) < _WAITING, _ROOM_S)
-            stream.waiting.append(frame)
-            self._some.notify_all()
+            self._some.wait_for(lambda: not self._full(camera), _ROOM_S)
+            stream = self._streams.get(camera)  # after the wait: it may have been replaced
+            if stream is not None:
+                stream.waiting.append(frame)
+                self._some.notify_all()
+
+    def _full(self, camera: str) -> bool:
+        """Whether a picture of a folder would push out one that waits."""
+        stream = self._streams.get(camera)
+        return stream is not None and not stream.live and len(stream.waiting) == _WAITING
 
     def _run(self) -> None:
         looked_s = time.monotonic()

@@ -108,11 +108,16 @@ class Datasets:
         """
         return self._view(self.find(name))
 
-    def datasets(self) -> list[DatasetView]:
-        """Returns all data sets, by name."""
-        return [self._view(dataset) for _, dataset in sorted(self._datasets.items())]
+    def datasets(self, *, pictures: bool = True) -> list[DatasetView]:
+        """Returns all data sets, by name.
 
-    def _view(self, dataset: Dataset) -> DatasetView:
+        Args:
+            pictures: Whether to list their pictures.
+        """
+        found = sorted(self._datasets.items())
+        return [self._view(dataset, pictures=pictures) for _, dataset in found]
+
+    def _view(self, dataset: Dataset, *, pictures: bool = True) -> DatasetView:
         record = dataset.record
         return dataset_view(
             record,
@@ -120,6 +125,7 @@ class Datasets:
             report=dataset.files.report.is_file(),
             progress=self._progress(record.name),
             obstacle=self._site.obstacle(record.camera, record.name),
+            pictures=pictures,
         )
 
     def find(self, name: str) -> Dataset:

@@ -40,12 +40,16 @@ class Teaching(Datasets):
         self._trainer.stop(timeout_s / 2)
         super().stop(timeout_s / 2)
 
-    def view(self) -> TeachView:
-        """Returns all data sets, and whether a training can start now."""
+    def view(self, *, pictures: bool = True) -> TeachView:
+        """Returns all data sets, and whether a training can start now.
+
+        Args:
+            pictures: Whether to list the pictures of the data sets.
+        """
         reason = self._refusal() if self.enabled else SWITCHED_OFF
         needed, free = self._trainer.memory(self._site.config.teach)
         return TeachView(
-            datasets=self.datasets(),
+            datasets=self.datasets(pictures=pictures),
             trainable=reason is None,
             reason=reason,
             needed_mib=needed,

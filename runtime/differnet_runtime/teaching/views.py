@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -70,7 +71,8 @@ class DatasetView(Telling):
         thrown_out: Number of pictures that a person has thrown out.
         strange: Number of strange pictures, without those that were thrown out.
         problem: Why collecting was switched off automatically; None if it was not.
-        pictures: All pictures, the earliest first.
+        pictures: All pictures, the earliest first; empty where they were not asked for.
+        revision: Of the pictures: another one whenever anything in `pictures` has changed.
         training: The last training; None before the first.
         report: Whether there is a report of the last training.
         model: The last model that was added to the store; None before the first.
@@ -91,6 +93,7 @@ class DatasetView(Telling):
     strange: int
     problem: str | None = None
     pictures: list[PictureView]
+    revision: str
     training: TrainingView | None = None
     report: bool
     model: AddedModel | None = None
@@ -140,6 +143,7 @@ def dataset_view(
     report: bool,
     progress: Progress | None,
     obstacle: str | None = None,
+    pictures: bool = True,
 ) -> DatasetView:
     """Returns the view of a data set.
 
@@ -149,6 +153,7 @@ def dataset_view(
         report: Whether there is a report of the last training.
         progress: Progress of its training; None if none is running.
         obstacle: What must be configured before the model can judge the camera; None if nothing.
+        pictures: Whether to list the pictures.
     """
     kept = record.kept
     return DatasetView(
@@ -163,12 +168,19 @@ def dataset_view(
         thrown_out=len(record.pictures) - len(kept),
         strange=sum(one.cause is not None for one in kept),
         problem=record.problem,
-        pictures=_pictures(record.pictures),
+        pictures=_pictures(record.pictures) if pictures else [],
+        revision=_revision(record.pictures),
         training=_training(record, progress),
         report=report,
         model=record.model,
         obstacle=obstacle,
     )
+
+
+def _revision(pictures: Sequence[Picture]) -> str:
+    """Returns what tells these pictures from all others, after a restart too."""
+    seen = repr([(one.id, one.time, one.kept, one.cause) for one in pictures])
+    return hashlib.sha256(seen.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def _pictures(pictures: Sequence[Picture]) -> list[PictureView]:

@@ -74,6 +74,12 @@ class Keeping(Part):
     kept: bool
 
 
+class TeachQuery(Part):
+    """Whether to list the pictures; without them, `revision` still tells when they change."""
+
+    pictures: Flag = True
+
+
 class PictureQuery(Part):
     """Whether to return a thumbnail."""
 
@@ -125,9 +131,9 @@ async def _change(call: Call, what: str, change: Callable[[], T]) -> T:
 
 
 @router.get("/api/teach")
-async def data_sets(call: CallDep) -> TeachView:
+async def data_sets(call: CallDep, query: Annotated[TeachQuery, Query()]) -> TeachView:
     """All data sets, and whether a model can be trained here."""
-    return await call.reads.run(call.control.teaching.view)
+    return await call.reads.run(partial(call.control.teaching.view, pictures=query.pictures))
 
 
 @router.post("/api/teach", status_code=201, responses=problems(409))

@@ -135,6 +135,21 @@ def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(
     assert len(pictures()) <= 2
 
 
+def test_waiting_pictures_outlive_changes_of_other_data_sets(teaching: Teaching) -> None:
+    for name, camera in (("ring", "left"), ("cover", "right"), ("old", "left")):
+        teaching.create(name, camera, None)
+    teaching.collect("ring", on=True)
+    teaching.collect("cover", on=True)
+    collector = teaching._collector
+    with teaching.find("ring").lock:  # as if the disk were slow
+        teaching.offer("left", frame_of_part(50))
+        wait_for(lambda: not collector._streams["left"].waiting, 10)
+        for seed in range(8):
+            teaching.offer("right", frame_of_part(seed))
+        teaching.delete("old")
+    wait_for(lambda: teaching.dataset("cover").parts == 8, 20)
+
+
 def test_a_picture_that_was_thrown_out_is_not_taken_again_and_can_be_put_back(
     teaching: Teaching, site: FakeSite
 ) -> None:

@@ -81,6 +81,32 @@ def test_pictures_are_taken_shown_thrown_out_and_given_as_a_zip(
     assert client.get(RING).status == 404
 
 
+def test_pictures_need_not_be_listed_again_while_their_revision_stays(
+    client: Client, station: FakeStation
+) -> None:
+    def listed(query: str) -> dict[str, Any]:
+        return json.loads(client.get(f"/api/teach{query}").data)["datasets"][0]
+
+    make(client)
+    revisions = [listed("")["revision"]]
+    for change in (
+        lambda: take(client, station, 1),
+        lambda: take(client, station, 2),
+        lambda: client.post(f"{RING}/pictures/000001", {"kept": False}),
+        lambda: station.teaching.find("ring").change(
+            pictures=[{"id": "000001", "time": "2026-11-29T08:00:00", "looks": "blurred"}]
+        ),
+    ):
+        change()
+        revisions.append(listed("?pictures=false")["revision"])
+    assert len(set(revisions)) == len(revisions)
+    client.post(f"{RING}/collecting", {"on": True})
+    all_of_it, brief = listed(""), listed("?pictures=false")
+    assert len(all_of_it["pictures"]) == 1
+    assert brief == {**all_of_it, "pictures": []}
+    assert brief["revision"] == revisions[-1]
+
+
 def test_collecting_and_training_are_switched_and_refused_in_words(
     client: Client, station: FakeStation
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -97,10 +98,36 @@ class Browser:
         log = self.call("POST", "/se/log", {"type": "browser"})
         return [one["message"] for one in log if one["level"] == "SEVERE"]
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Returns the parameters of DevTools events since the last call; see `chromium`."""
+        log = self.call("POST", "/se/log", {"type": "performance"})
+        found = [json.loads(one["message"])["message"] for one in log]
+        return [one["params"] for one in found if one["method"] == name]
+
+    @contextlib.contextmanager
+    def other_tab(self) -> Iterator[None]:
+        """Goes to the second of two tabs; closes it in the end, and comes back."""
+        before = self.call("GET", "/window")
+        [other] = set(self.tabs()) - {before}
+        self.call("POST", "/window", {"handle": other})
+        yield
+        self.call("DELETE", "/window")
+        self.call("POST", "/window", {"handle": before})
+
+    def tabs(self) -> list[str]:
+        """Returns the open tabs, in no order."""
+        found: list[str] = self.call("GET", "/window/handles")
+        return found
+
 
 @contextlib.contextmanager
-def chromium(profile: Path) -> Iterator[Browser]:
-    """Runs Chromium with a profile of its own; ends it and its children."""
+def chromium(profile: Path, *, events: bool = False) -> Iterator[Browser]:
+    """Runs Chromium with a profile of its own; ends it and its children.
+
+    Args:
+        profile: Folder of the profile.
+        events: Whether DevTools events are recorded, for `Browser.events`.
+    """
     driver, program, port = require("chromedriver"), require("chromium"), free_port()
     process = subprocess.Popen(
         [driver, f"--port={port}", "--allowed-ips=127.0.0.1"],
@@ -112,7 +139,8 @@ def chromium(profile: Path) -> Iterator[Browser]:
         wait_for_port(port)
         http = urllib3.PoolManager(timeout=60, retries=False)
         options = {"binary": program, "args": [*_ARGUMENTS, f"--user-data-dir={profile}"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        logs = {"browser": "ALL", **({"performance": "ALL"} if events else {})}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": logs}
         asked = {"capabilities": {"alwaysMatch": wanted}}
         root = f"http://127.0.0.1:{port}/session"
         session = http.request("POST", root, json=asked).json()["value"]

@@ -7,9 +7,17 @@ import pytest
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.accessible import require_axe, serious_faults
 from tests.runtime.web.looking import SOON_S, Shown, has, says
-from tests.runtime.web.teaching import Taught, open_part, taught
+from tests.runtime.web.teaching import (
+    Taught,
+    begin_training,
+    collect,
+    open_part,
+    taught,
+    teachable,
+    train,
+)
 
-__all__ = ["taught"]
+__all__ = ["taught", "teachable"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
@@ -42,18 +50,17 @@ def test_a_fault_would_be_found(shown: Shown) -> None:
     ("width", "scheme"), [(1440, "light"), (1440, "dark"), (800, "light"), (390, "dark")]
 )
 def test_it_fits_and_axe_finds_nothing_serious(taught: Taught, width: int, scheme: str) -> None:
-    browser, fake, _ = taught
+    browser, station = taught.browser, taught.station
     axe = require_axe()
     browser.look(width, 900, scheme)
     assert serious_faults(browser, axe) == []
     dataset = open_part(taught, 12, repeats=3)
-    dataset.add("darker than the others")
-    dataset.pictures[3]["kept"] = False
-    browser.click("#train")
-    wait_for(lambda: dataset.training is not None, SOON_S)
+    collect(dataset, "darker than the others")
+    station.teaching.keep("cover", "000004", kept=False)
+    begin_training(taught)
     says(browser, "#counts", "1 thrown out")
     assert serious_faults(browser, axe) == []
-    fake.train("cover")
+    train(taught, dataset)
     browser.run("document.getElementById('elsewhere').open = true")
     says(browser, "#figures", "scratch from")
     browser.click("#try")

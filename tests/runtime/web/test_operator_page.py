@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
 from differnet_runtime.sentences import sentence
+from differnet_runtime.web.control import EvidenceEntry
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser
@@ -94,6 +96,26 @@ def test_last_rejects_open_and_the_focus_comes_back(
     browser.press(ESCAPE)
     wait_for(lambda: not has(browser, "#picture[open]"), SOON_S)
     assert browser.run(FIRST)
+
+
+def test_the_picture_of_a_reject_is_awaited_until_it_is_written(
+    operated: tuple[Browser, FakeStation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, station = operated
+    station.judge("left", defect=True, part="BEFORE")
+    says(browser, "#rejects", "BEFORE")
+    written, asked, tries = station.evidence, itertools.count(1), 20
+
+    def writing(
+        camera: str | None, verdict: str | None, before: str | None, limit: int
+    ) -> list[EvidenceEntry]:
+        entries = written(camera, verdict, before, limit)
+        late = verdict == "DEFECT" and next(asked) < tries
+        return [one for one in entries if one.part != "LATE"] if late else entries
+
+    monkeypatch.setattr(station, "evidence", writing)
+    station.judge("left", defect=True, part="LATE")
+    says(browser, "#rejects", "LATE")
 
 
 def test_a_reject_sounds_only_if_wanted(operated: tuple[Browser, FakeStation]) -> None:

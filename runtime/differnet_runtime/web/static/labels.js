@@ -126,6 +126,7 @@ async function change(path, body, otherwise = null) {
     else trouble = say("labels.not_changed", { why: error.message });
   }
   showLabels();
+  if (document.activeElement === document.body) $("threshold")?.focus({ preventScroll: true }); // the button is gone, or can't be pressed now
 }
 
 export function watchLabels() {

@@ -6,10 +6,11 @@ import { thumb } from "./evidence.js";
 import { remember, remembered } from "./memory.js";
 import { say } from "./words.js";
 
-const LAST = 8, NEWS_S = 5, BEEP_MS = 1000;
+const LAST = 8, NEWS_S = 5, BEEP_MS = 1000, RETRY_MS = 100, TRIES = 100;
 const VIEW = "view", CAMERA = "camera", SOUND = "sound", OPERATOR = "operator", ENGINEER = "engineer";
 let names = [];
 let rejects = [];
+let awaited = null; // the newest reject whose picture is still being written
 let audio = null;
 let beeped = -Infinity;
 let changed = () => {};
@@ -38,6 +39,7 @@ function choose(name) {
   if (!name) return;
   remember(CAMERA, name);
   rejects = [];
+  awaited = null;
   refreshRejects().catch(() => {});
   changed();
 }
@@ -101,6 +103,16 @@ export async function refreshRejects() {
     : [make("p", { className: "quiet", textContent: say("rejects.none") })]));
 }
 
+/** Asks again until the picture of a reject is there, or a newer one is awaited. */
+async function awaitReject(id) {
+  awaited = id;
+  for (let tries = 0; awaited === id && tries < TRIES; tries++) {
+    await refreshRejects().catch(() => {});
+    if (rejects.some((entry) => entry.id === id)) return;
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
 const wanted = () => remembered(SOUND) === "on";
 
 function showSound() {
@@ -136,7 +148,7 @@ function beep() {
 /** Hears of a verdict as it comes; a reject of the camera that is shown may sound, and joins the last ones. */
 export function hearVerdict(event, now_s) {
   if (!operating() || !event.reject || event.camera !== chosenCamera() || now_s - event.at_s > NEWS_S) return;
-  setTimeout(() => refreshRejects().catch(() => {}), 300); // its picture is written by then
+  if (event.evidence) awaitReject(event.evidence);
   if (!wanted() || audio?.state !== "running" || performance.now() - beeped < BEEP_MS) return;
   beeped = performance.now();
   beep();

@@ -82,7 +82,7 @@ function showDatasets() {
   renew($("datasets"), [teach.datasets.map(({ name, camera, parts, goal, model, collecting, training }) => [name, camera, parts, goal, !!model, collecting, training?.state]), dataset?.name, changes], () => teach.datasets.map((one) => {
     const running = one.training?.state === "running";
     const state = running ? say("teach.is.training") : one.collecting ? say("teach.is.collecting") : one.model ? say("teach.state.trained") : null;
-    const open = make("button", { type: "button", className: "open", onclick: () => choose(one) },
+    const open = make("button", { type: "button", className: "open", onclick: () => choose({ ...one, revision: null }) }, // its pictures are read then
       make("b", { textContent: one.name }), make("span", { className: "small quiet", textContent: [one.camera, say("teach.state.parts", { parts: count(one.parts), goal: count(one.goal) }), state].filter(Boolean).join(" · ") }));
     open.dataset.name = one.name;
     if (one.name === dataset?.name) open.setAttribute("aria-current", "true");
@@ -177,10 +177,16 @@ async function readModels(dataset, overview) {
   modelsAbout = about;
 }
 
+/** Gives a dataset the pictures that are known already; they are asked for only where they have changed. */
+async function withPictures(dataset, { revision, pictures }) {
+  if (!dataset) return null;
+  return dataset.revision === revision ? { ...dataset, pictures } : readIfAny(address(dataset));
+}
+
 async function refresh() {
   const asked = known.dataset, { sent } = known;
-  const [teach, overview, access] = await Promise.all([read("/api/teach"), read("/api/overview"), read("/api/access")]);
-  const dataset = asked && teach.datasets.find((one) => one.name === asked.name) ? await readIfAny(address(asked)) : null;
+  const [teach, overview, access] = await Promise.all([read("/api/teach?pictures=false"), read("/api/overview"), read("/api/access")]);
+  const dataset = asked && await withPictures(teach.datasets.find((one) => one.name === asked.name), asked);
   const trying = dataset && overview.cameras.find((camera) => camera.name === dataset.camera)?.shadow; // asked only then: a 404 stands in the console
   const shadow = trying ? await readIfAny(shadowPath(dataset.camera)) : null;
   if (dataset?.model) await readModels(dataset, overview);
