@@ -73,13 +73,16 @@ class Batch(Generic[T]):
         callers: How many.
         run: See `Run`.
         over: Called once, when each has its outcome or has left.
+        changed: Guards it; may be shared with other batches.
     """
 
-    def __init__(self, callers: int, run: Run[T], over: Callable[[], None]) -> None:
+    def __init__(
+        self, callers: int, run: Run[T], over: Callable[[], None], changed: threading.Condition
+    ) -> None:
         self._run, self._over = run, over
         self._open, self._running, self._ended = callers, False, False
         self._ready: list[Entry[T]] = []
-        self._changed = threading.Condition()
+        self._changed = changed
 
     def leave(self) -> None:
         """Says that a caller has no frame."""
@@ -190,6 +193,7 @@ class Turns(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: deque[_Place[T]] = deque()
         self._batch: Batch[T] | None = None
+        self._changed = threading.Condition()
         self._gather_until: float | None = None
         self._own: _Own[T] = _Own()
 
@@ -266,7 +270,7 @@ class Turns(Generic[T]):
                 return self._gather_until - now
         self._gather_until = None
         places = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-        self._batch = Batch(len(places), self._run, self._over)
+        self._batch = Batch(len(places), self._run, self._over, self._changed)
         for place in places:
             place.batch = self._batch
             place.woken.set()
