@@ -252,7 +252,9 @@ class Judge:
             heads=score.heads if score and head else None,
             decided_by=decided_by(head, verdict),
             note=note(head, verdict, heatmap=heatmap),
-            model=_model_ref(engine.metadata.name, answer.model_hash) if answer and engine else None,
+            model=_model_ref(engine.metadata.name, answer.model_hash)
+            if answer and engine
+            else None,
             backend=answer.backend if answer else None,
             frame=frame,
             stages_ms={name: round(ms, 3) for name, ms in (stages_ms or {}).items()},
