@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from typing import Annotated, Literal
@@ -40,7 +41,7 @@ AuditAction = Literal[
 
 def new_id() -> str:
     """Returns an event's id: it stays the same however often the event is delivered."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:

@@ -7,6 +7,7 @@ stand by themselves are in `contract` and `provenance`; all can be had from here
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -215,7 +216,7 @@ class Calibration(Part):
         """Whether the rate and the bound are estimates; else the exact law promises them."""
         return self.method == "out_of_fold" or self.tail == "lognormal"
 
-    @property
+    @cached_property
     def lowest_plausible(self) -> float:
         """A score below it is no good part's, but a fault: a covered lens, a dead sensor.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
 from .errors import BackendUnavailableError
 from .installation import install_line
@@ -43,26 +44,29 @@ class Metrics:
 
     def __init__(self, overview: Callable[[], Overview]) -> None:
         self.registry = CollectorRegistry()
-        self._stage = Histogram(
+        stage = Histogram(
             "differnet_stage_duration_seconds",
             "Time that a frame spent in a stage.",
             ("camera", "stage"),
             buckets=STAGE_S,
             registry=self.registry,
         )
-        self._age = Histogram(
+        age = Histogram(
             "differnet_frame_age_at_verdict_seconds",
             "Age of a frame when its verdict was given.",
             ("camera",),
             buckets=STAGE_S,
             registry=self.registry,
         )
-        self._verdicts = Counter(
+        verdicts = Counter(
             "differnet_verdicts",
             "Verdicts; code says why there was no decision.",
             ("camera", "verdict", "code"),
             registry=self.registry,
         )
+        # For each frame: to look labels up takes prometheus_client longer than to count.
+        self._stage, self._age = cache(stage.labels), cache(age.labels)
+        self._verdicts = cache(verdicts.labels)
         self._faults = Counter(
             "differnet_faults",
             "Faults of a part of the station.",
@@ -80,12 +84,12 @@ class Metrics:
             age_s: From the read to the verdict.
         """
         for stage, ms in stages_ms.items():
-            self._stage.labels(camera, stage).observe(ms / 1e3)
-        self._age.labels(camera).observe(age_s)
+            self._stage(camera, stage).observe(ms / 1e3)
+        self._age(camera).observe(age_s)
 
     def verdict(self, camera: str, verdict: str, code: str | None) -> None:
         """Counts a verdict; the code is that of a NO_DECISION's reason."""
-        self._verdicts.labels(camera, verdict, code or "").inc()
+        self._verdicts(camera, verdict, code or "").inc()
 
     def fault(self, component: str, code: str) -> None:
         """Counts a fault (`camera:left`, `stalled`)."""

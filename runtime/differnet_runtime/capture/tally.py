@@ -25,6 +25,9 @@ class Tally:
     def __init__(self, source: str) -> None:
         self._lock = threading.Lock()
         self._stamps: deque[int] = deque(maxlen=_MOST_STAMPS)
+        self._frames = 0
+        self._newest: Captured | None = None
+        # Of the frames it says nothing yet: `status` adds that, since most are never asked for.
         self._status = CameraStatus(
             CameraState.STOPPED, None, 0, 0, None, None, None, None, (), None, source
         )
@@ -33,7 +36,19 @@ class Tally:
     def status(self) -> CameraStatus:
         """At this moment."""
         with self._lock:
-            return replace(self._status, fps=self._fps())
+            newest = self._newest
+            if newest is None:
+                return self._status
+            height, width = newest.shape[:2]
+            return replace(
+                self._status,
+                frames=self._frames,
+                last_frame_ns=newest.captured_ns,
+                fps=self._fps(),
+                width=width,
+                height=height,
+                waiting=newest.waiting,
+            )
 
     def _fps(self) -> float | None:
         now = time.monotonic_ns()
@@ -63,22 +78,15 @@ class Tally:
         """A frame came."""
         with self._lock:
             self._live()
-            height, width = message.shape[:2]
+            self._frames += 1
             self._stamps.append(message.captured_ns)
-            self._status = replace(
-                self._status,
-                frames=self._status.frames + 1,
-                last_frame_ns=message.captured_ns,
-                width=width,
-                height=height,
-                waiting=message.waiting,
-            )
+            self._newest = message
 
     def _live(self) -> None:
         status = self._status
         if status.state is CameraState.LIVE and status.reason is None:
             return
-        back = status.state in (CameraState.STALLED, CameraState.LOST) and status.frames > 0
+        back = status.state in (CameraState.STALLED, CameraState.LOST) and self._frames > 0
         reconnects = status.reconnects + back
         self._status = replace(status, state=CameraState.LIVE, reason=None, reconnects=reconnects)
 

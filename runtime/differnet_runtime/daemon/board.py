@@ -67,7 +67,10 @@ class Board:
     def of(self, camera: str) -> Seen:
         """Returns what is known of a camera; it may be nothing yet."""
         with self._lock:
-            return self._cameras.setdefault(camera, Seen())
+            seen = self._cameras.get(camera)
+            if seen is None:
+                seen = self._cameras[camera] = Seen()
+            return seen
 
     def forget(self, camera: str) -> None:
         """Drops what is known of a camera that is no longer there."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,13 +252,18 @@ class Judge:
             heads=score.heads if score and head else None,
             decided_by=decided_by(head, verdict),
             note=note(head, verdict, heatmap=heatmap),
-            model=ModelRef(name=engine.metadata.name, hash=answer.model_hash)
+            model=_model_ref(engine.metadata.name, answer.model_hash)
             if answer and engine
             else None,
             backend=answer.backend if answer else None,
             frame=frame,
             stages_ms={name: round(ms, 3) for name, ms in (stages_ms or {}).items()},
         )
+
+
+@lru_cache(maxsize=16)
+def _model_ref(name: str, hash_: str) -> ModelRef:
+    return ModelRef(name=name, hash=hash_)
 
 
 def _frame_ref(frame: Frame, now_ns: int) -> FrameRef:

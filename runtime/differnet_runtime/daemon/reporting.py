@@ -24,6 +24,8 @@ _AT_MOST_EVERY_NS, _REPEAT_NS = 1_000_000_000, 60_000_000_000
 """Of NO_DECISION pictures at most one a second and camera, and for one and the same reason one a
 minute: a dark camera would fill the store by itself."""
 
+_ONE_OF_ONE = DecisionConfig()
+
 
 class Reporter:
     """Passes every verdict on; nothing here waits for a disk or a network.
@@ -71,7 +73,7 @@ class Reporter:
             self._unjudged.discard(judged.event.camera)
         place = self._parts.place(judged)
         event = place.event
-        if (kept := self._keep(replace(judged, event=event), place)) is not None:
+        if (kept := self._keep(judged, place)) is not None:
             event = event.model_copy(update={"evidence": kept})
         self._outbox.add(event, judged.picture, place.count)
         self._board.of(event.camera).put(replace(judged, event=event))
@@ -86,7 +88,7 @@ class Reporter:
 
     def _keep(self, judged: Judged, place: Place) -> str | None:
         """Keeps the picture; of a rejected part only its worst frame's."""
-        event, part = judged.event, place.part
+        event, part = place.event, place.part
         verdict = Verdict(event.verdict)
         if judged.frame is None or not self.evidence.wants(event.verdict):
             return None
@@ -114,7 +116,7 @@ class Reporter:
         return True
 
     def _alarm(self, event: InspectionEvent) -> None:
-        if self.decision == DecisionConfig():
+        if self.decision == _ONE_OF_ONE:
             return  # one of one: the verdict says it already
         with self._lock:
             config, smoother = self._smoothers.get(event.camera, (None, None))

@@ -85,7 +85,8 @@ class ModelSwitch:
         finally:
             with self._changed:
                 held.users -= 1
-                self._changed.notify_all()
+                if held is not self._held:  # it may be waited for
+                    self._changed.notify_all()
 
     def to(self, model: Path | None, *, timeout_s: float = _START_S) -> EngineProcess:
         """Changes to another model file; blocks until it has passed, and no frame waits for that.

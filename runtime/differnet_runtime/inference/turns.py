@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..errors import EngineFault
@@ -74,13 +74,16 @@ class Batch(Generic[T]):
         callers: How many.
         run: See `Run`.
         over: Called once, when each has its outcome or has left.
+        changed: Guards it; may be shared with other batches.
     """
 
-    def __init__(self, callers: int, run: Run[T], over: Callable[[], None]) -> None:
+    def __init__(
+        self, callers: int, run: Run[T], over: Callable[[], None], changed: threading.Condition
+    ) -> None:
         self._run, self._over = run, over
         self._open, self._running, self._ended = callers, False, False
         self._ready: list[Entry[T]] = []
-        self._changed = threading.Condition()
+        self._changed = changed
 
     def leave(self) -> None:
         """Says that a caller has no frame."""
@@ -138,9 +141,11 @@ class Batch(Generic[T]):
             outcomes = self._run(entries)
         finally:
             with self._changed:
-                for number, entry in enumerate(entries):
-                    failed = EngineFault("exception", "the batch failed, a bug")
-                    entry.outcome = outcomes[number] if outcomes else failed
+                if not outcomes:
+                    text = "the batch failed, a bug"
+                    outcomes = [EngineFault("exception", text) for _ in entries]
+                for entry, outcome in zip(entries, outcomes, strict=True):
+                    entry.outcome = outcome
                 self._running = False
                 self._changed.notify_all()
 
@@ -154,9 +159,17 @@ class Batch(Generic[T]):
 
 @dataclass(eq=False)
 class _Place(Generic[T]):
-    woken: threading.Event = field(default_factory=threading.Event)
+    woken: threading.Event
     batch: Batch[T] | None = None
     used: bool = False
+
+
+class _Own(threading.local, Generic[T]):
+    """A thread's places, and what wakes it while it waits for one."""
+
+    def __init__(self) -> None:
+        self.places: list[_Place[T]] = []
+        self.woken = threading.Event()
 
 
 class Turns(Generic[T]):
@@ -181,8 +194,9 @@ class Turns(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: deque[_Place[T]] = deque()
         self._batch: Batch[T] | None = None
+        self._changed = threading.Condition()
         self._gather_until: float | None = None
-        self._own = threading.local()
+        self._own: _Own[T] = _Own()
 
     @property
     def busy(self) -> bool:
@@ -201,9 +215,9 @@ class Turns(Generic[T]):
 
     def take(self, timeout_s: float) -> bool:
         """Waits for this thread's turn; False if it did not come in time."""
-        places = self._places()
+        places = self._own.places
         if not places or places[-1].used:
-            place: _Place[T] = _Place()
+            place: _Place[T] = _Place(self._own.woken)
             if not self._queue(place, time.monotonic() + timeout_s):
                 return False
             places.append(place)
@@ -213,7 +227,7 @@ class Turns(Generic[T]):
 
     def give_back(self) -> None:
         """Ends this thread's turn, whether it was used or not."""
-        places = self._places()
+        places = self._own.places
         place = places.pop()
         if place in places or place.used:
             return
@@ -222,16 +236,10 @@ class Turns(Generic[T]):
 
     def submit(self, slot: int, until_ns: int) -> T:
         """Uses this thread's turn for a frame; see `Batch.submit`."""
-        place = self._places()[-1]
+        place = self._own.places[-1]
         place.used = True
         assert place.batch is not None, "it has its turn"
         return place.batch.submit(Entry(slot, until_ns))
-
-    def _places(self) -> list[_Place[T]]:
-        if not hasattr(self._own, "places"):
-            self._own.places = []
-        places: list[_Place[T]] = self._own.places
-        return places
 
     def _queue(self, place: _Place[T], until: float) -> bool:
         with self._lock:
@@ -263,7 +271,7 @@ class Turns(Generic[T]):
                 return self._gather_until - now
         self._gather_until = None
         places = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-        self._batch = Batch(len(places), self._run, self._over)
+        self._batch = Batch(len(places), self._run, self._over, self._changed)
         for place in places:
             place.batch = self._batch
             place.woken.set()

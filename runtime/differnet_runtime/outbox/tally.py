@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tally (
@@ -104,6 +105,16 @@ def read(connection: sqlite3.Connection, now_s: float, names: Iterable[str]) -> 
 
 def _day(at_s: float) -> tuple[str, float]:
     """Returns the local date and its midnight."""
-    local = time.localtime(at_s)
+    return _day_of(int(at_s // 60))
+
+
+@lru_cache(maxsize=1)
+def _day_of(minute: int) -> tuple[str, float]:
+    """Returns the same; most counts are of one minute, and the time zone's rules take their time.
+
+    Args:
+        minute: Whole minutes since the epoch; every day begins with one.
+    """
+    local = time.localtime(minute * 60)
     midnight_s = time.mktime((*local[:3], 0, 0, 0, *local[6:8], -1))
     return time.strftime("%Y-%m-%d", local), midnight_s

@@ -44,7 +44,7 @@ class RecentEvents:
     """
 
     def __init__(self, size: int = 2000) -> None:
-        self._events: deque[RecentEvent] = deque(maxlen=size)
+        self._events: deque[tuple[int, InspectionEvent]] = deque(maxlen=size)
         self._number = 0
         self._lock = threading.Lock()
 
@@ -57,7 +57,7 @@ class RecentEvents:
         """Appends a verdict; the oldest goes when the ring is full."""
         with self._lock:
             self._number += 1
-            self._events.append(RecentEvent.model_construct(number=self._number, event=event))
+            self._events.append((self._number, event))
 
     def after(
         self, number: int = 0, *, camera: str | None = None, limit: int = 2000
@@ -71,13 +71,18 @@ class RecentEvents:
         """
         with self._lock:
             newest = self._newest(number, camera, limit)
-        return newest[::-1]
+        return [
+            RecentEvent.model_construct(number=number, event=event)
+            for number, event in reversed(newest)
+        ]
 
-    def _newest(self, number: int, camera: str | None, limit: int) -> list[RecentEvent]:
-        found: list[RecentEvent] = []
-        for recent in reversed(self._events):
-            if recent.number <= number or len(found) == limit:
+    def _newest(
+        self, after: int, camera: str | None, limit: int
+    ) -> list[tuple[int, InspectionEvent]]:
+        found: list[tuple[int, InspectionEvent]] = []
+        for number, event in reversed(self._events):
+            if number <= after or len(found) == limit:
                 break
-            if camera is None or recent.event.camera == camera:
-                found.append(recent)
+            if camera is None or event.camera == camera:
+                found.append((number, event))
         return found
