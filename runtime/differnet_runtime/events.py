@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from typing import Annotated, Literal
@@ -41,7 +40,7 @@ AuditAction = Literal[
 
 def new_id() -> str:
     """Returns an event's id: it stays the same however often the event is delivered."""
-    return os.urandom(16).hex()
+    return uuid.uuid4().hex
 
 
 def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
