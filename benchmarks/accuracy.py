@@ -23,13 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.model_file.contract import InputContract
 from differnet_training.baselines import Baselines, in_chunks
-from differnet_training.datasets import Label, Picture, split_good
+from differnet_training.datasets import ImageFile, Label, split_good
 from differnet_training.datasets.elpv import elpv_pictures
 from differnet_training.extractors import build_extractor
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.features import FeatureReader, ViewPlan
+from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
 from differnet_training.flow import NormalizingFlow, likelihood_score, z2_score
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE_GLOBAL, PAPER_LITE, Recipe
@@ -78,14 +77,14 @@ GLOBAL_CANDIDATES = {
 class Half:
     """Half of a set: its good cells and its defective ones."""
 
-    good: tuple[Picture, ...]
-    defect: tuple[Picture, ...]
+    good: tuple[ImageFile, ...]
+    defect: tuple[ImageFile, ...]
 
 
 def halves(kind: str) -> tuple[Half, Half]:
     """Divides ELPV at random, each cell type and label for itself: (to choose by, to report)."""
     random = np.random.RandomState(HALVES_SEED)
-    parts: tuple[dict[Label, list[Picture]], ...] = ({}, {})
+    parts: tuple[dict[Label, list[ImageFile]], ...] = ({}, {})
     for cell_type in ("mono", "poly"):
         good, others = elpv_pictures(cell_type)
         kinds = sorted({p.kind for p in others}, key=lambda name: (name == "defect", name))
@@ -108,7 +107,7 @@ class Bench:
         self._contract = InputContract(size=size)
         self._read: tuple[object, dict[Path, int], Features] | None = None
 
-    def features(self, recipe: Recipe, pictures: Sequence[Picture]) -> Features:
+    def features(self, recipe: Recipe, pictures: Sequence[ImageFile]) -> Features:
         """Returns `(N, V, ..., D) float32` features of pictures."""
         key = (recipe.tap, recipe.scales, recipe.kept, recipe.pooling, recipe.rotation)
         if self._read is None or self._read[0] != key:
@@ -155,7 +154,7 @@ class Bench:
         }
 
 
-def split(half: Half, seed: int) -> tuple[list[Picture], list[Picture]]:
+def split(half: Half, seed: int) -> tuple[list[ImageFile], list[ImageFile]]:
     """Divides a half's good cells: (to learn and calibrate from, to judge by)."""
     order = np.random.RandomState(seed).permutation(len(half.good))
     shuffled = [half.good[k] for k in order]

@@ -27,11 +27,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from differnet_runtime.backends.selection import open_backend
 from differnet_runtime.config import Config
-from differnet_runtime.daemon.judging import Judge, Judged
-from differnet_runtime.daemon.station import Station
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.selection import open_backend
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.station.judging import FrameJudge, JudgedFrame
+from differnet_runtime.station.station import Station
 
 from . import machine
 from .default_model import default_model
@@ -62,11 +62,11 @@ def station_of(folder: Path, video: Path, together: int) -> Station:
 class _Timed:
     """Takes the time of every verdict of a camera."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge: Callable[..., Judged | None] = judge.judge
+    def __init__(self, judge: FrameJudge) -> None:
+        self._judge: Callable[..., JudgedFrame | None] = judge.judge
         self.verdicts: list[tuple[float, float, float]] = []
 
-    def __call__(self, *arguments: Any) -> Judged | None:  # noqa: ANN401
+    def __call__(self, *arguments: Any) -> JudgedFrame | None:  # noqa: ANN401
         begun = time.perf_counter()
         judged = self._judge(*arguments)
         if judged is not None and judged.frame is not None:

@@ -20,12 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from differnet_runtime.calibration import CONFIDENCE, calibrate, promised_rejects, threshold_rank
+from differnet_runtime.inspection.calibration import (
+    CONFIDENCE,
+    calibrate,
+    promised_rejects,
+    threshold_rank,
+)
 from differnet_training.datasets import DataSet, Label, open_data
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.features import FeatureReader, ViewPlan
-from differnet_training.learning import Job, learn
-from differnet_training.model_directory import load_model
+from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import load_model
 from differnet_training.recipes import EDGE
 from differnet_training.scoring import judge_features
 
@@ -43,7 +48,7 @@ def unseen_scores() -> NDArray[np.float64]:
     rest = (*data.good[200:], *(p for p in data.test if p.label is Label.GOOD))
     contract = contract_of(EDGE)
     with tempfile.TemporaryDirectory() as folder:
-        learn(Job(learned, EDGE, contract, Path(folder), default_cache_folder()))
+        learn(TrainingSettings(learned, EDGE, contract, Path(folder), default_cache_folder()))
         model, metadata = load_model(Path(folder))
         reader = FeatureReader(
             model.extractor, contract, default_cache_folder(), heads=metadata.heads

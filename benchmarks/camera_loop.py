@@ -33,17 +33,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.cameras.reading import Reader
-from differnet_runtime.cameras.repetition import Repetition
-from differnet_runtime.capture.inbox import Inbox
-from differnet_runtime.capture.link import Link
+from differnet_runtime.cameras.base import CaptureReader, FreezeDetector
+from differnet_runtime.capture.child import CaptureLink
 from differnet_runtime.capture.pictures import Pictures
-from differnet_runtime.capture.tally import Tally
-from differnet_runtime.capture.watch import Watch
+from differnet_runtime.capture.process import CaptureMonitor, CaptureStats
+from differnet_runtime.capture.shared_frames import FrameQueue
 from differnet_runtime.config import CameraConfig
-from differnet_runtime.daemon.judging import Judge
-from differnet_runtime.daemon.station import Station
 from differnet_runtime.records import Frame, Image
+from differnet_runtime.station.judging import FrameJudge
+from differnet_runtime.station.station import Station
 
 from . import machine
 from .station_of_cells import VIDEO_FPS, configured, write_video
@@ -105,7 +103,7 @@ def _judged(
     station: Station, config: CameraConfig, video: Path, frames: int
 ) -> tuple[list[list[float]], float, dict[str, int]]:
     gc.freeze()  # torch's objects, which a station has not, would be gone through now and then
-    judge = Judge(
+    judge = FrameJudge(
         "station", "top", config, station.models.first.switch, live=True, threshold=lambda _: 1e9
     )
     camera = _Camera(config, video)
@@ -147,17 +145,17 @@ class _Camera:
         self._video = video
         self._open()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link, self.inbox = Link(theirs, live=True), Inbox(live=True)
-        self._watch = Watch(config, True, self.inbox, Tally("top"), Pictures())
+        self.link, self.inbox = CaptureLink(theirs, live=True), FrameQueue(live=True)
+        self._watch = CaptureMonitor(config, True, self.inbox, CaptureStats("top"), Pictures())
         self._child: Any = SimpleNamespace(channel=ours)
         self._ends = (ours, theirs)
-        self._repetition = Repetition()
+        self._repetition = FreezeDetector()
         self.room_s = self.room_cpu_s = 0.0
         """What it took to find room for the picture that was read last."""
 
     def _open(self) -> None:
         capture = cv2.VideoCapture(str(self._video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        self._reader = Reader(capture, self._room)
+        self._reader = CaptureReader(capture, self._room)
 
     def _room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
         begun, cpu_begun = time.perf_counter(), time.thread_time()

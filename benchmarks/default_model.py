@@ -8,10 +8,11 @@ from pathlib import Path
 import differnet_export
 import differnet_training
 from differnet_export.exporter import export_model
-from differnet_runtime import preprocess
+from differnet_runtime.inspection import preprocess
 from differnet_training.datasets import open_data
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.learning import Job, learn
+from differnet_training.features import default_cache_folder
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.recipes import EDGE, Recipe
 
 from .models import contract_of
@@ -38,6 +39,6 @@ def default_model(recipe: Recipe = EDGE) -> Path:
     path = folder / "part.onnx"
     if not path.is_file():
         contract, cache = contract_of(recipe), default_cache_folder()
-        learn(Job(open_data("elpv:mono"), recipe, contract, folder / "model", cache))
+        learn(TrainingSettings(open_data("elpv:mono"), recipe, contract, folder / "model", cache))
         export_model(folder / "model", path, precision="fp32")
     return path

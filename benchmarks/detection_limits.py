@@ -24,17 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from differnet_runtime.detection_limits import DefectKind, DetectionLimits
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import preprocess
-from differnet_training.datasets import Label, Picture
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.features import FeatureReader, ViewPlan
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.detection_limits import DefectKind, DetectionLimits
+from differnet_training.datasets import ImageFile, Label
+from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
 from differnet_training.geometry import choose_contract
-from differnet_training.job import Job
+from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
-from differnet_training.model_directory import load_model
+from differnet_training.model import load_model
 from differnet_training.recipes import EDGE
 from differnet_training.scoring import judge_features
 
@@ -116,7 +115,9 @@ def run(one: PictureSet, pictures: int, seed: int) -> dict[str, Any]:
     good = [p for p in data.test if p.label is Label.GOOD]
     cache = default_cache_folder()
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(learned, EDGE, contract, Path(folder), cache, seed, detection_limits=True)
+        job = TrainingSettings(
+            learned, EDGE, contract, Path(folder), cache, seed, detection_limits=True
+        )
         learn(job)
         model, metadata = load_model(Path(folder))
     reader = FeatureReader(model.extractor, contract, cache, heads=metadata.heads)
@@ -124,7 +125,7 @@ def run(one: PictureSet, pictures: int, seed: int) -> dict[str, Any]:
     assert limits is not None
     assert calibration is not None
 
-    def rejected(chosen: Sequence[Picture]) -> NDArray[np.bool_]:
+    def rejected(chosen: Sequence[ImageFile]) -> NDArray[np.bool_]:
         found = reader.read(chosen, ViewPlan.fixed((0.0,)), one.name)
         return np.asarray(judge_features(model, found.values).scores > calibration.threshold)
 

@@ -18,18 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from differnet_runtime.calibration import calibrate
+from differnet_runtime.inspection.calibration import calibrate
 from differnet_training.datasets import Label
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.features import FeatureReader, Features, ViewPlan
+from differnet_training.features import FeatureReader, Features, ViewPlan, default_cache_folder
 from differnet_training.geometry import choose_contract
 from differnet_training.head_fitting import made
 from differnet_training.head_learning import fit_heads, head_shapes, joined_model
-from differnet_training.joining import Scale
-from differnet_training.joining import joined_scores as joined
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE
 from differnet_training.scoring import judge_features
+from differnet_training.strange import Scale
+from differnet_training.strange import joined_scores as joined
 
 from . import machine
 from .suite.sets import PictureSet, find_sets

@@ -22,8 +22,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from differnet_runtime.metadata import FlowSpec
-from differnet_training.feature_cache import default_cache_folder
+from differnet_runtime.model_file.metadata import FlowSpec
+from differnet_training.features import default_cache_folder
 from differnet_training.flow import NormalizingFlow, z2_score
 from differnet_training.recipes import PAPER_LITE
 

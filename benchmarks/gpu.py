@@ -19,11 +19,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from differnet_export import frames
-from differnet_export.comparison import relative_difference
-from differnet_runtime.backends.ort_providers import CPU, CUDA, PROVIDERS, options, require
-from differnet_runtime.driver import find_gpu
+from differnet_export.verify import relative_difference
+from differnet_runtime.backends.ort import CPU, CUDA, PROVIDERS, options, require
+from differnet_runtime.gpu import find_gpu
 from differnet_runtime.images import list_images
-from differnet_runtime.model_file import read_model_file
+from differnet_runtime.model_file.file import read_model_file
 
 from . import machine
 

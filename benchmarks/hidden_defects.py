@@ -19,17 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from differnet_runtime.calibration import calibrate
-from differnet_runtime.metadata import Head
-from differnet_training.folds import Part
-from differnet_training.head_fitting import made
+from differnet_runtime.inspection.calibration import calibrate
+from differnet_runtime.model_file.metadata import Head
+from differnet_training.head_fitting import FoldPart, made
 from differnet_training.head_learning import fit_heads, joined_model
-from differnet_training.joining import Scale
-from differnet_training.joining import joined_scores as joined
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE
 from differnet_training.scoring import judge_features
-from differnet_training.strange import without_strange
+from differnet_training.strange import Scale, without_strange
+from differnet_training.strange import joined_scores as joined
 
 from . import machine
 from .few_pictures import RATE, Drawn
@@ -57,7 +55,7 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     rows = np.sort(np.concatenate([good[:GOOD], defect[:hidden]]))
     wrong = ~drawn.good[rows]
     features = drawn.features
-    part = Part(
+    part = FoldPart(
         tuple(features.pictures[row] for row in rows),
         tuple(features.content[row] for row in rows),
         features.values[rows, 0],

@@ -23,14 +23,14 @@ import onnx
 from differnet_export import frames
 from differnet_export.exporter import export_model
 from differnet_export.scoring import on_cpu, scores
-from differnet_runtime.engine.audit import Layer, audit, listed_weight_bytes
-from differnet_runtime.engine.rtx import dry_build
+from differnet_runtime.backends.tensorrt.audit import Layer, audit, dry_build, listed_weight_bytes
 from differnet_runtime.errors import ExportError
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.model_file import read_model_file
-from differnet_training.datasets import DataSet, Label, Picture
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.learning import Job, learn
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata
+from differnet_training.datasets import DataSet, ImageFile, Label
+from differnet_training.features import default_cache_folder
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.recipes import EDGE
 
 from . import machine
@@ -51,7 +51,7 @@ def trained(one: PictureSet, data: DataSet, folder: Path) -> Path:
     model = folder / one.name
     if not (model / "model.json").is_file():
         contract = contract_for(input_size(data.good, one.region), one.region)
-        learn(Job(data, EDGE, contract, model, default_cache_folder(), 0))
+        learn(TrainingSettings(data, EDGE, contract, model, default_cache_folder(), 0))
     return model
 
 
@@ -93,7 +93,7 @@ def judged(one: PictureSet, folder: Path) -> dict[str, Any]:
     return {"pictures": len(test), "precisions": found}
 
 
-def _scores(file: Path, test: Sequence[Picture], metadata: ModelMetadata) -> list[float]:
+def _scores(file: Path, test: Sequence[ImageFile], metadata: ModelMetadata) -> list[float]:
     graph = on_cpu(onnx.load_from_string(read_model_file(file)[0]))
     inputs = frames.real([picture.path for picture in test], metadata.input)
     return [float(score) for score in scores(graph, list(inputs.values()), file.name)]
@@ -108,7 +108,7 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _at_own(test: Sequence[Picture], calls: Sequence[bool]) -> dict[str, int]:
+def _at_own(test: Sequence[ImageFile], calls: Sequence[bool]) -> dict[str, int]:
     """Counts at the threshold in the file."""
     defect = [picture.label is not Label.GOOD for picture in test]
     return {

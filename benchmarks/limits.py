@@ -32,8 +32,8 @@ from onnx import ModelProto, TensorProto, helper
 from threadpoolctl import threadpool_limits
 
 from differnet_export.simplify import uses
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract
 from differnet_training.recipes import EDGE, EDGE_GLOBAL
 
 from . import machine

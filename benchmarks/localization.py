@@ -10,11 +10,12 @@ import numpy as np
 
 from differnet_export.exporter import export_model
 from differnet_runtime import Detector
-from differnet_runtime.heatmap import resized
 from differnet_runtime.images import read_image
+from differnet_runtime.inspection.drawing import resized
 from differnet_training.datasets import open_data
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.learning import Job, learn
+from differnet_training.features import default_cache_folder
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.recipes import EDGE, Recipe
 
 from .models import contract_of
@@ -32,7 +33,7 @@ def _located(folder: Path, recipe: Recipe) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         model, file = Path(name) / "model", Path(name) / "part.onnx"
         contract = contract_of(recipe)
-        learn(Job(data, recipe, contract, model, default_cache_folder()))
+        learn(TrainingSettings(data, recipe, contract, model, default_cache_folder()))
         export_model(model, file, precision="fp32")
         maps, scores = [], []
         with Detector(file, backend="onnxruntime-cpu", integrity=None) as detector:

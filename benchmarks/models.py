@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from differnet_runtime.metadata import Head, InputContract
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import Head
 from differnet_training.extractors import FeatureExtractor, build_extractor
 from differnet_training.features import FeatureReader
 from differnet_training.geometry import choose_size

@@ -24,12 +24,13 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models import alexnet
 
-from differnet_export.graph import trace
+from differnet_export.scoring import trace
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.detector import Detector
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import FlowSpec, InputContract, Views
-from differnet_runtime.preprocess import preprocess
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.datasets import open_data
 from differnet_training.extractors import FeatureExtractor, alexnet_extractor, build_extractor
 from differnet_training.flow import NormalizingFlow

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from differnet_training.datasets import Picture
+from differnet_training.datasets import ImageFile
 from differnet_training.flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,7 +62,7 @@ class OriginalProcedure:
             z, _ = self.flow(self._features(x))
             return float((z**2).mean())
 
-    def step(self, pictures: Sequence[Picture]) -> float:
+    def step(self, pictures: Sequence[ImageFile]) -> float:
         """Learns from one batch of pictures; returns the loss."""
         x = torch.stack([self._turned(p) for p in pictures for _ in range(TRAINED_VIEWS)])
         features = self._features(x)
@@ -73,7 +73,7 @@ class OriginalProcedure:
         self.optimizer.step()
         return float(loss.detach())
 
-    def _turned(self, picture: Picture) -> Tensor:
+    def _turned(self, picture: ImageFile) -> Tensor:
         image = self._resized(Image.open(picture.path).convert("RGB"))
         return self._tensor(image.rotate(self.random.uniform(-180, 180)))
 

@@ -21,12 +21,12 @@ import openvino
 import PIL.Image
 from numpy.typing import NDArray
 
+from differnet_runtime.backends.selection import open_backend
 from differnet_runtime.images import list_images, read_image
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.preprocess import preprocess
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import Image
-from differnet_runtime.selection import open_backend
 from differnet_training.metrics import auroc
 
 from . import machine

@@ -28,12 +28,11 @@ import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import preprocess
-from differnet_training.datasets import Label, Picture, open_data
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.metrics import auroc
-from differnet_training.pixel_metrics import aupro, pixel_auroc
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_training.datasets import ImageFile, Label, open_data
+from differnet_training.features import default_cache_folder
+from differnet_training.metrics import aupro, auroc, pixel_auroc
 from differnet_training.weights import packaged_state
 
 from . import machine
@@ -81,7 +80,7 @@ def environment() -> Path:
 
 def run_peer(
     method: str,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageFile],
     runs: Sequence[Run],
     *,
     maps: bool,
@@ -174,7 +173,7 @@ def located(folder: Path, maps: Sequence[NDArray[np.float32]], scores: Any) -> d
     }
 
 
-def _mask(picture: Picture) -> NDArray[np.bool_]:
+def _mask(picture: ImageFile) -> NDArray[np.bool_]:
     if picture.mask is None:
         return np.zeros((SIZE, SIZE), bool)
     mask: NDArray[np.bool_] = read_image(picture.mask) > 0

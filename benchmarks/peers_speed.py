@@ -35,11 +35,12 @@ import torch
 
 from differnet_export.exporter import export_model
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import preprocess
-from differnet_training.datasets import Picture, open_data
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.learning import Job, learn
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_training.datasets import ImageFile, open_data
+from differnet_training.features import default_cache_folder
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE, EDGE_GLOBAL
 from differnet_training.weights import packaged_state
@@ -75,9 +76,9 @@ class Split:
         defect: Held out.
     """
 
-    train: Sequence[Picture]
-    good: Sequence[Picture]
-    defect: Sequence[Picture]
+    train: Sequence[ImageFile]
+    good: Sequence[ImageFile]
+    defect: Sequence[ImageFile]
 
 
 def the_split() -> Split:
@@ -151,7 +152,9 @@ def make_ours(name: str, parts: Split, threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         model = Path(folder) / "model"
-        learn(Job(data, recipe, InputContract(size=SIZE), model, Path(folder) / "cache"))
+        learn(
+            TrainingSettings(data, recipe, InputContract(size=SIZE), model, Path(folder) / "cache")
+        )
         about = {"training_s": time.perf_counter() - start}
         output.mkdir(parents=True, exist_ok=True)
         export_model(model, output / "part.onnx", precision="fp32")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differnet_runtime.errors import ImageReadError
-from differnet_runtime.jpeg import decode_jpeg
+from differnet_runtime.images import decode_jpeg
 from differnet_runtime.picture_files import fault_of
 from tests.drawn import draw_part
 

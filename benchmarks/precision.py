@@ -6,7 +6,7 @@
 `edge` learns from the good pictures of ELPV (cells of both kinds), and of the sets `mtd` and
 `casting_512` where a folder holds them, `paper-lite` from ELPV's; one seed. The models are exported
 as a user exports them. Scores are those of ONNX Runtime on the CPU; FP16 is emulated (see
-differnet_export.emulation).
+differnet_export.simplify).
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from scipy.stats import spearmanr
 from torchvision.models import alexnet
 
 from differnet_export import frames
-from differnet_export.comparison import Comparison, relative_difference, torch_scores
 from differnet_export.exporter import export_model
-from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import on_cpu, scores
-from differnet_export.verify import verify
+from differnet_export.scoring import on_cpu, scores, trace
+from differnet_export.verify import Comparison, relative_difference, torch_scores, verify
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
-from differnet_runtime.metadata import FlowSpec, InputContract, Views
-from differnet_runtime.model_file import read_model_file
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.datasets import DataSet, open_data
 from differnet_training.extractors import alexnet_extractor
-from differnet_training.feature_cache import default_cache_folder
+from differnet_training.features import default_cache_folder
 from differnet_training.geometry import choose_contract
-from differnet_training.learning import Job, learn
-from differnet_training.model import DifferNet
-from differnet_training.model_directory import load_model
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import DifferNet, load_model
 from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
 from differnet_training.scoring import Model
 
@@ -58,7 +57,7 @@ def compact(recipe: Recipe, data: DataSet) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "model", Path(name) / "part.onnx"
         contract = choose_contract(recipe, data.good)
-        learn(Job(data, recipe, contract, folder, default_cache_folder()))
+        learn(TrainingSettings(data, recipe, contract, folder, default_cache_folder()))
         metadata = export_model(folder, file)
         assert metadata.calibration is not None
         model, _ = load_model(folder)

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 import torch
 
-from differnet_runtime import preprocess
-from differnet_runtime.benchmark.frames import draw
+from differnet_runtime.benchmark.measuring import draw
+from differnet_runtime.inspection import preprocess
 from differnet_runtime.records import Image
 from differnet_training.datasets import split_good
 from differnet_training.metrics import auroc

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from differnet_runtime.benchmark.frames import draw
+from differnet_runtime.benchmark.measuring import draw
 from differnet_runtime.images import write_image
 
 from . import machine

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differnet_runtime.images import read_image, write_image
-from differnet_training.painting import mixed
+from differnet_training.limit_search import mixed
 
 from .accuracy import halves
 

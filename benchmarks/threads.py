@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_training.recipes import EDGE
 
 from . import machine

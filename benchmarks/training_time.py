@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torchvision.models import alexnet
 
-from differnet_runtime.metadata import FlowSpec
-from differnet_training.datasets import DataSet, Picture, open_data, split_good
+from differnet_runtime.model_file.metadata import FlowSpec
+from differnet_training.datasets import DataSet, ImageFile, open_data, split_good
 from differnet_training.features import ViewPlan
 from differnet_training.flow import NormalizingFlow
-from differnet_training.folds import FOLDS
-from differnet_training.learning import Job, learn
-from differnet_training.model_directory import read_training
+from differnet_training.head_fitting import FOLDS
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import read_training
 from differnet_training.recipes import EDGE, PAPER
 
 from . import machine
@@ -50,7 +51,7 @@ def time_edge(data: DataSet, runs: int) -> tuple[dict[str, Any], int]:
             for name, taken in times.items():
                 cache = None if name == "no_cache_s" else root / "cache"
                 start = time.perf_counter()
-                learn(Job(data, EDGE, contract_of(EDGE), root / name, cache))
+                learn(TrainingSettings(data, EDGE, contract_of(EDGE), root / name, cache))
                 taken.append(time.perf_counter() - start)
             heads = read_training(root / "no_cache_s")["history"]["heads"].values()
             # Of the fold that chooses, and of the others and all pictures; see `head_fitting`.
@@ -80,7 +81,7 @@ def time_edge_reading(data: DataSet, epochs: int) -> dict[str, Any]:
     }
 
 
-def time_original(pictures: Sequence[Picture], batches: int | None) -> dict[str, Any]:
+def time_original(pictures: Sequence[ImageFile], batches: int | None) -> dict[str, Any]:
     """Times epochs of the original's procedure."""
     torch.manual_seed(0)
     flow = NormalizingFlow(FlowSpec(features=768))

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.models import WINDOWS
 from differnet_runtime.images import write_image
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.model_file.contract import InputContract
 from differnet_training.datasets import DataSet, open_data
-from differnet_training.learning import Job, learn
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, HeadRecipe, Recipe
 from tests.drawn import draw_part, write_parts
 
@@ -92,7 +93,7 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Train
         update={"name": "tiny", "tap": 2, "size": 64, "width": 16, "blocks": 2, "epochs": 4}
     )
     learn(
-        Job(
+        TrainingSettings(
             data=data,
             recipe=recipe,
             contract=InputContract(size=64),
@@ -191,7 +192,7 @@ def _trained_on(trained: Trained, recipe: Recipe, name: str) -> Trained:
     """Trains another model on the pictures of `trained`."""
     folder = trained.folder.parent / name
     learn(
-        Job(
+        TrainingSettings(
             data=trained.data,
             recipe=recipe,
             contract=InputContract(height=64, width=64),

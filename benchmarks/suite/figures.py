@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.calibration import calibrate
 from differnet_runtime.errors import CalibrationError
-from differnet_training.metrics import CONFIDENCE, auroc, bootstrap_auroc, ranked, rate, rejected
+from differnet_runtime.inspection.calibration import calibrate
+from differnet_runtime.inspection.operating_points import ranked
+from differnet_training.metrics import CONFIDENCE, auroc, bootstrap_auroc, rate, rejected
 
 from .halves import CHOOSE, REPORT, WHOLE
 from .judged import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from differnet_training.datasets import Picture
+from differnet_training.datasets import ImageFile
 
 CHOOSE, REPORT, WHOLE = "choose", "report", "whole"
 HALVES = (CHOOSE, REPORT, WHOLE)
@@ -13,7 +13,7 @@ Halves = dict[tuple[str, str], str]
 """From a picture's kind and file name to its half."""
 
 
-def divided(groups: Iterable[Sequence[Picture]]) -> Halves:
+def divided(groups: Iterable[Sequence[ImageFile]]) -> Halves:
     """Ranks each group by the SHA-256 of the files' names; even ranks are to choose by."""
     found: Halves = {}
     for group in groups:
@@ -23,9 +23,9 @@ def divided(groups: Iterable[Sequence[Picture]]) -> Halves:
     return found
 
 
-def by_kind(pictures: Iterable[Picture]) -> list[list[Picture]]:
+def by_kind(pictures: Iterable[ImageFile]) -> list[list[ImageFile]]:
     """Groups pictures by their kind, so that each kind is halved for itself."""
-    groups: dict[str, list[Picture]] = {}
+    groups: dict[str, list[ImageFile]] = {}
     for picture in pictures:
         groups.setdefault(picture.kind, []).append(picture)
     return [groups[kind] for kind in sorted(groups)]

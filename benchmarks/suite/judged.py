@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 import differnet_training
 from differnet_runtime.errors import DataError
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import preprocess
-from differnet_training.datasets import DataSet, Label, Picture
-from differnet_training.pixel_metrics import aupro, pixel_auroc
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_training.datasets import DataSet, ImageFile, Label
+from differnet_training.metrics import aupro, pixel_auroc
 
 from .. import machine
 from .halves import HALVES, WHOLE, Halves
@@ -83,7 +83,7 @@ def rounded(score: float) -> float | None:
 
 
 def _by_half(
-    pictures: Sequence[Picture], halves: Halves, scores: Sequence[float]
+    pictures: Sequence[ImageFile], halves: Halves, scores: Sequence[float]
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """Returns scores by half, kind and file name."""
     found: dict[str, dict[str, dict[str, float | None]]] = {}
@@ -94,7 +94,7 @@ def _by_half(
 
 
 def pixel_figures(
-    pictures: Sequence[Picture], halves: Halves, judged: Judged
+    pictures: Sequence[ImageFile], halves: Halves, judged: Judged
 ) -> dict[str, dict[str, float]]:
     """Returns pixel AUROC and AUPRO of each half, from good pictures and those with a mask."""
     if not len(judged.maps) or not any(picture.mask for picture in pictures):
@@ -112,11 +112,11 @@ def pixel_figures(
     return found
 
 
-def _key(picture: Picture) -> tuple[str, str]:
+def _key(picture: ImageFile) -> tuple[str, str]:
     return picture.kind, picture.path.name
 
 
-def mask_of(picture: Picture, contract: InputContract) -> NDArray[np.bool_]:
+def mask_of(picture: ImageFile, contract: InputContract) -> NDArray[np.bool_]:
     """Brings a mask to the input as its picture is brought; a good picture's is empty.
 
     A mask of another size than its picture is brought to the picture's size first.

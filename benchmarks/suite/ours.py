@@ -12,14 +12,16 @@ import numpy as np
 import torch
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.heatmap import resized
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract, ModelMetadata
-from differnet_runtime.preprocess import preprocess
+from differnet_runtime.inspection.drawing import resized
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_training.datasets import DataSet
 from differnet_training.evaluation import evaluate
-from differnet_training.learning import Job, learn
-from differnet_training.model_directory import MODEL_JSON, WEIGHTS, load_model
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import MODEL_JSON, WEIGHTS, load_model
 from differnet_training.recipes import RECIPES, Recipe
 from differnet_training.results import Report
 
@@ -41,7 +43,7 @@ def run(one: PictureSet, data: DataSet, recipe: Recipe, seed: int) -> dict[str, 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
         start = time.perf_counter()
-        metadata = learn(Job(data, recipe, contract, folder, None, seed))
+        metadata = learn(TrainingSettings(data, recipe, contract, folder, None, seed))
         seconds = time.perf_counter() - start
         report = evaluate(folder, data, cache=None)
         about = {

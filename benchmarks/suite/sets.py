@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
-from differnet_training.datasets import DataSet, Label, Picture, open_data
+from differnet_training.datasets import DataSet, ImageFile, Label, open_data
 from differnet_training.datasets.elpv import elpv_pictures
 
 from .halves import Halves, by_kind, divided
@@ -85,7 +85,7 @@ class PictureSet:
         return divided(by_kind((*(data.good if self.drawn_by_seed else ()), *data.test)))
 
 
-def _flat(parts: tuple[tuple[Picture, ...], ...]) -> list[Picture]:
+def _flat(parts: tuple[tuple[ImageFile, ...], ...]) -> list[ImageFile]:
     return [one for part in parts for one in part if one.label is not Label.UNCERTAIN]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from differnet_runtime.metadata import InputContract
-from differnet_training.datasets import Picture
+from differnet_runtime.model_file.contract import InputContract
+from differnet_training.datasets import ImageFile
 
 from .sets import Region
 
@@ -17,7 +17,7 @@ except ImportError:  # 3f18aa6, which knows squares only
 SQUARE = 256, 256
 
 
-def input_size(pictures: Sequence[Picture], region: Region | None = None) -> tuple[int, int]:
+def input_size(pictures: Sequence[ImageFile], region: Region | None = None) -> tuple[int, int]:
     """Returns the product's choice of height and width, for pictures or for their region."""
     if choose_size is None:
         return SQUARE

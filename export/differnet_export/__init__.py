@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .exporter import export_model as export
 
+
 __all__ = ["export"]
 
 

@@ -9,16 +9,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.colour import coloured
 from differnet_runtime.command import Command
-from differnet_runtime.commands.arguments import Number, add_device
-from differnet_runtime.commands.paths import any_path, existing, new_file, new_folder
+from differnet_runtime.commands.arguments import (
+    Number,
+    add_device,
+    any_path,
+    existing,
+    new_file,
+    new_folder,
+)
 from differnet_runtime.errors import ExportError
+from differnet_runtime.text import coloured
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Calibration, Int8, ModelMetadata, Verification
+    from differnet_runtime.model_file.metadata import Calibration, Int8, ModelMetadata, Verification
 
-    from .verify import Result
+    from .verify import VerifyResult
+
 
 _MODULES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime")
 
@@ -157,7 +164,7 @@ def _run_verify(args: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def _record(result: Result) -> dict[str, object]:
+def _record(result: VerifyResult) -> dict[str, object]:
     found = result.comparison
     scores = zip(found.names, found.trained.tolist(), found.exported.tolist(), strict=True)
     return {
@@ -181,7 +188,7 @@ def _record(result: Result) -> dict[str, object]:
     }
 
 
-def _findings(result: Result, images: int) -> str:
+def _findings(result: VerifyResult, images: int) -> str:
     found = result.comparison
     lines = [
         f"{len(found.names)} frames ({_real(len(found.names), images)}), file run by "

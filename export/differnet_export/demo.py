@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command
-from differnet_runtime.commands.arguments import seed
-from differnet_runtime.commands.paths import new_folder
+from differnet_runtime.commands.arguments import new_folder, seed
 
 if TYPE_CHECKING:
     from differnet_training.datasets import DataSet
+
 
 _LEFTOVERS = ("model", "part.onnx", "report.html", "report.json", "verdicts.jsonl")
 
@@ -67,15 +67,16 @@ def _clear(output: Path) -> None:
 
 
 def _train(args: argparse.Namespace, data: DataSet) -> None:
-    from differnet_runtime.calibration import describe
-    from differnet_runtime.detection_limits import said
-    from differnet_training.feature_cache import default_cache_folder
+    from differnet_runtime.inspection.calibration import describe
+    from differnet_runtime.model_file.detection_limits import said
+    from differnet_training.features import default_cache_folder
     from differnet_training.geometry import choose_contract
-    from differnet_training.learning import Job, learn
+    from differnet_training.job import TrainingSettings
+    from differnet_training.learning import learn
     from differnet_training.recipes import EDGE
 
     metadata = learn(
-        Job(
+        TrainingSettings(
             data=data,
             recipe=EDGE,
             contract=choose_contract(EDGE, data.good),
@@ -108,8 +109,7 @@ def _export(output: Path) -> None:
 def _judge(output: Path, data: DataSet) -> tuple[dict[Path, float], list[float]]:
     from differnet_runtime.cameras import FilesCamera
     from differnet_runtime.command import progress
-    from differnet_runtime.detector import Detector
-    from differnet_runtime.inspector import inspect
+    from differnet_runtime.detector import Detector, inspect
 
     paths = [picture.path for picture in data.test]
     scores: dict[Path, float] = {}
@@ -134,7 +134,7 @@ def _report(
     args: argparse.Namespace, data: DataSet, scores: dict[Path, float], latencies: list[float]
 ) -> str:
     from differnet_training.evaluation import evaluate
-    from differnet_training.feature_cache import default_cache_folder
+    from differnet_training.features import default_cache_folder
     from differnet_training.report import summary_table, write_report
 
     report = evaluate(

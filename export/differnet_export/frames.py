@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.images import read_bytes, read_image
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import golden_frames, preprocess
-from differnet_training.model_directory import read_training
+from differnet_runtime.inspection.preprocess import golden_frames, preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_training.model import read_training
 
 Frame = NDArray[np.uint8]
 

@@ -23,8 +23,8 @@ import onnx
 
 from differnet_runtime.errors import ExportError
 from differnet_runtime.files import write_bytes
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.model_file import content_hash, read_model_file
+from differnet_runtime.model_file.file import content_hash, read_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata
 
 _TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 _FILE = '{ name: "file" data_type: TYPE_STRING dims: [ 1 ] }'
@@ -127,7 +127,7 @@ def _heading(model_file: Path, metadata: ModelMetadata) -> list[str]:
     lines = [
         f"Written by differnet-edge {version('differnet-edge')} from {model_file.name}.",
         "The client sends the graph's input: cut out the region and resize first, with",
-        "`differnet_runtime.preprocess` and the parameter differnet.input.",
+        "`differnet_runtime.inspection.preprocess` and the parameter differnet.input.",
         f"The client decides, too: {verdict}.",
     ]
     return [f"# {line}".replace("\n", " ") for line in lines]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from differnet_runtime.errors import DifferNetError
 from differnet_runtime.images import decode_image
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.preprocess import preprocess
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
 
 
 class TritonPythonModel:

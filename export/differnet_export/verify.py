@@ -3,6 +3,11 @@
 Frames that a camera could give must score alike. Gross inputs, which no good part gives, must
 score finitely and never be called good: frames of noise or stripes, covered lenses, features many
 times too large.
+
+Two sets of scores held together.
+
+A relative difference tells how far the scores are apart; a verdict flip tells whether anybody
+would notice: a frame that one calls good and the other a defect.
 """
 
 from __future__ import annotations
@@ -13,20 +18,108 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.command import progress
-from differnet_runtime.decision import decide
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ExportError
-from differnet_runtime.metadata import ModelMetadata, Precision
-from differnet_runtime.model_file import read_model_file
+from differnet_runtime.inspection.verdict import decide
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata, Precision
 from differnet_runtime.records import Score, Verdict
-from differnet_training.model_directory import load_model, read_training
+from differnet_training.model import load_model, read_training
+from differnet_training.scoring import Model
 
 from . import frames
-from .comparison import HALF_LIMIT, INT8_LIMIT, LIMIT, Comparison, torch_scores
 from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features
+
+LIMIT = 1e-4
+"""Greatest relative difference between torch and a file in FP32."""
+
+HALF_LIMIT = 2e-2
+"""Greatest relative difference between torch and a file in FP16."""
+
+INT8_LIMIT = 0.25
+"""Greatest relative difference between torch and a file in INT8, on pictures."""
+
+Frame = NDArray[np.uint8]
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found on frames that a camera could give.
+
+    Args:
+        names: Of the frames.
+        trained: Scores by torch, `(N,) float32`.
+        exported: Scores by the file, `(N,) float32`.
+        threshold: The file's; None without one.
+        limit: Greatest relative difference allowed.
+    """
+
+    names: tuple[str, ...]
+    trained: Scores
+    exported: Scores
+    threshold: float | None
+    limit: float
+
+    @property
+    def differences(self) -> NDArray[np.float64]:
+        """Relative differences `(N,)`; NaN where a score is not finite."""
+        return relative_difference(self.trained, self.exported)
+
+    @property
+    def greatest(self) -> float:
+        """The greatest relative difference."""
+        return float(self.differences.max(initial=0.0))
+
+    @property
+    def median(self) -> float:
+        """The median relative difference."""
+        return float(np.median(self.differences)) if self.names else 0.0
+
+    @property
+    def flips(self) -> tuple[str, ...]:
+        """Names of the frames whose verdict differs."""
+        if self.threshold is None:
+            return ()
+        differs = (self.trained > self.threshold) != (self.exported > self.threshold)
+        return tuple(name for name, flip in zip(self.names, differs, strict=True) if flip)
+
+    @property
+    def wrong_flips(self) -> tuple[str, ...]:
+        """Flips of frames that lie farther from the threshold than the limit explains."""
+        if self.threshold is None:
+            return ()
+        scores = dict(zip(self.names, self.trained.astype(np.float64), strict=True))
+        reach = self.limit * abs(self.threshold)
+        return tuple(n for n in self.flips if not abs(scores[n] - self.threshold) <= reach)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file may be deployed, as far as these frames tell."""
+        return self.greatest <= self.limit and not self.wrong_flips
+
+
+def relative_difference(reference: Scores, other: Scores) -> NDArray[np.float64]:
+    """Returns |other - reference| / |reference|, per frame."""
+    exact = reference.astype(np.float64)
+    difference: NDArray[np.float64] = np.abs(other - exact) / np.maximum(np.abs(exact), 1e-12)
+    return difference
+
+
+def torch_scores(model: Model, frames: Sequence[Frame]) -> Scores:
+    """Returns torch's scores `(N,) float32` of `(height, width, C) uint8` frames."""
+    with torch.inference_mode():
+        scores = [
+            model(torch.from_numpy(np.ascontiguousarray(frame[:, :, :3]))[None])
+            for frame in progress(frames, "trained model", unit="frame")
+        ]
+        result: Scores = torch.cat(scores).numpy()
+    return result
+
 
 LIMITS = {"fp32": LIMIT, "fp16": HALF_LIMIT, "int8": INT8_LIMIT}
 """Greatest relative difference between torch and a file, by its precision."""
@@ -58,7 +151,7 @@ class GrossInput:
 
 
 @dataclass(frozen=True)
-class Result:
+class VerifyResult:
     """What `verify` found.
 
     Args:
@@ -83,7 +176,7 @@ def verify(
     images: Sequence[Path],
     backend: str = "auto",
     limit: float | None = None,
-) -> Result:
+) -> VerifyResult:
     """Compares the file with the trained model on real, golden and gross inputs.
 
     Args:
@@ -127,7 +220,7 @@ def verify(
         limit=limit if limit is not None else LIMITS[metadata.precision],
     )
     last = list(plausible.items())[-1]
-    return Result(comparison, _gross(graph, metadata, last), scored_by)
+    return VerifyResult(comparison, _gross(graph, metadata, last), scored_by)
 
 
 def _exported(

@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .decision import Result, decide
     from .detector import Detector
     from .errors import DifferNetError
+    from .inspection.verdict import Result, decide
     from .records import Decision, Frame, Inspection, Score, Verdict
 
     __version__: str
@@ -31,10 +31,10 @@ _HOMES = {
     "DifferNetError": "errors",
     "Frame": "records",
     "Inspection": "records",
-    "Result": "decision",
+    "Result": "inspection.verdict",
     "Score": "records",
     "Verdict": "records",
-    "decide": "decision",
+    "decide": "inspection.verdict",
 }
 
 __all__ = [

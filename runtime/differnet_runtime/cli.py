@@ -20,12 +20,10 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 
-from .colour import coloured
-from .command import Command
+from .command import WRONG_ARGUMENTS, Command, Parser
 from .errors import DifferNetError
 from .logs import PrintableFormatter
-from .parsing import WRONG_ARGUMENTS, Parser
-from .printable import printable
+from .text import coloured, printable
 
 GROUP = "differnet.commands"
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = WRONG_ARGUMENTS, 130, 141

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .driver import find_gpu
 from .errors import BackendUnavailableError, ConfigError
+from .gpu import find_gpu
 
 UNIT = "differnet@doctor.service"
 _SYSTEMD_RUNS = Path("/run/systemd/system")
@@ -37,7 +37,7 @@ _CONFINING = re.compile(
 
 
 @dataclass(frozen=True)
-class Seen:
+class OpenableDevices:
     """What a process could open.
 
     Args:
@@ -74,15 +74,15 @@ class UnitReport:
         return self.not_run is None and not self.hidden and same
 
 
-def see(root: Path = Path("/")) -> Seen:
+def see(root: Path = Path("/")) -> OpenableDevices:
     """Opens every node of the GPU that a station needs, and starts CUDA."""
     found = {str(path) for pattern in _PATTERNS for path in (root / "dev").glob(pattern)}
     nodes = {node: _why_closed(node) for node in sorted(found) if not _TOOLS.search(node)}
     try:
         find_gpu()
     except BackendUnavailableError as error:
-        return Seen(nodes, str(error))
-    return Seen(nodes, None)
+        return OpenableDevices(nodes, str(error))
+    return OpenableDevices(nodes, None)
 
 
 def _why_closed(node: str) -> str | None:
@@ -124,7 +124,7 @@ def try_unit(unit: str = UNIT) -> UnitReport:
         command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
     )
     try:
-        within = Seen(**json.loads(done.stdout))
+        within = OpenableDevices(**json.loads(done.stdout))
     except (ValueError, TypeError):
         told = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         return UnitReport(
@@ -135,7 +135,7 @@ def try_unit(unit: str = UNIT) -> UnitReport:
     return compare(unit, see(), within)
 
 
-def compare(unit: str, outside: Seen, within: Seen) -> UnitReport:
+def compare(unit: str, outside: OpenableDevices, within: OpenableDevices) -> UnitReport:
     """Says what a process under the unit lacks of what one outside has."""
     hidden = {
         node: within.nodes.get(node, "it is not there") or ""

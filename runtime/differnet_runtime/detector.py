@@ -1,4 +1,7 @@
-"""Frame to verdict: the model file, its preprocessing and a backend, held together."""
+"""Frame to verdict: the model file, its preprocessing and a backend, held together.
+
+The frames of a source, one after another, each to its verdict.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,30 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, Outputs
-from .calibration import judged
-from .config.integrity import IntegrityConfig
-from .decision import Result
+from .backends.base import Backend, Outputs
+from .backends.selection import choose
+from .cameras import Camera
+from .cameras.base import FreezeDetector
+from .config.models import IntegrityConfig
 from .errors import BackendError, EngineFault, ImageReadError
 from .images import read_image
-from .inspection import Answer, frame_of, inspect_frame, unreadable
-from .integrity import IntegrityGate
-from .metadata import ModelMetadata, check_views
-from .model_file import content_hash, read_model_file
-from .preprocess import checked, golden_frames
-from .records import Decision, Image
-from .selection import choose
+from .inspection.calibration import judged
+from .inspection.image_checks import IntegrityGate
+from .inspection.preprocess import checked, golden_frames
+from .inspection.verdict import Answer, Result, frame_of, inspect_frame, unreadable
+from .model_file.contract import check_views
+from .model_file.file import content_hash, read_model_file
+from .model_file.metadata import ModelMetadata
+from .records import Decision, Frame, Image, Inspection
 
 log = logging.getLogger(__name__)
 
@@ -238,16 +246,16 @@ class Detector:
         """
         frames = golden_frames(self.metadata.input)
         alone = np.array([self.score_input(frame) for frame in frames])
-        for count in range(2, min(most, self._backend.batch or most) + 1):
-            chosen = np.arange(count) % len(frames)
+        for together in range(2, min(most, self._backend.batch or most) + 1):
+            chosen = np.arange(together) % len(frames)
             try:
                 scores = self.outputs(np.ascontiguousarray(frames[chosen])).scores
             except BackendError as error:
-                log.warning("%s can't take %d frames at once: %s", self.backend, count, error)
-                return count - 1
-            if scores.shape != (count,) or not np.allclose(scores, alone[chosen], limit, 1e-12):
-                log.warning("%s gives wrong scores for %d frames at once", self.backend, count)
-                return count - 1
+                log.warning("%s can't take %d frames at once: %s", self.backend, together, error)
+                return together - 1
+            if scores.shape != (together,) or not np.allclose(scores, alone[chosen], limit, 1e-12):
+                log.warning("%s gives wrong scores for %d frames at once", self.backend, together)
+                return together - 1
         return max(1, min(most, self._backend.batch or most))
 
     def self_test(self, limit: float = 1e-2) -> float:
@@ -289,3 +297,72 @@ class Detector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_STALE_AFTER_S = 2.0
+"""A live frame that is older says nothing of the part that is there now; as in a station."""
+
+
+def inspect(
+    camera: Camera,
+    detector: Detector,
+    *,
+    threshold: float | None = None,
+    score_refused: bool = False,
+) -> Iterator[tuple[Frame | None, Inspection]]:
+    """Inspects every frame of a source.
+
+    A picture that can't be read, can't be trusted, does not fit or can't be scored is a NO_DECISION
+    with its reason: it is neither dropped nor good, and the next one is inspected. Only the frames
+    of a live source can be too old or frozen.
+
+    Args:
+        camera: An open source.
+        detector: An open model; what it checks of a picture is checked here.
+        threshold: Used in place of the model's.
+        score_refused: Score pictures that can't be trusted, too; they stay NO_DECISION.
+
+    Yields:
+        The frame (None if it could not be read) and what is known of it. `stages_ms` holds
+        `capture` (the wait for the frame included), the stages of `inspection.Inspected`, and
+        `total`: from the frame at hand to the verdict.
+
+    Raises:
+        CameraError: The source is lost.
+    """
+    gate = detector.gate(
+        live=camera.live, stale_after_s=_STALE_AFTER_S if camera.live else math.inf
+    )
+    repetition = FreezeDetector()
+    for index in count():
+        start = time.perf_counter()
+        try:
+            frame = camera.read()
+        except ImageReadError as error:
+            stages_ms = {"capture": _ms_since(start), "total": 0.0}
+            undecided = unreadable(error)
+            yield None, Inspection(error.name, index, time.time(), undecided, None, stages_ms)
+            continue
+        if frame is None:
+            return
+        if camera.live:
+            frame = replace(frame, unchanged_s=repetition.seconds(frame))
+        capture_ms = _ms_since(start)
+        found = inspect_frame(
+            frame, detector, gate, threshold=threshold, score_refused=score_refused
+        )
+        yield (
+            frame,
+            Inspection(
+                frame.name,
+                frame.index,
+                frame.captured_at_s,
+                found.decision,
+                found.answer.score if found.answer else None,
+                {"capture": capture_ms, **found.stages_ms, "total": found.total_ms},
+            ),
+        )
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3

@@ -16,14 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from .backends.cuda import open_device
 from .backends.ort import describe
-from .cuda import open_device
-from .cuda_libraries import Library, installed, too_new
-from .driver import find_gpu
+from .backends.selection import AUTO, BACKENDS, try_backend
+from .backends.tensorrt.api import version as tensorrt_version
 from .errors import BackendError, BackendUnavailableError
+from .gpu import Library, find_gpu, installed, too_new
 from .installation import advice
-from .selection import AUTO, BACKENDS, try_backend
-from .tensorrt_api import version as tensorrt_version
 
 State = Literal["ok", "missing", "none"]
 
@@ -34,7 +33,7 @@ _JETPACKS = {34: "5", 35: "5", 36: "6", 38: "7", 39: "7"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class DiagnosisLine:
     """One line of a diagnosis.
 
     Args:
@@ -48,7 +47,7 @@ class Finding:
     text: str
 
 
-def examine(folder: Path, root: Path = Path("/")) -> list[Finding]:
+def examine(folder: Path, root: Path = Path("/")) -> list[DiagnosisLine]:
     """Looks at the machine.
 
     Args:
@@ -66,8 +65,8 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Finding]:
         gpu,
         _cuda_toolkit(root),
         _cuda_libraries(),
-        _tensorrt() if gpu.state == "ok" else Finding("tensorrt", "none", idle),
-        _pycuda() if gpu.state == "ok" else Finding("pycuda", "none", idle),
+        _tensorrt() if gpu.state == "ok" else DiagnosisLine("tensorrt", "none", idle),
+        _pycuda() if gpu.state == "ok" else DiagnosisLine("pycuda", "none", idle),
         _onnxruntime(),
         *_opencv(on_jetson=l4t is not None),
         _memory(root),
@@ -93,9 +92,9 @@ def _why_not(name: str) -> str | None:
     return None
 
 
-def _python() -> Finding:
+def _python() -> DiagnosisLine:
     text = f"{platform.python_version()}, {platform.machine()}, {platform.system()}"
-    return Finding("python", "ok", f"{text} {platform.release()}")
+    return DiagnosisLine("python", "ok", f"{text} {platform.release()}")
 
 
 def _l4t(root: Path) -> str | None:
@@ -105,9 +104,9 @@ def _l4t(root: Path) -> str | None:
     return f"{found[1]}.{found[2]}" if found else None
 
 
-def _jetpack(l4t: str | None, root: Path) -> Finding:
+def _jetpack(l4t: str | None, root: Path) -> DiagnosisLine:
     if l4t is None:
-        return Finding("jetpack", "none", "not a Jetson")
+        return DiagnosisLine("jetpack", "none", "not a Jetson")
     package = re.search(
         r"^Package: nvidia-jetpack\n(?:\S.*\n|[ \t].*\n)*?Version: (\S+)",
         _read(root / "var" / "lib" / "dpkg" / "status"),
@@ -115,30 +114,30 @@ def _jetpack(l4t: str | None, root: Path) -> Finding:
     )
     major = _JETPACKS.get(int(l4t.partition(".")[0]), "of an unknown version")
     if package is None:
-        return Finding(
+        return DiagnosisLine(
             "jetpack",
             "missing",
             f"L4T {l4t}, of JetPack {major}, without JetPack's libraries: "
             "`sudo apt install nvidia-jetpack`",
         )
     if major == "5":
-        return Finding(
+        return DiagnosisLine(
             "jetpack", "missing", f"JetPack {package[1]} has Python 3.8: flash JetPack 6 or 7"
         )
-    return Finding("jetpack", "ok", f"{package[1]} (L4T {l4t})")
+    return DiagnosisLine("jetpack", "ok", f"{package[1]} (L4T {l4t})")
 
 
-def _gpu(root: Path) -> Finding:
+def _gpu(root: Path) -> DiagnosisLine:
     try:
         gpu = find_gpu()
     except BackendUnavailableError as error:
-        return Finding("gpu", "missing", str(error))
+        return DiagnosisLine("gpu", "missing", str(error))
     found = re.search(
         r"Kernel Module.*?\s(\d+\.[\d.]+)", _read(root / "proc/driver/nvidia/version")
     )
     capability = ".".join(map(str, gpu.compute_capability))
     driver = f"driver {found[1]}" if found else "driver"
-    return Finding(
+    return DiagnosisLine(
         "gpu",
         "ok",
         f"{gpu.name}, compute capability {capability}, {_gib(gpu.memory_bytes)}, "
@@ -146,87 +145,93 @@ def _gpu(root: Path) -> Finding:
     )
 
 
-def _cuda_toolkit(root: Path) -> Finding:
+def _cuda_toolkit(root: Path) -> DiagnosisLine:
     folder = root / "usr" / "local" / "cuda"
     if not folder.is_dir():
-        return Finding("cuda", "none", f"no toolkit in {folder}; building pycuda needs one")
+        return DiagnosisLine("cuda", "none", f"no toolkit in {folder}; building pycuda needs one")
     try:
         found = json.loads(_read(folder / "version.json"))["cuda"]["version"]
     except (ValueError, KeyError, TypeError):
         found = folder.resolve().name.removeprefix("cuda-")
-    return Finding("cuda", "ok", f"toolkit {found} in {folder}")
+    return DiagnosisLine("cuda", "ok", f"toolkit {found} in {folder}")
 
 
-def _cuda_libraries() -> Finding:
+def _cuda_libraries() -> DiagnosisLine:
     """Compares what is installed for a CUDA version with what the driver takes."""
     found = installed()
     if not found:
-        return Finding("cuda_libraries", "none", "none from pip")
+        return DiagnosisLine("cuda_libraries", "none", "none from pip")
     listed = _listed(found)
     try:
         driver = find_gpu().cuda
     except BackendUnavailableError:
-        return Finding("cuda_libraries", "none", f"{listed}; without a driver to compare with")
+        return DiagnosisLine(
+            "cuda_libraries", "none", f"{listed}; without a driver to compare with"
+        )
     wrong = too_new(found, driver)
     if wrong:
-        return Finding(
+        return DiagnosisLine(
             "cuda_libraries",
             "missing",
             f"{_listed(wrong)}: the driver takes CUDA up to {driver[0]}.{driver[1]}. Update the "
             f"driver, or remove them. {advice(','.join(dict.fromkeys(one.cu12 for one in wrong)))}",
         )
-    return Finding("cuda_libraries", "ok", listed)
+    return DiagnosisLine("cuda_libraries", "ok", listed)
 
 
 def _listed(libraries: list[Library]) -> str:
     return ", ".join(f"{one.name} {one.version} for CUDA {one.cuda}" for one in libraries)
 
 
-def _tensorrt() -> Finding:
+def _tensorrt() -> DiagnosisLine:
     try:
-        return Finding("tensorrt", "ok", ".".join(map(str, tensorrt_version())))
+        return DiagnosisLine("tensorrt", "ok", ".".join(map(str, tensorrt_version())))
     except BackendUnavailableError as error:
-        return Finding("tensorrt", "missing", str(error))
+        return DiagnosisLine("tensorrt", "missing", str(error))
 
 
-def _pycuda() -> Finding:
+def _pycuda() -> DiagnosisLine:
     try:
         device = open_device()
     except BackendUnavailableError as error:
-        return Finding("pycuda", "missing", str(error))
-    return Finding("pycuda", "ok", f"{_version('pycuda')}, opens {device.name}")
+        return DiagnosisLine("pycuda", "missing", str(error))
+    return DiagnosisLine("pycuda", "ok", f"{_version('pycuda')}, opens {device.name}")
 
 
-def _onnxruntime() -> Finding:
+def _onnxruntime() -> DiagnosisLine:
     try:
         found, providers = describe()
     except BackendUnavailableError as error:
-        return Finding("onnxruntime", "missing", str(error))
+        return DiagnosisLine("onnxruntime", "missing", str(error))
     names = ", ".join(provider.removesuffix("ExecutionProvider") for provider in providers)
-    return Finding("onnxruntime", "ok", f"{found}, built with {names}")
+    return DiagnosisLine("onnxruntime", "ok", f"{found}, built with {names}")
 
 
-def _opencv(*, on_jetson: bool) -> Iterator[Finding]:
+def _opencv(*, on_jetson: bool) -> Iterator[DiagnosisLine]:
     remedy = advice("opencv-headless", jetson=on_jetson)
     try:
         import cv2
     except Exception as error:  # a cv2 built for another numpy raises AttributeError, and more
         cause = f"{type(error).__name__}: {error}"
-        yield Finding("opencv", "missing", f"can't be imported ({cause}). {remedy}")
-        yield Finding("gstreamer", "missing", "there is no OpenCV")
-        yield Finding("ffmpeg", "missing", "there is no OpenCV")
+        yield DiagnosisLine("opencv", "missing", f"can't be imported ({cause}). {remedy}")
+        yield DiagnosisLine("gstreamer", "missing", "there is no OpenCV")
+        yield DiagnosisLine("ffmpeg", "missing", "there is no OpenCV")
         return
     build = cv2.getBuildInformation()
     gstreamer, ffmpeg = _built_with(build, "GStreamer"), _built_with(build, "FFMPEG")
     shadowed = on_jetson and not gstreamer and "site-packages" in Path(cv2.__file__).parts
-    yield Finding(
+    yield DiagnosisLine(
         "opencv",
         "missing" if shadowed else "ok",
         f"{cv2.__version__} from {Path(cv2.__file__).parent}"
         + (f" hides JetPack's, which has GStreamer. {_UNHIDE} {remedy}" if shadowed else ""),
     )
-    yield Finding("gstreamer", *_video_library(gstreamer, needed=on_jetson, for_what="pipelines"))
-    yield Finding("ffmpeg", *_video_library(ffmpeg, needed=True, for_what="streams (rtsp://)"))
+    yield DiagnosisLine(
+        "gstreamer", *_video_library(gstreamer, needed=on_jetson, for_what="pipelines")
+    )
+    yield DiagnosisLine(
+        "ffmpeg", *_video_library(ffmpeg, needed=True, for_what="streams (rtsp://)")
+    )
 
 
 def _built_with(build: str, library: str) -> bool:
@@ -239,40 +244,40 @@ def _video_library(there: bool, *, needed: bool, for_what: str) -> tuple[State, 
     return "missing" if needed else "none", f"not in this OpenCV; {for_what} need it"
 
 
-def _memory(root: Path) -> Finding:
+def _memory(root: Path) -> DiagnosisLine:
     fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE))
     if "MemAvailable" not in fields:
-        return Finding("memory", "none", "the system does not tell")
+        return DiagnosisLine("memory", "none", "the system does not tell")
     available, total = (int(fields[key]) * 1024 for key in ("MemAvailable", "MemTotal"))
-    return Finding("memory", "ok", f"{_gib(available)} of {_gib(total)} available")
+    return DiagnosisLine("memory", "ok", f"{_gib(available)} of {_gib(total)} available")
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> DiagnosisLine:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Finding("disk", "missing", f"{folder}: {error.strerror or error}")
+        return DiagnosisLine("disk", "missing", f"{folder}: {error.strerror or error}")
     text = f"{_gib(free)} free in {folder.resolve()}"
     if free < _LITTLE_DISK_BYTES:
-        return Finding("disk", "missing", f"{text}: too little for a model and its engines")
-    return Finding("disk", "ok", text)
+        return DiagnosisLine("disk", "missing", f"{text}: too little for a model and its engines")
+    return DiagnosisLine("disk", "ok", text)
 
 
-def _cameras(root: Path) -> Finding:
+def _cameras(root: Path) -> DiagnosisLine:
     devices = sorted((root / "dev").glob("video*"), key=lambda path: (len(path.name), path.name))
     if not devices:
-        return Finding("cameras", "none", "no video device (/dev/video*)")
+        return DiagnosisLine("cameras", "none", "no video device (/dev/video*)")
     refused = [path.name for path in devices if not os.access(path, os.R_OK | os.W_OK)]
     names = ", ".join(path.name for path in devices)
     if refused:
-        return Finding(
+        return DiagnosisLine(
             "cameras",
             "missing",
             f"{names}; {', '.join(refused)} may not be opened: `sudo usermod -aG video $USER`, "
             "then log in again",
         )
     by_id = [path.name for path in sorted((root / "dev/v4l/by-id").glob("*"))]
-    return Finding("cameras", "ok", names + (f" ({', '.join(by_id)})" if by_id else ""))
+    return DiagnosisLine("cameras", "ok", names + (f" ({', '.join(by_id)})" if by_id else ""))
 
 
 def _read(path: Path) -> str:

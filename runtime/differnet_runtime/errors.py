@@ -30,7 +30,7 @@ A message says what happened, what was received and expected, and what to do.
 
 from __future__ import annotations
 
-from .printable import printable_lines
+from .text import printable_lines
 
 
 class DifferNetError(Exception):

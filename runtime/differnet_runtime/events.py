@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from .metadata import Part
+from .model_file.contract import StrictModel
 from .names import Shown, ShownLines
 from .records import Origin
 
@@ -56,14 +56,14 @@ def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
     return uuid.uuid5(_PICTURES, told).hex
 
 
-class ModelRef(Part):
+class ModelRef(StrictModel):
     """Which model judged."""
 
     name: Shown
     hash: str
 
 
-class FrameRef(Part):
+class FrameRef(StrictModel):
     """Which frame was judged.
 
     Args:
@@ -83,7 +83,7 @@ class FrameRef(Part):
     height: int
 
 
-class Event(Part):
+class Event(StrictModel):
     """What every event has.
 
     Args:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from .colour import Meaning, coloured
-from .printable import printable, printable_lines
+from .text import Meaning, coloured, printable, printable_lines
 
 _OURS = "differnet_runtime"
 _MEANINGS: dict[int, Meaning] = {
@@ -32,7 +31,7 @@ class PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the record's line; those of a traceback after it are indented."""
-        from .redaction import redact_text  # heavy, and most commands log nothing
+        from .config.grammar import redact_text  # heavy, and most commands log nothing
 
         whole = super().format(record)
         message, traceback = whole, ""

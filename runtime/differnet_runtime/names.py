@@ -1,4 +1,7 @@
-"""Names that come from outside, as fields of what is read: refused or escaped."""
+"""Names that come from outside, as fields of what is read: refused or escaped.
+
+How a public key is written: one line, in a `.pub` file and in a station's configuration.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from .printable import UNPRINTABLE, printable, printable_lines
+from .text import UNPRINTABLE, printable, printable_lines
 
 LONGEST_PART, LONGEST_NOTE = 256, 1000
 
@@ -77,3 +80,8 @@ def _is(kind: TypeAdapter[str], value: object) -> bool:
     except ValidationError:
         return False
     return True
+
+
+PATTERN = r"^ed25519:[A-Za-z0-9+/]{43}=( [^\x00-\x1f\x7f]{1,64})?$"
+PublicKey = Annotated[str, Field(pattern=PATTERN)]
+"""`ed25519:BASE64 NAME`: the key, and whose it is, for people; the name may be left out."""

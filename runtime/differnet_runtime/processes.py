@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from .printable import printable
 from .sentences import sentence
+from .text import printable
 
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 _OOM_SCORE = Path("/proc/self/oom_score_adj")

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from .metadata import Part
+from .model_file.contract import StrictModel
 from .sentences import Said, said
 
 
-class Telling(Part):
+class Telling(StrictModel):
     """A view in which some fields hold sentences for people, in English.
 
     Args:

@@ -9,13 +9,9 @@ from torchvision.models import alexnet
 from benchmarks.original import same_on_both_sides
 from benchmarks.original_procedure import OriginalProcedure
 from differnet_runtime.images import write_image
-from differnet_runtime.metadata import FlowSpec
-from differnet_training.datasets import Label, Picture
-from differnet_training.extractors import (
-    FeatureExtractor,
-    alexnet_extractor,
-    build_extractor,
-)
+from differnet_runtime.model_file.metadata import FlowSpec
+from differnet_training.datasets import ImageFile, Label
+from differnet_training.extractors import FeatureExtractor, alexnet_extractor, build_extractor
 from differnet_training.flow import NormalizingFlow
 from differnet_training.recipes import PAPER, PAPER_LITE, Recipe
 
@@ -63,7 +59,7 @@ def test_the_flow_learns_and_the_extractor_does_not(tmp_path) -> None:
     pictures = []
     for k in range(3):
         write_image(tmp_path / f"{k}.png", picture(k, 90))
-        pictures.append(Picture(tmp_path / f"{k}.png", Label.GOOD, "good"))
+        pictures.append(ImageFile(tmp_path / f"{k}.png", Label.GOOD, "good"))
     flow = NormalizingFlow(FlowSpec(features=768, blocks=2, width=16))
     procedure = OriginalProcedure(alexnet(weights=None).features, flow, size=256)
     before = [parameter.detach().clone() for parameter in procedure.network.parameters()]

@@ -12,13 +12,13 @@ from benchmarks.suite.show import printed
 from benchmarks.suite.sizes import contract_for, input_size
 from differnet_runtime.errors import DataError
 from differnet_runtime.images import write_image
-from differnet_training.datasets import Label, Picture
+from differnet_training.datasets import ImageFile, Label
 
 
 def picture(path, label=Label.GOOD, kind="good"):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, np.full((40, 60, 3), len(path.name), np.uint8))
-    return Picture(path, label, kind)
+    return ImageFile(path, label, kind)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ sys.modules["tensorrt"] = tensorrt_rtx
 # It deprecates timing caches, which TensorRT has and our builder keeps.
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
-from differnet_runtime.engine.identity import STRONG  # noqa: E402
-from differnet_runtime.engine.network import Recipe, build_plan  # noqa: E402
+from differnet_runtime.backends.tensorrt.builder import BuildRecipe, build_plan  # noqa: E402
+from differnet_runtime.backends.tensorrt.identity import STRONG  # noqa: E402
 from differnet_runtime.errors import EngineError  # noqa: E402
 
 logging.disable(logging.CRITICAL)
-recipe = Recipe(
+recipe = BuildRecipe(
     batch=2,
     precision="fp16" if sys.argv[2] == "fp16" else "fp32",
     typing=STRONG,

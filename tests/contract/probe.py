@@ -11,8 +11,8 @@ import tensorrt_bindings
 # NVIDIA's package `tensorrt` is this module under another name, and its libraries.
 sys.modules["tensorrt"] = tensorrt_bindings
 
-from differnet_runtime import tensorrt_api  # noqa: E402
-from differnet_runtime.engine.network import _Build  # noqa: E402
+from differnet_runtime.backends.tensorrt import api as tensorrt_api  # noqa: E402
+from differnet_runtime.backends.tensorrt.builder import _Build  # noqa: E402
 
 
 def signatures(member: object) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime.metadata import Precision
+from differnet_runtime.model_file.metadata import Precision
 from tests.fakes.half_graph import WIDTH, write_layered_model
 from tests.kept import installed
 

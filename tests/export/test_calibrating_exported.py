@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.model_file import read_model_file
+from differnet_runtime.model_file.file import read_model_file
 from tests.command_line import differnet
 from tests.conftest import Trained
 from tests.drawn import write_parts

@@ -11,19 +11,18 @@ import onnx
 import pytest
 import torch
 
-from differnet_export.comparison import Comparison, torch_scores
 from differnet_export.exporter import export_model
 from differnet_export.frames import extreme
-from differnet_export.graph import trace
-from differnet_export.verify import verify
+from differnet_export.scoring import trace
+from differnet_export.verify import Comparison, torch_scores, verify
 from differnet_runtime import Detector
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
 from differnet_runtime.cli import main
 from differnet_runtime.errors import BackendError, ExportError, OutputError
 from differnet_runtime.images import list_images
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.model_file import read_model_file
-from differnet_training.model_directory import load_model, save_model
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.file import read_model_file
+from differnet_training.model import load_model, save_model
 from differnet_training.original_checkpoint import import_original
 from tests.original_format import original_state
 
@@ -49,7 +48,7 @@ class TestGraph:
         assert not operators & {"GatherND", "NonZero", "Loop", "If", "Resize"}
 
     def test_a_batch_scores_as_its_frames_do(self, exported):
-        from differnet_runtime.selection import open_backend
+        from differnet_runtime.backends.selection import open_backend
 
         data, _ = read_model_file(exported)
         frames = np.stack(list(extreme(InputContract(size=64)).values()))
@@ -162,7 +161,7 @@ class TestFile:
 
     def test_a_model_of_more_than_two_gib_is_refused(self, trained, monkeypatch):
         model, _ = load_model(trained.folder)
-        monkeypatch.setattr("differnet_export.graph._TOO_LARGE", 1000)
+        monkeypatch.setattr("differnet_export.scoring._TOO_LARGE", 1000)
         with pytest.raises(ExportError, match="weights outside the file are not supported"):
             trace(model)
 
@@ -205,7 +204,7 @@ class TestCommands:
         lines = [json.loads(line) for line in run.stdout.splitlines()]
         model, _ = load_model(trained.folder)
         from differnet_runtime.images import read_image
-        from differnet_runtime.preprocess import preprocess
+        from differnet_runtime.inspection.preprocess import preprocess
 
         frames = [preprocess(read_image(path), model.contract) for path in list_images(folder)]
         expected = torch_scores(model, frames)

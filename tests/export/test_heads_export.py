@@ -12,26 +12,24 @@ import onnx
 import pytest
 import torch
 
-from differnet_export.comparison import HALF_LIMIT, LIMIT
-from differnet_export.exporter import export_model
+from differnet_export.exporter import export_model, unsound
 from differnet_export.frames import extreme
-from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import on_cpu
-from differnet_export.soundness import unsound
-from differnet_export.verify import recorded_images, verify
+from differnet_export.scoring import on_cpu, trace
+from differnet_export.verify import HALF_LIMIT, LIMIT, recorded_images, verify
 from differnet_runtime import Detector
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.cli import main
 from differnet_runtime.images import list_images, read_image
-from differnet_runtime.metadata import InputContract, Tiles
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.preprocess import golden_frames, preprocess
+from differnet_runtime.inspection.preprocess import golden_frames, preprocess
+from differnet_runtime.model_file.contract import InputContract, Tiles
+from differnet_runtime.model_file.file import read_model_file
 from differnet_training.evaluation import evaluate
 from differnet_training.heads import HeadedModel
-from differnet_training.learning import Job, learn
-from differnet_training.model_directory import load_metadata, load_model
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import load_metadata, load_model
 from tests.conftest import HEADED, Trained, every_epoch_kept
 
 SHAPES = {
@@ -61,7 +59,7 @@ def shapes(headed, exported_headed, exported_headed_half, tmp_path_factory) -> d
         if name in made:
             continue
         root = tmp_path_factory.mktemp("shape")
-        job = Job(
+        job = TrainingSettings(
             data=headed.data,
             recipe=HEADED,
             contract=contract,

@@ -13,24 +13,22 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from differnet_export import int8
-from differnet_export.exporter import _recalibrated, export_model
-from differnet_export.graph import trace
+from differnet_export.exporter import _recalibrated, export_model, unsound
+from differnet_export.int8 import measured, multiplications, quantised
 from differnet_export.precision import to_half
-from differnet_export.quantisation import measured, multiplications, quantised
-from differnet_export.scoring import on_cpu, outputs_of, scores
-from differnet_export.soundness import unsound
+from differnet_export.scoring import on_cpu, outputs_of, scores, trace
 from differnet_export.verify import verify
 from differnet_runtime.backends.ort import cpu_settings
 from differnet_runtime.cli import main
 from differnet_runtime.errors import ExportError
-from differnet_runtime.graph_check import graph_problem
 from differnet_runtime.images import list_images
-from differnet_runtime.metadata import RIGHT_ANGLES, ExtractorSpec, FlowSpec, InputContract, Views
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Views
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.graph_check import graph_problem
+from differnet_runtime.model_file.metadata import ExtractorSpec, FlowSpec
 from differnet_training.extractors import FeatureExtractor
-from differnet_training.model import DifferNet
-from differnet_training.model_directory import load_metadata
+from differnet_training.model import DifferNet, load_metadata
 
 CONTRACT = InputContract(size=32)
 PICTURES = golden_frames(CONTRACT, 6)

@@ -10,12 +10,18 @@ import torch
 from onnx import ModelProto
 
 from benchmarks.models import WINDOWS
-from differnet_export.graph import OPSET, trace
+from differnet_export.int8 import measured, quantised
 from differnet_export.precision import to_half
-from differnet_export.quantisation import measured, quantised
-from differnet_runtime.graph_check import graph_problem
-from differnet_runtime.metadata import ExtractorSpec, InputContract, Tiles, Views
-from differnet_runtime.operators import ALLOWED, OF_NETWORKS, OF_RECIPES, OPSETS
+from differnet_export.scoring import OPSET, trace
+from differnet_runtime.model_file.contract import InputContract, Tiles, Views
+from differnet_runtime.model_file.graph_check import (
+    ALLOWED,
+    OF_NETWORKS,
+    OF_RECIPES,
+    OPSETS,
+    graph_problem,
+)
+from differnet_runtime.model_file.metadata import ExtractorSpec
 from differnet_training.extractors import FeatureExtractor, build_extractor, empty_extractor
 from differnet_training.head_learning import head_shapes
 from differnet_training.heads import HeadedModel

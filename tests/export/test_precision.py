@@ -11,21 +11,20 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
-from differnet_export.emulation import emulate_half
+from differnet_export.exporter import unsound
 from differnet_export.frames import extreme
-from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import on_cpu, scores, with_scaled_features
-from differnet_export.simplify import operators, uses
-from differnet_export.soundness import unsound
+from differnet_export.scoring import on_cpu, scores, trace, with_scaled_features
+from differnet_export.simplify import emulate_half, operators, uses
 from differnet_export.verify import verify
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.cli import main
 from differnet_runtime.errors import ExportError
 from differnet_runtime.images import list_images
-from differnet_runtime.metadata import RIGHT_ANGLES, ExtractorSpec, FlowSpec, InputContract, Views
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Views
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.metadata import ExtractorSpec, FlowSpec
 from differnet_training.extractors import FeatureExtractor
 from differnet_training.gaussian import Gaussian
 from differnet_training.model import DifferNet
@@ -298,7 +297,7 @@ class TestFile:
     def test_verify_fails_where_a_gross_input_is_called_good(
         self, trained, exported_half, tmp_path, capsys
     ) -> None:
-        from differnet_runtime.model_file import write_model_file
+        from differnet_runtime.model_file.file import write_model_file
 
         data, metadata = read_model_file(exported_half)
         blind = metadata.calibration.model_copy(update={"threshold": 1e9})

@@ -23,12 +23,12 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
-from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_runtime.engine.audit import audit
-from differnet_runtime.engine.rtx import TARGETS
+from differnet_export.scoring import trace
+from differnet_runtime.backends.tensorrt.audit import TARGETS, audit
 from differnet_runtime.installation import install_line
-from differnet_runtime.metadata import RIGHT_ANGLES, FlowSpec, InputContract, Tiles, Views
+from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Tiles, Views
+from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.extractors import alexnet_extractor, build_extractor
 from differnet_training.head_learning import head_shapes
 from differnet_training.heads import HeadedModel
@@ -77,7 +77,7 @@ class Engine:
 DRY_BUILD = """
 import json, sys
 from pathlib import Path
-from differnet_runtime.engine.rtx import dry_build
+from differnet_runtime.backends.tensorrt.audit import dry_build
 built = dry_build(Path(sys.argv[1]), sys.argv[2])
 print(json.dumps([len(built.plan), built.layers]))
 """

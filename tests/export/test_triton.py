@@ -19,17 +19,16 @@ from onnx import TensorProto, helper
 from differnet_export.triton import write_repository
 from differnet_runtime.errors import ExportError, ModelFileError, OutputError
 from differnet_runtime.images import decode_image
-from differnet_runtime.metadata import (
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.file import content_hash, read_model_file, write_model_file
+from differnet_runtime.model_file.metadata import (
     Calibration,
     ExtractorSpec,
     FlowSpec,
-    InputContract,
     ModelMetadata,
     Provenance,
-    Views,
 )
-from differnet_runtime.model_file import content_hash, read_model_file, write_model_file
-from differnet_runtime.preprocess import preprocess
 from tests.export.triton_schema import DATA_TYPES, model_config
 
 METADATA = ModelMetadata(

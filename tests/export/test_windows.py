@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from differnet_export.exporter import export_model
-from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import on_cpu
+from differnet_export.scoring import on_cpu, trace
 from differnet_runtime import Detector
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.cli import main
 from differnet_runtime.images import list_images, read_image
-from differnet_runtime.preprocess import golden_frames, preprocess
-from differnet_training.model_directory import load_model
+from differnet_runtime.inspection.preprocess import golden_frames, preprocess
+from differnet_training.model import load_model
 
 
 @pytest.fixture(scope="module")

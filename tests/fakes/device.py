@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime.metadata import InputContract, Verification
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import Verification
 
 from .cuda import build
 

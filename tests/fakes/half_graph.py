@@ -9,18 +9,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
-from differnet_runtime.metadata import (
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.file import write_model_file
+from differnet_runtime.model_file.metadata import (
     ExtractorSpec,
     FlowSpec,
-    InputContract,
     ModelMetadata,
     Precision,
     Provenance,
     Verification,
-    Views,
 )
-from differnet_runtime.model_file import write_model_file
-from differnet_runtime.preprocess import golden_frames
 
 SIDE, WIDTH = 32, 256
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT

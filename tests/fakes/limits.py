@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from differnet_runtime.detection_limits import DefectKind, DetectionLimit, DetectionLimits
+from differnet_runtime.model_file.detection_limits import (
+    DefectKind,
+    DetectionLimit,
+    DetectionLimits,
+)
 
 SCALE = 2.5
 

@@ -13,44 +13,38 @@ import cv2
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from differnet_runtime.errors import (
-    CameraError,
-    LabelError,
-    ModelStoreError,
-    TooManyCommandsError,
-)
+from differnet_runtime.errors import CameraError, LabelError, ModelStoreError, TooManyCommandsError
 from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, ModelRef, Trigger
 from differnet_runtime.labels import Labelled, ThresholdChange, changed, misses, summary
-from differnet_runtime.metrics import Metrics
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
-from differnet_runtime.teaching import Teaching
+from differnet_runtime.station.metrics import Metrics
+from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
 from differnet_runtime.web.audit import AuditTrail
-from differnet_runtime.web.control import (
-    CameraView,
-    Control,
+from differnet_runtime.web.control import Control, Jpeg
+from differnet_runtime.web.live import LivePicture
+from differnet_runtime.web.model_views import (
     EngineView,
+    LabelSummary,
+    LabelToSet,
+    LabelView,
+    ModelView,
+    ThresholdToSet,
+)
+from differnet_runtime.web.views import (
+    CameraView,
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
     Health,
-    Jpeg,
-    ModelView,
     OutboxView,
     Overview,
+    PartsView,
+    RecentEvents,
     SettingView,
     SinkView,
+    StateView,
 )
-from differnet_runtime.web.health_views import StateView
-from differnet_runtime.web.label_views import (
-    LabelSummary,
-    LabelToSet,
-    LabelView,
-    ThresholdToSet,
-)
-from differnet_runtime.web.live import LivePicture
-from differnet_runtime.web.recent import RecentEvents
-from differnet_runtime.web.views import PartsView
 from tests.drawn import draw_part
 from tests.fakes.teaching import FakeSite
 from tests.fakes.trials import FakeTrials

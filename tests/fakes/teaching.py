@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from differnet_runtime.config import Config, TeachConfig
-from differnet_runtime.models import ModelStore, StoredModel
+from differnet_runtime.models.store import ModelStore, StoredModel
 from differnet_runtime.records import Frame
 from differnet_runtime.teaching.dataset import Dataset
-from differnet_runtime.teaching.job import Hindrance, Progress
-from differnet_runtime.teaching.records import State, Training, now
-from differnet_runtime.teaching.site import Site
+from differnet_runtime.teaching.job import Hindrance, TrainingProgress
+from differnet_runtime.teaching.records import Site, State, Training, now
 from differnet_runtime.teaching.steps import Step
 from differnet_runtime.teaching.training import Told, Trainer
 from tests.drawn import draw_part
@@ -116,7 +115,7 @@ def trainer(*codes: str, lacking: Callable[[], str | None] = nothing_lacks) -> T
     return Trainer(programs, lacking)
 
 
-class HeldProgress(Progress):
+class HeldProgress(TrainingProgress):
     """How far a training is, as a test says."""
 
     left_s: float | None = None
@@ -138,7 +137,7 @@ class HeldTrainer(Trainer):
     def memory(self, _config: TeachConfig) -> tuple[int, int | None]:
         return 1800, 5200
 
-    def progress(self, _name: str) -> Progress | None:
+    def progress(self, _name: str) -> TrainingProgress | None:
         return self.shown
 
     def begin(self, dataset: Dataset, _site: Site, told: Told, _hindrance: Hindrance) -> None:

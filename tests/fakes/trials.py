@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from differnet_runtime.errors import ModelStoreError
 from differnet_runtime.web.control import Control
-from differnet_runtime.web.shadow_views import Difference, ShadowView, Side
+from differnet_runtime.web.model_views import Difference, ShadowView, Side
 
 
 class FakeTrials(Control):

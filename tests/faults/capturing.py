@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from differnet_runtime.capture import CameraState, CaptureProcess
+from differnet_runtime.capture.messages import CameraState
+from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.records import Frame

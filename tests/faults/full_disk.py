@@ -18,8 +18,8 @@ import numpy as np
 
 from differnet_runtime.config import EventsConfig, EvidenceConfig
 from differnet_runtime.events import InspectionEvent, StateEvent
-from differnet_runtime.evidence import Evidence
-from differnet_runtime.outbox import Outbox
+from differnet_runtime.evidence.store import EvidenceStore
+from differnet_runtime.outbox.outbox import Outbox
 
 MEMORY = 10_000
 ROOM_MADE = 10
@@ -101,7 +101,7 @@ def outbox(folder: Path) -> dict[str, object]:
     }
 
 
-def rejected(store: Evidence) -> tuple[str | None, float]:
+def rejected(store: EvidenceStore) -> tuple[str | None, float]:
     event = InspectionEvent(station="line", camera="top", verdict="DEFECT", reject=True)
     picture = RANDOM.integers(0, 256, (180, 320, 3), np.uint8)
     start = time.perf_counter()
@@ -112,7 +112,7 @@ def rejected(store: Evidence) -> tuple[str | None, float]:
 def evidence(folder: Path) -> dict[str, object]:
     filler = folder / "filler"
     fill(filler)
-    store = Evidence(folder / "evidence", EvidenceConfig(jpeg_quality=0, min_free_bytes=0))
+    store = EvidenceStore(folder / "evidence", EvidenceConfig(jpeg_quality=0, min_free_bytes=0))
     store.start()
     wait_for(lambda: store.status.problem is not None, "no problem at the start")
     at_start = store.status.problem
@@ -149,7 +149,7 @@ def evidence(folder: Path) -> dict[str, object]:
     }
 
 
-def _there(store: Evidence, kept: str) -> bool:
+def _there(store: EvidenceStore, kept: str) -> bool:
     time.sleep(0.2)
     return store.path(kept) is not None and store.list(limit=1)[0].id == kept
 

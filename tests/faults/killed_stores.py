@@ -19,8 +19,8 @@ import numpy as np
 
 from differnet_runtime.config import EventsConfig, EvidenceConfig
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.evidence import Evidence
-from differnet_runtime.outbox import Outbox
+from differnet_runtime.evidence.store import EvidenceStore
+from differnet_runtime.outbox.outbox import Outbox
 
 CAPS = EvidenceConfig(max_count=12, min_free_bytes=0)
 """So low that most pictures push another one out."""
@@ -31,7 +31,7 @@ def work(folder: Path, ready: int) -> None:
     box = Outbox(folder / "outbox.sqlite", EventsConfig())
     box.use_sinks(["jsonl"])
     box.start()
-    store = Evidence(folder / "evidence", CAPS)
+    store = EvidenceStore(folder / "evidence", CAPS)
     store.start()
     picture = np.full((120, 160, 3), 90, np.uint8)
     os.write(ready, b"1")
@@ -88,7 +88,7 @@ def main() -> None:
         damaged += sum(not integrity(folder / name) for name in names)
         known, there = rows(folder), files(folder)
         left_over += there.keys() != known or any(count != 2 for count in there.values())
-        store = Evidence(folder / "evidence", CAPS)
+        store = EvidenceStore(folder / "evidence", CAPS)
         store._open().close()  # what the thread does first; a process with threads must not fork
         known, there = rows(folder), files(folder)
         orphans += len(known - there.keys())

@@ -18,17 +18,17 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.errors import ModelFileError
-from differnet_runtime.graph_check import graph_problem
-from differnet_runtime.metadata import InputContract
-from differnet_runtime.model_file import (
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.file import (
     _METADATA_KEY,
     _entry,
     _hashed,
     metadata_entries,
     parse_metadata,
 )
-from differnet_runtime.preprocess import golden_frames
-from differnet_runtime.protobuf import LENGTH, Reader, bytes_field
+from differnet_runtime.model_file.graph_check import graph_problem
+from differnet_runtime.model_file.protobuf import LENGTH, ProtobufReader, bytes_field
 
 KINDS = ("metadata", "protobuf", "numbers", "sizes")
 _BYTES = 600 << 20
@@ -129,7 +129,7 @@ def _field_changed(data: bytes, chance: random.Random) -> bytes:
     """Takes out, doubles, renumbers or refills a field of a message, at any depth."""
     start, end, path = 0, len(data), []
     while True:
-        fields = [f for f in Reader(data).fields(start, end) if f.kind == LENGTH]
+        fields = [f for f in ProtobufReader(data).fields(start, end) if f.kind == LENGTH]
         if not fields:
             break
         field = chance.choice(fields)

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from differnet_runtime.errors import DifferNetError
-from differnet_runtime.inference import check_model
-from differnet_runtime.models import ModelStore
+from differnet_runtime.inference.switch import check_model
+from differnet_runtime.models.store import ModelStore
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from differnet_runtime.config import Config
 from differnet_runtime.events import StateEvent
-from differnet_runtime.outbox import Delivery, Outbox
+from differnet_runtime.outbox.delivery import Delivery
+from differnet_runtime.outbox.outbox import Outbox
 from differnet_runtime.sinks import build_sinks
 
 

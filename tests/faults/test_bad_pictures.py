@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from differnet_runtime.capture import CaptureProcess
+from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.errors import ImageReadError
 from tests.drawn import draw_part
 from tests.faults.capturing import capture

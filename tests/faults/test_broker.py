@@ -16,7 +16,8 @@ import pytest
 
 from differnet_runtime.config import Config, EventsConfig
 from differnet_runtime.events import StateEvent
-from differnet_runtime.outbox import Delivery, Outbox
+from differnet_runtime.outbox.delivery import Delivery
+from differnet_runtime.outbox.outbox import Outbox
 from differnet_runtime.sinks import Sink, build_sinks
 from tests.broker import PASSWORD, USER, Broker, listening, write_certificates
 from tests.runtime.waiting import wait_for

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.daemon.health import health_of, sink_state
 from differnet_runtime.events import FrameRef, InspectionEvent, ModelRef
-from differnet_runtime.outbox import Delivery
 from differnet_runtime.outbox import delivery as outbox_delivery
-from differnet_runtime.sinks import build_sinks, mqtt, mqtt_client, mqtt_link
+from differnet_runtime.outbox.delivery import Delivery
+from differnet_runtime.sinks import build_sinks, mqtt, mqtt_client
+from differnet_runtime.sinks import mqtt_client as mqtt_link
+from differnet_runtime.station.health import health_of, sink_state
 from tests.broker import Broker, listening, write_certificates
 from tests.faults.test_broker import add, delivering, mqtt_config, states
 from tests.runtime.waiting import wait_for

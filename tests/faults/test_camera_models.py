@@ -16,11 +16,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from differnet_runtime.contract import InputContract, Region
-from differnet_runtime.metadata import ModelMetadata, Verification
-from differnet_runtime.model_file import write_model_file
-from differnet_runtime.models import ModelStore
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract, Region
+from differnet_runtime.model_file.file import write_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata, Verification
+from differnet_runtime.models.store import ModelStore
 from tests.fakes.running import DIFFERNET, RunningStation
 from tests.fakes.usage import descendants
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from benchmarks.machine import write
-from differnet_runtime.capture import CameraState, CaptureProcess
+from differnet_runtime.capture.messages import CameraState
+from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.config.models import CameraConfig
 from tests.fakes.clips import Clip
 from tests.fakes.rtsp import RtspCamera, rtsp_camera

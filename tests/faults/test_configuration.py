@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from differnet_runtime.commands.checking import as_toml, effective
 from differnet_runtime.config import differences, load_config
 from differnet_runtime.config.loading import tomllib
-from differnet_runtime.config.schema import keys_at
-from differnet_runtime.config.writing import as_toml, effective
+from differnet_runtime.config.problems import keys_at
 from differnet_runtime.errors import ConfigError
 from tests.runtime.config.whole import WHOLE
 

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.stream_kinds import Coded, Seen
-from differnet_runtime.capture import CaptureProcess
+from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.errors import ImageReadError
 from tests.fakes.clips import Clip
 from tests.fakes.http_camera import (

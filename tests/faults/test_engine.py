@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import EngineFault
-from differnet_runtime.inference import EngineProcess
+from differnet_runtime.inference.process import EngineProcess
 from tests.runtime.waiting import wait_for
 
 DEADLINE_S = 0.5

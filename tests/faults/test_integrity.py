@@ -18,14 +18,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from differnet_runtime.cameras.base import FreezeDetector
 from differnet_runtime.cameras.opencv import OpenCvCamera
-from differnet_runtime.cameras.repetition import Repetition
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.images import read_image
-from differnet_runtime.integrity import IntegrityGate, Look, appearance_of, look
-from differnet_runtime.integrity.limits import Limits
-from differnet_runtime.metadata import Appearance, InputContract, ModelMetadata
-from differnet_runtime.preprocess import preprocess
+from differnet_runtime.inspection.image_checks import (
+    AppearanceLimits,
+    IntegrityGate,
+    Look,
+    appearance_of,
+    look,
+)
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import Appearance, ModelMetadata
 from differnet_runtime.records import Frame, Image
 from differnet_training.datasets.elpv import elpv_pictures
 from tests.drawn import draw_part
@@ -133,7 +139,7 @@ def gate(taught: dict[str, Appearance], metadata: ModelMetadata) -> Gate:
 
 def codes(gate: IntegrityGate, frames: Iterable[Frame]) -> list[str | None]:
     """Shows a gate frames as they come in; returns its codes, None for a sound frame."""
-    found, repetition = [], Repetition()
+    found, repetition = [], FreezeDetector()
     for seen in frames:
         frame = replace(seen, unchanged_s=repetition.seconds(seen))
         prepared = preprocess(frame.image, CONTRACT)
@@ -199,7 +205,7 @@ def test_the_figures_of_the_documentation(film: Film) -> None:
 
 
 def _repeated_s(frames: Iterator[Frame]) -> float:
-    repetition = Repetition()
+    repetition = FreezeDetector()
     return max(repetition.seconds(frame) for frame in frames)
 
 
@@ -219,7 +225,9 @@ def solar_cells(kind: str, draws: int = 50) -> dict[str, Any]:
         shares = []
         for _ in range(draws):
             taken = random.permutation(len(good))[:count]
-            limits = Limits.choose(IntegrityConfig(), appearance_of([looks[k] for k in taken]))
+            limits = AppearanceLimits.choose(
+                IntegrityConfig(), appearance_of([looks[k] for k in taken])
+            )
             shares.append(np.mean([_outside(limits, one) for one in looks]))
         flagged[f"from {name}"] = {"mean": float(np.mean(shares)), "most": float(np.max(shares))}
     found = {}
@@ -231,7 +239,7 @@ def solar_cells(kind: str, draws: int = 50) -> dict[str, Any]:
     return {"cells": len(looks), "flagged_of_all": flagged, "blurred_found": found}
 
 
-def _outside(limits: Limits, one: Look) -> bool:
+def _outside(limits: AppearanceLimits, one: Look) -> bool:
     return not limits.black <= one.brightness <= limits.blown or one.sharpness < limits.sharpness
 
 

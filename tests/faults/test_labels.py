@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime.capture_record import read_capture
+from differnet_runtime.inspection.capture_record import read_capture
 from differnet_training.datasets.folder import ClassNames, read_labelled
-from differnet_training.folds import part_names
+from differnet_training.head_fitting import part_names
 from tests.command_line import differnet
 from tests.fakes.running import RunningStation
 from tests.faults.test_station import FOLDER, write_clip, write_picture

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.machine import write
-from differnet_runtime.capture import CaptureProcess
+from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.records import Frame
 from tests.fakes.clips import Clip, number_of
 from tests.fakes.rtsp import RtspCamera, rtsp_camera

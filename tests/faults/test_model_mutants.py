@@ -21,8 +21,8 @@ from onnx import numpy_helper
 
 from benchmarks.machine import RESULTS, describe
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.file import read_model_file
 from tests.faults.model_mutants import KINDS, Scorer, mutant
 from tests.servers import require
 

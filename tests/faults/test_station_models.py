@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.models import ModelStore
+from differnet_runtime.models.store import ModelStore
 from tests.fakes.running import DIFFERNET, RunningStation
 from tests.faults.test_station import write_clip
 

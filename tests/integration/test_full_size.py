@@ -14,7 +14,7 @@ import torch
 
 from differnet_export.exporter import export_model
 from differnet_export.verify import verify
-from differnet_training.model_directory import save_model
+from differnet_training.model import save_model
 from differnet_training.original_checkpoint import import_original
 from tests.kept import installed
 from tests.original_format import original_state

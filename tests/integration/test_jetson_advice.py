@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from differnet_runtime import cuda, installation, tensorrt_api
-from differnet_runtime.backends import ort_providers
-from differnet_runtime.cameras.sources import located
+from differnet_runtime import installation
+from differnet_runtime.backends import cuda, ort
+from differnet_runtime.backends.tensorrt import api
+from differnet_runtime.cameras.sources import locate
 from differnet_runtime.cli import find_commands
-from differnet_runtime.commands import window
+from differnet_runtime.commands import output
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.config.loading import tomllib
 from differnet_runtime.installation import NEVER_ON_A_JETSON, advice
@@ -42,7 +43,7 @@ def asked(text: str) -> Iterator[str]:
 @pytest.fixture
 def jetson(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "on_jetson", lambda: True)
-    monkeypatch.setattr(ort_providers, "on_jetson", lambda: True)
+    monkeypatch.setattr(ort, "on_jetson", lambda: True)
 
 
 def test_the_page_forbids_what_the_code_leaves_out() -> None:
@@ -76,8 +77,8 @@ def test_no_extra_is_advised_that_the_page_forbids(extra: str) -> None:
 
 @pytest.mark.usefixtures("jetson")
 def test_no_backend_advises_it() -> None:
-    texts = [ort_providers._remedy(name) for name in ort_providers.PROVIDERS]
-    texts += [tensorrt_api._remedy(), window._hint(), cuda._INSTALL]
+    texts = [ort._remedy(name) for name in ort.PROVIDERS]
+    texts += [api._remedy(), output._hint(), cuda._INSTALL]
     for text in texts:
         assert not set(asked(text)) & forbidden()
 
@@ -113,4 +114,4 @@ def test_the_csi_pipeline_is_read_as_one() -> None:
         "memory:NVMM",
     ):
         assert lock in source
-    assert located(CameraConfig(source=source)).kind == "gstreamer"
+    assert locate(CameraConfig(source=source)).kind == "gstreamer"

@@ -62,16 +62,17 @@ def _arm(moment: str, count: int) -> None:
 def _train(data: Path, root: Path, moment: tuple[str, int] | None) -> None:
     import torch
 
-    from differnet_runtime.metadata import InputContract
+    from differnet_runtime.model_file.contract import InputContract
     from differnet_training.datasets import open_data
-    from differnet_training.learning import Job, learn
+    from differnet_training.job import TrainingSettings
+    from differnet_training.learning import learn
     from tests.conftest import TINY
 
     torch.set_num_threads(1)
     if moment is not None:
         _arm(*moment)
     learn(
-        Job(
+        TrainingSettings(
             data=open_data(str(data)),
             recipe=TINY.model_copy(update={"whitened": False}),  # so that every epoch helps
             contract=InputContract(size=64),

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 from differnet_export import export
 from differnet_runtime import Detector, decide
-from differnet_runtime.metadata import Region, Tiles
+from differnet_runtime.model_file.contract import Region, Tiles
 from differnet_training import evaluate, train
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import differnet_export
 import differnet_runtime
 import differnet_training
 from differnet_runtime import Detector
-from differnet_training.datasets import DataSet, Picture
+from differnet_training.datasets import DataSet, ImageFile
 from differnet_training.evaluation import evaluate
 from tests.command_line import differnet
 from tests.conftest import Trained
@@ -101,7 +101,7 @@ def by_station(model: Path, folder: Path) -> Verdicts:
 
 def by_evaluation(trained: Trained, folder: Path) -> Verdicts:
     """Judges them with torch's scores; pictures that can't be read are no part of a data set."""
-    data = DataSet("faults", (), tuple(map(Picture, sorted(folder.iterdir()))))
+    data = DataSet("faults", (), tuple(map(ImageFile, sorted(folder.iterdir()))))
     report = evaluate(trained.folder, data, cache=None, skip_unreadable=True)
     return {Path(one.path).name: (one.verdict, one.code) for one in report.results}
 

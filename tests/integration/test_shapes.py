@@ -8,12 +8,13 @@ import pytest
 from differnet_export.exporter import export_model
 from differnet_export.verify import verify
 from differnet_runtime.images import write_image
-from differnet_runtime.metadata import Tiles
-from differnet_runtime.model_file import read_model_file
+from differnet_runtime.model_file.contract import Tiles
+from differnet_runtime.model_file.file import read_model_file
 from differnet_training.datasets import open_data
 from differnet_training.evaluation import evaluate
 from differnet_training.geometry import choose_contract
-from differnet_training.learning import Job, learn
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from tests.conftest import HEADED
 from tests.drawn import draw_part
 from tests.fakes.running import RunningStation
@@ -46,7 +47,7 @@ def test_from_pictures_to_a_stations_verdicts(
     data = open_data(str(parts))
     contract = choose_contract(HEADED, data.good, size=size, tiles=tiles)
     model = tmp_path / "model"
-    trained = learn(Job(data, HEADED, contract, model, tmp_path / "cache"))
+    trained = learn(TrainingSettings(data, HEADED, contract, model, tmp_path / "cache"))
     assert trained.input.shape == (*size, 3)
     report = evaluate(model, data, cache=tmp_path / "cache")
     assert report.image_auroc.value > 0.9

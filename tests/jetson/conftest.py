@@ -2,8 +2,8 @@
 
 import pytest
 
-from differnet_runtime import tensorrt_api
-from differnet_runtime.cuda import Device, open_device
+from differnet_runtime.backends.cuda import Device, open_device
+from differnet_runtime.backends.tensorrt import api
 from differnet_runtime.errors import BackendUnavailableError
 
 
@@ -12,7 +12,7 @@ def device() -> Device:
     """A GPU with pycuda and TensorRT."""
     try:
         device = open_device()
-        tensorrt_api.load()
+        api.load()
     except BackendUnavailableError as error:
         pytest.skip(str(error))
     return device

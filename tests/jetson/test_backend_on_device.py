@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import pytest
 
-from differnet_runtime import tensorrt_api
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
+from differnet_runtime.backends.cuda import Device, PrimaryContext, free_memory
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
-from differnet_runtime.backends.tensorrt import TensorRTBackend
-from differnet_runtime.cuda import Device, PrimaryContext, free_memory
-from differnet_runtime.engine.identity import typing_of
-from differnet_runtime.engine.network import Recipe, build_plan
+from differnet_runtime.backends.tensorrt import api
+from differnet_runtime.backends.tensorrt.builder import BuildRecipe, build_plan
+from differnet_runtime.backends.tensorrt.identity import typing_of
+from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 from tests.fakes.fine import fine_graph, fine_scores
 from tests.fakes.weighted import SIDE, noise, weighted_graph
@@ -35,10 +35,10 @@ def plan(device: Device, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def build(device: Device, model: onnx.ModelProto, folder: Path) -> bytes:
-    recipe = Recipe(
+    recipe = BuildRecipe(
         batch=BATCH,
         precision="fp32",
-        typing=typing_of(tensorrt_api.version(), pinned=False),
+        typing=typing_of(api.version(), pinned=False),
         level=0,
         workspace_bytes=None,
         timing_cache=folder / "timing",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.driver import find_gpu
 from differnet_runtime.errors import BackendUnavailableError
+from differnet_runtime.gpu import find_gpu
 
 pytestmark = pytest.mark.gpu
 

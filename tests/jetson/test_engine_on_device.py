@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime import tensorrt_api
-from differnet_runtime.backends.tensorrt import TensorRTBackend
-from differnet_runtime.engine import BuildOptions, Engine, ensure_engine
-from differnet_runtime.engine.audit import read_layers
-from differnet_runtime.engine.smoke_test import LIMIT, smoke_test
+from differnet_runtime.backends.tensorrt import api
+from differnet_runtime.backends.tensorrt.audit import read_layers
+from differnet_runtime.backends.tensorrt.build import BuiltEngine, ensure_engine
+from differnet_runtime.backends.tensorrt.builder import LIMIT, smoke_test
+from differnet_runtime.backends.tensorrt.identity import BuildOptions
+from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import EngineError
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.model_file import read_model_file, write_model_file
+from differnet_runtime.model_file.file import read_model_file, write_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata
 from tests.fakes.half_graph import write_layered_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("device")]
@@ -35,7 +36,7 @@ def half(tmp_path: Path) -> Path:
     return write_layered_model(tmp_path / "part.onnx", "fp16")
 
 
-def ensure(model: Path, **options: object) -> tuple[Engine, ModelMetadata]:
+def ensure(model: Path, **options: object) -> tuple[BuiltEngine, ModelMetadata]:
     data, metadata = read_model_file(model)
     engine = ensure_engine(model, data, metadata, **{"options": QUICK, **options})  # type: ignore[arg-type]
     return engine, metadata
@@ -130,7 +131,7 @@ def test_a_batch_has_its_own_engine(half: Path) -> None:
 
 
 def test_an_int8_file_is_built_tested_and_used_again(tmp_path: Path) -> None:
-    version = tensorrt_api.version()
+    version = api.version()
     if version < (10,):
         pytest.skip(f"TensorRT {'.'.join(map(str, version))} does not take an INT8 file")
     model = write_layered_model(tmp_path / "part.onnx", "int8")
@@ -144,7 +145,7 @@ def test_an_int8_file_is_built_tested_and_used_again(tmp_path: Path) -> None:
 
 
 def test_pinned_layers_where_tensorrt_has_them(half: Path) -> None:
-    version = tensorrt_api.version()
+    version = api.version()
     if version >= (10, 12):
         pytest.skip(f"TensorRT {'.'.join(map(str, version))} pins no layers")
     engine, _ = ensure(half, options=BuildOptions(level=0, pinned=True))

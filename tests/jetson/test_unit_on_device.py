@@ -6,9 +6,8 @@ import pytest
 
 from differnet_runtime import confinement
 from differnet_runtime.confinement import see, try_unit
-from differnet_runtime.driver import find_gpu
 from differnet_runtime.errors import BackendUnavailableError, ConfigError
-from differnet_runtime.gpu_presence import nvidia_gpu
+from differnet_runtime.gpu import find_gpu, nvidia_gpu
 
 pytestmark = pytest.mark.gpu
 

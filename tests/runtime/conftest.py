@@ -12,18 +12,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from differnet_runtime.metadata import (
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.file import write_model_file
+from differnet_runtime.model_file.metadata import (
     Calibration,
     ExtractorSpec,
     FlowSpec,
-    InputContract,
     ModelMetadata,
     Provenance,
     Verification,
-    Views,
 )
-from differnet_runtime.model_file import write_model_file
-from differnet_runtime.preprocess import golden_frames
 
 SIZE = 32
 

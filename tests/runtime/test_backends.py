@@ -13,20 +13,24 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from differnet_runtime import driver, installation
-from differnet_runtime.backends import FakeBackend, ort_providers
+from differnet_runtime import gpu, installation
+from differnet_runtime.backends import ort
 from differnet_runtime.backends import ort as ort_module
-from differnet_runtime.backends.ort import PROBE, OnnxRuntimeBackend, describe, try_provider
-from differnet_runtime.backends.ort_providers import (
+from differnet_runtime.backends.fake import FakeBackend
+from differnet_runtime.backends.ort import (
     CPU,
     CUDA,
+    PROBE,
     PROVIDERS,
     TENSORRT,
+    OnnxRuntimeBackend,
+    describe,
     left_to_cpu,
     not_started,
     options,
     placement,
     require,
+    try_provider,
 )
 from differnet_runtime.errors import BackendError, BackendUnavailableError
 from differnet_runtime.installation import install_line
@@ -206,7 +210,7 @@ class BuiltWithEverything:
 
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
+    monkeypatch.setattr(gpu, "LIBRARY", "libcuda_that_is_not_here.so.1")
 
 
 @pytest.fixture
@@ -236,7 +240,7 @@ def test_beside_a_gpu_a_package_built_without_the_provider_is_named(
     cpu_only: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
+    monkeypatch.setattr(ort, "find_gpu", lambda: None)
     with pytest.raises(BackendUnavailableError, match=f"built without {PROVIDERS[name]}.*{remedy}"):
         OnnxRuntimeBackend(onnx_bytes, name=name)
 
@@ -245,7 +249,7 @@ def test_beside_a_gpu_a_package_built_without_the_provider_is_named(
 def test_a_package_that_would_round_is_refused(
     version: str, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
+    monkeypatch.setattr(ort, "find_gpu", lambda: None)
     monkeypatch.setattr(BuiltWithEverything, "__version__", version)
     with pytest.raises(BackendUnavailableError) if refused else contextlib.nullcontext() as caught:
         require(BuiltWithEverything, CUDA)  # type: ignore[arg-type]
@@ -255,8 +259,8 @@ def test_a_package_that_would_round_is_refused(
 def test_on_a_jetson_the_remedy_is_tensorrt(
     cpu_only: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ort_providers, "find_gpu", lambda: None)
-    monkeypatch.setattr(ort_providers, "on_jetson", lambda: True)
+    monkeypatch.setattr(ort, "find_gpu", lambda: None)
+    monkeypatch.setattr(ort, "on_jetson", lambda: True)
     monkeypatch.setattr(installation, "on_jetson", lambda: True)
     with pytest.raises(
         BackendUnavailableError, match="use `--backend tensorrt`, with the TensorRT"

@@ -8,16 +8,15 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.colour import coloured, shows_colour
 from differnet_runtime.command import warn
 from differnet_runtime.commands.checking import Checked
-from differnet_runtime.commands.checking_models import Finding
+from differnet_runtime.commands.checking_models import CheckFinding
 from differnet_runtime.commands.diagnosing import as_text
-from differnet_runtime.commands.sinks import _in_colour
-from differnet_runtime.commands.verdicts import HEADER
-from differnet_runtime.diagnosis import Finding as Found
+from differnet_runtime.commands.output import HEADER, _in_colour
+from differnet_runtime.diagnosis import DiagnosisLine as Found
 from differnet_runtime.logs import PrintableFormatter
 from differnet_runtime.records import Decision, Inspection, Verdict
+from differnet_runtime.text import coloured, shows_colour
 
 RED, GREEN, YELLOW, OFF = "\x1b[1;31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 
@@ -124,7 +123,7 @@ def test_a_message_with_codes_of_its_own_is_escaped_before_it_is_coloured() -> N
 
 
 def test_what_is_checked_and_examined_has_its_colour() -> None:
-    checked = Checked((), (Finding("model", "wrong", "x"), Finding("web", "ok", "y")))
+    checked = Checked((), (CheckFinding("model", "wrong", "x"), CheckFinding("web", "ok", "y")))
     findings = [Found("python", "ok", "3.12"), Found("gpu", "missing", "no driver")]
     with on(Terminal()):
         lines, text = checked.as_text().splitlines(), as_text(findings, {}, None)

@@ -11,7 +11,14 @@ import pytest
 
 from differnet_runtime import confinement as module
 from differnet_runtime.cli import main
-from differnet_runtime.confinement import Seen, UnitReport, compare, confining, see, try_unit
+from differnet_runtime.confinement import (
+    OpenableDevices,
+    UnitReport,
+    compare,
+    confining,
+    see,
+    try_unit,
+)
 from differnet_runtime.errors import ConfigError
 
 UNIT = Path(__file__).parents[2] / "deploy" / "differnet@.service"
@@ -34,7 +41,7 @@ def command(path: Path, body: str) -> None:
     path.chmod(0o755)
 
 
-def answers(folder: Path, seen: Seen) -> None:
+def answers(folder: Path, seen: OpenableDevices) -> None:
     text = json.dumps({"nodes": seen.nodes, "gpu": seen.gpu})
     command(folder / "systemd-run", f"echo \"$@\" > '{folder}/asked'\necho '{text}'")
 
@@ -55,8 +62,8 @@ def test_the_units_confinement_and_nothing_else_is_taken_over() -> None:
 
 def test_what_is_hidden_is_named(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outside = {"/dev/nvmap": None, "/dev/nvhost-gpu": None, "/dev/nvhost-old-gpu": "No such device"}
-    monkeypatch.setattr(module, "see", lambda: Seen(outside, None))
-    answers(systemd, Seen({**outside, "/dev/nvhost-gpu": CLOSED}, "cuInit says 801"))
+    monkeypatch.setattr(module, "see", lambda: OpenableDevices(outside, None))
+    answers(systemd, OpenableDevices({**outside, "/dev/nvhost-gpu": CLOSED}, "cuInit says 801"))
     report = try_unit("differnet@line3.service")
     assert report == UnitReport(
         "differnet@line3.service", None, {"/dev/nvhost-gpu": CLOSED}, "cuInit says 801", None
@@ -69,10 +76,10 @@ def test_what_is_hidden_is_named(systemd: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_unit_that_hides_nothing_is_sound() -> None:
     nodes: dict[str, str | None] = {"/dev/nvmap": None}
-    assert compare("u", Seen(nodes, None), Seen(nodes, None)).sound
-    assert compare("u", Seen({}, "no driver"), Seen({}, "no driver")).sound
-    assert not compare("u", Seen(nodes, None), Seen(nodes, "no GPU")).sound
-    assert compare("u", Seen(nodes, None), Seen({}, None)).hidden == {
+    assert compare("u", OpenableDevices(nodes, None), OpenableDevices(nodes, None)).sound
+    assert compare("u", OpenableDevices({}, "no driver"), OpenableDevices({}, "no driver")).sound
+    assert not compare("u", OpenableDevices(nodes, None), OpenableDevices(nodes, "no GPU")).sound
+    assert compare("u", OpenableDevices(nodes, None), OpenableDevices({}, None)).hidden == {
         "/dev/nvmap": "it is not there"
     }
 
@@ -123,13 +130,13 @@ def test_nodes_are_opened_and_those_of_debuggers_left_alone(tmp_path: Path) -> N
 def test_the_command_shows_it(
     systemd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "see", lambda: Seen({"/dev/nvmap": None}, None))
-    answers(systemd, Seen({"/dev/nvmap": CLOSED}, "cuInit says 801."))
+    monkeypatch.setattr(module, "see", lambda: OpenableDevices({"/dev/nvmap": None}, None))
+    answers(systemd, OpenableDevices({"/dev/nvmap": CLOSED}, "cuInit says 801."))
     assert main(["doctor", "--unit"]) == 1
     shown = capsys.readouterr().out
     assert "unit differnet@doctor.service" in shown
     assert "hidden   /dev/nvmap" in shown
     assert "cuInit says 801. Outside the unit CUDA starts." in " ".join(shown.split())
-    answers(systemd, Seen({"/dev/nvmap": None}, None))
+    answers(systemd, OpenableDevices({"/dev/nvmap": None}, None))
     assert main(["doctor", "--unit", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["unit"]["sound"]

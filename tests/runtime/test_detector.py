@@ -8,19 +8,13 @@ import numpy as np
 import pytest
 
 from differnet_runtime import Detector, Verdict, decide
-from differnet_runtime.backends import FakeBackend
-from differnet_runtime.config.integrity import IntegrityConfig
+from differnet_runtime.backends.fake import FakeBackend
+from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.errors import BackendError, FrameError, ImageReadError, ViewsError
-from differnet_runtime.integrity import appearance_of, look
-from differnet_runtime.metadata import (
-    InputContract,
-    ModelMetadata,
-    PictureSizes,
-    Region,
-    Verification,
-    Views,
-)
-from differnet_runtime.preprocess import golden_frames, preprocess
+from differnet_runtime.inspection.image_checks import appearance_of, look
+from differnet_runtime.inspection.preprocess import golden_frames, preprocess
+from differnet_runtime.model_file.contract import InputContract, PictureSizes, Region, Views
+from differnet_runtime.model_file.metadata import ModelMetadata, Verification
 from tests.drawn import draw_part
 from tests.fakes.headed import coloured, headed_metadata, write_headed_model
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime import cuda, diagnosis, driver
-from differnet_runtime.cuda_libraries import installed
-from differnet_runtime.diagnosis import Finding, examine, try_backends
-from differnet_runtime.driver import Gpu
+from differnet_runtime import diagnosis
+from differnet_runtime import gpu as driver
+from differnet_runtime.backends import cuda
+from differnet_runtime.backends.selection import BACKENDS
+from differnet_runtime.diagnosis import DiagnosisLine, examine, try_backends
 from differnet_runtime.errors import BackendUnavailableError
+from differnet_runtime.gpu import Gpu, installed
 from differnet_runtime.installation import install_line
-from differnet_runtime.selection import BACKENDS
 
 ORIN = Gpu("Orin", (8, 7), 8 << 30, (12, 6))
 NAMES = [
@@ -50,7 +51,7 @@ Version: 5.8.1-1
 @pytest.fixture(autouse=True)
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
-    cuda.load.cache_clear()
+    cuda.load_cuda.cache_clear()
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def jetson(tmp_path: Path) -> Path:
     return root
 
 
-def look(root: Path, folder: Path = Path()) -> dict[str, Finding]:
+def look(root: Path, folder: Path = Path()) -> dict[str, DiagnosisLine]:
     findings = examine(folder, root)
     assert [finding.name for finding in findings] == NAMES
     return {finding.name: finding for finding in findings}
@@ -91,10 +92,10 @@ def test_a_bare_machine_is_told_of_without_an_error(tmp_path: Path) -> None:
 
 def test_a_jetson_is_recognised_by_its_files(jetson: Path) -> None:
     found = look(jetson)
-    assert found["jetpack"] == Finding("jetpack", "ok", "6.2+b77 (L4T 36.4.3)")
+    assert found["jetpack"] == DiagnosisLine("jetpack", "ok", "6.2+b77 (L4T 36.4.3)")
     assert found["cuda"].text.startswith("toolkit 12.6.11 in ")
     assert found["memory"].text == "5.0 GiB of 7.4 GiB available"
-    assert found["cameras"] == Finding(
+    assert found["cameras"] == DiagnosisLine(
         "cameras", "ok", "video0, video2, video10 (usb-Maker_Camera_1-video-index0)"
     )
 
@@ -128,11 +129,13 @@ def test_a_gpu_is_described_and_what_needs_it_is_looked_at(
         "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build\n"
     )
     found = look(jetson)
-    assert found["gpu"] == Finding(
+    assert found["gpu"] == DiagnosisLine(
         "gpu", "ok", "Orin, compute capability 8.7, 8.0 GiB, driver 540.4.0 (takes CUDA up to 12.6)"
     )
-    assert found["tensorrt"] == Finding("tensorrt", "ok", "10.3.0")
-    assert found["pycuda"] == Finding("pycuda", "missing", "pycuda is not installed. Install it")
+    assert found["tensorrt"] == DiagnosisLine("tensorrt", "ok", "10.3.0")
+    assert found["pycuda"] == DiagnosisLine(
+        "pycuda", "missing", "pycuda is not installed. Install it"
+    )
 
 
 def build(gstreamer: str, ffmpeg: str) -> SimpleNamespace:
@@ -163,7 +166,7 @@ def test_an_opencv_with_gstreamer_hides_nothing(
     monkeypatch.setitem(sys.modules, "cv2", build("YES (1.20.3)", "NO"))
     found = look(jetson)
     assert found["opencv"].state == found["gstreamer"].state == "ok"
-    assert found["ffmpeg"] == Finding(
+    assert found["ffmpeg"] == DiagnosisLine(
         "ffmpeg", "missing", "not in this OpenCV; streams (rtsp://) need it"
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime import driver
+from differnet_runtime import gpu
 from differnet_runtime.errors import BackendUnavailableError
 
 LIBRARY = """
@@ -35,29 +35,29 @@ def a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         library = tmp_path / "libcuda.so.1"
         command = ["cc", "-shared", "-fPIC", "-o", str(library), str(source)]
         subprocess.run(command, check=True, timeout=60)
-        monkeypatch.setattr(driver, "LIBRARY", str(library))
+        monkeypatch.setattr(gpu, "LIBRARY", str(library))
 
     return install
 
 
 def test_the_first_gpu_is_described(a_driver: Callable[..., None]) -> None:
     a_driver()
-    assert driver.find_gpu() == driver.Gpu("Orin (nvgpu)", (8, 7), 6 << 30, (12, 6))
+    assert gpu.find_gpu() == gpu.Gpu("Orin (nvgpu)", (8, 7), 6 << 30, (12, 6))
 
 
 def test_without_a_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
+    monkeypatch.setattr(gpu, "LIBRARY", "libcuda_that_is_not_here.so.1")
     with pytest.raises(BackendUnavailableError, match=r"not_here\.so\.1.*install its driver"):
-        driver.find_gpu()
+        gpu.find_gpu()
 
 
 def test_a_driver_that_does_not_answer_is_quoted(a_driver: Callable[..., None]) -> None:
     a_driver(init=100)
     with pytest.raises(BackendUnavailableError, match=r"cuInit says no CUDA-capable.*error 100"):
-        driver.find_gpu()
+        gpu.find_gpu()
 
 
 def test_a_driver_without_a_gpu_is_no_gpu(a_driver: Callable[..., None]) -> None:
     a_driver(count=0)
     with pytest.raises(BackendUnavailableError, match="finds no GPU"):
-        driver.find_gpu()
+        gpu.find_gpu()

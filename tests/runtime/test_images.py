@@ -8,12 +8,12 @@ import pytest
 from PIL import Image as PillowImage
 
 from differnet_runtime.errors import ImageReadError, OutputError
+from differnet_runtime.files import write_bytes
 from differnet_runtime.images import (
     decode_image,
     likely_white_level,
     list_images,
     read_image,
-    write_bytes,
     write_image,
 )
 

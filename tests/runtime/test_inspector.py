@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from differnet_runtime import Detector, Inspection, Verdict
-from differnet_runtime.backends import Backend, FakeBackend, Outputs
+from differnet_runtime.backends.base import Backend, Outputs
+from differnet_runtime.backends.fake import FakeBackend
 from differnet_runtime.cameras import Camera, folder_camera
+from differnet_runtime.detector import inspect
 from differnet_runtime.errors import BackendError, CameraError
-from differnet_runtime.inspector import inspect
-from differnet_runtime.metadata import InputContract, ModelMetadata, Region
+from differnet_runtime.model_file.contract import InputContract, Region
+from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import Frame
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from differnet_runtime.errors import ImageReadError
-from differnet_runtime.jpeg import decode_jpeg
+from differnet_runtime.images import decode_jpeg
 from tests.drawn import draw_part
 
 PART = cv2.resize(draw_part(1), (213, 157))

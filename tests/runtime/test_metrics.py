@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from differnet_runtime.metrics import Metrics
+from differnet_runtime.station.metrics import Metrics
 from tests.fakes.station import FakeStation
 from tests.servers import require
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from differnet_runtime.errors import ImageReadError
-from differnet_runtime.images import SUFFIXES, decode_image, list_images
+from differnet_runtime.files import SUFFIXES
+from differnet_runtime.images import decode_image, list_images
 from tests.drawn import draw_part
 
 _GRAIN = np.random.RandomState(3).randint(-8, 9, (157, 213, 3))

@@ -19,11 +19,11 @@ from differnet_runtime import logs
 from differnet_runtime.cli import main
 from differnet_runtime.errors import ConfigError, ImageReadError
 from differnet_runtime.events import AuditEvent, FrameRef, StateEvent
-from differnet_runtime.labels.records import Comment, Kind
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.models import ModelStore
+from differnet_runtime.labels import Comment, Kind
+from differnet_runtime.model_file.metadata import ModelMetadata
+from differnet_runtime.models.store import ModelStore
 from differnet_runtime.names import Note, PartId, is_note, is_part_id
-from differnet_runtime.printable import UNPRINTABLE, file_name, printable, printable_lines
+from differnet_runtime.text import UNPRINTABLE, file_name, printable, printable_lines
 
 NASTY = "part\x1b[2J\r\n\x7f\x9bGOOD\N{RIGHT-TO-LEFT OVERRIDE}gnp.\x00"
 SHOWN = r"part\x1b[2J\x0d\x0a\x7f\u009bGOOD\u202egnp.\x00"
@@ -117,9 +117,9 @@ def test_a_record_is_a_line_of_the_log(log: io.StringIO) -> None:
 def test_a_commands_message_has_its_lines_and_no_name_adds_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from differnet_runtime.integrity.examination import Finding, Weight, listed
+    from differnet_runtime.inspection.examination import ImageFinding, Weight, listed
 
-    found = [Finding(Path("a\nb\x1b.png"), "strange", "unlike others", Weight.NOTE)]
+    found = [ImageFinding(Path("a\nb\x1b.png"), "strange", "unlike others", Weight.NOTE)]
     record = logging.LogRecord("n", logging.WARNING, "", 0, "Look:\n%s", (listed(found),), None)
     monkeypatch.setattr(logging, "lastResort", logging.StreamHandler())
     with pytest.raises(SystemExit):

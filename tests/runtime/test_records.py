@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from differnet_runtime import Decision, Inspection, Score, Verdict
-from differnet_runtime.heads import WORDS
-from differnet_runtime.metadata import HeadName
+from differnet_runtime.model_file.metadata import HeadName
+from differnet_runtime.records import WORDS
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from differnet_runtime.cameras import redact
 from differnet_runtime.cameras.gstreamer import open_pipeline
-from differnet_runtime.cameras.sources import describe, hidden, located
+from differnet_runtime.cameras.sources import describe, hidden, locate
+from differnet_runtime.config.grammar import redact_text
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
-from differnet_runtime.redaction import redact_text
 from tests.fakes.clips import Clip
 from tests.fakes.rtsp import rtsp_camera
 from tests.faults.capturing import capture, children, next_frame
@@ -67,7 +67,7 @@ def test_a_text_that_quotes_a_source_stays_readable() -> None:
 
 def test_a_pipeline_that_cannot_be_started_is_named_without_it() -> None:
     require("gst-launch-1.0")
-    config = located(CameraConfig(source="gst:nosuchelement user-id=admin user-pw=hunter2"))
+    config = locate(CameraConfig(source="gst:nosuchelement user-id=admin user-pw=hunter2"))
     with pytest.raises(CameraError, match=r"^gst:nosuchelement user-id=\*\*\* ") as raised:
         open_pipeline(config)
     assert "hunter2" not in str(raised.value)

@@ -8,12 +8,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from differnet_runtime import cuda, driver, selection
-from differnet_runtime.backends import Backend, FakeBackend
-from differnet_runtime.commands.arguments import add_backend
-from differnet_runtime.errors import BackendError, BackendUnavailableError, OutputError
-from differnet_runtime.installation import install_line
-from differnet_runtime.selection import (
+from differnet_runtime import gpu as driver
+from differnet_runtime.backends import cuda, selection
+from differnet_runtime.backends.base import Backend
+from differnet_runtime.backends.fake import FakeBackend
+from differnet_runtime.backends.selection import (
     BACKENDS,
     BEST_FIRST,
     DEVICES,
@@ -23,6 +22,9 @@ from differnet_runtime.selection import (
     try_backend,
     why_not_better,
 )
+from differnet_runtime.commands.arguments import add_backend
+from differnet_runtime.errors import BackendError, BackendUnavailableError, OutputError
+from differnet_runtime.installation import install_line
 
 Make = Callable[..., Path]
 
@@ -30,7 +32,7 @@ Make = Callable[..., Path]
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
-    cuda.load.cache_clear()  # on a machine with a GPU, an earlier test may have opened it
+    cuda.load_cuda.cache_clear()  # on a machine with a GPU, an earlier test may have opened it
 
 
 class Watch:
@@ -69,7 +71,7 @@ def test_the_commands_help_names_every_backend() -> None:
 def test_without_a_gpu_auto_takes_the_cpu_and_says_why_not_the_others(
     onnx_bytes: bytes, tiny_model: Make, no_driver: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "differnet_runtime.selection")
+    caplog.set_level(logging.INFO, "differnet_runtime.backends.selection")
     choice = choose("auto", onnx_bytes, path=tiny_model())
     with choice.backend as backend:
         assert backend.name == "onnxruntime-cpu"
@@ -209,7 +211,7 @@ def test_an_engine_that_can_not_be_kept_is_a_backend_error_with_a_way_out(
         raise OutputError("/models/part.onnx.engines: Read-only file system.")
 
     monkeypatch.setattr(selection, "_require_tensorrt", lambda: None)
-    monkeypatch.setattr("differnet_runtime.engine.ensure_engine", refuse)
+    monkeypatch.setattr("differnet_runtime.backends.tensorrt.build.ensure_engine", refuse)
     with pytest.raises(BackendError, match=r"Read-only file system\. Set DIFFERNET_ENGINES"):
         open_backend("tensorrt", onnx_bytes, path=tiny_model())
 

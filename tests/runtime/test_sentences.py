@@ -15,18 +15,10 @@ from pydantic import Field
 
 from differnet_runtime.errors import LabelError
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.sentences import (
-    ALSO,
-    BECAUSE,
-    SENTENCES,
-    Said,
-    names_of,
-    said,
-    sentence,
-)
+from differnet_runtime.sentences import ALSO, BECAUSE, SENTENCES, Said, names_of, said, sentence
 from differnet_runtime.telling import Telling
 from differnet_runtime.web.answers import of_error
-from differnet_runtime.web.recent import ShownEvent
+from differnet_runtime.web.views import ShownEvent
 
 PACKAGES = ("differnet_runtime", "differnet_training")
 NOT_WRITTEN = re.compile(r"system_\w+")

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from differnet_runtime.records import Decision, Verdict
-from differnet_runtime.smoothing import Alarm, Smoother
+from differnet_runtime.station.health import Alarm, Smoother
 
 GOOD, DEFECT, NONE = (
     Decision(verdict) for verdict in (Verdict.GOOD, Verdict.DEFECT, Verdict.NO_DECISION)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.errors import StoreError
-from differnet_runtime.station_lock import TakenError, lock_folder, user_of
+from differnet_runtime.files import TakenError, lock_folder, user_of
 
 HOLDER = """
 import sys
 from pathlib import Path
-from differnet_runtime.station_lock import lock_folder
+from differnet_runtime.files import lock_folder
 held = lock_folder(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

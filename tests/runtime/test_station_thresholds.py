@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from differnet_runtime.labels import Book, Thresholds, changed
+from differnet_runtime.labels import LabelDatabase, Thresholds, changed
 
 
-class Interrupted(Book):
+class Interrupted(LabelDatabase):
     """Does something else right after its next transaction."""
 
     then: Callable[[], None] | None = None

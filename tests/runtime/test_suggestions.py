@@ -1,6 +1,6 @@
 import pytest
 
-from differnet_runtime.suggestions import instead, nearest
+from differnet_runtime.text import instead, nearest
 
 CAMERAS = ("left", "right", "top")
 

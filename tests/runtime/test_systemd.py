@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.systemd import Notifier
+from differnet_runtime.station.running import Notifier
 
 
 class Manager:

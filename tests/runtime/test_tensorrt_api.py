@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime import driver, tensorrt_api
+from differnet_runtime import gpu
+from differnet_runtime.backends.tensorrt import api
 from differnet_runtime.errors import BackendUnavailableError
 from differnet_runtime.installation import install_line
 
@@ -25,10 +26,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_it_the_message_says_what_to_install(
     driver_takes: tuple[int, int], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "find_gpu", lambda: driver.Gpu("RTX", (8, 9), 1, driver_takes))
+    monkeypatch.setattr(gpu, "find_gpu", lambda: gpu.Gpu("RTX", (8, 9), 1, driver_takes))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(BackendUnavailableError) as caught:
-        tensorrt_api.load()
+        api.load()
     assert "TensorRT is not installed" in str(caught.value)
     assert f"`{install_line(extra)}`" in str(caught.value)
 
@@ -45,7 +46,7 @@ def test_without_it_the_message_says_what_to_install(
 def test_one_that_can_not_be_loaded_says_why(install: Path, source: str, cause: str) -> None:
     install.write_text(source)
     with pytest.raises(BackendUnavailableError) as caught:
-        tensorrt_api.load()
+        api.load()
     assert "TensorRT is installed, but can't be loaded" in str(caught.value)
     assert cause in str(caught.value)
 
@@ -63,7 +64,7 @@ def test_one_that_can_not_be_loaded_says_why(install: Path, source: str, cause: 
 )
 def test_the_version_is_numbers(install: Path, text: str, expected: tuple[int, ...]) -> None:
     install.write_text(f"__version__ = {text!r}")
-    assert tensorrt_api.version() == expected
+    assert api.version() == expected
 
 
 LOGGER = """
@@ -81,8 +82,8 @@ def test_the_logger_keeps_the_latest_errors(
 ) -> None:
     install.write_text(LOGGER)
     caplog.set_level(logging.DEBUG)
-    logger = tensorrt_api.make_logger()
-    severity = tensorrt_api.load().ILogger.Severity
+    logger = api.make_logger()
+    severity = api.load().ILogger.Severity
     for number in range(50):
         logger.log(severity.ERROR, f"error {number}")  # type: ignore[attr-defined]
     logger.log(severity.WARNING, "a warning")  # type: ignore[attr-defined]

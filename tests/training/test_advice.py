@@ -104,7 +104,7 @@ def with_camera(report, tmp_path, side, defect=0):
 
 def in_windows(report):
     """The report, as if its model judged windows of 4 x 4 pixels of the 64 x 64."""
-    from differnet_runtime.metadata import Windows
+    from differnet_runtime.model_file.metadata import Windows
 
     model = report.model.model_copy(update={"windows": Windows(rows=16, columns=16)})
     return report.model_copy(update={"model": model})

@@ -6,7 +6,7 @@ import pytest
 
 from differnet_runtime.errors import DataError
 from differnet_training.datasets import ClassNames, Label, open_data, open_test, split_good
-from differnet_training.datasets.base import DataSet, Picture, check_no_overlap
+from differnet_training.datasets.base import DataSet, ImageFile, check_no_overlap
 from differnet_training.datasets.elpv import elpv_pictures
 from tests.drawn import write_parts
 
@@ -108,8 +108,8 @@ class TestElpv:
 
 
 class TestSplit:
-    def pictures(self, count: int) -> list[Picture]:
-        return [Picture(Path(f"{k}.png")) for k in range(count)]
+    def pictures(self, count: int) -> list[ImageFile]:
+        return [ImageFile(Path(f"{k}.png")) for k in range(count)]
 
     @pytest.mark.parametrize("count", [31, 50, 352, 1000])
     def test_parts_are_disjoint_and_complete(self, count):
@@ -163,7 +163,7 @@ def test_test_pictures_that_are_training_pictures_are_listed(tmp_path):
     good = write_parts(tmp_path / "train", 3)
     copy = tmp_path / "copied.png"
     copy.write_bytes(good[1].read_bytes())
-    data = DataSet("x", tuple(map(Picture, good)), (Picture(copy),))
+    data = DataSet("x", tuple(map(ImageFile, good)), (ImageFile(copy),))
     with pytest.raises(DataError, match="1 test pictures are also training pictures") as caught:
         check_no_overlap(data)
     assert "copied.png" in str(caught.value)

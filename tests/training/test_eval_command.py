@@ -7,8 +7,8 @@ import pytest
 
 from differnet_export.exporter import export_model
 from differnet_runtime.cli import main
-from differnet_runtime.model_file import read_model_file, write_model_file
-from differnet_training.model_directory import load_metadata, load_model, save_model
+from differnet_runtime.model_file.file import read_model_file, write_model_file
+from differnet_training.model import load_metadata, load_model, save_model
 from tests.drawn import write_parts
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from differnet_runtime.errors import DataError, ModelFileError, TrainingError
 from differnet_runtime.images import write_image
-from differnet_runtime.metadata import InputContract
-from differnet_training.datasets import Label, Picture
+from differnet_runtime.model_file.contract import InputContract
+from differnet_training.datasets import ImageFile, Label
 from differnet_training.evaluation import evaluate
-from differnet_training.learning import Job, learn
-from differnet_training.model_directory import BASELINES, TRAINING_JSON, load_metadata
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import BASELINES, TRAINING_JSON, load_metadata
 from tests.conftest import TINY
 from tests.drawn import draw_part, write_parts
 
@@ -139,7 +140,7 @@ def faulty(trained, tmp_path):
     for name, picture in pictures.items():
         write_image(tmp_path / f"{name}.png", picture)
     more = [
-        Picture(tmp_path / f"{name}.png", label, label.value)
+        ImageFile(tmp_path / f"{name}.png", label, label.value)
         for label, name in zip([Label.GOOD, Label.DEFECT] * 2, pictures, strict=True)
     ]
     return replace(trained.data, test=(*trained.data.test, *more)), list(pictures)
@@ -172,12 +173,12 @@ def test_no_threshold_accepts_what_a_camera_would_refuse(trained, tmp_path):
 
 @pytest.mark.parametrize("part", ["train", "stopping", "calibration"])
 def test_a_picture_that_the_model_knows_is_refused_by_name(trained, tmp_path, part):
-    from differnet_training.model_directory import read_training
+    from differnet_training.model import read_training
 
     known = read_training(trained.folder)["parts"][part][0]["path"]
     copy = tmp_path / "renamed.png"
     shutil.copyfile(known, copy)
-    data = replace(trained.data, test=(*trained.data.test, Picture(copy)))
+    data = replace(trained.data, test=(*trained.data.test, ImageFile(copy)))
     with pytest.raises(
         DataError, match=r"1 test pictures were used in training(.|\n)*renamed\.png"
     ):
@@ -192,7 +193,7 @@ def test_no_test_pictures_are_refused(trained):
 def test_an_unreadable_picture_is_named_or_left_out(trained, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    data = replace(trained.data, test=(*trained.data.test, Picture(broken)))
+    data = replace(trained.data, test=(*trained.data.test, ImageFile(broken)))
     with pytest.raises(DataError, match=r"broken\.png(.|\n)*--skip-unreadable"):
         evaluate(trained.folder, data, cache=trained.cache)
     found = evaluate(trained.folder, data, cache=trained.cache, skip_unreadable=True)
@@ -228,7 +229,7 @@ def test_the_models_own_seed_gives_the_models_own_auroc(report, trained):
 def test_seeds_draw_other_rotations_where_training_drew_them(trained, tmp_path, rotation):
     changes = {"rotation": rotation, "draws": 2, "test_views": 2, "epochs": 2, "patience": None}
     learn(
-        Job(
+        TrainingSettings(
             data=trained.data,
             recipe=TINY.model_copy(update=changes),
             contract=InputContract(size=64),
@@ -262,7 +263,7 @@ def test_the_test_pictures_choose_nothing(trained, tmp_path):
     """Other test pictures change neither the threshold nor any other picture's score."""
     write_parts(tmp_path / "more", 6, first=900, defect=True)
     more = tuple(
-        Picture(path, Label.DEFECT, "more") for path in sorted((tmp_path / "more").iterdir())
+        ImageFile(path, Label.DEFECT, "more") for path in sorted((tmp_path / "more").iterdir())
     )
     alone = evaluate(trained.folder, trained.data, cache=trained.cache)
     data = replace(trained.data, test=(*more, *trained.data.test))

@@ -10,7 +10,7 @@ import pytest
 from differnet_runtime.cli import main
 from differnet_training.datasets.base import pictures_in
 from differnet_training.features import FeatureReader, ViewPlan
-from differnet_training.model_directory import load_model, read_training
+from differnet_training.model import load_model, read_training
 from differnet_training.recipes import RECIPES
 from differnet_training.scoring import judge_features
 from tests.conftest import HEADED

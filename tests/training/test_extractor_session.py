@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from differnet_runtime.metadata import InputContract, Windows
-from differnet_training.extractor_session import Pooled, open_session, runs_on
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import Windows
 from differnet_training.extractors import FeatureExtractor, build_extractor
-from differnet_training.features import FeatureReader
+from differnet_training.features import FeatureReader, Pooled, open_session, runs_on
 
 SIZE = 64
 WINDOWED = {"tap": (1, 3, 5), "scales": (1, 2), "kept": (24, 8)}

@@ -10,13 +10,12 @@ import torch
 
 from differnet_runtime.errors import DataError
 from differnet_runtime.images import read_image
-from differnet_runtime.integrity import look
-from differnet_runtime.metadata import InputContract, Region
-from differnet_runtime.preprocess import preprocess
-from differnet_training.datasets import Picture
+from differnet_runtime.inspection.image_checks import look
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract, Region
+from differnet_training.datasets import ImageFile
 from differnet_training.extractors import build_extractor
-from differnet_training.feature_cache import default_cache_folder
-from differnet_training.features import FeatureReader, ViewPlan
+from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
 from tests.drawn import write_parts
 
 CONTRACT = InputContract(size=64)
@@ -28,8 +27,8 @@ def extractor():
     return build_extractor("efficientnet_lite0", tap=2)
 
 
-def pictures(folder: Path, count: int = 3) -> list[Picture]:
-    return [Picture(path) for path in write_parts(folder, count)]
+def pictures(folder: Path, count: int = 3) -> list[ImageFile]:
+    return [ImageFile(path) for path in write_parts(folder, count)]
 
 
 def entries(cache: Path) -> list[Path]:
@@ -144,7 +143,7 @@ def test_normalisation_and_order_of_scales(extractor):
 
 
 class TestUnreadable:
-    def broken(self, folder: Path) -> list[Picture]:
+    def broken(self, folder: Path) -> list[ImageFile]:
         data = pictures(folder, 3)
         data[0].path.write_bytes(data[0].path.read_bytes()[:200])
         data[2].path.write_text("not a picture")
@@ -174,7 +173,7 @@ class TestUnreadable:
         path.write_text("no")
         reader = FeatureReader(extractor, CONTRACT, None, skip_unreadable=True)
         with pytest.raises(DataError, match="1 of 1 pictures"):
-            reader.read([Picture(path)], RIGHT, "x")
+            reader.read([ImageFile(path)], RIGHT, "x")
 
     def test_a_region_outside_the_picture_names_the_picture(self, tmp_path, extractor):
         data = pictures(tmp_path, 1)
@@ -211,20 +210,20 @@ def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
 def test_sixteen_bit_pictures_use_one_fixed_scale(tmp_path, extractor):
     dark = (np.arange(64 * 64).reshape(64, 64) % 2000).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "dark.png"), dark)
-    picture = [Picture(tmp_path / "dark.png")]
+    picture = [ImageFile(tmp_path / "dark.png")]
     wide = FeatureReader(extractor, CONTRACT, None).read(picture, RIGHT, "x").values
     contract = InputContract(size=64, white_level=4095)
     narrow = FeatureReader(extractor, contract, None).read(picture, RIGHT, "x").values
     assert not np.allclose(wide, narrow)
 
 
-def deep_pictures(folder: Path, *brightest: int) -> list[Picture]:
+def deep_pictures(folder: Path, *brightest: int) -> list[ImageFile]:
     """Writes 16-bit pictures, each of which holds its greatest value once."""
     for k, value in enumerate(brightest):
         image = np.full((64, 64), value // 3, np.uint16)
         image[k, k] = value
         cv2.imwrite(str(folder / f"deep{k}.png"), image)
-    return [Picture(path) for path in sorted(folder.glob("deep*.png"))]
+    return [ImageFile(path) for path in sorted(folder.glob("deep*.png"))]
 
 
 @pytest.mark.parametrize(("brightest", "bits", "white"), [(4090, 12, 4095), (1000, 10, 1023)])

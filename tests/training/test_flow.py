@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from differnet_runtime.metadata import FlowSpec
+from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.flow import (
     CouplingBlock,
     NormalizingFlow,

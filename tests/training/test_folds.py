@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from differnet_runtime.errors import DataError
-from differnet_training.datasets import Picture
-from differnet_training.folds import FOLDS, Part, fold_of, groups_of, part_names
+from differnet_training.datasets import ImageFile
+from differnet_training.head_fitting import FOLDS, FoldPart, fold_of, groups_of, part_names
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def pictures(*names: str) -> list[Picture]:
-    return [Picture(Path("/data") / name) for name in names]
+def pictures(*names: str) -> list[ImageFile]:
+    return [ImageFile(Path("/data") / name) for name in names]
 
 
 @st.composite
@@ -101,8 +101,8 @@ class TestGroups:
 
 def test_what_goes_out_of_a_part_leaves_the_others_in_order():
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
-    taken = tuple(Picture(Path(f"{k}.png")) for k in range(6))
-    part = Part(taken, tuple("abcdef"), values, tuple("uvwxyz"))
+    taken = tuple(ImageFile(Path(f"{k}.png")) for k in range(6))
+    part = FoldPart(taken, tuple("abcdef"), values, tuple("uvwxyz"))
     kept, gone = part.divided(np.array([False, True, False, False, True, False]))
     assert (kept.content, gone.content) == (tuple("acdf"), tuple("be"))
     assert (kept.groups, gone.groups) == (tuple("uwxz"), tuple("vy"))

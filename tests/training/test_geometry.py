@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from differnet_runtime.errors import DataError, TrainingError
-from differnet_runtime.metadata import Region, Tiles
-from differnet_training.datasets import Picture
+from differnet_runtime.model_file.contract import Region, Tiles
+from differnet_training.datasets import ImageFile
 from differnet_training.geometry import (
     LONGEST,
     LOOKED_AT,
@@ -27,14 +27,14 @@ from differnet_training.recipes import EDGE, PAPER_LITE
 ASPECTS = st.floats(1 / 8, 8)
 
 
-def written(folder, *shapes) -> list[Picture]:
+def written(folder, *shapes) -> list[ImageFile]:
     """Pictures of these heights and widths."""
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for k, shape in enumerate(shapes):
         path = folder / f"{k:03d}.png"
         cv2.imwrite(str(path), np.full((*shape, 3), 128, np.uint8))
-        found.append(Picture(path))
+        found.append(ImageFile(path))
     return found
 
 

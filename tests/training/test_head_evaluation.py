@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.model_file.contract import InputContract
 from differnet_training import charts
 from differnet_training.evaluation import evaluate
 from differnet_training.head_evaluation import start_model
-from differnet_training.learning import Job, learn
-from differnet_training.model_directory import load_metadata, load_model, read_training
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
+from differnet_training.model import load_metadata, load_model, read_training
 from differnet_training.report import write_report
 from differnet_training.scoring import judge_features
 from tests.conftest import HEADED, Trained, every_epoch_kept
@@ -24,7 +25,7 @@ CHARTS = (charts.histogram, charts.roc_curves, charts.comparison)
 def wide(headed, tmp_path_factory) -> Trained:
     """A model whose input is not square."""
     folder = tmp_path_factory.mktemp("wide") / "model"
-    job = Job(
+    job = TrainingSettings(
         data=headed.data,
         recipe=HEADED,
         contract=InputContract(height=64, width=128),
@@ -82,7 +83,7 @@ def test_the_models_own_seed_gives_the_models_own_auroc(wide, report):
 
 def test_training_twice_gives_the_same_bits(wide, tmp_path):
     first = load_metadata(wide.folder)
-    job = Job(
+    job = TrainingSettings(
         data=wide.data,
         recipe=HEADED,
         contract=first.input,

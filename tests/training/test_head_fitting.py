@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from differnet_runtime.errors import DataError, TrainingError
-from differnet_runtime.metadata import FlowSpec, Head
+from differnet_runtime.model_file.metadata import FlowSpec, Head
 from differnet_training import head_fitting
-from differnet_training.folds import FOLDS, fold_of
 from differnet_training.gaussian import Gaussian, PlacedMoments, shrunk_moments
-from differnet_training.head_fitting import HeadData, fit_head, made, scores
+from differnet_training.head_fitting import FOLDS, HeadData, fit_head, fold_of, made, scores
 from differnet_training.head_learning import KeptOnDisk, fit_heads
-from differnet_training.joining import Scale, scale_of
 from differnet_training.recipes import EDGE
+from differnet_training.strange import Scale, scale_of
 
 RECIPE = EDGE.model_copy(
     update={"epochs": 5, "batch_images": 8, "learning_rate": 2e-2, "noise": 0.1}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from differnet_runtime.heads import WORDS
-from differnet_runtime.metadata import FlowSpec, Head, InputContract
-from differnet_runtime.preprocess import golden_frames
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import FlowSpec, Head
+from differnet_runtime.records import WORDS
 from differnet_training.extractors import build_extractor
 from differnet_training.flow import CouplingBlock, SpatialSubnet
 from differnet_training.heads import (
@@ -19,8 +20,8 @@ from differnet_training.heads import (
     log_mean_exp,
     moments,
 )
-from differnet_training.joining import Scale, joined_scores
-from differnet_training.model_directory import load_metadata, load_model
+from differnet_training.model import load_metadata, load_model
+from differnet_training.strange import Scale, joined_scores
 
 
 def block(features: int = 5, seed: int = 0) -> CouplingBlock:

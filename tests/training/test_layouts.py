@@ -6,7 +6,7 @@ import pytest
 
 from differnet_runtime.errors import DataError
 from differnet_training.datasets import ClassNames, Label, open_data, open_test
-from differnet_training.folds import groups_of
+from differnet_training.head_fitting import groups_of
 from tests.drawn import draw_part, write_parts
 
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from differnet_runtime.errors import DataError, ModelFileError, TrainingError
-from differnet_runtime.metadata import FlowSpec, InputContract
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.baselines import Baselines
 from differnet_training.datasets import open_data
-from differnet_training.learning import CHECKPOINTS, Job, learn
-from differnet_training.model_directory import load_model, read_training
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import CHECKPOINTS, learn
+from differnet_training.model import load_model, read_training
 from differnet_training.recipes import EDGE, PAPER, PAPER_LITE, RECIPES
 from differnet_training.trainer import build_flow, fit_flow
 from tests.conftest import TINY
@@ -28,7 +30,7 @@ def job(tmp_path, data, **changes):
         "output": tmp_path / "model",
         "cache": tmp_path / "cache",
     }
-    return Job(**{**settings, **changes})
+    return TrainingSettings(**{**settings, **changes})
 
 
 class TestSavedModel:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import InputContract, Region
+from differnet_runtime.model_file.contract import InputContract, Region
 from differnet_training import head_learning, limit_search
 from differnet_training.datasets import DataSet, open_data
-from differnet_training.folds import FOLDS, fold_of
-from differnet_training.head_fitting import HeadData, fit_head, made
-from differnet_training.learning import Job, learn
+from differnet_training.head_fitting import FOLDS, HeadData, fit_head, fold_of, made
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.limit_search import measure_limits, read_canvas, sizes
-from differnet_training.model_directory import load_metadata
+from differnet_training.model import load_metadata
 from tests.conftest import HEADED
 from tests.drawn import write_circuits, write_parts
 
@@ -140,7 +140,7 @@ def test_it_paints_on_pictures_that_the_judge_has_not_seen(
 
     monkeypatch.setattr(head_learning, "measure_limits", recorded)
     folder = tmp_path / "model"
-    job = Job(
+    job = TrainingSettings(
         data=DataSet("rings", trained.data.good),
         recipe=HEADED,
         contract=InputContract(height=64, width=64),

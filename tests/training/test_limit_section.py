@@ -6,8 +6,7 @@ import pytest
 
 from differnet_training import charts
 from differnet_training.evaluation import evaluate
-from differnet_training.limit_section import limit_section
-from differnet_training.report import write_report
+from differnet_training.report import limit_section, write_report
 from tests.fakes.limits import limit, limits
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from differnet_training.evaluation import evaluate
-from differnet_training.look_report import LOOK_HTML, look_section
-from differnet_training.model_directory import load_metadata, read_training
+from differnet_training.model import load_metadata, read_training
+from differnet_training.pictures import LOOK_HTML, look_section
 from differnet_training.report import write_report
 from tests.drawn import write_parts
 

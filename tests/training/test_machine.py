@@ -1,6 +1,6 @@
 """A measured time names its machine, on whatever system."""
 
-from differnet_training.machine import _processor, _version, describe_machine
+from differnet_training.results import _processor, _version, describe_machine
 
 
 def test_every_fact_is_a_word_to_print():

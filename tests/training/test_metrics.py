@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from differnet_runtime.inspection.operating_points import ranked
 from differnet_training.metrics import (
     CONFIDENCE,
     aupr,
     auroc,
     bootstrap_auroc,
     paired_difference,
-    ranked,
     rate,
     rejected,
     roc,

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from differnet_runtime.errors import ViewsError, WeightsError
-from differnet_runtime.metadata import FlowSpec, InputContract, Views
-from differnet_runtime.preprocess import golden_frames, rotate
+from differnet_runtime.inspection.preprocess import golden_frames, rotate
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.extractors import (
     FeatureExtractor,
     build_extractor,

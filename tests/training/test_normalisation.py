@@ -10,10 +10,15 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from differnet_runtime.metadata import InputContract, ModelMetadata
-from differnet_training.extractors import FeatureExtractor, build_extractor, empty_extractor
-from differnet_training.model_directory import load_model, save_model
-from differnet_training.networks import timm_network
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import ModelMetadata
+from differnet_training.extractors import (
+    FeatureExtractor,
+    build_extractor,
+    empty_extractor,
+    timm_network,
+)
+from differnet_training.model import load_model, save_model
 from differnet_training.weights import IMAGENET, PACKAGED, normalisation
 
 NAMES = (*PACKAGED, "timm:resnet18", "timm:vit_tiny_patch16_224", "timm:mobilenetv3_small_100")

@@ -5,7 +5,7 @@ import torch
 
 from differnet_runtime.cli import main
 from differnet_runtime.errors import WeightsError
-from differnet_training.model_directory import load_model
+from differnet_training.model import load_model
 from differnet_training.original_checkpoint import convert_flow, import_original
 from tests.original_format import original_state
 

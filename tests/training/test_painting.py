@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from differnet_runtime.detection_limits import DEFECT_KINDS
-from differnet_training.painting import Place, find_place, paint
+from differnet_runtime.model_file.detection_limits import DEFECT_KINDS
+from differnet_training.limit_search import DefectPlace, find_place, paint
 
 INSIDE = (slice(10, 90), slice(20, 110))
-CENTRE = Place(64.0, 48.0, 0.4, np.full(9, 0.85))
+CENTRE = DefectPlace(64.0, 48.0, 0.4, np.full(9, 0.85))
 
 
 def even(level: int = 128) -> np.ndarray:
@@ -33,7 +33,7 @@ def test_a_spot_is_a_disc_of_its_diameter_and_contrast(kind, sign, size):
 
 
 def test_a_scratch_is_as_long_as_its_size_and_a_tenth_as_wide():
-    level = Place(64.0, 48.0, 0.0, CENTRE.outline)
+    level = DefectPlace(64.0, 48.0, 0.0, CENTRE.outline)
     found = -change(even(), paint(even(), "scratch", 60, 30, level))
     rows, columns = np.nonzero(found)
     assert np.ptp(columns) + 1 == pytest.approx(60, abs=1.5)
@@ -89,7 +89,7 @@ def test_a_defect_is_the_same_each_time_and_changes_nothing_beyond_its_size(kind
 
 
 def test_a_defect_may_reach_over_the_border():
-    painted = paint(even(), "dark_spot", 30, 40, Place(2.0, 3.0, 0.0, CENTRE.outline))
+    painted = paint(even(), "dark_spot", 30, 40, DefectPlace(2.0, 3.0, 0.0, CENTRE.outline))
     assert painted[0, 0, 0] == 88
 
 

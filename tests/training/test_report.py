@@ -18,7 +18,7 @@ from differnet_runtime.errors import OutputError
 from differnet_runtime.images import write_image
 from differnet_training import charts
 from differnet_training.advice import missed
-from differnet_training.datasets import Label, Picture
+from differnet_training.datasets import ImageFile, Label
 from differnet_training.evaluation import evaluate
 from differnet_training.report import false_rejects, summary_table, write_report
 from tests.drawn import draw_part
@@ -152,7 +152,7 @@ def undecided(trained, tmp_path_factory):
     black, soft = folder / "black.png", folder / "soft.png"
     write_image(black, np.zeros((64, 64, 3), np.uint8))
     write_image(soft, cv2.GaussianBlur(draw_part(950, defect=True), (0, 0), 8.0))
-    more = (Picture(black, Label.GOOD, "good"), Picture(soft, Label.DEFECT, "scratch"))
+    more = (ImageFile(black, Label.GOOD, "good"), ImageFile(soft, Label.DEFECT, "scratch"))
     data = replace(trained.data, test=(*trained.data.test, *more))
     return scored(trained, good=1.0, defect=1.0, data=data)
 

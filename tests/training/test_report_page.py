@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.operating_points import Costs
+from differnet_runtime.inspection.operating_points import Costs
 from differnet_training.evaluation import evaluate
 from differnet_training.report import write_report
 from tests.runtime.waiting import wait_for

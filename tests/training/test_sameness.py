@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.model_file.contract import InputContract
 from differnet_training.datasets import open_data
-from differnet_training.learning import Job, learn
+from differnet_training.head_learning import check_varied
+from differnet_training.job import TrainingSettings
+from differnet_training.learning import learn
 from differnet_training.recipes import Recipe
-from differnet_training.sameness import check_varied
 from tests.conftest import HEADED, TINY
 from tests.drawn import draw_part
 
@@ -36,7 +37,7 @@ def test_one_picture_many_times_is_refused_by_train(
     plain = cv2.imencode(".png", draw_part(0))[1].tobytes()
     for number in range(40):
         (tmp_path / "good" / f"{number:02d}.png").write_bytes(plain + bytes([number]))
-    job = Job(
+    job = TrainingSettings(
         data=open_data(str(tmp_path / "good")),
         recipe=recipe,
         contract=InputContract(height=64, width=64),

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.operating_points import Costs
+from differnet_runtime.inspection.operating_points import Costs
 from differnet_training.datasets import Label
-from differnet_training.evaluation import evaluate
+from differnet_training.evaluation import evaluate, without_trained
 from differnet_training.report import summary_table, write_report
-from differnet_training.unseen import without_trained
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.metadata import InputContract, Region
-from differnet_training.thumbnails import thumbnail
+from differnet_runtime.model_file.contract import InputContract, Region
+from differnet_training.pictures import thumbnail
 
 SIZE = 200
 

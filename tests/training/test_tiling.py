@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from differnet_runtime.metadata import Tiles
-from differnet_training.tiling import tiled
+from differnet_runtime.model_file.contract import Tiles
+from differnet_training.heads import tiled
 
 
 class Maps(nn.Module):

@@ -9,9 +9,9 @@ import torch
 
 from differnet_runtime.cli import main
 from differnet_runtime.errors import TrainingError
-from differnet_training.folds import fold_of
-from differnet_training.model_directory import load_metadata, read_training
-from differnet_training.networks import timm_network
+from differnet_training.extractors import timm_network
+from differnet_training.head_fitting import fold_of
+from differnet_training.model import load_metadata, read_training
 from differnet_training.recipes import EDGE
 from tests.command_line import differnet
 from tests.drawn import write_parts

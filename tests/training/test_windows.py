@@ -10,13 +10,13 @@ import torch
 from differnet_runtime.cli import main
 from differnet_runtime.errors import ViewsError
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import FlowSpec, InputContract, Views, Windows
-from differnet_runtime.preprocess import golden_frames, preprocess
+from differnet_runtime.inspection.preprocess import golden_frames, preprocess
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.metadata import FlowSpec, Windows
 from differnet_training.datasets import Label, open_test
 from differnet_training.extractors import build_extractor, window_means
 from differnet_training.features import FeatureReader, ViewPlan
-from differnet_training.model import DifferNet
-from differnet_training.model_directory import load_model
+from differnet_training.model import DifferNet, load_model
 from differnet_training.scoring import score_features, window_scores
 from tests.drawn import draw_part
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .api import evaluate, train
 
+
 # Read once, when torch loads OpenMP: idle threads sleep instead of spinning. Beside another busy
 # process on two cores, spinning threads make feature extraction many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -11,11 +11,12 @@ import numpy as np
 
 from differnet_runtime.errors import DataError, ImageReadError
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract, ModelMetadata
-from differnet_runtime.preprocess import fitted
+from differnet_runtime.inspection.preprocess import fitted
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import ModelMetadata
 
-from .masks import read_mask
-from .results import Report, Result
+from .metrics import read_mask
+from .results import ImageResult, Report
 
 FEW_PICTURES = 100
 """Fewer good pictures than this are called few."""
@@ -28,7 +29,7 @@ _LOOKED_AT = 50
 """The most masks of missed defects that are measured."""
 
 
-def missed(report: Report) -> list[Result]:
+def missed(report: Report) -> list[ImageResult]:
     """Returns defective parts that were judged good, the lowest score first."""
     found = [r for r in report.results if r.label == "defect" and r.verdict == "GOOD"]
     return sorted(found, key=lambda r: r.score or 0.0)
@@ -122,7 +123,7 @@ def _size(report: Report) -> Iterator[str]:
         yield "The model sees nearly every pixel of the camera: smaller defects need a closer lens."
 
 
-def _seen(results: Sequence[Result], contract: InputContract) -> tuple[int, int] | None:
+def _seen(results: Sequence[ImageResult], contract: InputContract) -> tuple[int, int] | None:
     """Returns height and width of what the model sees, in pixels of the camera."""
     for result in results:
         try:
@@ -134,7 +135,7 @@ def _seen(results: Sequence[Result], contract: InputContract) -> tuple[int, int]
     return None
 
 
-def _typical_side(results: Sequence[Result], contract: InputContract) -> float | None:
+def _typical_side(results: Sequence[ImageResult], contract: InputContract) -> float | None:
     """Returns the side of a square as large as the median missed defect, in input pixels."""
     sides = []
     for result in [one for one in results if one.mask is not None][:_LOOKED_AT]:

@@ -6,34 +6,28 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
-from differnet_runtime.capture_record import CaptureRecord, read_capture
 from differnet_runtime.command import progress, step
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import BackendError, DataError, ImageReadError, TrainingError
 from differnet_runtime.images import read_image
-from differnet_runtime.inspection import frame_of, inspect_frame
-from differnet_runtime.integrity.doubtful import Doubtful
-from differnet_runtime.metadata import (
-    Calibration,
-    Fit,
-    InputContract,
-    ModelMetadata,
-    Region,
-    Tiles,
-)
-from differnet_runtime.operating_points import Costs
-from differnet_runtime.preprocess import golden_frames
-from differnet_runtime.suggestions import instead
+from differnet_runtime.inspection.calibration import DEFAULT_FALSE_REJECT_RATE
+from differnet_runtime.inspection.capture_record import CaptureRecord, read_capture
+from differnet_runtime.inspection.examination import Doubtful
+from differnet_runtime.inspection.operating_points import Costs
+from differnet_runtime.inspection.preprocess import golden_frames
+from differnet_runtime.inspection.verdict import frame_of, inspect_frame
+from differnet_runtime.model_file.contract import Fit, InputContract, Region, Tiles
+from differnet_runtime.model_file.metadata import Calibration, ModelMetadata
+from differnet_runtime.text import instead
 
 from . import evaluation
-from .datasets import ClassNames, Picture, open_data, open_test
-from .feature_cache import default_cache_folder
-from .folds import part_names
+from .datasets import ClassNames, ImageFile, open_data, open_test
+from .features import default_cache_folder
 from .geometry import choose_contract
-from .job import HowCalibrated, Job
+from .head_fitting import part_names
+from .job import HowCalibrated, TrainingSettings
 from .learning import learn
-from .model_directory import MODEL_JSON, load_metadata
+from .model import MODEL_JSON, load_metadata
 from .recipes import RECIPES, Recipe
 from .report import write_report
 from .results import Report
@@ -122,7 +116,7 @@ def train(
     opened = open_data(str(data), seed, class_names, by_part)
     part_names(opened.good, groups)  # a bad pattern is refused before a picture is read
     return learn(
-        Job(
+        TrainingSettings(
             data=opened,
             recipe=recipe,
             contract=_contract(
@@ -238,7 +232,7 @@ def _cache_folder(cache: str | Path | None) -> Path:
 
 def _contract(
     source: str | Path,
-    good: Sequence[Picture],
+    good: Sequence[ImageFile],
     recipe: Recipe,
     *,
     size: tuple[int, int] | None,
@@ -271,7 +265,7 @@ def _recorded_groups(source: str | Path) -> str | None:
 
 
 def _score_with_file(
-    file: Path, folder: Path, pictures: Sequence[Picture]
+    file: Path, folder: Path, pictures: Sequence[ImageFile]
 ) -> tuple[dict[Path, float], list[float], Calibration | None]:
     """Scores pictures with an exported file; returns scores, milliseconds and its calibration."""
     scores, latency = {}, []

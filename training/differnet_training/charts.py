@@ -1,12 +1,19 @@
-"""The report's charts, as SVG text."""
+"""The report's charts, as SVG text.
+
+A report's page: sections with a template each, as one HTML file that needs nothing else.
+"""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -14,10 +21,47 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from differnet_runtime.detection_limits import WORDS, DetectionLimits
+from differnet_runtime.model_file.detection_limits import DEFECT_WORDS, DetectionLimits
 
 from .metrics import roc
 from .results import Report
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Args:
+        template: Name of its template, `templates/report/TEMPLATE.html.j2`.
+        values: What the template shows, by name.
+    """
+
+    template: str
+    values: Mapping[str, object]
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """Returns the page's HTML.
+
+    Args:
+        title: Shown as the heading and in the browser's tab.
+        sections: From top to bottom.
+    """
+    environment = Environment(
+        loader=PackageLoader("differnet_training"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rendered = [
+        Markup(environment.get_template(f"report/{one.template}.html.j2").render(**one.values))  # noqa: S704 - the templates escape what they show
+        for one in sections
+    ]
+    style = Markup(environment.get_template("report/style.css").render())  # noqa: S704 - our own file
+    return environment.get_template("report.html.j2").render(
+        title=title, style=style, sections=rendered
+    )
+
 
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
@@ -179,7 +223,7 @@ def detection_limits(limits: DetectionLimits) -> str:
     axes.axvline(limits.largest, color=INK, linestyle=":", linewidth=1.2)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}\n({limits.in_picture(x)})")
-    axes.set_yticks(range(len(kinds)), [WORDS[kind] for kind in kinds])
+    axes.set_yticks(range(len(kinds)), [DEFECT_WORDS[kind] for kind in kinds])
     axes.set_ylim(-0.5, len(kinds) - 0.5)
     axes.set_xlabel(f"pixels of the input (of the picture); hollow: not up to {limits.largest}")
     canvas.legend(frameon=False, loc="outside upper right", ncols=4, handletextpad=0.1)

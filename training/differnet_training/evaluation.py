@@ -1,37 +1,181 @@
-"""What a model is worth on labelled pictures, beside a Gaussian and nearest neighbours."""
+"""What a model is worth on labelled pictures, beside a Gaussian and nearest neighbours.
+
+Keeps pictures that a model learned from out of its evaluation.
+
+The verdicts on labelled pictures, as a camera would get them, from scores at hand.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.calibration import describe
-from differnet_runtime.command import step
-from differnet_runtime.errors import DataError
-from differnet_runtime.metadata import Calibration, ModelMetadata
-from differnet_runtime.operating_points import Costs, cheapest, operating_points
-from differnet_runtime.records import Decision
+from differnet_runtime.command import progress, step
+from differnet_runtime.config.models import IntegrityConfig
+from differnet_runtime.errors import DataError, ImageReadError
+from differnet_runtime.images import read_bytes, read_image
+from differnet_runtime.inspection.calibration import describe, judged
+from differnet_runtime.inspection.image_checks import IntegrityGate
+from differnet_runtime.inspection.operating_points import Costs, cheapest, operating_points
+from differnet_runtime.inspection.verdict import Answer, frame_of, inspect_frame, unreadable
+from differnet_runtime.model_file.metadata import Calibration, ModelMetadata
+from differnet_runtime.records import Decision, Verdict
 
 from .advice import advise
 from .baselines import Baselines
-from .datasets import DataSet, Label, Picture
+from .datasets import DataSet, ImageFile, Label
 from .features import FeatureReader, Features, ViewPlan
-from .head_evaluation import head_rows, heads_sentence, nearest_scores, start_model_scores
+from .head_evaluation import head_rows, heads_sentence, nearest_scores, refit, start_model_scores
 from .heads import HeadedModel
 from .localization import localize
-from .machine import describe_machine
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
-from .model_directory import BASELINES, load_model, read_training
-from .reseeding import refit
-from .results import Groups, HeadRow, Report, Result, printable
-from .scoring import Model, Scored, judge_features
-from .unseen import check_unseen, without_trained
-from .verdicts import count_undecided, is_undecided, verdicts
+from .model import BASELINES, load_model, read_training
+from .results import Groups, HeadRow, ImageResult, Report, Undecided, describe_machine, printable
+from .scoring import Model, ModelScores, judge_features
+
+
+def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:
+    """Leaves out the good pictures that trained a model, of a data set that is not divided.
+
+    Args:
+        data: Any data set; one that is divided stays as it is.
+        record: The training record, with the pictures' hashes.
+
+    Returns:
+        The data set; its note says how many pictures were left out.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    trained = _trained(record)
+    if not data.undivided or not trained:
+        return data
+    doubtful = _doubtful(record)
+    contents = {p: _content(p) for p in data.test if p.label is Label.GOOD}
+    test = tuple(p for p in data.test if contents.get(p) not in trained | doubtful)
+    left_out = sum(content in trained for content in contents.values())
+    dropped = len(data.test) - len(test) - left_out
+    if not test:
+        raise DataError(
+            f"the model learned from all {left_out} pictures of {data.name}; judged by them, it "
+            "would look better than it is. Name others with --data."
+        )
+    if len(test) == len(data.test):
+        return data
+    note = f"{left_out} good pictures that the model learned from were left out."
+    if dropped:
+        note += f" So were {dropped} that training had left out as doubtful."
+    return replace(data, test=test, note=f"{data.note} {note}".strip())
+
+
+def check_unseen(features: Features, record: dict[str, Any]) -> None:
+    """Refuses pictures that the model was trained on, byte for byte.
+
+    Raises:
+        DataError: Lists them.
+    """
+    seen = _trained(record)
+    doubled = [
+        str(picture.path)
+        for picture, content in zip(features.pictures, features.content, strict=True)
+        if content in seen
+    ]
+    if doubled:
+        listed = "\n".join(f"  {path}" for path in doubled[:20])
+        raise DataError(
+            f"{len(doubled)} test pictures were used in training, which makes every figure look "
+            f"better than it is. Judge by others:\n{listed}"
+        )
+
+
+def _trained(record: dict[str, Any]) -> set[str]:
+    return {entry["sha256"] for part in record.get("parts", {}).values() for entry in part}
+
+
+def _doubtful(record: dict[str, Any]) -> set[str]:
+    """Returns the hashes of good pictures that training left out: they are no fair test."""
+    findings = record.get("look", {}).get("findings", ())
+    return {one["sha256"] for one in findings if one["left_out"]}
+
+
+def _content(picture: ImageFile) -> str | None:
+    try:
+        return hashlib.sha256(read_bytes(picture.path)).hexdigest()
+    except ImageReadError:
+        return None  # reading its features names it
+
+
+_NO_THRESHOLD = "no_threshold"
+
+
+class _KnownScore:
+    """An engine that gives a score which was computed before."""
+
+    def __init__(self, metadata: ModelMetadata) -> None:
+        self.metadata = metadata
+        self.value = np.nan
+        self._prepared = np.empty(metadata.input.shape, np.uint8)
+
+    def buffer(self) -> NDArray[np.uint8]:
+        return self._prepared
+
+    def infer(self, _prepared: NDArray[np.uint8], _deadline_s: float | None = None) -> Answer:
+        return Answer(judged(self.value, self.metadata.calibration), "", 0.0, "")
+
+
+def verdicts(
+    pictures: Sequence[ImageFile],
+    values: NDArray[np.float64],
+    metadata: ModelMetadata,
+    threshold: float | None,
+) -> tuple[Decision, ...]:
+    """Returns the verdict on each picture: NO_DECISION where a camera's frame would get none.
+
+    Args:
+        pictures: N of them.
+        values: `(N,)` scores.
+        metadata: Of the model.
+        threshold: Used in place of the model's.
+    """
+    engine, gate = _KnownScore(metadata), IntegrityGate(IntegrityConfig(), metadata)
+    found = []
+    pairs = zip(pictures, values, strict=True)
+    for picture, value in progress(pairs, "checking", total=len(pictures), unit="image"):
+        engine.value = float(value)
+        try:
+            frame = frame_of(read_image(picture.path), str(picture.path))
+        except ImageReadError as error:
+            found.append(unreadable(error))
+            continue
+        inspected = inspect_frame(frame, engine, gate, threshold=threshold, score_refused=True)
+        found.append(inspected.decision)
+    return tuple(found)
+
+
+def is_undecided(decision: Decision) -> bool:
+    """Whether a picture is NO_DECISION for its own sake, and not for want of a threshold."""
+    return decision.verdict is Verdict.NO_DECISION and decision.code != _NO_THRESHOLD
+
+
+def count_undecided(pictures: Sequence[ImageFile], decisions: Sequence[Decision]) -> Undecided:
+    """Counts the pictures without a decision, by label and by code."""
+    chosen = [pair for pair in zip(pictures, decisions, strict=True) if is_undecided(pair[1])]
+    labels = Counter(picture.label for picture, _ in chosen)
+    codes = Counter(decision.code or "" for _, decision in chosen)
+    return Undecided(
+        good=labels[Label.GOOD],
+        defect=labels[Label.DEFECT],
+        uncertain=labels[Label.UNCERTAIN],
+        codes=dict(codes.most_common()),
+    )
 
 
 def evaluate(
@@ -265,10 +409,10 @@ def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
 def _results(
     features: Features,
     values: NDArray[np.float64],
-    found: Scored,
+    found: ModelScores,
     metadata: ModelMetadata,
     decisions: Sequence[Decision],
-) -> tuple[Result, ...]:
+) -> tuple[ImageResult, ...]:
     results = []
     rows = zip(features.pictures, values, decisions, strict=True)
     for index, (picture, value, decision) in enumerate(rows):
@@ -283,8 +427,8 @@ def _results(
     return tuple(results)
 
 
-def _result(picture: Picture, value: float, decision: Decision) -> Result:
-    return Result(
+def _result(picture: ImageFile, value: float, decision: Decision) -> ImageResult:
+    return ImageResult(
         path=printable(str(picture.path)),
         label=picture.label.value,
         kind=printable(picture.kind),

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from differnet_runtime.metadata import FlowSpec
+from differnet_runtime.model_file.metadata import FlowSpec
 
 from .gaussian import Gaussian
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from differnet_runtime.errors import DataError, ImageReadError, TrainingError
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import Fit, InputContract, Region, Tiles
+from differnet_runtime.model_file.contract import Fit, InputContract, Region, Tiles
 
-from .datasets import Picture
+from .datasets import ImageFile
 from .recipes import Recipe
 
 STEP = 32
@@ -83,7 +83,7 @@ def parse_tiles(text: str, overlap: int = 64) -> Tiles:
 
 def choose_contract(
     recipe: Recipe,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageFile],
     *,
     size: tuple[int, int] | None = None,
     tiles: Tiles | None = None,
@@ -131,7 +131,7 @@ def choose_contract(
         raise TrainingError(f"--size {size[0]}x{size[1]}: {which}{message}") from error
 
 
-def picture_sizes(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
+def picture_sizes(pictures: Sequence[ImageFile]) -> list[tuple[int, int]]:
     """Returns heights and widths of up to `LOOKED_AT` pictures, spread over all of them.
 
     Raises:

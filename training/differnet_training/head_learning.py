@@ -1,4 +1,7 @@
-"""Trains and calibrates a model of several heads from good pictures."""
+"""Trains and calibrates a model of several heads from good pictures.
+
+Refuses good pictures that are all alike: what they teach is nothing but rounding.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +19,57 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from differnet_runtime.calibration import calibrate, check_enough, check_rate
 from differnet_runtime.command import progress
-from differnet_runtime.errors import CalibrationError
+from differnet_runtime.errors import CalibrationError, DataError
 from differnet_runtime.files import write_bytes
-from differnet_runtime.metadata import (
-    Calibration,
-    DetectionLimits,
-    Head,
-    InputContract,
-    ModelMetadata,
-    Windows,
-)
+from differnet_runtime.inspection.calibration import calibrate, check_enough, check_rate
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.detection_limits import DetectionLimits
+from differnet_runtime.model_file.metadata import Calibration, Head, ModelMetadata, Windows
 
 from . import strange
 from .baselines import Baselines, bank_of
-from .examining import examine_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, ViewPlan
-from .folds import FOLDS, Part, fold_of, groups_of, of_parts, part_names
-from .head_fitting import FittedHead, Keep, fit_head, head_data
+from .head_fitting import (
+    FOLDS,
+    FittedHead,
+    FoldPart,
+    Keep,
+    fit_head,
+    fold_of,
+    groups_of,
+    head_data,
+    of_parts,
+    part_names,
+)
 from .heads import ONE_VIEW, HeadedModel
-from .job import Job, parts_are_named, provenance
-from .joining import Scale, joined_scores, scale_of
+from .job import TrainingSettings, parts_are_named, provenance
 from .limit_search import measure_limits
-from .model_directory import BASELINES, save_model, write_training
+from .model import BASELINES, save_model, write_training
 from .recipes import Recipe
-from .sameness import check_varied
 from .scoring import judge_features
-from .strange import without_strange
+from .strange import Scale, examine_good, joined_scores, scale_of, without_strange
+
+
+def check_varied(values: NDArray[np.float32], least: int) -> None:
+    """Refuses pictures of which too few differ, though their files do.
+
+    Args:
+        values: `(N, ...) float32` features; those of equal pixels are equal bit for bit.
+        least: So many pictures must differ.
+
+    Raises:
+        DataError: Fewer differ.
+    """
+    different = len({hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in values})
+    if different < least:
+        raise DataError(
+            f"of the {len(values)} good pictures only {different} differ; the others equal one of "
+            f"them pixel for pixel. At least {least} different ones are needed: take pictures of "
+            "different parts."
+        )
+
 
 HEAD_CHECKPOINT = "heads.checkpoint"
 BANK_HEAD = "coarse"
@@ -56,7 +81,7 @@ SHOWN = 256
 _log = logging.getLogger(__name__)
 
 
-def learn_heads(job: Job) -> ModelMetadata:
+def learn_heads(job: TrainingSettings) -> ModelMetadata:
     """Trains and calibrates a model of several heads and saves it.
 
     Raises:
@@ -76,7 +101,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     features = reader.read(examined.pictures, ViewPlan.fixed(ONE_VIEW.angles), "features")
     check_varied(features.values, 2 * FOLDS)
     groups = groups_of(features.pictures, examined.parts(features.content), job.groups)
-    everything = Part(features.pictures, features.content, features.values[:, 0], tuple(groups))
+    everything = FoldPart(features.pictures, features.content, features.values[:, 0], tuple(groups))
     kept, left_out, found = without_strange(heads, everything, job.seed, job.doubtful)
     parts = _divided(job, kept)
     fingerprint = _fingerprint(job, extractor, kept)
@@ -115,7 +140,7 @@ def learn_heads(job: Job) -> ModelMetadata:
     return metadata
 
 
-def _refuse_early(job: Job) -> None:
+def _refuse_early(job: TrainingSettings) -> None:
     """Checks what needs only the names and the number of pictures, before any is read."""
     check_rate(job.false_reject_rate)
     names = part_names(job.data.good, job.groups)
@@ -124,7 +149,7 @@ def _refuse_early(job: Job) -> None:
     fold_of([group for group, out in zip(groups, left, strict=True) if not out], job.seed)
 
 
-def _left_to_calibration(job: Job, groups: Sequence[str]) -> NDArray[np.bool_]:
+def _left_to_calibration(job: TrainingSettings, groups: Sequence[str]) -> NDArray[np.bool_]:
     """Returns which pictures only calibrate: none, or a fifth of the groups."""
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
@@ -152,11 +177,11 @@ def head_shapes(
 class _Parts:
     """The pictures that heads are fitted on, and those that only calibrate (none, with folds)."""
 
-    train: Part
-    calibration: Part
+    train: FoldPart
+    calibration: FoldPart
 
 
-def _divided(job: Job, part: Part) -> _Parts:
+def _divided(job: TrainingSettings, part: FoldPart) -> _Parts:
     """Divides the pictures; `split` leaves a fifth of the groups to calibration."""
     left = _left_to_calibration(job, part.groups)
     return _Parts(part.taken(~left), part.taken(left))
@@ -265,7 +290,7 @@ def _unseen(model: HeadedModel, fitted: Sequence[FittedHead]) -> NDArray[np.floa
 
 
 def _threshold(
-    job: Job, model: HeadedModel, unseen: NDArray[np.float64], parts: _Parts
+    job: TrainingSettings, model: HeadedModel, unseen: NDArray[np.float64], parts: _Parts
 ) -> Calibration:
     if job.calibration == "folds":
         return _by_folds(job, unseen.tolist(), parts.train.groups)
@@ -274,14 +299,14 @@ def _threshold(
     return calibrate(of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
 
 
-def _by_folds(job: Job, scores: Sequence[float], groups: Sequence[str]) -> Calibration:
+def _by_folds(job: TrainingSettings, scores: Sequence[float], groups: Sequence[str]) -> Calibration:
     return calibrate(
         of_parts(scores, groups), job.false_reject_rate, scored_by="torch", method="out_of_fold"
     )
 
 
 def _limits(
-    job: Job,
+    job: TrainingSettings,
     reader: FeatureReader,
     model: HeadedModel,
     fitted: Sequence[FittedHead],
@@ -300,11 +325,15 @@ def _limits(
 
 
 def _strangest(
-    job: Job, model: HeadedModel, unseen: NDArray[np.float64], kept: Part, left_out: Part
+    job: TrainingSettings,
+    model: HeadedModel,
+    unseen: NDArray[np.float64],
+    kept: FoldPart,
+    left_out: FoldPart,
 ) -> list[dict[str, Any]]:
     """Returns what the record says of the strangest good pictures; see `strange.ranking`."""
 
-    def judged(part: Part, scores: NDArray[np.float64] | None) -> strange.Judged:
+    def judged(part: FoldPart, scores: NDArray[np.float64] | None) -> strange.JudgedPictures:
         if scores is None:
             found = judge_features(model, part.values).scores if part.pictures else np.empty(0)
             scores = found.astype(np.float64)
@@ -314,7 +343,7 @@ def _strangest(
             assert maps is not None
             return maps
 
-        return strange.Judged(part, scores, heatmaps)
+        return strange.JudgedPictures(part, scores, heatmaps)
 
     def threshold(scores: Sequence[float], groups: Sequence[str]) -> float | None:
         try:
@@ -334,7 +363,7 @@ def _scaled(model: HeadedModel, values: NDArray[np.float32], threshold: float) -
     return model.windows.model_copy(update={"low": low, "high": 2 * threshold - low})
 
 
-def _fingerprint(job: Job, extractor: FeatureExtractor, part: Part) -> str:
+def _fingerprint(job: TrainingSettings, extractor: FeatureExtractor, part: FoldPart) -> str:
     what = {
         "recipe": job.recipe.model_dump(mode="json"),
         "input": job.contract.model_dump(mode="json"),
@@ -347,7 +376,7 @@ def _fingerprint(job: Job, extractor: FeatureExtractor, part: Part) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _record(job: Job, fitted: Sequence[FittedHead], parts: _Parts) -> dict[str, Any]:
+def _record(job: TrainingSettings, fitted: Sequence[FittedHead], parts: _Parts) -> dict[str, Any]:
     starts = [
         scale_of(one.unseen_start, of.handicap)
         for one, of in zip(fitted, job.recipe.heads, strict=True)

@@ -4,13 +4,16 @@ The `whole` head judges each channel's mean and the logarithm of its standard de
 judge every window of a grid, each with a Gaussian of its own (as PaDiM has one for each
 position: Defard et al. 2020, arXiv:2011.08785) and, where it helps, coupling blocks whose subnets
 see the neighbouring windows (as FastFlow: Yu et al. 2021, arXiv:2111.07677).
+
+Divides large inputs into tiles, extracts them as one batch, and joins their feature maps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +21,86 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from differnet_runtime.metadata import Head, InputContract, Views, Windows
+from differnet_runtime.model_file.contract import InputContract, Tiles, Views
+from differnet_runtime.model_file.metadata import Head, Windows
 
 from .extractors import FeatureExtractor, window_means
 from .flow import CouplingBlock, likelihood_score, z2_score
-from .tiling import tiled
+
+
+def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:
+    """Runs an extractor on tiles and joins their feature maps.
+
+    Each tile covers its share of the input, and half of the overlap beyond it on every inner side;
+    of its maps only the share is kept. Where the receptive field of a map's cells extends at most
+    half of the overlap beyond the share, the joined map equals the untiled one.
+
+    Args:
+        maps: Turns `(N, C, h, w)` into feature maps `(N, C', h / stride, w / stride)`.
+        x: `(N, C, H, W)`, normalised.
+        tiles: None runs all of it at once.
+
+    Returns:
+        The maps of the whole input.
+    """
+    if tiles is None or tiles.rows * tiles.columns == 1:
+        return maps(x)
+    rows = _Spans.of(int(x.shape[2]), tiles.rows, tiles.overlap)
+    columns = _Spans.of(int(x.shape[3]), tiles.columns, tiles.overlap)
+    batch = torch.cat(
+        [
+            x[:, :, top : top + rows.tile, left : left + columns.tile]
+            for top in rows.starts
+            for left in columns.starts
+        ]
+    )
+    count = tiles.rows * tiles.columns
+    return [
+        _joined(one.reshape(count, -1, *(int(side) for side in one.shape[1:])), rows, columns)
+        for one in maps(batch)
+    ]
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Where tiles lie along one side, in pixels.
+
+    Args:
+        tile: Length of a tile.
+        share: Length of the part of a tile that is kept.
+        starts: Where each tile starts in the input.
+    """
+
+    tile: int
+    share: int
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, length: int, parts: int, overlap: int) -> _Spans:
+        share = length // parts
+        tile = min(length, share + overlap)
+        starts = (min(max(k * share - overlap // 2, 0), length - tile) for k in range(parts))
+        return cls(tile, share, tuple(starts))
+
+    def kept(self, position: int, stride: int) -> slice:
+        """Returns which cells of a tile's map are kept."""
+        begin = (position * self.share - self.starts[position]) // stride
+        return slice(begin, begin + self.share // stride)
+
+
+def _joined(maps: Tensor, rows: _Spans, columns: _Spans) -> Tensor:
+    """Joins the maps of tiles, `(tiles, N, C, h, w)`, into one of the whole input."""
+    stride = rows.tile // int(maps.shape[3])
+    width = len(columns.starts)
+    bands = []
+    for r in range(len(rows.starts)):
+        cells = [
+            maps[r * width + c][:, :, rows.kept(r, stride), columns.kept(c, stride)]
+            for c in range(width)
+        ]
+        bands.append(torch.cat(cells, dim=3))
+    return torch.cat(bands, dim=2)
+
 
 LEAST = 1e-6
 """A head's score is raised to at least this, so that its logarithm stays finite."""
@@ -33,7 +111,7 @@ DEVIATION_OFFSET = 0.01
 ONE_VIEW = Views(angles=(0.0,), trained=(0.0,))
 
 
-class Judged(NamedTuple):
+class ScoresAndMaps(NamedTuple):
     """A model's scores and heatmaps of N pictures.
 
     Args:
@@ -247,7 +325,7 @@ class HeadedModel(nn.Module):
         """Extracts the features of all heads from frames; returns `(N, D) float32`."""
         return self.reader.forward(image)
 
-    def judge(self, features: Tensor) -> Judged:
+    def judge(self, features: Tensor) -> ScoresAndMaps:
         """Returns the scores and heatmaps of `(N, D) float32` features."""
         parts = torch.split(features, self.reader.sizes, dim=1)
         maps = [flow.couple(flow.whiten(x)) for flow, x in zip(self.flows, parts, strict=True)]
@@ -258,14 +336,14 @@ class HeadedModel(nn.Module):
         """The scale of the joined score's logarithm: the smallest spread of the heads."""
         return min(head.spread for head in self.heads)
 
-    def join(self, maps: Sequence[Tensor]) -> Judged:
+    def join(self, maps: Sequence[Tensor]) -> ScoresAndMaps:
         """Joins the heads' window scores, `(N, rows, columns)` each."""
         z = torch.stack(
             [flow.standardized(greatest(one)) for flow, one in zip(self.flows, maps, strict=True)],
             dim=1,
         )
         heads = torch.exp(self.unit * z)
-        return Judged(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
+        return ScoresAndMaps(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
 
     def _heatmap(self, maps: Sequence[Tensor]) -> Tensor:
         """Returns exp(unit * the window heads' weighted mean of z), on the finest grid.

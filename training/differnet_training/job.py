@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
 from differnet_runtime.errors import TrainingError
-from differnet_runtime.integrity.doubtful import Doubtful
-from differnet_runtime.metadata import InputContract, Provenance, Tiles
-from differnet_runtime.provenance import packed_hashes
+from differnet_runtime.inspection.calibration import DEFAULT_FALSE_REJECT_RATE
+from differnet_runtime.inspection.examination import Doubtful
+from differnet_runtime.model_file.contract import InputContract, Tiles
+from differnet_runtime.model_file.metadata import Provenance, packed_hashes
 
 from .datasets import DataSet
 from .recipes import Recipe
@@ -23,7 +23,7 @@ HowCalibrated = Literal["folds", "split"]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingSettings:
     """The settings of one training run.
 
     Args:
@@ -63,7 +63,7 @@ class Job:
     doubtful: Doubtful = "drop"
 
 
-def parts_are_named(job: Job) -> bool:
+def parts_are_named(job: TrainingSettings) -> bool:
     """Whether the user named the parts, by a pattern or by folders."""
     return job.groups is not None or any(picture.part for picture in job.data.good)
 
@@ -81,7 +81,9 @@ def check_tiles(recipe: Recipe, tiles: Tiles | None) -> None:
         )
 
 
-def provenance(job: Job, epochs: int, fingerprint: str, content: Sequence[str]) -> Provenance:
+def provenance(
+    job: TrainingSettings, epochs: int, fingerprint: str, content: Sequence[str]
+) -> Provenance:
     """Returns the record of how a model was trained.
 
     Args:

@@ -13,34 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from differnet_runtime.calibration import calibrate
-from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.inspection.calibration import calibrate
+from differnet_runtime.model_file.metadata import ModelMetadata
 
 from .baselines import Baselines
-from .datasets import Parts, Picture, check_no_overlap, split_good
+from .datasets import ImageFile, Splits, check_no_overlap, split_good
 from .datasets.base import FEWEST_TRAINING_IMAGES
-from .examining import Examined, examine_good
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
-from .folds import groups_of, of_parts
-from .head_learning import learn_heads
-from .job import Job, check_tiles, parts_are_named, provenance
+from .head_fitting import groups_of, of_parts
+from .head_learning import check_varied, learn_heads
+from .job import TrainingSettings, check_tiles, parts_are_named, provenance
 from .limit_search import measure_limits
-from .look_report import write_look_page
-from .model import DifferNet
-from .model_directory import BASELINES, save_model, write_training
+from .model import BASELINES, DifferNet, save_model, write_training
+from .pictures import write_look_page
 from .recipes import Recipe
-from .sameness import check_varied
 from .scoring import scaled, score_features, window_scores
+from .strange import Examined, examine_good
 from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
-__all__ = ["CHECKPOINTS", "Job", "learn", "training_features"]
+__all__ = ["CHECKPOINTS", "TrainingSettings", "learn", "training_features"]
 
 CHECKPOINTS = ("selection.checkpoint", "training.checkpoint")
 
 
-def learn(job: Job) -> ModelMetadata:
+def learn(job: TrainingSettings) -> ModelMetadata:
     """Trains and calibrates a model and saves it; a run that was cut short goes on.
 
     Raises:
@@ -55,12 +53,12 @@ def learn(job: Job) -> ModelMetadata:
     return metadata
 
 
-def _learn(job: Job) -> ModelMetadata:
+def _learn(job: TrainingSettings) -> ModelMetadata:
     check_no_overlap(job.data)
     return learn_heads(job) if job.recipe.heads else _learn_one_flow(job)
 
 
-def _learn_one_flow(job: Job) -> ModelMetadata:
+def _learn_one_flow(job: TrainingSettings) -> ModelMetadata:
     extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
     windows = job.recipe.windows()
     reader = FeatureReader(
@@ -75,7 +73,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
     of_pictures = [groups[picture.path] for picture in examined.pictures]
     parts = split_good(examined.pictures, job.seed, job.false_reject_rate, of_pictures)
     if job.recipe.patience is None:  # nothing stops early, so all may be learned from
-        parts = Parts((*parts.train, *parts.stopping), (), parts.calibration)
+        parts = Splits((*parts.train, *parts.stopping), (), parts.calibration)
     calibration_views = ViewPlan.fixed(job.recipe.views().angles)
     material = _read_material(job, reader, parts)
     calibration = reader.read(parts.calibration, calibration_views, "calibration features")
@@ -118,7 +116,7 @@ def _learn_one_flow(job: Job) -> ModelMetadata:
     return metadata
 
 
-def _groups(job: Job, examined: Examined) -> dict[Path, str]:
+def _groups(job: TrainingSettings, examined: Examined) -> dict[Path, str]:
     """Names the part that each picture shows; no part is divided."""
     contents = [examined.content[picture.path] for picture in examined.pictures]
     names = groups_of(examined.pictures, examined.parts(contents), job.groups)
@@ -147,7 +145,7 @@ class _Material:
         return self.epoch(epoch)[: self.train_images]
 
 
-def _read_material(job: Job, reader: FeatureReader, parts: Parts) -> _Material:
+def _read_material(job: TrainingSettings, reader: FeatureReader, parts: Splits) -> _Material:
     recipe, views = job.recipe, job.recipe.views()
     first, epoch = training_features(recipe, reader, (*parts.train, *parts.stopping), job.seed)
     check_varied(first.values, FEWEST_TRAINING_IMAGES)
@@ -164,7 +162,7 @@ def _read_material(job: Job, reader: FeatureReader, parts: Parts) -> _Material:
 
 
 def _fit(
-    job: Job, material: _Material, dimension: int, fingerprint: str
+    job: TrainingSettings, material: _Material, dimension: int, fingerprint: str
 ) -> tuple[NormalizingFlow, History]:
     """Chooses the number of epochs by held-out likelihood, then trains on both parts."""
     recipe, epochs, history = job.recipe, job.recipe.epochs, None
@@ -190,7 +188,7 @@ def _fit(
 
 
 def training_features(
-    recipe: Recipe, reader: FeatureReader, pictures: Sequence[Picture], seed: int
+    recipe: Recipe, reader: FeatureReader, pictures: Sequence[ImageFile], seed: int
 ) -> tuple[Features, EpochFeatures]:
     """Reads what a flow trains on, in the views that the recipe trains on.
 
@@ -240,7 +238,7 @@ def _tensors(features: Callable[[int], Features]) -> EpochFeatures:
     return source
 
 
-def _fingerprint(job: Job, extractor: FeatureExtractor, material: _Material) -> str:
+def _fingerprint(job: TrainingSettings, extractor: FeatureExtractor, material: _Material) -> str:
     what = {
         "recipe": job.recipe.model_dump(mode="json"),
         "input": job.contract.model_dump(mode="json"),

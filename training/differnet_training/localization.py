@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from differnet_runtime.command import progress, step
 from differnet_runtime.errors import DataError
-from differnet_runtime.heatmap import blended, resized
 from differnet_runtime.images import read_image, write_image
-from differnet_runtime.metadata import InputContract, Windows
-from differnet_runtime.preprocess import preprocess
+from differnet_runtime.inspection.drawing import blended, resized
+from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import Windows
 
-from .datasets import Label, Picture
-from .masks import read_mask
+from .datasets import ImageFile, Label
+from .metrics import aupro, pixel_auroc, read_mask
 from .model import DifferNet
-from .pixel_metrics import aupro, pixel_auroc
 from .results import Localization, printable
 from .scoring import Model
 
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Located:
-    picture: Picture
+    picture: ImageFile
     size: tuple[int, ...]
     frame: NDArray[np.uint8]
     heat: Map
@@ -88,7 +88,7 @@ def window_map(model: Model, frame: NDArray[np.uint8]) -> Map:
 
 
 def localize(
-    model: Model, pictures: Sequence[Picture], output: Path, windows: Windows | None = None
+    model: Model, pictures: Sequence[ImageFile], output: Path, windows: Windows | None = None
 ) -> Localization:
     """Draws a heatmap of every defective picture, and judges them where there are masks.
 
@@ -154,7 +154,7 @@ def _judged(
         )
 
 
-def _located(model: Model, picture: Picture) -> _Located:
+def _located(model: Model, picture: ImageFile) -> _Located:
     image = read_image(picture.path)
     frame = np.ascontiguousarray(preprocess(image, model.contract)[:, :, :3])
     if isinstance(model, DifferNet) and model.windows is None:

@@ -19,13 +19,8 @@ import torch
 from torch import Tensor
 
 from differnet_runtime.errors import WeightsError
-from differnet_runtime.metadata import (
-    FlowSpec,
-    InputContract,
-    ModelMetadata,
-    Provenance,
-    Views,
-)
+from differnet_runtime.model_file.contract import InputContract, Views
+from differnet_runtime.model_file.metadata import FlowSpec, ModelMetadata, Provenance
 
 from .extractors import alexnet_extractor, tensors_sha256
 from .flow import NormalizingFlow

@@ -7,16 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from differnet_runtime.errors import TrainingError
-from differnet_runtime.metadata import (
-    RIGHT_ANGLES,
-    FlowSpec,
-    Head,
-    HeadName,
-    InputContract,
-    ScoreKind,
-    Views,
-    Windows,
-)
+from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Views
+from differnet_runtime.model_file.metadata import FlowSpec, Head, HeadName, ScoreKind, Windows
 
 Rotation = Literal["none", "right-angles", "random", "random-fresh"]
 

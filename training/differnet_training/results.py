@@ -1,9 +1,15 @@
-"""What evaluation finds, as records; `report.json` is a `Report`."""
+"""What evaluation finds, as records; `report.json` is a `Report`.
+
+What a measured time belongs to: the machine and the versions that ran the frames.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +17,50 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.operating_points import Costs, OperatingPoint
+from differnet_runtime.inspection.operating_points import Costs, OperatingPoint
+from differnet_runtime.model_file.metadata import ModelMetadata
 
-from .datasets import Label, Picture
+from .datasets import ImageFile, Label
 from .metrics import Figure, Rate, auroc, rate, rejected
+
+_PACKAGES = (
+    "differnet-edge",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python",
+    "opencv-python-headless",
+    "tensorrt",
+)
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def describe_machine() -> dict[str, str]:
+    """Returns processor, cores, system and the versions of what scores frames, by name."""
+    return {
+        "processor": _processor(_CPUINFO),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
+    }
+
+
+def _processor(cpuinfo: Path) -> str:
+    """Returns the processor's name; Python knows it on few systems."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 class _Frozen(BaseModel):
@@ -34,7 +79,7 @@ class KindRow(_Frozen):
 Heatmap = tuple[tuple[float, ...], ...]
 
 
-class Result(_Frozen):
+class ImageResult(_Frozen):
     """One picture.
 
     `heatmap` holds the scores of its windows and `head` the name of the head that decided, where
@@ -148,7 +193,7 @@ class Report(_Frozen):
     look: dict[str, Any] = {}
     note: str
     model: ModelMetadata
-    results: tuple[Result, ...]
+    results: tuple[ImageResult, ...]
     baseline_scores: dict[str, tuple[float, ...]]
 
 
@@ -168,7 +213,7 @@ class Groups:
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[ImageFile],
         values: NDArray[np.float64],
         undecided: NDArray[np.bool_] | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from differnet_runtime.metadata import Windows
+from differnet_runtime.model_file.metadata import Windows
 
 from .baselines import in_chunks
 from .gaussian import CHUNK
@@ -20,7 +20,7 @@ Model = DifferNet | HeadedModel
 
 
 @dataclass(frozen=True)
-class Scored:
+class ModelScores:
     """What a model says of N pictures' features.
 
     Args:
@@ -34,7 +34,7 @@ class Scored:
     heatmaps: NDArray[np.float32] | None
 
 
-def judge_features(model: Model, features: NDArray[np.float32]) -> Scored:
+def judge_features(model: Model, features: NDArray[np.float32]) -> ModelScores:
     """Scores features that were read before as the model scores frames.
 
     Args:
@@ -43,7 +43,7 @@ def judge_features(model: Model, features: NDArray[np.float32]) -> Scored:
     """
     if isinstance(model, DifferNet):
         heatmaps = None if model.windows is None else window_scores(model, features)
-        return Scored(score_features(model, features), None, heatmaps)
+        return ModelScores(score_features(model, features), None, heatmaps)
     parts = []
     with torch.inference_mode():
         for k in range(0, len(features), CHUNK):
@@ -53,7 +53,7 @@ def judge_features(model: Model, features: NDArray[np.float32]) -> Scored:
         np.concatenate([np.asarray(field) for field in fields])
         for fields in zip(*parts, strict=True)
     )
-    return Scored(scores, heads, maps)
+    return ModelScores(scores, heads, maps)
 
 
 def score_features(model: DifferNet, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..driver import find_gpu
 from ..errors import BackendUnavailableError
+from ..gpu import find_gpu
 
 _BUSY = 0.25
 """Share of the cores that other programs may use before a warning is due."""

@@ -6,17 +6,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..config.grammar import ACCEPTED, check_source
+from ..config.grammar import ACCEPTED, check_source, redact
 from ..config.models import CameraConfig
 from ..errors import CameraError
-from ..images import SUFFIXES
-from ..redaction import redact
+from ..files import SUFFIXES
 from ..sentences import sentence
 from .base import Camera
-from .files import FilesCamera, folder_camera
-from .newest import Newest
+from .files import FilesCamera, Newest, folder_camera
 from .opencv import OpenCvCamera
-from .sources import located, open_live
+from .sources import locate, open_live
 from .video import VideoCamera
 
 __all__ = ["Camera", "FilesCamera", "OpenCvCamera", "folder_camera", "open_camera", "redact"]
@@ -34,7 +32,7 @@ def open_camera(source: str) -> Camera:
     """
     try:
         check_source(source)
-        config = located(CameraConfig(source=source))
+        config = locate(CameraConfig(source=source))
     except ValueError as error:
         # Not "from error": pydantic's own text shows the source, and its password.
         cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error

@@ -5,6 +5,8 @@ seen in the time stamps: a gap. What is wrong within a frame is said by whatever
 it. From either to the next key frame, which needs no other, frames are in quarantine. A frame that
 was predicted from both sides (B) is known to be whole only once those after it, up to one that is
 not, have come without a gap.
+
+How far behind a stream is: frames that wait to be decoded look new when they are read.
 """
 
 from __future__ import annotations
@@ -16,11 +18,48 @@ from dataclasses import replace
 from ..records import Frame
 from ..sentences import sentence
 
-_GAP = 1.5
+_DRIFT = 1e-3
+"""Clocks differ by less; and a lag that grows slower is not seen."""
+
+
+class Lag:
+    """Compares when frames come with when they were taken, by the camera's clock.
+
+    Args:
+        paced: Whether frames are sent at the pace of their stamps, as over RTSP. Over HTTP stamps
+            may run faster than time; there a frame that had to be waited for is no late one.
+    """
+
+    def __init__(self, paced: bool = True) -> None:
+        self._paced = paced
+        self._least_s: float | None = None
+        self._last_s = self._lag_s = self._last_stamp_ms = 0.0
+
+    def seconds(self, read_s: float, stamp_ms: float, waited: bool = False) -> float:
+        """Returns how much later than the promptest frame this one came.
+
+        Args:
+            read_s: Monotonic time after the read.
+            stamp_ms: The stream's own.
+            waited: Whether the frame had to be waited for, so that none was queued behind it.
+        """
+        late_s = read_s - stamp_ms / 1e3
+        if self._least_s is None or (waited and not self._paced):
+            self._least_s = late_s
+        elif stamp_ms < self._last_stamp_ms:  # they were set anew; frames are as late as before
+            self._least_s = late_s - self._lag_s
+        else:
+            self._least_s = min(self._least_s + _DRIFT * (read_s - self._last_s), late_s)
+        self._last_s, self._last_stamp_ms = read_s, stamp_ms
+        self._lag_s = late_s - self._least_s
+        return self._lag_s
+
+
+_FRAME_GAP = 1.5
 """So many intervals between two frames are a gap."""
 _WINDOW, _FEW = 31, 5
 _MOST_HELD = 16
-_START = sentence("stream_no_key_frame")
+_FRAME_START = sentence("stream_no_key_frame")
 _TOO_MANY = sentence("stream_frames_wait", most=_MOST_HELD)
 
 
@@ -38,7 +77,7 @@ class Quarantine:
         self._told_ms = 1e3 / fps if fps else None
         self._intervals: deque[float] = deque(maxlen=_WINDOW)
         self._last_ms: float | None = None
-        self._damage: str | None = _START if live else None
+        self._damage: str | None = _FRAME_START if live else None
         self._held: list[Frame] = []
 
     def judge(self, frame: Frame, picture: str, key: bool) -> list[Frame]:
@@ -90,7 +129,7 @@ class Quarantine:
         if passed_ms <= 0:
             return sentence("stream_jumped")
         self._intervals.append(passed_ms)
-        if usual_ms is not None and passed_ms <= _GAP * usual_ms:
+        if usual_ms is not None and passed_ms <= _FRAME_GAP * usual_ms:
             return None
         usual = "not known yet" if usual_ms is None else f"{usual_ms:.1f} ms"
         return sentence("stream_gap", passed_ms=passed_ms, usual=usual)

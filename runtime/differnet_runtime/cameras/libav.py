@@ -4,6 +4,15 @@ What is missing in a picture is known from several places: a packet whose transp
 (MPEG-TS, RTP), units that break the rules of their codec, the decoder's errors, its own mark on the
 picture it filled up, and blocks that it never wrote. Each marks the picture it belongs to; what
 refers to that picture is `damage.Quarantine`'s matter.
+
+Blocks of a picture that its decoder never wrote.
+
+FFmpeg's decoder of H.265 says nothing of a slice that is missing, or that ends too early: where it
+would be, the memory keeps an older picture. So all memory that a decoder gets is zero: new memory
+is, and what it gets again is wiped here first. A block whose brightness and both colours are zero
+is no colour that a picture can have.
+
+Video files through PyAV: every frame once, and what is damaged in them marked.
 """
 
 from __future__ import annotations
@@ -11,26 +20,71 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
-from ..errors import CameraError
-from ..records import MOST_PIXELS, Image
-from ..redaction import redact
+from ..config.grammar import redact
+from ..errors import CameraError, ImageReadError
+from ..records import MOST_PIXELS, Frame, Image
 from ..sentences import sentence
-from .base import Room, no_room
-from .decoded import Decoded, StreamReader
-from .jpegs import whole_or_partial
-from .libav_log import Log
-from .parting import Parting, copied
-from .signs import Signs
-from .slice_ends import NOT_SEEN, SliceEnds, parses
-from .units import Units
-from .unwritten import Unwritten
+from .base import Camera, Decoded, Room, Setting, StreamReader, no_room, whole_or_partial
+from .bitstream import Units
+from .damage import Quarantine
+from .signs import NOT_SEEN, Log, Parting, Signs, SliceEnds, copied, parses
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+
+_HELD = 8
+"""Pictures kept until the decoder needs them no more as references; cameras use one to four."""
+_STEP = 8
+"""Chroma samples between those that are looked at: half the smallest coding tree block."""
+_MIDDLE = _STEP // 2
+
+
+class Unwritten:
+    """Looks at a decoder's pictures, and wipes their memory before it is used again."""
+
+    def __init__(self) -> None:
+        self._held: deque[VideoFrame] = deque()
+
+    def blocks(self, frame: VideoFrame) -> int:
+        """Returns how many of the looked-at places of a picture were never written."""
+        if len(frame.planes) != 3:
+            return 0  # grey, or of a kind that needs no look
+        luma, blue, red = (_samples(frame, plane) for plane in range(3))
+        down, across = (max(1, luma.shape[axis] // blue.shape[axis]) for axis in (0, 1))
+        zero = (blue[_MIDDLE::_STEP, _MIDDLE::_STEP] == 0) & (
+            red[_MIDDLE::_STEP, _MIDDLE::_STEP] == 0
+        )
+        rows, columns = zero.shape
+        bright = luma[_MIDDLE * down :: _STEP * down, _MIDDLE * across :: _STEP * across]
+        return int((zero & (bright[:rows, :columns] == 0)).sum())
+
+    def release(self, frame: VideoFrame) -> None:
+        """Gives a picture's memory back to the decoder, wiped, once that needs it no more."""
+        self._held.append(frame)
+        if len(self._held) > _HELD:
+            last = self._held.popleft()
+            last.make_writable()  # a copy, where the decoder still refers to it
+            for plane in last.planes:
+                np.frombuffer(plane, np.uint8)[:] = 0  # type: ignore[call-overload]
+
+
+def _samples(frame: VideoFrame, index: int) -> NDArray[np.generic]:
+    plane = frame.planes[index]
+    dtype = np.uint16 if frame.format.components[index].bits > 8 else np.uint8
+    rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
+    samples: NDArray[np.generic] = rows[: plane.height, : plane.width]
+    return samples
+
 
 if TYPE_CHECKING:
     Packet = av.Packet[Any]
@@ -288,3 +342,110 @@ def _like_opencv() -> dict[str, Any]:
 
 
 _LIKE_OPENCV = _like_opencv()
+
+
+_TS_PACKETS = (188, 192, 204)
+_TS_SYNC = 0x47
+
+
+class LibavVideo(Camera):
+    """Reads a video file.
+
+    Args:
+        path: A video in any container and codec that FFmpeg reads.
+        room: Where frames may be read into.
+        check_h265: See `LibavReader`.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    live = False
+
+    def __init__(self, path: str, room: Room = no_room, *, check_h265: bool = True) -> None:
+        self._path, self._name = path, Path(path).name
+        try:
+            self._reader = LibavReader(
+                path, room=room, ends_within=_ends_within(Path(path)), check_h265=check_h265
+            )
+        except CameraError as error:
+            raise CameraError(
+                f"{error}: FFmpeg can't open it as a video; pictures are recognised by their file "
+                "extension"
+            ) from error
+        if self._reader.not_seen is not None:
+            self.settings = (Setting("decoder", None, None, self._reader.not_seen),)
+        self.fps = self._reader.fps
+        self.length = self._reader.promised or None
+        self._quarantine = Quarantine(live=False)
+        self._judged: deque[Frame | ImageReadError] = deque()
+        self._index, self._ended = 0, False
+
+    def read(self) -> Frame | None:
+        """Reads the next frame; see `Camera.read`."""
+        while not self._judged and not self._ended:
+            decoded = self._reader.read()
+            if decoded is None:
+                self._ended = True
+                self._judged.extend(self._quarantine.rest())
+                self._refuse_loss()
+            else:
+                self._judge(decoded)
+        judged = self._judged.popleft() if self._judged else None
+        if isinstance(judged, ImageReadError):
+            raise judged
+        return judged
+
+    def _judge(self, decoded: Decoded) -> None:
+        index, self._index = self._index, self._index + 1
+        name = f"{self._name}#{index}"
+        if decoded.image is None:
+            cause = decoded.damage or "it can't be decoded"
+            if not decoded.alone:
+                self._judged.extend(self._quarantine.lose(cause))
+            self._judged.append(ImageReadError(name, cause))
+            return
+        frame = Frame(
+            decoded.image,
+            name,
+            index,
+            time.monotonic_ns(),
+            time.time(),
+            decoded.stamp_ms,
+            decoded.damage,
+        )
+        alone = decoded.alone
+        judged = [frame] if alone else self._quarantine.judge(frame, decoded.picture, decoded.key)
+        self._judged.extend(judged)
+
+    def _refuse_loss(self) -> None:
+        """Raises where the file ends before it says it would."""
+        if not self._index:
+            raise CameraError(f"{self._path}: the video opens, but holds no frame to decode")
+        promised, found = self._reader.promised, self._reader.packets
+        if found < promised - max(2, promised // 50):  # some files only estimate it
+            raise ImageReadError(
+                f"{self._name}#{self._index}",
+                f"the video promises {promised} frames and ends after {found}; it may be cut short",
+            )
+
+    def close(self) -> None:
+        """Releases the file."""
+        self._reader.close()
+
+    def describe(self) -> str:
+        """Returns the path."""
+        return self._path
+
+
+def _ends_within(path: Path) -> str | None:
+    """Returns what is wrong with the last packet of a transport stream that was cut."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(1)
+        size = path.stat().st_size
+    except OSError:
+        return None
+    if data != bytes([_TS_SYNC]) or any(size % packet == 0 for packet in _TS_PACKETS):
+        return None
+    return "the file ends within it"

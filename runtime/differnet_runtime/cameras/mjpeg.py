@@ -1,27 +1,250 @@
-"""Cameras that send JPEG after JPEG over HTTP: each decoded strictly, stamped when it came."""
+"""Splits what an HTTP camera sends (multipart/x-mixed-replace, RFC 2046) into its parts.
+
+Cameras keep to the letter of it loosely: lengths that are wrong or missing, boundaries with dashes
+more or less, bytes between the parts. A part ends where its length says, or where the next begins.
+
+Whose certificate a camera must show, for each library that reads from it.
+
+Cameras that send JPEG after JPEG over HTTP: each decoded strictly, stamped when it came.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import os
+import re
 import socket
+import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import deque
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPMessage
+from pathlib import Path
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ..config.grammar import redact
 from ..config.models import CameraTls
 from ..errors import CameraError
-from ..redaction import redact
 from ..sentences import sentence
-from .certificates import SameHost, context_of
-from .decoded import Decoded, StreamReader
-from .jpegs import whole_or_partial
-from .multipart import Part, Parts, boundary_of
+from .base import Decoded, StreamReader, whole_or_partial
+
+_SYSTEM = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Debian's, and so Ubuntu's and JetPack's."""
+_BETWEEN = ";|"
+"""What OpenCV puts between FFmpeg's options."""
+
+
+def is_encrypted(source: str) -> bool:
+    """Whether a source is read through TLS."""
+    return source.lower().startswith(("https://", "rtsps://"))
+
+
+def context_of(tls: CameraTls) -> ssl.SSLContext:
+    """Returns what Python's HTTP client checks a camera's certificate with.
+
+    Raises:
+        CameraError: `tls.ca` can't be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise CameraError(f"tls.ca: {tls.ca} can't be used ({error})") from error
+    if not tls.verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def ffmpeg_options(tls: CameraTls) -> Mapping[str, str]:
+    """Returns FFmpeg's options, which by themselves would check no certificate.
+
+    Raises:
+        CameraError: There is no file of authorities.
+    """
+    if not tls.verify:
+        return {"tls_verify": "0"}
+    file = tls.ca or _system_authorities()
+    if any(mark in str(file) for mark in _BETWEEN):
+        raise CameraError(f"tls.ca: {file}: use a path without {' and '.join(_BETWEEN)}")
+    return {"tls_verify": "1", "ca_file": str(file)}
+
+
+def _system_authorities() -> Path:
+    found = ssl.get_default_verify_paths().cafile
+    file = Path(found) if found else _SYSTEM
+    if not file.is_file():
+        raise CameraError(
+            "this system has no file of certificate authorities: install Debian's "
+            "ca-certificates, or name the camera's authority in tls.ca"
+        )
+    return file
+
+
+def explained(error: CameraError) -> CameraError:
+    """Returns an error that also says what to do about a certificate."""
+    text = str(error)
+    if "certificate" not in text.lower():
+        return error
+    return CameraError(
+        f"{text}. If the camera signed its own certificate, save that as a file and name it "
+        "in [camera.NAME.tls] ca, or for a command in SSL_CERT_FILE; verify = false accepts any"
+    )
+
+
+class SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection only to the same host, and never out of TLS."""
+
+    def redirect_request(  # noqa: D102 - urllib's
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+            raise urllib.error.HTTPError(
+                req.full_url, code, f"redirects to another host ({new.netloc})", headers, fp
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_MOST_BYTES = 64 << 20
+_MOST_HEAD = 16 << 10
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LINE_END = re.compile(rb"(?:--)?[ \t]*\r?\n")
+_BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]+)"|([^\s;]+))', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class BodyPart:
+    """One part.
+
+    Args:
+        head: Its header's fields, names in lower case.
+        body: What it holds.
+        damage: What is wrong with it, or None.
+    """
+
+    head: dict[str, str]
+    body: bytes
+    damage: str | None = None
+
+
+def boundary_of(content_type: str) -> str | None:
+    """Returns the boundary that an answer's Content-Type names; None where it has no parts."""
+    if not content_type.lower().lstrip().startswith("multipart/"):
+        return None
+    found = _BOUNDARY.search(content_type)
+    return (found[1] or found[2]).strip("-") if found is not None else ""
+
+
+class MultipartParser:
+    """Takes bytes as they come, and gives the parts that are complete.
+
+    Args:
+        boundary: As `boundary_of` returns it.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self._mark = b"--" + boundary.encode("latin-1", "replace")
+        self._data = bytearray()
+        self._head: dict[str, str] | None = None
+        self._searched = 0
+
+    def feed(self, data: bytes) -> list[BodyPart]:
+        """Takes the next bytes; returns the parts that they complete."""
+        self._data += data
+        parts: list[BodyPart] = []
+        while True:
+            part = self._next()
+            if part is None:
+                return parts
+            parts.append(part)
+
+    def _next(self) -> BodyPart | None:
+        while True:
+            if self._head is None and not self._begin():
+                return None
+            assert self._head is not None
+            end, damage = self._end(self._head)
+            if end is None:
+                return None
+            head, body = self._head, bytes(self._data[:end])
+            self._forget(end)
+            self._head = None
+            kind = head.get("content-type", "image/")
+            if kind.startswith(("image/", "application/octet-stream")):
+                return BodyPart(head, body, damage)
+
+    def _begin(self) -> bool:
+        """Looks for a part's beginning and reads its header; False where more bytes are needed."""
+        found = self._boundary(len(self._data), anywhere=True)
+        if found is None:
+            self._drop_junk()
+            return False
+        end = _HEAD_END.search(self._data, found[1] - 2, found[1] + _MOST_HEAD)
+        if end is None:
+            if len(self._data) > found[1] + _MOST_HEAD:
+                self._forget(found[1])  # no header: go on behind it
+                return self._begin()
+            self._searched = found[0]
+            return False
+        lines = self._data[found[1] : end.start()].decode("latin-1").splitlines()
+        fields = (line.partition(":") for line in lines)
+        self._head = {name.strip().lower(): value.strip() for name, _, value in fields}
+        self._forget(end.end())
+        return True
+
+    def _end(self, head: dict[str, str]) -> tuple[int | None, str | None]:
+        told = head.get("content-length", "")
+        length = int(told) if told.isdecimal() and len(told) < 10 else 0
+        if not 0 < length <= _MOST_BYTES:
+            found = self._boundary(len(self._data))
+            if found is None and len(self._data) > _MOST_BYTES:
+                return len(self._data), "the part has no end"
+            return (found[0], None) if found is not None else (None, None)
+        found = self._boundary(min(length, len(self._data)))
+        if found is not None:
+            return found[0], f"the part has {found[0]} bytes, {length} were promised"
+        return (length, None) if len(self._data) >= length else (None, None)
+
+    def _boundary(self, limit: int, *, anywhere: bool = False) -> tuple[int, int] | None:
+        """Returns where the text before the next boundary ends, and where its own line does."""
+        at = self._searched
+        while (at := self._data.find(self._mark, at, limit)) >= 0:
+            line = _LINE_END.match(self._data, at + len(self._mark))
+            begins = at == 0 or self._data[at - 1] in b"\n-"
+            if line is not None and (begins or anywhere):
+                return self._without_line_end(at), line.end()
+            if line is None and len(self._data) < at + len(self._mark) + 8:
+                break  # the rest of its line has not come yet
+            at += 1
+        self._searched = max(0, (limit if at < 0 else at) - len(self._mark) - 8)
+        return None
+
+    def _without_line_end(self, at: int) -> int:
+        while at and self._data[at - 1] in b"-":  # a boundary that has dashes of its own
+            at -= 1
+        for end in (b"\n", b"\r"):
+            at -= bytes(self._data[max(0, at - 1) : at]) == end
+        return at
+
+    def _drop_junk(self) -> None:
+        if len(self._data) > _MOST_BYTES:
+            self._forget(len(self._data) - len(self._mark) - 8)
+
+    def _forget(self, length: int) -> None:
+        del self._data[:length]
+        self._searched = 0
+
 
 _CHUNK = 1 << 18
 _WAITING = 4
@@ -86,9 +309,9 @@ class MjpegReader(StreamReader):
 
     def __init__(self, answer: Any, boundary: str, title: str, timeout_s: float) -> None:  # noqa: ANN401 - urllib's
         self._answer, self._title, self._timeout_s = answer, title, timeout_s
-        self._parts = Parts(boundary)
+        self._parts = MultipartParser(boundary)
         self._socket = socket.socket(fileno=os.dup(answer.fileno()))
-        self._came: deque[tuple[int, Part]] = deque(maxlen=_WAITING)
+        self._came: deque[tuple[int, BodyPart]] = deque(maxlen=_WAITING)
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._receive, name="mjpeg", daemon=True)
@@ -128,7 +351,7 @@ class MjpegReader(StreamReader):
         self._answer.close()
 
 
-def _stamp_ms(part: Part) -> float | None:
+def _stamp_ms(part: BodyPart) -> float | None:
     """Returns when the camera says that it took the picture, as some do."""
     try:
         return float(part.head["x-timestamp"]) * 1e3

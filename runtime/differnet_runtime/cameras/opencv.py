@@ -4,26 +4,46 @@ A network stream that stalls makes OpenCV wait for the read timeout and then han
 frame again, as if it were new; so a read that takes that long counts as a lost camera. Nothing
 here reconnects, and a reader slower than a stream falls behind: both belong to the service,
 which keeps the capture in a process of its own.
+
+Network streams through OpenCV's FFmpeg, where PyAV is not installed.
+
+A stream that stalls makes OpenCV wait for its read timeout and then give the last frame again, as
+if it were new: only a time stamp that advances makes a frame new. What the decoder knew of a
+picture is not told: of a damaged stream only gaps between time stamps are seen.
+
+A camera at this machine (V4L2, USB): set as configured, and read back.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from differnet_runtime.errors import CameraError, ImageReadError
-from differnet_runtime.records import Frame, Image
-
-from ..redaction import redact
+from ..config.grammar import redact
+from ..config.models import CameraConfig, PixelFormat
+from ..errors import CameraError, ImageReadError
+from ..installation import install_line
+from ..records import Frame, Image
 from ..sentences import sentence
-from .base import Camera, Room, no_room
-from .jpegs import whole_or_partial
-from .reading import Reader
+from .base import (
+    Camera,
+    CaptureReader,
+    Decoded,
+    Room,
+    StreamReader,
+    apply_settings,
+    convert,
+    no_room,
+    whole_or_partial,
+)
 
 Kind = Literal["file", "device", "url"]
 
@@ -73,7 +93,7 @@ class OpenCvCamera(Camera):
         if not self._capture.isOpened():
             self._capture.release()
             raise CameraError(_not_opened(self._source, kind))
-        self._reader = Reader(self._capture, no_room if self._jpegs else room)
+        self._reader = CaptureReader(self._capture, no_room if self._jpegs else room)
         if kind == "device":
             self.controls = self._capture
         if kind == "file":
@@ -177,3 +197,149 @@ def _open(source: str, kind: Kind, timeout_ms: int, fourcc: str) -> cv2.VideoCap
         if fourcc != MJPG or sys.platform == "linux":
             capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # OpenCV's decoder fills gaps in silence
     return capture
+
+
+"""Failed reads in a row that end a stream: a single one may be one damaged packet."""
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_PICTURES = frozenset(map(ord, "IPB"))
+
+
+def not_seen() -> str:
+    """Returns what OpenCV can't tell of a stream or video, and what would."""
+    return sentence("decoder_blind", command=install_line("streams"))
+
+
+class OpenCvStream(StreamReader):
+    """Reads what FFmpeg knows by URL; in a process of its own.
+
+    Args:
+        source: The URL.
+        options: Of FFmpeg's protocol and container.
+        timeouts_s: For opening, and for a read.
+        room: Where pictures may be read into.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    def __init__(
+        self, source: str, options: Mapping[str, str], timeouts_s: tuple[float, float], room: Room
+    ) -> None:
+        self.not_seen = not_seen()
+        self._source, (open_s, self._read_s) = redact(source), timeouts_s
+        os.environ.setdefault(
+            _OPTIONS, "|".join(f"{key};{value}" for key, value in options.items())
+        )
+        self._capture = cv2.VideoCapture(
+            source,
+            cv2.CAP_FFMPEG,
+            [
+                *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(open_s * 1e3)),
+                *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(self._read_s * 1e3)),
+                *(cv2.CAP_PROP_N_THREADS, 1),  # each further one is a frame of delay
+            ],
+        )
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise CameraError(f"{self._source}: OpenCV can't open it")
+        self._reader = CaptureReader(self._capture, room)
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps <= _MOST_FPS else None
+        self._key_packet = False
+        self._stamp_ms: float | None = None
+
+    def read(self) -> Decoded | None:
+        """Waits for the next picture; see `StreamReader.read`."""
+        for _ in range(_ATTEMPTS):
+            begun = time.monotonic()
+            image = self._reader.read()
+            waited_s = time.monotonic() - begun
+            if waited_s >= self._read_s * 0.98:
+                raise CameraError(sentence("source_late", source=self._source, waited_s=waited_s))
+            stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+            if image is not None and stamp_ms != self._stamp_ms:
+                self._stamp_ms = stamp_ms
+                return self._decoded(image, stamp_ms)
+        return None
+
+    def _decoded(self, image: Image, stamp_ms: float) -> Decoded:
+        code = int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE))
+        picture = chr(code) if code in _PICTURES else "?"
+        return Decoded(image, time.monotonic_ns(), stamp_ms, picture, self._is_key(picture))
+
+    def _is_key(self, picture: str) -> bool:
+        """Whether no later frame needs one before this; of all that are I this is not so.
+
+        Packets are ahead of frames where some frames wait for later ones. So the mark of a key
+        packet belongs to the next frame that needs no other. The first such mark of a stream with
+        B frames is passed before its first frame comes: it starts with its second key frame.
+        """
+        if self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0:
+            self._key_packet = True
+        key = self._key_packet and picture in ("I", "?")
+        if key:
+            self._key_packet = False
+        return key
+
+    def close(self) -> None:
+        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
+        self._capture.release()
+
+
+_SELECT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
+_FOURCC: dict[PixelFormat, str] = {
+    "auto": MJPG,
+    "mono": "GREY",
+    "bayer_rggb": "RGGB",
+    "bayer_bggr": "BA81",
+    "bayer_grbg": "GRBG",
+    "bayer_gbrg": "GBRG",
+}
+"""As V4L2 calls them. Uncompressed colours fill a USB bus with two cameras, MJPG with many."""
+
+
+class DeviceCamera(Camera):
+    """Reads a device.
+
+    Args:
+        config: The camera's configuration.
+        room: Where frames may be read into.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    live = True
+
+    def __init__(self, config: CameraConfig, room: Room = no_room) -> None:
+        # Seconds; OpenCV reads it once, before the first device is opened.
+        os.environ[_SELECT] = str(max(1, round(config.stall_s)))
+        self._config = config
+        fourcc = _FOURCC[config.format]
+        self._device = OpenCvCamera(config.source, "device", fourcc=fourcc, room=room)
+        self.controls = self._device.controls
+        if self.controls is not None:
+            form = {"width": config.width, "height": config.height, "fps": config.fps}
+            wanted = {
+                "exposure": config.exposure,
+                "gain": config.gain,
+                "white_balance": config.white_balance,
+            }
+            self.settings = tuple(
+                apply_settings(self.controls, fourcc=fourcc, form=form, wanted=wanted)
+            )
+
+    def read(self) -> Frame | None:
+        """Waits for the next frame; see `Camera.read`."""
+        frame = self._device.read()
+        if frame is None:
+            return None
+        return replace(frame, image=convert(frame.image, self._config.format))
+
+    def close(self) -> None:
+        """Releases the device."""
+        self._device.close()
+
+    def describe(self) -> str:
+        """Returns the device."""
+        return self._device.describe()

@@ -2,14 +2,64 @@
 
 A demuxer tells of a loss when it reads on behind it, and a decoder of an error when it decodes;
 the picture comes later, perhaps after others. So a sign waits under its picture's time stamp.
+
+What FFmpeg's libraries say during a call, which is the only sign of some damage.
+
+Packets of H.265 to which the next picture was appended, since what parts them was lost.
+
+Slices of H.265 that do not end where their data end, as libde265 reports them.
+
+Wrong or missing bytes within a slice lead its decoder astray, which then ends too early or too late
+and so shows the damage. FFmpeg's decoder does not compare (`hls_decode_entry` in its `hevcdec.c`),
+and PyAV can't tell how much it consumed. libde265 compares at the end of each slice, and of each
+row of blocks where the stream marks them. Its pixels are not used, so it decodes without filters.
 """
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import re
-from typing import Protocol
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .libav_log import ERROR
+import av
+import av.logging
+
+from .bitstream import Units, is_base
+
+av.logging.set_level(av.logging.WARNING)
+av.logging.set_skip_repeated(False)
+# Said outside of the calls that are listened to, as about colours, which concerns nobody.
+logging.getLogger("libav").setLevel(logging.CRITICAL + 1)
+
+ERROR = int(av.logging.ERROR)
+
+
+class Log:
+    """Collects what is said in this thread while it is entered."""
+
+    def __init__(self) -> None:
+        self._capture = av.logging.Capture()
+        self.lines: list[tuple[int, str]] = []
+        """Level (lower is worse) and text of each line, once it is left."""
+
+    def __enter__(self) -> Log:
+        self._said = self._capture.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._capture.__exit__(kind, error, trace)  # type: ignore[arg-type]
+        self.lines = [(level, text.strip()) for level, _name, text in self._said]
+
 
 _CORRUPT = re.compile(r"Packet corrupt \(stream = (\d+), dts = (-?\d+|NOPTS)\)")
 _MISSED = re.compile(r"RTP: missed (\d+) packets")
@@ -132,3 +182,141 @@ class Signs:
         ]
         self._signs = [one for one in self._signs if one not in found]
         return found[0][1] if found else None
+
+
+if TYPE_CHECKING:
+    Packet = av.Packet[Any]
+
+_STEPS = 31
+
+
+class Parting:
+    """Gives each picture a packet of its own.
+
+    Args:
+        units: Of the stream.
+        signs: Is told that what was lost was not of the first picture. That this one is complete
+            must be seen when it is decoded.
+    """
+
+    def __init__(self, units: Units, signs: Signs) -> None:
+        self._units, self._signs = units, signs
+        self._last: int | None = None
+        self._steps: deque[int] = deque(maxlen=_STEPS)
+
+    def parts(self, packet: Packet, *, in_order: bool) -> list[Packet]:
+        """Parts a packet.
+
+        Args:
+            packet: Of one picture, or of two.
+            in_order: Whether pictures are shown in the order of sending: the second one's time
+                stamp, which is lost, is known from the others then. Else it is left out.
+        """
+        step = self._step(packet.pts)
+        own, other = self._units.parted(bytes(packet))
+        if other is None:
+            return [packet]
+        self._signs.lost_behind(packet.pts)
+        parts = [copied(packet, own)]
+        return [*parts, copied(packet, other, step)] if other and step and in_order else parts
+
+    def _step(self, stamp: int | None) -> int:
+        """Returns the time from picture to picture, in the stream's units; 0 while unknown."""
+        last, self._last = self._last, stamp
+        if last is not None and stamp is not None and stamp > last:
+            self._steps.append(stamp - last)
+        return min(self._steps, default=0)
+
+
+def copied(packet: Packet, data: bytes, later: int = 0) -> Packet:
+    """Returns a packet with other data, whose picture comes so much later."""
+    made: Packet = av.Packet(data)
+    made.pts = None if packet.pts is None else packet.pts + later
+    made.dts = None if packet.dts is None else packet.dts + later
+    made.time_base = packet.time_base
+    return made
+
+
+_LIBRARY = "libde265.so.0"
+_FIRST_PARAMETER_SET = 32
+_GUARD = b"\x55" * 64
+"""Behind each slice: bits in which a decoder that reads too far seldom finds an end."""
+_DAMAGE = {
+    1002: "a slice ends too early",
+    1003: "the rows of a slice do not begin where it says",
+    1004: "a slice goes on beyond the picture",
+    1017: "a row of a slice does not end where its data end",
+}
+"""libde265's warnings (`de265.h`) that damaged data cause, and nothing else."""
+_NO_DEBLOCKING, _NO_SAO = 7, 8
+_PROFILES = frozenset({"Main", "Main 10", "Main Still Picture"})
+_MOST_STEPS = 100
+
+NOT_SEEN = (
+    "wrong bytes within an H.265 picture are seen only in part, since the system library libde265 "
+    "is not installed (apt-get install libde265-0); check_h265 = false does without it"
+)
+
+
+def parses(profile: str | None) -> bool:
+    """Returns whether libde265 reads a profile completely."""
+    return profile in _PROFILES
+
+
+class SliceEnds:
+    """Decodes a stream of H.265 a second time, in a thread of its own.
+
+    Raises:
+        OSError: libde265 is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._library = _loaded()
+        self._decoder = self._library.de265_new_decoder()
+        for parameter in (_NO_DEBLOCKING, _NO_SAO):
+            self._library.de265_set_parameter_bool(self._decoder, parameter, 1)
+        self._thread = ThreadPoolExecutor(1, "slice-ends")
+
+    def damage(self, units: Iterable[bytes]) -> Future[str | None]:
+        """Takes all units of the next picture; tells later what is wrong with its slices."""
+        return self._thread.submit(self._decode, list(units))
+
+    def _decode(self, units: list[bytes]) -> str | None:
+        library, decoder = self._library, self._decoder
+        for unit in filter(is_base, units):
+            is_slice = unit[0] >> 1 & 0x3F < _FIRST_PARAMETER_SET
+            data = unit + _GUARD if is_slice else unit
+            library.de265_push_NAL(decoder, data, len(data), 0, None)
+        library.de265_push_end_of_frame(decoder)
+        told: list[int] = []
+        more = ctypes.c_int(1)
+        for _ in range(_MOST_STEPS):
+            failed = library.de265_decode(decoder, ctypes.byref(more))
+            told.extend(self._warnings())
+            while library.de265_get_next_picture(decoder):
+                pass
+            if failed or not more.value:
+                break
+        return next((_DAMAGE[code] for code in told if code in _DAMAGE), None)
+
+    def _warnings(self) -> Iterator[int]:
+        while code := self._library.de265_get_warning(self._decoder):
+            yield code
+
+    def close(self) -> None:
+        """Releases the decoder."""
+        self._thread.shutdown()
+        self._library.de265_free_decoder(self._decoder)
+
+
+def _loaded() -> ctypes.CDLL:
+    """Loads the library and says what its functions take."""
+    library = ctypes.CDLL(_LIBRARY)
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    library.de265_new_decoder.restype = library.de265_get_next_picture.restype = pointer
+    library.de265_push_NAL.argtypes = [pointer, ctypes.c_char_p, number, ctypes.c_int64, pointer]
+    library.de265_set_parameter_bool.argtypes = [pointer, number, number]
+    library.de265_decode.argtypes = [pointer, ctypes.POINTER(number)]
+    for name in ("push_end_of_frame", "get_warning", "get_next_picture", "free_decoder"):
+        getattr(library, f"de265_{name}").argtypes = [pointer]
+    return library

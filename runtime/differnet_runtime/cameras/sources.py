@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ..config.grammar import GST, kind_of, with_coded_login
+from ..config.grammar import GST, kind_of, redact, redact_text, with_coded_login
 from ..config.models import CameraConfig
 from ..errors import ConfigError
-from ..images import SUFFIXES, say_passed_over
-from ..redaction import redact, redact_text
+from ..files import SUFFIXES
+from ..images import say_passed_over
 from .base import Camera, Room, no_room
-from .remembered import Remembered
+from .files import Remembered
 
 
-def located(config: CameraConfig) -> CameraConfig:
+def locate(config: CameraConfig) -> CameraConfig:
     """Returns the configuration with its kind told, and its path or URL as libraries need it."""
     kind = config.kind if config.kind != "auto" else kind_of(config.source)
     source = config.source
@@ -41,7 +41,7 @@ def refuse_commands(name: str, config: CameraConfig) -> None:
     Raises:
         ConfigError: It is to judge files on command.
     """
-    if config.trigger == "command" and not is_live(located(config)):
+    if config.trigger == "command" and not is_live(locate(config)):
         raise ConfigError(
             f'camera.{name}.trigger: "command" needs a live source, and {describe(config)} is not '
             "one. Let it run free: every picture is judged, and its name is in the event"
@@ -56,7 +56,7 @@ def refuse_leaving(name: str, config: CameraConfig) -> None:
     """
     path = Path(config.source)
     single = path.suffix.lower() in SUFFIXES and not path.is_dir()
-    if config.after != "keep" and (single or located(config).kind != "folder"):
+    if config.after != "keep" and (single or locate(config).kind != "folder"):
         raise ConfigError(
             f'camera.{name}.after: "{config.after}" is for the pictures of a folder, but '
             f"{describe(config)} is not a folder. Leave it out, or give the folder as the source"
@@ -79,7 +79,7 @@ def open_source(
     """Opens a camera; may take seconds.
 
     Args:
-        config: As `located` returns it.
+        config: As `locate` returns it.
         skip: Frames of a video to leave out.
         seen: Pictures of a folder to leave out.
         room: Where frames of a live source may be read into.
@@ -88,12 +88,12 @@ def open_source(
         CameraError: It can't be opened.
     """
     if config.kind == "folder":
-        from .watched import WatchedFolder
+        from .folder import WatchedFolder
 
         _say_passed_over(Path(config.source))
         return WatchedFolder(Path(config.source), config.format, seen, config.after)
     if config.kind == "video" and not config.paced:
-        from .remembered_video import RememberedVideo
+        from .files import RememberedVideo
         from .video import VideoCamera
 
         return RememberedVideo(VideoCamera(config, skip), Path(config.source), seen)
@@ -104,7 +104,7 @@ def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
     """Opens a camera whose frames come by themselves; may take seconds.
 
     Args:
-        config: As `located` returns it.
+        config: As `locate` returns it.
         room: Where frames may be read into.
 
     Raises:
@@ -115,7 +115,7 @@ def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
 
         return StreamCamera(config, room)
     if config.kind == "device":
-        from .device import DeviceCamera
+        from .opencv import DeviceCamera
 
         return DeviceCamera(config, room)
     if config.kind == "gstreamer":

@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from ..config.grammar import redact
 from ..config.models import CameraConfig, CameraTls
 from ..errors import CameraError
 from ..records import Frame
-from ..redaction import redact
 from ..sentences import sentence
-from .base import Camera, Room, no_room
-from .certificates import explained, ffmpeg_options, is_encrypted
-from .damage import Quarantine
-from .decoded import Decoded, StreamReader, blank
-from .lag import Lag
-from .mjpeg import open_mjpeg
-from .pixels import converted
-from .settings import Setting
+from .base import Camera, Decoded, Room, Setting, StreamReader, blank, convert, no_room
+from .damage import Lag, Quarantine
+from .mjpeg import explained, ffmpeg_options, is_encrypted, open_mjpeg
 
 _LEAST_OPEN_S = 3.0
 _MOST_LAG = 0.9
@@ -80,7 +75,7 @@ class StreamCamera(Camera):
         self._size = image.shape[0], image.shape[1]
         captured_ns = decoded.arrived_ns - round(self._behind_s(decoded) * 1e9)
         frame = Frame(
-            converted(image, self._config.format),
+            convert(image, self._config.format),
             f"{self._source}#{self._index}",
             self._index,
             captured_ns,
@@ -146,7 +141,7 @@ def _reader(config: CameraConfig, tls: CameraTls, room: Room) -> StreamReader:
     try:
         from .libav import LibavReader
     except ImportError:
-        from .opencv_stream import OpenCvStream
+        from .opencv import OpenCvStream
 
         return OpenCvStream(config.source, options, timeouts_s, room)
     return LibavReader(

@@ -8,10 +8,8 @@ from dataclasses import replace
 from ..config.models import CameraConfig
 from ..errors import CameraError, ImageReadError
 from ..records import Frame
-from .base import Camera, Room, no_room
+from .base import Camera, Room, Setting, convert, no_room
 from .opencv import OpenCvCamera
-from .pixels import converted
-from .settings import Setting
 
 _USUAL_FPS = 25.0
 
@@ -48,7 +46,7 @@ class VideoCamera(Camera):
         frame = self._video.read()
         if frame is None:
             return None
-        return replace(frame, image=converted(frame.image, self._config.format))
+        return replace(frame, image=convert(frame.image, self._config.format))
 
     def close(self) -> None:
         """Releases the file."""
@@ -116,9 +114,9 @@ class PacedVideo(Camera):
 def _opened(config: CameraConfig, room: Room) -> tuple[Camera, float | None]:
     """Opens a file; returns its frame rate, too, where it is known."""
     try:
-        from .libav_video import LibavVideo
+        from .libav import LibavVideo
     except ImportError:
-        from .opencv_stream import not_seen
+        from .opencv import not_seen
 
         opened = OpenCvCamera(config.source, "file", room=room)
         opened.settings = (Setting("decoder", None, None, not_seen()),)

@@ -3,18 +3,92 @@
 Each message is one JSON packet on a socket pair. The daemon sends the source first, which may hold
 a password, and so is not an argument, which all users of the machine can read; and then packets
 of six bytes, which give back a slot that may be written again, or a longer `Settled`.
+
+How long to wait before a camera is tried again.
+
+What is known of a camera.
 """
 
 from __future__ import annotations
 
+import random
 import struct
+from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from ..cameras.base import Setting
 from ..config.models import CameraConfig
-from ..metadata import Part
+from ..model_file.contract import StrictModel
 from ..records import Origin
+
+STEPS_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+_JITTER = 0.2
+
+
+class Backoff:
+    """Longer from try to try, up to two seconds; many cameras behind one switch don't march."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._random = random.Random()  # noqa: S311 - no secret
+
+    def next_s(self) -> float:
+        """Returns the seconds to wait, and counts the try."""
+        step = STEPS_S[min(self._tries, len(STEPS_S) - 1)]
+        self._tries += 1
+        return step * (1 - _JITTER * self._random.random())
+
+    def reset(self) -> None:
+        """Called when a frame came."""
+        self._tries = 0
+
+
+class CameraState(str, Enum):
+    """Where a camera is in its life; LIVE is said of files too, while they give frames."""
+
+    STARTING = "starting"
+    LIVE = "live"
+    STALLED = "stalled"
+    LOST = "lost"
+    ENDED = "ended"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """A camera at a moment.
+
+    Args:
+        state: See `CameraState`; STALLED and LOST are tried again for ever.
+        reason: Why it is not live.
+        frames: That came since the start.
+        reconnects: How often it was opened again after frames had come.
+        last_frame_ns: Monotonic stamp of the newest frame.
+        fps: Measured over the last seconds.
+        width: Of the newest frame, in pixels.
+        height: Likewise.
+        settings: What was asked of a device, and what it reports.
+        pid: The capture process.
+        source: What is read; never a password.
+        waiting: Pictures of a folder that waited when the newest one was read.
+    """
+
+    state: CameraState
+    reason: str | None
+    frames: int
+    reconnects: int
+    last_frame_ns: int | None
+    fps: float | None
+    width: int | None
+    height: int | None
+    settings: tuple[Setting, ...]
+    pid: int | None
+    source: str
+    waiting: int | None = None
+
 
 PACKET = 65536
 """Greatest message in bytes."""
@@ -24,7 +98,7 @@ RELEASE = struct.Struct("=IH")
 """Generation of the memory, and the slot in it."""
 
 
-class Start(Part):
+class CaptureStart(StrictModel):
     """The capture process's argument.
 
     Args:
@@ -36,7 +110,7 @@ class Start(Part):
     parent: int
 
 
-class LastFrame(Part):
+class LastFrame(StrictModel):
     """What an earlier process of the camera has shown last; see `shown`."""
 
     descriptor: int
@@ -45,7 +119,7 @@ class LastFrame(Part):
     since_ns: int
 
 
-class Source(Part):
+class Source(StrictModel):
     """What it is to read.
 
     Args:
@@ -63,20 +137,20 @@ class Source(Part):
     shown: LastFrame | None = None
 
 
-class Settled(Part):
+class Settled(StrictModel):
     """From the daemon: the verdicts on these pictures are on disk; answered by `Received`."""
 
     keys: tuple[str, ...]
 
 
-class Opened(Part):
+class Opened(StrictModel):
     """The source is open; `settings` are the fields of `cameras.settings.Setting`."""
 
     kind: Literal["opened"] = "opened"
     settings: tuple[tuple[str, float | None, float | None, str | None], ...] = ()
 
 
-class Memory(Part):
+class Memory(StrictModel):
     """From now on frames lie in the memory whose descriptor comes along."""
 
     kind: Literal["memory"] = "memory"
@@ -85,7 +159,7 @@ class Memory(Part):
     slot_bytes: int
 
 
-class Captured(Part):
+class Captured(StrictModel):
     """A frame lies in a slot; the fields are those of `records.Frame`."""
 
     kind: Literal["frame"] = "frame"
@@ -104,7 +178,7 @@ class Captured(Part):
     waiting: int | None = None
 
 
-class Trying(Part):
+class Trying(StrictModel):
     """A picture of the folder is about to be decoded, which a damaged one may not survive."""
 
     kind: Literal["trying"] = "trying"
@@ -112,27 +186,27 @@ class Trying(Part):
     key: str
 
 
-class Later(Part):
+class Later(StrictModel):
     """A picture that was tried is not complete, and is read again later."""
 
     kind: Literal["later"] = "later"
     key: str
 
 
-class Received(Part):
+class Received(StrictModel):
     """A `Settled` has come, so that there is room for another one."""
 
     kind: Literal["received"] = "received"
 
 
-class Gone(Part):
+class Gone(StrictModel):
     """Pictures that were read are no longer there, and need not be remembered."""
 
     kind: Literal["gone"] = "gone"
     keys: tuple[str, ...]
 
 
-class Unreadable(Part):
+class Unreadable(StrictModel):
     """A picture can't be read; it holds a slot, as a frame does, until it is taken."""
 
     kind: Literal["unreadable"] = "unreadable"
@@ -143,14 +217,14 @@ class Unreadable(Part):
     origin: Origin | None = None
 
 
-class Lost(Part):
+class Lost(StrictModel):
     """The source can't be opened, or ended unasked; the process tries again by itself."""
 
     kind: Literal["lost"] = "lost"
     text: str
 
 
-class Ended(Part):
+class Ended(StrictModel):
     """The source has given all its frames."""
 
     kind: Literal["ended"] = "ended"

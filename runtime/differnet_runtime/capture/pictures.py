@@ -11,9 +11,9 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from ..cameras.remembered import AT_ONCE, Remembered
-from .memory import create
+from ..cameras.files import AT_ONCE, Remembered
 from .messages import Settled
+from .shared_frames import create
 
 _MOST_TRIES = 2
 """After so many processes that it ended, a picture is told as unreadable."""

@@ -3,6 +3,8 @@
 Every option and argument of every command has one of these types (or `choices`), so that a wrong
 value is refused, with the option's name, before any work begins. Those for files and folders are in
 `paths`.
+
+Types of options that name files and folders: inputs must be there, outputs are tried.
 """
 
 from __future__ import annotations
@@ -10,13 +12,90 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.parsing import completed
+from ..command import completed
+from ..errors import OutputError
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Region
+    from ..model_file.contract import Region
+
+
+def any_path(value: str) -> Path:
+    """Reads a path, which need not be there; the file's reader says what is wrong with it."""
+    return Path(text(value))
+
+
+def existing(value: str) -> Path:
+    """Reads the path of a file or a folder that is there."""
+    found = any_path(value)
+    try:
+        found.stat()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{value!r}: {error.strerror or error}") from error
+    return found
+
+
+def existing_file(value: str) -> Path:
+    """Reads the path of a file that is there."""
+    found = existing(value)
+    if found.is_dir():
+        raise refused(value, "a file, but a folder")
+    return found
+
+
+def existing_folder(value: str) -> Path:
+    """Reads the path of a folder that is there."""
+    found = existing(value)
+    if not found.is_dir():
+        raise refused(value, "a folder, but a file")
+    return found
+
+
+def new_file(value: str) -> Path:
+    """Reads the path of a file to be written, and tries whether it can be."""
+    from ..files import try_file
+
+    return _tried(value, try_file)
+
+
+def new_folder(value: str) -> Path:
+    """Reads the path of a folder to be written into, and tries whether it can be."""
+    from ..files import try_folder
+
+    return _tried(value, try_folder)
+
+
+def added_file(value: str) -> Path:
+    """Reads the path of a file that is added to, and tries whether it can be."""
+    from ..files import try_appending
+
+    return _tried(value, try_appending)
+
+
+def any_folder(value: str) -> Path:
+    """Reads the path of a folder that may be missing, but is no file."""
+    found = any_path(value)
+    try:
+        is_file = found.exists() and not found.is_dir()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{value!r}: {error.strerror or error}") from error
+    if is_file:
+        raise refused(value, "a folder, but a file")
+    return found
+
+
+def _tried(value: str, attempt: Callable[[Path], None]) -> Path:
+    output = any_path(value)
+    try:
+        attempt(output)
+    except OutputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return output
+
 
 _SHOWN = 60
 """So many characters of a wrong value are shown."""
@@ -57,7 +136,7 @@ def add_device(
 
 
 def _backends() -> tuple[str, ...]:
-    from differnet_runtime.selection import BACKENDS
+    from ..backends.selection import BACKENDS
 
     return BACKENDS
 
@@ -164,7 +243,7 @@ SOURCES = (
 
 def source(value: str) -> str:
     """Reads a source of frames as it is written; what it names need not be there."""
-    from differnet_runtime.config.grammar import check_source
+    from ..config.grammar import check_source
 
     try:
         check_source(text(value))
@@ -184,8 +263,8 @@ def pattern(value: str) -> str:
 
 def backend(name: str) -> str:
     """Reads a backend's name."""
-    from differnet_runtime.errors import DifferNetError
-    from differnet_runtime.selection import check_backend
+    from ..backends.selection import check_backend
+    from ..errors import DifferNetError
 
     try:
         check_backend(name)
@@ -196,7 +275,7 @@ def backend(name: str) -> str:
 
 def region(text: str) -> Region:
     """Reads X,Y,WIDTH,HEIGHT in pixels of the camera's frame."""
-    from differnet_runtime.metadata import Region
+    from ..model_file.contract import Region
 
     try:
         x, y, width, height = (WholeNumber(most=1_000_000)(number) for number in text.split(","))

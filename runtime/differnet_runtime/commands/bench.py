@@ -6,17 +6,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from differnet_runtime.command import Command
-from differnet_runtime.parsing import completed
-
-from .arguments import DEVICES, WholeNumber, refused, source, threads
-from .paths import any_path, new_file
+from ..command import Command, completed
+from .arguments import DEVICES, WholeNumber, any_path, new_file, refused, source, threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from differnet_runtime.benchmark.frames import FrameSource
-    from differnet_runtime.benchmark.records import Row
+    from ..benchmark.measuring import FrameSource
+    from ..benchmark.report import Row
 
 
 _TO_A_MILLION = WholeNumber(1, 1_000_000)
@@ -100,15 +97,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _contenders() -> tuple[str, ...]:
-    from differnet_runtime.benchmark.contenders import CONTENDERS
+    from ..benchmark.measuring import CONTENDERS
 
     return CONTENDERS
 
 
 def _contender(name: str) -> str:
     """Reads the name of a way to run a model."""
-    from differnet_runtime.benchmark.contenders import known
-    from differnet_runtime.suggestions import instead
+    from ..benchmark.measuring import known
+    from ..text import instead
 
     if not known(name):
         raise refused(name, f"a backend; {instead(name, _contenders())}")
@@ -128,12 +125,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
     import json
 
-    from differnet_runtime.benchmark.contenders import ON_DEVICE
-    from differnet_runtime.benchmark.machine import describe, doubt
-    from differnet_runtime.benchmark.picture import draw
-    from differnet_runtime.benchmark.report import tables
-    from differnet_runtime.errors import BackendUnavailableError
-    from differnet_runtime.files import write_bytes
+    from ..benchmark.machine import describe, doubt
+    from ..benchmark.measuring import ON_DEVICE
+    from ..benchmark.report import draw, tables
+    from ..errors import BackendUnavailableError
+    from ..files import write_bytes
 
     machine = describe()
     warning = doubt(machine)
@@ -163,9 +159,9 @@ def _source(arguments: argparse.Namespace) -> FrameSource:
         CameraError: The source can't be opened.
         FrameError: `--frame` is too small for a model's region.
     """
-    from differnet_runtime.benchmark.frames import FrameSource
-    from differnet_runtime.errors import FrameError
-    from differnet_runtime.model_file import read_model_file
+    from ..benchmark.measuring import FrameSource
+    from ..errors import FrameError
+    from ..model_file.file import read_model_file
 
     size = (1280, 720) if arguments.frame is None else arguments.frame
     for path in arguments.models:
@@ -189,12 +185,11 @@ def _source(arguments: argparse.Namespace) -> FrameSource:
 def _measured(
     arguments: argparse.Namespace, contenders: Sequence[str], source: FrameSource
 ) -> list[Row]:
-    from differnet_runtime.benchmark.measuring import Trial, measure
-    from differnet_runtime.benchmark.timing import Effort
+    from ..benchmark.measuring import BenchmarkTrial, Effort, measure
 
     effort = Effort(arguments.warm_up, arguments.runs, arguments.rounds, tuple(arguments.batch))
     return [
-        measure(Trial(path, name, source, effort, arguments.threads))
+        measure(BenchmarkTrial(path, name, source, effort, arguments.threads))
         for path in arguments.models
         for name in contenders
     ]

@@ -7,13 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
-
-from .arguments import add_backend, share, text
-from .paths import any_path, existing_file, existing_folder, new_file
+from ..command import Command
+from .arguments import add_backend, any_path, existing_file, existing_folder, new_file, share, text
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Calibration, ModelMetadata
+    from ..model_file.metadata import Calibration, ModelMetadata
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +70,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuses what can't be calibrated, before the model is read."""
-    from differnet_runtime.errors import ConfigError
-    from differnet_runtime.files import try_file
+    from ..errors import ConfigError
+    from ..files import try_file
 
     if arguments.camera is not None and arguments.scores is None:
         raise ConfigError("--camera goes with --scores: pictures (--images) name no camera")
@@ -96,8 +94,8 @@ def _of_images(arguments: argparse.Namespace) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet calibrate`."""
-    from differnet_runtime.calibration import DEFAULT_FALSE_REJECT_RATE
-    from differnet_runtime.model_file import read_model_file, signature, write_model_file
+    from ..inspection.calibration import DEFAULT_FALSE_REJECT_RATE
+    from ..model_file.file import read_model_file, signature, write_model_file
 
     rate = arguments.false_reject_rate
     rate = DEFAULT_FALSE_REJECT_RATE if rate is None else rate
@@ -117,11 +115,9 @@ def _from_pictures(
     arguments: argparse.Namespace, _model: bytes, metadata: ModelMetadata, rate: float
 ) -> ModelMetadata:
     """Returns the metadata with threshold, look and sizes of new pictures."""
-    from differnet_runtime.calibration import calibrate, check_enough
-    from differnet_runtime.detector import Detector
-    from differnet_runtime.recalibration import check_share
-
-    from .calibrating import new_pictures, pictures, score
+    from ..detector import Detector
+    from ..inspection.calibration import calibrate, check_enough
+    from .calibrating import check_share, new_pictures, pictures, score
 
     paths = pictures(arguments.images)
     check_enough(len(paths), rate)
@@ -146,14 +142,13 @@ def _from_scores(
     arguments: argparse.Namespace, model: bytes, metadata: ModelMetadata, rate: float
 ) -> ModelMetadata:
     """Returns the metadata with a threshold from stored scores, which tell nothing of pictures."""
-    from differnet_runtime.calibration import calibrate
-    from differnet_runtime.model_file import content_hash
-    from differnet_runtime.recalibration import check_share
-
-    from .stored_scores import Judge, read_scores
+    from ..inspection.calibration import calibrate
+    from ..model_file.file import content_hash
+    from .calibrating import check_share
+    from .stored import ScoringModel, read_scores
 
     present = metadata.calibration
-    judge = Judge(content_hash(model), present.threshold if present else None)
+    judge = ScoringModel(content_hash(model), present.threshold if present else None)
     stored = read_scores(arguments.scores, judge, arguments.camera)
     if not arguments.force:
         check_share(stored.good, present, "good verdicts")
@@ -164,7 +159,7 @@ def _from_scores(
 
 
 def _report(calibration: Calibration, output: Path, *, as_json: bool) -> None:
-    from differnet_runtime.calibration import describe
+    from ..inspection.calibration import describe
 
     if as_json:
         print(calibration.model_dump_json(indent=2))

@@ -1,4 +1,11 @@
-"""The steps of `differnet calibrate`: find the pictures, tell which are new, score them."""
+"""The steps of `differnet calibrate`: find the pictures, tell which are new, score them.
+
+What a calibrated model's own threshold says of the scores that are to set a new one.
+
+If they are of good parts like those before, the number above the present threshold follows the law
+that the threshold was given with (see `calibration`). Many more are no chance: the parts are
+defects, or light, lens or parts have changed, which only the user can tell.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +15,69 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from differnet_runtime.command import progress
-from differnet_runtime.detector import Detector
-from differnet_runtime.errors import CalibrationError, DataError, FrameError, ImageReadError
-from differnet_runtime.images import SUFFIXES, decode_image, list_images, read_bytes
-from differnet_runtime.integrity.doubtful import Doubtful, act_on, refuse
-from differnet_runtime.integrity.examination import (
+from ..command import progress
+from ..detector import Detector
+from ..errors import CalibrationError, DataError, FrameError, ImageReadError
+from ..files import SUFFIXES
+from ..images import decode_image, list_images, read_bytes
+from ..inspection.calibration import batch_bound, binomial_quantile, threshold_rank
+from ..inspection.examination import (
+    Doubtful,
     Measured,
     Weight,
+    act_on,
     appearance,
     different_parts,
     examine,
     measure,
+    refuse,
 )
-from differnet_runtime.metadata import Appearance, PictureSizes, Provenance
-from differnet_runtime.preprocess import preprocess
+from ..inspection.preprocess import preprocess
+from ..model_file.contract import PictureSizes
+from ..model_file.metadata import Appearance, Calibration, Provenance
+
+CONFIDENCE = 0.99
+"""Of a hundred sets of good parts like those before, one is questioned."""
+
+_NAMED = 5
+
+
+def check_share(scores: Mapping[str, float], present: Calibration | None, what: str) -> None:
+    """Refuses scores of which more are above the present threshold than chance explains.
+
+    Args:
+        scores: Of parts that are said to be good, by the name of the picture or the event.
+        present: The model's calibration; without one, nothing can be told.
+        what: What the names are of, in the plural.
+
+    Raises:
+        CalibrationError: Too many are above; names the highest.
+    """
+    if present is None:
+        return
+    above = [name for name, score in scores.items() if score > present.threshold]
+    most = most_by_chance(present, len(scores))
+    if len(above) <= most:
+        return
+    above.sort(key=lambda name: -scores[name])
+    raise CalibrationError(
+        f"{len(above)} of {len(scores)} {what} are above the present threshold of "
+        f"{present.threshold:.4g}; by chance at most {most}: are these good parts? The highest: "
+        f"{', '.join(above[:_NAMED])}. If all are good, since light, lens or parts have changed, "
+        "set the new threshold with --force."
+    )
+
+
+def most_by_chance(present: Calibration, parts: int) -> int:
+    """Returns how many of so many good parts are above the threshold, with `CONFIDENCE` at most.
+
+    A threshold by rank has the exact law (beta-binomial: the binomial law, with what few
+    calibration pictures leave uncertain). By a log-normal it has the binomial law at its bound.
+    """
+    if present.tail == "lognormal":
+        return binomial_quantile(parts, present.bound, CONFIDENCE)
+    rank = min(threshold_rank(present.images, present.false_reject_rate), present.images)
+    return batch_bound(present.images, rank, parts, CONFIDENCE)
 
 
 def pictures(folder: Path) -> list[Path]:

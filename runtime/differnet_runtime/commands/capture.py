@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from differnet_runtime.command import Command
-
-from .arguments import SOURCES, count, finite, region, seconds, source
-from .paths import new_folder
+from ..command import Command
+from .arguments import SOURCES, count, finite, new_folder, region, seconds, source
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +62,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet capture`."""
-    from differnet_runtime.cameras import open_camera
-    from differnet_runtime.capture_record import write_capture
-
-    from .captured import AnnouncedRepeats, look_at
-    from .capturing import Wish, prepare, take
+    from ..cameras import open_camera
+    from ..inspection.capture_record import write_capture
+    from .capturing import AnnouncedRepeats, Wish, look_at, prepare, take
 
     folder: Path = arguments.output
     wish = Wish(

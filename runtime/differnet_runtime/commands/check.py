@@ -6,14 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
-from differnet_runtime.errors import ConfigError
-
-from .arguments import seconds
-from .paths import any_path
+from ..command import Command
+from ..errors import ConfigError
+from .arguments import any_path, seconds
 
 if TYPE_CHECKING:
     from .checking import Checked
+
 
 WRONG = 2
 _CAMERAS_S = 10.0
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     if arguments.schema:
-        from differnet_runtime.config import schema
+        from ..config import schema
 
         print(json.dumps(schema(), indent=1))
         return 0
@@ -77,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(path: Path, form: str) -> int:
     import json
 
-    from differnet_runtime.cameras import redact
-    from differnet_runtime.config import load_config
-    from differnet_runtime.config.writing import as_toml, effective
+    from ..cameras import redact
+    from ..config import load_config
+    from .checking import as_toml, effective
 
     tables = effective(load_config(path).config, redact)
     print(json.dumps(tables, indent=2) if form == "json" else as_toml(tables), end="")
@@ -89,17 +88,15 @@ def _show(path: Path, form: str) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> Checked:
-    from differnet_runtime.config import load_config
-
-    from .checking import Checked, examine
-    from .checking_cameras import first_frames
-    from .checking_models import Finding, files
+    from ..config import load_config
+    from .checking import Checked, examine, first_frames
+    from .checking_models import CheckFinding, files
 
     try:
         loaded = load_config(arguments.config)
     except ConfigError as error:
         lines = str(error).splitlines()
-        return Checked((), tuple(Finding("configuration", "wrong", line) for line in lines))
+        return Checked((), tuple(CheckFinding("configuration", "wrong", line) for line in lines))
     checked = examine(loaded)
     if arguments.cameras:
         models = {camera: metadata for camera, (_, metadata) in files(loaded.config).items()}

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from differnet_runtime.backends.fake import FakeOptions
-from differnet_runtime.config import Config, PlannedModel, planned_models
-from differnet_runtime.daemon.memory import (
+from ..backends.fake import FakeOptions
+from ..backends.selection import check_backend, runs_on_cpu
+from ..config import Config, PlannedModel, planned_models
+from ..errors import DifferNetError
+from ..inference.messages import FAKE_METADATA
+from ..model_file.file import content_hash, read_model_file
+from ..model_file.metadata import ModelMetadata
+from ..model_file.signing import describe_signature, require_signature
+from ..models.cards import advice
+from ..models.store import ModelStore, default_folder
+from ..station.memory import (
     MIB,
     Share,
     changing_bytes,
@@ -20,19 +28,12 @@ from differnet_runtime.daemon.memory import (
     share_without_model,
     total_bytes,
 )
-from differnet_runtime.errors import DifferNetError
-from differnet_runtime.inference.records import FAKE_METADATA
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.model_file import content_hash, read_model_file
-from differnet_runtime.models import ModelStore, advice, default_folder
-from differnet_runtime.selection import check_backend, runs_on_cpu
-from differnet_runtime.signing import describe_signature, require_signature
 
 State = Literal["ok", "look", "wrong"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """One thing that was looked at.
 
     Args:
@@ -46,7 +47,7 @@ class Finding:
     text: str
 
 
-def models(config: Config) -> Iterator[Finding]:
+def models(config: Config) -> Iterator[CheckFinding]:
     """Looks at every model, and at the memory that all of them need."""
     planned = planned_models(config)
     shares: list[Share] = []
@@ -56,7 +57,7 @@ def models(config: Config) -> Iterator[Finding]:
         yield _memory(shares, config.station.memory_mb)
     default = config.model
     if (default.path or default.store) and all(one.key != "model" for one in planned):
-        yield Finding("model", "look", "not needed: each camera has its own model")
+        yield CheckFinding("model", "look", "not needed: each camera has its own model")
 
 
 def files(config: Config) -> dict[str, tuple[Path, ModelMetadata]]:
@@ -79,39 +80,39 @@ def _path(planned: PlannedModel) -> Path | None:
     return planned.config.path
 
 
-def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iterator[Finding]:
+def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iterator[CheckFinding]:
     config, key = planned.config, planned.key
     if config.fake:
         try:
             FakeOptions.parse(config.backend)
         except DifferNetError as error:
-            yield Finding(f"{key}.backend", "wrong", str(error))
+            yield CheckFinding(f"{key}.backend", "wrong", str(error))
         shares.append(share_of(planned, FAKE_METADATA, 0))
-        yield Finding(key, "look", "the fake backend invents its scores: for trials only")
+        yield CheckFinding(key, "look", "the fake backend invents its scores: for trials only")
         return
     try:
         check_backend(config.backend)
     except DifferNetError as error:
-        yield Finding(f"{key}.backend", "wrong", str(error))
+        yield CheckFinding(f"{key}.backend", "wrong", str(error))
     path, subject = _path(planned), f"{key}.{'path' if config.store is None else 'store'}"
     if path is None:
         shares.append(share_without_model(planned))
         why = advice(default_folder(), config.store or "")
         text = f"no model judges {', '.join(planned.cameras)} yet: {why}"
-        yield Finding(subject, "look", text)
+        yield CheckFinding(subject, "look", text)
         return
     yield from _model_file(path, subject, planned, shares, several=several)
 
 
 def _model_file(
     path: Path, subject: str, planned: PlannedModel, shares: list[Share], *, several: bool
-) -> Iterator[Finding]:
+) -> Iterator[CheckFinding]:
     config, key = planned.config, planned.key
     try:
         data, metadata = read_model_file(path)
         signature = describe_signature(data, str(path), config.trusted_keys)
     except DifferNetError as error:
-        yield Finding(subject, "wrong", str(error))
+        yield CheckFinding(subject, "wrong", str(error))
         return
     shares.append(share_of(planned, metadata, len(data)))
     own = metadata.calibration.threshold if metadata.calibration else None
@@ -121,7 +122,7 @@ def _model_file(
     }
     heatmap = "with" if metadata.windows else "no"
     cameras = f"; judges {', '.join(planned.cameras)}" if several else ""
-    yield Finding(
+    yield CheckFinding(
         subject,
         "ok",
         f"{path}: {metadata.name}, sha256 {content_hash(data)[:12]}..., {metadata.precision}, "
@@ -130,14 +131,14 @@ def _model_file(
     try:
         require_signature(data, str(path), config.trusted_keys)
     except DifferNetError as error:
-        yield Finding("model.trusted_keys", "wrong", str(error))
+        yield CheckFinding("model.trusted_keys", "wrong", str(error))
     if None in thresholds.values():
         text = f"no part can be judged: run `differnet calibrate`, or give {key}.threshold"
-        yield Finding(f"{key}.threshold", "wrong", text)
+        yield CheckFinding(f"{key}.threshold", "wrong", text)
     if metadata.precision != "fp32" and runs_on_cpu(config.backend):
         kind = metadata.precision.upper()
         text = f"an {kind} model is slow on a CPU: export it in FP32 for this machine"
-        yield Finding(f"{key}.backend", "look", text)
+        yield CheckFinding(f"{key}.backend", "look", text)
 
 
 def _thresholds(thresholds: dict[str, float | None]) -> str:
@@ -149,16 +150,16 @@ def _thresholds(thresholds: dict[str, float | None]) -> str:
     return "not calibrated" if text == "none" else f"threshold {text}"
 
 
-def _memory(shares: list[Share], limit_mb: int | None) -> Finding:
+def _memory(shares: list[Share], limit_mb: int | None) -> CheckFinding:
     subject, needed, changing = "station.memory_mb", total_bytes(shares), changing_bytes(shares)
     text = (
         f"about {mib(needed)} are needed ({describe(shares)}), and {mib(changing)} while a model "
         "changes; on a GPU, its libraries add to each engine"
     )
     if limit_mb is not None and needed > limit_mb * MIB:
-        return Finding(subject, "wrong", f"{text}; {limit_mb} MiB are allowed")
+        return CheckFinding(subject, "wrong", f"{text}; {limit_mb} MiB are allowed")
     there = machine_bytes() if limit_mb is None else limit_mb * MIB
     if there is not None and changing > there:
         whose = "there is" if limit_mb is None else "allowed is"
-        return Finding(subject, "look", f"{text}; {whose} {mib(there)}")
-    return Finding(subject, "ok", text)
+        return CheckFinding(subject, "look", f"{text}; {whose} {mib(there)}")
+    return CheckFinding(subject, "ok", text)

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from differnet_runtime import selection
-from differnet_runtime.colour import Meaning, coloured
-from differnet_runtime.confinement import UnitReport
-from differnet_runtime.diagnosis import Finding
-from differnet_runtime.errors import BackendError
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.selection import AUTO, choose, why_not_better
+from ..backends import selection
+from ..backends.selection import AUTO, choose, why_not_better
+from ..confinement import UnitReport
+from ..diagnosis import DiagnosisLine
+from ..errors import BackendError
+from ..model_file.file import read_model_file
+from ..text import Meaning, coloured
 
 _SIGNS = {"ok": "ok", "missing": "missing", "none": "-"}
 _MEANINGS: dict[str, Meaning] = {
@@ -32,7 +32,7 @@ _MEANINGS: dict[str, Meaning] = {
 
 
 @dataclass
-class Trial:
+class ModelTrial:
     """What became of a model on this machine.
 
     Args:
@@ -54,16 +54,16 @@ class Trial:
     failure: str | None = None
 
 
-def try_model(path: Path) -> Trial:
+def try_model(path: Path) -> ModelTrial:
     """Opens a model with the backend that `auto` takes, and scores its golden frames.
 
     Raises:
         ModelFileError: The file can't be used.
     """
     data, metadata = read_model_file(path)
-    trial = Trial(path, metadata.precision)
+    trial = ModelTrial(path, metadata.precision)
     try:
-        from differnet_runtime.detector import Detector
+        from ..detector import Detector
     except Exception as error:  # OpenCV's: missing, or built for another numpy
         trial.failure = f"the model needs OpenCV, which can't be imported ({error})"
         return trial
@@ -91,9 +91,9 @@ def _kept_warnings(kept: list[str]) -> Iterator[None]:
 
 
 def as_record(
-    findings: list[Finding],
+    findings: list[DiagnosisLine],
     backends: dict[str, str | None],
-    trial: Trial | None,
+    trial: ModelTrial | None,
     unit: UnitReport | None = None,
 ) -> dict[str, Any]:
     """Returns all of it for JSON; the keys stay the same from version to version."""
@@ -123,9 +123,9 @@ def as_record(
 
 
 def as_text(
-    findings: list[Finding],
+    findings: list[DiagnosisLine],
     backends: dict[str, str | None],
-    trial: Trial | None,
+    trial: ModelTrial | None,
     unit: UnitReport | None = None,
 ) -> str:
     """Returns all of it for people, as wide as the terminal."""
@@ -146,7 +146,7 @@ def as_text(
     return "\n".join(lines)
 
 
-def _trial_rows(trial: Trial) -> Iterator[str]:
+def _trial_rows(trial: ModelTrial) -> Iterator[str]:
     if trial.backend is not None:
         yield _row("takes", trial.backend, f"chosen by auto, for this {trial.precision} file")
     for names, reason in why_not_better(trial.reasons).items():

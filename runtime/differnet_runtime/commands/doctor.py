@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from differnet_runtime.command import Command
-
-from .arguments import text
-from .paths import any_path
+from ..command import Command
+from .arguments import any_path, text
 
 UNFIT = 1
 """Exit code when no backend works, or the model does not."""
@@ -45,10 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet doctor`."""
     import json
 
-    from differnet_runtime.confinement import try_unit
-    from differnet_runtime.diagnosis import examine, try_backends
-    from differnet_runtime.model_file import read_model_file
-
+    from ..confinement import try_unit
+    from ..diagnosis import examine, try_backends
+    from ..model_file.file import read_model_file
     from .diagnosing import as_record, as_text, try_model
 
     model: Path | None = arguments.model

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
-
-from .arguments import WholeNumber, refused
-from .paths import any_path
+from ..command import Command
+from .arguments import WholeNumber, any_path, refused
 
 if TYPE_CHECKING:
-    from differnet_runtime.engine import BuildOptions, Engine
-    from differnet_runtime.engine.audit import AuditReport
-    from differnet_runtime.metadata import ModelMetadata
+    from ..backends.tensorrt.audit import AuditReport
+    from ..backends.tensorrt.build import BuiltEngine
+    from ..backends.tensorrt.identity import BuildOptions
+    from ..model_file.metadata import ModelMetadata
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _target(name: str) -> str:
     """Reads a compute capability that TensorRT-RTX builds for."""
-    from differnet_runtime.engine.rtx import TARGETS
+    from ..backends.tensorrt.audit import TARGETS
 
     if name not in TARGETS:
         known = ", ".join(TARGETS)  # no suggestion: another number is another GPU
@@ -76,8 +75,8 @@ def _target(name: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet engine`."""
-    from differnet_runtime.engine import ensure_engine
-    from differnet_runtime.model_file import read_model_file
+    from ..backends.tensorrt.build import ensure_engine
+    from ..model_file.file import read_model_file
 
     data, metadata = read_model_file(arguments.model)
     if arguments.dry_run:
@@ -101,9 +100,8 @@ def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
     """Builds without a GPU; exit code 1 if the audit finds fault."""
     import json
 
-    from differnet_runtime.engine.audit import audit
-    from differnet_runtime.engine.rtx import dry_build
-    from differnet_runtime.files import write_bytes
+    from ..backends.tensorrt.audit import audit, dry_build
+    from ..files import write_bytes
 
     target = arguments.dry_run
     built = dry_build(arguments.model, target, batch=arguments.batch)
@@ -134,7 +132,7 @@ def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
 
 def _options(arguments: argparse.Namespace) -> BuildOptions | None:
     """Returns what was asked for; None, if nothing was, takes an engine however it was built."""
-    from differnet_runtime.engine import BuildOptions
+    from ..backends.tensorrt.identity import BuildOptions
 
     asked = {
         "level": arguments.level,
@@ -145,7 +143,7 @@ def _options(arguments: argparse.Namespace) -> BuildOptions | None:
     return BuildOptions(**given) if given else None
 
 
-def _as_json(engine: Engine) -> str:
+def _as_json(engine: BuiltEngine) -> str:
     import json
 
     record = engine.record.model_dump(mode="json")
@@ -153,7 +151,7 @@ def _as_json(engine: Engine) -> str:
     return json.dumps({**about, **record}, indent=2)
 
 
-def _report(engine: Engine) -> None:
+def _report(engine: BuiltEngine) -> None:
     record = engine.record
     scores = ", ".join(f"{score:.6g}" for score in record.smoke_test.scores)
     rows = {

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from differnet_runtime.command import Command
-
-from .paths import any_path
+from ..command import Command
+from .arguments import any_path
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import FlowSpec, Head, InputContract, ModelMetadata
+    from ..model_file.contract import InputContract
+    from ..model_file.metadata import FlowSpec, Head, ModelMetadata
+
 
 _TRAINED = "model.json"
 
@@ -46,10 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
     """Returns path, size, hashes and signature of the file, and the metadata in it."""
-    from differnet_runtime.engine.graph_hash import graph_sha256
-    from differnet_runtime.errors import ModelFileError
-    from differnet_runtime.model_file import content_hash, parse_metadata, read_model_file
-    from differnet_runtime.signing import describe_signature
+    from ..backends.tensorrt.identity import graph_sha256
+    from ..errors import ModelFileError
+    from ..model_file.file import content_hash, parse_metadata, read_model_file
+    from ..model_file.signing import describe_signature
 
     if not path.is_dir():
         data, metadata = read_model_file(path)
@@ -73,7 +74,7 @@ def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
 
 
 def _contract(metadata: ModelMetadata) -> dict[str, str]:
-    from differnet_runtime.calibration import describe
+    from ..inspection.calibration import describe
 
     contract, views, calibration = metadata.input, metadata.views, metadata.calibration
     region = contract.region or "the whole frame"
@@ -103,7 +104,7 @@ def _input(contract: InputContract) -> str:
 
 def _judges(metadata: ModelMetadata) -> dict[str, str]:
     """Returns rows for the extractor and the flow, or for each head."""
-    from differnet_runtime.heads import in_words
+    from ..records import in_words
 
     extractor, flow = metadata.extractor, metadata.flow
     if flow is None:
@@ -174,7 +175,7 @@ def _sizes(metadata: ModelMetadata) -> str:
 
 def _detection_limits(metadata: ModelMetadata) -> dict[str, str]:
     """Returns rows for what is found of painted defects, with the warnings."""
-    from differnet_runtime.detection_limits import WORDS, basis, outdated, sentences, warning
+    from ..model_file.detection_limits import DEFECT_WORDS, basis, outdated, sentences, warning
 
     limits, calibration = metadata.detection_limits, metadata.calibration
     if limits is None:
@@ -185,7 +186,7 @@ def _detection_limits(metadata: ModelMetadata) -> dict[str, str]:
     }
     return {
         "finds": basis(limits),
-        **{f"  {WORDS[kind]}": text for kind, text in sentences(limits).items()},
+        **{f"  {DEFECT_WORDS[kind]}": text for kind, text in sentences(limits).items()},
         **{label: text for label, text in notes.items() if text},
     }
 

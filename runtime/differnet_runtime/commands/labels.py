@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
-
-from .arguments import text
-from .paths import existing, new_folder
+from ..command import Command
+from .arguments import existing, new_folder, text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from differnet_runtime.labels import Labelled
+    from ..labels import Labelled
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +52,7 @@ def _action(
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet labels`."""
-    from .exported_labels import export, read_labels, state_of
+    from .stored import export, read_labels, state_of
 
     state = state_of(arguments.station)
     found = read_labels(state, arguments.camera)
@@ -76,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _list(state: Path, found: list[Labelled], *, as_json: bool) -> None:
     import json
 
-    from .exported_labels import picture_of
+    from .stored import picture_of
 
     if as_json:
         rows = [

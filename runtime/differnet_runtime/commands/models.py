@@ -6,13 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command, warn
-
-from .arguments import add_backend, note, text
-from .paths import any_folder, any_path
+from ..command import Command, warn
+from .arguments import add_backend, any_folder, any_path, note, text
 
 if TYPE_CHECKING:
-    from differnet_runtime.models import ModelStore, StoredModel
+    from ..models.store import ModelStore, StoredModel
+
 
 _HASH_DIGITS = 16
 
@@ -69,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet models`."""
     from functools import partial
 
-    from differnet_runtime.inference import check_model
-    from differnet_runtime.models import ModelStore, default_folder
+    from ..inference.switch import check_model
+    from ..models.store import ModelStore, default_folder
 
     check = check_model
     if arguments.action == "activate":
@@ -107,7 +106,7 @@ def _cameras(config: Path | None, store: ModelStore) -> dict[Path, list[str]]:
     """Returns the cameras of a station that each stored file judges."""
     if config is None:
         return {}
-    from differnet_runtime.config import load_config, planned_models
+    from ..config import load_config, planned_models
 
     named = [one for one in planned_models(load_config(config).config) if one.config.store]
     active = {one: store.active(one.config.store or "") for one in named}

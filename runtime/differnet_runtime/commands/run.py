@@ -12,15 +12,24 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command, installed, progress
-from differnet_runtime.errors import BackendUnavailableError, ConfigError
-from differnet_runtime.installation import install_line
-
-from .arguments import DEVICES, SOURCES, add_backend, count, finite, source
-from .paths import added_file, any_path, new_folder
+from ..command import Command, installed, progress
+from ..errors import BackendUnavailableError, ConfigError
+from ..installation import install_line
+from .arguments import (
+    DEVICES,
+    SOURCES,
+    add_backend,
+    added_file,
+    any_path,
+    count,
+    finite,
+    new_folder,
+    source,
+)
 
 if TYPE_CHECKING:
-    from differnet_runtime.records import Frame, Inspection
+    from ..records import Frame, Inspection
+
 
 UNDECIDED = 3
 """Exit code when every frame was a NO_DECISION."""
@@ -113,23 +122,20 @@ def _run_station(arguments: argparse.Namespace) -> int:
             f"a station needs {', '.join(lacking)}, which is not installed. Run "
             f"`{install_line('service')}`."
         )
-    from differnet_runtime.daemon.running import run_station
+    from ..station.running import run_station
 
     return run_station(arguments.config)
 
 
 def _run_source(arguments: argparse.Namespace) -> int:
-    from differnet_runtime.cameras import open_camera
-    from differnet_runtime.config.integrity import IntegrityConfig
-    from differnet_runtime.detector import Detector
-    from differnet_runtime.errors import CameraError
-    from differnet_runtime.inspector import inspect
-    from differnet_runtime.selection import GPU, why_not_better
+    from ..backends.selection import GPU, why_not_better
+    from ..cameras import open_camera
+    from ..config.models import IntegrityConfig
+    from ..detector import Detector, inspect
+    from ..errors import CameraError
+    from .output import InspectionOutputs, VerdictSummary
 
-    from .sinks import Sinks
-    from .verdicts import Summary
-
-    summary = Summary()
+    summary = VerdictSummary()
     integrity = IntegrityConfig(size="any" if arguments.any_size else "model")
     with (
         Detector(
@@ -139,7 +145,7 @@ def _run_source(arguments: argparse.Namespace) -> int:
             integrity=integrity,
         ) as detector,
         open_camera(arguments.source) as camera,
-        Sinks(
+        InspectionOutputs(
             arguments.output,
             json=arguments.json,
             save=arguments.save,

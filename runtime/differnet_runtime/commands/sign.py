@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from differnet_runtime.command import Command
-
-from .arguments import text
-from .paths import any_path, existing_file, new_file, new_folder
+from ..command import Command
+from .arguments import any_path, existing_file, new_file, new_folder, text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuses options that don't go together, before anything is read or made."""
-    from differnet_runtime.errors import ConfigError
-    from differnet_runtime.files import try_file
+    from ..errors import ConfigError
+    from ..files import try_file
 
     if arguments.new_key is not None:
         given = {"FILE": arguments.model, "--key": arguments.key, "--output": arguments.output}
@@ -65,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _new_key(arguments: argparse.Namespace) -> int:
     import json
 
-    from differnet_runtime.signing import PRIVATE_NAME, PUBLIC_NAME, new_key
+    from ..model_file.signing import PRIVATE_NAME, PUBLIC_NAME, new_key
 
     folder = arguments.new_key
     public = new_key(folder, arguments.name)
@@ -85,9 +83,9 @@ def _new_key(arguments: argparse.Namespace) -> int:
 def _sign(arguments: argparse.Namespace) -> int:
     import json
 
-    from differnet_runtime.files import write_bytes
-    from differnet_runtime.model_file import content_hash, read_model_file
-    from differnet_runtime.signing import sign
+    from ..files import write_bytes
+    from ..model_file.file import content_hash, read_model_file
+    from ..model_file.signing import sign
 
     data, _ = read_model_file(arguments.model)
     signed, key = sign(data, arguments.key)

@@ -1,6 +1,6 @@
 """A station's configuration: TOML read into checked models."""
 
-from .loading import Changes, Loaded, differences, load_config, schema
+from .loading import Changes, Loaded, PlannedModel, differences, load_config, planned_models
 from .models import (
     CameraConfig,
     CameraModelConfig,
@@ -14,7 +14,7 @@ from .models import (
     TeachConfig,
     WebConfig,
 )
-from .planning import PlannedModel, planned_models
+from .problems import schema
 from .sinks import JsonLinesConfig, MqttConfig, TlsConfig, WebhookConfig
 
 __all__ = [

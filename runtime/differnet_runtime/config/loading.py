@@ -4,27 +4,274 @@
 key, a later file wins, arrays are replaced. A relative path belongs to the file that names it: its
 folder is put before it. Passwords, tokens and certificates are looked for in systemd's
 `$CREDENTIALS_DIRECTORY` first.
+
+What is allowed in a configuration, but should be looked at.
+
+What differs between two configurations, so that a reload touches only that.
+
+Refuses a configuration that other users of the machine could change.
+
+Which models a station runs, and which cameras each of them judges.
 """
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
+import re
+import shlex
+import stat
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from ..errors import ConfigError
-from .cautions import warnings_of
-from .changes import Changes, differences
-from .models import Config
-from .ownership import refuse_changeable
+from .models import Config, ModelConfig
 from .paths import resolve
-from .problems import Key, dotted, in_words
-from .schema import schema
+from .problems import Key, dotted, in_words, schema
+
+_PASSWORD = re.compile(r"://[^/@:]*:.+@")
+
+
+def warnings_of(config: Config, files: tuple[Path, ...]) -> tuple[str, ...]:
+    """Returns a sentence for each thing that works, but should be looked at."""
+    found: list[str] = []
+    state = config.station.state
+    if _mode(state) & stat.S_IRWXO:
+        found.append(
+            f"station.state: every user of this machine can read {state}: `chmod -R o-rwx {state}`"
+        )
+    urls = [(f"camera.{name}.source", camera.source) for name, camera in config.camera.items()]
+    urls += [(f"webhook.{name}.url", hook.url) for name, hook in config.webhook.items()]
+    readers = [file for file in files if _mode(file) & stat.S_IROTH]
+    for key, url in urls:
+        if _PASSWORD.search(url):
+            files_say = f"; {readers[0]} may be read by every user: chmod 640" if readers else ""
+            found.append(f"{key}: holds a password{files_say}")
+    mqtt = config.mqtt
+    if mqtt and mqtt.password_file and not mqtt.tls:
+        found.append("mqtt: the password travels unencrypted; [mqtt.tls] encrypts")
+    found += [
+        f"webhook.{name}: the token travels unencrypted; use https://"
+        for name, hook in config.webhook.items()
+        if hook.token_file and hook.url.startswith("http://")
+    ]
+    found += [
+        f"camera.{name}: any certificate is accepted (tls.verify = false), so another machine can "
+        "take its place"
+        for name, camera in config.camera.items()
+        if camera.tls is not None and not camera.tls.verify
+    ]
+    return tuple(found)
+
+
+def _mode(file: Path) -> int:
+    try:
+        return stat.S_IMODE(file.stat().st_mode)
+    except OSError:  # gone since it was read
+        return 0
+
+
+_FIXED = ("name", "state")
+_NO_FILES: Mapping[Key, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a reload has to do; false when nothing differs.
+
+    Args:
+        added: Cameras that the new configuration names and the old one does not.
+        removed: The other way round.
+        changed: Cameras that both name, with other settings.
+        tables: Of the other tables (`model`, `mqtt`, ...) those that differ.
+        needs_restart: Keys that differ but can't be changed while the daemon runs.
+        contents: Keys that name the same file as before, with another content.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.tables)
+
+    def __str__(self) -> str:
+        """Returns what differs in a line, for the audit trail."""
+        cameras = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
+        named = [f"camera.{name} {how}" for how, names in cameras for name in names]
+        contents = [f"content of {key}" for key in self.contents]
+        return ", ".join([*self.tables, *named, *contents])
+
+
+def differences(
+    old: Config,
+    new: Config,
+    old_files: Mapping[Key, str] = _NO_FILES,
+    new_files: Mapping[Key, str] = _NO_FILES,
+) -> Changes:
+    """Compares two configurations, table by table and camera by camera.
+
+    Args:
+        old: In effect.
+        new: To be taken over.
+        old_files: Of old's files of secrets and certificates: `secrets.fingerprints`.
+        new_files: Of new's.
+    """
+    before, after = old.camera, new.camera
+    files = [key for key in new_files if new_files[key] != old_files.get(key)]
+    cameras = {key[1] for key in files if key[0] == "camera"}
+    return Changes(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        changed=tuple(
+            name
+            for name in after
+            if name in before and (before[name] != after[name] or name in cameras)
+        ),
+        tables=tuple(
+            name
+            for name in Config.model_fields
+            if name != "camera"
+            and (getattr(old, name) != getattr(new, name) or name in {key[0] for key in files})
+        ),
+        needs_restart=tuple(
+            f"station.{key}"
+            for key in _FIXED
+            if getattr(old.station, key) != getattr(new.station, key)
+        ),
+        contents=tuple(dotted(key) for key in files if key in old_files),
+    )
+
+
+def refuse_changeable(path: Path, found: os.stat_result) -> None:
+    """Refuses a file or folder that others than root and this process's user can change.
+
+    A group that is its owner's own, as many systems make one for each user, is no other.
+
+    Args:
+        path: For the message.
+        found: What `stat` says of it.
+
+    Raises:
+        ConfigError: It belongs to somebody else, or its group or everybody can write to it; the
+            message has the command that mends it.
+    """
+    quoted = shlex.quote(str(path))
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{path}: belongs to {_user(found.st_uid)}, who could change what the station does; "
+            f"only root and the station's user ({_user(os.geteuid())}) may own its configuration. "
+            f"Check its content, then run: chown root {quoted}"
+        )
+    everybody = bool(found.st_mode & stat.S_IWOTH)
+    group = bool(found.st_mode & stat.S_IWGRP) and not _of_owner_alone(found)
+    if everybody or group:
+        who = "every user of this machine" if everybody else f"group {_group(found.st_gid)}"
+        which = "g" * group + "o" * everybody
+        raise ConfigError(
+            f"{path}: {who} can write to it, and so change what the station does. Check its "
+            f"content, then run: chmod {which}-w {quoted}"
+        )
+
+
+def _of_owner_alone(found: os.stat_result) -> bool:
+    """Whether the group is called as the owner, and has no other member."""
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    return group.gr_name == owner.pw_name and set(group.gr_mem) <= {owner.pw_name}
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+_DEFAULT = "model"
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedModel:
+    """A model that the station runs in one engine, whatever the number of its cameras.
+
+    Args:
+        name: Of it in this station: that in the store, or the file's.
+        key: The table that names it: `model`, or `camera.NAME.model` of its first camera.
+        config: What the engine is made of; without a threshold.
+        thresholds: The station's own by camera; None takes the model's.
+    """
+
+    name: str
+    key: str
+    config: ModelConfig
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that it judges."""
+        return tuple(self.thresholds)
+
+    def component(self, kind: str) -> str:
+        """Returns the name of a component (`engine`) in states and events.
+
+        That of `[model]` has no suffix, as in a station with one model.
+        """
+        return kind if self.key == _DEFAULT else f"{kind}:{self.name}"
+
+
+def planned_models(config: Config) -> tuple[PlannedModel, ...]:
+    """Returns a station's models: that of `[model]` first, then in the order of the cameras."""
+    groups: dict[object, dict[str, ModelConfig]] = {}
+    for camera in config.camera:
+        judged_by = config.model_of(camera)
+        groups.setdefault(judged_by.source, {})[camera] = judged_by
+    ordered = sorted(groups, key=lambda source: source != config.model.source)
+    planned: list[PlannedModel] = []
+    for source in ordered:
+        first, judged_by = next(iter(groups[source].items()))
+        planned.append(
+            PlannedModel(
+                _unique(_name(judged_by), {one.name for one in planned}),
+                _DEFAULT if source == config.model.source else f"camera.{first}.model",
+                judged_by.model_copy(update={"threshold": None}),
+                {camera: one.threshold for camera, one in groups[source].items()},
+            )
+        )
+    return tuple(planned)
+
+
+def _name(config: ModelConfig) -> str:
+    if config.store is not None:
+        return config.store
+    return "fake" if config.path is None else _ODD.sub("_", config.path.stem)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 2))
+    return next((one for one in (name, *numbered) if one not in taken), name)
+
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..metadata import Part
+from ..model_file.contract import StrictModel
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
-class TlsConfig(Part):
+class TlsConfig(StrictModel):
     """Certificates: `[mqtt.tls]`, `[webhook.NAME.tls]`, `[web.tls]`.
 
     Args:
@@ -32,7 +32,7 @@ class TlsConfig(Part):
         return self
 
 
-class MqttConfig(Part):
+class MqttConfig(StrictModel):
     """A broker: `[mqtt]`.
 
     Args:
@@ -65,7 +65,7 @@ class MqttConfig(Part):
     heartbeat_s: Annotated[float, Field(ge=0.2, le=3600)] = 1.0
 
 
-class WebhookConfig(Part):
+class WebhookConfig(StrictModel):
     """An HTTP receiver: `[webhook.NAME]`; events are POSTed as JSON, a batch in a list.
 
     Args:
@@ -81,7 +81,7 @@ class WebhookConfig(Part):
     tls: TlsConfig | None = None
 
 
-class JsonLinesConfig(Part):
+class JsonLinesConfig(StrictModel):
     """A file of events, a line each: `[jsonl]`; rotated by size.
 
     Args:

@@ -1,4 +1,9 @@
-"""The store of evidence: pictures of what was judged, written by a thread of its own."""
+"""The store of evidence: pictures of what was judged, written by a thread of its own.
+
+What is noted of pictures after they were kept: labels, and further frames of the same part.
+
+After a crash: files that no row knows go, and rows whose files are gone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import logging
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,23 +25,144 @@ from ..database import DamagedError, FullError, set_aside
 from ..errors import OutputError, StoreError
 from ..events import InspectionEvent
 from ..files import write_bytes
-from ..metadata import ModelMetadata
+from ..model_file.metadata import ModelMetadata
 from ..records import Image, Verdict
 from ..sentences import sentence
-from .index import Index
-from .notes import Notes
-from .pictures import Files, encode, find
-from .records import EvidenceItem, EvidenceStatus, Kind, item_of
-from .room import Room, disk_is_full, free_bytes
-from .sweeping import adopt, sweep
+from .index import EvidenceItem, EvidenceStatus, Index, Kind, item_of
+from .room import Files, RetentionPolicy, disk_is_full, encode, file_names, find, free_bytes, id_of
+
+log = logging.getLogger(__name__)
+
+
+class Notes:
+    """Collects notes from any thread for the one that writes the index.
+
+    Args:
+        labelled: Returns the ids of all labelled pictures, for an index that is opened.
+        wake: Called after each note.
+    """
+
+    def __init__(self, labelled: Callable[[], Iterable[str]], wake: Callable[[], None]) -> None:
+        self._labelled, self._wake = labelled, wake
+        self._lock = threading.Lock()
+        self._frames: dict[str, int] = {}
+        self._marks: dict[str, bool] = {}
+        self._labelled_here: set[str] = set()
+
+    def count(self, id_: str, frames: int) -> None:
+        """Notes how many frames of its part a picture stands for."""
+        with self._lock:
+            self._frames[id_] = frames
+        self._wake()
+
+    def mark(self, id_: str, *, labelled: bool) -> None:
+        """Notes that a picture was labelled, or is no longer."""
+        with self._lock:
+            self._marks[id_] = labelled
+            if labelled:
+                self._labelled_here.add(id_)
+            else:
+                self._labelled_here.discard(id_)
+        self._wake()
+
+    def labelled_here(self, id_: str) -> bool:
+        """Returns whether a picture was labelled since the start; asks no disk."""
+        with self._lock:
+            return id_ in self._labelled_here
+
+    def write_labels(self, index: Index) -> None:
+        """Writes down which pictures were labelled since.
+
+        Raises:
+            StoreError: The index can't be changed; the notes are kept for the next time.
+        """
+        with self._lock:
+            marks = dict(self._marks)
+        if marks:
+            index.set_labelled(marks)
+        with self._lock:
+            self._marks = {id_: one for id_, one in self._marks.items() if marks.get(id_) != one}
+
+    def write_frames(self, index: Index) -> None:
+        """Writes down the frames that were counted since, of pictures that have their rows.
+
+        Raises:
+            StoreError: The index can't be changed; the notes are kept for the next time.
+        """
+        with self._lock:
+            frames = dict(self._frames)
+        if frames:
+            index.set_frames(frames)
+        with self._lock:
+            self._frames = {
+                id_: count for id_, count in self._frames.items() if frames.get(id_) != count
+            }
+
+    def write_all(self, index: Index) -> None:
+        """Marks every labelled picture of an index that was just opened."""
+        try:
+            labelled = self._labelled()
+        except StoreError as error:  # pictures are kept all the same
+            log.warning("labelled pictures are not kept longer than others: %s", error)
+            return
+        index.set_labelled(dict.fromkeys(labelled, True))
+
+
+UNKNOWN = "UNKNOWN"
+"""Verdict of a picture whose row is lost."""
+
+
+def sweep(folder: Path, index: Index) -> tuple[int, int]:
+    """Brings files and rows together.
+
+    Returns:
+        How many files were deleted, and how many rows.
+    """
+    known, seen, files = index.ids(), set(), 0
+    for path in _files(folder):
+        id_ = id_of(path)
+        if id_ not in known:
+            path.unlink(missing_ok=True)
+            files += 1
+        elif ".heat." not in path.name and ".small." not in path.name:
+            seen.add(id_)
+    lost = sorted(known - seen)
+    for id_ in lost:
+        for name in file_names(id_):
+            (folder / name).unlink(missing_ok=True)
+    if lost:
+        index.delete(lost)
+    if files or lost:
+        log.warning("%s: %d files without a row, %d rows without files", folder, files, len(lost))
+    return files, len(lost)
+
+
+def adopt(folder: Path, index: Index) -> None:
+    """Makes rows for pictures whose index was lost; what else was known of them stays lost."""
+    items = []
+    for id_ in {id_of(path) for path in _files(folder)} - {""}:
+        if (image := find(folder, id_, "input")) is None:
+            continue
+        at_s = image.stat().st_mtime
+        paths = [folder / name for name in file_names(id_) if (folder / name).exists()]
+        size = sum(path.stat().st_size for path in paths)
+        heatmap = find(folder, id_, "heatmap") is not None
+        items.append(EvidenceItem(id_, at_s, "", None, UNKNOWN, None, None, None, heatmap, size))
+    if items:
+        index.add(sorted(items, key=lambda item: item.at_s))
+        log.warning("%s: %d pictures without an index have one again", folder, len(items))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for shard in folder.glob("[0-9a-f][0-9a-f]"):
+        yield from shard.iterdir()
+
 
 _WAITING = 8
 """Frames; what comes while so many wait for the disk is not kept."""
 _IDLE_S, _TROUBLED_S = 30.0, 1.0
 _PROBE = 1 << 16
 _ID = re.compile(r"[0-9a-f]{32}")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +174,7 @@ class _Job:
     replaces: str | None
 
 
-class Evidence:
+class EvidenceStore:
     """Keeps pictures within caps. Nobody waits for its disk.
 
     Args:
@@ -65,7 +191,7 @@ class Evidence:
     ) -> None:
         self.config = config
         self.notes = Notes(labelled, self._wake)
-        self._folder, self._room = folder, Room(folder)
+        self._folder, self._room = folder, RetentionPolicy(folder)
         self._index: Index | None = None
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._lock = threading.Lock()

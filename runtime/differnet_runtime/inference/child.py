@@ -14,29 +14,28 @@ import time
 
 import numpy as np
 
-from ..backends import Outputs
+from ..backends.base import Outputs
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
+from ..backends.selection import ORT_CPU, choose, runs_on_cpu
 from ..detector import Detector, named_heads
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
-from ..model_file import content_hash, read_model_file
+from ..model_file.file import content_hash, read_model_file
 from ..processes import give_way, return_memory, tie_to
-from ..selection import ORT_CPU, choose, runs_on_cpu
 from ..sentences import sentence
-from .bounds import bound_memory
-from .memory import SharedMemory
+from .memory import SharedMemory, bound_memory
 from .messages import (
+    FAKE_METADATA,
     MOST_FRAME_TEXT,
     MOST_TEXT,
     PACKET,
-    Failed,
+    EngineFailed,
+    EngineStart,
+    FrameScored,
     Ready,
-    Request,
-    Results,
-    Scored,
-    Start,
+    ScoreRequest,
+    ScoreResults,
     Unscored,
 )
-from .records import FAKE_METADATA
 
 _BATCH = 4
 """Frames together where nothing else is said."""
@@ -44,7 +43,7 @@ _BATCH = 4
 
 def main() -> None:
     """Runs the model that the first argument names until the daemon closes the socket."""
-    start = Start.model_validate_json(sys.argv[1])
+    start = EngineStart.model_validate_json(sys.argv[1])
     tie_to(start.parent)
     if start.gives_way:
         give_way()
@@ -54,7 +53,7 @@ def main() -> None:
         try:
             detector = _open(start)
         except Exception as error:  # whatever it is, the daemon has to know
-            channel.send(_packet(Failed(code=_start_code(error), text=_text(error))))
+            channel.send(_packet(EngineFailed(code=_start_code(error), text=_text(error))))
             return
         ready = Ready(
             backend=detector.backend, reasons=detector.not_better, batch=_batch(start, detector)
@@ -64,7 +63,7 @@ def main() -> None:
         _serve(channel, detector, memory)
 
 
-def _open(start: Start) -> Detector:
+def _open(start: EngineStart) -> Detector:
     """Opens the model and scores its golden frames; the fake computes nothing to be tested."""
     if start.model is None:
         backend = FakeBackend(options=FakeOptions.parse(start.backend))
@@ -87,7 +86,7 @@ def _test(detector: Detector) -> None:
         detector.self_test()
 
 
-def _batch(start: Start, detector: Detector) -> int:
+def _batch(start: EngineStart, detector: Detector) -> int:
     """Returns how many frames go through the engine together: as asked, if it computes them right.
 
     On the CPU a batch takes as long as its frames one after another, so there it has to be asked
@@ -107,18 +106,18 @@ def _start_code(error: Exception) -> str:
 
 def _serve(channel: socket.socket, detector: Detector, memory: SharedMemory) -> None:
     while packet := channel.recv(PACKET):
-        request = Request.model_validate_json(packet)
+        request = ScoreRequest.model_validate_json(packet)
         begun = time.perf_counter()
         frames = _scored(request.slots, detector, memory)
         infer_ms = (time.perf_counter() - begun) * 1e3
-        channel.send(_packet(Results(id=request.id, frames=tuple(frames), infer_ms=infer_ms)))
+        channel.send(_packet(ScoreResults(id=request.id, frames=tuple(frames), infer_ms=infer_ms)))
         if any(isinstance(frame, Unscored) for frame in frames):
             _test(detector)  # was it the frame, or is it this process? An error here ends it.
 
 
 def _scored(
     slots: tuple[int, ...], detector: Detector, memory: SharedMemory
-) -> list[Scored | Unscored]:
+) -> list[FrameScored | Unscored]:
     """Scores frames together; where that fails one by one, so that one does not fail the others."""
     try:
         outputs = _outputs(slots, detector, memory)
@@ -144,7 +143,7 @@ def _outputs(slots: tuple[int, ...], detector: Detector, memory: SharedMemory) -
 
 def _frame(
     outputs: Outputs, number: int, slot: int, detector: Detector, memory: SharedMemory
-) -> Scored | Unscored:
+) -> FrameScored | Unscored:
     """Returns what a batch's outputs say of one of its frames."""
     one = slice(number, number + 1)
     score = float(outputs.scores[number])
@@ -154,7 +153,7 @@ def _frame(
             None if outputs.heads is None else outputs.heads[one], detector.metadata
         )
         _require_finite(score, heads)
-        return Scored(score=score, heads=heads, heatmap=_share_heatmap(heatmap, slot, memory))
+        return FrameScored(score=score, heads=heads, heatmap=_share_heatmap(heatmap, slot, memory))
     except EngineFault as fault:
         return Unscored(code=fault.code, text=_text(fault, MOST_FRAME_TEXT))
 
@@ -183,7 +182,7 @@ def _share_heatmap(
     return rows, columns
 
 
-def _packet(message: Ready | Failed | Results) -> bytes:
+def _packet(message: Ready | EngineFailed | ScoreResults) -> bytes:
     return message.model_dump_json().encode()
 
 

@@ -1,29 +1,30 @@
-"""The model in a process of its own: asked with a deadline, killed when it hangs, started again."""
+"""The model in a process of its own: asked with a deadline, killed when it hangs, started again.
+
+The stand-in for an engine while there is no model.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration import judged
+from ..backends.fake import PREFIX
+from ..backends.selection import AUTO, GPU, ORT_TENSORRT, TENSORRT
 from ..errors import EngineFault
-from ..metadata import ModelMetadata
-from ..selection import AUTO, GPU, ORT_TENSORRT, TENSORRT
+from ..inspection.calibration import judged
+from ..inspection.verdict import Answer
+from ..model_file.metadata import ModelMetadata
 from ..sentences import sentence
-from .bounds import expected_memory
-from .budget import RestartBudget
-from .memory import SharedMemory, Slots
-from .messages import Scored
-from .records import Answer, EngineState, EngineStatus, Model
-from .supervisor import Supervisor
-from .turns import Callers, Entry, Turns, remaining_s
-from .worker import Worker
+from .memory import RestartBudget, SharedMemory, ThreadSlots, expected_memory
+from .messages import FAKE_METADATA, EngineState, EngineStatus, FrameScored, Model
+from .supervisor import Supervisor, Worker
+from .turns import BatchEntry, Callers, FifoLock, remaining_s
 
 _START_S, _START_BUILDING_S = 120.0, 1800.0
 _ALONE = 64
@@ -35,7 +36,7 @@ _NOT_THE_FRAMES = ("busy", "starting", "no_model")
 class _Found(NamedTuple):
     """A frame's score, where it lies, and what gave it."""
 
-    scored: Scored
+    scored: FrameScored
     slot: int
     worker: Worker
     infer_ms: float
@@ -89,8 +90,8 @@ class EngineProcess:
     ) -> None:
         read = Model.read(model, trusted_keys)
         self._deadline_s = deadline_s
-        self._memory, self._slots = SharedMemory(*read.metadata.input.shape), Slots()
-        self._turns = Turns(self._run, self._size, callers, batch_wait_s)
+        self._memory, self._slots = SharedMemory(*read.metadata.input.shape), ThreadSlots()
+        self._turns = FifoLock(self._run, self._size, callers, batch_wait_s)
         self._answers, self._batches, self._batch = 0, dict[int, int](), batch
         self._last: tuple[Worker, int] | None = None
         self._alone = 0
@@ -235,7 +236,7 @@ class EngineProcess:
         if last is not worker and (size > 1 or self._alone):
             self._last, self._alone = (worker, 1), _ALONE
 
-    def _run(self, entries: Sequence[Entry[_Found]]) -> list[_Found | EngineFault]:
+    def _run(self, entries: Sequence[BatchEntry[_Found]]) -> list[_Found | EngineFault]:
         """Has a batch scored; only one is under way at a time."""
         supervisor, count = self._supervisor, len(entries)
         worker = supervisor.worker
@@ -257,7 +258,7 @@ class EngineProcess:
         self._batches[count] = self._batches.get(count, 0) + 1
         outcomes: list[_Found | EngineFault] = [
             _Found(frame, entry.slot, worker, results.infer_ms)
-            if isinstance(frame, Scored)
+            if isinstance(frame, FrameScored)
             else EngineFault(frame.code, frame.text)
             for frame, entry in zip(results.frames, entries, strict=True)
         ]
@@ -297,4 +298,66 @@ class EngineProcess:
             last_fault=supervisor.last_fault,
             pid=supervisor.pid,
             batches=dict(self._batches),
+        )
+
+
+NO_METADATA = FAKE_METADATA.replaced(name="", calibration=None)
+"""Metadata without a model: it has no threshold, so nothing can be GOOD."""
+
+
+class AbsentEngine(EngineProcess):
+    """An engine without a model: it runs no process, and gives no frame a score.
+
+    Args:
+        why: Returns why there is no model, and what to do: the text of each `EngineFault`.
+    """
+
+    absent = True
+    model_hash = ""
+    file_bytes = expected_memory = 0
+    alive, ready, wanted = True, False, False
+    metadata = NO_METADATA
+
+    def __init__(self, why: Callable[[], str]) -> None:
+        super().__init__(None, backend=PREFIX)
+        self._why = why
+
+    def start(self) -> None:
+        """Starts nothing."""
+
+    def wait_ready(self, timeout_s: float) -> bool:  # noqa: ARG002
+        """Returns False at once."""
+        return False
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Stops nothing."""
+
+    @contextlib.contextmanager
+    def turn(self, timeout_s: float | None = None) -> Iterator[None]:  # noqa: ARG002
+        """Lets the caller in at once."""
+        yield
+
+    def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:  # noqa: ARG002
+        """Refuses every frame.
+
+        Raises:
+            EngineFault: Always, with the code `no_model`.
+        """
+        raise EngineFault("no_model", self._why())
+
+    @property
+    def status(self) -> EngineStatus:
+        """Its state is `no_model`, and the last fault says what to do."""
+        return EngineStatus(
+            state=EngineState.NO_MODEL,
+            backend=None,
+            reasons={},
+            fallback=False,
+            model="",
+            model_hash="",
+            restarts=0,
+            faults=0,
+            answers=0,
+            last_fault=self._why(),
+            pid=None,
         )

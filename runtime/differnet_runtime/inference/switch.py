@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..backends.selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
 from ..errors import EngineFault
-from ..selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
 from ..sentences import sentence
-from .budget import RestartBudget
+from .memory import RestartBudget
 from .process import EngineProcess
 
 _START_S = 1800.0

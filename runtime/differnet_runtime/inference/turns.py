@@ -49,7 +49,7 @@ class Callers:
 
 
 @dataclass(eq=False)
-class Entry(Generic[T]):
+class BatchEntry(Generic[T]):
     """A prepared frame in a batch.
 
     Args:
@@ -63,7 +63,7 @@ class Entry(Generic[T]):
     outcome: T | EngineFault | None = None
 
 
-Run = Callable[[Sequence[Entry[T]]], Sequence[T | EngineFault]]
+Run = Callable[[Sequence[BatchEntry[T]]], Sequence[T | EngineFault]]
 """Has the engine score a batch; returns an outcome for each frame, and raises nothing."""
 
 
@@ -82,7 +82,7 @@ class Batch(Generic[T]):
     ) -> None:
         self._run, self._over = run, over
         self._open, self._running, self._ended = callers, False, False
-        self._ready: list[Entry[T]] = []
+        self._ready: list[BatchEntry[T]] = []
         self._changed = changed
 
     def leave(self) -> None:
@@ -92,7 +92,7 @@ class Batch(Generic[T]):
             self._changed.notify_all()
         self._end()
 
-    def submit(self, entry: Entry[T]) -> T:
+    def submit(self, entry: BatchEntry[T]) -> T:
         """Adds a frame, and returns its outcome; one of the callers runs the engine for all.
 
         Raises:
@@ -113,7 +113,7 @@ class Batch(Generic[T]):
         assert entry.outcome is not None, "it was waited for"
         return entry.outcome
 
-    def _await(self, entry: Entry[T]) -> bool:
+    def _await(self, entry: BatchEntry[T]) -> bool:
         """Waits for the entry's outcome; returns True where its caller is to run the engine."""
         stragglers_ns = time.monotonic_ns() + int(_STRAGGLER_S * 1e9)
         while entry.outcome is None:
@@ -135,7 +135,7 @@ class Batch(Generic[T]):
             self._changed.wait((until_ns - now_ns) / 1e9)
         return False
 
-    def _run_for(self, entries: list[Entry[T]]) -> None:
+    def _run_for(self, entries: list[BatchEntry[T]]) -> None:
         outcomes: Sequence[T | EngineFault] = ()
         try:
             outcomes = self._run(entries)
@@ -172,7 +172,7 @@ class _Own(threading.local, Generic[T]):
         self.woken = threading.Event()
 
 
-class Turns(Generic[T]):
+class FifoLock(Generic[T]):
     """First come, first served, in batches; a thread that has a turn may take it again.
 
     Args:
@@ -239,7 +239,7 @@ class Turns(Generic[T]):
         place = self._own.places[-1]
         place.used = True
         assert place.batch is not None, "it has its turn"
-        return place.batch.submit(Entry(slot, until_ns))
+        return place.batch.submit(BatchEntry(slot, until_ns))
 
     def _queue(self, place: _Place[T], until: float) -> bool:
         with self._lock:

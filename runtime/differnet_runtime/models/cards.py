@@ -11,18 +11,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from ..contract import Region
-from ..detection_limits import brief
 from ..errors import DifferNetError, ModelFileError
 from ..files import write_bytes
-from ..metadata import ModelMetadata, Part
-from ..model_file import content_hash, read_model_file
+from ..model_file.contract import PictureSizes, Region, StrictModel
+from ..model_file.detection_limits import brief
+from ..model_file.file import content_hash, read_model_file
+from ..model_file.metadata import ModelMetadata
+from ..model_file.signing import describe_signature
 from ..names import LONGEST_NOTE, Note
-from ..picture_sizes import PictureSizes
-from ..printable import printable_lines
 from ..sentences import sentence
-from ..signing import describe_signature
-from ..suggestions import nearest
+from ..text import nearest, printable_lines
 
 ACTIVE = "active"
 """The link to the file that judges."""
@@ -71,7 +69,7 @@ def verified(path: Path) -> tuple[bytes, ModelMetadata]:
     return data, metadata
 
 
-class Card(Part):
+class Card(StrictModel):
     """How a model was made, as its file records it, and a person's note.
 
     Everything but the note comes from the file, and is None if the file is damaged.

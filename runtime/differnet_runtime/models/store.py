@@ -5,6 +5,10 @@ ROOT/NAME/active             link to the file that judges; replaced in one step
 ROOT/NAME/previous           link to the one before; what a rollback takes
 ROOT/NAME/history.jsonl      what was done, a line each
 ROOT/NAME/notes/HASH.txt     what a person noted of a model
+
+The links and the history in the folder of a name in the store.
+
+What the store tells of its models, and of what was done with them.
 """
 
 from __future__ import annotations
@@ -16,19 +20,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
 from ..files import sync_folder, write_bytes
-from ..inference import check_model
-from ..model_file import content_hash, read_model_file
+from ..inference.switch import check_model
+from ..model_file.contract import StrictModel
+from ..model_file.file import content_hash, read_model_file
+from ..model_file.signing import describe_signature
 from ..sentences import sentence
-from ..signing import describe_signature
-from ..suggestions import instead, nearest
-from .cards import ACTIVE, Read, card_of, caution, names_in, note_of, verified, write_note
-from .links import link, linked, record
-from .records import Change, StoredModel
+from ..text import instead, nearest
+from .cards import ACTIVE, Card, Read, card_of, caution, names_in, note_of, verified, write_note
 
 FOLDER_VARIABLE = "DIFFERNET_MODELS"
 _DEFAULT = Path("/var/lib/differnet/models")
@@ -285,3 +289,81 @@ class ModelStore:
                 yield folder
         except OSError as error:
             raise OutputError(f"{folder}: {error.strerror or error}") from error
+
+
+def linked(folder: Path, name: str) -> Path | None:
+    """Returns what a link points to, if that is there."""
+    try:
+        path = folder / (folder / name).readlink()
+    except OSError:
+        return None
+    return path if path.is_file() else None
+
+
+def link(folder: Path, name: str, path: Path) -> None:
+    """Points a link elsewhere in one step: a reader sees the old one or the new one."""
+    partial = folder / f".{name}.partial"
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(path.relative_to(folder))
+    partial.replace(folder / name)
+    sync_folder(folder)
+
+
+def record(folder: Path, action: str, digest: str, reason: str | None = None) -> None:
+    """Adds a line to what was done with the models of a name; it is on disk when this returns."""
+    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    change = Change.model_validate({"at": at, "action": action, "hash": digest, "reason": reason})
+    with (folder / "history.jsonl").open("a+b") as file:
+        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            file.write(b"\n")  # a power cut tore the last line
+        file.write(change.model_dump_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class StoredModel(Card):
+    """A model file in the store, with its card.
+
+    Args:
+        name: Of the part that it judges; models of one name take each other's place.
+        hash: Content hash.
+        path: Where it lies.
+        bytes: Its size.
+        added: When, ISO 8601.
+        active: It judges.
+        previous: It judged before; a rollback makes it active again.
+        precision: `fp32`, `fp16` or `int8`; None if it is damaged.
+        threshold: None if it is damaged, or not calibrated.
+        signature: In words, whether it is signed and by which key; None if it is damaged.
+        damaged: Why it can't be used, or None.
+        caution: Why it may be for another part than the active model of its name, or None.
+    """
+
+    name: str
+    hash: str
+    path: Path
+    bytes: int
+    added: str
+    active: bool
+    previous: bool
+    precision: str | None
+    threshold: float | None
+    signature: str | None
+    damaged: str | None
+    caution: str | None = None
+
+
+class Change(StrictModel):
+    """A line of a name's history.
+
+    Args:
+        at: When, ISO 8601.
+        action: What was done.
+        hash: With which model.
+        reason: Why, where it is known (a rollback's cause).
+    """
+
+    at: str
+    action: Literal["add", "activate", "rollback"]
+    hash: str
+    reason: str | None = None

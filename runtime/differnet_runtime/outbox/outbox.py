@@ -1,22 +1,108 @@
-"""The outbox: events are committed to disk before they are sent, and stay until they are taken."""
+"""The outbox: events are committed to disk before they are sent, and stay until they are taken.
+
+What waits in memory to be committed: events, and what became of pictures.
+
+How many parts the cameras had since midnight or a reset, over restarts.
+
+What was judged of one folder or video, whether it is in the outbox's database or on its way.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..config import EventsConfig
 from ..database import DamagedError, size
 from ..errors import StoreError
 from ..events import Event, InspectionEvent
+from ..records import Origin
 from ..sinks import Stored
-from .records import Entry, GonePictures, JudgedPicture, OutboxStatus
+from .records import (
+    Count,
+    GonePictures,
+    JudgedPicture,
+    OutboxEntry,
+    OutboxStatus,
+    PartCounts,
+    Reset,
+)
 from .table import EventTable, open_table, text_of
-from .tally import Count, Reset
-from .waiting import Waiting
+
+_MOST = 10_000
+"""Entries that wait while the disk takes none; then the oldest go."""
+_ROOM = 1000
+
+Item = OutboxEntry | GonePictures | Reset
+
+
+class Waiting:
+    """A queue that takes back what could not be written; its user holds a lock."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Item] = deque()
+        self._writing: list[Item] = []
+        self.dropped = 0
+        """Events that were dropped at the limit."""
+        self.arrived = 0
+        """All items that were ever added, dropped ones too."""
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._writing)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether so few wait that whoever can wait need not."""
+        return len(self) < _ROOM
+
+    @property
+    def gone(self) -> int:
+        """Number of arrived items that are written or dropped."""
+        return self.arrived - len(self)
+
+    def put(self, item: Item) -> None:
+        """Adds to the end."""
+        self._waiting.append(item)
+        self.arrived += 1
+        self._bound()
+
+    def take(self, most: int) -> list[Item]:
+        """Returns the first ones, which are kept until `written` or `take_back`."""
+        count = min(len(self._waiting), most)
+        self._writing = [self._waiting.popleft() for _ in range(count)]
+        return self._writing
+
+    def written(self) -> list[JudgedPicture]:
+        """Lets go of what was taken; returns the pictures among it."""
+        written, self._writing = self._writing, []
+        return list(_pictures(written))
+
+    def take_back(self) -> None:
+        """Puts back in front what was taken."""
+        self._waiting.extendleft(reversed(self._writing))
+        self._writing = []
+        self._bound()
+
+    def _bound(self) -> None:
+        while len(self._waiting) > _MOST:
+            dropped = self._waiting.popleft()
+            self.dropped += isinstance(dropped, OutboxEntry) and dropped.text is not None
+
+    def pictures(self) -> Iterator[JudgedPicture]:
+        """Yields the pictures that wait, the latest first."""
+        yield from _pictures(reversed(self._waiting))
+        yield from _pictures(reversed(self._writing))
+
+
+def _pictures(items: Iterable[Item]) -> Iterator[JudgedPicture]:
+    for item in items:
+        if isinstance(item, OutboxEntry) and item.picture is not None:
+            yield item.picture
+
 
 _GATHER_S = 0.02
 """What comes within it is committed together: a card or an SSD wears by the commit."""
@@ -96,7 +182,7 @@ class Outbox:
             wanted = self._sinks != () and not (unwanted and self.config.publish == "rejects")
             if not wanted and picture is None and count is None:
                 return
-            self._waiting.put(Entry(event.id, text if wanted else None, picture, count))
+            self._waiting.put(OutboxEntry(event.id, text if wanted else None, picture, count))
         self._wake.set()
 
     def flush(self, timeout_s: float) -> bool:
@@ -296,3 +382,85 @@ class Outbox:
         if self._problem is None:
             log.error("events wait in memory: %s", error)
         self._problem = str(error)
+
+
+class PartLog:
+    """Reads and resets the counts that the outbox commits with each event.
+
+    Args:
+        outbox: Commits them.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def read(self, cameras: Collection[str]) -> dict[str, PartCounts]:
+        """Returns the cameras' parts; none while the database can't be read."""
+        _, table = self._outbox.pictures()
+        try:
+            return {} if table is None else table.tally(time.time(), cameras)
+        except StoreError:
+            return {}
+
+    def reset(self, cameras: Collection[str]) -> None:
+        """Begins the counting of these cameras' parts anew."""
+        self._outbox.note(Reset(tuple(cameras), time.time()))
+
+
+class PictureLog:
+    """Remembers the pictures of a camera's source over restarts.
+
+    Args:
+        outbox: Commits each picture with its event.
+        camera: Name.
+        source: Path of the folder or the video.
+    """
+
+    def __init__(self, outbox: Outbox, camera: str, source: str) -> None:
+        self._outbox, self._camera, self.source = outbox, camera, source
+
+    @property
+    def has_room(self) -> bool:
+        """See `Outbox.has_room`."""
+        return self._outbox.has_room
+
+    def judged(self) -> dict[str, str]:
+        """Returns the verdicts on the pictures that were there last, by the pictures' keys."""
+        _, table = self._outbox.pictures()
+        try:
+            return {} if table is None else table.judged(self._camera, self.source)
+        except StoreError as error:
+            log.warning(
+                "%s is judged again, since the record of judged pictures can't be read: %s",
+                self.source,
+                error,
+            )
+            return {}
+
+    def under_way(self) -> set[str]:
+        """Returns the keys of pictures that were judged, but whose events may not be on disk."""
+        waiting, _ = self._outbox.pictures()
+        mine = (self._camera, self.source)
+        return {one.origin.key for one in waiting if (one.camera, one.source) == mine}
+
+    def identical(self, origin: Origin) -> str | None:
+        """Returns the name of another picture with the same content that was judged before."""
+        if not origin.digest:
+            return None
+        waiting, table = self._outbox.pictures()
+        for other in waiting:
+            same = (other.camera, other.origin.digest) == (self._camera, origin.digest)
+            if same and (other.source, other.origin.key) != (self.source, origin.key):
+                return other.origin.name
+        try:
+            return None if table is None else table.identical(self._camera, self.source, origin)
+        except StoreError:
+            return None
+
+    def entry(self, origin: Origin, verdict: str, committed: Callable[[], None]) -> JudgedPicture:
+        """Returns what is to be committed with a picture's event."""
+        return JudgedPicture(self._camera, self.source, origin, verdict, committed)
+
+    def forget(self, keys: tuple[str, ...]) -> None:
+        """Notes that pictures are no longer there."""
+        self._outbox.note(GonePictures(self._camera, self.source, keys))

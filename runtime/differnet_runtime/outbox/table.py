@@ -1,8 +1,14 @@
-"""The outbox's database: events in order, and how far each sink has taken them."""
+"""The outbox's database: events in order, and how far each sink has taken them.
+
+Which pictures of folders and videos were judged: rows beside the events, in the same database.
+
+A row is committed together with its event, so a crash leaves both or neither.
+"""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +17,104 @@ from ..database import DamagedError, RunningClock, connect, mapped, set_aside, t
 from ..events import Event
 from ..records import Origin
 from ..sinks import Stored
-from . import pictures, tally
-from .records import Entry, GonePictures
+from . import records
+from .records import GonePictures, JudgedPicture, OutboxEntry
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS judged (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    camera TEXT NOT NULL,
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    present INTEGER NOT NULL DEFAULT 1,
+    UNIQUE (camera, source, key)
+);
+CREATE INDEX IF NOT EXISTS judged_digest ON judged (camera, digest);
+CREATE INDEX IF NOT EXISTS judged_gone ON judged (row) WHERE NOT present
+"""
+MOST, MOST_GONE = 1_000_000, 100_000
+"""Rows that are kept: all together, and those of pictures that are no longer in their folder."""
+_PRUNED_EVERY = 1000
+
+_ADD = """
+INSERT INTO judged (camera, source, key, name, digest, verdict) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET digest = excluded.digest, verdict = excluded.verdict, present = 1
+"""
+_GONE = "UPDATE judged SET present = 0 WHERE camera = ? AND source = ? AND key = ?"
+_PRUNE_GONE = """
+DELETE FROM judged WHERE row IN
+(SELECT row FROM judged WHERE NOT present ORDER BY row DESC LIMIT -1 OFFSET ?)
+"""
+_PRUNE = """
+DELETE FROM judged WHERE row IN (SELECT row FROM judged ORDER BY row DESC LIMIT -1 OFFSET ?)
+"""
+
+
+def make_table(connection: sqlite3.Connection) -> None:
+    """Makes the table where there is none; a database of before had events only."""
+    for statement in SCHEMA.split(";"):
+        connection.execute(statement)
+
+
+def is_judged(connection: sqlite3.Connection, picture: JudgedPicture) -> bool:
+    """Whether a picture has been judged and is still in its folder."""
+    found = connection.execute(
+        "SELECT 1 FROM judged WHERE camera = ? AND source = ? AND key = ? AND present",
+        (picture.camera, picture.source, picture.origin.key),
+    )
+    return found.fetchone() is not None
+
+
+def add(connection: sqlite3.Connection, picture: JudgedPicture) -> None:
+    """Adds a picture, within a transaction; the oldest rows beyond the bounds go."""
+    origin = picture.origin
+    row = connection.execute(
+        _ADD,
+        (
+            picture.camera,
+            picture.source,
+            origin.key,
+            origin.name,
+            origin.digest,
+            picture.verdict,
+        ),
+    ).lastrowid
+    if row and row % _PRUNED_EVERY == 0:
+        connection.execute(_PRUNE_GONE, (MOST_GONE,))
+        connection.execute(_PRUNE, (MOST,))
+
+
+def note_gone(
+    connection: sqlite3.Connection, camera: str, source: str, keys: Iterable[str]
+) -> None:
+    """Notes that pictures are no longer in their folder, within a transaction."""
+    connection.executemany(_GONE, [(camera, source, key) for key in keys])
+
+
+def judged(connection: sqlite3.Connection, camera: str, source: str) -> dict[str, str]:
+    """Returns the verdicts on the pictures of a folder that were there last, by their keys."""
+    return dict(
+        connection.execute(
+            "SELECT key, verdict FROM judged WHERE camera = ? AND source = ? AND present",
+            (camera, source),
+        )
+    )
+
+
+def identical(
+    connection: sqlite3.Connection, camera: str, source: str, origin: Origin
+) -> str | None:
+    """Returns the name of the latest other picture with the same content, or None."""
+    found = connection.execute(
+        "SELECT name FROM judged WHERE camera = ? AND digest = ?"
+        " AND NOT (source = ? AND key = ?) ORDER BY row DESC LIMIT 1",
+        (camera, origin.digest, source, origin.key),
+    )
+    return next((str(name) for (name,) in found), None)
+
 
 _VERSION = 1
 _SCHEMA = """
@@ -30,7 +132,7 @@ _DELETED_AT_ONCE = 5000
 """Rows; more would hold up the commit of new events."""
 
 
-Item = Entry | GonePictures | tally.Reset
+Item = OutboxEntry | GonePictures | records.Reset
 """What is committed."""
 
 
@@ -52,8 +154,8 @@ class EventTable:
         self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
         self._reading = threading.Lock()
         with mapped(path):
-            pictures.make_table(self._writer)
-            self._writer.execute(tally.SCHEMA)
+            make_table(self._writer)
+            self._writer.execute(records.SCHEMA)
             (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
             self.clock = RunningClock(seconds)
             self.last = self._last_row()
@@ -98,7 +200,7 @@ class EventTable:
             events = [
                 (item.id, now_s, item.text)
                 for item in new
-                if isinstance(item, Entry) and item.text is not None
+                if isinstance(item, OutboxEntry) and item.text is not None
             ]
             self._writer.executemany(
                 "INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)", events
@@ -113,34 +215,34 @@ class EventTable:
 
     def _is_new(self, item: Item) -> bool:
         """Notes what became of pictures and parts; returns whether there is an event to write."""
-        if isinstance(item, tally.Reset):
-            tally.reset(self._writer, item)
+        if isinstance(item, records.Reset):
+            records.reset(self._writer, item)
             return False
         if isinstance(item, GonePictures):
-            pictures.note_gone(self._writer, item.camera, item.source, item.keys)
+            note_gone(self._writer, item.camera, item.source, item.keys)
             return False
         if item.picture is not None:
-            if pictures.is_judged(self._writer, item.picture):
+            if is_judged(self._writer, item.picture):
                 return False
-            pictures.add(self._writer, item.picture)
+            add(self._writer, item.picture)
         if item.count is not None:
-            tally.add(self._writer, item.count)
+            records.add(self._writer, item.count)
         return True
 
     def judged(self, camera: str, source: str) -> dict[str, str]:
         """Returns the verdicts on a folder's pictures; see `pictures.judged`."""
         with self._reading, mapped(self._path):
-            return pictures.judged(self._reader, camera, source)
+            return judged(self._reader, camera, source)
 
     def identical(self, camera: str, source: str, origin: Origin) -> str | None:
         """Returns the name of a picture with the same content; see `pictures.identical`."""
         with self._reading, mapped(self._path):
-            return pictures.identical(self._reader, camera, source, origin)
+            return identical(self._reader, camera, source, origin)
 
-    def tally(self, now_s: float, cameras: Iterable[str]) -> dict[str, tally.Tally]:
+    def tally(self, now_s: float, cameras: Iterable[str]) -> dict[str, records.PartCounts]:
         """Returns the cameras' parts; see `tally.read`."""
         with self._reading, mapped(self._path):
-            return tally.read(self._reader, now_s, cameras)
+            return records.read(self._reader, now_s, cameras)
 
     def delete(self, before: int) -> int:
         """Deletes the oldest rows, some thousand at most.

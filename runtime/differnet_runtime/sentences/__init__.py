@@ -15,8 +15,7 @@ from string import Formatter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from .inspection import INSPECTION
-from .station import STATION
+from .catalogue import INSPECTION, STATION
 
 SENTENCES: Mapping[str, str] = MappingProxyType({**INSPECTION, **STATION})
 """By code, in the form that `str.format` takes."""

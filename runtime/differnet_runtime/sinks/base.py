@@ -1,12 +1,89 @@
-"""What a receiver of events is: it takes them, or says why not."""
+"""What a receiver of events is: it takes them, or says why not.
+
+The TLS of a client, from a station's configuration.
+"""
 
 from __future__ import annotations
 
+import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..errors import SinkError
+from ..config import TlsConfig
+from ..errors import ConfigError, SinkError
+from ..sentences import sentence
+
+
+def client_context(config: TlsConfig) -> ssl.SSLContext:
+    """Makes a context that checks the server's name and certificate.
+
+    Raises:
+        ConfigError: A file can't be read, or holds no certificate or key.
+    """
+    with _mapped(config, "TLS"):
+        context = ssl.create_default_context(cafile=config.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if config.certificate is not None:
+        load_pair(context, config, "TLS")
+    return context
+
+
+def load_pair(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:
+    """Loads certificate and key.
+
+    Args:
+        context: Gets them.
+        config: Names their files.
+        where: Stands before a message.
+
+    Raises:
+        ConfigError: A file can't be read or holds neither, or the key is of another certificate.
+    """
+    assert config.certificate is not None
+    with _mapped(config, where):
+        context.load_cert_chain(config.certificate, config.key, password=_no_password)
+
+
+@contextmanager
+def _mapped(config: TlsConfig, where: str) -> Iterator[None]:
+    named = ", ".join(str(path) for path in (config.ca, config.certificate, config.key) if path)
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise ConfigError(
+                f"{where} ({named}): the key is not the certificate's; replace both together"
+            ) from error
+        raise ConfigError(
+            f"{where} ({named}): {error.strerror or error}; expected readable PEM files"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{where} ({named}): {error}") from error
+
+
+def _no_password() -> str:
+    raise ValueError("the private key is encrypted; a daemon needs one without a password")
+
+
+def cause_of(error: BaseException) -> str:
+    """Returns why a connection failed, in words that hold no address.
+
+    Args:
+        error: As a client raised it; what lies beneath it counts.
+    """
+    beneath: BaseException | None = error
+    while beneath is not None:
+        if isinstance(beneath, ssl.SSLCertVerificationError):
+            return sentence("certificate_invalid", why=beneath.verify_message)
+        if isinstance(beneath, TimeoutError):
+            return sentence("took_too_long")
+        if isinstance(beneath, OSError):
+            return str(getattr(beneath, "reason", beneath.strerror) or type(beneath).__name__)
+        beneath = beneath.__cause__ or beneath.__context__
+    return type(error).__name__
+
 
 OnCommand = Callable[[str, str | None], None]
 """Gets the camera and the part of a command that came over a sink."""

@@ -1,4 +1,9 @@
-"""Events to a broker (MQTT 3.1.1 and 5), and commands and a heartbeat beside them."""
+"""Events to a broker (MQTT 3.1.1 and 5), and commands and a heartbeat beside them.
+
+What goes to a broker otherwise than configured, or not at all, in words for people.
+
+What a broker's command says: which camera is to judge, and which part lies before it.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +21,98 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ..config import MqttConfig
 from ..errors import DifferNetError, SinkError
+from ..names import LONGEST_PART, is_part_id
 from ..sentences import sentence
-from .base import OnCommand, Sink, Stored, Took, unheard
-from .certificates import cause_of
-from .commands import read_command
-from .mqtt_cautions import Cautions
-from .mqtt_client import ClientMaker, soon_s
-from .mqtt_limits import Limits, packet_size, shortened
-from .mqtt_link import Link
-from .topics import Topics
+from .base import OnCommand, Sink, Stored, Took, cause_of, unheard
+from .mqtt_client import BrokerLimits, ClientMaker, MqttLink, Topics, packet_size, shortened, soon_s
+
+
+class Cautions:
+    """Collects them; those of a connection begin anew with the next.
+
+    Args:
+        config: What was asked for.
+    """
+
+    def __init__(self, config: MqttConfig) -> None:
+        self._config = config
+        self._undelivered: str | None = None
+        self._of_connection: dict[str, str] = {}
+
+    @property
+    def text(self) -> str | None:
+        """All of them, or None."""
+        found = [self._undelivered, *list(self._of_connection.values())]
+        return "; ".join(text for text in found if text) or None
+
+    def connected(self, limits: BrokerLimits) -> None:
+        """Compares what a broker takes with what was asked for."""
+        found, asked = dict[str, str](), self._config
+        if limits.qos < asked.qos:
+            code = "broker_qos_0" if limits.qos == 0 else "broker_qos"
+            found["qos"] = sentence(code, qos=limits.qos, asked=asked.qos)
+        if asked.retain and not limits.retain:
+            found["retain"] = sentence("broker_no_retain")
+        self._of_connection = found
+
+    def undelivered(self, count: int, size: int, limits: BrokerLimits) -> str:
+        """Says that events are too large; returns what is said of the last one.
+
+        Args:
+            count: Since the start.
+            size: Of the last one, in bytes.
+            limits: Of the broker.
+        """
+        why = sentence("event_size", size=size, packet=limits.packet)
+        self._undelivered = sentence(
+            "event_too_large" if count == 1 else "events_too_large", count=count, why=why
+        )
+        return why
+
+    def no_heartbeat(self, limits: BrokerLimits) -> None:
+        """Says that the heartbeat is too large."""
+        self._of_connection["heartbeat"] = sentence("broker_no_heartbeat", packet=limits.packet)
+
+    def no_commands(self, topic: str, reason: str) -> None:
+        """Says that no command can come."""
+        self._of_connection["commands"] = sentence("broker_no_commands", topic=topic, why=reason)
+
+
+_LONGEST = 4096
+
+
+class CommandError(DifferNetError):
+    """A command can't be read."""
+
+
+def read_command(payload: bytes) -> str | None:
+    """Returns the part of a command: `{"part": "..."}`, or nothing.
+
+    Raises:
+        CommandError: It is something else.
+    """
+    if len(payload) > _LONGEST:
+        raise CommandError(f"a command of {len(payload)} bytes; at most {_LONGEST} are read")
+    if not payload.strip():
+        return None
+    try:
+        content = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f'{payload[:60]!r} is not JSON; expected {{"part": "..."}}') from error
+    if not isinstance(content, dict) or content.keys() - {"part"}:
+        raise CommandError(
+            f'received {payload[:60]!r}; expected {{"part": "..."}} and nothing else'
+        )
+    part = content.get("part")
+    if part is None:
+        return None
+    if not isinstance(part, str) or not is_part_id(part):
+        raise CommandError(
+            f"a part is a printable text of 1 to {LONGEST_PART} characters; "
+            f"received {payload[:60]!r}"
+        )
+    return part
+
 
 _STEADY_S = 3.0
 """After a lost connection, the next one counts as well once it has lasted for so long."""
@@ -61,11 +149,11 @@ class MqttSink(Sink):
         self._make = ClientMaker(config, station, self.topics)
         self._lock = threading.Lock()
         self._client: Client | None = None
-        self._link: Link | None = None
+        self._link: MqttLink | None = None
         self._closed = self._refused = self._was_lost = False
         self._problem = sentence("broker_not_yet")
         self._cautions = Cautions(config)
-        self._will = Limits(config.qos, config.retain)
+        self._will = BrokerLimits(config.qos, config.retain)
 
     @property
     def problem(self) -> str | None:
@@ -113,7 +201,7 @@ class MqttSink(Sink):
         if refused is not None:
             raise SinkError(sentence("broker_refused_event", why=refused))
 
-    def _send(self, link: Link, events: Sequence[Stored], took: Took) -> str | None:
+    def _send(self, link: MqttLink, events: Sequence[Stored], took: Took) -> str | None:
         """Sends events; returns why the broker refused one."""
         for event in events:
             refused = link.make_room(took)
@@ -133,12 +221,12 @@ class MqttSink(Sink):
             took(event)
         return link.settle(took)
 
-    def _pass_over(self, event: Stored, size: int, limits: Limits) -> None:
+    def _pass_over(self, event: Stored, size: int, limits: BrokerLimits) -> None:
         self.undeliverable += 1
         why = self._cautions.undelivered(self.undeliverable, size, limits)
         log.error("sink mqtt: event %s is not delivered: it is %s", event.id, why)
 
-    def _lost(self, link: Link) -> str | None:
+    def _lost(self, link: MqttLink) -> str | None:
         if self._closed:
             return "the station stops"
         return None if self._link is link else self._problem
@@ -165,7 +253,7 @@ class MqttSink(Sink):
             self._say_goodbye(link)
         self._give_up(client, "closed").join(_FAREWELL_S)
 
-    def _say_goodbye(self, link: Link) -> None:
+    def _say_goodbye(self, link: MqttLink) -> None:
         topic, retain = self.topics.status, link.limits.retain
         try:
             qos = 0 if link.full else link.limits.qos
@@ -227,8 +315,8 @@ class MqttSink(Sink):
             self._will = allowed
             self._give_up(client, self._problem, wait_s=0.0)
 
-    def _accept(self, client: Client, limits: Limits) -> None:
-        link = Link(client, limits, self._lost)
+    def _accept(self, client: Client, limits: BrokerLimits) -> None:
+        link = MqttLink(client, limits, self._lost)
         self._cautions.connected(limits)
         if self._on_command is not None:
             client.subscribe(self.topics.commands, 0)

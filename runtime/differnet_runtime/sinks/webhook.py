@@ -16,11 +16,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 
 from ..config import WebhookConfig
-from ..config.secrets import read_secret
+from ..config.paths import read_secret
 from ..errors import SinkError
 from ..sentences import sentence
-from .base import BusyError, Sink, Stored, Took, unheard
-from .certificates import cause_of, client_context
+from .base import BusyError, Sink, Stored, Took, cause_of, client_context, unheard
 
 _PASSING = (408, 425, 429)
 """Of the 4xx: those that a later attempt may not get."""

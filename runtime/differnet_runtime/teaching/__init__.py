@@ -5,9 +5,3 @@ STATE/teach/NAME/pictures/*.png   whole frames, as the camera gave them
 STATE/teach/NAME/report.html      the report of the last training
 STATE/teach/NAME/job/             the files of a running training; deleted when it ends
 """
-
-from .datasets import UnknownError
-from .teaching import Teaching
-from .views import DatasetView, TakenView, TeachView, TrainingView
-
-__all__ = ["DatasetView", "TakenView", "TeachView", "Teaching", "TrainingView", "UnknownError"]

@@ -1,4 +1,7 @@
-"""All data sets of a station: creates and deletes them, and fills them with pictures."""
+"""All data sets of a station: creates and deletes them, and fills them with pictures.
+
+Checks the free space: all pictures together have a limit, and part of the disk stays free.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,61 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from ..config import CameraConfig
-from ..errors import DifferNetError, TeachError
-from ..integrity import IntegrityGate
-from ..metadata import Region
-from ..printable import printable
+from ..config.grammar import redact
+from ..errors import DifferNetError, OutputError, TeachError
+from ..evidence.room import free_bytes
+from ..inspection.image_checks import IntegrityGate
+from ..model_file.contract import Region
 from ..records import Frame
-from ..redaction import redact
 from ..sentences import sentence
-from .collector import Collector, Stream
-from .dataset import Dataset, Seen, outside, size_of
+from ..text import printable
+from .dataset import Collector, Dataset, FrameOutcome, Stream, outside, size_of
 from .files import FOLDER, DatasetFiles, read_all
-from .job import Progress
-from .records import Record, now
-from .room import lacking, too_many
-from .site import Site
+from .job import TrainingProgress
+from .records import DatasetView, Record, Site, dataset_view, now
 from .training import cut_off
-from .views import DatasetView, dataset_view
+
+
+def lacking(site: Site, folder: Path, need: int = 0) -> str | None:
+    """Returns why so many more bytes can't be written; None if they can.
+
+    Args:
+        site: The station, with its `min_free_bytes`.
+        folder: A folder on the disk to be written to.
+        need: Number of bytes.
+    """
+    left = site.config.evidence.min_free_bytes
+    free = free_bytes(folder)
+    if free is None or free - need >= left:
+        return None
+    return sentence("teach_disk_full", free=free >> 20, reserve=left >> 20)
+
+
+def require(site: Site, folder: Path, need: int) -> None:
+    """Checks that so many more bytes can be written; see `lacking`.
+
+    Raises:
+        OutputError: They can't.
+    """
+    if (why := lacking(site, folder, need)) is not None:
+        raise OutputError(why)
+
+
+def too_many(site: Site, taken: int) -> str | None:
+    """Returns a message if the pictures take more bytes than allowed; else None.
+
+    Args:
+        site: The station, with its `max_bytes`.
+        taken: Bytes of all pictures.
+    """
+    most = site.config.teach.max_bytes
+    if taken <= most:
+        return None
+    return sentence("teach_all_full", most=most >> 20)
+
 
 SWITCHED_OFF = sentence("teach_off")
 _OLD_S = 5.0
@@ -48,7 +88,7 @@ class Datasets:
         progress: Returns the progress of a data set's training; None if none is running.
     """
 
-    def __init__(self, site: Site, progress: Callable[[str], Progress | None]) -> None:
+    def __init__(self, site: Site, progress: Callable[[str], TrainingProgress | None]) -> None:
         self._site, self._progress = site, progress
         self.root = site.config.station.state / FOLDER
         self.changing = threading.RLock()
@@ -229,7 +269,7 @@ class Datasets:
             raise TeachError(_no_camera(record.camera))
         return found
 
-    def take(self, name: str) -> tuple[DatasetView, Seen]:
+    def take(self, name: str) -> tuple[DatasetView, FrameOutcome]:
         """Takes the frame that the page shows now; it is on disk when this returns.
 
         Raises:
@@ -239,9 +279,9 @@ class Datasets:
         camera, config = dataset.record.camera, self.camera_of(dataset.record)
         frame, live = self._site.frame(camera), self._site.live(camera)
         if frame is None:
-            seen = Seen(False, sentence("teach_no_frame", camera=camera))
+            seen = FrameOutcome(False, sentence("teach_no_frame", camera=camera))
         elif live and (age_s := (time.monotonic_ns() - frame.captured_ns) / 1e9) > _OLD_S:
-            seen = Seen(False, sentence("teach_old_frame", camera=camera, age_s=age_s))
+            seen = FrameOutcome(False, sentence("teach_old_frame", camera=camera, age_s=age_s))
         else:
             seen = dataset.consider(frame, IntegrityGate(config.integrity, None, live=live))
         return self.dataset(name), seen

@@ -1,4 +1,7 @@
-"""The folder of a data set, which holds a picture and its entry in the record, or neither."""
+"""The folder of a data set, which holds a picture and its entry in the record, or neither.
+
+The kept pictures as a zip file, made while it is sent.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,20 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 from pydantic import ValidationError
 
-from ..capture_record import CaptureRecord, write_capture
 from ..errors import OutputError, StoreError
 from ..files import sync_folder, write_bytes
 from ..images import read_image
-from ..overlay import eight_bit_colour, jpeg
+from ..inspection.capture_record import CAPTURE_FILE, CaptureRecord, write_capture
+from ..inspection.drawing import eight_bit_colour, jpeg
 from ..records import Image
-from .records import Picture, Record
+from .records import CollectedPicture, Record
 
 FOLDER = "teach"
 """Below the station's state folder."""
@@ -227,6 +231,51 @@ def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
     return found
 
 
-def strange(record: Record, causes: dict[str, str]) -> tuple[Picture, ...]:
+def strange(record: Record, causes: dict[str, str]) -> tuple[CollectedPicture, ...]:
     """Returns the record's pictures, with what a training found strange about them (by id)."""
     return tuple(one.model_copy(update={"learned": causes.get(one.id)}) for one in record.pictures)
+
+
+class _Sent:
+    """The target of the zip file; holds the bytes that were not sent yet."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def taken(self) -> bytes:
+        """Returns the bytes written since the last call."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
+
+
+def zipped(record: Record, files: DatasetFiles) -> Iterator[bytes]:
+    """Yields a zip file in pieces of one picture each: `NAME/good/*.png`, whole frames.
+
+    `NAME/capture.json` holds the region, so `differnet train --data NAME` trains a model that takes
+    whole frames, as the station gives them.
+    """
+    sent = _Sent()
+    with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+        text = capture_record(record).model_dump_json(indent=2, exclude={"groups"})
+        archive.writestr(f"{record.name}/{CAPTURE_FILE}", text)
+        for one in record.kept:
+            data = _read(files.path(one.id))
+            if data is not None:
+                archive.writestr(f"{record.name}/good/{one.id}.png", data)
+                yield sent.taken()
+    yield sent.taken()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:  # deleted meanwhile
+        return None

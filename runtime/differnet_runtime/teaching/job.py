@@ -1,7 +1,11 @@
-"""Runs the programs of a training, which may crash, take too much memory or be cancelled."""
+"""Runs the programs of a training, which may crash, take too much memory or be cancelled.
+
+The memory that is free for a training, and the memory that a training takes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -16,8 +20,70 @@ from ..errors import DifferNetError, TeachError
 from ..processes import Child
 from ..sentences import sentence
 from .lowly import Lowly
-from .memory import MIB, taken_bytes
 from .steps import Step
+
+_MEMINFO, _PROC, _GROUPS = Path("/proc/meminfo"), Path("/proc"), Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+MIB = 1 << 20
+
+
+def free_bytes() -> int | None:
+    """Returns the free memory, of the machine or of the tightest control group around this process.
+
+    None if it can't be determined.
+    """
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = _MEMINFO.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(int(line.split()[1]) << 10)
+    with contextlib.suppress(OSError, StopIteration):
+        lines = _OWN_GROUP.read_text().splitlines()
+        name = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
+        folder = _GROUPS / name
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(_GROUPS):
+                found += _free_in(group)
+    return max(0, min(found)) if found else None
+
+
+def _free_in(group: Path) -> list[int]:
+    """Returns what a control group has left; empty if it has no limit."""
+    with contextlib.suppress(OSError, ValueError):
+        bound = int((group / "memory.max").read_text())  # "max": no limit
+        used = int((group / "memory.current").read_text())
+        stat = (group / "memory.stat").read_text().splitlines()
+        cached = [int(line.split()[1]) for line in stat if line.startswith("inactive_file ")]
+        return [bound - used + sum(cached)]
+    return []
+
+
+def taken_bytes(group: int) -> int:
+    """Returns the memory of a process group, without mapped files.
+
+    Args:
+        group: Id of the process group.
+    """
+    return sum(_own_bytes(folder) for folder in _processes(group))
+
+
+def _processes(group: int) -> list[Path]:
+    found = []
+    for folder in _PROC.iterdir():
+        with contextlib.suppress(ValueError, OSError):  # no process, or it has just ended
+            if os.getpgid(int(folder.name)) == group:
+                found.append(folder)
+    return found
+
+
+def _own_bytes(process: Path) -> int:
+    kib = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (process / "status").read_text(errors="replace").splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                kib += int(line.split()[1])
+    return kib << 10
+
 
 _LOOK_S = 0.1
 _SAID_LINES, _TOLD_LINES = 60, 12
@@ -30,7 +96,7 @@ Hindrance = Callable[[], str | None]
 log = logging.getLogger(__name__)
 
 
-class Progress:
+class TrainingProgress:
     """The progress of a training; written by its threads, read by any thread."""
 
     def __init__(self) -> None:
@@ -53,7 +119,7 @@ class CancelledError(Exception):
     """The training was cancelled."""
 
 
-class Job:
+class TrainingProcess:
     """Runs programs one after the other, in a thread.
 
     Args:
@@ -81,7 +147,7 @@ class Job:
         self._steps, self._environment, self._folder = steps, dict(environment), folder
         self._memory, self._hindrance = memory, hindrance
         self._finish, self._ended = finish, ended
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self._cancelled = threading.Event()
         self._said: deque[str] = deque(maxlen=_SAID_LINES)
         self._thread = threading.Thread(target=self._run, name="training", daemon=True)

@@ -11,14 +11,14 @@ import os
 import platform
 import sys
 
-from ..metadata import Part
+from ..model_file.contract import StrictModel
 from ..processes import give_way, tie_to
 
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _PROCESS, _IDLE = 1, 3 << 13
 
 
-class Lowly(Part):
+class Lowly(StrictModel):
     """The program to run.
 
     Args:

@@ -8,17 +8,14 @@ from pathlib import Path
 
 from ..config import CameraConfig
 from ..errors import ModelFileError, TeachError
-from ..metadata import ModelMetadata
-from ..printable import printable
+from ..model_file.metadata import ModelMetadata
 from ..sentences import sentence
+from ..text import printable
 from .dataset import Dataset, outside, size_of
-from .datasets import SWITCHED_OFF, Datasets, UnknownError, or_warn
+from .datasets import SWITCHED_OFF, Datasets, UnknownError, lacking, or_warn, require
 from .files import DatasetFiles
-from .records import Record, Training
-from .room import lacking, require
-from .site import Site
+from .records import DatasetView, Record, Site, TeachView, Training
 from .training import Trainer, added, model_of
-from .views import DatasetView, TeachView
 
 log = logging.getLogger(__name__)
 

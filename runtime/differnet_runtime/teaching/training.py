@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ..config import TeachConfig
-from ..detection_limits import sentences, warning
 from ..errors import TeachError
 from ..files import write_bytes
-from ..metadata import ModelMetadata
-from ..model_file import read_model_file
-from ..models import StoredModel
+from ..model_file.detection_limits import sentences, warning
+from ..model_file.file import read_model_file
+from ..model_file.metadata import ModelMetadata
+from ..models.store import StoredModel
 from ..sentences import sentence
 from .dataset import Dataset
 from .files import strange
-from .job import CancelledError, Hindrance, Job, Progress
-from .memory import MIB, free_bytes
-from .records import AddedModel, State, Training, now
-from .site import Site
+from .job import MIB, CancelledError, Hindrance, TrainingProcess, TrainingProgress, free_bytes
+from .records import AddedModel, Site, State, Training, now
 from .steps import Step, environment, missing, steps, usable_threads
 
 FEWEST_PARTS = 10
@@ -55,7 +53,7 @@ class Trainer:
     ) -> None:
         self._programs, self._lacking = programs, lacking
         self._lock = threading.Lock()
-        self._job: Job | None = None
+        self._job: TrainingProcess | None = None
         self._of = ""
         self._stopping = False
 
@@ -76,7 +74,7 @@ class Trainer:
             return sentence("teach_no_memory", needed=needed, free=free)
         return None
 
-    def progress(self, name: str) -> Progress | None:
+    def progress(self, name: str) -> TrainingProgress | None:
         """Returns the progress of a data set's training; None if it is not being trained."""
         job = self._job
         return job.progress if job is not None and self._of == name else None
@@ -111,7 +109,7 @@ class Trainer:
             dataset.files.lay_out(record, data)
             training = Training(state="running", started=now())
             dataset.change(training=training, collecting=False)
-            job = Job(
+            job = TrainingProcess(
                 self._programs(data, folder, threads, site.on_gpu(record.camera)),
                 environment(folder, threads),
                 folder,

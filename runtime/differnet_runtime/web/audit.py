@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferNetError
 from ..events import AuditAction, AuditEvent
-from ..printable import printable
+from ..text import printable
 
 if TYPE_CHECKING:
     from .control import Control
+
 
 _KEPT = 200
 _SUSPECT = ("wrong_token",)

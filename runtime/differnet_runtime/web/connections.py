@@ -2,10 +2,13 @@
 
 Whoever waits longest gives way to the newest, so strangers can't shut anybody out by holding
 connections. Nothing here knows HTTP: `deadlines` says what a connection waits for.
+
+Between server and application: says what each connection waits for, and sends in pieces.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import resource
@@ -14,12 +17,14 @@ import struct
 import termios
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fcntl import ioctl
 from functools import lru_cache
 from typing import Any
 
-from .troubles import Troubles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .answers import Troubles
 
 HEAD_S = 15.0
 """From accepting a connection, TLS handshake included, or from the end of an answer, to a whole
@@ -297,3 +302,54 @@ def _last_descriptor() -> int:
 def _idlest(connections: list[Connection]) -> Connection:
     """Returns the one that has waited longest; one whose client waits only if all are such."""
     return min(connections, key=lambda one: (one.until_s is None, one.since_s))
+
+
+WRITE_S = 10.0
+"""A client must take the next piece of its answer within so long."""
+PIECE = 64 << 10
+"""Bytes of an answer that are handed over at once; the next waits until they are on their way."""
+
+
+class Deadlines:
+    """Keeps the time of every request.
+
+    Args:
+        app: What answers.
+        connections: Those of the server.
+        troubles: Counts answers that fail halfway.
+    """
+
+    def __init__(self, app: ASGIApp, connections: Connections, troubles: Troubles) -> None:
+        self._app, self._connections, self._troubles = app, connections, troubles
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        connection = self._connections.of(scope.get("client"))
+        if connection is None:  # it ended meanwhile
+            return
+        connection.works()
+
+        async def send_timed(message: Message) -> None:
+            for piece in _pieces(message):
+                connection.waits("not_reading", WRITE_S)
+                await send(piece)
+                await asyncio.sleep(0)  # the event loop may find that the client has gone
+                connection.works()
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                connection.waits("no_request", HEAD_S)
+
+        try:
+            await self._app(scope, receive, send_timed)
+        except Exception as error:  # the server would write a traceback for each
+            self._troubles.note("answer", connection.sender, f"{type(error).__name__}: {error}")
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    body = message.get("body", b"")
+    if len(body) <= PIECE:
+        yield message
+        return
+    for start in range(0, len(body), PIECE):
+        last = start + PIECE >= len(body)
+        more = message.get("more_body", False) or not last
+        yield {**message, "body": bytes(body[start : start + PIECE]), "more_body": more}

@@ -9,21 +9,27 @@ from pathlib import Path
 
 from ..events import InspectionEvent
 from ..labels import Labelled
-from ..teaching import Teaching
+from ..teaching.teaching import Teaching
+from .answers import Troubles
 from .audit import AuditTrail
-from .health_views import Health
-from .label_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
-from .model_views import EngineView, ModelView
-from .recent import RecentEvents
-from .shadow_views import ShadowView
-from .troubles import Troubles
+from .model_views import (
+    EngineView,
+    LabelSummary,
+    LabelToSet,
+    LabelView,
+    ModelView,
+    ShadowView,
+    ThresholdToSet,
+)
 from .views import (
     CameraView,
     EvidenceEntry,
     EvidenceKind,
     EvidenceView,
+    Health,
     OutboxView,
     Overview,
+    RecentEvents,
     SettingView,
     SinkView,
     WebView,

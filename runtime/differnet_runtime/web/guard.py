@@ -1,24 +1,146 @@
-"""Stands before every route: who may ask, from which page, and what a browser may do with it."""
+"""Stands before every route: who may ask, from which page, and what a browser may do with it.
+
+Slows down a sender that asks faster than any page or program needs to.
+
+Who may see a station: those with its token, or with a session that the token began.
+
+The forms for login and logout, on stations that need a token.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import ipaddress
 import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
+from fastapi import APIRouter
+from pydantic import Field, ValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..model_file.contract import StrictModel
 from ..sentences import sentence
-from .answers import Problem, problem
+from .answers import Problem, Refused, Troubles, of_faults, problem
 from .connections import sender_of
-from .pace import Pace
-from .pages import login_page
-from .sessions import COOKIE, Sessions, session_name
-from .troubles import Troubles
+from .pages import HTML, login_page
+from .routes import Nothing
+from .routing import Call, CallDep, StationRoute, read_body, require_media
+
+PER_S, BURST = 100.0, 300.0
+"""Requests that an address may make each second, and how many at once. A page asks for each
+camera's picture at most five times a second."""
+_MOST_PACED = 4096
+
+
+class Pace:
+    """Spreads the requests of each sender with a token bucket; used by one thread.
+
+    A request that comes too early is not refused: it waits, and its connection with it.
+
+    Args:
+        clock: Returns monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due_s: dict[str, float] = {}
+
+    def wait_s(self, sender: str) -> float:
+        """Counts a request, and returns the seconds that it has to wait.
+
+        Args:
+            sender: Identifies the sender, for example by its address.
+        """
+        now_s = self._clock()
+        earliest_s = now_s - BURST / PER_S
+        due_s = max(self._due_s.pop(sender, earliest_s), earliest_s)
+        if len(self._due_s) >= _MOST_PACED:
+            self._due_s.pop(next(iter(self._due_s)))  # who has been silent for longest
+        self._due_s[sender] = due_s + 1.0 / PER_S
+        return max(0.0, round(due_s - now_s, 6))
+
+
+COOKIE = "differnet_session"
+SESSION_S = 12 * 3600
+_MOST_SESSIONS = 256
+_MOST_FAILURES, _WINDOW_S, _MOST_SENDERS = 10, 60.0, 1024
+
+
+class Sessions:
+    """Checks tokens in constant time. The right one is always let in, whoever guesses beside it.
+
+    Args:
+        token: The right one.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = _digest(token)
+        self.tokens = 1
+        """How many tokens there have been; with each, what the one before opened ends."""
+        self._sessions: OrderedDict[bytes, float] = OrderedDict()
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def replace(self, token: str) -> None:
+        """Takes another token; the sessions that the old one began end."""
+        if not hmac.compare_digest(_digest(token), self._token):
+            self._token, self.tokens = _digest(token), self.tokens + 1
+            self._sessions.clear()
+
+    def guesses(self, address: str) -> bool:
+        """Returns whether so many wrong tokens came from there that each is refused with 429."""
+        count, since_s = self._failures.get(sender_of(address), (0, 0.0))
+        return count > _MOST_FAILURES and time.monotonic() - since_s < _WINDOW_S
+
+    def right(self, token: str, address: str) -> bool:
+        """Returns whether a token is right; a wrong one counts against its sender."""
+        if hmac.compare_digest(_digest(token), self._token):
+            return True
+        sender, now = sender_of(address), time.monotonic()
+        count, since_s = self._failures.pop(sender, (0, 0.0))
+        if now - since_s >= _WINDOW_S:
+            count, since_s = 0, now
+        self._failures[sender] = (count + 1, since_s)
+        while len(self._failures) > _MOST_SENDERS:
+            self._failures.popitem(last=False)
+        return False
+
+    def begin(self) -> str:
+        """Returns a new session's secret, for a cookie."""
+        secret = secrets.token_urlsafe(32)
+        self._sessions[_digest(secret)] = time.monotonic() + SESSION_S
+        while len(self._sessions) > _MOST_SESSIONS:
+            self._sessions.popitem(last=False)
+        return secret
+
+    def known(self, secret: str) -> bool:
+        """Returns whether a session is under way."""
+        return self._sessions.get(_digest(secret), 0.0) > time.monotonic()
+
+    def end(self, secret: str) -> None:
+        """Ends a session."""
+        self._sessions.pop(_digest(secret), None)
+
+
+def session_name(secret: str) -> str:
+    """Returns what a session is called in the audit trail; its secret can't be had from it."""
+    return f"session {_digest(secret).hex()[:8]}"
+
+
+def _digest(secret: str) -> bytes:
+    """Looking a digest up tells nothing of the secret by the time that it takes."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
 
 LOGIN, LOGOUT = "/login", "/logout"
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -198,3 +320,79 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+_FORM = "application/x-www-form-urlencoded"
+P = TypeVar("P", bound=StrictModel)
+router = APIRouter(route_class=StationRoute, default_response_class=Response)
+
+
+class Login(StrictModel):
+    """The token, from the form."""
+
+    token: Annotated[str, Field(max_length=4096)]
+
+
+def _form(model: type[StrictModel]) -> dict[str, Any]:
+    """Describes a form; FastAPI's own forms need a package that also parses uploaded files."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {_FORM: {"schema": schema}}}}
+
+
+async def _read_form(request: Request, model: type[P]) -> P:
+    require_media(request, _FORM)
+    data = await read_body(request)
+    try:
+        pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError as error:
+        raise Refused(400, "the body is not a form") from error
+    if len(dict(pairs)) != len(pairs):
+        raise Refused(422, "a key appears twice")
+    try:
+        return model.model_validate(dict(pairs))
+    except ValidationError as error:
+        raise of_faults(error.errors()) from error
+
+
+def _access(call: Call) -> tuple[Sessions, bool]:
+    access: Access = call.request.app.state.access
+    assert access.sessions is not None  # these routes exist only with a token
+    return access.sessions, access.tls
+
+
+@router.post(
+    LOGIN,
+    status_code=303,
+    response_description="To the page.",
+    responses={401: {"description": "The token is wrong.", "content": {HTML: {}}}},
+    openapi_extra=_form(Login),
+)
+async def login(call: CallDep) -> Response:
+    """Begins a session."""
+    form = await _read_form(call.request, Login)
+    sessions, secure = _access(call)
+    if not sessions.right(form.token, call.address):
+        call.control.troubles.note("wrong_token", call.address)
+        if sessions.guesses(call.address):
+            return too_many_guesses()
+        languages = call.request.headers.get("accept-language", "")
+        return login_page(401, "login.wrong", languages)
+    secret = sessions.begin()
+    call.control.audit.add("login", session_name(secret), address=call.address)
+    response = Response(status_code=303, headers={"location": "/"})
+    response.set_cookie(COOKIE, secret, SESSION_S, httponly=True, samesite="strict", secure=secure)
+    return response
+
+
+@router.post(
+    LOGOUT, status_code=303, response_description="To the form.", openapi_extra=_form(Nothing)
+)
+async def logout(call: CallDep) -> Response:
+    """Ends a session."""
+    await _read_form(call.request, Nothing)
+    sessions, secure = _access(call)
+    sessions.end(call.request.cookies.get(COOKIE, ""))
+    call.control.audit.add("logout", call.by, address=call.address)
+    response = Response(status_code=303, headers={"location": "/"})
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
+    return response

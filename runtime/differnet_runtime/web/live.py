@@ -10,8 +10,8 @@ import cv2
 
 from ..errors import OutputError
 from ..events import InspectionEvent
-from ..metadata import ModelMetadata
-from ..overlay import Picture, annotate, eight_bit_colour, jpeg
+from ..inspection.drawing import Picture, annotate, eight_bit_colour, jpeg
+from ..model_file.metadata import ModelMetadata
 from ..records import Frame, Inspection
 from .control import Jpeg
 

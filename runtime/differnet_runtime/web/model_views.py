@@ -1,13 +1,76 @@
-"""What is shown of models, and of the engines that run them."""
+"""What is shown of models, and of the engines that run them.
+
+What is shown of labels, and of thresholds that were set on the station.
+
+The API's view of trials (shadows).
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from ..models import Card
+from ..labels import Comment, Kind, Label, LabelCounts, Labelled, ThresholdChange
+from ..model_file.contract import StrictModel
+from ..models.cards import Card
+from ..names import ContentHash
 from ..telling import Telling
+
+_LIMIT = 1e30
+
+
+class LabelToSet(StrictModel):
+    """What a person says of a kept picture.
+
+    Args:
+        label: `good`, or `defect`; null takes the label back.
+        kind: Of the defect.
+        comment: A few lines.
+    """
+
+    label: Label | None
+    kind: Kind | None = None
+    comment: Comment | None = None
+
+
+class LabelView(Labelled):
+    """A label, and whether its picture is still kept."""
+
+    picture: bool
+
+
+class ThresholdToSet(StrictModel):
+    """A threshold for the model that judges a camera now.
+
+    Args:
+        threshold: Scores above it are defects.
+        force: Set it although more labelled defects would pass, or most good parts be rejected.
+    """
+
+    threshold: Annotated[float, Field(ge=-_LIMIT, le=_LIMIT, allow_inf_nan=False)]
+    force: bool = False
+
+
+class LabelSummary(LabelCounts):
+    """What labels say of the model that judges a camera now.
+
+    Args:
+        camera: Name.
+        name: Name of the model; empty, like the hash, where none judges yet.
+        hash: Of its file's content.
+        threshold: That decides now; None where the model has none.
+        set_by: Where it comes from: the model, the configuration, or a person on the station.
+        changes: Thresholds that were set on the station for this camera, the latest first.
+    """
+
+    camera: str
+    name: str
+    hash: str
+    threshold: float | None = None
+    set_by: Literal["model", "configuration", "station"]
+    changes: list[ThresholdChange]
+
 
 EngineLimit = Literal["chosen", "no_gpu", "gpu_unusable", "no_tensorrt"]
 
@@ -79,3 +142,71 @@ class ModelView(ModelCard):
     damaged: str | None = None
     caution: str | None = None
     cameras: list[str] = Field(default_factory=list)
+
+
+class ShadowToStart(StrictModel):
+    """The model to try, by its content hash."""
+
+    model: ContentHash
+
+
+class Side(StrictModel):
+    """One of the two models' result for a frame.
+
+    Args:
+        verdict: NO_DECISION if it can't judge the frame, which also rejects the part.
+        score: None if there is none.
+        threshold: None if there is none.
+    """
+
+    verdict: Literal["GOOD", "DEFECT", "NO_DECISION"]
+    score: float | None = None
+    threshold: float | None = None
+
+
+class Difference(StrictModel):
+    """A frame that one model rejects and the other does not.
+
+    Args:
+        id: Id of its picture.
+        time: Time of the live verdict, ISO 8601.
+        live: The live model's result.
+        shadow: The result of the model on trial.
+    """
+
+    id: str
+    time: str
+    live: Side
+    shadow: Side
+
+
+class ShadowView(Telling):
+    """A trial: a second model scores a camera's frames after the live model, without any effect.
+
+    Args:
+        camera: Name of the camera.
+        model: Content hash of the model on trial.
+        since: Start of the counts, ISO 8601; they start again when the live model changes.
+        state: A trial that is `failed` has ended.
+        error: Why it failed; None if it did not.
+        judged: Number of frames that both models judged.
+        skipped: Number of frames that only the live model judged, since the engines were busy.
+        agree: Number of judged frames that both models reject, or neither does.
+        only_live_rejects: Number of judged frames that only the live model rejects.
+        only_shadow_rejects: Number of judged frames that only the model on trial rejects.
+        differing: The latest frames on which they differ, the newest first.
+    """
+
+    SENTENCES: ClassVar = ("error",)
+
+    camera: str
+    model: str
+    since: str
+    state: Literal["starting", "running", "failed"]
+    error: str | None = None
+    judged: int = 0
+    skipped: int = 0
+    agree: int = 0
+    only_live_rejects: int = 0
+    only_shadow_rejects: int = 0
+    differing: list[Difference] = Field(default_factory=list)

@@ -1,4 +1,7 @@
-"""The page, its files, and the form that asks for the token."""
+"""The page, its files, and the form that asks for the token.
+
+A file as an answer: in pieces, so that a slow client costs one piece and not the file.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,53 @@ import functools
 import hashlib
 import html
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from importlib.resources import files
 from string import Template
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic.json_schema import SkipJsonSchema
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from ..metadata import Part
+from ..model_file.contract import StrictModel
 from .answers import Refused
+from .connections import PIECE
 from .routing import StationRoute, media, problems
+from .threads import Threads
+
+
+class FileAnswer(StreamingResponse):
+    """Sends an open file, and closes it.
+
+    Args:
+        file: At its beginning; one that another program deletes meanwhile is still sent whole.
+        media: Its media type.
+        reads: Where it is read: a disk may be slow.
+    """
+
+    def __init__(self, file: BinaryIO, media: str, reads: Threads) -> None:
+        length = os.fstat(file.fileno()).st_size
+        self._file = file
+        headers = {"content-length": str(length)}
+        super().__init__(_pieces(file, length, reads), headers=headers, media_type=media)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(file: BinaryIO, length: int, reads: Threads) -> AsyncIterator[bytes]:
+    while length > 0 and (piece := await reads.run(partial(file.read, min(PIECE, length)))):
+        length -= len(piece)
+        yield piece
+
 
 router = APIRouter(route_class=StationRoute)
 
@@ -68,7 +104,7 @@ _LOGIN_POLICY = (
 )
 
 
-class PageQuery(Part):
+class PageQuery(StrictModel):
     """Which view the page begins with; its script reads it."""
 
     view: Literal["engineer", "operator"] | SkipJsonSchema[None] = None

@@ -19,27 +19,17 @@ from starlette.responses import Response
 from ..config.models import Name
 from ..errors import TooManyCommandsError
 from ..events import AuditAction, AuditEvent
-from ..metadata import Part
+from ..model_file.contract import StrictModel
 from ..names import ContentHash, PartId
 from ..sentences import sentence
 from .answers import Refused
 from .audit import switching
 from .connections import sender_of
-from .control import Control, EvidenceEntry, EvidenceKind, Health, ModelView, Overview
-from .files import FileAnswer
-from .health_views import Alive
-from .recent import RecentEvent, ShownEvent
-from .routing import (
-    DIGITS,
-    Call,
-    CallDep,
-    CameraDep,
-    Flag,
-    StationRoute,
-    Whole,
-    media,
-    problems,
-)
+from .control import Control
+from .model_views import ModelView
+from .pages import FileAnswer
+from .routing import DIGITS, Call, CallDep, CameraDep, Flag, StationRoute, Whole, media, problems
+from .views import Alive, EvidenceEntry, EvidenceKind, Health, Overview, RecentEvent, ShownEvent
 
 router = APIRouter(route_class=StationRoute)
 
@@ -51,13 +41,13 @@ EntryPath = Annotated[EntryId, PathKey(alias="id")]
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
-class LiveQuery(Part):
+class LiveQuery(StrictModel):
     """Whether heatmap and verdict are drawn on the picture."""
 
     overlay: Flag = False
 
 
-class EventsQuery(Part):
+class EventsQuery(StrictModel):
     """Which verdicts: only later ones than a number, of one camera, at most so many."""
 
     camera: Name | None = None
@@ -65,14 +55,14 @@ class EventsQuery(Part):
     limit: Annotated[int, Field(ge=1, le=2000), DIGITS] = 500
 
 
-class Events(Part):
+class Events(StrictModel):
     """Verdicts since the start that are still in memory, the oldest first."""
 
     events: list[RecentEvent]
     latest: int
 
 
-class EvidenceQuery(Part):
+class EvidenceQuery(StrictModel):
     """Which kept pictures: of one camera or verdict, older than one, at most so many."""
 
     camera: Name | None = None
@@ -81,48 +71,48 @@ class EvidenceQuery(Part):
     limit: Annotated[int, Field(ge=1, le=500), DIGITS] = 60
 
 
-class Evidence(Part):
+class EvidencePage(StrictModel):
     """Kept pictures, the newest first."""
 
     entries: list[EvidenceEntry]
 
 
-class Models(Part):
+class Models(StrictModel):
     """The models of this station."""
 
     models: list[ModelView]
 
 
-class Activation(Part):
+class Activation(StrictModel):
     """The model to switch to; its name may be left out where the station has it under one only."""
 
     hash: ContentHash
     name: Name | None = None
 
 
-class Nothing(Part):
+class Nothing(StrictModel):
     """An empty object."""
 
 
-class Rollback(Part):
+class Rollback(StrictModel):
     """The model whose predecessor judges again; may be left out where there is only one."""
 
     name: Name | None = None
 
 
-class PartToJudge(Part):
+class PartToJudge(StrictModel):
     """The part in front of the camera."""
 
     part: PartId | None = None
 
 
-class AuditQuery(Part):
+class AuditQuery(StrictModel):
     """At most so many entries."""
 
     limit: Annotated[int, Field(ge=1, le=200), DIGITS] = 50
 
 
-class Audit(Part):
+class Audit(StrictModel):
     """Changes, logins and wrong tokens since the start that are still in memory, newest first."""
 
     entries: list[AuditEvent]
@@ -199,11 +189,11 @@ async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Event
 
 
 @router.get("/api/evidence", responses=problems(404))
-async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> Evidence:
+async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> EvidencePage:
     """Kept pictures, the newest first."""
     call.check_camera(query.camera)
     wanted = partial(call.control.evidence, query.camera, query.verdict, query.before, query.limit)
-    return Evidence(entries=await call.reads.run(wanted))
+    return EvidencePage(entries=await call.reads.run(wanted))
 
 
 @router.get(

@@ -1,28 +1,221 @@
-"""The web server: a thread of the daemon."""
+"""The web server: a thread of the daemon.
+
+Token and certificate of the page, which may be replaced while it is served.
+
+The application: all routers, with the guard before them, and the OpenAPI document.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
 from ..config.models import WebConfig
+from ..config.paths import read_secret
+from ..config.sinks import TlsConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..installation import install_line
+from ..model_file.contract import StrictModel
+from ..sinks.base import load_pair
+from . import guard, pages, routes, streams, teach_routes, trial_routes
+from .answers import JSON, of_status
+from .connections import Connections, Deadlines
 from .control import Control
+from .guard import Access, Guard, is_loopback
+from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, media
+from .threads import Threads, Workers
+
+_LEAST_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class WebSecrets:
+    """What a server needs of the files that `[web]` names.
+
+    Args:
+        token: None where none is needed.
+        certificate: Loaded, with its key; None without TLS.
+    """
+
+    token: str | None
+    certificate: ssl.SSLContext | None
+
+
+def read_web_secrets(config: WebConfig) -> WebSecrets:
+    """Reads token, certificate and key.
+
+    Raises:
+        ConfigError: Bound wider than loopback without token and TLS; or these can't be used.
+    """
+    loopback = is_loopback(config.host)
+    if config.tls is not None and config.tls.certificate is None:
+        raise ConfigError("web.tls: the server needs a certificate and its key")
+    if config.tls is not None and config.tls.ca is not None:
+        raise ConfigError("web.tls.ca: clients are identified by the token; leave it out")
+    if not loopback and (config.token_file is None or config.tls is None):
+        raise ConfigError(
+            f"web.host: {config.host!r} is wider than loopback, where anybody can connect: give "
+            "web.token_file and web.tls (certificate, key), or bind 127.0.0.1"
+        )
+    token = None
+    if config.token_file is not None:
+        token = read_secret(config.token_file)
+        if len(token) < _LEAST_TOKEN:
+            raise ConfigError(
+                f"web.token_file: a token of {len(token)} characters can be guessed; give at "
+                f"least {_LEAST_TOKEN} (`openssl rand -hex 32`)"
+            )
+    return WebSecrets(token, _server_context(config.tls) if config.tls is not None else None)
+
+
+def changeable(current: Callable[[], ssl.SSLContext | None]) -> ssl.SSLContext:
+    """Makes a context that shows each new connection the certificate of the current one.
+
+    Args:
+        current: Returns it; called in each handshake.
+    """
+
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: object) -> None:
+        if (context := current()) is not None:
+            connection.context = context
+
+    outer = _context()
+    outer.sni_callback = choose  # called without a name, too
+    return outer
+
+
+def _server_context(tls: TlsConfig) -> ssl.SSLContext:
+    context = _context()
+    load_pair(context, tls, "web.tls")
+    return context
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+_READS, _CHANGES, _HEALTH = 16, 72, 4
+"""Calls at once; 64 cameras can each wait for a part, and models still be switched."""
+
+own = APIRouter(route_class=StationRoute)
+ROUTERS = (
+    pages.router,
+    routes.router,
+    trial_routes.router,
+    trial_routes.router,
+    teach_routes.router,
+    streams.router,
+    own,
+)
+"""The routers of every station; with a token, `login_routes` is added."""
+
+
+class Allowed(StrictModel):
+    """What may be done over HTTP.
+
+    Args:
+        changes: Models may be switched and parts triggered.
+        token: One is needed, and a session can be ended.
+    """
+
+    changes: bool
+    token: bool
+
+
+def build(
+    control: Control,
+    registry: CollectorRegistry,
+    access: Access,
+    connections: Connections,
+    *,
+    stream_s: float,
+    stopping: threading.Event,
+) -> ASGIApp:
+    """Returns the application.
+
+    Args:
+        control: The station.
+        registry: Of its metrics.
+        access: Who may ask for what.
+        connections: Of the server.
+        stream_s: How long a stream goes on before its viewer must ask again.
+        stopping: Ends streams.
+    """
+    app = _application(token=access.sessions is not None)
+    state = app.state
+    state.control, state.registry, state.access = control, registry, access
+    state.workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
+    state.streams = streams.Streams(stream_s, stopping, connections, access.sessions)
+    return Deadlines(Guard(app, access, control.troubles), connections, control.troubles)
+
+
+def _application(*, token: bool) -> FastAPI:
+    described = Depends(HTTPBearer(scheme_name="token", auto_error=False))  # `Guard` checks it
+    app = FastAPI(
+        title="A differnet-edge station",
+        version=version("differnet-edge"),
+        openapi_url=None,  # described among the others: `description`
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        exception_handlers={HTTPException: of_status},
+        responses=ALWAYS | OF_TOKENS if token else ALWAYS,
+        dependencies=[described] if token else [],
+    )
+    for router in (*ROUTERS, guard.router) if token else ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    words = "".join(one if one.isalnum() else " " for one in route.path).split()
+    return "_".join([*sorted(route.methods or ()), *words]).lower()
+
+
+@own.get("/api/access")
+async def allowed(call: CallDep) -> Allowed:
+    """What may be done over HTTP."""
+    access: Access = call.request.app.state.access
+    return Allowed(changes=access.changes, token=access.sessions is not None)
+
+
+@own.get(
+    "/openapi.json",
+    response_class=Response,
+    responses=media("An OpenAPI document.", JSON),
+)
+async def description(call: CallDep) -> Response:
+    """This description."""
+    app: FastAPI = call.request.app
+    return JSONResponse(await call.reads.run(app.openapi))  # written when it is first asked for
+
 
 try:
     import uvicorn
     from prometheus_client import CollectorRegistry
 
-    from .app import build
+    from .answers import tell
     from .connections import Connections, Listener
-    from .guard import Access, is_loopback
-    from .secrets import WebSecrets, changeable, read_web_secrets
-    from .sessions import Sessions
-    from .troubles import tell
+    from .guard import Access, Sessions, is_loopback
 except ImportError as error:
     raise BackendUnavailableError(
         f"the web server needs {error.name}, which is not installed. Run "

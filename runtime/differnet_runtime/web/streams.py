@@ -15,14 +15,14 @@ from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ..metadata import Part
+from ..model_file.contract import StrictModel
 from .answers import Refused
 from .connections import Connection, Connections, of_busiest_sender
 from .control import Jpeg
-from .recent import RecentEvent, ShownEvent
+from .guard import Sessions
 from .routes import EventsQuery, LiveQuery
 from .routing import Call, CallDep, CameraDep, StationRoute, Whole, media, problems
-from .sessions import Sessions
+from .views import RecentEvent, ShownEvent
 
 router = APIRouter(route_class=StationRoute)
 
@@ -32,7 +32,7 @@ MOTION_JPEG = "multipart/x-mixed-replace; boundary=frame"
 _EVENTS_S, _PICTURES_S, _COMMENT_S = 0.2, 0.1, 10.0
 
 
-class _LastId(Part):
+class _LastId(StrictModel):
     number: Whole
 
 

@@ -16,11 +16,10 @@ from starlette.responses import Response, StreamingResponse
 
 from ..config.models import Name
 from ..errors import DifferNetError, OutputError
-from ..metadata import Part, Region
-from ..teaching import DatasetView, TakenView, TeachView, UnknownError
-from ..teaching.files import shown
-from ..teaching.records import DatasetName, PictureId
-from ..teaching.zipped import zipped
+from ..model_file.contract import Region, StrictModel
+from ..teaching.datasets import UnknownError
+from ..teaching.files import shown, zipped
+from ..teaching.records import DatasetName, DatasetView, PictureId, TakenView, TeachView
 from .answers import Refused
 from .pages import HTML
 from .routing import (
@@ -54,7 +53,7 @@ _REPORT_POLICY = (
 to the station nor load anything."""
 
 
-class DatasetToMake(Part):
+class DatasetToMake(StrictModel):
     """A new data set: its name (also the model's), its camera, and the region of a frame."""
 
     name: DatasetName
@@ -62,25 +61,25 @@ class DatasetToMake(Part):
     region: Region | None = None
 
 
-class Collecting(Part):
+class Collecting(StrictModel):
     """Whether every frame that shows a different part is taken."""
 
     on: bool
 
 
-class Keeping(Part):
+class Keeping(StrictModel):
     """False throws a picture out, true puts it back."""
 
     kept: bool
 
 
-class TeachQuery(Part):
+class TeachQuery(StrictModel):
     """Whether to list the pictures; without them, `revision` still tells when they change."""
 
     pictures: Flag = True
 
 
-class PictureQuery(Part):
+class PictureQuery(StrictModel):
     """Whether to return a thumbnail."""
 
     thumbnail: Flag = False

@@ -1,18 +1,143 @@
-"""What is shown of a station."""
+"""What is shown of a station.
+
+The latest verdicts, in memory: what a page shows and a stream of events begins with.
+
+The API's view of a station's health.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import ClassVar, Literal
+from collections import deque
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..events import ModelRef
-from ..metadata import Part
+from ..events import InspectionEvent, ModelRef
+from ..model_file.contract import StrictModel
 from ..telling import Telling
-from .health_views import Health
 from .model_views import EngineView
-from .recent import ShownEvent
+
+
+class RecentEvent(StrictModel):
+    """A verdict and its place in the order of verdicts since the start."""
+
+    number: int = Field(ge=1)
+    event: InspectionEvent
+
+
+class ShownEvent(InspectionEvent, Telling):
+    """A verdict as the page gets it: its reason can be said in another language."""
+
+    SENTENCES: ClassVar = ("reason",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _show(cls, value: Any) -> Any:  # noqa: ANN401 - whatever is validated
+        return dict(value) if type(value) is InspectionEvent else value
+
+    @classmethod
+    def of(cls, event: InspectionEvent) -> ShownEvent:
+        """Returns an event with its reason taken apart."""
+        return cls.model_construct(**dict(event), said=cls.taken_apart(dict(event)))
+
+
+class RecentEvents:
+    """A ring of the latest verdicts; safe to use from several threads.
+
+    Args:
+        size: So many are kept.
+    """
+
+    def __init__(self, size: int = 2000) -> None:
+        self._events: deque[tuple[int, InspectionEvent]] = deque(maxlen=size)
+        self._number = 0
+        self._lock = threading.Lock()
+
+    @property
+    def number(self) -> int:
+        """Of the latest; 0 before the first."""
+        return self._number
+
+    def add(self, event: InspectionEvent) -> None:
+        """Appends a verdict; the oldest goes when the ring is full."""
+        with self._lock:
+            self._number += 1
+            self._events.append((self._number, event))
+
+    def after(
+        self, number: int = 0, *, camera: str | None = None, limit: int = 2000
+    ) -> list[RecentEvent]:
+        """Returns verdicts, the oldest first.
+
+        Args:
+            number: Only later ones.
+            camera: Only of this one.
+            limit: At most so many, the newest.
+        """
+        with self._lock:
+            newest = self._newest(number, camera, limit)
+        return [
+            RecentEvent.model_construct(number=number, event=event)
+            for number, event in reversed(newest)
+        ]
+
+    def _newest(
+        self, after: int, camera: str | None, limit: int
+    ) -> list[tuple[int, InspectionEvent]]:
+        found: list[tuple[int, InspectionEvent]] = []
+        for number, event in reversed(self._events):
+            if number <= after or len(found) == limit:
+                break
+            if camera is None or event.camera == camera:
+                found.append((number, event))
+        return found
+
+
+class Alive(StrictModel):
+    """Whether every stage has made progress recently."""
+
+    live: bool
+
+
+class StateView(Telling):
+    """A component that is not well; see `daemon.health.State`.
+
+    Args:
+        component: `camera:NAME`, `parts:NAME`, `engine`, `sink:NAME`, ...
+        state: What is wrong, as a code for programs.
+        reason: What is wrong, in words.
+        stops: Whether there are no verdicts while it lasts.
+        values: The figures that `reason` mentions, by name.
+    """
+
+    SENTENCES: ClassVar = ("reason",)
+
+    component: str
+    state: str
+    reason: str | None = None
+    stops: bool = False
+    values: dict[str, float] = Field(default_factory=dict)
+
+
+class Health(StrictModel):
+    """Whether the station does its work.
+
+    Args:
+        ready: Every camera and the engine give verdicts.
+        degraded: Inspection goes on, but something is amiss (a full disk, a fallback engine).
+        reasons: In words, each beginning with its component (`camera:left: stalled ...`).
+        problems: The same for programs, in the same order.
+        models: By camera, the model that judges it now.
+    """
+
+    ready: bool
+    degraded: bool = False
+    reasons: list[str] = Field(default_factory=list)
+    problems: list[StateView] = Field(default_factory=list)
+    models: dict[str, ModelRef] = Field(default_factory=dict)
+
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
@@ -28,7 +153,7 @@ class SettingView(Telling):
     warning: str | None = None
 
 
-class PartsView(Part):
+class PartsView(StrictModel):
     """The parts of a camera since midnight or a reset.
 
     Args:
@@ -167,7 +292,7 @@ class EvidenceView(Telling):
     skipped: int = 0
 
 
-class WebView(Part):
+class WebView(StrictModel):
     """The page's server among strangers.
 
     Args:
@@ -177,7 +302,7 @@ class WebView(Part):
     troubles: dict[str, int] = Field(default_factory=dict)
 
 
-class EvidenceEntry(Part):
+class EvidenceEntry(StrictModel):
     """A kept picture.
 
     Args:
@@ -219,7 +344,7 @@ class EvidenceEntry(Part):
     comment: str | None = None
 
 
-class Overview(Part):
+class Overview(StrictModel):
     """All that the page shows at a glance.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from tests.fakes.cuda import build
 from tests.fakes.weighted import noise, weighted_graph

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from control import current, fail, live, mark
 
-from differnet_runtime.backends import Outputs
-from differnet_runtime.backends.tensorrt import TensorRTBackend
-from differnet_runtime.cuda import PrimaryContext, free_memory, open_device
+from differnet_runtime.backends.base import Outputs
+from differnet_runtime.backends.cuda import PrimaryContext, free_memory, open_device
+from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 
 OUT_OF_MEMORY, ILLEGAL_ADDRESS, NOT_SUPPORTED = 2, 700, 801

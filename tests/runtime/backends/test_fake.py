@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from differnet_runtime.backends.fake import FakeBackend, FakeOptions
+from differnet_runtime.backends.selection import open_backend
 from differnet_runtime.errors import BackendError, BackendUnavailableError
-from differnet_runtime.selection import open_backend
 
 BATCH = np.full((2, 4, 4, 3), 7, np.uint8)
 

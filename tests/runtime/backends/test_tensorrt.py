@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from tests.fakes.headed import HEIGHT, WIDTH, headed_graph
 from tests.fakes.weighted import SIDE, noise

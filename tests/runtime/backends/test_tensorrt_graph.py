@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
 
 from .conftest import Report
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from differnet_runtime.backends import Outputs
+from differnet_runtime.backends.base import Outputs
 from differnet_runtime.installation import install_line
 from tests.fakes.weighted import weighted_graph
 

@@ -5,17 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from differnet_runtime.benchmark.frames import FrameSource, draw
-from differnet_runtime.benchmark.measuring import Trial, measure
-from differnet_runtime.benchmark.records import STAGES
-from differnet_runtime.benchmark.timing import Effort
+from differnet_runtime.benchmark.measuring import BenchmarkTrial, Effort, FrameSource, draw, measure
+from differnet_runtime.benchmark.report import STAGES
 from differnet_runtime.errors import ModelFileError
 
 SHORT = Effort(warm_up=1, runs=4, rounds=2, batches=(1, 3))
 
 
-def trial(path: Path, contender: str, source: FrameSource | None = None) -> Trial:
-    return Trial(path, contender, source or FrameSource(width=160, height=120), SHORT)
+def trial(path: Path, contender: str, source: FrameSource | None = None) -> BenchmarkTrial:
+    return BenchmarkTrial(path, contender, source or FrameSource(width=160, height=120), SHORT)
 
 
 def test_a_latency_is_what_the_backend_takes(tiny_model: Callable[..., Path]) -> None:

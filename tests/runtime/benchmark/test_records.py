@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from differnet_runtime.benchmark.records import Row, Samples
+from differnet_runtime.benchmark.report import Row, Samples
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=2, max_size=60))

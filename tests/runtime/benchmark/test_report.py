@@ -1,7 +1,6 @@
 import numpy as np
 
-from differnet_runtime.benchmark.records import STAGES, Row, Samples
-from differnet_runtime.benchmark.report import tables
+from differnet_runtime.benchmark.report import STAGES, Row, Samples, tables
 
 ABOUT = {
     "cuda_graph": "not used: it was not asked for",

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras.device import DeviceCamera
+from differnet_runtime.cameras.opencv import DeviceCamera
 from differnet_runtime.config.models import CameraConfig
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from differnet_runtime.cameras.frame_numbers import FrameNumbers, in_configuration
+from differnet_runtime.cameras.bitstream import FrameNumbers, in_configuration
 from tests.fakes.clips import Clip
 from tests.fakes.damaged_streams import units_of
 

@@ -46,7 +46,7 @@ def test_both_decoders_at_once_give_the_same_pixels(codec: str) -> None:
 
 def test_only_what_reads_a_stream_imports_pyav() -> None:
     code = (
-        "import sys, differnet_runtime.daemon, differnet_runtime.cameras, differnet_runtime.cli\n"
+        "import sys, differnet_runtime.station, differnet_runtime.cameras, differnet_runtime.cli\n"
         "import differnet_runtime.cameras.stream, differnet_runtime.cameras.video\n"
         "sys.exit('av' in sys.modules)"
     )
@@ -59,7 +59,7 @@ def test_without_pyav_opencv_reads_and_one_warning_says_what_is_not_seen(
     clip = Clip(frames=60)
     path = str(clip.folder / "clip.mp4")
     monkeypatch.setitem(sys.modules, "differnet_runtime.cameras.libav", None)
-    monkeypatch.setitem(sys.modules, "differnet_runtime.cameras.libav_video", None)
+    monkeypatch.setitem(sys.modules, "differnet_runtime.cameras.libav", None)
     stream = StreamCamera(CameraConfig(source=path, kind="stream"))
     video = VideoCamera(CameraConfig(source=path, kind="video"))
     for camera in (stream, video):

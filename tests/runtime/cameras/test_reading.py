@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras.base import Room, no_room
-from differnet_runtime.cameras.reading import Reader
-from differnet_runtime.cameras.remembered import Remembered
-from differnet_runtime.cameras.sources import located, open_source
+from differnet_runtime.cameras.base import CaptureReader, Room, no_room
+from differnet_runtime.cameras.files import Remembered
+from differnet_runtime.cameras.sources import locate, open_source
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
 from differnet_runtime.records import Image
@@ -23,7 +22,7 @@ PIPELINE = "gst:videotestsrc pattern=ball ! video/x-raw,height=48"
 
 
 def read(room: Room, source: str, **options: object) -> list[Image]:
-    config = located(CameraConfig(source=source, **options))  # type: ignore[arg-type]
+    config = locate(CameraConfig(source=source, **options))  # type: ignore[arg-type]
     nothing = Remembered()
     with open_source(config, skip=0, seen=nothing, room=room) as camera:
         frames = [camera.read() for _ in range(4)]
@@ -47,7 +46,7 @@ def test_a_room_that_was_not_written_to_is_no_picture() -> None:
             _, image = self.retrieve(room)
             return image is not None, image  # as OpenCV does it
 
-    reader = Reader(
+    reader = CaptureReader(
         cast("cv2.VideoCapture", Failing()), lambda shape, dtype: np.full(shape, 7, dtype)
     )
     assert reader.read() is not None
@@ -67,7 +66,7 @@ def test_a_camera_whose_pictures_are_huge_is_refused(told: float) -> None:
             return True, np.broadcast_to(np.uint8(7), (32_000, 32_000, 3))
 
     with pytest.raises(CameraError, match="32000 x 32000 pixels; at most 268,435,456"):
-        Reader(cast("cv2.VideoCapture", Huge()), no_room).read()
+        CaptureReader(cast("cv2.VideoCapture", Huge()), no_room).read()
 
 
 @pytest.mark.parametrize(

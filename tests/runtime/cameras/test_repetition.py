@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras.repetition import Repetition
+from differnet_runtime.cameras.base import FreezeDetector
 from differnet_runtime.records import Frame, Image
 from tests.faults.capturing import capture, children, next_frame
 from tests.runtime.waiting import wait_for
@@ -23,12 +23,12 @@ def noise(seed: int) -> Image:
     return np.random.RandomState(seed).randint(0, 256, SHAPE).astype(np.uint8)
 
 
-def seconds(repetition: Repetition, image: Image, at_s: float) -> float:
+def seconds(repetition: FreezeDetector, image: Image, at_s: float) -> float:
     return repetition.seconds(Frame(image, "f", 0, round(at_s * 1e9), 0.0))
 
 
 def test_it_is_counted_by_the_stamps_from_the_first_of_them() -> None:
-    one = Repetition()
+    one = FreezeDetector()
     assert [seconds(one, noise(7), at_s) for at_s in (50, 50.5, 52, 60)] == [0, 0.5, 2, 10]
     assert seconds(one, noise(8), 61) == 0
     assert seconds(one, noise(7), 62) == 0
@@ -36,7 +36,7 @@ def test_it_is_counted_by_the_stamps_from_the_first_of_them() -> None:
 
 
 def test_one_pixel_anywhere_is_a_change() -> None:
-    one = Repetition()
+    one = FreezeDetector()
     for k, (row, column) in enumerate([(0, 0), (16, 32), (1, 1), (47, 63), (17, 5)]):
         picture = noise(1)
         assert seconds(one, picture, 10 * k) == 0
@@ -47,7 +47,7 @@ def test_one_pixel_anywhere_is_a_change() -> None:
 
 
 def test_another_size_or_depth_is_a_change() -> None:
-    one = Repetition()
+    one = FreezeDetector()
     black = np.zeros((32, 32), np.uint8)
     pictures = [black, black[:16], np.zeros((32, 32, 3), np.uint8)]
     assert [seconds(one, picture, k) for k, picture in enumerate(pictures)] == [0, 0, 0]

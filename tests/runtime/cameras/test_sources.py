@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.cameras.sources import describe, is_live, located
+from differnet_runtime.cameras.sources import describe, is_live, locate
 from differnet_runtime.config.models import CameraConfig
 
 
 def kind(source: str, **options: object) -> str:
-    return located(CameraConfig(source=source, **options)).kind  # type: ignore[arg-type]
+    return locate(CameraConfig(source=source, **options)).kind  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_a_path_is_known_by_what_is_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert kind(str(tmp_path / "v1.2")) == "folder"
     assert kind(str(tmp_path / "clip")) == "video"
     monkeypatch.chdir(tmp_path)
-    found = located(CameraConfig(source="clip"))
+    found = locate(CameraConfig(source="clip"))
     assert found.source == str(tmp_path / "clip")  # the process that reads it lives elsewhere
 
 
 def test_a_kind_that_is_given_counts() -> None:
     assert kind("videotestsrc", kind="gstreamer") == "gstreamer"
-    assert located(CameraConfig(source="gst:videotestsrc")).source == "videotestsrc"
+    assert locate(CameraConfig(source="gst:videotestsrc")).source == "videotestsrc"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_kind_that_is_given_counts() -> None:
     ],
 )
 def test_what_is_live(source: str, paced: bool, live: bool) -> None:
-    assert is_live(located(CameraConfig(source=source, paced=paced))) is live
+    assert is_live(locate(CameraConfig(source=source, paced=paced))) is live
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_what_is_live(source: str, paced: bool, live: bool) -> None:
     ],
 )
 def test_no_password_is_shown(source: str, shown: str) -> None:
-    assert describe(located(CameraConfig(source=source))) == shown
+    assert describe(locate(CameraConfig(source=source))) == shown

@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras import arrivals, leaving, looking
-from differnet_runtime.cameras.remembered import Remembered, UnreadablePictureError
-from differnet_runtime.cameras.watched import WatchedFolder
+from differnet_runtime.cameras import folder as arrivals
+from differnet_runtime.cameras import folder as leaving
+from differnet_runtime.cameras import looking
+from differnet_runtime.cameras.files import Remembered, UnreadablePictureError
+from differnet_runtime.cameras.folder import WatchedFolder
 from differnet_runtime.config.models import AfterVerdict
 from differnet_runtime.errors import CameraError
-from differnet_runtime.printable import file_name
 from differnet_runtime.records import Frame, Origin
+from differnet_runtime.text import file_name
 
 Open = Callable[..., WatchedFolder]
 

@@ -10,11 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, booleans, data, integers, sampled_from
 
-from differnet_runtime.capture.backoff import STEPS_S, Backoff
-from differnet_runtime.capture.inbox import Inbox
-from differnet_runtime.capture.link import LIVE_SLOTS, DaemonGone, Link
-from differnet_runtime.capture.memory import Slots
-from differnet_runtime.capture.messages import MESSAGE, PACKET, Captured, Memory, Unreadable
+from differnet_runtime.capture.child import LIVE_SLOTS, CaptureLink, DaemonGone
+from differnet_runtime.capture.messages import (
+    MESSAGE,
+    PACKET,
+    STEPS_S,
+    Backoff,
+    Captured,
+    Memory,
+    Unreadable,
+)
+from differnet_runtime.capture.shared_frames import FrameQueue, FrameSlots
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.records import Frame
 
@@ -24,10 +30,10 @@ class Listener:
 
     def __init__(self, live: bool) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link = Link(theirs, live)
+        self.link = CaptureLink(theirs, live)
         self.theirs = theirs
-        self.inbox = Inbox(live)
-        self.slots: Slots | None = None
+        self.inbox = FrameQueue(live)
+        self.slots: FrameSlots | None = None
 
     def hear(self) -> None:
         """Hears what was sent so far."""
@@ -40,7 +46,7 @@ class Listener:
             message = MESSAGE.validate_json(packet)
             if isinstance(message, Memory):
                 args = message.generation, message.slots, message.slot_bytes
-                self.slots = Slots(descriptors[0], *args)
+                self.slots = FrameSlots(descriptors[0], *args)
                 os.close(descriptors[0])
             elif isinstance(message, Captured):
                 assert self.slots

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from differnet_runtime.cameras.remembered import AT_ONCE, Remembered
+from differnet_runtime.cameras.files import AT_ONCE, Remembered
 from differnet_runtime.capture.messages import Settled
 from differnet_runtime.capture.pictures import Pictures, read_written
 

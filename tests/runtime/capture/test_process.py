@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.capture import CameraState, CaptureProcess, watch
-from differnet_runtime.capture.memory import Slots
+from differnet_runtime.capture import process as watch
+from differnet_runtime.capture.messages import CameraState
+from differnet_runtime.capture.process import CaptureProcess
+from differnet_runtime.capture.shared_frames import FrameSlots
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from tests.faults.capturing import capture, children, next_frame, take_all, wait_for_state
@@ -226,14 +228,14 @@ def test_an_unexpected_error_is_told_once_and_the_camera_tried_again(
     """As when the frames' memory can't be mapped, or its descriptor finds no room."""
     tries = 0
 
-    def mapping(*arguments: int) -> Slots:
+    def mapping(*arguments: int) -> FrameSlots:
         nonlocal tries
         tries += 1
         if tries <= 2:
             raise error
-        return Slots(*arguments)
+        return FrameSlots(*arguments)
 
-    monkeypatch.setattr(watch, "Slots", mapping)
+    monkeypatch.setattr(watch, "FrameSlots", mapping)
     with capture(video, paced=True) as process:
         wait_for_state(process, CameraState.LOST)
         assert str(error) in str(process.status.reason)
@@ -246,13 +248,13 @@ def test_an_unexpected_error_is_told_once_and_the_camera_tried_again(
 def test_no_picture_is_lost_by_a_failure_of_the_capture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: int) -> Slots:
-        monkeypatch.setattr(watch, "Slots", Slots)
+    def failing(*_: int) -> FrameSlots:
+        monkeypatch.setattr(watch, "FrameSlots", FrameSlots)
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(watch, "Slots", failing)
+    monkeypatch.setattr(watch, "FrameSlots", failing)
     with capture(tmp_path) as process:
         assert [next_frame(process).name for _ in range(2)] == ["a.png", "b.png"]
 

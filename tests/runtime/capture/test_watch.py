@@ -11,13 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from differnet_runtime.capture import CameraState
-from differnet_runtime.capture.inbox import Inbox
-from differnet_runtime.capture.link import Link
-from differnet_runtime.capture.messages import Gone, Lost, Opened, Trying
+from differnet_runtime.capture.child import CaptureLink
+from differnet_runtime.capture.messages import CameraState, Gone, Lost, Opened, Trying
 from differnet_runtime.capture.pictures import Pictures
-from differnet_runtime.capture.tally import Tally
-from differnet_runtime.capture.watch import Watch
+from differnet_runtime.capture.process import CaptureMonitor, CaptureStats
+from differnet_runtime.capture.shared_frames import FrameQueue
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.records import Frame
@@ -30,13 +28,13 @@ class Process:
 
     def __init__(self, live: bool, **options: object) -> None:
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link = Link(self.theirs, live)
-        self.inbox, self.tally = Inbox(live), Tally("a camera")
+        self.link = CaptureLink(self.theirs, live)
+        self.inbox, self.tally = FrameQueue(live), CaptureStats("a camera")
         self.pictures = Pictures({"old"})
         self.tally.starting()
         options = {"source": "x", "kind": "device" if live else "folder", **options}
         config = CameraConfig(**options)  # type: ignore[arg-type]
-        self.watch = Watch(config, live, self.inbox, self.tally, self.pictures)
+        self.watch = CaptureMonitor(config, live, self.inbox, self.tally, self.pictures)
 
     def death(self) -> str:
         return "the capture process was ended by SIGSEGV"
@@ -103,7 +101,7 @@ def test_what_is_no_message_ends_it() -> None:
         assert one.tally.status.state is CameraState.LOST
 
 
-def die_over_a_picture(pictures: Pictures) -> Inbox:
+def die_over_a_picture(pictures: Pictures) -> FrameQueue:
     with process(False) as one:
         one.pictures = one.watch._pictures = pictures
         one.link.send(Opened())

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.benchmark import measuring
-from differnet_runtime.benchmark.measuring import Trial
+from differnet_runtime.benchmark.measuring import BenchmarkTrial
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import InputContract, Region
+from differnet_runtime.model_file.contract import InputContract, Region
 from tests.command_line import differnet
 
 Captured = pytest.CaptureFixture[str]
@@ -103,7 +103,7 @@ def test_a_picture_that_cannot_be_written_is_told_before_the_measurement(
 
 @pytest.fixture
 def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(trial: Trial) -> None:
+    def refuse(trial: BenchmarkTrial) -> None:
         pytest.fail(f"{trial.path} was measured before everything was checked")
 
     monkeypatch.setattr(measuring, "measure", refuse)

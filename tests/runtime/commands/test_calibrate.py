@@ -10,11 +10,16 @@ import onnx
 import pytest
 
 from differnet_runtime import Detector
-from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import Calibration, ModelMetadata, PictureSizes, Provenance
-from differnet_runtime.model_file import read_model_file
-from differnet_runtime.provenance import packed_hashes
+from differnet_runtime.inspection.calibration import HEADROOM
+from differnet_runtime.model_file.contract import PictureSizes
+from differnet_runtime.model_file.file import read_model_file
+from differnet_runtime.model_file.metadata import (
+    Calibration,
+    ModelMetadata,
+    Provenance,
+    packed_hashes,
+)
 from tests.command_line import differnet
 
 TrainedOn = Callable[..., Provenance]

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime.calibration import HEADROOM
 from differnet_runtime.cli import main
-from differnet_runtime.evidence.index import Index
-from differnet_runtime.evidence.records import EvidenceItem
-from differnet_runtime.metadata import Appearance, Calibration
-from differnet_runtime.model_file import content_hash, read_model_file
-from differnet_runtime.outbox import Entry
+from differnet_runtime.evidence.index import EvidenceItem, Index
+from differnet_runtime.inspection.calibration import HEADROOM
+from differnet_runtime.model_file.file import content_hash, read_model_file
+from differnet_runtime.model_file.metadata import Appearance, Calibration
+from differnet_runtime.outbox.records import OutboxEntry
 from differnet_runtime.outbox.table import EventTable
 from tests.command_line import differnet
 
@@ -202,7 +201,7 @@ def test_a_stations_index_of_pictures_will_do(
 def test_a_stations_outbox_will_do(tiny_model: Make, tmp_path: Path) -> None:
     model = tiny_model()
     table = EventTable(tmp_path / "outbox.sqlite")
-    table.write([Entry(event["id"], json.dumps(event)) for event in passed(30, model)], {})
+    table.write([OutboxEntry(event["id"], json.dumps(event)) for event in passed(30, model)], {})
     table.close()
     before = (tmp_path / "outbox.sqlite").read_bytes()
     assert calibrate(model, tmp_path / "outbox.sqlite") == 0

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from differnet_runtime.capture_record import CaptureRecord, read_capture
 from differnet_runtime.cli import main
 from differnet_runtime.images import read_image, write_image
+from differnet_runtime.inspection.capture_record import CaptureRecord, read_capture
 from tests.drawn import draw_part
 from tests.servers import require
 

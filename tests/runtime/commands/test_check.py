@@ -16,7 +16,7 @@ import pytest
 
 from differnet_runtime.cli import main
 from differnet_runtime.config import schema
-from differnet_runtime.station_lock import lock_folder
+from differnet_runtime.files import lock_folder
 from tests.servers import require
 
 Captured = pytest.CaptureFixture[str]

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.contract import InputContract, Region
-from differnet_runtime.models import ModelStore
-from differnet_runtime.picture_sizes import PictureSizes
+from differnet_runtime.model_file.contract import InputContract, PictureSizes, Region
+from differnet_runtime.models.store import ModelStore
 
 Captured = pytest.CaptureFixture[str]
 Write = Callable[..., Path]

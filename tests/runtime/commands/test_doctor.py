@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime import cuda, driver
+from differnet_runtime import gpu
+from differnet_runtime.backends import cuda
+from differnet_runtime.backends.selection import BACKENDS
 from differnet_runtime.cli import main
+from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_runtime.installation import install_line
-from differnet_runtime.metadata import InputContract, Verification
-from differnet_runtime.preprocess import golden_frames
-from differnet_runtime.selection import BACKENDS
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import Verification
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -18,8 +20,8 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
-    cuda.load.cache_clear()
+    monkeypatch.setattr(gpu, "LIBRARY", "libcuda_that_is_not_here.so.1")
+    cuda.load_cuda.cache_clear()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.metadata import InputContract
+from differnet_runtime.model_file.contract import InputContract
 from tests.fakes.device import FakeDevice, brightness_verification, fake_device
 
 Make = Callable[..., Path]
@@ -58,7 +58,7 @@ def test_json_says_all_of_it(device: FakeDevice, model: Path) -> None:
 def test_a_machine_without_a_gpu_is_told_so(
     model: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("differnet_runtime.driver.LIBRARY", "libnone.so")
+    monkeypatch.setattr("differnet_runtime.gpu.LIBRARY", "libnone.so")
     assert main(["engine", str(model)]) == 2
     assert "no NVIDIA driver is here" in capsys.readouterr().err
     assert not model.with_name("part.onnx.engines").exists()

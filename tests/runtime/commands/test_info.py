@@ -4,19 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from differnet_runtime.backends.tensorrt.identity import graph_sha256
 from differnet_runtime.cli import main
-from differnet_runtime.engine.graph_hash import graph_sha256
-from differnet_runtime.metadata import (
-    Appearance,
-    FlowSpec,
-    InputContract,
-    ModelMetadata,
-    PictureSizes,
-    Region,
-    Tiles,
-    Verification,
-)
-from differnet_runtime.model_file import content_hash
+from differnet_runtime.model_file.contract import InputContract, PictureSizes, Region, Tiles
+from differnet_runtime.model_file.file import content_hash
+from differnet_runtime.model_file.metadata import Appearance, FlowSpec, ModelMetadata, Verification
 from tests.fakes.headed import headed_metadata
 from tests.fakes.limits import limits
 

@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime import Decision, Inspection, Verdict, cuda, driver, selection
+from differnet_runtime import Decision, Inspection, Verdict, gpu
+from differnet_runtime.backends import cuda, selection
 from differnet_runtime.cli import main
+from differnet_runtime.commands.output import HEADER, VerdictSummary, saved_name
 from differnet_runtime.commands.run import UNDECIDED, configure
-from differnet_runtime.commands.sinks import saved_name
-from differnet_runtime.commands.verdicts import HEADER, Summary
 from differnet_runtime.images import write_image
 from differnet_runtime.installation import install_line
-from differnet_runtime.metadata import ModelMetadata, PictureSizes
+from differnet_runtime.model_file.contract import PictureSizes
+from differnet_runtime.model_file.metadata import ModelMetadata
 from tests.command_line import differnet
 from tests.fakes.headed import coloured, write_headed_model
 from tests.servers import require
@@ -72,8 +73,8 @@ def test_a_line_says_which_head_decided(
 def test_it_says_why_it_runs_on_nothing_better_where_there_is_a_gpu(
     tiny_model: Make, pictures: Make, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "LIBRARY", "libcuda_that_is_not_here.so.1")
-    cuda.load.cache_clear()
+    monkeypatch.setattr(gpu, "LIBRARY", "libcuda_that_is_not_here.so.1")
+    cuda.load_cuda.cache_clear()
     monkeypatch.setattr(selection, "nvidia_gpu", lambda: None)
     assert run(tiny_model(), pictures(100)) == 0
     assert "NVIDIA" not in capsys.readouterr().err
@@ -303,7 +304,7 @@ def test_an_interrupt_still_prints_the_summary(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("differnet_runtime.commands.sinks.table_line", interrupt)
+    monkeypatch.setattr("differnet_runtime.commands.output.table_line", interrupt)
     assert run(tiny_model(), pictures(100, 110)) == 130
     shown = capsys.readouterr().err
     assert "1 frames: 1 GOOD" in shown
@@ -311,7 +312,7 @@ def test_an_interrupt_still_prints_the_summary(
 
 
 def test_the_summary_of_a_run_without_scores_has_no_latency() -> None:
-    summary = Summary()
+    summary = VerdictSummary()
     summary.add(Inspection("a", 0, 0.0, Decision(Verdict.NO_DECISION, "why")))
     assert summary.undecided
     assert "latency" not in summary.text("fake")

@@ -9,9 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from differnet_runtime.commands.checking import as_toml, effective
 from differnet_runtime.config import Config, load_config, schema
 from differnet_runtime.config.loading import LARGEST
-from differnet_runtime.config.writing import as_toml, effective
 from differnet_runtime.errors import ConfigError
 from tests.runtime.config.whole import WHOLE
 

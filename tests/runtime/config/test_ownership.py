@@ -14,7 +14,7 @@ import pytest
 
 from differnet_runtime.cli import main
 from differnet_runtime.config import load_config
-from differnet_runtime.config.ownership import refuse_changeable
+from differnet_runtime.config.loading import refuse_changeable
 from differnet_runtime.errors import ConfigError
 
 SMALL = '[model]\nbackend = "fake"\n[camera.top]\nsource = "0"\n'

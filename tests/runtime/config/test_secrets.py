@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.config import Config
-from differnet_runtime.config.secrets import fingerprints, read_secret, secret_files
+from differnet_runtime.config.paths import fingerprints, read_secret, secret_files
 from differnet_runtime.errors import ConfigError
 
 

@@ -12,25 +12,26 @@ import pytest
 
 from differnet_runtime.config import EvidenceConfig
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.evidence import Evidence
+from differnet_runtime.evidence.store import EvidenceStore
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import InputContract, ModelMetadata, Region, Windows
+from differnet_runtime.model_file.contract import InputContract, Region
+from differnet_runtime.model_file.metadata import ModelMetadata, Windows
 from differnet_runtime.records import Image, Verdict
 from tests.runtime.waiting import wait_for
 
-Make = Callable[..., Evidence]
+Make = Callable[..., EvidenceStore]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Returns a function that opens the store of a folder; the one before is closed."""
-    made: list[Evidence] = []
+    made: list[EvidenceStore] = []
 
-    def make(**config: object) -> Evidence:
+    def make(**config: object) -> EvidenceStore:
         for store in made:
             store.stop()
         values = {"min_free_bytes": 0, **config}
-        store = Evidence(tmp_path / "evidence", EvidenceConfig.model_validate(values))
+        store = EvidenceStore(tmp_path / "evidence", EvidenceConfig.model_validate(values))
         store.start()
         made.append(store)
         return store
@@ -49,7 +50,7 @@ def picture(seed: int = 0, shape: tuple[int, ...] = (48, 64, 3)) -> Image:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def keep(store: Evidence, count: int = 1, **values: object) -> list[str]:
+def keep(store: EvidenceStore, count: int = 1, **values: object) -> list[str]:
     """Has pictures kept, and waits until they are."""
     kept = []
     for number in range(count):
@@ -156,7 +157,7 @@ def test_the_small_picture_is_small(make: Make) -> None:
 
 def test_what_is_wanted() -> None:
     def wanted(**config: object) -> list[bool]:
-        store = Evidence(Path("nowhere"), EvidenceConfig.model_validate(config))
+        store = EvidenceStore(Path("nowhere"), EvidenceConfig.model_validate(config))
         verdicts = [Verdict.DEFECT, Verdict.NO_DECISION, *[Verdict.GOOD] * 4]
         return [store.wants(verdict) for verdict in verdicts]
 
@@ -235,7 +236,7 @@ def test_a_disk_that_must_stay_free_takes_nothing_and_says_so(make: Make, tmp_pa
 
 
 def test_too_many_at_once_are_dropped_and_counted(tmp_path: Path) -> None:
-    store = Evidence(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0))
+    store = EvidenceStore(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0))
     results = [store.add(inspection(), picture()) for _ in range(20)]  # nobody writes yet
     assert [result is not None for result in results] == [True] * 8 + [False] * 12
     assert store.status.dropped == 12
@@ -281,7 +282,7 @@ def test_pictures_outlive_a_damaged_index(make: Make, tmp_path: Path) -> None:
 
 def test_a_folder_without_permission_deletes_nothing(tmp_path: Path) -> None:
     (tmp_path / "evidence").write_text("a file in its place")
-    store = Evidence(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0))
+    store = EvidenceStore(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0))
     store.start()
     try:
         wait_for(lambda: store.status.problem is not None)
@@ -314,7 +315,7 @@ def test_labelled_pictures_of_a_dark_night_go_after_all_others(make: Make) -> No
 def test_labels_are_known_again_to_an_index_that_is_opened(make: Make, tmp_path: Path) -> None:
     [first] = keep(make())
     make().stop()
-    store = Evidence(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0, max_count=2),
+    store = EvidenceStore(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0, max_count=2),
                      lambda: [first])  # fmt: skip
     store.start()
     try:

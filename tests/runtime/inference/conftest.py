@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.inference import EngineProcess
+from differnet_runtime.inference.process import EngineProcess
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import EngineFault
-from differnet_runtime.inference import Callers, EngineProcess, EngineState
-from differnet_runtime.inference.turns import Entry, Turns
-from differnet_runtime.metadata import ModelMetadata
+from differnet_runtime.inference.messages import EngineState
+from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.turns import BatchEntry, Callers, FifoLock
+from differnet_runtime.model_file.metadata import ModelMetadata
 from tests.faults.test_model_switch import write_fading
 from tests.runtime.waiting import wait_for
 
@@ -208,14 +209,14 @@ def test_each_caller_keeps_its_own_deadline() -> None:
     ended: dict[str, str] = {}
     gave_up = threading.Event()
 
-    def run(entries: Sequence[Entry[str]]) -> list[str | EngineFault]:
+    def run(entries: Sequence[BatchEntry[str]]) -> list[str | EngineFault]:
         gave_up.wait(20)
         return ["scored"] * len(entries)
 
     callers = Callers()
     for name in ("hurried", "patient"):
         callers.add(name, lambda: False)
-    turns: Turns[str] = Turns(run, lambda: 2, callers, wait_s=10.0)
+    turns: FifoLock[str] = FifoLock(run, lambda: 2, callers, wait_s=10.0)
 
     def ask(name: str, deadline_s: float) -> None:
         assert turns.take(10.0)
@@ -244,13 +245,13 @@ def test_who_waits_comes_before_another_ones_second_frame() -> None:
     order: list[int] = []
     rounds, names = 40, (0, 1)
 
-    def run(entries: Sequence[Entry[str]]) -> list[str | EngineFault]:
+    def run(entries: Sequence[BatchEntry[str]]) -> list[str | EngineFault]:
         order.extend(entry.slot for entry in entries)
         if len(order) < 2 * rounds - 1:
             wait_for(lambda: turns.waiting == 1)
         return ["scored"] * len(entries)
 
-    turns: Turns[str] = Turns(run, lambda: 1)
+    turns: FifoLock[str] = FifoLock(run, lambda: 1)
 
     def ask(name: int) -> None:
         for _ in range(rounds):

@@ -11,10 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from differnet_runtime.errors import EngineFault
-from differnet_runtime.inference import EngineProcess, RestartBudget, check_model
-from differnet_runtime.inference.bounds import memory_bound
-from differnet_runtime.metadata import InputContract, ModelMetadata, Verification
-from differnet_runtime.model_file import write_model_file
+from differnet_runtime.inference.memory import RestartBudget, memory_bound
+from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.switch import check_model
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.file import write_model_file
+from differnet_runtime.model_file.metadata import ModelMetadata, Verification
 from tests.runtime.conftest import SIZE
 from tests.runtime.waiting import wait_for
 

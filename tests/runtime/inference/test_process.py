@@ -13,14 +13,11 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import EngineFault, ModelFileError
-from differnet_runtime.inference import (
-    EngineProcess,
-    EngineState,
-    ModelSwitch,
-    Probation,
-    RestartBudget,
-)
-from differnet_runtime.model_file import content_hash, write_model_file
+from differnet_runtime.inference.memory import RestartBudget
+from differnet_runtime.inference.messages import EngineState
+from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.switch import ModelSwitch, Probation
+from differnet_runtime.model_file.file import content_hash, write_model_file
 from tests.fakes.headed import COLUMNS, ROWS, coloured, write_headed_model
 from tests.fakes.weighted import noise, weighted_graph
 from tests.runtime.waiting import wait_for
@@ -56,9 +53,9 @@ def test_a_real_model_scores_as_in_this_process(
 
 
 def test_a_heatmap_comes_with_the_score(engine: Start, tmp_path: Path, metadata) -> None:
-    from differnet_runtime.metadata import Verification
-    from differnet_runtime.preprocess import golden_frames
-    from differnet_runtime.selection import open_backend
+    from differnet_runtime.backends.selection import open_backend
+    from differnet_runtime.inspection.preprocess import golden_frames
+    from differnet_runtime.model_file.metadata import Verification
 
     graph = weighted_graph(32).SerializeToString()
     contract = metadata.input
@@ -302,7 +299,7 @@ def _ignoring_faults(process: EngineProcess) -> None:
 def test_the_process_goes_with_the_daemon() -> None:
     code = """
 import os, signal
-from differnet_runtime.inference import EngineProcess
+from differnet_runtime.inference.process import EngineProcess
 engine = EngineProcess(None, backend="fake")
 engine.start()
 engine.wait_ready(30)

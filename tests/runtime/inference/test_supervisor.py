@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import EngineFault
-from differnet_runtime.inference import EngineProcess, EngineState, supervisor
-from differnet_runtime.inference.worker import Worker
+from differnet_runtime.inference import supervisor
+from differnet_runtime.inference.messages import EngineState
+from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.supervisor import Worker
 from tests.runtime.waiting import wait_for
 
 FRAME = np.full((256, 256, 3), 9, np.uint8)

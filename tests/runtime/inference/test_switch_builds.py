@@ -17,9 +17,9 @@ import json, os, sys, threading, time
 from pathlib import Path
 import numpy as np
 from differnet_runtime.config import ModelConfig, PlannedModel
-from differnet_runtime.daemon.models import StationModel
+from differnet_runtime.station.models import StationModel
 from differnet_runtime.errors import DifferNetError
-from differnet_runtime.models import ModelStore
+from differnet_runtime.models.store import ModelStore
 
 root, pause = Path(sys.argv[1]), Path(sys.argv[2])
 store = ModelStore(root, lambda path: None)

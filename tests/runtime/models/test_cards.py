@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_runtime.contract import InputContract, Region
-from differnet_runtime.detection_limits import DetectionLimit, DetectionLimits, brief
 from differnet_runtime.errors import ModelStoreError
-from differnet_runtime.metadata import Appearance, ModelMetadata
-from differnet_runtime.model_file import write_model_file
-from differnet_runtime.models import ModelStore
+from differnet_runtime.model_file.contract import InputContract, PictureSizes, Region
+from differnet_runtime.model_file.detection_limits import DetectionLimit, DetectionLimits, brief
+from differnet_runtime.model_file.file import write_model_file
+from differnet_runtime.model_file.metadata import Appearance, ModelMetadata, packed_hashes
 from differnet_runtime.models.cards import caution
-from differnet_runtime.picture_sizes import PictureSizes
-from differnet_runtime.provenance import packed_hashes
+from differnet_runtime.models.store import ModelStore
 from tests.runtime.conftest import brightness_graph
 
 Make = Callable[..., Path]

@@ -8,8 +8,8 @@ import pytest
 
 from differnet_runtime.cli import main
 from differnet_runtime.errors import ModelFileError, ModelStoreError, OutputError
-from differnet_runtime.model_file import content_hash
-from differnet_runtime.models import ModelStore
+from differnet_runtime.model_file.file import content_hash
+from differnet_runtime.models.store import ModelStore
 
 Make = Callable[..., Path]
 

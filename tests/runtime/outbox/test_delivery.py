@@ -8,7 +8,8 @@ from pathlib import Path
 from differnet_runtime.config import EventsConfig
 from differnet_runtime.errors import SinkError
 from differnet_runtime.events import StateEvent
-from differnet_runtime.outbox import Delivery, Outbox
+from differnet_runtime.outbox.delivery import Delivery
+from differnet_runtime.outbox.outbox import Outbox
 from differnet_runtime.sinks import BusyError, Sink, Stored
 from differnet_runtime.sinks.base import Took, unheard
 from tests.runtime.waiting import wait_for

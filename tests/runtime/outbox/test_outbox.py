@@ -11,7 +11,7 @@ import pytest
 
 from differnet_runtime.config import EventsConfig
 from differnet_runtime.events import EVENT, FrameRef, InspectionEvent, StateEvent
-from differnet_runtime.outbox import Outbox
+from differnet_runtime.outbox.outbox import Outbox
 from differnet_runtime.sinks import Stored
 from tests.runtime.waiting import wait_for
 

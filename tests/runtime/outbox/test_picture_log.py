@@ -10,7 +10,8 @@ import pytest
 
 from differnet_runtime.config import EventsConfig
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.outbox import Outbox, PictureLog, pictures
+from differnet_runtime.outbox import table as pictures
+from differnet_runtime.outbox.outbox import Outbox, PictureLog
 from differnet_runtime.records import Origin
 from tests.runtime.waiting import wait_for
 

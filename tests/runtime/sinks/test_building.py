@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from differnet_runtime.config import Config
-from differnet_runtime.config.secrets import read_secret
+from differnet_runtime.config.paths import read_secret
 from differnet_runtime.errors import ConfigError, DifferNetError
 from differnet_runtime.sinks import build_sinks
 

@@ -11,8 +11,7 @@ from differnet_runtime.config import Config, MqttConfig
 from differnet_runtime.errors import CameraError, SinkError
 from differnet_runtime.events import AlarmEvent, InspectionEvent, StateEvent
 from differnet_runtime.sinks import OnCommand, Stored, build_sinks
-from differnet_runtime.sinks.commands import CommandError, read_command
-from differnet_runtime.sinks.mqtt import MqttSink
+from differnet_runtime.sinks.mqtt import CommandError, MqttSink, read_command
 from tests.broker import Broker, client_of, listening
 from tests.runtime.waiting import wait_for
 

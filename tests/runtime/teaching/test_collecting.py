@@ -16,12 +16,12 @@ import pytest
 
 from differnet_runtime.errors import TeachError
 from differnet_runtime.images import read_image
-from differnet_runtime.metadata import Region
-from differnet_runtime.teaching import Teaching, UnknownError
+from differnet_runtime.model_file.contract import Region
 from differnet_runtime.teaching import dataset as dataset_module
-from differnet_runtime.teaching.files import FOLDER
+from differnet_runtime.teaching.datasets import UnknownError
+from differnet_runtime.teaching.files import FOLDER, zipped
 from differnet_runtime.teaching.records import Record
-from differnet_runtime.teaching.zipped import zipped
+from differnet_runtime.teaching.teaching import Teaching
 from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 from tests.runtime.waiting import wait_for
 
@@ -290,7 +290,7 @@ def test_a_region_travels_with_the_zip(teaching: Teaching, site: FakeSite, tmp_p
     shutil.unpack_archive(tmp_path / "ring.zip", tmp_path / "out")
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert found == {"ring/capture.json", "ring/good/000001.png", "ring/good/000003.png"}
-    from differnet_runtime.capture_record import read_capture
+    from differnet_runtime.inspection.capture_record import read_capture
 
     record = read_capture(tmp_path / "out" / "ring")
     assert record is not None
@@ -300,7 +300,7 @@ def test_a_region_travels_with_the_zip(teaching: Teaching, site: FakeSite, tmp_p
 CHILD = """
     import sys
     from pathlib import Path
-    from differnet_runtime.teaching import Teaching
+    from differnet_runtime.teaching.teaching import Teaching
     from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 
     site = FakeSite(Path(sys.argv[1]))

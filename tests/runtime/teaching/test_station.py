@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from differnet_runtime.config import Config
-from differnet_runtime.daemon.station import Station
 from differnet_runtime.images import write_image
+from differnet_runtime.station.station import Station
 from differnet_runtime.teaching.files import FOLDER, DatasetFiles
 from differnet_runtime.teaching.records import Record, now
 from tests.fakes.teaching import frame_of_part

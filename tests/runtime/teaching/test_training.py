@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.contract import Region
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ModelFileError, TeachError
-from differnet_runtime.teaching import Teaching, TrainingView
+from differnet_runtime.model_file.contract import Region
 from differnet_runtime.teaching import training as training_module
 from differnet_runtime.teaching.files import FOLDER
-from differnet_runtime.teaching.memory import free_bytes, taken_bytes
+from differnet_runtime.teaching.job import free_bytes, taken_bytes
+from differnet_runtime.teaching.records import TrainingView
 from differnet_runtime.teaching.steps import missing, usable_threads
+from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
 from tests.fakes.teaching import FakeSite, frame_of_part, program, trainer
 from tests.runtime.waiting import wait_for

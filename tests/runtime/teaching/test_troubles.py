@@ -9,16 +9,15 @@ from threading import Thread
 
 import pytest
 
-from differnet_runtime.contract import Region
 from differnet_runtime.errors import DifferNetError, OutputError, TeachError
-from differnet_runtime.metadata import ModelMetadata
-from differnet_runtime.picture_sizes import PictureSizes
-from differnet_runtime.teaching import Teaching
+from differnet_runtime.model_file.contract import PictureSizes, Region
+from differnet_runtime.model_file.metadata import ModelMetadata
+from differnet_runtime.teaching import dataset as looking_module
 from differnet_runtime.teaching import files as files_module
-from differnet_runtime.teaching import looking as looking_module
+from differnet_runtime.teaching.dataset import DatasetExaminer
 from differnet_runtime.teaching.files import FOLDER, DatasetFiles
-from differnet_runtime.teaching.looking import Looks
 from differnet_runtime.teaching.records import Record
+from differnet_runtime.teaching.teaching import Teaching
 from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 from tests.runtime.teaching.test_collecting import Again, again, recorded, site, taken, teaching
 from tests.runtime.teaching.test_training import Line, line
@@ -58,7 +57,7 @@ def test_frames_do_not_wait_for_a_look_at_all_pictures(teaching: Teaching, site:
     for seed in range(3):
         assert taken(teaching, site, "ring", seed) is None
     record = teaching._datasets["ring"].record
-    looks = Looks(teaching._datasets["ring"].files)  # as after a start
+    looks = DatasetExaminer(teaching._datasets["ring"].files)  # as after a start
     looks.changed()
     assert [looks.look(record, within_s=0.0) for _ in range(2)] == [None, None]
     found = looks.look(record, within_s=0.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.config import Config
-from differnet_runtime.daemon.station import Station
+from differnet_runtime.station.station import Station
 from tests.drawn import draw_part
 from tests.runtime.waiting import wait_for
 

@@ -11,7 +11,7 @@ import pytest
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.teaching.dataset import Dataset
 from differnet_runtime.teaching.files import encoded
-from differnet_runtime.teaching.records import AddedModel, Picture
+from differnet_runtime.teaching.records import AddedModel, CollectedPicture
 from differnet_runtime.web.server import WebServer
 from tests.drawn import draw_part
 from tests.fakes.station import HASHES, FakeStation
@@ -94,7 +94,7 @@ def collect(dataset: Dataset, *causes: str | None) -> None:
             time = (begun + timedelta(seconds=number)).isoformat()
             image = draw_part(1000 + number, defect=cause is not None, size=64)
             dataset.files.write_picture(f"{number:06d}", encoded(image))
-            pictures.append(Picture(id=f"{number:06d}", time=time, learned=cause))
+            pictures.append(CollectedPicture(id=f"{number:06d}", time=time, learned=cause))
         dataset.change(
             frame_size=(64, 64),
             pictures=(*record.pictures, *pictures),

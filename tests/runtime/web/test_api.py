@@ -11,8 +11,7 @@ import pytest
 
 from differnet_runtime.errors import ModelStoreError, StoreError
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.web.control import Health, Overview
-from differnet_runtime.web.recent import ShownEvent
+from differnet_runtime.web.views import Health, Overview, ShownEvent
 from tests.fakes.station import HASHES, FakeStation
 from tests.runtime.web.client import Client
 

@@ -12,9 +12,9 @@ import pytest
 
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.events import EVENT, AuditEvent
+from differnet_runtime.web.answers import EVERY_S, Troubles, tell
 from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.server import WebServer
-from differnet_runtime.web.troubles import EVERY_S, Troubles, tell
 from tests.fakes.station import HASHES, THRESHOLD, FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.client import BEARER, TOKEN, Client, of

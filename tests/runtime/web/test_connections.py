@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.config.models import TlsConfig, WebConfig
+from differnet_runtime.config.models import WebConfig
+from differnet_runtime.config.sinks import TlsConfig
 from differnet_runtime.web import connections as module
+from differnet_runtime.web.answers import Troubles
 from differnet_runtime.web.connections import Connections, Listener, most_connections, sender_of
 from differnet_runtime.web.server import WebServer
-from differnet_runtime.web.troubles import Troubles
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.client import Client, certificate, of
@@ -201,7 +202,7 @@ def test_what_never_becomes_a_request_is_closed(
 def test_a_second_request_has_its_deadline_too(
     station: FakeStation, monkeypatch: pytest.MonkeyPatch, second: bytes
 ) -> None:
-    monkeypatch.setattr("differnet_runtime.web.deadlines.HEAD_S", 0.3)
+    monkeypatch.setattr("differnet_runtime.web.connections.HEAD_S", 0.3)
     with (
         serving(station, WebConfig(port=0)) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=20) as client,
@@ -218,7 +219,7 @@ def test_a_second_request_has_its_deadline_too(
 def test_a_client_that_does_not_read_is_dropped_and_costs_a_piece_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
-    monkeypatch.setattr("differnet_runtime.web.deadlines.WRITE_S", 0.5)
+    monkeypatch.setattr("differnet_runtime.web.connections.WRITE_S", 0.5)
     (tmp_path / "kept").mkdir()
     station = FakeStation(tmp_path / "kept")
     entry = station.judge("left", defect=True).id

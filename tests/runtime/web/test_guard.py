@@ -12,8 +12,8 @@ from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 
 from differnet_runtime.config.models import WebConfig
+from differnet_runtime.web.guard import Sessions
 from differnet_runtime.web.server import WebServer
-from differnet_runtime.web.sessions import Sessions
 from tests.fakes.station import HASHES, FakeStation
 from tests.runtime.web.client import TOKEN, Client, of
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from differnet_runtime.sentences import sentence
-from differnet_runtime.web.control import EvidenceEntry
+from differnet_runtime.web.views import EvidenceEntry
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.browser import Browser

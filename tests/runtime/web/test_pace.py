@@ -8,10 +8,9 @@ from types import SimpleNamespace
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from differnet_runtime.web import pace
-from differnet_runtime.web.guard import Access, Guard
-from differnet_runtime.web.pace import BURST, PER_S, Pace
-from differnet_runtime.web.troubles import Troubles
+from differnet_runtime.web import guard as pace
+from differnet_runtime.web.answers import Troubles
+from differnet_runtime.web.guard import BURST, PER_S, Access, Guard, Pace
 
 
 class Clock:
@@ -38,7 +37,7 @@ def test_a_sender_that_asks_too_fast_is_slowed_down_and_no_other() -> None:
 def test_the_number_of_senders_that_are_remembered_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "_MOST_SENDERS", 3)
+    monkeypatch.setattr(pace, "_MOST_PACED", 3)
     paced = Pace(Clock())
     for sender in "abcd":
         paced.wait_s(sender)

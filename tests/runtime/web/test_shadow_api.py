@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from differnet_runtime.errors import ModelStoreError
-from differnet_runtime.web.shadow_views import ShadowView
+from differnet_runtime.web.model_views import ShadowView
 from tests.fakes.station import HASHES, FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.client import Client

@@ -11,8 +11,8 @@ import urllib3
 
 from differnet_runtime.config.models import WebConfig
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.web.recent import ShownEvent
 from differnet_runtime.web.server import WebServer
+from differnet_runtime.web.views import ShownEvent
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.client import Client, of

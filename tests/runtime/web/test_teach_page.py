@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from differnet_runtime.config.models import WebConfig
-from differnet_runtime.model_file import content_hash
+from differnet_runtime.model_file.file import content_hash
 from differnet_runtime.teaching.dataset import REPEAT
-from differnet_runtime.teaching.records import Training, now
-from differnet_runtime.teaching.views import DatasetView
+from differnet_runtime.teaching.records import DatasetView, Training, now
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import HASHES, FakeStation
 from tests.runtime.waiting import wait_for

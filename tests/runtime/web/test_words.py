@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.capture import CameraState
-from differnet_runtime.heads import WORDS
-from differnet_runtime.inference import EngineState
+from differnet_runtime.capture.messages import CameraState
+from differnet_runtime.inference.messages import EngineState
+from differnet_runtime.records import WORDS
 from differnet_runtime.sentences import ALSO, AND, BECAUSE, SENTENCES, names_of
 from differnet_runtime.web.pages import LANGUAGES, language_of, login_page
 

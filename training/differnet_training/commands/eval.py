@@ -6,13 +6,22 @@ import argparse
 from typing import TYPE_CHECKING
 
 from differnet_runtime.command import Command, step
-from differnet_runtime.commands.arguments import Number, WholeNumber, finite, seed, share, text
-from differnet_runtime.commands.paths import any_path, existing_file, new_folder
+from differnet_runtime.commands.arguments import (
+    Number,
+    WholeNumber,
+    any_path,
+    existing_file,
+    finite,
+    new_folder,
+    seed,
+    share,
+    text,
+)
 
-from .class_names import add_class_names, class_names
+from .train_options import add_class_names, class_names
 
 if TYPE_CHECKING:
-    from differnet_runtime.operating_points import Costs
+    from differnet_runtime.inspection.operating_points import Costs
 
 
 _SEEDS = WholeNumber(1, 1000)
@@ -93,7 +102,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _costs(args: argparse.Namespace) -> Costs | None:
     from differnet_runtime.errors import DataError
-    from differnet_runtime.operating_points import DEFECT_SHARE, Costs
+    from differnet_runtime.inspection.operating_points import DEFECT_SHARE, Costs
 
     given = (args.cost_miss, args.cost_reject)
     if given == (None, None) and args.defect_share is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from differnet_runtime.command import Command
-from differnet_runtime.commands.arguments import WholeNumber, refused
-from differnet_runtime.commands.paths import existing_file, new_folder
+from differnet_runtime.commands.arguments import WholeNumber, existing_file, new_folder, refused
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +36,7 @@ def _size(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..model_directory import save_model
+    from ..model import save_model
     from ..original_checkpoint import import_original
 
     model, metadata = import_original(args.weights, args.views, args.size)

@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 
-from differnet_runtime.colour import coloured
-from differnet_runtime.command import Command, step
+from differnet_runtime.command import Command, completed, step
 from differnet_runtime.commands.arguments import (
     WholeNumber,
+    existing_file,
+    new_folder,
     pattern,
     region,
     seed,
@@ -17,13 +18,13 @@ from differnet_runtime.commands.arguments import (
     text,
     threads,
 )
-from differnet_runtime.commands.paths import existing_file, new_folder
-from differnet_runtime.parsing import completed
+from differnet_runtime.text import coloured
 
-from .class_names import add_class_names, class_names
 from .train_options import (
     OVERRIDES,
+    add_class_names,
     check,
+    class_names,
     pooling,
     recipe_of,
     size,
@@ -139,11 +140,11 @@ def _recipes() -> list[str]:
 def _run(args: argparse.Namespace) -> int:
     import torch
 
-    from differnet_runtime.calibration import describe
-    from differnet_runtime.detection_limits import said, warning
+    from differnet_runtime.inspection.calibration import describe
+    from differnet_runtime.model_file.detection_limits import said, warning
 
     from ..api import train
-    from ..look_report import LOOK_HTML
+    from ..pictures import LOOK_HTML
 
     if args.threads:
         torch.set_num_threads(args.threads)

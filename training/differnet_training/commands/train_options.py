@@ -1,4 +1,7 @@
-"""The options of `differnet train` as a recipe and an input contract, checked before the work."""
+"""The options of `differnet train` as a recipe and an input contract, checked before the work.
+
+The options that name the folders of good and of defective parts, for train and eval.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,45 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from differnet_runtime.commands.arguments import Number, WholeNumber, count, text
 
 if TYPE_CHECKING:
-    from differnet_runtime.metadata import Tiles
+    from differnet_runtime.model_file.contract import Tiles
 
+    from ..datasets import ClassNames
     from ..recipes import Recipe
+
+
+def add_class_names(parser: argparse.ArgumentParser) -> None:
+    """Adds `--good` and `--defect`."""
+    parser.add_argument(
+        "--good",
+        type=_folder_name,
+        metavar="NAME",
+        help="folder of good parts in the data (default good)",
+    )
+    parser.add_argument(
+        "--defect",
+        type=_folder_name,
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="folders of defects (by default all others that hold pictures)",
+    )
+
+
+def class_names(args: argparse.Namespace) -> ClassNames:
+    """Returns the names that were given, or the usual ones."""
+    from ..datasets import ClassNames
+
+    return ClassNames(args.good or ClassNames.good, tuple(args.defect))
+
+
+def _folder_name(text: str) -> str:
+    """Reads the name of one folder."""
+    if not text or text in (".", "..") or set(text) & {"/", "\\", "\0"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the name of a folder; the folder that holds it is --data"
+        )
+    return text
+
 
 T = TypeVar("T")
 
@@ -82,7 +121,7 @@ def check(args: argparse.Namespace) -> None:
 
     from ..api import find_recipe
     from ..job import check_tiles
-    from ..model_directory import MODEL_JSON
+    from ..model import MODEL_JSON
 
     if (args.output / MODEL_JSON).exists() and not args.overwrite:
         raise TrainingError(

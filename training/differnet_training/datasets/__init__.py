@@ -7,19 +7,28 @@ from pathlib import Path
 
 from differnet_runtime.errors import DataError
 
-from .base import DataSet, Label, Parts, Picture, check_no_overlap, split_good
+from .base import DataSet, ImageFile, Label, Splits, check_no_overlap, split_good
 from .elpv import read_elpv
-from .folder import ClassNames, PartNames, expected_layouts, read_folder, read_labelled
-from .mtd import is_mtd, read_mtd
-from .mvtec import is_mvtec, read_mvtec
-from .visa import is_visa, read_visa
+from .folder import (
+    ClassNames,
+    PartNames,
+    expected_layouts,
+    is_mtd,
+    is_mvtec,
+    is_visa,
+    read_folder,
+    read_labelled,
+    read_mtd,
+    read_mvtec,
+    read_visa,
+)
 
 __all__ = [
     "ClassNames",
     "DataSet",
+    "ImageFile",
     "Label",
-    "Parts",
-    "Picture",
+    "Splits",
     "check_no_overlap",
     "open_data",
     "open_test",
@@ -27,7 +36,7 @@ __all__ = [
 ]
 
 
-def _by_folder(pictures: Sequence[Picture]) -> Sequence[str | None]:
+def _by_folder(pictures: Sequence[ImageFile]) -> Sequence[str | None]:
     return [picture.part for picture in pictures]
 
 

@@ -1,19 +1,23 @@
-"""What a data set is here: pictures of good parts to learn from, and labelled ones to judge by."""
+"""What a data set is here: pictures of good parts to learn from, and labelled ones to judge by.
+
+Finds the masks of pictures: beside them, or in a folder of masks, by the usual names.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from differnet_runtime.calibration import images_needed
 from differnet_runtime.errors import DataError, ImageReadError
-from differnet_runtime.images import list_images, read_bytes
+from differnet_runtime.images import list_images, read_bytes, read_image
+from differnet_runtime.inspection.calibration import images_needed
 
 FEWEST_TRAINING_IMAGES = 8
 FEWEST_STOPPING_IMAGES = 4
@@ -32,7 +36,7 @@ class Label(str, Enum):
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """One picture file and what is known of it.
 
     Args:
@@ -63,27 +67,27 @@ class DataSet:
     """
 
     name: str
-    good: tuple[Picture, ...]
-    test: tuple[Picture, ...] = ()
+    good: tuple[ImageFile, ...]
+    test: tuple[ImageFile, ...] = ()
     note: str = ""
     undivided: bool = False
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """Three disjoint parts of the good pool."""
 
-    train: tuple[Picture, ...]
-    stopping: tuple[Picture, ...]
-    calibration: tuple[Picture, ...]
+    train: tuple[ImageFile, ...]
+    stopping: tuple[ImageFile, ...]
+    calibration: tuple[ImageFile, ...]
 
 
 def split_good(
-    good: Sequence[Picture],
+    good: Sequence[ImageFile],
     seed: int,
     false_reject_rate: float,
     groups: Sequence[str] | None = None,
-) -> Parts:
+) -> Splits:
     """Splits good pictures by seed: 70 % train, 10 % stop training early, 20 % calibrate.
 
     Where 20 % are too few to promise the false-reject rate, calibration takes what it needs.
@@ -98,7 +102,7 @@ def split_good(
     Raises:
         DataError: There are too few for the three parts; says how many each needs.
     """
-    members: dict[str, list[Picture]] = {}
+    members: dict[str, list[ImageFile]] = {}
     names = map(str, range(len(good))) if groups is None else groups
     for picture, name in zip(good, names, strict=True):
         members.setdefault(name, []).append(picture)
@@ -118,7 +122,7 @@ def split_good(
         )
     listed = [*members.values()]
     shuffled = [listed[position] for position in np.random.RandomState(seed).permutation(count)]
-    return Parts(
+    return Splits(
         train=tuple(chain(*shuffled[:train])),
         stopping=tuple(chain(*shuffled[train : train + stopping])),
         calibration=tuple(chain(*shuffled[train + stopping :])),
@@ -126,7 +130,7 @@ def split_good(
 
 
 def divided(
-    name: str, good: Sequence[Picture], others: Sequence[Picture], seed: int, note: str = ""
+    name: str, good: Sequence[ImageFile], others: Sequence[ImageFile], seed: int, note: str = ""
 ) -> DataSet:
     """Leaves `TEST_SHARE` of the good pictures, drawn by seed, to judge by, with all others."""
     order = np.random.RandomState(seed).permutation(len(good))
@@ -136,8 +140,8 @@ def divided(
 
 
 def left_to_judge(
-    good: Sequence[Picture], part_names: Sequence[str | None], seed: int
-) -> list[Picture]:
+    good: Sequence[ImageFile], part_names: Sequence[str | None], seed: int
+) -> list[ImageFile]:
     """Returns `FOLDER_SHARE` of the good pictures, which are not to be learned from.
 
     Parts come in the order of a hash of their name, or of their picture's bytes, so equal files
@@ -148,7 +152,7 @@ def left_to_judge(
         part_names: What part each shows; None for a part with one picture.
         seed: Goes into the hash.
     """
-    parts: dict[str, list[Picture]] = {}
+    parts: dict[str, list[ImageFile]] = {}
     for picture, name in zip(good, part_names, strict=True):
         key = name or _digest(picture.path) or str(picture.path)
         parts.setdefault(key, []).append(picture)
@@ -156,7 +160,7 @@ def left_to_judge(
     def order(key: str) -> bytes:
         return hashlib.sha256(f"{seed} {key}".encode(errors="surrogateescape")).digest()
 
-    left: list[Picture] = []
+    left: list[ImageFile] = []
     for key in sorted(parts, key=order):
         if len(left) >= FOLDER_SHARE * len(good):
             break
@@ -164,9 +168,11 @@ def left_to_judge(
     return left
 
 
-def pictures_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[Picture, ...]:
+def pictures_in(
+    folder: Path, label: Label = Label.GOOD, kind: str = "good"
+) -> tuple[ImageFile, ...]:
     """Returns the pictures directly in `folder`, by name."""
-    return tuple(Picture(path, label, kind) for path in list_images(folder))
+    return tuple(ImageFile(path, label, kind) for path in list_images(folder))
 
 
 def check_no_overlap(data: DataSet) -> None:
@@ -203,3 +209,96 @@ def _digest(path: Path) -> str | None:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except ImageReadError:
         return None
+
+
+FOLDERS = frozenset({"ground_truth", "groundtruth", "gt", "masks", "mask"})
+"""Names of folders that hold masks, in small letters; they are no class of defects."""
+
+_ENDINGS = ("_mask", "-mask", "_gt")
+_TOKEN = "GT"  # noqa: S105 - PIPED's word in the name of a mask, in place of one of the picture's
+_NEAR, _TWO_VALUED = 8, 0.99
+"""A mask's pixels lie within so many grey values of its least or its greatest, nearly all of them:
+JPEG blurs the edges."""
+
+
+def is_mask_folder(folder: Path) -> bool:
+    """Whether a folder is named like one of masks (`ground_truth`, `masks`, `crack_mask`)."""
+    name = folder.name.lower()
+    return name in FOLDERS or name.endswith(("_mask", "_masks"))
+
+
+def with_masks(pictures: Sequence[ImageFile], places: Sequence[Path]) -> tuple[ImageFile, ...]:
+    """Returns the pictures with their masks, and without those that are masks of others.
+
+    A mask is named as its picture (with another ending, or in another folder), with `_mask` added,
+    or with `GT` in place of a part of the name (`A_D_01.png` and `A_GT_01_mask.png`).
+
+    Args:
+        pictures: Of one folder.
+        places: Folders of masks; those that are missing are passed over.
+    """
+    beside = _beside([picture.path for picture in pictures])
+    masks = set(beside.values())
+    found = _by_stem(path for place in places if place.is_dir() for path in list_images(place))
+    return tuple(
+        replace(picture, mask=beside.get(picture.path) or _named(picture.path, found))
+        for picture in pictures
+        if picture.path not in masks
+    )
+
+
+def mask_places(folder: Path, kind: str) -> list[Path]:
+    """Returns where the masks of a class may lie, given the folder that holds the classes."""
+    tops = [folder, *([folder.parent] if folder.name.lower() == "test" else [])]
+    roots = [one for top in tops for one in _folders(top) if one.name.lower() in FOLDERS]
+    inside = [one for one in _folders(folder / kind) if one.name.lower() in FOLDERS]
+    endings = [folder / f"{kind}{ending}" for ending in ("_mask", "_masks")]
+    return [root / kind for root in roots] + roots + inside + endings
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+
+
+def _beside(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Pairs pictures with the masks in the same folder."""
+    by_stem = _by_stem(paths)
+    pairs = {}
+    for stem, same in by_stem.items():
+        for ending in _ENDINGS:
+            for mask in by_stem.get(stem + ending, ()):
+                pairs.update(dict.fromkeys(same, mask))
+        if len(same) == 2:
+            masks = [path for path in same if _is_two_valued(path)]
+            if len(masks) == 1:
+                (picture,) = set(same) - set(masks)
+                pairs[picture] = masks[0]
+    return pairs
+
+
+def _by_stem(paths: Sequence[Path] | Iterator[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        found[path.stem].append(path)
+    return dict(found)
+
+
+def _named(picture: Path, masks: dict[str, list[Path]]) -> Path | None:
+    """Returns the mask with one of the names that fit a picture."""
+    words = picture.stem.split("_")
+    swapped = ["_".join([*words[:k], _TOKEN, *words[k + 1 :]]) for k in range(len(words))]
+    for stem in (picture.stem, *swapped):
+        for ending in ("", *_ENDINGS):
+            if found := masks.get(stem + ending):
+                return found[0]
+    return None
+
+
+def _is_two_valued(path: Path) -> bool:
+    try:
+        image = read_image(path).astype(np.int32)
+    except ImageReadError:
+        return False
+    low, high = image.min(), image.max()
+    near = (image <= low + _NEAR) | (image >= high - _NEAR)
+    return bool(near.mean() >= _TWO_VALUED)

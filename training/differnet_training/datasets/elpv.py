@@ -12,9 +12,9 @@ from pathlib import Path
 
 from differnet_runtime.errors import DataError
 from differnet_runtime.installation import install_line
-from differnet_runtime.suggestions import instead
+from differnet_runtime.text import instead
 
-from .base import DataSet, Label, Picture, divided
+from .base import DataSet, ImageFile, Label, divided
 
 KINDS = ("mono", "poly", "both")
 NOTE = (
@@ -39,7 +39,7 @@ def read_elpv(kind: str, seed: int) -> DataSet:
     return divided(f"ELPV {kind}", good, others, seed, NOTE)
 
 
-def elpv_pictures(kind: str) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+def elpv_pictures(kind: str) -> tuple[tuple[ImageFile, ...], tuple[ImageFile, ...]]:
     """Returns the good cells, and all others, in the order of the files."""
     if kind not in KINDS:
         raise DataError(f"ELPV has no cells {kind!r}; {instead(kind, KINDS)}")
@@ -53,12 +53,12 @@ def elpv_pictures(kind: str) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     return good, tuple(picture for picture in pictures if picture.label is not Label.GOOD)
 
 
-def _picture(path: Path, probability: float) -> Picture:
+def _picture(path: Path, probability: float) -> ImageFile:
     if probability == 0.0:
-        return Picture(path)
+        return ImageFile(path)
     if probability == 1.0:
-        return Picture(path, Label.DEFECT, "defect")
-    return Picture(path, Label.UNCERTAIN, f"probability {probability:.2f}")
+        return ImageFile(path, Label.DEFECT, "defect")
+    return ImageFile(path, Label.UNCERTAIN, f"probability {probability:.2f}")
 
 
 def _root() -> Path:

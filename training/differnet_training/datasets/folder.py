@@ -1,4 +1,18 @@
-"""Folders of pictures: good parts alone, or one subfolder a class."""
+"""Folders of pictures: good parts alone, or one subfolder a class.
+
+The layout of MVTec AD: train/good, test/good, test/DEFECT, ground_truth/DEFECT.
+
+Bergmann et al., MVTec AD, CVPR 2019, https://www.mvtec.com/company/research/datasets/mvtec-ad
+
+The layout of VisA: Data/Images/Normal, Data/Images/Anomaly, Data/Masks/Anomaly.
+
+Zou et al., SPot-the-Difference, ECCV 2022, https://github.com/amazon-science/spot-diff
+
+The layout of the magnetic tile data set: MT_Free/Imgs, MT_KIND/Imgs, pictures beside masks.
+
+Huang et al., Surface defect saliency of magnetic tile, 2020; a picture is NAME.jpg, its mask
+NAME.png. https://github.com/abin24/Magnetic-tile-defect-datasets.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +21,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from differnet_runtime.errors import DataError
-from differnet_runtime.images import SUFFIXES, list_images
+from differnet_runtime.files import SUFFIXES
+from differnet_runtime.images import list_images
 
-from .base import DataSet, Label, Picture, left_to_judge, pictures_in
-from .masks import is_mask_folder, mask_places, with_masks
+from .base import (
+    DataSet,
+    ImageFile,
+    Label,
+    divided,
+    is_mask_folder,
+    left_to_judge,
+    mask_places,
+    pictures_in,
+    with_masks,
+)
 
-PartNames = Callable[[Sequence[Picture]], Sequence[str | None]]
+PartNames = Callable[[Sequence[ImageFile]], Sequence[str | None]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +106,7 @@ def read_labelled(folder: Path, names: ClassNames) -> DataSet:
     raise _nothing_good(folder, names)
 
 
-def read_classes(folder: Path, names: ClassNames) -> tuple[Picture, ...]:
+def read_classes(folder: Path, names: ClassNames) -> tuple[ImageFile, ...]:
     """Reads the folder of good parts and those of defects, as labelled pictures with masks.
 
     Raises:
@@ -100,7 +124,7 @@ def read_classes(folder: Path, names: ClassNames) -> tuple[Picture, ...]:
     return tuple(labelled)
 
 
-def _good(folder: Path) -> list[Picture]:
+def _good(folder: Path) -> list[ImageFile]:
     """Lists the good pictures in a folder, or in its folders, of which each is for one part."""
     if not folder.is_dir():
         return []
@@ -168,3 +192,89 @@ def found(folder: Path) -> str:
     if len(entries) > 12:
         lines.append(f"  ... {len(entries) - 12} more")
     return "\n".join(lines) or "  nothing"
+
+
+def is_mvtec(folder: Path) -> bool:
+    """Whether the folder is laid out like MVTec AD (a `train` or a `test` folder tells)."""
+    return (folder / "train").is_dir() or (folder / "test").is_dir()
+
+
+def read_mvtec(folder: Path, names: ClassNames, *, to_learn: bool = True) -> DataSet:
+    """Reads one category; `test`, its `good` and `ground_truth` may be missing.
+
+    Args:
+        folder: Of the category.
+        names: Of the folders of good and of defective parts in `train` and `test`.
+        to_learn: Ask for pictures to learn from.
+
+    Raises:
+        DataError: There are no pictures to learn from; shows what was found.
+    """
+    good_folder, test_folder = folder / "train" / names.good, folder / "test"
+    good = pictures_in(good_folder) if good_folder.is_dir() else ()
+    if to_learn and not good:
+        raise DataError(
+            f"{folder} looks like MVTec AD, but train/{names.good} holds no pictures. If the good "
+            f"parts are in another folder of train, name it: --good NAME.\n"
+            f"{expected_layouts()}\nFound:\n{found(folder / 'train')}"
+        )
+    test = read_classes(test_folder, names) if test_folder.is_dir() else ()
+    return DataSet(folder.name, good, test)
+
+
+def is_visa(folder: Path) -> bool:
+    """Whether the folder is a category of VisA."""
+    return (folder / "Data" / "Images").is_dir()
+
+
+def read_visa(folder: Path, seed: int) -> DataSet:
+    """Reads one category; a share of its normal pictures, drawn by seed, is left to judge by.
+
+    Raises:
+        DataError: There are no normal pictures; shows what was found.
+    """
+    images, masks = folder / "Data" / "Images", folder / "Data" / "Masks" / "Anomaly"
+    normal, anomaly = images / "Normal", images / "Anomaly"
+    good = pictures_in(normal) if normal.is_dir() else ()
+    if not good:
+        raise DataError(
+            f"{folder} looks like VisA, but Data/Images/Normal holds no pictures.\n"
+            f"{expected_layouts()}\nFound:\n{found(images)}"
+        )
+    defects = pictures_in(anomaly, Label.DEFECT, "anomaly") if anomaly.is_dir() else ()
+    return divided(folder.name, good, with_masks(defects, [masks]), seed)
+
+
+FREE = "MT_Free"
+
+
+def is_mtd(folder: Path) -> bool:
+    """Whether the folder is laid out like the magnetic tile data set."""
+    return (folder / FREE).is_dir()
+
+
+def read_mtd(folder: Path, seed: int) -> DataSet:
+    """Reads the tiles; a share of those without defects, drawn by seed, is left to judge by.
+
+    Raises:
+        DataError: There are no tiles without defects; shows what was found.
+    """
+    good = _tiles(folder / FREE, Label.GOOD)
+    if not good:
+        raise DataError(
+            f"{folder} looks like the magnetic tile data set, but {FREE}/Imgs holds no *.jpg.\n"
+            f"{expected_layouts()}\nFound:\n{found(folder / FREE)}"
+        )
+    kinds = sorted(path for path in folder.glob("MT_*") if path.name != FREE)
+    defects = tuple(tile for kind in kinds for tile in _tiles(kind, Label.DEFECT))
+    return divided(folder.name, good, defects, seed)
+
+
+def _tiles(folder: Path, label: Label) -> tuple[ImageFile, ...]:
+    kind = "good" if label is Label.GOOD else folder.name.removeprefix("MT_").lower()
+    pictures = []
+    for path in sorted((folder / "Imgs").glob("*.jpg")):
+        mask = path.with_suffix(".png")
+        has_mask = label is Label.DEFECT and mask.is_file()
+        pictures.append(ImageFile(path, label, kind, mask if has_mask else None))
+    return tuple(pictures)

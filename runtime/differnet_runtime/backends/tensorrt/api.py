@@ -1,0 +1,104 @@
+"""NVIDIA's TensorRT bindings, found and named; versions 8.6 to 11.
+
+The only module that imports them. What the versions do not have in common is asked for with
+`hasattr` where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from types import ModuleType
+from typing import Protocol
+
+from ...errors import BackendUnavailableError
+from ...gpu import extra_for_driver
+from ...installation import advice
+from ...sentences import sentence
+
+_KEPT_ERRORS = 20
+
+log = logging.getLogger(__name__)
+
+
+class Logger(Protocol):
+    """What `make_logger` makes, besides being a `tensorrt.ILogger`."""
+
+    errors: list[str]
+    """The latest error messages, oldest first: they say why a call gave None."""
+
+
+def load() -> ModuleType:
+    """Imports TensorRT's Python bindings.
+
+    Returns:
+        The module `tensorrt`.
+
+    Raises:
+        BackendUnavailableError: It is not installed, or its libraries can't be loaded.
+    """
+    try:
+        return importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        if error.name != "tensorrt":
+            raise BackendUnavailableError(_broken(error)) from error
+        raise BackendUnavailableError(sentence("tensorrt_missing", advice=_remedy())) from error
+    except Exception as error:  # its loader raises whatever its libraries' absence leads to
+        raise BackendUnavailableError(_broken(error)) from error
+
+
+def _broken(error: Exception) -> str:
+    cause = f"{type(error).__name__}: {error}"
+    return sentence("tensorrt_broken", why=cause, advice=_remedy())
+
+
+def _remedy() -> str:
+    return advice(extra_for_driver("tensorrt"))
+
+
+def version() -> tuple[int, ...]:
+    """Returns the bindings' full version, `(10, 3, 0)` or with the build's number after it.
+
+    Raises:
+        BackendUnavailableError: TensorRT is not installed.
+    """
+    numbers = re.match(r"\d+(\.\d+)*", str(load().__version__))
+    return tuple(int(number) for number in numbers[0].split(".")) if numbers else (0,)
+
+
+def make_logger() -> Logger:
+    """Makes a TensorRT logger that hands messages to Python's logging.
+
+    Returns:
+        A `tensorrt.ILogger`. Keep it as long as what was made with it.
+
+    Raises:
+        BackendUnavailableError: TensorRT is not installed.
+    """
+    trt = load()
+    severity = trt.ILogger.Severity
+    levels = {
+        severity.INTERNAL_ERROR: logging.ERROR,
+        severity.ERROR: logging.ERROR,
+        severity.WARNING: logging.WARNING,
+        severity.INFO: logging.INFO,
+        severity.VERBOSE: logging.DEBUG,
+    }
+
+    class KeepingLogger(trt.ILogger):  # type: ignore[misc,name-defined]
+        """Keeps the latest errors; everything goes to the log of this module."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # the bindings refuse `super()` with a base left out
+            self.errors: list[str] = []
+
+        def log(self, severity: object, msg: str) -> None:
+            """Called by TensorRT, from any of its threads."""
+            level = levels.get(severity, logging.DEBUG)
+            if level == logging.ERROR:
+                self.errors.append(msg)
+                del self.errors[:-_KEPT_ERRORS]
+            log.log(level, "TensorRT: %s", msg)
+
+    return KeepingLogger()

@@ -1,0 +1,1 @@
+"""From a picture to a verdict: preprocessing, checks of the picture, calibration, decision."""

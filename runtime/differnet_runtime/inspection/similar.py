@@ -1,0 +1,223 @@
+"""Finds pictures that show the same part, not only parts of the same kind.
+
+Two measures. `detail_of` makes a vector of what a picture shows, without its exposure and its
+shading; pictures of one part lie close together, by the measure of how far the pictures of the
+set lie apart. `same_scene` compares two frames that follow each other, where there is no set to
+measure by yet: between frames of one scene there is nothing but noise.
+
+A perceptual hash was tried and left out: different castings have equal ones.
+
+Recognises frames that show the same part again, when pictures are collected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model_file.contract import InputContract
+from ..records import Image
+from .capture_record import CaptureRecord
+from .preprocess import preprocess
+
+_SIDE, _SHADING = 64, 4.0
+"""Side of the picture that is compared, and the sigma above which structure counts as shading."""
+NEAR = 0.1
+"""Pictures are near-identical within this share of the median distance between two of the set."""
+_APART = 2.0
+"""And only if all others are this many times as far away as the farthest two of the part: parts
+that differ a little, each from the next, form a chain that ends nowhere."""
+_EQUAL = 5e-4
+"""They always are within this distance: a set may hold nothing else."""
+_SAME = 0.05
+"""Frames of one scene are never farther apart."""
+_BLOCK, _NOISE = 8, 0.125
+"""Averaged over blocks of 8 x 8 pixels, noise keeps 1/64 of its energy; this share is too much."""
+_ROWS = 1024
+"""Pictures at a time, against all."""
+
+
+def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns what a picture shows as `(4096,) float32` of mean 0 and mean square 1.
+
+    Args:
+        prepared: `(height, width, 3 | 4) uint8`, as `preprocess` gives it.
+
+    Returns:
+        The grey picture at 64 x 64 pixels without its slow changes; zeros where nothing is left.
+    """
+    small = cv2.resize(grey(prepared), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    detail = small.astype(np.float32)
+    detail -= cv2.GaussianBlur(detail, (0, 0), _SHADING)
+    detail -= detail.mean()
+    deviation = float(np.sqrt(np.mean(detail * detail)))
+    if deviation < 1e-3:
+        return np.zeros(_SIDE * _SIDE, np.float32)
+    found: NDArray[np.float32] = (detail / deviation).ravel()
+    return found
+
+
+def grey(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns a prepared picture in grey, `(height, width) float32`."""
+    code = cv2.COLOR_BGR2GRAY if prepared.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
+    return cv2.cvtColor(prepared, code).astype(np.float32)
+
+
+def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Returns the part that each picture shows, numbered from 0 in the order of appearance.
+
+    The distance of two pictures is 1 minus the correlation of their details. Those closer than
+    `NEAR` of the median distance are linked; what is linked shows one part if it lies well apart
+    from all other pictures.
+
+    Args:
+        details: One `(4096,) float32` for each picture, from `detail_of`.
+    """
+    if not details:
+        return []
+    rows = np.stack(details)
+    near = max(NEAR * _median_distance(rows), _EQUAL)
+    part, equal = _linked(rows, near), _linked(rows, _EQUAL)
+    for number in np.unique(part):
+        inside = part == number
+        if not _lies_apart(rows, inside):
+            part[inside] = len(rows) + equal[inside]
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(int(one), len(numbers)) for one in part]
+
+
+def _linked(rows: NDArray[np.float32], near: float) -> NDArray[np.intp]:
+    """Numbers pictures so that those within a distance, and all linked by them, have one number."""
+    part = np.arange(len(rows))
+    for begin in range(0, len(rows), _ROWS):
+        close = _distances(rows[begin : begin + _ROWS], rows) <= near
+        for one, alike in enumerate(close, begin):
+            joined = np.unique(part[:one][alike[:one]])
+            if joined.size:
+                part[np.isin(part, joined)] = joined[0]
+                part[one] = joined[0]
+    return part
+
+
+def _lies_apart(rows: NDArray[np.float32], inside: NDArray[np.bool_]) -> bool:
+    """Says whether all other pictures are far from a part's, as its own distances go."""
+    farthest, nearest = _EQUAL, np.inf
+    chosen = rows[inside]
+    for begin in range(0, len(chosen), _ROWS):
+        found = _distances(chosen[begin : begin + _ROWS], rows)
+        farthest = max(farthest, float(found[:, inside].max()))
+        nearest = min(nearest, float(found[:, ~inside].min(initial=np.inf)))
+    return nearest >= _APART * farthest
+
+
+def _median_distance(rows: NDArray[np.float32]) -> float:
+    """Returns the median distance between two pictures, of at most `_ROWS` of them."""
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).round().astype(int)]
+    between = _distances(some, some)[np.triu_indices(len(some), 1)]
+    return float(np.median(between)) if between.size else 0.0
+
+
+def _distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = 1.0 - some @ others.T / some.shape[1]
+    return found
+
+
+def same_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Says whether two prepared pictures differ by nothing but noise and exposure.
+
+    Args:
+        one: `(height, width, 3 | 4) uint8`.
+        other: `(height, width, 3 | 4) uint8`, as large as the first.
+    """
+    return Scene.of(one).same_as(Scene.of(other))
+
+
+class Scene(NamedTuple):
+    """A prepared picture as `same_scene` compares it, for comparing it with many.
+
+    Args:
+        grey: `(height, width) float32`.
+        detail: `(4096,) float32`; see `detail_of`.
+    """
+
+    grey: NDArray[np.float32]
+    detail: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, prepared: NDArray[np.uint8]) -> Scene:
+        """Returns what is compared of a picture `(height, width, 3 | 4) uint8`."""
+        return cls(grey(prepared), detail_of(prepared))
+
+    def same_as(self, other: Scene) -> bool:
+        """Says whether two pictures differ by nothing but noise and exposure."""
+        distance = _distances(self.detail[None], other.detail[None])[0, 0]
+        return bool(distance <= _SAME) and _only_noise(self.grey, other.grey)
+
+
+def _only_noise(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Says whether the difference has no structure: averaged over blocks, noise vanishes."""
+    difference = one - other * float(one.sum() / max(float(other.sum()), 1.0))
+    height, width = (side // _BLOCK * _BLOCK for side in difference.shape)
+    blocks = cv2.resize(
+        difference[:height, :width],
+        (width // _BLOCK, height // _BLOCK),
+        interpolation=cv2.INTER_AREA,
+    )
+    return bool(np.mean(blocks * blocks) <= _NOISE * max(np.mean(difference * difference), 0.05))
+
+
+REMEMBERED = 32
+"""Number of saved frames that a new one is compared with: a part that has left does not return."""
+_HASH_SIDE = 256
+
+
+class Repeats:
+    """Recognises frames that differ from one of the last saved frames by noise only.
+
+    Args:
+        record: The capture's record; only its region of interest is compared.
+    """
+
+    def __init__(self, record: CaptureRecord) -> None:
+        self.left_out = 0
+        self._contract = comparing(record)
+        self._last: deque[Scene] = deque(maxlen=REMEMBERED)
+
+    def seen_before(self, image: Image) -> bool:
+        """Returns whether a frame `(H, W, 3)` is a repeat; a new one is remembered."""
+        prepared = self.prepared(image)
+        if self.knows(prepared):
+            self.left_out += 1
+            return True
+        self.remember(prepared)
+        return False
+
+    def prepared(self, image: Image) -> NDArray[np.uint8]:
+        """Returns a frame as it is compared, `(height, width, 3) uint8`."""
+        return preprocess(image, self._contract)
+
+    def knows(self, prepared: NDArray[np.uint8]) -> bool:
+        """Returns whether a prepared frame shows the same as a remembered one."""
+        scene = Scene.of(prepared)
+        return any(scene.same_as(one) for one in reversed(self._last))
+
+    def remember(self, prepared: NDArray[np.uint8]) -> None:
+        """Remembers a prepared frame, to compare new ones with it."""
+        self._last.append(Scene.of(prepared))
+
+
+def comparing(record: CaptureRecord) -> InputContract:
+    """Returns how pictures are compared: small frames as they are, others at 256 x 256 pixels."""
+    width, height = record.frame_size
+    if record.roi is not None:
+        width, height = record.roi.width, record.roi.height
+    sides = {
+        name: max(32, min(_HASH_SIDE, side) // 32 * 32)
+        for name, side in (("height", height), ("width", width))
+    }
+    return InputContract(region=record.roi, fit=record.fit, **sides)

@@ -1,0 +1,315 @@
+"""A camera's thread: waits for frames or commands, has them judged, and reports every verdict.
+
+The limit on a camera's commands, and how senders share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..capture.messages import CameraState, CameraStatus
+from ..capture.process import CaptureProcess
+from ..config import CameraConfig
+from ..errors import TooManyCommandsError
+from ..events import InspectionEvent, Trigger
+from ..records import Frame
+from ..sentences import sentence
+from .judging import NO_MODEL, FrameJudge, JudgedFrame, TriggerCommand
+from .picture_queue import PictureQueue
+
+_SHARED_OVER_S = 1.0
+"""Shares are counted over the last second."""
+
+
+class CommandRate:
+    """Limits the commands of one camera with a token bucket that its senders share. Thread-safe.
+
+    `per_second` commands are accepted on average, and as many in a burst. A sender within its equal
+    share is accepted even if others have just emptied the bucket: the balance then goes below zero,
+    and the others wait until it has recovered.
+
+    Args:
+        per_second: Commands per second, at least 1.
+        clock: Returns monotonic seconds.
+    """
+
+    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second, self._clock = per_second, clock
+        self._lock = threading.Lock()
+        self._left, self._at_s = float(per_second), clock()
+        self._taken: deque[tuple[float, str]] = deque()
+
+    def take(self, sender: str) -> bool:
+        """Returns whether a command is accepted, and counts it if so.
+
+        Args:
+            sender: Identifies the sender, for example by its address.
+        """
+        with self._lock:
+            now_s = self._clock()
+            self._pass_time(now_s)
+            if self._left < 1.0 and not (self._in_share(sender) and self._left > -self._per_second):
+                return False
+            self._left -= 1.0
+            self._taken.append((now_s, sender))
+            return True
+
+    def _pass_time(self, now_s: float) -> None:
+        most = float(self._per_second)
+        self._left = min(most, self._left + (now_s - self._at_s) * most)
+        self._at_s = now_s
+        while self._taken and now_s - self._taken[0][0] >= _SHARED_OVER_S:
+            self._taken.popleft()
+
+    def _in_share(self, sender: str) -> bool:
+        """Whether there are other senders, and this one has used less than its share."""
+        senders = {one for _, one in self._taken} | {sender}
+        own = sum(one == sender for _, one in self._taken)
+        return len(senders) > 1 and own + 1 <= max(1.0, self._per_second / len(senders))
+
+
+_WAIT_S, _POLL_S = 0.2, 0.02
+_HUNG_S = 30.0
+"""A thread that has not gone round for so long, beyond its deadline, hangs."""
+_MOST_COMMANDS = 64
+_SHOWN_S = 0.2
+"""How long each picture of a folder is shown while there is no model."""
+_ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
+
+Report = Callable[[JudgedFrame], InspectionEvent]
+log = logging.getLogger(__name__)
+
+
+class CameraLoop:
+    """Owns a camera's capture process and the thread that judges its frames.
+
+    Args:
+        name: Of the camera.
+        config: Of the camera.
+        capture: Its capture process, not yet started.
+        judge: Judges its frames.
+        report: Takes every verdict; returns the event as it leaves the station.
+        pictures: Has the pictures judged where the source is not live; None where it is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: CameraConfig,
+        capture: CaptureProcess,
+        judge: FrameJudge,
+        report: Report,
+        pictures: PictureQueue | None = None,
+    ) -> None:
+        self.name, self.config = name, config
+        self._progress_ns = time.monotonic_ns()
+        self._capture, self._judge, self._report = capture, judge, report
+        self._pictures = pictures
+        self._commands: queue.Queue[TriggerCommand] = queue.Queue(_MOST_COMMANDS)
+        self._rate = CommandRate(config.max_commands_per_s)
+        self._told_refusals = CommandRate(config.max_commands_per_s)
+        self._asking, self._counting = False, threading.Lock()
+        self.refused_commands = 0
+        """Commands that were refused."""
+        self._stopping = threading.Event()
+        self._resting = False
+        self._absent: CameraState | None = None
+        self._noted = ""
+        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
+
+    @property
+    def status(self) -> CameraStatus:
+        """Of the capture process."""
+        return self._capture.status
+
+    @property
+    def live(self) -> bool:
+        """Whether its thread goes round, and the one that looks after the capture process runs."""
+        allowed_ns = (_HUNG_S + self.config.deadline_ms / 1e3) * 1e9
+        goes_round = time.monotonic_ns() - self._progress_ns < allowed_ns
+        return goes_round and self._thread.is_alive() and self._capture.alive
+
+    def lies_there(self) -> bool:
+        """Whether it is about to have a frame judged: one lies there, or was asked for."""
+        if self._resting or self._stopping.is_set():
+            return False
+        if self.config.trigger == "command":
+            asked = self._asking or not self._commands.empty()
+            return asked and self._capture.wait(0.0)
+        return self._capture.wait(0.0)
+
+    def start(self) -> None:
+        """Starts capture and judging; an absent camera holds nothing up."""
+        self._capture.start()
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Ends both; commands that wait are answered with NO_DECISION."""
+        until = time.monotonic() + timeout_s
+        self._stopping.set()
+        self._capture.stop(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(max(0.1, until - time.monotonic()))
+        while not self._commands.empty():
+            self._answer_without(self._commands.get(), "stopped", sentence("station_stops"))
+
+    def ask(self, part: str | None, trigger: Trigger, sender: str) -> TriggerCommand:
+        """Asks for a verdict; its future gets it within the camera's deadline.
+
+        Args:
+            part: The part's id.
+            trigger: The way by which the command came.
+            sender: Who sent it, for example an address.
+
+        Raises:
+            TooManyCommandsError: They come faster than configured, or too many wait.
+        """
+        command = TriggerCommand(part, trigger)
+        if not self._rate.take(sender):
+            most = self.config.max_commands_per_s
+            raise self._too_many(sentence("commands_too_fast", most=most))
+        try:
+            self._commands.put_nowait(command)
+        except queue.Full:
+            raise self._too_many(sentence("commands_wait", count=_MOST_COMMANDS)) from None
+        return command
+
+    def _too_many(self, why: str) -> TooManyCommandsError:
+        with self._counting:
+            self.refused_commands += 1
+        return TooManyCommandsError(sentence("of_camera", camera=self.name, what=why))
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._progress_ns = time.monotonic_ns()
+            try:
+                if self._pictures is not None:
+                    self._next_picture(self._pictures)
+                elif self.config.trigger == "command":
+                    self._next_command()
+                else:
+                    self._next_frame()
+            except Exception as error:  # a camera's thread never ends by itself
+                self._note(error)
+                self._report_unexpected(error)
+                self._stopping.wait(_WAIT_S)
+
+    def _report_unexpected(self, error: Exception) -> None:
+        try:
+            self._report(self._judge.undecided(*_unexpected(error)))
+        except Exception as another:  # it was the reporting that failed
+            self._note(another)
+
+    def _note(self, error: Exception) -> None:
+        """Writes each kind of error to the log once: the next frame may bring it again."""
+        kind = f"{type(error).__name__}: {error}"
+        if kind != self._noted:
+            self._noted = kind
+            log.exception("camera %s: an unexpected error, a bug", self.name)
+
+    def _next_frame(self) -> None:
+        begun = time.monotonic()
+        if not self._capture.wait(_WAIT_S):
+            self._note_absence()
+            return
+        judged = self._judge.judge(self._capture.take)
+        if judged is None:
+            self._stopping.wait(0.001)  # a frame that vanished
+            return
+        self._absent = None
+        self._report(judged)
+        self._rest(begun)
+
+    def _next_picture(self, pictures: PictureQueue) -> None:
+        begun = time.monotonic()
+        if not pictures.waits and not self._capture.wait(_WAIT_S):
+            self._note_absence()
+            return
+        judged = pictures.next()
+        if judged is None:  # the end of a video, or nothing can be judged now
+            self._stopping.wait(_POLL_S)
+            return
+        self._absent = None
+        try:
+            self._report(judged)
+        finally:
+            pictures.done()
+        self._rest(begun, _SHOWN_S if judged.event.code == NO_MODEL else 0.0)
+
+    def _rest(self, begun: float, least_s: float = 0.0) -> None:
+        until = begun + max(least_s, self.config.interval_ms / 1e3)
+        while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._resting, self._progress_ns = True, time.monotonic_ns()
+            self._stopping.wait(min(left_s, 1.0))
+        self._resting = False
+
+    def _note_absence(self) -> None:
+        """Says NO_DECISION once when a camera stops giving frames."""
+        status = self._capture.status
+        code = _ABSENT.get(status.state)
+        if code is not None and status.state is not self._absent:
+            self._absent = status.state
+            reason = status.reason or sentence(f"camera_is_{status.state.value}")
+            self._report(self._judge.undecided(code, reason))
+
+    def _next_command(self) -> None:
+        try:
+            command = self._commands.get(timeout=_WAIT_S)
+        except queue.Empty:
+            return
+        self._asking = True
+        try:
+            self._answer(command)
+        except Exception as error:  # whoever asks gets an answer, whatever happens
+            self._note(error)
+            self._answer_without(command, *_unexpected(error))
+        finally:
+            self._asking = False
+
+    def _answer(self, command: TriggerCommand) -> None:
+        until_ns = command.asked_ns + self.config.deadline_ms * 1_000_000
+        while not self._stopping.is_set() and time.monotonic_ns() < until_ns:
+            self._progress_ns = time.monotonic_ns()
+            left_s = (until_ns - time.monotonic_ns()) / 1e9
+            if not self._capture.wait(max(0.0, min(_WAIT_S, left_s))):
+                continue
+            judged = self._judge.judge(lambda: self._taken_since(command), command)
+            if judged is not None:
+                command.answer.set_result(self._report(judged))
+                return
+        status = self._capture.status
+        self._answer_without(
+            command,
+            _ABSENT.get(status.state, "deadline"),
+            sentence("no_frame_in_time", deadline_ms=self.config.deadline_ms)
+            + (f": {status.reason}" if status.reason else ""),
+        )
+
+    def _taken_since(self, command: TriggerCommand) -> Frame | None:
+        """Takes a frame that was captured after the command was given."""
+        frame = self._capture.take()
+        if frame is None or frame.captured_ns < command.asked_ns:
+            return None
+        self._asking = False
+        return frame
+
+    def refuse(self, part: str | None, trigger: Trigger, reason: str) -> None:
+        """Reports NO_DECISION for a part whose command can't be taken.
+
+        No more of them than commands: a flood must not push verdicts out of the outbox.
+        """
+        if not self._told_refusals.take(trigger):
+            return
+        self._answer_without(TriggerCommand(part, trigger), "refused", reason)
+
+    def _answer_without(self, command: TriggerCommand, code: str, reason: str) -> None:
+        command.answer.set_result(self._report(self._judge.undecided(code, reason, command)))
+
+
+def _unexpected(error: Exception) -> tuple[str, str]:
+    return "exception", sentence("bug", error=f"{type(error).__name__}: {error}")

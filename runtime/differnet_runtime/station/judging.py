@@ -1,0 +1,284 @@
+"""One frame of one camera to a verdict: taken at the last moment, checked, scored, decided."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import CameraConfig
+from ..errors import EngineFault, ImageReadError
+from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
+from ..inference.process import EngineProcess
+from ..inference.switch import ModelSwitch
+from ..inspection.image_checks import IntegrityGate
+from ..inspection.verdict import Answer, engine_code, inspect_frame, unreadable
+from ..model_file.metadata import ModelMetadata
+from ..outbox.records import JudgedPicture
+from ..records import Decision, Frame, Inspection, Score, Verdict, decided_by, note
+from ..sentences import sentence
+
+Take = Callable[[], Frame | None]
+
+NO_MODEL = "no_model"
+"""Code of a NO_DECISION without a model."""
+
+
+@dataclass(frozen=True)
+class TriggerCommand:
+    """Somebody asks for a verdict on the part before the camera now.
+
+    Args:
+        part: Its id, which the verdict will carry.
+        trigger: Who asks.
+        asked_ns: `time.monotonic_ns()` of the asking; an earlier frame does not count.
+        answer: Gets the verdict.
+    """
+
+    part: str | None
+    trigger: Trigger
+    asked_ns: int = field(default_factory=time.monotonic_ns)
+    answer: Future[InspectionEvent] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class JudgedFrame:
+    """A verdict, and what it was given on.
+
+    Args:
+        event: What leaves the station.
+        frame: None where there was none.
+        heatmap: `(rows, columns) float32`, where the model has one and saw the frame.
+        metadata: Of the model that judged.
+        picture: To be remembered with the event, where the source is not live.
+    """
+
+    event: InspectionEvent
+    frame: Frame | None = None
+    heatmap: NDArray[np.float32] | None = None
+    metadata: ModelMetadata | None = None
+    picture: JudgedPicture | None = None
+
+    def inspection(self) -> Inspection:
+        """Returns it in the form that pictures are drawn from."""
+        event = self.event
+        score = None
+        if event.score is not None:
+            score = Score(
+                event.score,
+                event.threshold,
+                event.good_percentile,
+                heatmap=self.heatmap,
+                heads=event.heads or {},
+            )
+        return Inspection(
+            name=event.frame.name if event.frame else "",
+            index=event.frame.index if event.frame else 0,
+            captured_at_s=event.frame.captured_at_s if event.frame else event.at_s,
+            decision=Decision(Verdict(event.verdict), event.reason, event.code),
+            score=score,
+            stages_ms=event.stages_ms,
+        )
+
+
+class FrameJudge:
+    """Judges the frames of one camera; used by its thread alone.
+
+    Args:
+        station: Name, for the events.
+        camera: Name.
+        config: Of the camera.
+        switch: Holds the engine that judges now.
+        live: Whether frames come by themselves.
+        threshold: Gives the station's own threshold for what an engine scores; None takes the
+            model's.
+    """
+
+    def __init__(
+        self,
+        station: str,
+        camera: str,
+        config: CameraConfig,
+        switch: ModelSwitch,
+        *,
+        live: bool,
+        threshold: Callable[[EngineProcess], float | None] = lambda _: None,
+    ) -> None:
+        self._station, self._camera, self._config = station, camera, config
+        self._switch, self._live, self._threshold = switch, live, threshold
+        self._deadline_ns = config.deadline_ms * 1_000_000
+        self._gate: IntegrityGate | None = None
+        self._gate_of = ""
+
+    def judge(self, take: Take, command: TriggerCommand | None = None) -> JudgedFrame | None:
+        """Waits for the engine, takes a frame and judges it.
+
+        Args:
+            take: Gives the newest frame (or the next one in order), or None.
+            command: What asked for it.
+
+        Returns:
+            The verdict, or None where `take` gave no frame.
+        """
+        with self._switch.lease() as engine:
+            if engine.absent:
+                return self._unjudged(take, engine, command)
+            try:
+                with engine.turn(self._turn_s(command)):
+                    frame = take()
+                    return None if frame is None else self._judged(frame, engine, command)
+            except ImageReadError as error:
+                ref = FrameRef(
+                    name=error.name,
+                    index=0,
+                    captured_at_s=time.time(),
+                    age_ms=0.0,
+                    width=0,
+                    height=0,
+                )
+                return JudgedFrame(self._event(unreadable(error), command, frame=ref))
+            except EngineFault as fault:  # the turn did not come
+                if not self._live:
+                    return None  # the frame waits
+                return self.undecided(engine_code(fault), fault.text, command)
+
+    def _unjudged(
+        self, take: Take, engine: EngineProcess, command: TriggerCommand | None
+    ) -> JudgedFrame | None:
+        """Returns a frame to be shown only; there is no model to judge it."""
+        try:
+            frame = take()
+        except ImageReadError:
+            return None
+        if frame is None:
+            return None
+        ref = _frame_ref(frame, time.monotonic_ns())
+        unjudged = self.undecided(NO_MODEL, engine.status.last_fault or "", command, ref)
+        return replace(unjudged, frame=frame)
+
+    def _turn_s(self, command: TriggerCommand | None) -> float:
+        if command is None:
+            return self._deadline_ns / 1e9
+        left_ns = command.asked_ns + self._deadline_ns - time.monotonic_ns()
+        return max(0.0, left_ns / 1e9)
+
+    def undecided(
+        self,
+        code: str,
+        reason: str,
+        command: TriggerCommand | None = None,
+        frame: FrameRef | None = None,
+    ) -> JudgedFrame:
+        """Returns a NO_DECISION where there is no frame to be judged."""
+        decision = Decision(Verdict.NO_DECISION, reason, code)
+        return JudgedFrame(self._event(decision, command, frame=frame))
+
+    def _judged(
+        self, frame: Frame, engine: EngineProcess, command: TriggerCommand | None
+    ) -> JudgedFrame:
+        until_ns: int | None = None  # a picture in a file can wait
+        if self._live:
+            until_ns = (command.asked_ns if command else frame.captured_ns) + self._deadline_ns
+        found = inspect_frame(
+            frame,
+            engine,
+            self._gate_for(engine),
+            threshold=self._threshold(engine),
+            until_ns=until_ns,
+        )
+        decision, answer = found.decision, found.answer
+        now_ns = time.monotonic_ns()
+        if (
+            until_ns is not None
+            and now_ns > until_ns
+            and decision.verdict is not Verdict.NO_DECISION
+        ):
+            late_ms = (now_ns - until_ns) / 1e6
+            decision = Decision(
+                Verdict.NO_DECISION,
+                sentence("verdict_late", late_ms=late_ms, deadline_ms=self._config.deadline_ms),
+                "deadline",
+            )
+        event = self._event(
+            decision,
+            command,
+            frame=_frame_ref(frame, now_ns),
+            answer=answer,
+            engine=engine,
+            stages_ms=found.stages_ms,
+        )
+        return JudgedFrame(event, frame, answer.score.heatmap if answer else None, engine.metadata)
+
+    def _gate_for(self, engine: EngineProcess) -> IntegrityGate:
+        if self._gate is None or self._gate_of != engine.model_hash:
+            self._gate = IntegrityGate(
+                self._config.integrity,
+                engine.metadata,
+                live=self._live,
+                # A picture file does not go stale while it waits for its turn.
+                stale_after_s=self._config.deadline_ms / 1e3 if self._live else math.inf,
+                one_size=True,
+            )
+            self._gate_of = engine.model_hash
+        return self._gate
+
+    def _event(
+        self,
+        decision: Decision,
+        command: TriggerCommand | None,
+        *,
+        frame: FrameRef | None = None,
+        answer: Answer | None = None,
+        engine: EngineProcess | None = None,
+        stages_ms: dict[str, float] | None = None,
+    ) -> InspectionEvent:
+        score = answer.score if answer else None
+        head = score.head if score else None
+        verdict = decision.verdict.value
+        heatmap = score is not None and score.heatmap is not None
+        return InspectionEvent(
+            station=self._station,
+            camera=self._camera,
+            part=command.part if command else None,
+            trigger=command.trigger if command else "free",
+            verdict=verdict,
+            reject=decision.verdict is not Verdict.GOOD,
+            code=decision.code,
+            reason=decision.reason,
+            score=score.value if score and score.finite else None,
+            threshold=score.threshold if score else None,
+            good_percentile=score.good_percentile if score else None,
+            head=head,
+            heads=score.heads if score and head else None,
+            decided_by=decided_by(head, verdict),
+            note=note(head, verdict, heatmap=heatmap),
+            model=_model_ref(engine.metadata.name, answer.model_hash)
+            if answer and engine
+            else None,
+            backend=answer.backend if answer else None,
+            frame=frame,
+            stages_ms={name: round(ms, 3) for name, ms in (stages_ms or {}).items()},
+        )
+
+
+@lru_cache(maxsize=16)
+def _model_ref(name: str, hash_: str) -> ModelRef:
+    return ModelRef(name=name, hash=hash_)
+
+
+def _frame_ref(frame: Frame, now_ns: int) -> FrameRef:
+    height, width = frame.image.shape[:2]
+    return FrameRef(
+        name=frame.name,
+        index=frame.index,
+        captured_at_s=frame.captured_at_s,
+        age_ms=round((now_ns - frame.captured_ns) / 1e6, 3),
+        width=width,
+        height=height,
+    )

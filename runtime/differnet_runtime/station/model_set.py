@@ -1,0 +1,229 @@
+"""All models of a station, each in an engine of its own, under one budget of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..config import Config, PlannedModel, planned_models
+from ..errors import ConfigError, ModelStoreError
+from ..inference.process import EngineProcess
+from ..models.store import ModelStore, default_folder
+from ..processes import return_memory
+from ..sentences import sentence
+from .memory import Share, require_room, share_of, share_without_model, warn_of_room
+from .models import StationModel
+
+Tell = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True)
+class NextModels:
+    """Those of a configuration, not in use yet.
+
+    Args:
+        by_plan: All of them, in order.
+        made: Those among them that don't run yet.
+        memory_mb: What all may take.
+    """
+
+    by_plan: Mapping[PlannedModel, StationModel]
+    made: tuple[StationModel, ...]
+    memory_mb: int | None
+
+
+class StationModels:
+    """One `StationModel` for each model that the cameras name.
+
+    Models change one at a time, since a change takes the memory of one engine more.
+
+    Args:
+        config: Of the station.
+        tell: Called with a component, a state and a reason when a model has changed, or could not.
+        root: Of the model store; None takes the device's.
+        audited: Stands around each change that follows the store or a file.
+        begun: Called with a store's first model, once it judges.
+
+    Raises:
+        ConfigError: The models need more memory than is allowed.
+        ModelFileError: A model file can't be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tell: Tell,
+        root: Path | None = None,
+        audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        begun: Callable[[StationModel], None] = lambda _: None,
+    ) -> None:
+        self._tell, self._root, self._audited = tell, root or default_folder(), audited
+        self._begun = begun
+        self._one_change = threading.Lock()
+        self.memory_mb = config.station.memory_mb
+        """Memory that all models together may take, in MiB; None without a limit."""
+        self.beside: Callable[[], Sequence[Share]] = tuple
+        """Returns the memory of trials; `give_way` ends them."""
+        self.give_way: Callable[[], None] = lambda: None
+        self._models = tuple(map(self._made, planned_models(config)))
+        require_room(self.shares, self.memory_mb)
+        warn_of_room(self.shares)
+
+    def __iter__(self) -> Iterator[StationModel]:
+        return iter(self._models)
+
+    @property
+    def first(self) -> StationModel:
+        """The one of `[model]`, or else of the first camera."""
+        return self._models[0]
+
+    def of(self, camera: str) -> StationModel | None:
+        """Returns the one that judges a camera; None where the configuration has none of it."""
+        return next((model for model in self._models if camera in model.planned.cameras), None)
+
+    @property
+    def shares(self) -> list[Share]:
+        """What each of them needs of the memory."""
+        return [_share(model.planned, model.switch.engine) for model in self._models]
+
+    def start(self) -> None:
+        """Starts their engine processes."""
+        return_memory()  # each file was read
+        for model in self._models:
+            model.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Stops them, and a change that is under way."""
+        with ThreadPoolExecutor(max_workers=len(self._models)) as pool:
+            for model in self._models:
+                pool.submit(model.stop, timeout_s)
+
+    def prepare(self, config: Config) -> NextModels:
+        """Makes the models that another configuration needs; changes and starts nothing.
+
+        A model that is still named goes on. One that nobody names any more gives way to the one
+        that its cameras name now: it judges until that one has passed.
+
+        Raises:
+            ConfigError: As in the making.
+            ModelFileError: Likewise.
+        """
+        planned = planned_models(config)
+        free = list(self._models)
+        going_on: dict[str, StationModel] = {}
+        for same in (_same_source, _same_cameras):
+            for one in planned:
+                found = next((model for model in free if same(model.planned, one)), None)
+                if one.name not in going_on and found is not None:
+                    free.remove(found)
+                    going_on[one.name] = found
+        made = {one.name: self._made(one) for one in planned if one.name not in going_on}
+        models = {one: (going_on | made)[one.name] for one in planned}
+        shares = [_share(one, model.switch.engine) for one, model in models.items()]
+        require_room(shares, config.station.memory_mb)
+        return NextModels(models, tuple(made.values()), config.station.memory_mb)
+
+    def use(self, models: NextModels) -> tuple[StationModel, ...]:
+        """Changes to the models of another configuration.
+
+        Returns:
+            Those that no camera needs any more; to be stopped once the cameras have changed.
+        """
+        self.memory_mb = models.memory_mb
+        for planned, model in models.by_plan.items():
+            if model not in models.made:
+                model.configure(planned)
+        for model in models.made:
+            model.start()
+        before, self._models = self._models, tuple(models.by_plan.values())
+        self._make_room()
+        return tuple(model for model in before if model not in self._models)
+
+    def activate(self, model: str, name: str | None = None) -> None:
+        """Changes to a model of the store; see `StationModel.activate`.
+
+        Args:
+            model: The model's content hash.
+            name: The model's name in the store; needed if this station uses it under several.
+
+        Raises:
+            ModelStoreError: There is none, or no camera is judged by models of its name.
+            BackendError: It failed under load; the one before judges again.
+        """
+        stores = self._stores()
+        store = ModelStore(self._root)
+        there = [one for one in stores if store.path_of(one, model).is_file()]
+        chosen = store.find(model, name or (there[0] if len(there) == 1 else None))
+        if chosen.name not in stores:
+            known = ", ".join(map(repr, stores))
+            raise ModelStoreError(
+                sentence("model_other_name", model=model, name=chosen.name, known=known)
+            )
+        stores[chosen.name].activate(model)
+
+    def rollback(self, name: str | None = None, reason: str | None = None) -> None:
+        """Changes to the model that was active before.
+
+        Args:
+            name: Whose, in the store; None where the station runs one of the store only.
+            reason: Kept in the history.
+
+        Raises:
+            ModelStoreError: There is none, or several have one.
+            BackendError: It can't be run any more; the present one judges on.
+        """
+        stores = self._stores()
+        if name is None and len(stores) > 1:
+            raise ModelStoreError(sentence("model_which", names=", ".join(stores)))
+        name = name or next(iter(stores))
+        if name not in stores:
+            raise ModelStoreError(sentence("model_not_used", name=name, names=", ".join(stores)))
+        stores[name].rollback(reason)
+
+    def _stores(self) -> dict[str, StationModel]:
+        """Those that the store provides, by their name there; at least one."""
+        found = {one.config.store: one for one in self._models if one.config.store is not None}
+        if not found:
+            _ = self.first.store  # says what is to be configured
+        return found
+
+    def _made(self, planned: PlannedModel) -> StationModel:
+        tell = partial(self._tell, planned.component("model"))
+        return StationModel(
+            planned, tell, self._root, self._audited, self._one_change, self._admit, self._begun
+        )
+
+    def _admit(self, engine: EngineProcess) -> None:
+        try:
+            require_room(self.shares, self.memory_mb, engine.expected_memory)
+        except ConfigError as error:
+            raise ModelStoreError(str(error)) from error
+        self._make_room(engine.expected_memory)
+
+    def _make_room(self, another: int = 0) -> None:
+        """Ends the trials if live models need their memory."""
+        try:
+            require_room([*self.shares, *self.beside()], self.memory_mb, another)
+        except ConfigError:
+            self.give_way()
+
+
+def _share(planned: PlannedModel, engine: EngineProcess) -> Share:
+    if engine.absent:
+        return share_without_model(planned)
+    return share_of(planned, engine.metadata, engine.file_bytes)
+
+
+def _same_source(before: PlannedModel, after: PlannedModel) -> bool:
+    return before.config.source == after.config.source
+
+
+def _same_cameras(before: PlannedModel, after: PlannedModel) -> bool:
+    """Whether one takes the other's place: that of `[model]`, or of a camera that both judge."""
+    return before.key == after.key or bool({*before.cameras} & {*after.cameras})

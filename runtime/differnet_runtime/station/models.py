@@ -1,0 +1,336 @@
+"""One of the models that the station runs, and the change to another one under load.
+
+What an engine should run, as far as it can be told without reading the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import ModelConfig, PlannedModel
+from ..errors import DifferNetError, EngineFault, ModelStoreError
+from ..inference.process import AbsentEngine, EngineProcess
+from ..inference.switch import ModelSwitch
+from ..inference.turns import Callers
+from ..models.cards import advice
+from ..models.store import ModelStore, StoredModel, default_folder
+from ..processes import return_memory
+from ..sentences import sentence
+
+File = tuple[Path | None, tuple[int, int] | None]
+"""A model file, and what tells that it was replaced."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model file and what its engine is made of.
+
+    Args:
+        path: The model file; None with a fake backend, and where the store has no model yet.
+        stamp: The file's size and time of change, which tell that it was replaced.
+        config: `[model]`, or a camera's, without the threshold, which needs no other engine.
+    """
+
+    path: Path | None
+    stamp: tuple[int, int] | None
+    config: ModelConfig
+
+    @classmethod
+    def of(cls, path: Path | None, config: ModelConfig) -> Wanted:
+        """Looks at the file, which may be gone."""
+        stamp = None
+        with contextlib.suppress(OSError):
+            if path is not None:
+                found = path.stat()
+                stamp = (found.st_size, found.st_mtime_ns)
+        return cls(path, stamp, config)
+
+    @property
+    def file(self) -> File:
+        """The file itself, whatever else is configured."""
+        return self.path, self.stamp
+
+
+_FOLLOW_S = 1.0
+log = logging.getLogger(__name__)
+
+
+class StationModel:
+    """An engine, and where its model comes from; follows the store's link and the file.
+
+    Args:
+        planned: What is to run, and for whom.
+        tell: Called with a state and a reason after each change and each failure.
+        root: Of the model store; None takes the device's.
+        audited: Stands around each change that follows the store or the file.
+        one_change: Held while another engine runs beside the one that judges.
+        admit: Refuses such an engine where there is no memory for it, before it is started.
+        begun: Called once a first model judges, if there was none at the start.
+
+    Raises:
+        ModelFileError: The file can't be used.
+    """
+
+    def __init__(
+        self,
+        planned: PlannedModel,
+        tell: Callable[[str, str], None],
+        root: Path | None = None,
+        audited: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        one_change: AbstractContextManager[object] | None = None,
+        admit: Callable[[EngineProcess], None] = lambda _: None,
+        begun: Callable[[StationModel], None] = lambda _: None,
+    ) -> None:
+        self.planned, self._audited, self._begun = planned, audited, begun
+        self._one_change, self._admit = one_change or threading.Lock(), admit
+        self.problem: str | None = None
+        """Why the last change of model failed; None after one that went well."""
+        self.callers = Callers()
+        """The cameras that it judges."""
+        self._tell, self._root = tell, root or default_folder()
+        self._changing, self._stopping = threading.Lock(), threading.Event()
+        self._runs = Wanted.of(self._path(), self.config)
+        self._refused: Wanted | None = None
+        self._made: weakref.WeakKeyDictionary[EngineProcess, PlannedModel]
+        self._made = weakref.WeakKeyDictionary()
+        self._files: weakref.WeakKeyDictionary[EngineProcess, File] = weakref.WeakKeyDictionary()
+        self.switch = ModelSwitch(self._engine(self._runs.path), self._another)
+        self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the engine is made of, as it was last given; the engine follows it."""
+        return self.planned.config
+
+    def configure(self, planned: PlannedModel) -> None:
+        """Takes another plan; a threshold that comes with another model waits for that one.
+
+        So it does where the file was replaced, or another model of the store activated. A camera
+        that leaves keeps its threshold for its last frames.
+        """
+        self.planned = planned
+        with contextlib.suppress(DifferNetError):  # it is told where the store is followed
+            self._hand_on_thresholds(self._wanted())
+
+    def _hand_on_thresholds(self, wanted: Wanted) -> None:
+        """Gives the plan's thresholds to the engines of the file that it is about."""
+        planned = self.planned
+        for engine, made in list(self._made.items()):
+            if made.config.source == planned.config.source and self._files[engine] == wanted.file:
+                thresholds = {**made.thresholds, **planned.thresholds}
+                self._made[engine] = replace(planned, thresholds=thresholds)
+
+    def require_its_own(self, camera: str, engine: EngineProcess) -> None:
+        """Refuses an engine that judges other cameras until the model of this one is there.
+
+        Raises:
+            EngineFault: The engine was never meant for this camera.
+        """
+        if camera not in self._made[engine].thresholds:
+            raise EngineFault("starting", sentence("engine_of_others", camera=camera))
+
+    def threshold(self, camera: str, engine: EngineProcess) -> float | None:
+        """Returns a camera's own threshold for what an engine scores; None for the model's."""
+        return self._made[engine].thresholds.get(camera)
+
+    def judging(self, camera: str) -> float | None:
+        """Returns the threshold that judges a camera's frames now; None where there is none."""
+        engine = self.switch.engine
+        if engine.absent:
+            return None
+        own, calibration = self.threshold(camera, engine), engine.metadata.calibration
+        return own if own is not None else calibration.threshold if calibration else None
+
+    @property
+    def store(self) -> ModelStore:
+        """The device's model store.
+
+        Raises:
+            ModelStoreError: The station runs a file, not a name of the store.
+        """
+        if self.config.store is None:
+            raise ModelStoreError(
+                sentence("model_is_file", name=self.planned.name, key=self.planned.key)
+            )
+        return ModelStore(self._root)
+
+    def add(self, path: Path, name: str) -> StoredModel:
+        """Adds a model file to this model's store, without activating it.
+
+        Args:
+            path: The file.
+            name: Name in the store, if this model is a `path` and not from a store.
+
+        Raises:
+            ModelFileError: It is no model.
+            OutputError: The store can't be written.
+        """
+        return ModelStore(self._root).add(path, self.config.store or name)
+
+    def find(self, model: str) -> StoredModel:
+        """Returns a model of the store: that of its own name, where it is there under others too.
+
+        Raises:
+            ModelStoreError: There is none, or there are several.
+        """
+        store, own = self.store, self.config.store or ""
+        return store.find(model, own if store.path_of(own, model).is_file() else None)
+
+    def start(self) -> None:
+        """Starts the engine process."""
+        self.switch.engine.start()
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Stops it, and a change that is under way."""
+        self._stopping.set()
+        self.switch.stop(timeout_s)
+
+    def activate(self, model: str) -> None:
+        """Changes to a model of the store, by hash or name; it is taken back if it fails.
+
+        Raises:
+            ModelStoreError: There is none, or it does not pass.
+            BackendError: It failed under load; the one before judges again.
+        """
+        store = self.store
+        with self._changing:
+            chosen = self.find(model)
+            if chosen.name != self.config.store:
+                raise ModelStoreError(
+                    sentence(
+                        "model_other_name",
+                        model=model,
+                        name=chosen.name,
+                        known=repr(self.config.store),
+                    )
+                )
+            self._change(chosen.path)
+            store.activate(chosen.hash, chosen.name, checked=True)
+
+    def rollback(self, reason: str | None = None) -> None:
+        """Changes to the model that was active before.
+
+        Raises:
+            ModelStoreError: There is none.
+            BackendError: It can't be run any more; the present one judges on.
+        """
+        store, name = self.store, self.config.store or ""
+        with self._changing:
+            previous = store.previous(name)
+            if previous is None:
+                raise ModelStoreError(sentence("model_no_previous", name=name))
+            self._change(previous)
+            store.rollback(name, reason=reason)
+
+    def _follow(self) -> None:
+        """Changes to what the store's link or the configuration names, whenever that changes."""
+        while not self._stopping.wait(_FOLLOW_S):
+            try:
+                with self._changing:
+                    self._follow_once()
+            except Exception as error:  # noqa: PERF203 - the only way to another model
+                self._fail(f"{type(error).__name__}: {error}")
+
+    def _follow_once(self) -> None:
+        try:
+            wanted = self._wanted()
+        except DifferNetError as error:
+            self._fail(str(error))
+            return
+        if wanted == self._runs:
+            self._refused = None  # what was taken back may be activated again
+            self._hand_on_thresholds(wanted)
+        elif wanted.path is None and wanted.config.store is not None:
+            self._runs = wanted  # there is still no model
+        elif wanted != self._refused:
+            self._follow_to(wanted)
+
+    def _follow_to(self, wanted: Wanted) -> None:
+        """A model that fails is taken back in the store too: the next start runs one that works."""
+        other = wanted.path != self._runs.path
+        try:
+            with self._audited():
+                self._change(wanted.path)
+        except DifferNetError as error:
+            if self._stopping.is_set():
+                return  # it did not fail, it was interrupted
+            self._refused = wanted
+            name, store = wanted.config.store, ModelStore(self._root)
+            # Where only a setting changed, the model in the store is not at fault; nor is one that
+            # was activated since. The first one has none before it.
+            if name is None or not other or store.active(name) != wanted.path:
+                return
+            if store.previous(name) is not None:
+                store.rollback(name, reason=str(error))
+
+    def _fail(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            log.warning("the model can't be changed: %s", problem)
+            self._tell("refused", problem)
+
+    def _change(self, path: Path | None) -> None:
+        name = "the fake model" if path is None else path.name
+        described, first = Wanted.of(path, self.config), self.switch.engine.absent
+        try:
+            with self._one_change:
+                self.switch.to(path)
+                return_memory()
+        except DifferNetError as error:
+            if not self._stopping.is_set():
+                self._fail(sentence("model_refused", model=name, why=error))
+            raise
+        self._runs, self._refused, self.problem = described, None, None
+        self._tell("ok", f"{name} judges now")
+        if first:
+            self._begun(self)
+
+    def _path(self) -> Path | None:
+        """Returns the file that is to judge; None for a fake backend, or where there is none."""
+        if self.config.store is None:
+            return self.config.path
+        return ModelStore(self._root).active(self.config.store)
+
+    def _advice(self) -> str:
+        return advice(self._root, self.config.store or "")
+
+    def _wanted(self) -> Wanted:
+        path, name = self._path(), self.config.store
+        if path is None and name is not None and not self.switch.engine.absent:
+            raise ModelStoreError(f"{self.planned.key}.store: {self._advice()}")
+        return Wanted.of(path, self.config)
+
+    def _engine(self, path: Path | None) -> EngineProcess:
+        planned = self.planned
+        config, file = planned.config, Wanted.of(path, planned.config).file
+        if path is None and config.store is not None:
+            engine: EngineProcess = AbsentEngine(
+                lambda: sentence("model_absent", why=self._advice())
+            )
+        else:
+            engine = EngineProcess(
+                path,
+                backend=config.backend,
+                threads=config.threads,
+                deadline_s=config.deadline_ms / 1e3,
+                fallback=config.fallback,
+                trusted_keys=config.trusted_keys,
+                batch=config.max_batch,
+                batch_wait_s=config.batch_wait_ms / 1e3,
+                callers=self.callers,
+            )
+        self._files[engine], self._made[engine] = file, planned
+        return engine
+
+    def _another(self, path: Path | None) -> EngineProcess:
+        engine = self._engine(path)
+        self._admit(engine)
+        return engine

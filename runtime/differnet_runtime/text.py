@@ -1,0 +1,124 @@
+r"""The one rule for texts from outside that people will read: what is not printable is escaped.
+
+Names of files, models, cameras and parts, and what devices, libraries and other machines say, may
+hold control characters, which command a terminal, and directional marks, which turn a line around.
+Wherever such a text is shown, these are written as `\x1b` or `\u202e`.
+
+Colours in the terminal: which text gets one, and on which streams.
+
+A pipe, a file, `NO_COLOR` (https://no-color.org) and `TERM=dumb` get plain text. `FORCE_COLOR`
+colours a pipe too, for `less -R`.
+
+Suggestions for mistyped names: of commands, options, values and keys.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Literal, TextIO
+
+UNPRINTABLE = (
+    r"\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u1680\u180e"
+    r"\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ue000-\uf8ff\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f\U000f0000-\U000ffffd\U00100000-\U0010fffd"
+)
+"""What is refused in a text to be shown: control and format characters, spaces but the usual one,
+and private ones, as a character class is written in JSON Schema, Python and Rust alike. Surrogates
+are no text at all. Characters of a later Unicode than Python's may be written, and show escaped.
+"""
+_CODE = re.compile(r"\\(?=[xuU])")
+_LAST_OF_ASCII, _LAST_OF_UNICODE_16 = 0x7F, 0xFFFF
+
+
+def printable(text: str) -> str:
+    r"""Returns a text on one line: a line break is written as `\x0a`."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def printable_lines(text: str) -> str:
+    """Returns a text whose line breaks are its own, each line printable."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def file_name(name: str) -> str:
+    r"""Returns a file's name so that different names stay different.
+
+    Bytes that are not UTF-8 become `\xe4`, and the backslash of a name that has a `\x`, `\u` or
+    `\U` in it becomes `\x5c`.
+    """
+    return printable(_CODE.sub(r"\\x5c", os.fsencode(name).decode("utf-8", "surrogateescape")))
+
+
+def _escaped(one: str) -> str:
+    if one.isprintable():
+        return one
+    code = ord(one)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= _LAST_OF_ASCII:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= _LAST_OF_UNICODE_16 else f"\\U{code:08x}"
+
+
+Meaning = Literal["good", "bad", "look"]
+
+_CODES: dict[Meaning, str] = {"good": "32", "bad": "1;31", "look": "33"}
+"""Green, bold red and yellow: the terminal's own colours, which fit its background."""
+
+
+def coloured(text: str, meaning: Meaning | None, stream: TextIO | None) -> str:
+    """Returns a text in the colour of its meaning, where the stream shows colours.
+
+    Args:
+        text: Already made printable, so that text from outside brings no codes of its own.
+        meaning: Chooses the colour; None leaves the text plain.
+        stream: Where it will be written.
+    """
+    if not text or meaning is None or not shows_colour(stream):
+        return text
+    return f"\x1b[{_CODES[meaning]}m{text}\x1b[0m"
+
+
+def shows_colour(stream: TextIO | None) -> bool:
+    """Whether text on a stream gets colours."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+_LONGEST = 60
+"""Longer names are cut before they are compared: nobody mistypes them."""
+_ALIKE = 0.6
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Returns the known name that is most like `name`; None if none is similar."""
+    import difflib  # 3 ms, and only a mistake needs it
+
+    by_lower = {one.lower(): one for one in known}
+    wanted = name[:_LONGEST].lower()
+    close = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=_ALIKE)
+    return by_lower[close[0]] if close else None
+
+
+def instead(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message: which name to use instead of an unknown one.
+
+    Args:
+        name: The unknown name.
+        known: All valid names, in the order in which the message lists them.
+
+    Example:
+        >>> instead("pper", ["edge", "paper"])
+        'did you mean paper?'
+        >>> instead("x", ["edge", "paper"])
+        'choose from edge, paper'
+    """
+    listed = list(known)
+    close = nearest(name, listed)
+    return f"did you mean {close}?" if close else f"choose from {', '.join(listed)}"

@@ -1,0 +1,55 @@
+"""Which picture a verdict names, and that it is kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from differnet_runtime.config import EventsConfig, EvidenceConfig
+from differnet_runtime.events import FrameRef, InspectionEvent
+from differnet_runtime.evidence.store import EvidenceStore
+from differnet_runtime.outbox.outbox import Outbox
+from differnet_runtime.records import Frame
+from differnet_runtime.station.judging import JudgedFrame
+from differnet_runtime.station.metrics import Metrics
+from differnet_runtime.station.reporting import CameraBoards, Reporter
+from differnet_runtime.web.views import Overview, RecentEvents
+from tests.runtime.waiting import wait_for
+
+
+def judged(score: float) -> JudgedFrame:
+    """Returns a reject of a free-running camera."""
+    image = np.full((16, 16, 3), int(score), np.uint8)
+    ref = FrameRef(name="f", index=0, captured_at_s=1.0, age_ms=1.0, width=16, height=16)
+    event = InspectionEvent(
+        station="line", camera="top", verdict="DEFECT", reject=True, score=score, frame=ref
+    )
+    return JudgedFrame(event, Frame(image, "f", 0, time.monotonic_ns(), 1.0))
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_worse_frame_of_a_part_never_names_a_picture_that_is_not_kept(
+    tmp_path: Path, labelled: bool
+) -> None:
+    evidence = EvidenceStore(tmp_path / "evidence", EvidenceConfig(min_free_bytes=0))
+    outbox = Outbox(tmp_path / "outbox.sqlite", EventsConfig())
+    metrics = Metrics(lambda: cast("Overview", None))
+    reporter = Reporter(outbox, evidence, CameraBoards(), RecentEvents(), metrics, lambda _: 3600.0)
+    evidence.start()
+    try:
+        first = reporter.report(judged(2.0)).evidence
+        assert first is not None
+        wait_for(lambda: evidence.status.count == 1)
+        if labelled:
+            evidence.notes.mark(first, labelled=True)
+        worse = reporter.report(judged(5.0)).evidence
+        kept = first if labelled else worse
+        assert (worse is None) is labelled
+        wait_for(lambda: [(one.id, one.frames) for one in evidence.list(limit=9)] == [(kept, 2)])
+    finally:
+        evidence.stop()
+        outbox.stop()
