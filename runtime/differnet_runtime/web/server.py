@@ -120,7 +120,6 @@ ROUTERS = (
     pages.router,
     routes.router,
     trial_routes.router,
-    trial_routes.router,
     teach_routes.router,
     streams.router,
     own,

@@ -87,7 +87,8 @@ WRONG: dict[str, tuple[object, str]] = {
 ASK_AND_STOP = """
 import json, logging, sys, threading
 from pathlib import Path
-from differnet_runtime.engine import BuildOptions, EngineIdentity, ensure_engine
+from differnet_runtime.backends.tensorrt.build import ensure_engine
+from differnet_runtime.backends.tensorrt.identity import BuildOptions, EngineIdentity
 from differnet_runtime.errors import EngineError
 from differnet_runtime.model_file.file import read_model_file
 
