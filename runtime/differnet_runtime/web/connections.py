@@ -1,8 +1,8 @@
 """The listening socket: a bounded number of connections, each wait with a deadline.
 
 When all places are taken, the connection that has waited longest is closed for the newest one, so
-that strangers who hold connections shut nobody out. `Connections` knows no HTTP; `Deadlines`,
-between server and application, tells it what each connection waits for, and sends answers in pieces.
+that strangers who hold connections shut nobody out. `Connections` knows no HTTP; `Deadlines` tells
+it what each connection waits for, and sends answers in pieces.
 """
 
 from __future__ import annotations

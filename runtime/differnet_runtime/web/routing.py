@@ -10,8 +10,7 @@ Each module of routes makes a router, which `server.ROUTERS` lists:
 
 Handlers and dependencies are coroutines. Whatever blocks runs in `call.reads` or `call.changes`,
 including `call.note`, which adds a change to the audit trail. A query or a body is one
-`StrictModel`. A handler without a body model may read `call.request.stream()` itself, and must limit
-it.
+`StrictModel`. A handler without a body model may read `call.request.stream()`, and must limit it.
 """
 
 from __future__ import annotations
