@@ -237,7 +237,7 @@ async def _sent(pieces: Iterator[bytes], reads: Threads) -> AsyncIterator[bytes]
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {_BYTES: {"schema": {"type": "string", "format": "binary", "minLength": 1}}},
         }
     },
 )
