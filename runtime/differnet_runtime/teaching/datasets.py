@@ -15,7 +15,7 @@ from pathlib import Path
 from ..config import CameraConfig
 from ..config.grammar import redact
 from ..errors import DifferNetError, OutputError, TeachError
-from ..evidence.room import free_bytes
+from ..evidence.retention import free_bytes
 from ..inspection.image_checks import IntegrityGate
 from ..model_file.contract import Region
 from ..records import Frame
