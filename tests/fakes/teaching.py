@@ -13,9 +13,8 @@ from differnet_runtime.config import Config, TeachConfig
 from differnet_runtime.models.store import ModelStore, StoredModel
 from differnet_runtime.records import Frame
 from differnet_runtime.teaching.dataset import Dataset
-from differnet_runtime.teaching.job import Hindrance, TrainingProgress
+from differnet_runtime.teaching.job import Hindrance, Step, TrainingProgress
 from differnet_runtime.teaching.records import State, Training, now
-from differnet_runtime.teaching.steps import Step
 from differnet_runtime.teaching.training import Site, Told, Trainer
 from tests.drawn import draw_part
 

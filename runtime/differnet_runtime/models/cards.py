@@ -166,9 +166,8 @@ def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
 
 
 def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
-    names = new.name, present.name
-    if not _alike(*names):
-        yield sentence("other_name", name=names[0], present=names[1])
+    if not _alike(new.name, present.name):
+        yield sentence("other_name", name=new.name, present=present.name)
     sizes = new.picture_sizes, present.picture_sizes
     if sizes[0] and sizes[1] and not _same_sizes(sizes[0], sizes[1]):
         yield sentence("other_size", size=sizes[0], present=sizes[1])

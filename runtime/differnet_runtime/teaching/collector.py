@@ -45,7 +45,7 @@ class Stream:
         return not self._live and len(self.waiting) == _WAITING
 
 
-class Collector:
+class Collector(threading.Thread):
     """A thread that adds waiting frames to data sets.
 
     Args:
@@ -60,23 +60,19 @@ class Collector:
         ended: Callable[[Dataset, str], None],
         leave: Callable[[], None],
     ) -> None:
+        super().__init__(name="teach", daemon=True)
         self._look, self._ended, self._leave = look, ended, leave
         self._streams: dict[str, Stream] = {}
         self._some = threading.Condition()
         self._stopping, self._logged = False, ""
-        self._thread = threading.Thread(target=self._run, name="teach", daemon=True)
-
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """Ends the thread; the frame at hand is still added if the disk is fast enough."""
         with self._some:
             self._stopping = True
             self._some.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        if self.is_alive():
+            self.join(timeout_s)
 
     def use(self, streams: dict[str, Stream]) -> None:
         """Replaces the streams, by camera; frames that wait for the same data set still do."""
@@ -106,7 +102,8 @@ class Collector:
         stream = self._streams.get(camera)
         return stream is not None and stream.full
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Adds frames until `stop`; called in the thread."""
         looked_s = time.monotonic()
         while not self._stopping:
             try:

@@ -71,7 +71,7 @@ class Dataset:
         self._repeats: Repeats | None = None
         self._measured: dict[str, Measured] = {}
 
-    def change(self, **values: Any) -> Record:  # noqa: ANN401 - of any field of the record
+    def change(self, **values: Any) -> None:  # noqa: ANN401 - of any field of the record
         """Changes fields of the record, on disk and in memory, or neither.
 
         Raises:
@@ -83,7 +83,6 @@ class Dataset:
             changed = Record.model_validate({**dict(self.record), **values})
             self.files.write(changed)
             self.record, self._unwritten = changed, False
-            return changed
 
     def remember(self, **values: Any) -> None:  # noqa: ANN401 - of any field of the record
         """Changes fields of the record in memory, and on disk as soon as it can be written.

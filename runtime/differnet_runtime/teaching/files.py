@@ -1,4 +1,4 @@
-"""The folder of a data set, where each picture has a file and an entry in the record, or neither."""
+"""The folder of a data set: a picture has a file and an entry in the record, or neither."""
 
 from __future__ import annotations
 

@@ -19,15 +19,24 @@ from ..models.store import StoredModel
 from ..records import Frame
 from ..sentences import sentence
 from .dataset import Dataset
-from .job import MIB, CancelledError, Hindrance, TrainingProcess, TrainingProgress, free_bytes
+from .job import (
+    MIB,
+    Hindrance,
+    Step,
+    TrainingProcess,
+    TrainingProgress,
+    environment,
+    free_bytes,
+    missing,
+    steps,
+    usable_threads,
+)
 from .records import AddedModel, State, Training, now
-from .steps import Step, environment, missing, steps, usable_threads
 
 FEWEST_PARTS = 10
 """The smallest number of different parts for a training."""
 _NEEDED_MIB = 2048
 """Measured trainings, with 40 and with 160 pictures, took at most 1.5 GiB."""
-_MODEL, _FILE, _REPORT, _RECORD = "model", "model.onnx", "look.html", "training.json"
 _CANCEL_S = 3.0
 STOPPED = sentence("teach_stopped")
 
@@ -149,17 +158,14 @@ class Trainer:
                 memory=site.config.teach.memory_mib * MIB,
                 hindrance=hindrance,
                 finish=lambda: _finish(dataset, site),
-                ended=lambda why: self._end(training, why, told),
+                ended=lambda state, why: self._end(training, state, why, told),
             )
             job.start()
             self._job, self._name = job, record.name
 
-    def _end(self, training: Training, why: str | CancelledError | None, told: Told) -> None:
-        state: State = "failed"
-        if isinstance(why, CancelledError):
-            state, why = ("failed", STOPPED) if self._stopping else ("cancelled", None)
-        elif why is None:
-            state = "done"
+    def _end(self, training: Training, state: State, why: str | None, told: Told) -> None:
+        if state == "cancelled" and self._stopping:
+            state, why = "failed", STOPPED
         with self._lock:
             told(training.model_copy(update={"state": state, "error": why, "ended": now()}))
             self._job = None
@@ -170,15 +176,16 @@ class Trainer:
         Raises:
             TeachError: It is not being trained.
         """
-        job = self._job
-        if job is None or self._name != name:
+        if self.progress(name) is None:
             raise TeachError(sentence("teach_not_training", name=name))
-        job.cancel()
-        job.join(_CANCEL_S)
+        self._cancel(_CANCEL_S)
 
     def stop(self, timeout_s: float) -> None:
         """Ends a running training, since the station stops."""
         self._stopping = True
+        self._cancel(timeout_s)
+
+    def _cancel(self, timeout_s: float) -> None:
         if (job := self._job) is not None:
             job.cancel()
             job.join(timeout_s)
@@ -196,11 +203,11 @@ def _finish(dataset: Dataset, site: Site) -> None:
         DifferNetError: The model can't be added, or the disk is full.
     """
     record, folder = dataset.record, dataset.files.job
-    _, metadata = read_model_file(folder / _FILE)
-    stored = site.add_model(record.camera, record.name, folder / _FILE)
+    _, metadata = read_model_file(folder / "model.onnx")
+    stored = site.add_model(record.camera, record.name, folder / "model.onnx")
     try:
-        report = (folder / _MODEL / _REPORT).read_bytes()
-        look = json.loads((folder / _MODEL / _RECORD).read_bytes()).get("look", {})
+        report = (folder / "model/look.html").read_bytes()
+        look = json.loads((folder / "model/training.json").read_bytes()).get("look", {})
     except (OSError, ValueError) as error:
         raise TeachError(f"the training has written no report ({error})") from error
     write_bytes(dataset.files.report, report)
