@@ -111,33 +111,35 @@ class MqttSink(Sink):
         if link is None:
             raise SinkError(self._problem)
         try:
-            refused = self._send(link, events, took)
+            self._send(link, events, took)
         except (SinkError, ValueError, RuntimeError) as error:
             if not self._closed:
                 self._give_up(link.client, str(error))
             raise SinkError(sentence("broker_took_none", why=error)) from error
-        if refused is not None:
-            raise SinkError(sentence("broker_refused_event", why=refused))
+        if link.refusal is not None:
+            raise SinkError(sentence("broker_refused_event", why=link.refusal))
 
-    def _send(self, link: MqttLink, events: Sequence[Stored], took: Took) -> str | None:
-        """Sends events; returns why the broker refused one."""
+    def _send(self, link: MqttLink, events: Sequence[Stored], took: Took) -> None:
+        """Sends events up to the first one that the broker refuses."""
+        link.refusal = None
         for event in events:
-            refused = link.make_room(took)
-            if refused is not None:
-                link.settle(unheard)
-                return refused
+            link.settle(took, link.limits.window - 1)
             topic, retain = self.topics.of_event(event)
             text = event.text
             if not link.limits.take(topic, len(text.encode())):
                 text = shortened(text)
-            if link.limits.take(topic, len(text.encode())):
+            size = len(text.encode())
+            fits = link.limits.take(topic, size)
+            if not fits:
+                link.settle(took)
+            if link.refusal is not None:
+                break
+            if fits:
                 link.send(topic, text, retain=retain, event=event)
-                continue
-            if (refused := link.settle(took)) is not None:
-                return refused
-            self._skip(event, packet_size(topic, len(text.encode())), link.limits)
-            took(event)
-        return link.settle(took)
+            else:
+                self._skip(event, packet_size(topic, size), link.limits)
+                took(event)
+        link.settle(took)
 
     def _skip(self, event: Stored, size: int, limits: BrokerLimits) -> None:
         self.undeliverable += 1

@@ -20,7 +20,7 @@ from ..config import MqttConfig
 from ..config.paths import read_secret
 from ..errors import SinkError
 from ..sentences import sentence
-from .base import Stored, Took, unheard
+from .base import Stored, Took
 from .tls import client_context
 
 _PLACES = {"state": "component", "audit": "action"}
@@ -220,6 +220,8 @@ class MqttLink:
         self.since = time.monotonic()
         self.refused: dict[int, str] = {}
         """Why the broker refused a message, by message id."""
+        self.refusal: str | None = None
+        """Why it refused an event of the current batch."""
         self._lost = lost
         self._flying: deque[tuple[MQTTMessageInfo, Stored | None]] = deque()
 
@@ -240,41 +242,28 @@ class MqttLink:
         info = self.client.publish(topic, text, self.limits.qos, retain and self.limits.retain)
         self._flying.append((info, event))
 
-    def make_room(self, took: Took) -> str | None:
-        """Waits until another message may be sent; see `settle`."""
-        refused = None
-        while self.full and refused is None:
-            refused = self._settle_oldest(took)
-        return refused
-
-    def settle(self, took: Took) -> str | None:
-        """Waits until no message is in flight.
+    def settle(self, took: Took, left: int = 0) -> None:
+        """Waits until at most `left` messages are in flight.
 
         Args:
             took: Called with each acknowledged event, up to the first refused one.
-
-        Returns:
-            Why the broker refused a message; None if it refused none.
+            left: Number of messages.
 
         Raises:
             SinkError: The connection is lost, or an acknowledgement is overdue.
         """
-        refused = None
-        while self._flying:
-            refused = self._settle_oldest(took if refused is None else unheard) or refused
-        return refused
-
-    def _settle_oldest(self, took: Took) -> str | None:
-        info, event = self._flying[0]
-        until = time.monotonic() + _ANSWER_S
-        while not info.is_published():
-            if (why := self._lost(self)) is not None:
-                raise SinkError(why)
-            if time.monotonic() > until:
-                raise SinkError(sentence("no_acknowledgement", waited_s=_ANSWER_S))
-            info.wait_for_publish(_LOOK_S)
-        self._flying.popleft()
-        refused = self.refused.pop(info.mid, None)
-        if refused is None and event is not None:
-            took(event)
-        return None if event is None else refused
+        while len(self._flying) > left:
+            info, event = self._flying[0]
+            until = time.monotonic() + _ANSWER_S
+            while not info.is_published():
+                if (why := self._lost(self)) is not None:
+                    raise SinkError(why)
+                if time.monotonic() > until:
+                    raise SinkError(sentence("no_acknowledgement", waited_s=_ANSWER_S))
+                info.wait_for_publish(_LOOK_S)
+            self._flying.popleft()
+            refused = self.refused.pop(info.mid, None)
+            if event is not None:
+                self.refusal = refused or self.refusal
+                if self.refusal is None:
+                    took(event)
