@@ -50,12 +50,12 @@ def mapped(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error.strerror or error}") from error
 
 
-def open_or_replace(path: Path, open_database: Callable[[], T], *, damaged: bool = False) -> T:
+def open_or_replace(path: Path, open_it: Callable[[], T], *, damaged: bool = False) -> T:
     """Opens a database; a damaged one is set aside and a new one created in its place.
 
     Args:
         path: The file.
-        open_database: Opens or creates it; raises `DamagedError` if it is damaged.
+        open_it: Opens or creates it; raises `DamagedError` if it is damaged.
         damaged: Whether it is already known to be damaged.
 
     Raises:
@@ -64,10 +64,10 @@ def open_or_replace(path: Path, open_database: Callable[[], T], *, damaged: bool
     if damaged and path.exists():
         set_aside(path)
     try:
-        return open_database()
+        return open_it()
     except DamagedError:
         set_aside(path)
-        return open_database()
+        return open_it()
 
 
 def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.Connection:

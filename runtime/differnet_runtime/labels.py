@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from .database import DamagedError, connect, mapped, open_or_replace, set_aside, transaction
+from .database import DamagedError, connect, mapped, set_aside, transaction
 from .errors import StoreError
 from .inspection.operating_points import OperatingPoint, operating_points
 from .model_file.contract import StrictModel
@@ -218,9 +218,11 @@ class LabelDatabase:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = open_or_replace(
-                self._path, lambda: connect(self._path, _SCHEMA, _VERSION, durable=True)
-            )
+            try:
+                self._connection = connect(self._path, _SCHEMA, _VERSION, durable=True)
+            except DamagedError:
+                set_aside(self._path)
+                self._connection = connect(self._path, _SCHEMA, _VERSION, durable=True)
         return self._connection
 
     def _set_aside(self) -> None:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..database import RunningClock, connect, mapped, open_or_replace, transaction
+from ..database import DamagedError, RunningClock, connect, mapped, set_aside, transaction
 from ..events import Event
 from ..records import Origin
 from ..sinks import Stored
@@ -295,7 +295,13 @@ def open_table(path: Path, number: int, *, damaged: bool) -> EventTable:
     Raises:
         StoreError: It can't be opened.
     """
-    return open_or_replace(path, lambda: EventTable(path, number), damaged=damaged)
+    if damaged and path.exists():
+        set_aside(path)
+    try:
+        return EventTable(path, number)
+    except DamagedError:
+        set_aside(path)
+        return EventTable(path, number)
 
 
 def text_of(event: Event) -> str:
