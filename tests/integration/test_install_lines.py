@@ -100,7 +100,7 @@ def test_the_reader_misses_no_kind_of_file() -> None:
         "docs/training.md",
         "examples/quickstart.ipynb",
         "runtime/differnet_runtime/backends/ort.py",
-        "runtime/differnet_runtime/cuda.py",
+        "runtime/differnet_runtime/backends/cuda.py",
         "training/differnet_training/datasets/elpv.py",
     }
     assert expected - where == set()

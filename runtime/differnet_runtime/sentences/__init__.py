@@ -72,7 +72,7 @@ def said(text: str) -> Said | None:
     return found.said if found is not None else None
 
 
-class _Found(NamedTuple):
+class _Recognised(NamedTuple):
     begin: int
     """Where its first words are: of a sentence within a sentence, the outer one begins first."""
     unknown: int
@@ -81,7 +81,7 @@ class _Found(NamedTuple):
 
 
 @lru_cache(maxsize=2048)
-def _found(text: str) -> _Found | None:
+def _found(text: str) -> _Recognised | None:
     if len(text) > _LONGEST:
         return None
     whole = min(_whole(text), key=_rank, default=None)
@@ -91,11 +91,11 @@ def _found(text: str) -> _Found | None:
     return min((*filter(None, (whole,)), *joined), key=_rank, default=None)
 
 
-def _rank(found: _Found) -> tuple[int, int]:
+def _rank(found: _Recognised) -> tuple[int, int]:
     return found.begin, found.unknown
 
 
-def _whole(text: str) -> Iterator[_Found]:
+def _whole(text: str) -> Iterator[_Recognised]:
     for longest, pieces, code, pattern in _FORMS:
         if longest not in text or any(piece not in text for piece in pieces):
             continue
@@ -103,10 +103,10 @@ def _whole(text: str) -> Iterator[_Found]:
             begin = 0 if pieces[0] else match.end(1)
             values = {name: said(of) or of for name, of in match.groupdict().items()}
             known = sum(map(len, pieces))
-            yield _Found(begin, len(text) - known, Said(text, code, values))
+            yield _Recognised(begin, len(text) - known, Said(text, code, values))
 
 
-def _joined(text: str) -> Iterator[_Found]:
+def _joined(text: str) -> Iterator[_Recognised]:
     for between, code in _BETWEEN.items():
         for first, there, second in (text.partition(between), text.rpartition(between)):
             one, other = (_found(first), _found(second)) if there else (None, None)
@@ -119,7 +119,7 @@ def _joined(text: str) -> Iterator[_Found]:
             unknown += other.unknown if other else len(second)
             enough = {ALSO: one, BECAUSE: one or other, AND: one and other}
             if enough[code] is not None:
-                yield _Found(begin, unknown, Said(text, code, values))
+                yield _Recognised(begin, unknown, Said(text, code, values))
 
 
 def _form(code: str) -> _Form:

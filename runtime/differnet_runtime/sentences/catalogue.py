@@ -1,7 +1,4 @@
-"""What is said of results, disks, models, labels, trials and teaching.
-
-What is said of frames, cameras and engines.
-"""
+"""Every sentence that the station says, in English, by its code."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""To see a station: a page, its API and its health over HTTP."""
+"""The station over HTTP: its page, its API, its health."""

@@ -1,6 +1,6 @@
-"""Answers to requests that fail: a `Problem` in words, with the right status.
+"""Answers to requests that fail, as a `Problem` in words with its status, and counts of misuse.
 
-What strangers do to the web server: counted, and told once a minute at most.
+Each kind of misuse is counted, and logged at most once a minute.
 """
 
 from __future__ import annotations

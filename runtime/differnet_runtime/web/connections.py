@@ -1,9 +1,8 @@
-"""The listening socket: a bounded number of connections, and a deadline for each that waits.
+"""The listening socket: a bounded number of connections, each wait with a deadline.
 
-Whoever waits longest gives way to the newest, so strangers can't shut anybody out by holding
-connections. Nothing here knows HTTP: `deadlines` says what a connection waits for.
-
-Between server and application: says what each connection waits for, and sends in pieces.
+When all places are taken, the connection that has waited longest is closed for the newest one, so
+that strangers who hold connections shut nobody out. `Connections` knows no HTTP; `Deadlines` tells
+it what each connection waits for, and sends answers in pieces.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be asked of a station; the daemon answers, the web server passes on."""
+"""What the web server can ask of a station; `station/control.py` answers."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
-"""Stands before every route: who may ask, from which page, and what a browser may do with it.
+"""What stands in front of every route: token or session, host, origin, security headers, pace.
 
-Slows down a sender that asks faster than any page or program needs to.
-
-Who may see a station: those with its token, or with a session that the token began.
-
-The forms for login and logout, on stations that need a token.
+Also the forms for login and logout, on stations that need a token.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What is shown of models, and of the engines that run them.
-
-What is shown of labels, and of thresholds that were set on the station.
-
-The API's view of trials (shadows).
-"""
+"""What the API shows of models, engines, labels, thresholds and trials."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The page, its files, and the form that asks for the token.
-
-A file as an answer: in pieces, so that a slow client costs one piece and not the file.
-"""
+"""The pages and their files, sent in pieces, so that a slow client holds one piece in memory."""
 
 from __future__ import annotations
 

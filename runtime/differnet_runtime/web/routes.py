@@ -1,4 +1,4 @@
-"""The API: what can be read and asked."""
+"""The API of the station: overview, events, evidence, models, audit trail and triggers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How a request reaches its handler: the checks on it, and what every handler can use.
 
-Each module of routes makes a router, which `app.ROUTERS` lists:
+Each module of routes makes a router, which `server.ROUTERS` lists:
 
     router = APIRouter(route_class=StationRoute)
 
@@ -9,8 +9,8 @@ Each module of routes makes a router, which `app.ROUTERS` lists:
         return await call.changes.run(partial(call.control.activate, body.hash))
 
 Handlers and dependencies are coroutines. Whatever blocks runs in `call.reads` or `call.changes`,
-including `call.note`, which adds a change to the audit trail. A query or a body is one `Part`. A
-handler without a body model may read `call.request.stream()` itself, and must limit it.
+including `call.note`, which adds a change to the audit trail. A query or a body is one
+`StrictModel`. A handler without a body model may read `call.request.stream()`, and must limit it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""The web server: a thread of the daemon.
-
-Token and certificate of the page, which may be replaced while it is served.
-
-The application: all routers, with the guard before them, and the OpenAPI document.
-"""
+"""The web server in a thread of the station: its secrets, the application, start and stop."""
 
 from __future__ import annotations
 
@@ -124,7 +119,7 @@ ROUTERS = (
     streams.router,
     own,
 )
-"""The routers of every station; with a token, `login_routes` is added."""
+"""The routers of every station; with a token, `guard.router` is added."""
 
 
 class Allowed(StrictModel):

@@ -1,4 +1,4 @@
-"""What goes on: verdicts as server-sent events, pictures as motion JPEG."""
+"""Streams: verdicts as server-sent events, pictures as motion JPEG."""
 
 from __future__ import annotations
 

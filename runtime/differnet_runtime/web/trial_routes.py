@@ -1,7 +1,4 @@
-"""The API of labels, thresholds and counters: what an operator corrects on the page.
-
-The API of trials (shadows), and of notes on models.
-"""
+"""The API of what an operator corrects and tries: labels, thresholds, counters, trials, notes."""
 
 from __future__ import annotations
 

