@@ -66,9 +66,7 @@ def item_of(
         metadata: Metadata of the model that judged; None if none did.
         files: The image files, by name.
     """
-    view = None
-    if metadata is not None:
-        view = View(roi=metadata.input.region, fit=metadata.input.fit).model_dump_json()
+    seen = metadata.input if metadata is not None else None
     return EvidenceItem(
         id=event.id,
         at_s=event.at_s,
@@ -82,7 +80,7 @@ def item_of(
         bytes=sum(len(data) for data in files.values()),
         head=event.head,
         model=event.model.hash if event.model else None,
-        view=view,
+        view=View(roi=seen.region, fit=seen.fit).model_dump_json() if seen is not None else None,
         first=event.first_event or event.id,
         frames=event.part_frame,
     )

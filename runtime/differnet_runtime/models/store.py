@@ -120,8 +120,10 @@ class ModelStore:
         except OSError as error:
             raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
         read = cache(read_stored)
-        found = [self._stored(one, read) for one in files if name in (None, one.parents[1].name)]
-        return sorted(found, key=lambda model: (model.name, model.added, model.hash))
+        return sorted(
+            (self._stored(one, read) for one in files if name in (None, one.parents[1].name)),
+            key=lambda model: (model.name, model.added, model.hash),
+        )
 
     def _stored(self, path: Path, read: Callable[[Path], FileContent] = read_stored) -> StoredModel:
         folder, status, file = path.parent.parent, path.stat(), read(path)

@@ -162,8 +162,7 @@ class MqttSink(Sink):
         if link.limits.take(self.topics.heartbeat, len(text)):
             link.client.publish(self.topics.heartbeat, text, 0)
         else:
-            caution = sentence("broker_no_heartbeat", packet=link.limits.packet)
-            self._cautions = self._cautions | {"heartbeat": caution}
+            self._cautions["heartbeat"] = sentence("broker_no_heartbeat", packet=link.limits.packet)
 
     def close(self) -> None:
         """Says `offline` and disconnects, so that no last will is sent; see `Sink.close`."""
@@ -178,8 +177,8 @@ class MqttSink(Sink):
     def _say_goodbye(self, link: MqttLink) -> None:
         qos, retain = 0 if link.full else link.limits.qos, link.limits.retain
         try:
-            told = link.client.publish(self.topics.status, "offline", qos, retain)
-            told.wait_for_publish(_FAREWELL_S)
+            message = link.client.publish(self.topics.status, "offline", qos, retain)
+            message.wait_for_publish(_FAREWELL_S)
         except (ValueError, RuntimeError) as error:  # the connection has just ended
             log.debug("sink mqtt: no goodbye: %s", error)
 
@@ -241,13 +240,12 @@ class MqttSink(Sink):
 
     def _accept(self, client: Client, limits: BrokerLimits) -> None:
         link = MqttLink(client, limits, self._lost)
-        found, asked = dict[str, str](), self._config
+        self._cautions, asked = {}, self._config
         if limits.qos < asked.qos:
             code = "broker_qos_0" if limits.qos == 0 else "broker_qos"
-            found["qos"] = sentence(code, qos=limits.qos, asked=asked.qos)
+            self._cautions["qos"] = sentence(code, qos=limits.qos, asked=asked.qos)
         if asked.retain and not limits.retain:
-            found["retain"] = sentence("broker_no_retain")
-        self._cautions = found
+            self._cautions["retain"] = sentence("broker_no_retain")
         if self._on_command is not None:
             client.subscribe(self.topics.commands, 0)
         # Only then: whoever reads "online" may send a command.
@@ -284,9 +282,9 @@ class MqttSink(Sink):
         self, client: Client, _user: object, _mid: int, reasons: list[ReasonCode], _: object
     ) -> None:
         if client is self._client and any(reason.is_failure for reason in reasons):
-            why, topic = str(reasons[0]), self.topics.commands
-            caution = sentence("broker_no_commands", topic=topic, why=why)
-            self._cautions = self._cautions | {"commands": caution}
+            self._cautions["commands"] = sentence(
+                "broker_no_commands", topic=self.topics.commands, why=str(reasons[0])
+            )
 
     def _on_message(self, client: Client, _user: object, message: MQTTMessage) -> None:
         # A broker repeats a retained command at each connection, when the part is long gone.

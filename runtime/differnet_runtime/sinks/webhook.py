@@ -64,12 +64,11 @@ class WebhookSink(Sink):
 
     def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:  # noqa: ARG002 - all at once
         """POSTs events; see `Sink.deliver`."""
-        body = "[" + ",".join(event.text for event in events) + "]"
         try:
             response = self._pool.request(
                 "POST",
                 self._url,
-                body=body.encode(),
+                body=f"[{','.join(event.text for event in events)}]".encode(),
                 headers=self._headers,
                 redirect=False,
                 preload_content=False,

@@ -276,8 +276,7 @@ def outside(region: Region | None, size: tuple[int, int]) -> str | None:
 
 def size_of(image: Image) -> tuple[int, int]:
     """Returns the width and the height of a picture."""
-    height, width = image.shape[:2]
-    return width, height
+    return image.shape[1], image.shape[0]
 
 
 def _colour(image: Image) -> Image:

@@ -400,8 +400,7 @@ class Teaching:
                 self.require_room(path.stat().st_size)  # the store takes a copy
                 stored = self._site.add_model(dataset.record.camera, name, path)
             except ModelFileError as error:
-                text = str(error).replace(str(path), "the uploaded file")
-                raise ModelFileError(text) from error
+                raise ModelFileError(str(error).replace(str(path), "the uploaded file")) from error
             dataset.change(model=added(stored, metadata))
             return self.dataset(name)
 
