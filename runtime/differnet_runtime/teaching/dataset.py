@@ -93,7 +93,7 @@ class Dataset:
         with self.lock:
             self.record = Record.model_validate({**dict(self.record), **values})
             self._unwritten = True
-            self.change()
+            self.flush()
 
     def flush(self) -> None:
         """Writes the count of repeats, and changes that an error kept back.

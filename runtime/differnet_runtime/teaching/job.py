@@ -215,9 +215,10 @@ class TrainingProcess(threading.Thread):
         self._cancelled = threading.Event()
         self._said: deque[str] = deque(maxlen=_SAID_LINES)
 
-    def cancel(self) -> None:
-        """Has the running program ended; returns at once."""
+    def cancel(self, timeout_s: float) -> None:
+        """Ends the running program, and waits for the end of the thread."""
         self._cancelled.set()
+        self.join(timeout_s)
 
     def run(self) -> None:
         """Runs the programs; called in the thread."""

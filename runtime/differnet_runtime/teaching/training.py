@@ -176,19 +176,16 @@ class Trainer:
         Raises:
             TeachError: It is not being trained.
         """
-        if self.progress(name) is None:
+        job = self._job
+        if job is None or self._name != name:
             raise TeachError(sentence("teach_not_training", name=name))
-        self._cancel(_CANCEL_S)
+        job.cancel(_CANCEL_S)
 
     def stop(self, timeout_s: float) -> None:
         """Ends a running training, since the station stops."""
         self._stopping = True
-        self._cancel(timeout_s)
-
-    def _cancel(self, timeout_s: float) -> None:
         if (job := self._job) is not None:
-            job.cancel()
-            job.join(timeout_s)
+            job.cancel(timeout_s)
 
 
 def cut_off(training: Training) -> Training:
