@@ -100,7 +100,7 @@ class Teaching:
                 if one.record.collecting and camera not in cameras:
                     why = sentence("camera_gone", camera=camera)
                     _or_warn(partial(one.change, collecting=False, problem=why))
-                elif one.record.collecting and self.enabled:
+                elif one.record.collecting and self._site.config.teach.enabled:
                     live = self._site.live(camera)
                     streams[camera] = Stream(one, cameras[camera].integrity, live=live)
             self._collector.use(streams)
@@ -109,18 +109,13 @@ class Teaching:
         """Takes a frame after its verdict; see `Collector.offer`."""
         self._collector.offer(camera, frame)
 
-    @property
-    def enabled(self) -> bool:
-        """Whether anything may be changed."""
-        return self._site.config.teach.enabled
-
     def view(self, *, pictures: bool = True) -> TeachView:
         """Returns all data sets, and whether a training can start now.
 
         Args:
             pictures: Whether to list the pictures of the data sets.
         """
-        reason = self._refusal() if self.enabled else SWITCHED_OFF
+        reason = self._refusal() if self._site.config.teach.enabled else SWITCHED_OFF
         needed, free = self._trainer.memory(self._site.config.teach)
         return TeachView(
             datasets=self.datasets(pictures=pictures),
@@ -202,7 +197,7 @@ class Teaching:
         return self.find(name)
 
     def _require_enabled(self) -> None:
-        if not self.enabled:
+        if not self._site.config.teach.enabled:
             raise TeachError(SWITCHED_OFF)
 
     def _camera_of(self, record: Record) -> CameraConfig:
@@ -263,20 +258,17 @@ class Teaching:
         """
         with self._changing:
             dataset = self._changeable(name)
+            record = dataset.record
             if on:
-                self._refuse_second(dataset.record)
-                dataset.change(collecting=True, problem=None)
-            else:
-                dataset.change(collecting=False)
+                self._camera_of(record)
+                for one in (other.record for other in self._datasets.values()):
+                    if one.collecting and one.camera == record.camera and one.name != name:
+                        raise TeachError(
+                            sentence("teach_collects", name=one.name, camera=one.camera)
+                        )
+            dataset.change(collecting=on, problem=None if on else record.problem)
             self.renew()
             return self.dataset(name)
-
-    def _refuse_second(self, record: Record) -> None:
-        self._camera_of(record)
-        for other in self._datasets.values():
-            one = other.record
-            if one.collecting and one.camera == record.camera and one.name != record.name:
-                raise TeachError(sentence("teach_collects", name=one.name, camera=one.camera))
 
     def take(self, name: str) -> TakenView:
         """Takes the frame that the page shows now; it is on disk when this returns.
