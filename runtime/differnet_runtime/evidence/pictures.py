@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputError
+from ..database import open_or_replace
+from ..errors import OutputError, StoreError
 from ..inspection.drawing import blended, eight_bit_colour, jpeg, on_frame
 from ..model_file.metadata import ModelMetadata
 from ..records import Image
@@ -89,7 +92,31 @@ def find(folder: Path, id_: str, kind: Kind) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def sweep(folder: Path, index: Index) -> None:
+def open_index(folder: Path, *, damaged: bool = False) -> Index:
+    """Opens a store's index, and brings files and rows together after a crash.
+
+    Args:
+        folder: Folder of the store; created if it does not exist.
+        damaged: Whether the index is known to be damaged; it is then replaced.
+
+    Raises:
+        StoreError: It can't be opened, or the files can't be read.
+    """
+    path = folder / "index.sqlite"
+    index = open_or_replace(path, partial(Index, path), damaged=damaged)
+    with contextlib.ExitStack() as undo:
+        undo.callback(index.close)
+        try:
+            if index.kept.count == 0:
+                _adopt(folder, index)
+            _sweep(folder, index)
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror or error}") from error
+        undo.pop_all()
+    return index
+
+
+def _sweep(folder: Path, index: Index) -> None:
     """Deletes files without a row and rows without files, which a crash has left."""
     known, seen, files = index.ids(), set(), 0
     for path in _paths(folder):
@@ -109,7 +136,7 @@ def sweep(folder: Path, index: Index) -> None:
         log.warning("%s: %d files without a row, %d rows without files", folder, files, len(lost))
 
 
-def adopt(folder: Path, index: Index) -> None:
+def _adopt(folder: Path, index: Index) -> None:
     """Adds rows for pictures whose index was lost; their verdict is UNKNOWN."""
     items = []
     for id_ in {_id_of(path) for path in _paths(folder)} - {""}:

@@ -10,14 +10,13 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import EvidenceConfig
-from ..database import DamagedError, FullError, open_or_replace
+from ..database import DamagedError, FullError
 from ..errors import OutputError, StoreError
 from ..events import InspectionEvent
 from ..files import write_bytes
@@ -25,7 +24,7 @@ from ..model_file.metadata import ModelMetadata
 from ..records import Image, Verdict
 from ..sentences import sentence
 from .index import EvidenceItem, Index, NoteColumn, Sum, item_of
-from .pictures import Files, Kind, adopt, encode, find, sweep
+from .pictures import Files, Kind, encode, find, open_index
 from .retention import RetentionPolicy, disk_is_full, free_bytes
 
 _WAITING = 8
@@ -103,14 +102,15 @@ class Notes:
         with self._lock:
             self._pending[column] = dict(self._pending[column].items() - notes.items())
 
-    def mark_all(self, index: Index) -> None:
-        """Marks every labelled picture in an index that was just opened."""
+    def mark_all(self) -> None:
+        """Notes all labelled pictures, for an index that was just opened."""
         try:
             labelled = dict.fromkeys(self._labelled(), True)
         except StoreError as error:  # pictures are kept all the same
             log.warning("labelled pictures are not kept longer than others: %s", error)
-        else:
-            index.update("labelled", labelled)
+            return
+        with self._lock:
+            self._pending["labelled"] = {**labelled, **self._pending["labelled"]}
 
 
 @dataclass(frozen=True)
@@ -311,20 +311,9 @@ class EvidenceStore:
             self._index.close()
             self._index = None
         damaged, self._damaged = self._damaged, False
-        path = self._folder / "index.sqlite"
-        index = open_or_replace(path, partial(Index, path), damaged=damaged)
-        with contextlib.ExitStack() as undo:
-            undo.callback(index.close)
-            try:
-                if index.kept.count == 0:
-                    adopt(self._folder, index)
-                sweep(self._folder, index)
-                self.notes.mark_all(index)
-            except OSError as error:
-                raise StoreError(f"{self._folder}: {error.strerror or error}") from error
-            undo.pop_all()
-        self._index = index
-        return index
+        self._index = open_index(self._folder, damaged=damaged)
+        self.notes.mark_all()
+        return self._index
 
     def _keep(self, index: Index, job: _Job) -> None:
         event = job.event
