@@ -1,4 +1,4 @@
-"""SQLite for what must outlive a power cut: opened, or set aside and begun anew where damaged."""
+"""SQLite databases that survive a power cut; a damaged one is set aside and replaced."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import StoreError
 from .sentences import sentence
 
 _BUSY_S = 5.0
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 
 class DamagedError(StoreError):
-    """The file is no database, or a damaged one; it must be set aside."""
+    """The file is not a database, is damaged, or has an unknown version."""
 
 
 class FullError(StoreError):
@@ -33,14 +35,14 @@ def mapped(path: Path) -> Iterator[None]:
     Raises:
         FullError: The disk is full.
         DamagedError: The database is damaged.
-        StoreError: Anything else that SQLite or the disk refuses.
+        StoreError: Any other error of SQLite or the disk.
     """
     try:
         yield
     except sqlite3.Error as error:
         if "is full" in str(error):
             raise FullError(sentence("database_full", path=path, why=error)) from error
-        # Python has a class of its own for all other causes, a full or failing disk among them.
+        # Every other cause has its own subclass, a full or failing disk among them.
         if type(error) is sqlite3.DatabaseError:
             raise DamagedError(f"{path}: {error}") from error
         raise StoreError(sentence("database_failed", path=path, why=error)) from error
@@ -48,18 +50,38 @@ def mapped(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error.strerror or error}") from error
 
 
-def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.Connection:
-    """Opens a database that any thread may use, one at a time; makes it where there is none.
+def open_or_replace(path: Path, open_it: Callable[[], T], *, damaged: bool = False) -> T:
+    """Opens a database; a damaged one is set aside and a new one created in its place.
 
     Args:
-        path: Of the file; write-ahead files lie beside it.
-        schema: Statements that make the tables of an empty one.
-        version: Of the schema.
-        durable: Whether a commit outlives a power cut; if not, the last ones may be undone by it,
-            though never in part.
+        path: The file.
+        open_it: Opens or creates it; raises `DamagedError` if it is damaged.
+        damaged: Whether it is already known to be damaged.
 
     Raises:
-        DamagedError: It is damaged, or of another version.
+        StoreError: It can't be opened.
+    """
+    if damaged and path.exists():
+        set_aside(path)
+    try:
+        return open_it()
+    except DamagedError:
+        set_aside(path)
+        return open_it()
+
+
+def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.Connection:
+    """Opens a database, or creates it; the connection may be used by one thread at a time.
+
+    Args:
+        path: The file; SQLite's write-ahead files lie beside it.
+        schema: SQL statements, separated by semicolons, that create the tables.
+        version: Version of the schema, stored as `user_version`.
+        durable: Whether a commit survives a power cut. If not, the last commits may be lost, but
+            each as a whole.
+
+    Raises:
+        DamagedError: It is damaged, or has another version.
         StoreError: It can't be opened.
     """
     with mapped(path), contextlib.ExitStack() as undo:
@@ -72,9 +94,8 @@ def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == 0:
-            statements = f"{schema}; PRAGMA user_version = {version}"
             with transaction(connection):
-                for statement in statements.split(";"):
+                for statement in f"{schema}; PRAGMA user_version = {version}".split(";"):
                     connection.execute(statement)
         elif found != version:
             raise DamagedError(f"{path}: its version is {found}, not {version}")
@@ -82,28 +103,9 @@ def connect(path: Path, schema: str, version: int, *, durable: bool) -> sqlite3.
         return connection
 
 
-def read_rows(path: Path, query: str) -> Iterator[dict[str, Any]]:
-    """Reads a database, which another process may be writing, and changes nothing.
-
-    Args:
-        path: Of the file.
-        query: Gives the rows.
-
-    Raises:
-        DamagedError: It is damaged.
-        StoreError: It can't be read, or has no such table.
-    """
-    with mapped(path):
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_S, uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            for row in connection.execute(query):
-                yield dict(row)
-
-
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All statements within are done, or none."""
+    """Commits all statements in the block, or none if it raises an error."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -114,11 +116,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def read_rows(path: Path, query: str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a query; opens the database read-only, so its writer is not disturbed.
+
+    Raises:
+        DamagedError: It is damaged.
+        StoreError: It can't be read, or has no such table.
+    """
+    with mapped(path):
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_S, uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            yield from map(dict, connection.execute(query))
+
+
 def set_aside(path: Path) -> Path:
-    """Renames a damaged database, so that a new one can be begun; `sqlite3` may still read it.
+    """Renames a damaged database and its write-ahead files, so that a new one can be created.
 
     Returns:
-        Its new path.
+        Its new path, NAME.damaged-NANOSECONDS; the `sqlite3` command may still recover rows.
 
     Raises:
         StoreError: It can't be renamed.
@@ -127,15 +143,14 @@ def set_aside(path: Path) -> Path:
     with mapped(path):
         path.rename(aside)
         for ending in ("-wal", "-shm"):
-            beside = path.with_name(path.name + ending)
             with contextlib.suppress(FileNotFoundError):
-                beside.rename(aside.with_name(aside.name + ending))
+                path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
     log.error("%s is damaged: kept as %s, and a new one is begun", path, aside.name)
     return aside
 
 
 def size(path: Path) -> int:
-    """Returns the bytes of a database and its write-ahead file; 0 where there is none."""
+    """Returns the bytes of a database and its write-ahead file; 0 if there is none."""
     found = 0
     for name in (path.name, f"{path.name}-wal"):
         with contextlib.suppress(OSError):
@@ -144,12 +159,12 @@ def size(path: Path) -> int:
 
 
 class RunningClock:
-    """Seconds that a station has run, from its first start on.
+    """Counts the seconds that a station has run since its first start, across restarts.
 
-    What is kept for days ages by it: a wall clock that leaps by years must not delete anything.
+    Stored rows age by this clock: a wall clock that is set wrong must not delete anything.
 
     Args:
-        start_s: What it showed when it was last written down.
+        start_s: Its value when it was last stored.
     """
 
     def __init__(self, start_s: float = 0.0) -> None:

@@ -1,9 +1,4 @@
-"""Writing a file whole or not at all, and trying beforehand whether it can be written.
-
-File name endings of pictures: those that are read, and those that are passed over.
-
-One station a state folder: two would write to the same outbox, evidence and model state.
-"""
+"""Files: atomic writes, checks before a long run, locks, and the suffixes of image files."""
 
 from __future__ import annotations
 
@@ -18,9 +13,29 @@ from typing import IO
 
 from .errors import OutputError, StoreError
 
+SUFFIXES = frozenset(
+    {".bmp", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+"""Suffixes of files that are read as images."""
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all.
+NOT_READ = frozenset(
+    {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".gif", ".hdr", ".heic"}
+    | {".heif", ".j2c", ".jpc", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pbm", ".pcx"}
+    | {".psd", ".raf", ".ras", ".raw", ".rw2", ".sgi", ".svg", ".tga", ".xcf"}
+)
+"""Suffixes of image files in formats that are not supported; skipping them is reported."""
+
+_LOCK = ".lock"
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Writes a file atomically: readers see the old content or the new one, never a part of it.
+
+    Args:
+        path: The file; missing folders above it are created.
+        data: Its content, which is on disk when this returns.
+        durable: Also syncs the folder, without which a power cut may bring the old file back.
 
     Raises:
         OutputError: The disk is full, or the path can't be written.
@@ -37,44 +52,67 @@ def write_bytes(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise OutputError(f"{path}: {error.strerror or error}. Nothing was replaced.") from error
+    if durable:
+        sync_folder(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    """Returns a temporary name that nobody can guess, so nobody can place a link there first."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable: without it a power cut may undo a rename.
+    """Makes created, renamed and deleted names in a folder survive a power cut.
 
     Raises:
-        OSError: The folder can't be opened.
+        OutputError: The folder can't be opened or synced.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
 def try_file(path: Path) -> None:
-    """Tries whether `write_bytes` could write a file; leaves nothing behind.
+    """Checks that `write_bytes` could write a file, and leaves nothing behind.
 
     Raises:
-        OutputError: It couldn't, since it is a folder or its folder can't be written.
+        OutputError: It is a folder or a device, or its folder can't be written.
     """
     with _mapped(path):
         if path.is_dir():
             raise OutputError(f"{path} is a folder; the name of a file is expected")
         if _is_there(path) and not path.is_file():
             raise OutputError(f"{path} is a device or a pipe; the name of a file is expected")
-        _is_there(_partial(path))  # it can't even be looked for if its name is too long
+        _is_there(_partial(path))  # raises an error if the name is too long
         _try_folder(path.parent)
 
 
 def try_folder(path: Path) -> None:
-    """Tries whether files could be written into a folder, there or not; leaves nothing behind.
+    """Checks that files could be written into a folder, existing or not; leaves nothing behind.
 
     Raises:
-        OutputError: They couldn't, since it is a file or can't be written.
+        OutputError: It is a file, or can't be written.
     """
     with _mapped(path):
         _try_folder(path)
+
+
+def try_appending(path: Path) -> None:
+    """Checks that a file can be appended to or created, and leaves nothing behind.
+
+    Raises:
+        OutputError: It can't.
+    """
+    with _mapped(path):
+        if not _is_there(path) or path.is_dir():
+            try_file(path)
+        elif not os.access(path, os.W_OK):  # opening a pipe would wait for its reader
+            raise OutputError(f"{path} can't be written: permission denied")
 
 
 def _try_folder(path: Path) -> None:
@@ -85,20 +123,6 @@ def _try_folder(path: Path) -> None:
         raise NotADirectoryError(0, f"{nearest} is a file, where a folder is needed")
     with tempfile.TemporaryFile(dir=nearest):
         pass
-
-
-def try_appending(path: Path) -> None:
-    """Tries whether a file can be added to, or made where there is none; leaves nothing behind.
-
-    Raises:
-        OutputError: It can't.
-    """
-    with _mapped(path):
-        if not _is_there(path) or path.is_dir():
-            try_file(path)
-            return
-        if not os.access(path, os.W_OK):  # opening a pipe would wait for its reader
-            raise OutputError(f"{path} can't be written: permission denied")
 
 
 def _is_there(path: Path) -> bool:
@@ -117,81 +141,77 @@ def _mapped(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def _partial(path: Path) -> Path:
-    """Nobody can guess the name, and put a link there before the file is opened."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+def lock_file(path: Path, *, wait: bool = True) -> IO[str]:
+    """Locks a file against other processes.
 
+    Args:
+        path: The file; created if it does not exist.
+        wait: Whether to wait for a process that holds the lock.
 
-SUFFIXES = frozenset(
-    {".bmp", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tif", ".tiff", ".webp"}
-)
-"""File name endings that count as pictures."""
+    Returns:
+        The open file. The lock is held until it is closed or this process ends; child processes do
+        not inherit it.
 
-NOT_READ = frozenset(
-    {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".gif", ".hdr", ".heic"}
-    | {".heif", ".j2c", ".jpc", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pbm", ".pcx"}
-    | {".psd", ".raf", ".ras", ".raw", ".rw2", ".sgi", ".svg", ".tga", ".xcf"}
-)
-"""Endings of pictures that are passed over, which is said."""
-
-
-_NAME = ".lock"
+    Raises:
+        BlockingIOError: Another process holds the lock, and `wait` is False.
+        OSError: The file can't be opened.
+    """
+    with contextlib.ExitStack() as undo:
+        file = undo.enter_context(path.open("a+", encoding="ascii"))
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        undo.pop_all()
+        return file
 
 
 class TakenError(StoreError):
-    """Another station uses the folder."""
+    """Another station uses the state folder."""
 
 
 def lock_folder(path: Path) -> IO[str]:
-    """Takes a state folder for this process; never waits.
+    """Locks a state folder for this process, without waiting.
+
+    Two stations in one folder would write to the same outbox, evidence and model state.
 
     Args:
-        path: Of the folder; made where there is none.
+        path: The state folder; created if it does not exist.
 
     Returns:
-        What holds the lock until it is closed or the process ends, however that comes about. It is
-        not handed on to programs that this process starts.
+        The open lock file; see `lock_file`.
 
     Raises:
         TakenError: Another station uses it.
         StoreError: It can't be written.
     """
-    with contextlib.ExitStack() as undo:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            file = undo.enter_context((path / _NAME).open("a+", encoding="ascii"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TakenError(
-                f"station.state: another station uses {path} ({_named(path)}); give each its own "
-                "state in [station]"
-            ) from None
-        except OSError as error:
-            raise StoreError(
-                f"station.state: {path} can't be used: {error.strerror or error}"
-            ) from error
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, it just has no name
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-        undo.pop_all()
-        return file
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = lock_file(path / _LOCK, wait=False)
+    except BlockingIOError:
+        raise TakenError(
+            f"station.state: another station uses {path} ({_holder(path)}); give each its own "
+            "state in [station]"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"station.state: {path} can't be used: {error.strerror or error}"
+        ) from error
+    with contextlib.suppress(OSError):  # on a full disk it holds, but is not named
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    return file
 
 
 def user_of(path: Path) -> str | None:
-    """Returns in words which process uses a state folder; None if none is seen to."""
+    """Returns the process that holds a state folder ("process 4711"), or None."""
     try:
-        with (path / _NAME).open(encoding="ascii") as file:
+        with (path / _LOCK).open(encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _named(path)
-    except OSError:
-        return None
-    return None
+            return None
+    except OSError as error:
+        return _holder(path) if isinstance(error, BlockingIOError) else None
 
 
-def _named(path: Path) -> str:
+def _holder(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
-        return f"process {int((path / _NAME).read_text(encoding='ascii'))}"
+        return f"process {int((path / _LOCK).read_text(encoding='ascii'))}"
     return "a process"

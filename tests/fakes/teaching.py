@@ -13,10 +13,9 @@ from differnet_runtime.config import Config, TeachConfig
 from differnet_runtime.models.store import ModelStore, StoredModel
 from differnet_runtime.records import Frame
 from differnet_runtime.teaching.dataset import Dataset
-from differnet_runtime.teaching.job import Hindrance, TrainingProgress
-from differnet_runtime.teaching.records import Site, State, Training, now
-from differnet_runtime.teaching.steps import Step
-from differnet_runtime.teaching.training import Told, Trainer
+from differnet_runtime.teaching.job import Hindrance, Step, TrainingProgress
+from differnet_runtime.teaching.records import State, Training, now
+from differnet_runtime.teaching.training import Site, Told, Trainer
 from tests.drawn import draw_part
 
 
@@ -99,7 +98,7 @@ def program(code: str) -> tuple[str, ...]:
 def trainer(*codes: str, lacking: Callable[[], str | None] = nothing_lacks) -> Trainer:
     """Returns one that runs Python in place of training; DATA and FOLDER in it are paths."""
 
-    def programs(data: Path, folder: Path, _threads: int, _gpu: bool) -> Sequence[Step]:
+    def programs(data: Path, folder: Path, _threads: int, _precision: str) -> Sequence[Step]:
         share = 0.9 / len(codes)
         return [
             Step(

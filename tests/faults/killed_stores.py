@@ -19,6 +19,7 @@ import numpy as np
 
 from differnet_runtime.config import EventsConfig, EvidenceConfig
 from differnet_runtime.events import InspectionEvent
+from differnet_runtime.evidence.pictures import open_index
 from differnet_runtime.evidence.store import EvidenceStore
 from differnet_runtime.outbox.outbox import Outbox
 
@@ -88,8 +89,7 @@ def main() -> None:
         damaged += sum(not integrity(folder / name) for name in names)
         known, there = rows(folder), files(folder)
         left_over += there.keys() != known or any(count != 2 for count in there.values())
-        store = EvidenceStore(folder / "evidence", CAPS)
-        store._open().close()  # what the thread does first; a process with threads must not fork
+        open_index(folder / "evidence").close()  # a process with threads must not fork
         known, there = rows(folder), files(folder)
         orphans += len(known - there.keys())
         unswept += len(there.keys() - known)

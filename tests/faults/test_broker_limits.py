@@ -23,7 +23,7 @@ AFTER_S = 0.6
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt_client, "_SOON_S", (0.05, 0.1))
+    monkeypatch.setattr(mqtt_client, "_RETRY_S", (0.1,))
     monkeypatch.setattr(mqtt_client, "_LONGEST_DELAY_S", 0.2)
     monkeypatch.setattr(mqtt_link, "_ANSWER_S", 0.3)
     monkeypatch.setattr(mqtt, "_STEADY_S", 0.3)

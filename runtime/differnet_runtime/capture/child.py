@@ -22,6 +22,7 @@ from math import prod
 import numpy as np
 from pydantic import BaseModel
 
+from ..backoff import Backoff
 from ..cameras import Camera
 from ..cameras.base import FreezeDetector, no_room
 from ..cameras.files import Remembered, UnreadablePictureError
@@ -34,7 +35,6 @@ from .messages import (
     MOST_TEXT,
     PACKET,
     RELEASE,
-    Backoff,
     Captured,
     CaptureStart,
     Ended,

@@ -4,14 +4,11 @@ Each message is one JSON packet on a socket pair. The daemon sends the source fi
 a password, and so is not an argument, which all users of the machine can read; and then packets
 of six bytes, which give back a slot that may be written again, or a longer `Settled`.
 
-How long to wait before a camera is tried again.
-
 What is known of a camera.
 """
 
 from __future__ import annotations
 
-import random
 import struct
 from dataclasses import dataclass
 from enum import Enum
@@ -23,27 +20,6 @@ from ..cameras.base import Setting
 from ..config.models import CameraConfig
 from ..model_file.contract import StrictModel
 from ..records import Origin
-
-STEPS_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-_JITTER = 0.2
-
-
-class Backoff:
-    """Longer from try to try, up to two seconds; many cameras behind one switch don't march."""
-
-    def __init__(self) -> None:
-        self._tries = 0
-        self._random = random.Random()  # noqa: S311 - no secret
-
-    def next_s(self) -> float:
-        """Returns the seconds to wait, and counts the try."""
-        step = STEPS_S[min(self._tries, len(STEPS_S) - 1)]
-        self._tries += 1
-        return step * (1 - _JITTER * self._random.random())
-
-    def reset(self) -> None:
-        """Called when a frame came."""
-        self._tries = 0
 
 
 class CameraState(str, Enum):

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from ..backoff import Backoff
 from ..cameras.base import Setting
 from ..cameras.gstreamer import END_S
 from ..cameras.sources import describe, hidden, is_live, locate
@@ -31,7 +32,6 @@ from .messages import (
     MESSAGE,
     MOST_TEXT,
     PACKET,
-    Backoff,
     CameraState,
     CameraStatus,
     Captured,

@@ -31,7 +31,7 @@ from ..model_file.metadata import ModelMetadata
 from ..records import Image
 from ..sinks import build_sinks
 from ..station.memory import machine_bytes
-from ..teaching.steps import missing
+from ..teaching.job import missing
 from ..text import Meaning, coloured
 from .checking_models import CheckFinding, models
 

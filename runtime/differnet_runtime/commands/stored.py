@@ -22,7 +22,7 @@ from typing import Any
 from ..config import load_config
 from ..database import read_rows
 from ..errors import CalibrationError, DataError
-from ..evidence.room import find
+from ..evidence.pictures import find
 from ..files import write_bytes
 from ..images import read_image
 from ..inspection.capture_record import CaptureRecord, View, write_capture

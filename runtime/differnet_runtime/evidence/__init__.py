@@ -1,1 +1,1 @@
-"""Pictures of what was judged, kept within caps."""
+"""Evidence: images of inspections, kept within limits."""

@@ -1,16 +1,14 @@
-"""The index of kept pictures: a row an inspection, in a database of its own.
-
-What is known of kept pictures, and of their store.
-"""
+"""The index of kept inspections: an SQLite database with one row for each."""
 
 from __future__ import annotations
 
+import builtins
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..database import RunningClock, connect, mapped, transaction
 from ..events import InspectionEvent
@@ -18,30 +16,27 @@ from ..inspection.capture_record import View
 from ..model_file.metadata import ModelMetadata
 from ..records import Verdict
 
-Kind = Literal["input", "heatmap", "thumbnail"]
-KINDS: tuple[Kind, ...] = ("input", "heatmap", "thumbnail")
-
 
 @dataclass(frozen=True)
 class EvidenceItem:
     """A kept inspection.
 
     Args:
-        id: Of its event, and of its pictures.
-        at_s: Wall clock, seconds since the epoch.
-        camera: Name.
-        part: Id of the part, if there was one.
-        verdict: GOOD, DEFECT or NO_DECISION; `UNKNOWN` where the index was lost.
-        code: Of a NO_DECISION's reason.
-        score: None where there is none; likewise threshold.
-        threshold: See score.
-        heatmap: Whether there is one.
-        bytes: Of all its files.
-        head: Name of the head with the greatest score; None where the model has no heads.
-        model: Content hash of the model that judged; None where none did.
-        view: What that model sees of the frame, as JSON (`capture_record.View`).
+        id: Id of its event, and name of its image files.
+        at_s: Wall clock of the verdict, in seconds since the epoch.
+        camera: Name of the camera; empty if the index was lost.
+        part: Id of the part, if it came with the trigger.
+        verdict: GOOD, DEFECT or NO_DECISION; UNKNOWN if the index was lost.
+        code: The reason for NO_DECISION.
+        score: The anomaly score that was compared with the threshold.
+        threshold: The threshold at that time.
+        heatmap: Whether a heatmap is kept.
+        bytes: Size of all its files.
+        head: Name of the head with the greatest score; None if the model has no heads.
+        model: Content hash of the model; None if no model judged.
+        view: The region and fit of the model's input, as JSON (`capture_record.View`).
         first: Id of the event on the part's first frame.
-        frames: Of the same part; this is the worst of them.
+        frames: Number of frames of the same part, of which this is the worst.
     """
 
     id: str
@@ -61,40 +56,17 @@ class EvidenceItem:
     frames: int = 1
 
 
-@dataclass(frozen=True)
-class EvidenceStatus:
-    """How things stand.
-
-    Args:
-        count: Inspections kept.
-        bytes: Of their files.
-        dropped: Pictures not kept since the start: the disk was slow or full.
-        deleted: Pictures that gave way to a cap since the start.
-        free_bytes: Of the disk, for this user; None where that can't be told.
-        problem: Why pictures can't be kept, or None.
-    """
-
-    count: int
-    bytes: int
-    dropped: int
-    deleted: int
-    free_bytes: int | None
-    problem: str | None
-
-
 def item_of(
     event: InspectionEvent, metadata: ModelMetadata | None, files: Mapping[str, bytes]
 ) -> EvidenceItem:
-    """Returns what the index keeps of a verdict.
+    """Returns the index entry of an inspection.
 
     Args:
-        event: The verdict.
-        metadata: Of the model that gave it.
-        files: Its pictures, by name.
+        event: The event with the verdict.
+        metadata: Metadata of the model that judged; None if none did.
+        files: The image files, by name.
     """
-    view = None
-    if metadata is not None:
-        view = View(roi=metadata.input.region, fit=metadata.input.fit).model_dump_json()
+    seen = metadata.input if metadata is not None else None
     return EvidenceItem(
         id=event.id,
         at_s=event.at_s,
@@ -108,11 +80,14 @@ def item_of(
         bytes=sum(len(data) for data in files.values()),
         head=event.head,
         model=event.model.hash if event.model else None,
-        view=view,
+        view=View(roi=seen.region, fit=seen.fit).model_dump_json() if seen is not None else None,
         first=event.first_event or event.id,
         frames=event.part_frame,
     )
 
+
+NoteColumn = Literal["frames", "labelled"]
+"""Columns that are updated after a picture was kept."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -145,20 +120,20 @@ _ADDED = {
     "frames": "INTEGER NOT NULL DEFAULT 1",
     "labelled": "INTEGER NOT NULL DEFAULT 0",
 }
-"""Columns that came after the first release of the table, which keeps its version."""
+"""Columns that later releases added, without a new version of the schema."""
 _COLUMNS = ", ".join(field.name for field in fields(EvidenceItem))
 _PLACES = ", ".join("?" * (len(fields(EvidenceItem)) + 1))
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A picture that may have to give way.
+class Deletable:
+    """A picture that retention may delete.
 
     Args:
-        id: Of its event.
-        bytes: Of all its files.
-        age_s: In seconds that the station ran.
-        labelled: Whether a person has labelled it: such pictures go last.
+        id: Id of its event.
+        bytes: Size of all its files.
+        age_s: Its age, in seconds that the station has run.
+        labelled: Whether a person has labelled it; labelled pictures are deleted last.
     """
 
     id: str
@@ -169,21 +144,21 @@ class Kept:
 
 @dataclass(frozen=True)
 class Sum:
-    """How many pictures, and the bytes of all their files."""
+    """A number of pictures, and the bytes of all their files."""
 
-    count: int
-    bytes: int
+    count: int = 0
+    bytes: int = 0
 
     def plus(self, count: int, bytes_: int) -> Sum:
-        """Returns the sum with others."""
+        """Returns the sum with more pictures, or with fewer if the numbers are negative."""
         return Sum(self.count + count, self.bytes + bytes_)
 
 
 class Index:
-    """Written by one thread; read by any.
+    """The index database, which one thread writes and any thread reads.
 
     Args:
-        path: Of the database.
+        path: The database file.
 
     Raises:
         DamagedError: It is damaged.
@@ -198,18 +173,16 @@ class Index:
         self._reading = threading.Lock()
         with mapped(path):
             (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
-            undecided = f"{_SUMS} WHERE verdict = ?"
             self.kept = Sum(*self._writer.execute(_SUMS).fetchone())
-            self.undecided = Sum(
-                *self._writer.execute(undecided, (Verdict.NO_DECISION,)).fetchone()
-            )
+            undecided = self._writer.execute(f"{_SUMS} WHERE verdict = ?", (Verdict.NO_DECISION,))
+            self.undecided = Sum(*undecided.fetchone())
         self.clock = RunningClock(seconds)
 
     def add(self, items: Sequence[EvidenceItem], replacing: Sequence[str] = ()) -> None:
-        """Commits rows, and deletes those whose place they take; all or none."""
+        """Adds rows and deletes those that they replace (by id), in one transaction."""
         now_s = self.clock.now_s()
         with mapped(self._path), transaction(self._writer):
-            going = self._deleted(replacing)
+            deleted = self._delete(replacing)
             self._writer.executemany(
                 f"INSERT INTO picture ({_COLUMNS}, clock_s) VALUES ({_PLACES})",  # noqa: S608 - no value is in it
                 [(*astuple(item), now_s) for item in items],
@@ -217,39 +190,57 @@ class Index:
             self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
         for item in items:
             self._count(item.verdict, 1, item.bytes)
-        for size, verdict in going:
+        self._count_deleted(deleted)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Deletes rows in one transaction."""
+        with mapped(self._path), transaction(self._writer):
+            deleted = self._delete(ids)
+        self._count_deleted(deleted)
+
+    def _delete(self, ids: Sequence[str]) -> list[tuple[int, str]]:
+        """Deletes rows within a transaction; returns the bytes and the verdict of each."""
+        deleted = [row for id_ in ids for row in self._writer.execute(_SIZE, (id_,))]
+        self._writer.executemany("DELETE FROM picture WHERE id = ?", [(id_,) for id_ in ids])
+        return deleted
+
+    def _count_deleted(self, deleted: list[tuple[int, str]]) -> None:
+        for size, verdict in deleted:
             self._count(verdict, -1, -size)
 
-    def set_frames(self, frames: Mapping[str, int]) -> None:
-        """Notes how many frames of the same part each picture stands for."""
+    def _count(self, verdict: str, count: int, size: int) -> None:
+        self.kept = self.kept.plus(count, size)
+        if verdict == Verdict.NO_DECISION:
+            self.undecided = self.undecided.plus(count, size)
+
+    def update(self, column: NoteColumn, values: Mapping[str, int]) -> None:
+        """Sets a column of the rows with these ids, in one transaction."""
         with mapped(self._path), transaction(self._writer):
             self._writer.executemany(
-                "UPDATE picture SET frames = ? WHERE id = ?",
-                [(count, id_) for id_, count in frames.items()],
+                f"UPDATE picture SET {column} = ? WHERE id = ?",  # noqa: S608 - no value is in it
+                [(value, id_) for id_, value in values.items()],
             )
 
-    def set_labelled(self, marks: Mapping[str, bool]) -> None:
-        """Notes which pictures are labelled, and which no longer."""
-        with mapped(self._path), transaction(self._writer):
-            self._writer.executemany(
-                "UPDATE picture SET labelled = ? WHERE id = ?",
-                [(labelled, id_) for id_, labelled in marks.items()],
-            )
-
-    def is_labelled(self, id_: str) -> bool:
-        """Returns whether a picture is kept and labelled."""
+    def has(self, id_: str, *, labelled: bool = False) -> bool:
+        """Returns whether a picture is kept; with `labelled`, whether it has a label too."""
         with mapped(self._path):
-            found = self._writer.execute("SELECT 1 FROM picture WHERE id = ? AND labelled", (id_,))
-            return found.fetchone() is not None
+            row = self._writer.execute(
+                "SELECT labelled FROM picture WHERE id = ?", (id_,)
+            ).fetchone()
+        return row is not None and (bool(row[0]) or not labelled)
 
-    def has(self, id_: str) -> bool:
-        """Returns whether there is a row of that id."""
+    def ids(self) -> set[str]:
+        """Returns the id of every picture."""
         with mapped(self._path):
-            found = self._writer.execute("SELECT 1 FROM picture WHERE id = ?", (id_,))
-            return found.fetchone() is not None
+            return {id_ for (id_,) in self._writer.execute("SELECT id FROM picture")}
 
-    def oldest(self, limit: int, *, undecided: bool = False) -> list[Kept]:
-        """Returns the oldest, labelled ones last; or the oldest without decision and label."""
+    def oldest(self, limit: int, *, undecided: bool = False) -> list[Deletable]:
+        """Returns the oldest pictures, labelled ones last.
+
+        Args:
+            limit: Greatest number of pictures.
+            undecided: Only those with NO_DECISION and without a label.
+        """
         now_s = self.clock.now_s()
         query = (
             "SELECT id, bytes, clock_s, labelled FROM picture"  # noqa: S608 - no value is in it
@@ -258,80 +249,46 @@ class Index:
         )
         values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
         with mapped(self._path):
-            found = self._writer.execute(query, values).fetchall()
-        return [
-            Kept(id_, size, now_s - clock_s, bool(labelled))
-            for id_, size, clock_s, labelled in found
-        ]
-
-    def delete(self, ids: Sequence[str]) -> None:
-        """Deletes rows, all or none."""
-        with mapped(self._path), transaction(self._writer):
-            going = self._deleted(ids)
-        for size, verdict in going:
-            self._count(verdict, -1, -size)
-
-    def _deleted(self, ids: Sequence[str]) -> list[tuple[int, str]]:
-        """Deletes rows within a transaction; returns bytes and verdict of each."""
-        going = [row for id_ in ids for row in self._writer.execute(_SIZE, (id_,))]
-        self._writer.executemany("DELETE FROM picture WHERE id = ?", [(id_,) for id_ in ids])
-        return going
-
-    def _count(self, verdict: str, count: int, size: int) -> None:
-        self.kept = self.kept.plus(count, size)
-        if verdict == Verdict.NO_DECISION:
-            self.undecided = self.undecided.plus(count, size)
-
-    def ids(self) -> set[str]:
-        """Returns the id of every picture."""
-        with mapped(self._path):
-            return {id_ for (id_,) in self._writer.execute("SELECT id FROM picture")}
+            return [
+                Deletable(id_, size, now_s - clock_s, bool(labelled))
+                for id_, size, clock_s, labelled in self._writer.execute(query, values)
+            ]
 
     def list(
         self, limit: int, before: str | None, camera: str | None, verdict: str | None
     ) -> list[EvidenceItem]:
-        """Returns the latest first; see `Evidence.list`."""
-        wanted, values = ["1"], []
-        if before is not None:
-            wanted.append("row < (SELECT row FROM picture WHERE id = ?)")
-            values.append(before)
-        for column, value in (("camera", camera), ("verdict", verdict)):
-            if value is not None:
-                wanted.append(f"{column} = ?")
-                values.append(value)
-        query = (
-            f"SELECT {_COLUMNS} FROM picture"  # noqa: S608 - no value is in it
-            f" WHERE {' AND '.join(wanted)}"
-            " ORDER BY row DESC LIMIT ?"
-        )
-        with self._reading, mapped(self._path):
-            found = self._reader.execute(query, (*values, limit)).fetchall()
-        return [_item(row) for row in found]
+        """Returns the latest pictures first; see `EvidenceStore.list`."""
+        filters = {
+            "row < (SELECT row FROM picture WHERE id = ?)": before,
+            "camera = ?": camera,
+            "verdict = ?": verdict,
+        }
+        given = {clause: value for clause, value in filters.items() if value is not None}
+        where = " AND ".join(["1", *given])
+        return self._select(f"{where} ORDER BY row DESC LIMIT ?", *given.values(), limit)
 
     def find(self, id_: str) -> EvidenceItem | None:
-        """Returns the picture of that id; None where it is not kept (any more)."""
-        query = f"SELECT {_COLUMNS} FROM picture WHERE id = ?"  # noqa: S608 - no value is in it
+        """Returns the picture of that id; None if it is not kept, or no longer."""
+        return next(iter(self._select("id = ?", id_)), None)
+
+    def _select(self, where: str, *values: str | int) -> builtins.list[EvidenceItem]:
+        query = f"SELECT {_COLUMNS} FROM picture WHERE {where}"  # noqa: S608 - no value is in it
         with self._reading, mapped(self._path):
-            found = self._reader.execute(query, (id_,)).fetchone()
-        return None if found is None else _item(found)
+            items = [EvidenceItem(*row) for row in self._reader.execute(query, values)]
+        return [replace(item, heatmap=bool(item.heatmap)) for item in items]
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the database."""
         with self._reading:
             self._reader.close()
         self._writer.close()
 
 
 def _add_columns(connection: sqlite3.Connection, path: Path) -> None:
-    """Adds the columns that an older index lacks; older software goes on with it."""
+    """Adds the columns that an older index lacks; older releases can still use it."""
     with mapped(path):
         known = {name for _, name, *_ in connection.execute("PRAGMA table_info(picture)")}
         for name, kind in _ADDED.items():
             if name not in known:
                 connection.execute(f"ALTER TABLE picture ADD COLUMN {name} {kind}")
         connection.execute("CREATE INDEX IF NOT EXISTS picture_going ON picture (labelled, row)")
-
-
-def _item(row: Sequence[Any]) -> EvidenceItem:
-    values = dict(zip((field.name for field in fields(EvidenceItem)), row, strict=True))
-    return EvidenceItem(**{**values, "heatmap": bool(values["heatmap"])})

@@ -1,4 +1,4 @@
-"""Describes models in the store for people, and warns of one that may be for another part."""
+"""Cards: what a stored model file says about itself, and what suggests it is for another part."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ from ..sentences import sentence
 from ..text import nearest, printable_lines
 
 ACTIVE = "active"
-"""The link to the file that judges."""
-_NOTES = "notes"
+"""Name of the link to the file that judges."""
 _NEAR = 1.1
 """Aspect ratios whose quotient is smaller count as equal."""
 _NUMBERED = re.compile(r"[\W_]*v?\d[\d\W_]*$")
-
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 
 
 @dataclass(frozen=True)
-class Read:
+class FileContent:
     """What was read from a stored file.
 
     Args:
         metadata: None if the file is damaged.
-        signature: Says whether it is signed, and by which key; None if it is damaged.
+        signature: Whether it is signed, and by which key, in words; None if it is damaged.
         damaged: Why the file can't be used; None if it can.
     """
 
@@ -46,15 +44,15 @@ class Read:
     signature: str | None = None
     damaged: str | None = None
 
-    @classmethod
-    def of(cls, path: Path) -> Read:
-        """Reads a file of the store."""
-        metadata = None
-        try:
-            data, metadata = verified(path)
-            return cls(metadata, describe_signature(data, str(path)))
-        except DifferNetError as error:
-            return cls(metadata, damaged=str(error))
+
+def read_stored(path: Path) -> FileContent:
+    """Reads a file of the store; a damaged one says so."""
+    metadata = None
+    try:
+        data, metadata = verified(path)
+        return FileContent(metadata, describe_signature(data, str(path)))
+    except DifferNetError as error:
+        return FileContent(metadata, damaged=str(error))
 
 
 def verified(path: Path) -> tuple[bytes, ModelMetadata]:
@@ -111,7 +109,7 @@ def note_of(folder: Path, digest: str) -> str | None:
         digest: The model's hash.
     """
     with contextlib.suppress(OSError):
-        text = (folder / _NOTES / f"{digest}.txt").read_bytes()[: 4 * LONGEST_NOTE]
+        text = _note_file(folder, digest).read_bytes()[: 4 * LONGEST_NOTE]
         return printable_lines(text.decode("utf-8", "replace"))[:LONGEST_NOTE] or None
     return None
 
@@ -128,21 +126,23 @@ def write_note(folder: Path, digest: str, note: str) -> None:
         ValidationError: The note is longer, or has other characters.
         OutputError: The note can't be written.
     """
-    path = folder / _NOTES / f"{digest}.txt"
-    text = _NOTE.validate_python(note).strip()
-    if text:
-        write_bytes(path, text.encode())
+    if text := _NOTE.validate_python(note).strip():
+        write_bytes(_note_file(folder, digest), text.encode())
     else:
-        path.unlink(missing_ok=True)
+        _note_file(folder, digest).unlink(missing_ok=True)
+
+
+def _note_file(folder: Path, digest: str) -> Path:
+    return folder / "notes" / f"{digest}.txt"
 
 
 def names_in(root: Path) -> tuple[str, ...]:
-    """Returns the names under which a store has models, in order, without reading them."""
+    """Returns the names of a store's models, sorted, without reading the files."""
     return tuple(sorted({path.parents[1].name for path in root.glob("*/files/*.onnx")}))
 
 
 def advice(root: Path, name: str) -> str:
-    """Says why no model of a name in a store can judge, and what to do."""
+    """Returns why no model of a name in a store can judge, and what to do."""
     names: tuple[str, ...] = ()
     with contextlib.suppress(OSError):
         names = names_in(root)
@@ -156,20 +156,18 @@ def advice(root: Path, name: str) -> str:
 
 
 def caution(new: ModelMetadata, present: ModelMetadata) -> str | None:
-    """Says why a model may be for another part than the active one; None if nothing suggests it.
+    """Returns why a model may be for another part than the active one; None if nothing suggests it.
 
     Models that were trained on some of the same pictures are for the same part.
     """
-    if new.provenance.shares_pictures(present.provenance):
-        return None
-    reasons = list(_differences(new, present))
-    return sentence("other_part", why="; ".join(reasons)) if reasons else None
+    shared = new.provenance.shares_pictures(present.provenance)
+    reasons = "" if shared else "; ".join(_differences(new, present))
+    return sentence("other_part", why=reasons) if reasons else None
 
 
 def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
-    names = new.name, present.name
-    if not _alike(*map(_stem, names)):
-        yield sentence("other_name", name=names[0], present=names[1])
+    if not _alike(new.name, present.name):
+        yield sentence("other_name", name=new.name, present=present.name)
     sizes = new.picture_sizes, present.picture_sizes
     if sizes[0] and sizes[1] and not _same_sizes(sizes[0], sizes[1]):
         yield sentence("other_size", size=sizes[0], present=sizes[1])
@@ -183,12 +181,9 @@ def _differences(new: ModelMetadata, present: ModelMetadata) -> Iterator[str]:
             yield sentence("other_darker" if darker else "other_brighter")
 
 
-def _stem(name: str) -> str:
-    """Returns a name without the number or version at its end."""
-    return _NUMBERED.sub("", name.lower()) or name.lower()
-
-
-def _alike(one: str, other: str) -> bool:
+def _alike(*names: str) -> bool:
+    """Compares two names without case, and without a number or version at their ends."""
+    one, other = (_NUMBERED.sub("", name.lower()) or name.lower() for name in names)
     return one.startswith(other) or other.startswith(one)
 
 

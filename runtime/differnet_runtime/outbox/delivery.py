@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Sequence
 
+from ..backoff import Backoff
 from ..errors import SinkError
 from ..sinks import BusyError, Sink, Stored
 from .outbox import Outbox
@@ -15,7 +15,7 @@ from .records import DeliveryStatus
 
 _BATCH = 100
 _IDLE_S = 1.0
-_LEAST_WAIT_S, _GREATEST_WAIT_S = 0.2, 5.0
+_WAITS_S = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 _LONGEST_ASKED_S = 300.0
 """Of a receiver's own wish; a wrong one must not end delivery."""
 
@@ -32,7 +32,8 @@ class Delivery:
 
     def __init__(self, outbox: Outbox, sink: Sink) -> None:
         self._outbox, self.sink = outbox, sink
-        self._delivered = self._failures = self._in_a_row = self._of_batch = 0
+        self._delivered = self._failures = self._of_batch = 0
+        self._backoff = Backoff(_WAITS_S, jitter=0.5)
         self._problem: str | None = None
         self._stuck_since: float | None = None
         self._stopping = threading.Event()
@@ -111,7 +112,8 @@ class Delivery:
             self._stuck_since = time.monotonic()
         if self._problem is not None:
             log.info("sink %s takes events again", self.sink.name)
-        self._problem, self._in_a_row = None, 0
+        self._problem = None
+        self._backoff.reset()
 
     def _failed(self, error: SinkError) -> None:
         if self._stopping.is_set():
@@ -120,10 +122,7 @@ class Delivery:
         if str(error) != self._problem:
             log.warning("sink %s: %s; still trying", self.sink.name, error)
         self._problem = str(error)
-        wait_s = min(_GREATEST_WAIT_S, _LEAST_WAIT_S * 2 ** min(self._in_a_row, 10))
-        self._in_a_row += 1
-        # Devices that lost the same broker must not all come back at the same moment.
-        wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        wait_s = self._backoff.next_s()
         if isinstance(error, BusyError):
             wait_s = max(wait_s, min(error.retry_after_s, _LONGEST_ASKED_S))
         self._stopping.wait(wait_s)

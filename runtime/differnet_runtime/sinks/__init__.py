@@ -1,6 +1,6 @@
-"""Makes the sinks of a station; each kind's packages are imported only where it is configured.
+"""Sinks, which deliver events to a broker, an HTTP receiver or a file.
 
-Where events go: a broker, an HTTP receiver, a file.
+Each kind's packages are imported only if it is configured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["BusyError", "OnCommand", "Sink", "Stored", "build_sinks", "sink_tabl
 
 
 def sink_tables(config: Config) -> dict[str, StrictModel]:
-    """Returns the table of each configured sink, by the sink's name."""
+    """Returns the configuration table of each sink, by the sink's name."""
     tables: dict[str, StrictModel | None] = {"mqtt": config.mqtt}
     tables |= {f"webhook:{name}": table for name, table in config.webhook.items()}
     tables["jsonl"] = config.jsonl
@@ -30,23 +30,22 @@ def build_sinks(
     on_command: OnCommand | None = None,
     only: Container[str] | None = None,
 ) -> list[Sink]:
-    """Makes the sinks; nothing is connected before `Sink.open`.
+    """Makes the configured sinks; none connects before `Sink.open`.
 
     Args:
-        config: Of the station.
-        on_command: Called from a sink's own thread.
-        only: Names of those that are wanted; None makes all.
+        config: The station's configuration.
+        on_command: Called with a command, in the sink's own thread.
+        only: Names of the sinks to make; None makes all.
 
     Raises:
         ConfigError: A secret or a certificate can't be read.
         DifferNetError: A package is missing; the message names the extra.
     """
-    tables = {
-        name: table for name, table in sink_tables(config).items() if only is None or name in only
-    }
     try:
         return [
-            _build(name, table, config.station.name, on_command) for name, table in tables.items()
+            _build(name, table, config.station.name, on_command)
+            for name, table in sink_tables(config).items()
+            if only is None or name in only
         ]
     except ImportError as error:
         raise DifferNetError(

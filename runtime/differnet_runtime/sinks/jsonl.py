@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file that is rotated by size."""
+"""The file sink: events as JSON lines, in a file that is rotated by size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _BLOCK = 1 << 16
 
 
 class JsonLinesSink(Sink):
-    """Adds a line an event, and lets the disk confirm each batch.
+    """Appends one line per event, and syncs the file after each batch.
 
-    The file is opened for each batch: it may be moved or deleted by others in between. Every line
-    in it is whole: what a power cut or a full disk left of one is cut off, for that event comes
-    again.
+    The file is opened for each batch, so other programs may move or delete it in between. It never
+    keeps half a line: what a power cut or a full disk left is cut off, as that event comes again.
 
     Args:
-        config: Path, size and number of old files: `events.jsonl.1` is the latest of them.
+        config: Path, size limit, and number of rotated files (`events.jsonl.1` is the latest).
+
+    Example:
+        >>> sink = JsonLinesSink(JsonLinesConfig(path=Path("events.jsonl")))
+        >>> sink.deliver([Stored(1, "6f...", '{"type": "inspection"}')])
     """
 
     def __init__(self, config: JsonLinesConfig) -> None:
@@ -29,14 +32,14 @@ class JsonLinesSink(Sink):
         self._config = config
 
     def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:  # noqa: ARG002 - all at once
-        """Adds events; see `Sink.deliver`."""
+        """Appends events; see `Sink.deliver`."""
         path = self._config.path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file() and path.stat().st_size >= self._config.max_bytes:
                 self._rotate()
             with path.open("ab+", buffering=0) as file:
-                _add(file, b"".join(event.text.encode() + b"\n" for event in events))
+                _append(file, b"".join(event.text.encode() + b"\n" for event in events))
         except OSError as error:
             raise SinkError(f"{path}: {error.strerror or error}") from error
 
@@ -49,7 +52,7 @@ class JsonLinesSink(Sink):
                 newer.replace(older)
 
 
-def _add(file: BinaryIO, data: bytes) -> None:
+def _append(file: BinaryIO, data: bytes) -> None:
     whole = _end_of_lines(file)
     file.truncate(whole)
     rest = memoryview(data)
@@ -63,7 +66,7 @@ def _add(file: BinaryIO, data: bytes) -> None:
 
 
 def _end_of_lines(file: BinaryIO) -> int:
-    """Returns where the last whole line ends."""
+    """Returns the position after the last complete line."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - _BLOCK)

@@ -1,9 +1,4 @@
-"""Events to a broker (MQTT 3.1.1 and 5), and commands and a heartbeat beside them.
-
-What goes to a broker otherwise than configured, or not at all, in words for people.
-
-What a broker's command says: which camera is to judge, and which part lies before it.
-"""
+"""The MQTT sink (3.1.1 and 5): publishes events and a heartbeat, and receives commands."""
 
 from __future__ import annotations
 
@@ -23,99 +18,14 @@ from ..config import MqttConfig
 from ..errors import DifferNetError, SinkError
 from ..names import LONGEST_PART, is_part_id
 from ..sentences import sentence
-from .base import OnCommand, Sink, Stored, Took, cause_of, unheard
-from .mqtt_client import BrokerLimits, ClientMaker, MqttLink, Topics, packet_size, shortened, soon_s
-
-
-class Cautions:
-    """Collects them; those of a connection begin anew with the next.
-
-    Args:
-        config: What was asked for.
-    """
-
-    def __init__(self, config: MqttConfig) -> None:
-        self._config = config
-        self._undelivered: str | None = None
-        self._of_connection: dict[str, str] = {}
-
-    @property
-    def text(self) -> str | None:
-        """All of them, or None."""
-        found = [self._undelivered, *list(self._of_connection.values())]
-        return "; ".join(text for text in found if text) or None
-
-    def connected(self, limits: BrokerLimits) -> None:
-        """Compares what a broker takes with what was asked for."""
-        found, asked = dict[str, str](), self._config
-        if limits.qos < asked.qos:
-            code = "broker_qos_0" if limits.qos == 0 else "broker_qos"
-            found["qos"] = sentence(code, qos=limits.qos, asked=asked.qos)
-        if asked.retain and not limits.retain:
-            found["retain"] = sentence("broker_no_retain")
-        self._of_connection = found
-
-    def undelivered(self, count: int, size: int, limits: BrokerLimits) -> str:
-        """Says that events are too large; returns what is said of the last one.
-
-        Args:
-            count: Since the start.
-            size: Of the last one, in bytes.
-            limits: Of the broker.
-        """
-        why = sentence("event_size", size=size, packet=limits.packet)
-        self._undelivered = sentence(
-            "event_too_large" if count == 1 else "events_too_large", count=count, why=why
-        )
-        return why
-
-    def no_heartbeat(self, limits: BrokerLimits) -> None:
-        """Says that the heartbeat is too large."""
-        self._of_connection["heartbeat"] = sentence("broker_no_heartbeat", packet=limits.packet)
-
-    def no_commands(self, topic: str, reason: str) -> None:
-        """Says that no command can come."""
-        self._of_connection["commands"] = sentence("broker_no_commands", topic=topic, why=reason)
-
+from .base import OnCommand, Sink, Stored, Took, unheard
+from .mqtt_client import BrokerLimits, ClientMaker, MqttLink, Topics, packet_size, shortened
+from .tls import cause_of
 
 _LONGEST = 4096
-
-
-class CommandError(DifferNetError):
-    """A command can't be read."""
-
-
-def read_command(payload: bytes) -> str | None:
-    """Returns the part of a command: `{"part": "..."}`, or nothing.
-
-    Raises:
-        CommandError: It is something else.
-    """
-    if len(payload) > _LONGEST:
-        raise CommandError(f"a command of {len(payload)} bytes; at most {_LONGEST} are read")
-    if not payload.strip():
-        return None
-    try:
-        content = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise CommandError(f'{payload[:60]!r} is not JSON; expected {{"part": "..."}}') from error
-    if not isinstance(content, dict) or content.keys() - {"part"}:
-        raise CommandError(
-            f'received {payload[:60]!r}; expected {{"part": "..."}} and nothing else'
-        )
-    part = content.get("part")
-    if part is None:
-        return None
-    if not isinstance(part, str) or not is_part_id(part):
-        raise CommandError(
-            f"a part is a printable text of 1 to {LONGEST_PART} characters; "
-            f"received {payload[:60]!r}"
-        )
-    return part
-
-
+"""Bytes of the longest command that is read."""
 _STEADY_S = 3.0
-"""After a lost connection, the next one counts as well once it has lasted for so long."""
+"""After a lost connection, the next one counts as stable once it has lasted so long."""
 _FAREWELL_S = 0.3
 _LOG_EVERY = 1000
 
@@ -123,26 +33,32 @@ log = logging.getLogger(__name__)
 
 
 class MqttSink(Sink):
-    """A connection that is made again for ever.
+    """Connects to a broker, and connects again for ever.
 
-    Nothing waits in the client: each connection has a new one, and the outbox sends again what
-    was on its way when the last one ended. So neither memory nor order depends on the broker, and
-    no more is on its way than it takes.
+    Each connection has a new client, in which nothing is queued: the outbox sends again what was
+    in flight when the last connection ended. So neither memory nor order depends on the broker,
+    and no more messages are in flight than it takes.
 
     Args:
-        config: Of the broker.
-        station: Name; two stations of one name below one prefix throw each other out.
-        on_command: Gets camera and part of a command.
+        config: The broker.
+        station: Name of the station; two of one name below one prefix disconnect each other.
+        on_command: Called with the camera and the part of a command.
 
     Raises:
         ConfigError: The password or a certificate can't be read.
+
+    Example:
+        >>> sink = MqttSink(MqttConfig(host="broker.example"), "line-1")
+        >>> sink.open()
+        >>> sink.deliver([Stored(1, "6f...", event.model_dump_json())])
+        >>> sink.close()
     """
 
     def __init__(
         self, config: MqttConfig, station: str, on_command: OnCommand | None = None
     ) -> None:
         super().__init__("mqtt")
-        self._station = station
+        self._config, self._station = config, station
         self._on_command = on_command if config.commands else None
         self.topics = Topics(f"{config.prefix}/{station}")
         self._bad: Counter[str] = Counter()
@@ -152,7 +68,9 @@ class MqttSink(Sink):
         self._link: MqttLink | None = None
         self._closed = self._refused = self._was_lost = False
         self._problem = sentence("broker_not_yet")
-        self._cautions = Cautions(config)
+        self._cautions: dict[str, str] = {}
+        """What is delivered otherwise than configured over the current connection."""
+        self._undelivered = ""
         self._will = BrokerLimits(config.qos, config.retain)
 
     @property
@@ -167,11 +85,11 @@ class MqttSink(Sink):
     @property
     def caution(self) -> str | None:
         """See `Sink.caution`."""
-        return self._cautions.text
+        return "; ".join(filter(None, [self._undelivered, *self._cautions.values()])) or None
 
     @property
     def bad_commands(self) -> int:
-        """Commands that could not be read, or were refused."""
+        """Number of commands that could not be read, or were refused."""
         return sum(self._bad.values())
 
     def open(self) -> None:
@@ -188,42 +106,46 @@ class MqttSink(Sink):
         client.loop_start()
 
     def deliver(self, events: Sequence[Stored], took: Took = unheard) -> None:
-        """Publishes events and waits for the broker's word; see `Sink.deliver`."""
+        """Publishes events and waits for acknowledgements; see `Sink.deliver`."""
         link = self._link
         if link is None:
             raise SinkError(self._problem)
         try:
-            refused = self._send(link, events, took)
+            self._send(link, events, took)
         except (SinkError, ValueError, RuntimeError) as error:
             if not self._closed:
                 self._give_up(link.client, str(error))
             raise SinkError(sentence("broker_took_none", why=error)) from error
-        if refused is not None:
-            raise SinkError(sentence("broker_refused_event", why=refused))
+        if link.refusal is not None:
+            raise SinkError(sentence("broker_refused_event", why=link.refusal))
 
-    def _send(self, link: MqttLink, events: Sequence[Stored], took: Took) -> str | None:
-        """Sends events; returns why the broker refused one."""
+    def _send(self, link: MqttLink, events: Sequence[Stored], took: Took) -> None:
+        """Sends events up to the first one that the broker refuses."""
+        link.refusal = None
         for event in events:
-            refused = link.make_room(took)
-            if refused is not None:
-                link.settle(unheard)
-                return refused
+            link.settle(took, link.limits.window - 1)
             topic, retain = self.topics.of_event(event)
             text = event.text
             if not link.limits.take(topic, len(text.encode())):
                 text = shortened(text)
-            if link.limits.take(topic, len(text.encode())):
+            size = len(text.encode())
+            fits = link.limits.take(topic, size)
+            if not fits:
+                link.settle(took)
+            if link.refusal is not None:
+                break
+            if fits:
                 link.send(topic, text, retain=retain, event=event)
-                continue
-            if (refused := link.settle(took)) is not None:
-                return refused
-            self._pass_over(event, packet_size(topic, len(text.encode())), link.limits)
-            took(event)
-        return link.settle(took)
+            else:
+                self._skip(event, packet_size(topic, size), link.limits)
+                took(event)
+        link.settle(took)
 
-    def _pass_over(self, event: Stored, size: int, limits: BrokerLimits) -> None:
+    def _skip(self, event: Stored, size: int, limits: BrokerLimits) -> None:
         self.undeliverable += 1
-        why = self._cautions.undelivered(self.undeliverable, size, limits)
+        why = sentence("event_size", size=size, packet=limits.packet)
+        code = "event_too_large" if self.undeliverable == 1 else "events_too_large"
+        self._undelivered = sentence(code, count=self.undeliverable, why=why)
         log.error("sink mqtt: event %s is not delivered: it is %s", event.id, why)
 
     def _lost(self, link: MqttLink) -> str | None:
@@ -232,19 +154,18 @@ class MqttSink(Sink):
         return None if self._link is link else self._problem
 
     def beat(self, cameras: Sequence[str] = ()) -> None:
-        """Sends a heartbeat; see `Sink.beat`. One that comes late is worth nothing: QoS 0."""
+        """Sends a heartbeat with QoS 0, as a late one is worthless; see `Sink.beat`."""
         link = self._link
         if link is None:
             return
-        beat = {"station": self._station, "at_s": time.time(), "cameras": list(cameras)}
-        text = json.dumps(beat)
+        text = json.dumps({"station": self._station, "at_s": time.time(), "cameras": list(cameras)})
         if link.limits.take(self.topics.heartbeat, len(text)):
             link.client.publish(self.topics.heartbeat, text, 0)
         else:
-            self._cautions.no_heartbeat(link.limits)
+            self._cautions["heartbeat"] = sentence("broker_no_heartbeat", packet=link.limits.packet)
 
     def close(self) -> None:
-        """Says goodbye, so that the last will is not sent; see `Sink.close`."""
+        """Says `offline` and disconnects, so that no last will is sent; see `Sink.close`."""
         self._closed = True
         client, link = self._client, self._link
         if client is None:
@@ -254,20 +175,20 @@ class MqttSink(Sink):
         self._give_up(client, "closed").join(_FAREWELL_S)
 
     def _say_goodbye(self, link: MqttLink) -> None:
-        topic, retain = self.topics.status, link.limits.retain
+        qos, retain = 0 if link.full else link.limits.qos, link.limits.retain
         try:
-            qos = 0 if link.full else link.limits.qos
-            link.client.publish(topic, "offline", qos, retain).wait_for_publish(_FAREWELL_S)
+            message = link.client.publish(self.topics.status, "offline", qos, retain)
+            message.wait_for_publish(_FAREWELL_S)
         except (ValueError, RuntimeError) as error:  # the connection has just ended
             log.debug("sink mqtt: no goodbye: %s", error)
 
     def _give_up(self, client: Client, why: str, wait_s: float | None = None) -> threading.Thread:
-        """Ends a client, in a thread: a broker that does not answer may hold it up.
+        """Ends a client in a thread, since a broker that does not answer may delay it.
 
         Args:
-            client: Is never used again.
-            why: In words.
-            wait_s: When the next connection is tried; None takes about a second.
+            client: The client, which is not used again.
+            why: The reason, in words.
+            wait_s: Seconds until the next attempt to connect; None for about one.
         """
         with self._lock:
             current = self._client is client
@@ -279,13 +200,15 @@ class MqttSink(Sink):
         ending.start()
         if current and not self._closed:
             self._note(why)
-            timer = threading.Timer(soon_s() if wait_s is None else wait_s, self.open)
+            timer = threading.Timer(
+                self._make.backoff.next_s() if wait_s is None else wait_s, self.open
+            )
             timer.daemon = True
             timer.start()
         return ending
 
     def _note(self, problem: str) -> None:
-        """Keeps why nothing can be delivered; what is tried again and again is logged once."""
+        """Keeps why nothing can be delivered, and logs it if it is new."""
         if problem != self._problem and not self._closed:
             log.warning("sink mqtt: %s", problem)
         self._problem = problem
@@ -317,10 +240,15 @@ class MqttSink(Sink):
 
     def _accept(self, client: Client, limits: BrokerLimits) -> None:
         link = MqttLink(client, limits, self._lost)
-        self._cautions.connected(limits)
+        self._cautions, asked = {}, self._config
+        if limits.qos < asked.qos:
+            code = "broker_qos_0" if limits.qos == 0 else "broker_qos"
+            self._cautions["qos"] = sentence(code, qos=limits.qos, asked=asked.qos)
+        if asked.retain and not limits.retain:
+            self._cautions["retain"] = sentence("broker_no_retain")
         if self._on_command is not None:
             client.subscribe(self.topics.commands, 0)
-        # After it: who reads "online" may command.
+        # Only then: whoever reads "online" may send a command.
         link.send(self.topics.status, "online", retain=True)
         self._link = link
         log.info("sink mqtt: connected, with %s", limits)
@@ -332,7 +260,7 @@ class MqttSink(Sink):
             return
         if self._link is not None:
             self._give_up(client, f"{sentence('broker_lost')}: {reason}")
-        elif self._refused:  # it is the end of what was just refused
+        elif self._refused:  # the end of the attempt that was just refused
             self._refused = False
         else:
             self._note(sentence("broker_ended", address=self._make.address, why=reason))
@@ -354,19 +282,52 @@ class MqttSink(Sink):
         self, client: Client, _user: object, _mid: int, reasons: list[ReasonCode], _: object
     ) -> None:
         if client is self._client and any(reason.is_failure for reason in reasons):
-            self._cautions.no_commands(self.topics.commands, str(reasons[0]))
+            self._cautions["commands"] = sentence(
+                "broker_no_commands", topic=self.topics.commands, why=str(reasons[0])
+            )
 
     def _on_message(self, client: Client, _user: object, message: MQTTMessage) -> None:
-        # A broker repeats a retained command at each connection; the part is long gone.
+        # A broker repeats a retained command at each connection, when the part is long gone.
         if message.retain or self._on_command is None or client is not self._client:
             return
         try:
             part = read_command(bytes(message.payload))
-            self._on_command(self.topics.command_camera(message.topic), part)
+            self._on_command(message.topic.rpartition("/")[2], part)
         except DifferNetError as error:
-            kind = type(error).__name__  # not by its text, which the sender has a hand in
+            kind = type(error).__name__  # not its text, which depends on the sender
             self._bad[kind] += 1
             if self._bad[kind] % _LOG_EVERY == 1:
                 log.warning("sink mqtt: bad command %d: %s", self.bad_commands, error)
         except Exception:  # a bug at the receiving end must not end the connection
             log.exception("sink mqtt: a command")
+
+
+class CommandError(DifferNetError):
+    """A command can't be read."""
+
+
+def read_command(payload: bytes) -> str | None:
+    """Returns the part id in a command, which is `{"part": "..."}` or empty.
+
+    Raises:
+        CommandError: It is something else.
+    """
+    if len(payload) > _LONGEST:
+        raise CommandError(f"a command of {len(payload)} bytes; at most {_LONGEST} are read")
+    if not payload.strip():
+        return None
+    try:
+        content = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f'{payload[:60]!r} is not JSON; expected {{"part": "..."}}') from error
+    if not isinstance(content, dict) or content.keys() - {"part"}:
+        raise CommandError(
+            f'received {payload[:60]!r}; expected {{"part": "..."}} and nothing else'
+        )
+    part: str | None = content.get("part")
+    if part is not None and not is_part_id(part):
+        raise CommandError(
+            f"a part is a printable text of 1 to {LONGEST_PART} characters; "
+            f"received {payload[:60]!r}"
+        )
+    return part

@@ -1,16 +1,8 @@
-"""One accepted connection to a broker: what may be sent over it, and what is on its way.
-
-Where an event goes in a broker's tree, and what its retained values are.
-
-What a broker takes, as it says itself when it accepts a connection (MQTT 5).
-
-Makes paho's clients from a broker's configuration.
-"""
+"""The MQTT connection: topics, the broker's limits, paho clients, and messages in flight."""
 
 from __future__ import annotations
 
 import json
-import random
 import re
 import time
 from collections import deque
@@ -23,17 +15,18 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ..backoff import Backoff
 from ..config import MqttConfig
 from ..config.paths import read_secret
 from ..errors import SinkError
 from ..sentences import sentence
-from .base import Stored, Took, client_context, unheard
+from .base import Stored, Took
+from .tls import client_context
 
 _PLACES = {"state": "component", "audit": "action"}
-"""What an event's topic ends in, by its type; all others in their camera."""
+"""The event field that ends its topic, by the event's type; `camera` for all other types."""
 
 
-@dataclass(frozen=True)
 class Topics:
     """The topics of a station.
 
@@ -41,33 +34,20 @@ class Topics:
         root: `PREFIX/STATION`.
     """
 
-    root: str
-
-    @property
-    def status(self) -> str:
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.status = f"{root}/status"
         """Retained: `online`, or `offline` by the last will."""
-        return f"{self.root}/status"
-
-    @property
-    def heartbeat(self) -> str:
-        """Never retained; it stops when inspection does."""
-        return f"{self.root}/heartbeat"
-
-    @property
-    def commands(self) -> str:
-        """A pattern; `command_camera` reads the camera from a topic that it matches."""
-        return f"{self.root}/command/+"
-
-    @staticmethod
-    def command_camera(topic: str) -> str:
-        """Returns the camera of a command's topic."""
-        return topic.rpartition("/")[2]
+        self.heartbeat = f"{root}/heartbeat"
+        """Never retained; heartbeats stop when inspection does."""
+        self.commands = f"{root}/command/+"
+        """A pattern; the last level of a topic is the camera."""
 
     def of_event(self, event: Stored) -> tuple[str, bool]:
-        """Returns an event's topic, and whether the last one there is to be kept by the broker.
+        """Returns an event's topic, and whether the broker is to retain it.
 
         Raises:
-            SinkError: The row holds no event.
+            SinkError: The row of the outbox is not an event.
         """
         try:
             content = json.loads(event.text)
@@ -76,25 +56,25 @@ class Topics:
         except (ValueError, KeyError, TypeError) as error:
             raise SinkError(f"row {event.row} of the outbox is no event: {error!r}") from error
         plain = re.sub(r"[#+\0]", "_", f"{kind}/{place}")
-        return f"{self.root}/{plain}", kind == "state"
+        return f"{self._root}/{plain}", kind == "state"
 
 
 _WINDOW = 20
-"""Messages on their way at once, where the broker takes as many; MQTT 3.1.1 has no word for it."""
+"""Most messages in flight, if the broker allows as many; MQTT 3.1.1 brokers can't say."""
 _QOS_NOT_SUPPORTED, _RETAIN_NOT_SUPPORTED = 0x9B, 0x9A
 _OPTIONAL = ("stages_ms", "heads", "decided_by", "note")
-"""Of an event: what is left out first where the whole is too large."""
+"""Event fields that are left out first if an event is too large."""
 
 
 @dataclass(frozen=True)
 class BrokerLimits:
-    """What may be sent to a broker.
+    """What may be sent to a broker, as far as it says (MQTT 5).
 
     Args:
-        qos: At most.
-        retain: Whether messages may be marked to be kept.
-        window: Messages of QoS 1 and 2 on their way at once.
-        packet: Bytes of the largest message, head and topic included; None where any is taken.
+        qos: Highest QoS, 0..2.
+        retain: Whether it retains messages.
+        window: Most messages of QoS 1 and 2 in flight.
+        packet: Size of the largest message in bytes, including header and topic; None for no limit.
     """
 
     qos: int
@@ -111,7 +91,7 @@ class BrokerLimits:
         )
 
     def told(self, properties: Properties | None) -> BrokerLimits:
-        """Returns these limits within those that a broker told."""
+        """Returns these limits, reduced to those in a broker's CONNACK properties."""
 
         def of(name: str, default: int) -> int:
             return int(getattr(properties, name, default))
@@ -126,7 +106,7 @@ class BrokerLimits:
     def after_refusal(
         self, reason: ReasonCode, properties: Properties | None
     ) -> BrokerLimits | None:
-        """Returns what to try next where the last will was refused; None for any other reason."""
+        """Returns the limits to try after a refused last will; None for any other reason."""
         if reason.value == _QOS_NOT_SUPPORTED and self.qos > 0:
             allowed = int(getattr(properties, "MaximumQoS", self.qos - 1))
             return replace(self, qos=min(allowed, self.qos - 1))
@@ -135,7 +115,7 @@ class BrokerLimits:
         return None
 
     def take(self, topic: str, size: int) -> bool:
-        """Returns whether a message with so many bytes of payload is small enough."""
+        """Returns whether a message with a payload of `size` bytes is small enough."""
         return self.packet is None or packet_size(topic, size) <= self.packet
 
 
@@ -149,37 +129,31 @@ def packet_size(topic: str, payload: int) -> int:
 
 
 def shortened(text: str) -> str:
-    """Returns an event without what may be missing in it; a missing field means null."""
-    content = json.loads(text)
+    """Returns an event as JSON without optional fields and nulls; a missing field means null."""
     kept = {
-        key: value for key, value in content.items() if key not in _OPTIONAL and value is not None
+        key: value
+        for key, value in json.loads(text).items()
+        if key not in _OPTIONAL and value is not None
     }
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
 
 _PORT, _TLS_PORT = 1883, 8883
 _UNLIMITED = 65535
-"""The sink itself counts what is on its way: paho can't be told a broker's limit in time."""
-_SOON_S = (0.5, 1.5)
+"""The sink counts messages in flight itself: paho can't be told a broker's limit in time."""
+_RETRY_S = (1.5,)
+_RETRY_JITTER = 2 / 3
 _LONGEST_DELAY_S = 5
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 
 
-def soon_s() -> float:
-    """Returns a wait before a connection is tried again.
-
-    Devices that lost the same broker must not all come back at the same moment.
-    """
-    return random.uniform(*_SOON_S)  # noqa: S311 - no secret
-
-
 class ClientMaker:
-    """Reads secrets and certificates once; each call makes a client that is ready to start.
+    """Reads secrets and certificates once, and makes a paho client for each connection.
 
     Args:
-        config: Of the broker.
-        station: Name.
-        topics: Of the station.
+        config: The broker.
+        station: Name of the station.
+        topics: The station's topics.
 
     Raises:
         ConfigError: The password or a certificate can't be read.
@@ -187,21 +161,20 @@ class ClientMaker:
 
     def __init__(self, config: MqttConfig, station: str, topics: Topics) -> None:
         self._config, self._topics = config, topics
-        self._password = None
-        if config.password_file is not None:
-            self._password = read_secret(config.password_file)
+        self._password = read_secret(config.password_file) if config.password_file else None
         self._context = client_context(config.tls) if config.tls is not None else None
-        self._port = config.port or (_PORT if config.tls is None else _TLS_PORT)
-        # The same after a restart: the broker then ends the old connection, and sends its will,
-        # before the new one says `online`; an old will can't come after it.
+        port = config.port or (_PORT if config.tls is None else _TLS_PORT)
+        # The same id after a restart: the broker then ends the old connection and sends its will
+        # before the new one says `online`, so an old will can't come after it.
         self._id = f"{re.sub('[^A-Za-z0-9]+', '-', config.prefix)}-{station}"
-        self.address = f"{config.host}:{self._port}"
+        self._port, self.address = port, f"{config.host}:{port}"
+        self.backoff = Backoff(_RETRY_S, _RETRY_JITTER)
 
     def __call__(self, limits: BrokerLimits) -> Client:
         """Makes a client; it connects once its loop is started.
 
         Args:
-            limits: What the last will must keep to.
+            limits: Limits for the last will.
         """
         config = self._config
         version = _PROTOCOLS[config.protocol]
@@ -214,30 +187,30 @@ class ClientMaker:
         )
         client.suppress_exceptions = True  # they would end paho's thread
         client.max_inflight_messages_set(_UNLIMITED)
-        client.reconnect_delay_set(soon_s(), _LONGEST_DELAY_S)  # type: ignore[arg-type]
+        client.reconnect_delay_set(self.backoff.next_s(), _LONGEST_DELAY_S)  # type: ignore[arg-type]
         client.will_set(self._topics.status, "offline", limits.qos, limits.retain)
         if config.username is not None:
             client.username_pw_set(config.username, self._password)
         if self._context is not None:
             client.tls_set_context(self._context)
-        # Nothing is to be resumed: what was not delivered comes from the outbox again.
+        # No session is resumed: what was not delivered comes from the outbox again.
         clean: bool | Literal[3] = True if newest else MQTT_CLEAN_START_FIRST_ONLY
         client.connect_async(config.host, self._port, config.keepalive_s, clean_start=clean)
         return client
 
 
 _ANSWER_S = 10.0
-"""Without an acknowledgement for so long, a connection is given up and a new one made."""
+"""Without an acknowledgement for so long, the connection is replaced."""
 _LOOK_S = 0.1
 
 
 class MqttLink:
-    """Never has more messages on their way than the broker takes (its Receive Maximum).
+    """An accepted connection; never has more messages in flight than the broker's Receive Maximum.
 
     Args:
-        client: Connected; no other connection is made with it, so paho sends nothing twice.
-        limits: What the broker takes.
-        lost: Says why the connection is of no more use; None while it is.
+        client: The connected client. It never reconnects, so paho sends nothing twice.
+        limits: The broker's limits.
+        lost: Returns why the connection is lost; None while it is not.
     """
 
     def __init__(
@@ -246,66 +219,51 @@ class MqttLink:
         self.client, self.limits = client, limits
         self.since = time.monotonic()
         self.refused: dict[int, str] = {}
-        """By message id: why the broker did not take it."""
+        """Why the broker refused a message, by message id."""
+        self.refusal: str | None = None
+        """Why it refused an event of the current batch."""
         self._lost = lost
         self._flying: deque[tuple[MQTTMessageInfo, Stored | None]] = deque()
 
     @property
     def full(self) -> bool:
-        """Whether the broker takes no further message at the moment."""
+        """Whether the broker takes no further message now."""
         return len(self._flying) >= self.limits.window
 
-    def send(
-        self, topic: str, text: str, *, retain: bool, event: Stored | None = None
-    ) -> MQTTMessageInfo:
-        """Sends a message with the QoS that is allowed, and watches over it.
+    def send(self, topic: str, text: str, *, retain: bool, event: Stored | None = None) -> None:
+        """Sends a message with the highest QoS that is allowed.
 
         Args:
-            topic: Of the message.
+            topic: Its topic.
             text: Its payload.
-            retain: Whether the broker is to keep it, if it can.
-            event: That the message holds.
+            retain: Whether the broker is to retain it, if it can.
+            event: The event that it holds; None for a message of another kind.
         """
         info = self.client.publish(topic, text, self.limits.qos, retain and self.limits.retain)
         self._flying.append((info, event))
-        return info
 
-    def make_room(self, took: Took) -> str | None:
-        """Waits until a message may be sent; see `settle`."""
-        refused = None
-        while self.full and refused is None:
-            refused = self._settle(took)
-        return refused
-
-    def settle(self, took: Took) -> str | None:
-        """Waits until nothing is on its way any more.
+    def settle(self, took: Took, left: int = 0) -> None:
+        """Waits until at most `left` messages are in flight.
 
         Args:
-            took: Called with each event that was taken, up to the first that was not.
-
-        Returns:
-            Why the broker refused a message, or None.
+            took: Called with each acknowledged event, up to the first refused one.
+            left: Number of messages.
 
         Raises:
-            SinkError: The connection is of no more use.
+            SinkError: The connection is lost, or an acknowledgement is overdue.
         """
-        refused = None
-        while self._flying:
-            refused = self._settle(took if refused is None else unheard) or refused
-        return refused
-
-    def _settle(self, took: Took) -> str | None:
-        """Waits for the word on the oldest message; returns why it was refused, if it was."""
-        info, event = self._flying[0]
-        until = time.monotonic() + _ANSWER_S
-        while not info.is_published():
-            if (why := self._lost(self)) is not None:
-                raise SinkError(why)
-            if time.monotonic() > until:
-                raise SinkError(sentence("no_acknowledgement", waited_s=_ANSWER_S))
-            info.wait_for_publish(_LOOK_S)
-        self._flying.popleft()
-        refused = self.refused.pop(info.mid, None)
-        if refused is None and event is not None:
-            took(event)
-        return None if event is None else refused
+        while len(self._flying) > left:
+            info, event = self._flying[0]
+            until = time.monotonic() + _ANSWER_S
+            while not info.is_published():
+                if (why := self._lost(self)) is not None:
+                    raise SinkError(why)
+                if time.monotonic() > until:
+                    raise SinkError(sentence("no_acknowledgement", waited_s=_ANSWER_S))
+                info.wait_for_publish(_LOOK_S)
+            self._flying.popleft()
+            refused = self.refused.pop(info.mid, None)
+            if event is not None:
+                self.refusal = refused or self.refusal
+                if self.refusal is None:
+                    took(event)

@@ -22,7 +22,7 @@ from ..evidence.index import EvidenceItem
 from ..gpu import nvidia_gpu
 from ..inference.process import EngineProcess
 from ..labels import Labelled
-from ..models.cards import Card, card_of
+from ..models.cards import Card, card_of, note_of
 from ..models.store import StoredModel
 from ..outbox.records import PartCounts
 from ..processes import return_memory
@@ -195,7 +195,7 @@ def engine_limit(
 
 def _card(model: StationModel, engine: EngineProcess) -> ModelCard:
     store, name = model.config.store, engine.metadata.name
-    note = model.store.read_note(store, engine.model_hash) if store is not None else None
+    note = note_of(model.store.root / store, engine.model_hash) if store is not None else None
     card = card_of(engine.metadata, note).model_dump()
     return ModelCard(**card, id=engine.model_hash, name=store or name)
 

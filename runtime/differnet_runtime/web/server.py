@@ -27,7 +27,7 @@ from ..config.sinks import TlsConfig
 from ..errors import BackendUnavailableError, ConfigError
 from ..installation import install_line
 from ..model_file.contract import StrictModel
-from ..sinks.base import load_pair
+from ..sinks.tls import load_pair
 from . import guard, pages, routes, streams, teach_routes, trial_routes
 from .answers import JSON, of_status
 from .connections import Connections, Deadlines

@@ -17,9 +17,9 @@ from starlette.responses import Response, StreamingResponse
 from ..config.models import Name
 from ..errors import DifferNetError, OutputError
 from ..model_file.contract import Region, StrictModel
-from ..teaching.datasets import UnknownError
-from ..teaching.files import shown, zipped
+from ..teaching.files import shown
 from ..teaching.records import DatasetName, DatasetView, PictureId, TakenView, TeachView
+from ..teaching.teaching import UnknownError
 from .answers import Refused
 from .pages import HTML
 from .routing import (
@@ -166,10 +166,8 @@ async def collect(call: CallDep, name: NameDep, body: Collecting) -> DatasetView
 @router.post("/api/teach/{name}/pictures", responses=problems(404, 409))
 async def take(call: CallDep, name: NameDep) -> TakenView:
     """Takes the frame that the page shows now, if it shows a different part."""
-    view, seen = await _change(
-        call, f"{name}: current frame taken", partial(call.control.teaching.take, name)
-    )
-    return TakenView(**dict(view), taken=seen.taken, why=seen.why)
+    what = f"{name}: current frame taken"
+    return await _change(call, what, partial(call.control.teaching.take, name))
 
 
 @router.get("/api/teach/{name}/pictures/{id}", response_class=Response,
@@ -221,7 +219,7 @@ async def report(call: CallDep, name: NameDep) -> Response:
                        **problems(404, 409)})  # fmt: skip
 async def zip_file(call: CallDep, name: NameDep) -> Response:
     """The pictures that were not thrown out, to train on another machine."""
-    pieces = await _ask(call.reads, lambda: zipped(*call.control.teaching.pictures(name)))
+    pieces = await _ask(call.reads, partial(call.control.teaching.pictures, name))
     headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
     return StreamingResponse(_sent(pieces, call.reads), headers=headers, media_type=_ZIP)
 

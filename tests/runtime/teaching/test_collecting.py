@@ -18,10 +18,9 @@ from differnet_runtime.errors import TeachError
 from differnet_runtime.images import read_image
 from differnet_runtime.model_file.contract import Region
 from differnet_runtime.teaching import dataset as dataset_module
-from differnet_runtime.teaching.datasets import UnknownError
-from differnet_runtime.teaching.files import FOLDER, zipped
+from differnet_runtime.teaching.files import FOLDER
 from differnet_runtime.teaching.records import Record
-from differnet_runtime.teaching.teaching import Teaching
+from differnet_runtime.teaching.teaching import Teaching, UnknownError
 from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 from tests.runtime.waiting import wait_for
 
@@ -65,7 +64,7 @@ def recorded(site: FakeSite) -> Record:
 
 def taken(teaching: Teaching, site: FakeSite, name: str, seed: int, noise: int = 0) -> str | None:
     site.frames["left"] = frame_of_part(seed, noise=noise)
-    return teaching.take(name)[1].why
+    return teaching.take(name).why
 
 
 def test_twelve_parts_in_many_noisy_frames_are_twelve_parts(
@@ -99,9 +98,9 @@ def test_a_frame_that_is_not_whole_or_not_fresh_or_dark_is_not_taken(
         ),
     ):
         site.frames = {} if frame is None else {"left": frame}
-        view, seen = teaching.take("ring")
-        assert not seen.taken
-        assert why in str(seen.why)
+        view = teaching.take("ring")
+        assert not view.taken
+        assert why in str(view.why)
         assert view.pictures == []
 
 
@@ -110,9 +109,9 @@ def test_an_old_frame_of_a_live_camera_is_not_taken(tmp_path: Path, again: Again
     teaching = again(site)
     teaching.create("ring", "left", None)
     site.frames["left"] = frame_of_part(1, age_s=30.0)
-    assert "no frame for 30 s" in str(teaching.take("ring")[1].why)
+    assert "no frame for 30 s" in str(teaching.take("ring").why)
     site.frames["left"] = frame_of_part(1)
-    assert teaching.take("ring")[1].taken
+    assert teaching.take("ring").taken
 
 
 def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(
@@ -122,7 +121,7 @@ def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(
     teaching = again(site)
     teaching.create("ring", "left", None)
     teaching.collect("ring", on=True)
-    with teaching._datasets["ring"].lock:  # as if the disk were slow
+    with teaching.find("ring").lock:  # as if the disk were slow
         for seed in range(100):
             teaching.offer("left", frame_of_part(seed, size=64))
     newest = frame_of_part(99, size=64).image
@@ -172,12 +171,12 @@ def test_a_blurred_picture_is_strange(teaching: Teaching, site: FakeSite, again:
     frame = frame_of_part(30)
     blurred = cv2.GaussianBlur(frame.image, (0, 0), 9)
     site.frames["left"] = replace(frame, image=blurred)
-    assert teaching.take("ring")[1].taken
+    assert teaching.take("ring").taken
     wait_for(lambda: teaching.dataset("ring").strange == 1, 10)
     (odd,) = [one for one in teaching.dataset("ring").pictures if one.strange]
     assert odd.id == "000021"
     assert str(odd.cause).startswith("blurred: ")
-    assert again(teaching._site).dataset("ring").strange == 1
+    assert again(site).dataset("ring").strange == 1
 
 
 def test_pictures_have_one_size_and_hold_the_region(teaching: Teaching, site: FakeSite) -> None:
@@ -185,9 +184,9 @@ def test_pictures_have_one_size_and_hold_the_region(teaching: Teaching, site: Fa
     with pytest.raises(TeachError, match="does not lie inside the camera's frame of 64 x 64"):
         teaching.create("ring", "left", REGION)
     teaching.create("ring", "left", None)
-    assert teaching.take("ring")[1].taken
+    assert teaching.take("ring").taken
     site.frames["left"] = frame_of_part(2, size=96)
-    assert "now have 96 x 96 pixels, but the pictures 64 x 64" in str(teaching.take("ring")[1].why)
+    assert "now have 96 x 96 pixels, but the pictures 64 x 64" in str(teaching.take("ring").why)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +285,7 @@ def test_a_region_travels_with_the_zip(teaching: Teaching, site: FakeSite, tmp_p
     for seed in range(3):
         assert taken(teaching, site, "ring", seed) is None
     teaching.keep("ring", "000002", kept=False)
-    (tmp_path / "ring.zip").write_bytes(b"".join(zipped(*teaching.pictures("ring"))))
+    (tmp_path / "ring.zip").write_bytes(b"".join(teaching.pictures("ring")))
     shutil.unpack_archive(tmp_path / "ring.zip", tmp_path / "out")
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert found == {"ring/capture.json", "ring/good/000001.png", "ring/good/000003.png"}
@@ -300,7 +299,7 @@ def test_a_region_travels_with_the_zip(teaching: Teaching, site: FakeSite, tmp_p
 CHILD = """
     import sys
     from pathlib import Path
-    from differnet_runtime.teaching.teaching import Teaching
+    from differnet_runtime.teaching.teaching import Teaching, UnknownError
     from tests.fakes.teaching import FakeSite, frame_of_part, trainer
 
     site = FakeSite(Path(sys.argv[1]))
@@ -311,8 +310,8 @@ CHILD = """
     first = int(sys.argv[2])
     for seed in range(first, first + 1000):
         site.frames["left"] = frame_of_part(seed, size=64)
-        view, seen = teaching.take("ring")
-        if seen.taken:
+        view = teaching.take("ring")
+        if view.taken:
             print(view.pictures[-1].id, flush=True)
 """
 

@@ -134,7 +134,7 @@ def test_the_report_runs_its_scripts_and_can_reach_nothing(
 ) -> None:
     make(client)
     assert client.get(f"{RING}/report").status == 404
-    station.teaching._datasets["ring"].files.report.write_text("<script>1</script>")
+    station.teaching.find("ring").files.report.write_text("<script>1</script>")
     answer = client.get(f"{RING}/report")
     assert answer.data == b"<script>1</script>"
     policy = answer.headers["content-security-policy"]
@@ -163,7 +163,7 @@ def test_a_finished_model_is_taken_in_and_its_size_is_bounded(
     assert client.ask("POST", f"{RING}/model", body=data, headers=BYTES).status == 413
     chunked = client.ask("POST", f"{RING}/model", body=iter([data]), headers=BYTES, chunked=True)
     assert chunked.status == 413
-    folder = station.teaching._datasets["ring"].files.folder
+    folder = station.teaching.find("ring").files.folder
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 
@@ -179,7 +179,7 @@ def test_a_file_that_is_sent_leaves_some_of_the_disk_free(
     answer = client.ask("POST", f"{RING}/model", body=body, headers=BYTES, chunked=chunked)
     assert answer.status == 503
     assert "must stay free" in json.loads(answer.data)["error"]
-    folder = station.teaching._datasets["ring"].files.folder
+    folder = station.teaching.find("ring").files.folder
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 

@@ -17,9 +17,8 @@ from differnet_runtime.errors import ModelFileError, TeachError
 from differnet_runtime.model_file.contract import Region
 from differnet_runtime.teaching import training as training_module
 from differnet_runtime.teaching.files import FOLDER
-from differnet_runtime.teaching.job import free_bytes, taken_bytes
+from differnet_runtime.teaching.job import free_bytes, missing, taken_bytes, usable_threads
 from differnet_runtime.teaching.records import TrainingView
-from differnet_runtime.teaching.steps import missing, usable_threads
 from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
 from tests.fakes.teaching import FakeSite, frame_of_part, program, trainer
@@ -46,7 +45,7 @@ class Line:
         self.teaching.create("ring", "left", None)
         for seed in range(12):
             self.site.frames["left"] = frame_of_part(seed, size=64)
-            assert self.teaching.take("ring")[1].taken
+            assert self.teaching.take("ring").taken
 
     @property
     def training(self) -> TrainingView:
@@ -271,14 +270,14 @@ def test_what_is_missing_is_found_without_importing_it() -> None:
                     raise ModuleNotFoundError(name)
                 return None
         sys.meta_path.insert(0, NoTorch())
-        from differnet_runtime.teaching.steps import missing
+        from differnet_runtime.teaching.job import missing
         print(missing())
     """)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert "training needs torch, timm, which is not installed here" in done.stdout
-    code = "import sys; from differnet_runtime.teaching.steps import missing; missing();"
+    code = "import sys; from differnet_runtime.teaching.job import missing; missing();"
     code += "print([name for name in ('torch', 'onnx', 'timm') if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -319,7 +318,7 @@ def test_forty_drawn_parts_become_a_model_that_finds_a_scratch(tmp_path: Path) -
     teaching.create("ring", "left", Region(x=8, y=8, width=80, height=80))
     for seed in range(40):
         site.frames["left"] = frame_of_part(seed, size=96)
-        assert teaching.take("ring")[1].taken
+        assert teaching.take("ring").taken
     steps = set()
 
     def ended() -> bool:

@@ -14,7 +14,7 @@ from differnet_runtime.model_file.contract import PictureSizes, Region
 from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.teaching import dataset as looking_module
 from differnet_runtime.teaching import files as files_module
-from differnet_runtime.teaching.dataset import DatasetExaminer
+from differnet_runtime.teaching.dataset import Dataset
 from differnet_runtime.teaching.files import FOLDER, DatasetFiles
 from differnet_runtime.teaching.records import Record
 from differnet_runtime.teaching.teaching import Teaching
@@ -44,7 +44,7 @@ def test_two_data_sets_at_once_read_no_picture_again(
             teaching.offer(camera, frame_of_part(10 * place + seed, size=64))
         wait_for(
             lambda count=seed + 1: all(
-                one.parts == count and not teaching._datasets[one.name].looks.due
+                one.parts == count and not teaching.find(one.name).due
                 for one in teaching.datasets()
             ),
             20,
@@ -56,20 +56,20 @@ def test_frames_do_not_wait_for_a_look_at_all_pictures(teaching: Teaching, site:
     teaching.create("ring", "left", None)
     for seed in range(3):
         assert taken(teaching, site, "ring", seed) is None
-    record = teaching._datasets["ring"].record
-    looks = DatasetExaminer(teaching._datasets["ring"].files)  # as after a start
-    looks.changed()
-    assert [looks.look(record, within_s=0.0) for _ in range(2)] == [None, None]
-    found = looks.look(record, within_s=0.0)
-    assert found is not None
-    assert found.parts == 3
-    assert looks.look(record) is None
+    before = teaching.find("ring")
+    dataset = Dataset(before.files, before.record, lambda _: None)  # as after a start
+    dataset.remember(parts=0)
+    dataset.due = True
+    for left in (True, True, False):  # a look reads one picture at least
+        dataset.look(within_s=0.0)
+        assert dataset.due is left
+    assert dataset.record.parts == 3
 
 
 def test_a_data_set_that_could_not_be_made_can_be_made_later(
     teaching: Teaching, site: FakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, _data: bytes) -> None:
+    def full(path: Path, _data: bytes, **_: bool) -> None:
         path.parent.mkdir(parents=True)  # as a full disk, or a crash, leaves it
         raise OutputError("no space left on device")
 
@@ -147,8 +147,8 @@ def test_a_disk_that_hangs_holds_no_stop_up(tmp_path: Path, again: Again) -> Non
     site = FakeSite(tmp_path, live=False)
     teaching = again(site)
     teaching.create("ring", "left", None)
-    teaching._datasets["ring"]._unwritten = True
-    held, stopping = teaching._datasets["ring"].lock, Thread(target=teaching.stop, args=(0.2,))
+    teaching.find("ring")._unwritten = True
+    held, stopping = teaching.find("ring").lock, Thread(target=teaching.stop, args=(0.2,))
     with held:  # as by a write that does not return
         stopping.start()
         wait_for(lambda: not stopping.is_alive(), 10)
