@@ -163,7 +163,7 @@ def test_a_refusal_is_said_beside_the_button(taught: Taught) -> None:
     station.teaching.create("cover", "left", None)
     browser.write("#name", "cover")
     browser.click("#start")
-    says(browser, "#choose-trouble", "there is a data set cover already")
+    says(browser, "#choose-trouble", "There is a part cover already")
     wait_for(lambda: has(browser, "#datasets .open"), SOON_S)
     browser.click("#datasets .open")
     says(browser, "#goal", "of 40 different parts")
