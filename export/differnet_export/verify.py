@@ -1,13 +1,9 @@
 """The trained model against the exported file, on the frames where they could part.
 
-Frames that a camera could give must score alike. Gross inputs, which no good part gives, must
-score finitely and never be called good: frames of noise or stripes, covered lenses, features many
-times too large.
-
-Two sets of scores held together.
-
-A relative difference tells how far the scores are apart; a verdict flip tells whether anybody
-would notice: a frame that one calls good and the other a defect.
+Frames that a camera could give must score alike: the relative difference tells how far two scores
+are apart, a verdict flip (one calls good what the other calls a defect) whether anybody would
+notice. Gross inputs, which no good part gives (noise, stripes, covered lenses, features many times
+too large), must score finitely and never be called good.
 """
 
 from __future__ import annotations
@@ -34,16 +30,13 @@ from differnet_training.scoring import Model
 from . import frames
 from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features
 
-LIMIT = 1e-4
-"""Greatest relative difference between torch and a file in FP32."""
+LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.25}
+"""Greatest relative difference between torch's scores and a file's, by the file's precision; in
+INT8, on pictures."""
 
-HALF_LIMIT = 2e-2
-"""Greatest relative difference between torch and a file in FP16."""
+FACTORS = (0.0, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""By what features are multiplied, to be gross inputs; 1.5 may still be called good."""
 
-INT8_LIMIT = 0.25
-"""Greatest relative difference between torch and a file in INT8, on pictures."""
-
-Frame = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
 
@@ -101,31 +94,6 @@ class Comparison:
     def passed(self) -> bool:
         """Whether the file may be deployed, as far as these frames tell."""
         return self.greatest <= self.limit and not self.wrong_flips
-
-
-def relative_difference(reference: Scores, other: Scores) -> NDArray[np.float64]:
-    """Returns |other - reference| / |reference|, per frame."""
-    exact = reference.astype(np.float64)
-    difference: NDArray[np.float64] = np.abs(other - exact) / np.maximum(np.abs(exact), 1e-12)
-    return difference
-
-
-def torch_scores(model: Model, frames: Sequence[Frame]) -> Scores:
-    """Returns torch's scores `(N,) float32` of `(height, width, C) uint8` frames."""
-    with torch.inference_mode():
-        scores = [
-            model(torch.from_numpy(np.ascontiguousarray(frame[:, :, :3]))[None])
-            for frame in progress(frames, "trained model", unit="frame")
-        ]
-        result: Scores = torch.cat(scores).numpy()
-    return result
-
-
-LIMITS = {"fp32": LIMIT, "fp16": HALF_LIMIT, "int8": INT8_LIMIT}
-"""Greatest relative difference between torch and a file, by its precision."""
-
-FACTORS = (0.0, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
-"""By what features are multiplied, to be gross inputs; 1.5 may still be called good."""
 
 
 @dataclass(frozen=True)
@@ -208,19 +176,20 @@ def verify(
             f"{model_file} is an INT8 file, which only real pictures can be compared on, and those "
             "that trained the model are not where they were. Name some with --images."
         )
-    exported, scored_by = _exported(
-        model_file, graph, list(plausible.values()), backend, metadata.precision
-    )
-    shift = _shift(metadata)
+    inputs = list(plausible.values())
+    exported, scored_by = _exported(model_file, graph, inputs, backend, metadata.precision)
+    # INT8 multiplies all scores, and the file's threshold with them.
+    int8 = metadata.verification.int8 if metadata.verification else None
+    shift = np.float32(int8.shift if int8 else 1.0)
     comparison = Comparison(
         names=tuple(plausible),
-        trained=shift * torch_scores(model, list(plausible.values())),
+        trained=shift * torch_scores(model, inputs),
         exported=exported,
         threshold=metadata.calibration.threshold if metadata.calibration else None,
         limit=limit if limit is not None else LIMITS[metadata.precision],
     )
-    last = list(plausible.items())[-1]
-    return VerifyResult(comparison, _gross(graph, metadata, last), scored_by)
+    gross = _gross(graph, metadata, list(plausible)[-1], inputs[-1])
+    return VerifyResult(comparison, gross, scored_by)
 
 
 def _exported(
@@ -238,36 +207,55 @@ def _exported(
         return np.array(found, np.float32), detector.backend
 
 
-def _shift(metadata: ModelMetadata) -> np.float32:
-    """Returns by what INT8 multiplies all scores; the file's threshold takes part in it."""
-    int8 = metadata.verification.int8 if metadata.verification else None
-    return np.float32(int8.shift if int8 else 1.0)
-
-
 def _gross(
-    graph: onnx.ModelProto, metadata: ModelMetadata, base: tuple[str, frames.Frame]
+    graph: onnx.ModelProto, metadata: ModelMetadata, name: str, frame: frames.Frame
 ) -> tuple[GrossInput, ...]:
+    """Scores frames that no camera should give, and one frame with features many times too large.
+
+    Args:
+        graph: Runs on the CPU.
+        metadata: The file's.
+        name: Name of the frame.
+        frame: `(height, width, C) uint8`.
+    """
     extreme = frames.extreme(metadata.input)
-    found = scores(graph, list(extreme.values()), "gross frames")
-    entries = [_judged(name, s, metadata) for name, s in zip(extreme, found, strict=True)]
-    name, frame = base
+    found = dict(zip(extreme, scores(graph, list(extreme.values()), "gross frames"), strict=True))
+    mild = []
     for factor in progress(FACTORS, "gross features"):
-        (score,) = scores(with_scaled_features(graph, factor), [frame], f"features x {factor:g}")
-        entry = _judged(
-            f"features x {factor:g} of {name}", score, metadata, may_be_good=0 < factor < 2
-        )
-        entries.append(entry)
-    return tuple(entries)
-
-
-def _judged(
-    name: str, score: float, metadata: ModelMetadata, *, may_be_good: bool = False
-) -> GrossInput:
+        scaled = with_scaled_features(graph, factor)
+        label = f"features x {factor:g} of {name}"
+        (found[label],) = scores(scaled, [frame], f"features x {factor:g}")
+        mild += [label] if 0 < factor < 2 else []
     calibration = metadata.calibration
-    threshold = calibration.threshold if calibration else None
-    lowest = calibration.lowest_plausible if calibration else None
-    verdict = decide(Score(float(score), threshold, None, lowest)).verdict
-    return GrossInput(name, float(score), verdict, may_be_good)
+    threshold, lowest = (
+        (calibration.threshold, calibration.lowest_plausible) if calibration else (None, None)
+    )
+    return tuple(
+        GrossInput(
+            label,
+            float(score),
+            decide(Score(float(score), threshold, None, lowest)).verdict,
+            may_be_good=label in mild,
+        )
+        for label, score in found.items()
+    )
+
+
+def relative_difference(reference: Scores, other: Scores) -> NDArray[np.float64]:
+    """Returns |other - reference| / |reference|, per frame."""
+    exact = reference.astype(np.float64)
+    difference: NDArray[np.float64] = np.abs(other - exact) / np.maximum(np.abs(exact), 1e-12)
+    return difference
+
+
+def torch_scores(model: Model, inputs: Sequence[frames.Frame]) -> Scores:
+    """Returns torch's scores `(N,) float32` of `(height, width, C) uint8` frames."""
+    with torch.inference_mode():
+        found = [
+            model(torch.from_numpy(np.ascontiguousarray(frame[:, :, :3]))[None])
+            for frame in progress(inputs, "trained model", unit="frame")
+        ]
+    return np.asarray(torch.cat(found))
 
 
 def recorded_images(folder: Path, most: int = 16) -> list[Path]:

@@ -161,7 +161,7 @@ class TestFile:
 
     def test_a_model_of_more_than_two_gib_is_refused(self, trained, monkeypatch):
         model, _ = load_model(trained.folder)
-        monkeypatch.setattr("differnet_export.scoring._TOO_LARGE", 1000)
+        monkeypatch.setattr("differnet_export.scoring.MOST_BYTES", 1000)
         with pytest.raises(ExportError, match="weights outside the file are not supported"):
             trace(model)
 

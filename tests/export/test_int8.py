@@ -13,9 +13,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from differnet_export import int8
-from differnet_export.exporter import _recalibrated, export_model, unsound
+from differnet_export.exporter import _recalibrated, export_model
 from differnet_export.int8 import measured, multiplications, quantised
-from differnet_export.precision import to_half
+from differnet_export.precision import to_half, unsound
 from differnet_export.scoring import on_cpu, outputs_of, scores, trace
 from differnet_export.verify import verify
 from differnet_runtime.backends.ort import cpu_settings
@@ -165,7 +165,7 @@ def generous() -> None:
         patch.setattr(int8, "MOST_SPREAD", 0.2)
         patch.setattr(int8, "MOST_SHIFT", 0.4)
         patch.setattr("differnet_export.exporter.MOST_MOVED", 0.5)
-        patch.setattr("differnet_export.int8.INT8_LIMIT", 1.0)
+        patch.setattr(int8, "MOST_ERROR", 1.0)
         yield
 
 
@@ -235,7 +235,7 @@ class TestFile:
     def test_a_score_that_changes_too_much_is_refused(
         self, trained, generous, tmp_path, monkeypatch
     ) -> None:
-        monkeypatch.setattr(int8, "INT8_LIMIT", 1e-9)
+        monkeypatch.setattr(int8, "MOST_ERROR", 1e-9)
         with pytest.raises(ExportError, match="INT8 changes the score of a good picture by"):
             export_model(trained.folder, tmp_path / "part.onnx", precision="int8")
 
