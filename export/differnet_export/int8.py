@@ -292,13 +292,9 @@ def pictures_of(folder: Path, metadata: ModelMetadata) -> tuple[Sequence[Path], 
         ExportError: They are not where they were, or have changed, or are too few.
     """
     trained = frames.recorded(folder, "train")
-    given: Sequence[Path]
-    others: Sequence[Path]
-    if metadata.calibration is not None and metadata.calibration.method == "split":
-        given, others = trained, frames.recorded(folder, "calibration")
-    else:
-        given, others = trained[1::2], _spread_out(trained[::2])
-    given = _spread_out(given)
+    split = metadata.calibration is not None and metadata.calibration.method == "split"
+    given = _spread_out(trained if split else trained[1::2])
+    others = frames.recorded(folder, "calibration") if split else _spread_out(trained[::2])
     if len(given) < FEWEST or len(others) < FEWEST:
         raise ExportError(
             "--precision int8 needs the good pictures that trained the model, and they are not "

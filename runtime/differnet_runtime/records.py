@@ -1,7 +1,4 @@
-"""The nouns of inspection: what passes from the camera to the verdict.
-
-Says in words which head of a model decided; events, page and tables all use these words.
-"""
+"""The nouns of inspection: what passes from the camera to the verdict, and the words for it."""
 
 from __future__ import annotations
 
@@ -17,19 +14,7 @@ Image = NDArray[np.uint8] | NDArray[np.uint16]
 """A picture: `(H, W)` or `(H, W, 3)` BGR, uint8 or uint16."""
 
 MOST_PIXELS = 1 << 28
-"""Of a picture: 16,384 x 16,384. A small file can promise many more, and so fill the memory."""
-
-
-def too_large(width: int, height: int) -> str | None:
-    """Says why a picture must not be decoded; None if it is small enough.
-
-    Args:
-        width: As the head of a file or stream promises it, in pixels.
-        height: Likewise.
-    """
-    if width * height <= MOST_PIXELS:
-        return None
-    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"
+"""Most pixels of a picture, 16,384 x 16,384: a small file can promise more and fill the memory."""
 
 
 class Verdict(str, Enum):
@@ -120,11 +105,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and, for NO_DECISION, its reason: for people, and a code for programs."""
+    """A verdict and, for NO_DECISION, its reason: for people, and a code for programs.
+
+    Example:
+        >>> Decision.none("black", "the picture is black").verdict.value
+        'NO_DECISION'
+    """
 
     verdict: Verdict
     reason: str | None = None
     code: str | None = None
+
+    @classmethod
+    def none(cls, code: str, reason: str) -> Decision:
+        """Returns NO_DECISION with its code and reason."""
+        return cls(Verdict.NO_DECISION, reason, code)
 
 
 @dataclass(frozen=True)
@@ -149,13 +144,12 @@ class Inspection:
 
     @property
     def decided_by(self) -> str | None:
-        """In words, what the head judges that decided; see `heads.decided_by`."""
-        head = self.score.head if self.score is not None else None
-        return decided_by(head, self.decision.verdict)
+        """What the head that decided judges, in words; see `decided_by`."""
+        return decided_by(self.score.head if self.score else None, self.decision.verdict)
 
     @property
     def note(self) -> str | None:
-        """For people, where the heatmap need not show what is wrong; see `heads.note`."""
+        """For people, where the heatmap need not show what is wrong; see `note`."""
         if self.score is None:
             return None
         heatmap = self.score.heatmap is not None
@@ -164,7 +158,7 @@ class Inspection:
     def record(self) -> dict[str, Any]:
         """Returns the JSON-ready record (no NaN: a score that is not finite becomes null)."""
         score = self.score
-        head = score.head if score is not None else None
+        head = score.head if score else None
         return {
             "name": self.name,
             "index": self.index,
@@ -172,11 +166,11 @@ class Inspection:
             "verdict": self.decision.verdict.value,
             "code": self.decision.code,
             "reason": self.decision.reason,
-            "score": score.value if score is not None and score.finite else None,
-            "threshold": score.threshold if score is not None else None,
-            "good_percentile": score.good_percentile if score is not None else None,
+            "score": score.value if score and score.finite else None,
+            "threshold": score.threshold if score else None,
+            "good_percentile": score.good_percentile if score else None,
             "head": head,
-            "heads": dict(score.heads) if score is not None and head is not None else None,
+            "heads": dict(score.heads) if score and head else None,
             "decided_by": self.decided_by,
             "note": self.note,
             "stages_ms": {stage: round(ms, 3) for stage, ms in self.stages_ms.items()},
@@ -188,11 +182,7 @@ WORDS = {
     "coarse": "larger areas",
     "fine": "small details",
 }
-"""What each head judges, by its name in `metadata.heads`."""
-
-_WHOLE = "The picture as a whole is unusual"
-_WITH_HEATMAP = f"{_WHOLE}; the heatmap shows where its areas differ most"
-
+"""What each head judges, by its name."""
 
 def in_words(head: str | None) -> str | None:
     """Says in words what a head judges; None if no head is given."""
@@ -217,4 +207,17 @@ def note(head: str | None, verdict: str, *, heatmap: bool) -> str | None:
     """
     if verdict != "DEFECT" or head != "whole":
         return None
-    return _WITH_HEATMAP if heatmap else _WHOLE
+    more = "; the heatmap shows where its areas differ most" if heatmap else ""
+    return f"The picture as a whole is unusual{more}"
+
+
+def too_large(width: int, height: int) -> str | None:
+    """Says why a picture must not be decoded; None if it is small enough.
+
+    Args:
+        width: In pixels, as the head of a file or stream promises it.
+        height: In pixels, likewise.
+    """
+    if width * height <= MOST_PIXELS:
+        return None
+    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"

@@ -11,7 +11,6 @@ from ..errors import DataError
 from ..files import write_bytes
 from ..model_file.contract import Fit, Region, StrictModel
 
-CAPTURE_VERSION: Literal[1] = 1
 CAPTURE_FILE = "capture.json"
 
 
@@ -44,7 +43,7 @@ class CaptureRecord(StrictModel):
             None where each picture shows another part.
     """
 
-    version: Literal[1] = CAPTURE_VERSION
+    version: Literal[1] = 1
     source: str
     roi: Region | None = None
     fit: Fit = "stretch"
@@ -71,9 +70,8 @@ def read_capture(folder: Path) -> CaptureRecord | None:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise DataError(
-            f"{path}: {key}: {first['msg']}. This differnet-edge reads version "
-            f"{CAPTURE_VERSION} of the record; update it, correct the file, or capture into "
-            "another folder."
+            f"{path}: {key}: {first['msg']}. This differnet-edge reads version 1 of the record; "
+            "update it, correct the file, or capture into another folder."
         ) from error
 
 

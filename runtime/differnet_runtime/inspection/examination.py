@@ -1,10 +1,9 @@
-"""A look at pictures of good parts before anything is learned from them.
+"""Looks at pictures of good parts before anything is learned from them.
 
 Each picture is measured while it is read; then the set is judged as a whole, since what is odd
 depends on the others: a dark scene is not black, and pictures of 0 and 255 alone are masks only
-where the others are not.
-
-What is done with good pictures that don't look like good pictures.
+where the others are not. Pictures that show no good part are refused, doubtful ones are refused,
+left out or kept, as the user says.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,11 @@ from ..sentences import sentence
 from ..text import printable
 from .image_checks import AppearanceLimits, Look, appearance_of, look
 from .similar import detail_of, parts_of
+
+_log = logging.getLogger(__name__)
+
+Doubtful = Literal["stop", "drop", "keep"]
+"""What to do with doubtful pictures."""
 
 _CONSTANT = 0.5
 """Pixels with a smaller standard deviation, in grey levels of the file, show nothing."""
@@ -165,31 +170,66 @@ def examine(pictures: Sequence[Measured]) -> Examination:
     if not pictures:
         return Examination((), ())
     limits = AppearanceLimits.choose(IntegrityConfig(), appearance(pictures))
-    rules: tuple[Callable[[Sequence[Measured]], Iterable[ImageFinding]], ...] = (
-        _constant,
-        _masks,
-        lambda some: _wrong_light(some, limits),
-        _companions,
-        lambda some: _blurred(some, limits),
-        _copies,
-        _shapes,
-    )
     found: dict[tuple[Path, Weight], ImageFinding] = {}
-    for rule in rules:
-        for one in rule(pictures):
-            if (one.path, Weight.SURE) not in found:
-                found.setdefault((one.path, one.weight), one)
+    for one in chain(
+        _constant(pictures),
+        _masks(pictures),
+        _wrong_light(pictures, limits),
+        _companions(pictures),
+        _blurred(pictures, limits),
+        _copies(pictures),
+        _shapes(pictures),
+    ):
+        if (one.path, Weight.SURE) not in found:
+            found.setdefault((one.path, one.weight), one)
     order = list(Weight)
     findings = sorted(found.values(), key=lambda one: order.index(one.weight))
     return Examination(tuple(pictures), tuple(findings))
 
 
+def refuse(found: Sequence[ImageFinding], total: int) -> None:
+    """Refuses pictures that surely don't show a good part.
+
+    Raises:
+        DataError: There are some; lists them.
+    """
+    if found:
+        raise DataError(
+            f"{len(found)} of {total} pictures show no good part:\n{listed(found)}\n"
+            "Move them to another folder: used as good ones, they would spoil the threshold."
+        )
+
+
+def act_on(found: Sequence[ImageFinding], total: int, doubtful: Doubtful) -> frozenset[Path]:
+    """Refuses doubtful pictures, or warns of them by name.
+
+    Returns:
+        The pictures to leave out.
+
+    Raises:
+        DataError: There are some, and `doubtful` is `stop`.
+    """
+    if not found:
+        return frozenset()
+    head = f"{len(found)} of {total} good pictures are doubtful"
+    if doubtful == "stop":
+        raise DataError(
+            f"{head}:\n{listed(found)}\nLook at them and remove those that are not of good parts, "
+            "or go on without them: --doubtful drop, or with them: --doubtful keep."
+        )
+    done = (
+        "They are left out. If they are of good parts, take them in with --doubtful keep."
+        if doubtful == "drop"
+        else "They are taken in, as --doubtful keep says."
+    )
+    _log.warning("%s:\n%s\n%s", head, listed(found), done)
+    return frozenset(one.path for one in found) if doubtful == "drop" else frozenset()
+
+
 def listed(found: Sequence[ImageFinding], most: int = 20) -> str:
     """Returns findings as lines for a message, each with its picture's name."""
-    lines = [f"  {printable(str(one))}" for one in found[:most]]
-    if len(found) > most:
-        lines.append(f"  ... {len(found) - most} more")
-    return "\n".join(lines)
+    more = [f"  ... {len(found) - most} more"] if len(found) > most else []
+    return "\n".join([*(f"  {printable(str(one))}" for one in found[:most]), *more])
 
 
 def _constant(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
@@ -201,11 +241,11 @@ def _constant(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
 def _wrong_light(pictures: Sequence[Measured], limits: AppearanceLimits) -> Iterable[ImageFinding]:
     usual = np.median([one.look.brightness for one in pictures])
     for one in pictures:
-        seen = sentence("seen_light", mean=one.look.brightness, usual=usual)
-        if one.look.brightness < limits.black:
-            yield ImageFinding(one.path, "black", seen, Weight.SURE)
-        elif one.look.brightness > limits.blown:
-            yield ImageFinding(one.path, "blown out", seen, Weight.SURE)
+        mean = one.look.brightness
+        if not limits.black <= mean <= limits.blown:
+            cause = "black" if mean < limits.black else "blown out"
+            seen = sentence("seen_light", mean=mean, usual=usual)
+            yield ImageFinding(one.path, cause, seen, Weight.SURE)
 
 
 def _masks(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
@@ -263,47 +303,3 @@ def _shapes(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
             yield ImageFinding(
                 one.path, "another size" if same else "another aspect", seen, Weight.NOTE
             )
-
-
-Doubtful = Literal["stop", "drop", "keep"]
-
-_log = logging.getLogger(__name__)
-
-
-def refuse(found: Sequence[ImageFinding], total: int) -> None:
-    """Refuses pictures that surely don't show a good part.
-
-    Raises:
-        DataError: There are some; lists them.
-    """
-    if found:
-        raise DataError(
-            f"{len(found)} of {total} pictures show no good part:\n{listed(found)}\n"
-            "Move them to another folder: used as good ones, they would spoil the threshold."
-        )
-
-
-def act_on(found: Sequence[ImageFinding], total: int, doubtful: Doubtful) -> frozenset[Path]:
-    """Refuses doubtful pictures, or warns of them by name.
-
-    Returns:
-        The pictures to leave out.
-
-    Raises:
-        DataError: There are some, and `doubtful` is `stop`.
-    """
-    if not found:
-        return frozenset()
-    head = f"{len(found)} of {total} good pictures are doubtful"
-    if doubtful == "stop":
-        raise DataError(
-            f"{head}:\n{listed(found)}\nLook at them and remove those that are not of good parts, "
-            "or go on without them: --doubtful drop, or with them: --doubtful keep."
-        )
-    done = (
-        "They are left out. If they are of good parts, take them in with --doubtful keep."
-        if doubtful == "drop"
-        else "They are taken in, as --doubtful keep says."
-    )
-    _log.warning("%s:\n%s\n%s", head, listed(found), done)
-    return frozenset(one.path for one in found) if doubtful == "drop" else frozenset()

@@ -1,13 +1,11 @@
 """Finds pictures that show the same part, not only parts of the same kind.
 
-Two measures. `detail_of` makes a vector of what a picture shows, without its exposure and its
-shading; pictures of one part lie close together, by the measure of how far the pictures of the
-set lie apart. `same_scene` compares two frames that follow each other, where there is no set to
-measure by yet: between frames of one scene there is nothing but noise.
+`parts_of` groups the pictures of a set: `detail_of` makes a vector of what a picture shows, without
+its exposure and its shading, and pictures of one part lie close together as distances in the set
+go. `Repeats` compares frames while they are collected, where there is no set to measure by yet:
+between frames of one scene there is nothing but noise.
 
 A perceptual hash was tried and left out: different castings have equal ones.
-
-Recognises frames that show the same part again, when pictures are collected.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 from ..model_file.contract import InputContract
 from ..records import Image
 from .capture_record import CaptureRecord
-from .preprocess import preprocess
+from .preprocess import grey, preprocess
 
 _SIDE, _SHADING = 64, 4.0
 """Side of the picture that is compared, and the sigma above which structure counts as shading."""
@@ -40,6 +38,10 @@ _BLOCK, _NOISE = 8, 0.125
 """Averaged over blocks of 8 x 8 pixels, noise keeps 1/64 of its energy; this share is too much."""
 _ROWS = 1024
 """Pictures at a time, against all."""
+REMEMBERED = 32
+"""Number of saved frames that a new one is compared with: a part that has left does not return."""
+_LARGEST_SIDE = 256
+"""Side in pixels of the frames that are compared, unless the camera's are smaller."""
 
 
 def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -60,12 +62,6 @@ def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.zeros(_SIDE * _SIDE, np.float32)
     found: NDArray[np.float32] = (detail / deviation).ravel()
     return found
-
-
-def grey(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns a prepared picture in grey, `(height, width) float32`."""
-    code = cv2.COLOR_BGR2GRAY if prepared.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
-    return cv2.cvtColor(prepared, code).astype(np.float32)
 
 
 def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
@@ -127,18 +123,8 @@ def _distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
     return found
 
 
-def same_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Says whether two prepared pictures differ by nothing but noise and exposure.
-
-    Args:
-        one: `(height, width, 3 | 4) uint8`.
-        other: `(height, width, 3 | 4) uint8`, as large as the first.
-    """
-    return Scene.of(one).same_as(Scene.of(other))
-
-
 class Scene(NamedTuple):
-    """A prepared picture as `same_scene` compares it, for comparing it with many.
+    """A prepared picture, for comparing it with others that are as large.
 
     Args:
         grey: `(height, width) float32`.
@@ -169,11 +155,6 @@ def _only_noise(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
         interpolation=cv2.INTER_AREA,
     )
     return bool(np.mean(blocks * blocks) <= _NOISE * max(np.mean(difference * difference), 0.05))
-
-
-REMEMBERED = 32
-"""Number of saved frames that a new one is compared with: a part that has left does not return."""
-_HASH_SIDE = 256
 
 
 class Repeats:
@@ -213,11 +194,8 @@ class Repeats:
 
 def comparing(record: CaptureRecord) -> InputContract:
     """Returns how pictures are compared: small frames as they are, others at 256 x 256 pixels."""
-    width, height = record.frame_size
-    if record.roi is not None:
-        width, height = record.roi.width, record.roi.height
-    sides = {
-        name: max(32, min(_HASH_SIDE, side) // 32 * 32)
-        for name, side in (("height", height), ("width", width))
-    }
-    return InputContract(region=record.roi, fit=record.fit, **sides)
+    width, height = (
+        (record.roi.width, record.roi.height) if record.roi is not None else record.frame_size
+    )
+    width, height = (max(32, min(_LARGEST_SIDE, side) // 32 * 32) for side in (width, height))
+    return InputContract(region=record.roi, fit=record.fit, height=height, width=width)
