@@ -184,6 +184,7 @@ WORDS = {
 }
 """What each head judges, by its name."""
 
+
 def in_words(head: str | None) -> str | None:
     """Says in words what a head judges; None if no head is given."""
     return None if head is None else WORDS.get(head, head)

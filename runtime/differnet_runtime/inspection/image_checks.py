@@ -81,16 +81,16 @@ class IntegrityGate:
         height, width = frame.image.shape[:2]
         if wrong_size := None if self._any_size else self._wrong_size(width, height):
             return wrong_size
-        seen = look(prepared)
-        if seen.brightness < limits.black:
-            return no_decision("black", "picture_black", mean=seen.brightness, least=limits.black)
-        if seen.brightness > limits.blown:
-            return no_decision("blown_out", "picture_blown_out", mean=seen.brightness, most=limits.blown)
+        mean, sharpness = look(prepared)
+        if mean < limits.black:
+            return no_decision("black", "picture_black", mean=mean, least=limits.black)
+        if mean > limits.blown:
+            return no_decision("blown_out", "picture_blown_out", mean=mean, most=limits.blown)
         if self._frozen_after_s and frame.unchanged_s >= self._frozen_after_s:
             return no_decision("frozen", "picture_frozen", unchanged_s=frame.unchanged_s)
-        if seen.sharpness < limits.sharpness:
+        if sharpness < limits.sharpness:
             return no_decision(
-                "blurred", "picture_blurred", sharpness=seen.sharpness, least=limits.sharpness
+                "blurred", "picture_blurred", sharpness=sharpness, least=limits.sharpness
             )
         self._first_size = self._first_size or (width, height)
         return None

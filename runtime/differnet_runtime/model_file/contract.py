@@ -1,7 +1,4 @@
-"""Defines how a frame becomes a model's input, and in which views it is judged.
-
-Which sizes of pictures a model knows, in pixels of the camera.
-"""
+"""How a frame becomes a model's input, in which views it is judged, and which sizes are known."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from ..errors import ViewsError
 
 Fit = Literal["stretch", "letterbox", "crop"]
 Pixel = Literal["bgr", "bgrx"]
-MOST_PIXELS = 1_000_000
-"""Along a side of a camera's frame; a line-scan camera's is long."""
+LONGEST_SIDE = 1_000_000
+"""Most pixels along a side of a camera's frame; a line-scan camera's is long."""
 RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
 
 
@@ -26,13 +23,27 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def from_square(values: Any, side: str, *names: str) -> Any:  # noqa: ANN401
+    """Reads the side of a square, as files of format 3 and before have it, as two sides.
+
+    Args:
+        values: What a validator gets before it; anything but a dictionary is left as it is.
+        side: Key of the square's side.
+        names: Keys of the two sides.
+    """
+    if not isinstance(values, dict) or side not in values:
+        return values
+    others = {key: value for key, value in values.items() if key != side}
+    return dict.fromkeys(names, values[side]) | others
+
+
 class Region(StrictModel):
     """The region of interest, in pixels of the camera's frame."""
 
-    x: Annotated[int, Field(ge=0, le=MOST_PIXELS)]
-    y: Annotated[int, Field(ge=0, le=MOST_PIXELS)]
-    width: Annotated[int, Field(ge=8, le=MOST_PIXELS)]
-    height: Annotated[int, Field(ge=8, le=MOST_PIXELS)]
+    x: Annotated[int, Field(ge=0, le=LONGEST_SIDE)]
+    y: Annotated[int, Field(ge=0, le=LONGEST_SIDE)]
+    width: Annotated[int, Field(ge=8, le=LONGEST_SIDE)]
+    height: Annotated[int, Field(ge=8, le=LONGEST_SIDE)]
 
     def __str__(self) -> str:
         """Returns the form that `--roi` takes."""
@@ -92,11 +103,7 @@ class InputContract(StrictModel):
     @classmethod
     def _square(cls, values: Any) -> Any:  # noqa: ANN401
         """Converts the `size` of format 3 and before to height and width."""
-        if isinstance(values, dict) and "size" in values:
-            values = dict(values)
-            size = values.pop("size")
-            values = {"height": size, "width": size, **values}
-        return values
+        return from_square(values, "size", "height", "width")
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> InputContract:
@@ -119,11 +126,6 @@ class InputContract(StrictModel):
     def shape(self) -> tuple[int, int, int]:
         """Shape of one frame of the graph's input: height, width, channels."""
         return (self.height, self.width, self.channels)
-
-    @property
-    def is_square(self) -> bool:
-        """Whether height and width are equal, so that a quarter turn keeps the shape."""
-        return self.height == self.width
 
 
 class Views(StrictModel):
@@ -163,7 +165,7 @@ def check_views(views: Views, contract: InputContract) -> None:
     """
     views.check()
     turned = [angle for angle in views.angles if angle % 180.0]
-    if turned and not contract.is_square:
+    if turned and contract.height != contract.width:
         raise ViewsError(
             f"views {_degrees(turned)} can't be had: the input is {contract.height} x "
             f"{contract.width} pixels (height x width), and only 0 and 180 degrees keep the shape "

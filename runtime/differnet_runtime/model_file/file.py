@@ -154,9 +154,9 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
     """Writes a model file atomically; our entries that were there, a signature too, are left out.
 
     Args:
-        path: Where to.
+        path: The `.onnx` file.
         onnx_bytes: A serialised ONNX model, with or without our metadata.
-        metadata: To be carried.
+        metadata: What the file shall say of itself.
 
     Returns:
         The content hash, 64 hexadecimal digits.
@@ -188,9 +188,8 @@ def content_hash(data: bytes) -> str:
 
 def signature(data: bytes) -> str | None:
     """Returns the signature in a model file's bytes, as `with_signature` wrote it, or None."""
-    return next(
-        (value for key, value, _, _ in metadata_entries(data) if key == _SIGNATURE_KEY), None
-    )
+    entries = metadata_entries(data)
+    return next((value for key, value, _, _ in entries if key == _SIGNATURE_KEY), None)
 
 
 def signed_part(data: bytes) -> bytes:
