@@ -72,7 +72,7 @@ def export_model(
 
     Args:
         folder: What `differnet train` or `differnet import` wrote.
-        output: The `.onnx` file.
+        output: Path of the `.onnx` file.
         precision: `fp16` for GPUs; CPUs run `fp32` faster. `int8` is for GPUs, too, and needs the
             good pictures that trained the model.
         pixel: What the graph reads.
@@ -236,7 +236,7 @@ def _recalibrated(
         trained: The trained model's calibration.
         exact: The FP32 graph's scores of good pictures.
         scored: The exported graph's scores of the same pictures.
-        half: Effects of FP16.
+        half: Effects of FP16; None in another precision.
         precision: Precision of the exported graph.
     """
     if trained is None:

@@ -39,20 +39,21 @@ LEFT = (0, 1, 2, 3, 4, 6, 8, 12)
 """How many of the first convolutions, depthwise ones not counted, are tried in float."""
 
 MOST_SPREAD = 0.03
-"""Good pictures' relative errors scatter by no more: that changes the order of scores."""
+"""Greatest standard deviation of good pictures' relative errors: scatter changes the order of
+scores."""
 
 MOST_SHIFT = 0.05
-"""All their scores together rise or fall by no more: the threshold follows, but a model that knows
+"""Greatest common rise or fall of their scores. The threshold follows it, but a model that knows
 these pictures by heart may shift more on them than on new ones."""
 
 MOST_ERROR = LIMITS["int8"]
 """Greatest relative error of a good picture's score, apart from the common shift."""
 
 PICTURES = 64
-"""At most so many good pictures give ranges, and as many others are compared."""
+"""Most good pictures that give ranges, and most others that are compared."""
 
 FEWEST = 4
-"""At least so many of each."""
+"""Fewest pictures of either kind."""
 
 Array = NDArray[np.floating]
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Material:
     """What quantisation needs to know of an FP32 graph.
 
     Args:
-        graph: FP32, simplified.
+        graph: An FP32 graph from `simplify`.
         layers: Names of the convolutions that may be in INT8, by the name of their weights, in
             order; an extractor that reads several scales has several to each.
         ranges: Greatest magnitude of each convolution's input, by the tensor's name.
@@ -87,7 +88,7 @@ def measured(graph: ModelProto, pictures: Sequence[Frame]) -> Material:
     """Measures ranges and features of good pictures.
 
     Args:
-        graph: FP32, simplified.
+        graph: An FP32 graph from `simplify`.
         pictures: Good pictures, as the graph's input.
     """
     layers: dict[str, list[str]] = {}
@@ -104,8 +105,8 @@ def quantised(material: Material, left: int) -> ModelProto:
     """Returns the graph with INT8 convolutions.
 
     Args:
-        material: What `measured` found.
-        left: So many of the first layers stay in float, besides the depthwise ones.
+        material: Ranges and features that `measured` found.
+        left: How many of the first layers stay in float, besides the depthwise ones.
     """
     graph = _with_pairs(material, inside(material, left))
     shift = _mean_features(graph, material.pictures) - material.features
@@ -239,7 +240,7 @@ def to_int8(graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame
     """Writes INT8 into a simplified FP32 graph.
 
     Args:
-        graph: FP32, simplified.
+        graph: An FP32 graph from `simplify`.
         pictures: Good pictures that give ranges and the features' shift.
         others: Good pictures that tell how many convolutions have to stay in float; at most
             `PICTURES` of them are used.
@@ -311,10 +312,10 @@ def _spread_out(pictures: Sequence[T]) -> Sequence[T]:
 
 
 def check_finite(made: Scores) -> None:
-    """Refuses a graph that gives no finite score for some frame made by a formula.
+    """Refuses a graph that does not score every frame made by a formula finitely.
 
     Raises:
-        ExportError: It is so.
+        ExportError: A score is infinite or NaN.
     """
     if not np.isfinite(made).all():
         raise ExportError(
@@ -329,10 +330,10 @@ def effect(
     """Measures what INT8 did to the scores of good pictures.
 
     Args:
-        found: The graph.
-        exact: Scores of the FP32 graph.
-        scored: Those of the INT8 graph.
-        thresholds: Thresholds of the two graphs; None without a calibration.
+        found: The INT8 graph that `to_int8` wrote.
+        exact: Scores of the FP32 graph, `(N,) float32`.
+        scored: Scores of the INT8 graph, `(N,) float32`.
+        thresholds: Thresholds of the FP32 and the INT8 graph; None without a calibration.
 
     Raises:
         ExportError: A score is not finite, or differs too much.

@@ -58,7 +58,7 @@ def to_half(model: ModelProto) -> tuple[ModelProto, HalfWeights]:
     """Writes FP16 into a simplified FP32 graph.
 
     Args:
-        model: FP32, simplified.
+        model: An FP32 graph from `simplify`.
 
     Returns:
         The strongly typed graph, and what became of its weights.

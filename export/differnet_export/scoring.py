@@ -59,7 +59,7 @@ def trace(model: Model, pixel: Pixel = "bgr") -> onnx.ModelProto:
     """Traces a model to an ONNX graph in FP32.
 
     Args:
-        model: In eval mode.
+        model: The trained model, in eval mode.
         pixel: What the camera gives.
 
     Returns:

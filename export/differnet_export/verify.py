@@ -45,10 +45,10 @@ class Comparison:
     """What was found on frames that a camera could give.
 
     Args:
-        names: Of the frames.
+        names: Names of the frames, `(N,)`.
         trained: Scores by torch, `(N,) float32`.
         exported: Scores by the file, `(N,) float32`.
-        threshold: The file's; None without one.
+        threshold: Threshold of the file; None where it has none.
         limit: Greatest relative difference allowed.
     """
 
@@ -101,10 +101,10 @@ class GrossInput:
     """An input that no good part gives.
 
     Args:
-        name: What it is.
-        score: By the file.
-        verdict: By the file's own threshold.
-        may_be_good: Whether GOOD is no fault.
+        name: What the input shows (`stripes`).
+        score: Score that the file gives.
+        verdict: Verdict at the file's own threshold.
+        may_be_good: Whether the verdict GOOD is no fault.
     """
 
     name: str
@@ -123,9 +123,9 @@ class VerifyResult:
     """What `verify` found.
 
     Args:
-        comparison: On frames that a camera could give.
-        gross: On those that no good part gives.
-        scored_by: What ran the file.
+        comparison: Differences on frames that a camera could give.
+        gross: Scores of inputs that no good part gives.
+        scored_by: Backend or emulation that ran the file.
     """
 
     comparison: Comparison
@@ -148,7 +148,7 @@ def verify(
     """Compares the file with the trained model on real, golden and gross inputs.
 
     Args:
-        model_file: The exported file.
+        model_file: The exported `.onnx` file.
         folder: The trained model's folder.
         images: Real pictures, good and defective.
         backend: What runs the file; `auto` runs an FP16 or INT8 file by the emulation, since the
@@ -214,7 +214,7 @@ def _gross(
 
     Args:
         graph: Runs on the CPU.
-        metadata: The file's.
+        metadata: Metadata of the file.
         name: Name of the frame.
         frame: `(height, width, C) uint8`.
     """

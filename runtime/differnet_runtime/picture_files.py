@@ -28,7 +28,7 @@ _START_OF_TILE, _END_OF_CODE = b"\xff\x90", b"\xff\xd9"
 
 _CUT = "cut short"
 _ZEROS = 32
-"""So many zeros in a row do not end compressed data, unless a large picture is of one colour."""
+"""Compressed data do not end in this many zeros, unless a large picture is of one colour."""
 _BRIGHT = 16
 """Bytes below it may be the black level of a sensor, or the blurred edge of a part."""
 _COMMON = 0.25
@@ -39,7 +39,7 @@ _SIZES = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 16: (8, "Q")}
 _SUBFILE, _WIDTH, _HEIGHT, _BITS = 254, 256, 257, 258
 _COMPRESSION, _COLOURS, _SAMPLES = 259, 262, 277
 _PLACES, _LENGTHS = (273, 324), (279, 325)
-"""Of strips, and of tiles."""
+"""Tags of positions and of lengths, of strips and of tiles."""
 _WANTED = {_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, *_PLACES, *_LENGTHS}
 _PLAIN, _YCBCR = 1, 6
 _PREVIEW_OR_MASK = 0b101
@@ -279,9 +279,9 @@ def _rows_fault(data: bytes, start: int, row: int, count: int) -> str | None:
 
     Args:
         data: The whole file.
-        start: Where the first row is.
-        row: Bytes of a row.
-        count: Rows.
+        start: Position of the first row, in bytes.
+        row: Length of a row in bytes.
+        count: Number of rows.
     """
     if row <= 0 or count <= 0:
         return "damaged (by its header it has no pixels)"
@@ -298,9 +298,9 @@ def _ends_in_zeros(data: bytes, start: int, end: int, allowed: int = 0) -> bool:
 
     Args:
         data: The whole file.
-        start: Where the compressed data start.
-        end: And end.
-        allowed: So many zeros more than usual may end them.
+        start: Position of their first byte.
+        end: Position after their last byte.
+        allowed: How many more zeros than usual may end them.
     """
     zeros = _ZEROS + allowed
     return end - start > zeros and not any(data[end - zeros : end])

@@ -18,7 +18,7 @@ MOST_PIXELS = 1 << 28
 
 
 class Verdict(str, Enum):
-    """What is said of a part; every output treats NO_DECISION as a reject."""
+    """The verdict on a part; every output treats NO_DECISION as a reject."""
 
     GOOD = "GOOD"
     DEFECT = "DEFECT"
@@ -27,10 +27,10 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Origin:
-    """The file that a frame was read from, told from all others and from its own other states.
+    """The file that a frame was read from, in the state in which it was read.
 
     Args:
-        name: As in `Frame.name`.
+        name: Name of the frame.
         key: Name, size in bytes and modification time in ns, as `NAME|SIZE|TIME`.
         digest: Of the content, in hexadecimal digits; empty where it couldn't be read.
     """
@@ -52,9 +52,14 @@ class Frame:
         captured_at_s: Wall clock in seconds since the epoch, after the read.
         stream_ms: The stream's own time stamp, where it has one.
         damage: Why its pixels can't be trusted (a packet was lost before it), or None.
-        unchanged_s: How long a live source has given these very pixels, by the stamps.
-        origin: Of a picture in a folder, or a frame of a video that is judged frame by frame.
-        waiting: How many pictures of the folder wait behind this one, where that is known.
+        unchanged_s: Seconds for which a live source has given the same pixels.
+        origin: The file of a picture in a folder, or of a video that is judged frame by frame.
+        waiting: Number of pictures that wait behind this one in its folder; None where unknown.
+
+    Example:
+        >>> frame = Frame(np.zeros((480, 640, 3), np.uint8), "part.png", 0, 0, 0.0)
+        >>> frame.image.shape
+        (480, 640, 3)
     """
 
     image: Image
@@ -71,16 +76,20 @@ class Frame:
 
 @dataclass(frozen=True)
 class Score:
-    """An anomaly score with what is needed to judge it; the three travel together.
+    """An anomaly score with all that is needed to judge it.
 
     Args:
         value: The raw score; near 1 for good parts, but for a negative log-likelihood.
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
-        lowest: Below it a score is no part's, but a fault.
+        lowest: Lowest plausible score; one below it comes from a fault, not from a part.
         heatmap: `(rows, columns) float32` scores of the windows, where the model has them.
         heads: Score of each head by its name, in the model's order; empty where it has none.
-        refused: Why the picture can't be trusted, whatever its score; None where it can.
+        refused: NO_DECISION for a picture that can't be trusted, whatever its score; else None.
+
+    Example:
+        >>> Score(1.4, threshold=2.0, good_percentile=93.0, heads={"whole": 1.4, "fine": 0.9}).head
+        'whole'
     """
 
     value: float
@@ -127,11 +136,11 @@ class Inspection:
     """Everything known of one inspected frame; `record()` is its JSON line.
 
     Args:
-        name: The frame's name.
-        index: The frame's position in its source.
+        name: Name of the frame.
+        index: Position of the frame in its source, from 0.
         captured_at_s: Wall clock of the capture, seconds since the epoch.
-        decision: Verdict and reason.
-        score: None if the frame never reached the model.
+        decision: Verdict, code and reason.
+        score: The score; None if the frame never reached the model.
         stages_ms: Milliseconds per stage, and `total` from the frame at hand to its verdict.
     """
 
@@ -217,7 +226,7 @@ def too_large(width: int, height: int) -> str | None:
 
     Args:
         width: In pixels, as the head of a file or stream promises it.
-        height: In pixels, likewise.
+        height: In pixels, from the same head.
     """
     if width * height <= MOST_PIXELS:
         return None

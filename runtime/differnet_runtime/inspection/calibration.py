@@ -76,8 +76,8 @@ def calibrate(
         tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be
             the greatest score, or there are too few for any. None is `rank` for `split`, and
             `auto` for `out_of_fold`.
-        rejected: So many more parts may be good and score higher than all of these, as far as is
-            known; see `metadata.Calibration`.
+        rejected: Number of rejected parts without a label, which may be good and then score higher
+            than all of these; see `metadata.Calibration`.
 
     Returns:
         Threshold, bound and the sorted scores.
@@ -300,7 +300,7 @@ def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
 
     Args:
         images: Number of calibration scores.
-        rank: The one of them that sets the threshold, from 1 on, smallest first.
+        rank: Rank of the score that sets the threshold; the smallest score has rank 1.
         parts: Number of good parts still to come.
         confidence: Probability of the promise, over calibrations and parts together.
     """
@@ -346,9 +346,9 @@ def binomial_quantile(trials: int, probability: float, confidence: float) -> int
     """Returns the least count that X ~ Binomial exceeds with probability 1 - `confidence` at most.
 
     Args:
-        trials: Number of trials.
+        trials: Number of independent trials, n.
         probability: Chance that one of them succeeds, 0 to 1.
-        confidence: Within (0, 1).
+        confidence: Probability of staying at or below the count, within (0, 1).
     """
     counts = range(trials + 1)
     return bisect_left(counts, confidence, key=lambda most: binomial_cdf(most, trials, probability))
@@ -359,7 +359,7 @@ def lognormal_threshold(scores: NDArray[np.float64], rate: float) -> float:
 
     Args:
         scores: `(n,) float64` of good parts, all above 0, n at least `LEAST`.
-        rate: Within (0, 1).
+        rate: False-reject rate, within (0, 1).
     """
     logarithms = np.log(scores)
     spread = float(np.std(logarithms, ddof=1))

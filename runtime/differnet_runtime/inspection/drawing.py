@@ -1,6 +1,6 @@
-"""Draws an inspection on its picture: a border in the verdict's colour and a caption.
+"""Draws an inspection on its picture: heatmap, border in the verdict's colour, and caption.
 
-A model's window scores as colours over the picture, at the scale fixed in the model.
+The colours of a heatmap have the scale that is fixed in the model, so pictures compare.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Map = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
 _STRONGEST = 0.7
-"""Share of the colour where it is strongest; the picture stays to be seen."""
+"""Opacity of the strongest colour; the picture stays visible below it."""
 
 
 def resized(heatmap: Map, height: int, width: int) -> Map:
@@ -32,9 +32,9 @@ def on_frame(heatmap: Map, height: int, width: int, contract: InputContract) -> 
 
     Args:
         heatmap: `(rows, columns) float32`.
-        height: The camera's frame, in pixels.
-        width: Likewise.
-        contract: How the frame became the graph's input.
+        height: Height of the camera's frame in pixels.
+        width: Width of the camera's frame in pixels.
+        contract: Says how the frame became the graph's input.
 
     Returns:
         `(height, width) float32`; NaN where the model saw nothing.
@@ -117,8 +117,8 @@ def annotate(
 
     Args:
         image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; uint8 or uint16.
-        inspection: What is known of it.
-        metadata: The model's, with the scale of the heatmap; None draws none.
+        inspection: The picture's verdict, score and heatmap.
+        metadata: Metadata of the model, with the heatmap's scale; None draws no heatmap.
 
     Returns:
         `(H', W', 3)` uint8 BGR, larger than the picture by border and caption.
@@ -145,7 +145,7 @@ def jpeg(picture: Picture, quality: int, factor: float = 1.0) -> bytes:
 
     Args:
         picture: `(H, W, 3) uint8`, BGR.
-        quality: Of the JPEG, 1 to 100.
+        quality: Quality of the JPEG, 1 to 100.
         factor: Multiplies both sides; 1 or more keeps the size.
 
     Raises:

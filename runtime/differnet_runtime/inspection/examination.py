@@ -58,10 +58,10 @@ class ImageFinding:
     """What is odd about a picture.
 
     Args:
-        path: The picture.
-        cause: One word or two: `black`, `mask`, `copy`.
-        detail: What was seen.
-        weight: What it means.
+        path: The picture's file.
+        cause: The finding in one or two words: `black`, `mask`, `copy`.
+        detail: What was seen, in a phrase with figures.
+        weight: Whether it rules the picture out.
     """
 
     path: Path
@@ -78,9 +78,9 @@ class Measured:
     """What is known of one picture.
 
     Args:
-        path: The file.
-        content: Its SHA-256; equal files hold the same.
-        look: Brightness and sharpness.
+        path: The picture's file.
+        content: SHA-256 of the file, hexadecimal; copies have the same.
+        look: Brightness and sharpness of the model's input.
         size: Width and height in pixels.
         deviation: Standard deviation of its pixels, in the file's own grey levels.
         two_valued: Whether nearly all pixels have one of two values.
@@ -100,7 +100,7 @@ def measure(path: Path, content: str, image: Image, prepared: NDArray[np.uint8])
     """Measures a picture.
 
     Args:
-        path: The file.
+        path: The picture's file.
         content: SHA-256 of its bytes.
         image: `(H, W, 3)` uint8 or uint16, as decoded.
         prepared: What `preprocess` made of it.
@@ -132,8 +132,8 @@ class Examination:
     """What a look at a set of pictures found.
 
     Args:
-        pictures: All of them.
-        findings: In the order of their weight, then of the pictures.
+        pictures: All pictures of the set.
+        findings: What is odd, in the order of weight, then of the pictures.
     """
 
     pictures: tuple[Measured, ...]
@@ -162,7 +162,7 @@ def different_parts(pictures: Sequence[Measured]) -> list[int]:
 
 
 def examine(pictures: Sequence[Measured]) -> Examination:
-    """Looks for pictures that are not of a good part, or not of one part more.
+    """Looks for pictures that show no good part, or no further part.
 
     Black, blown out and blurred are those that the station's gate would refuse with the limits
     that follow from this set.

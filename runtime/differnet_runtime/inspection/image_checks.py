@@ -30,7 +30,7 @@ _CHOSEN = {"black", "blown", "sharpness"}
 
 
 class IntegrityGate:
-    """Checks the frames of one source, in their order; used by one thread.
+    """The image checks of one source, for its frames in their order; used by one thread.
 
     Args:
         config: The source's limits; what it leaves open comes from the model's good pictures.
@@ -41,6 +41,12 @@ class IntegrityGate:
             is there now.
         one_size: Whether all frames must have the size of the first good one, if the model does
             not know which sizes it learned from.
+
+    Example:
+        >>> gate = IntegrityGate(IntegrityConfig(), None)
+        >>> black = Frame(np.zeros((480, 640, 3), np.uint8), "a", 0, 0, 0.0)
+        >>> gate.check(black, black.image, now_ns=0).code
+        'black'
     """
 
     def __init__(

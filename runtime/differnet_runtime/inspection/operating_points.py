@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_POINTS = 1000
-"""Of more thresholds, so many are kept, evenly spread over the sorted scores."""
+"""Most thresholds that are kept, evenly spread over the sorted scores."""
 
 DEFECT_SHARE = 0.01
 """Share of defective parts that costs assume, if none is given."""
 
 PARTS = 1000
-"""Expected costs are those of so many parts."""
+"""Number of parts that expected costs are for."""
 
 Scores = NDArray[np.float64]
 
@@ -31,8 +31,8 @@ class OperatingPoint(BaseModel):
 
     Args:
         threshold: Scores above it are defects.
-        false_rejects: Good parts that are rejected.
-        misses: Defective parts that are judged good.
+        false_rejects: Number of good parts that are rejected.
+        misses: Number of defective parts that are judged good.
         cost: Expected cost of 1,000 parts; None where no costs were given.
     """
 
@@ -48,9 +48,14 @@ class Costs(BaseModel):
     """What wrong verdicts cost, in any one unit.
 
     Args:
-        miss: Of a defective part that is judged good.
-        reject: Of a good part that is rejected.
-        defect_share: Share of defective parts among all, which is assumed.
+        miss: Cost of a defective part that is judged good.
+        reject: Cost of a good part that is rejected.
+        defect_share: Assumed share of defective parts among all.
+
+    Example:
+        >>> costs = Costs(miss=100.0, reject=2.0)
+        >>> costs.expected(np.array([0.05]), np.array([0.1])).round().tolist()
+        [199.0]
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,9 +80,9 @@ def operating_points(
 
     Args:
         good: Scores of good parts; one that is not finite is rejected at every threshold.
-        defect: Scores of defective parts.
+        defect: Scores of defective parts, likewise.
         in_use: The threshold in use, which gets a point of its own.
-        costs: Of wrong verdicts; need scores of both kinds of parts.
+        costs: Costs of wrong verdicts; they need scores of both kinds of parts.
     """
     together = np.concatenate([good, defect])
     scores = np.unique(together[np.isfinite(together)])

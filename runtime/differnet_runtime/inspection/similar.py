@@ -26,18 +26,18 @@ from .preprocess import grey, preprocess
 _SIDE, _SHADING = 64, 4.0
 """Side of the picture that is compared, and the sigma above which structure counts as shading."""
 NEAR = 0.1
-"""Pictures are near-identical within this share of the median distance between two of the set."""
+"""Share of the set's median distance within which two pictures are near-identical."""
 _APART = 2.0
-"""And only if all others are this many times as far away as the farthest two of the part: parts
-that differ a little, each from the next, form a chain that ends nowhere."""
+"""All other pictures must be this many times as far away as the farthest two of the part: without
+that, parts that each differ a little from the next would form one endless chain."""
 _EQUAL = 5e-4
-"""They always are within this distance: a set may hold nothing else."""
+"""Distance within which two pictures are near-identical in every set, even of one part alone."""
 _SAME = 0.05
-"""Frames of one scene are never farther apart."""
+"""Greatest distance between frames of one scene."""
 _BLOCK, _NOISE = 8, 0.125
 """Averaged over blocks of 8 x 8 pixels, noise keeps 1/64 of its energy; this share is too much."""
 _ROWS = 1024
-"""Pictures at a time, against all."""
+"""Number of pictures that are compared with all others at once."""
 REMEMBERED = 32
 """Number of saved frames that a new one is compared with: a part that has left does not return."""
 _LARGEST_SIDE = 256
@@ -162,6 +162,13 @@ class Repeats:
 
     Args:
         record: The capture's record; only its region of interest is compared.
+
+    Example:
+        >>> record = CaptureRecord(source="0", frame_size=(64, 64), created="2030-01-01T00:00:00Z")
+        >>> frame = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
+        >>> repeats = Repeats(record)
+        >>> repeats.seen_before(frame), repeats.seen_before(frame)
+        (False, True)
     """
 
     def __init__(self, record: CaptureRecord) -> None:
@@ -170,7 +177,7 @@ class Repeats:
         self._last: deque[Scene] = deque(maxlen=REMEMBERED)
 
     def seen_before(self, image: Image) -> bool:
-        """Returns whether a frame `(H, W, 3)` is a repeat; a new one is remembered."""
+        """Returns whether a frame `(H, W, 3)` is a repeat; remembers one that is not."""
         prepared = self.prepared(image)
         if self.knows(prepared):
             self.left_out += 1

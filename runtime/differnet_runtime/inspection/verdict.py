@@ -33,9 +33,9 @@ def inspect_frame(
     """Gives the verdict on a frame.
 
     Args:
-        frame: From whatever source.
-        engine: Runs the model.
-        gate: Of the frame's source; None trusts every frame.
+        frame: A frame of any source.
+        engine: What runs the model.
+        gate: Image checks of the frame's source; None trusts every frame.
         threshold: Used in place of the model's.
         until_ns: `time.monotonic_ns()` until which the score is wanted.
         score_refused: Score frames that the gate refuses, too; their verdict stays NO_DECISION.
@@ -134,7 +134,7 @@ class Answer:
         score: With the threshold of that very model, and its heatmap where it gives one.
         model_hash: Content hash of the model file.
         infer_ms: Milliseconds in the backend.
-        backend: What ran (`onnxruntime-cpu`).
+        backend: Name of the backend that ran (`onnxruntime-cpu`).
     """
 
     score: Score
@@ -148,7 +148,7 @@ class ScoringEngine(Protocol):
 
     @property
     def metadata(self) -> ModelMetadata:
-        """Of the model."""
+        """Metadata of the model."""
 
     def buffer(self) -> NDArray[np.uint8]:
         """Returns memory for the calling thread's prepared frame, `metadata.input.shape`."""
@@ -166,12 +166,12 @@ class Inspected:
     """What became of a frame.
 
     Args:
-        decision: The verdict.
+        decision: Verdict, code and reason.
         answer: None where the model did not score the frame.
         stages_ms: Milliseconds in `preprocess`, `integrity`, `engine` (the way to the model and
             back) and `infer` (the model alone, a part of it).
         total_ms: From the frame at hand to the verdict.
-        error: Why the frame does not fit the model, or has no score.
+        error: What kept the frame from being scored; None where it has a score or was refused.
     """
 
     decision: Decision

@@ -38,7 +38,12 @@ def from_square(values: Any, side: str, *names: str) -> Any:  # noqa: ANN401
 
 
 class Region(StrictModel):
-    """The region of interest, in pixels of the camera's frame."""
+    """The region of interest, in pixels of the camera's frame.
+
+    Example:
+        >>> str(Region(x=100, y=50, width=640, height=480))
+        '100,50,640,480'
+    """
 
     x: Annotated[int, Field(ge=0, le=LONGEST_SIDE)]
     y: Annotated[int, Field(ge=0, le=LONGEST_SIDE)]
@@ -89,6 +94,10 @@ class InputContract(StrictModel):
             scale, never taken from the picture. 8-bit frames are not scaled.
         pixel: `bgr`, or `bgrx` with a fourth byte that is ignored (what Jetson's nvvidconv gives
             without a copy through the CPU).
+
+    Example:
+        >>> InputContract(height=224, width=320, fit="letterbox").shape
+        (224, 320, 3)
     """
 
     height: Annotated[int, Field(ge=32, le=8192, multiple_of=4)]
@@ -134,6 +143,9 @@ class Views(StrictModel):
     Args:
         angles: Degrees counter-clockwise; the score is the mean over them.
         trained: Angles that training saw, or "any" when it drew random rotations.
+
+    Example:
+        >>> Views(angles=(0.0, 180.0), trained=(0.0, 90.0, 180.0, 270.0)).check()
     """
 
     angles: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
@@ -203,6 +215,10 @@ class PictureSizes(StrictModel):
         width: Least and greatest width.
         height: Least and greatest height.
         aspect: Least and greatest width divided by height.
+
+    Example:
+        >>> PictureSizes.of([(640, 480)] * 20).accepts(640, 480)
+        True
     """
 
     sizes: tuple[tuple[Side, Side], ...] = ()

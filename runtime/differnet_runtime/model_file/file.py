@@ -154,7 +154,7 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
     """Writes a model file atomically; our entries that were there, a signature too, are left out.
 
     Args:
-        path: The `.onnx` file.
+        path: Path of the `.onnx` file.
         onnx_bytes: A serialised ONNX model, with or without our metadata.
         metadata: What the file shall say of itself.
 

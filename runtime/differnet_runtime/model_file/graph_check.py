@@ -121,7 +121,7 @@ class _Check:
     """One file's check.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of the file.
     """
 
     def __init__(self, data: bytes) -> None:

@@ -310,7 +310,7 @@ class HalfPrecision(StrictModel):
         weights: How many weights are stored in FP16.
         subnormal_share: Share of these, zeros not counted, too small for FP16's full precision.
         median_relative_error: Median error of the scores, emulated FP16 against FP32.
-        greatest_relative_error: Greatest error of the scores, likewise.
+        greatest_relative_error: Greatest error of the scores, emulated FP16 against FP32.
     """
 
     weights: int
@@ -332,7 +332,7 @@ class Int8(StrictModel):
         shift: Median of the scores divided by those of the FP32 graph; the threshold takes part in
             it.
         median_relative_error: Median error of the scores against the FP32 graph's times `shift`.
-        greatest_relative_error: Greatest error, likewise.
+        greatest_relative_error: Greatest error of the scores, relative to the same.
         flips: How many of these pictures one graph calls good and the other a defect, each at its
             own threshold; None without a threshold.
     """

@@ -42,7 +42,7 @@ class ProtobufReader:
     """Goes through the fields of one file's messages.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of the file.
     """
 
     def __init__(self, data: bytes) -> None:
