@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ExportError
+from differnet_runtime.inspection.calibration import judged
 from differnet_runtime.inspection.verdict import decide
 from differnet_runtime.model_file.file import read_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Precision
-from differnet_runtime.records import Score, Verdict
+from differnet_runtime.records import Verdict
 from differnet_training.model import load_model, read_training
 from differnet_training.scoring import Model
 
@@ -185,7 +186,7 @@ def verify(
         names=tuple(plausible),
         trained=shift * torch_scores(model, inputs),
         exported=exported,
-        threshold=metadata.calibration.threshold if metadata.calibration else None,
+        threshold=metadata.threshold,
         limit=limit if limit is not None else LIMITS[metadata.precision],
     )
     gross = _gross(graph, metadata, list(plausible)[-1], inputs[-1])
@@ -222,19 +223,14 @@ def _gross(
     found = dict(zip(extreme, scores(graph, list(extreme.values()), "gross frames"), strict=True))
     mild = []
     for factor in progress(FACTORS, "gross features"):
-        scaled = with_scaled_features(graph, factor)
-        label = f"features x {factor:g} of {name}"
-        (found[label],) = scores(scaled, [frame], f"features x {factor:g}")
-        mild += [label] if 0 < factor < 2 else []
-    calibration = metadata.calibration
-    threshold, lowest = (
-        (calibration.threshold, calibration.lowest_plausible) if calibration else (None, None)
-    )
+        what = f"features x {factor:g}"
+        (found[f"{what} of {name}"],) = scores(with_scaled_features(graph, factor), [frame], what)
+        mild += [f"{what} of {name}"] if 0 < factor < 2 else []
     return tuple(
         GrossInput(
-            label,
-            float(score),
-            decide(Score(float(score), threshold, None, lowest)).verdict,
+            name=label,
+            score=float(score),
+            verdict=decide(judged(float(score), metadata.calibration)).verdict,
             may_be_good=label in mild,
         )
         for label, score in found.items()
@@ -261,10 +257,8 @@ def torch_scores(model: Model, inputs: Sequence[frames.Frame]) -> Scores:
 def recorded_images(folder: Path, most: int = 16) -> list[Path]:
     """Returns up to `most` pictures that training recorded and that are still there."""
     parts = read_training(folder).get("parts", {})
-    paths = [
-        Path(entry["path"]) for name in ("calibration", "train") for entry in parts.get(name, ())
-    ]
-    return [path for path in paths if path.is_file()][:most]
+    entries = (*parts.get("calibration", ()), *parts.get("train", ()))
+    return [path for entry in entries if (path := Path(entry["path"])).is_file()][:most]
 
 
 def find_folder(model_file: Path, named: Path | None) -> Path:

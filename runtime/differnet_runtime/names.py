@@ -59,7 +59,7 @@ PartId = Annotated[
 """The id of a part as a controller sends it, over HTTP or MQTT."""
 PATTERN = r"^ed25519:[A-Za-z0-9+/]{43}=( [^\x00-\x1f\x7f]{1,64})?$"
 PublicKey = Annotated[str, Field(pattern=PATTERN)]
-"""`ed25519:BASE64 NAME`, a line of a `.pub` file or of a station's configuration: the key, and whose
+"""`ed25519:BASE64 NAME`, a line of a `.pub` file or of a configuration: the key, and whose
 it is, for people; the name may be left out."""
 _PART: TypeAdapter[str] = TypeAdapter(PartId)
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)

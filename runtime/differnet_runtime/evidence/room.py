@@ -20,7 +20,7 @@ from ..config import EvidenceConfig
 from ..database import FullError
 from ..errors import OutputError
 from ..files import write_bytes
-from ..inspection.drawing import blended, eight_bit_colour, jpeg, on_frame
+from ..inspection.drawing import eight_bit_colour, jpeg, with_heatmap
 from ..model_file.metadata import ModelMetadata
 from ..records import Image
 from ..sentences import sentence
@@ -64,9 +64,7 @@ def encode(
             file_name(id_, "input", ending): _encoded(image, ending, quality),
             file_name(id_, "thumbnail", "jpg"): jpeg(plain, _THUMBNAIL_QUALITY, small),
         }
-        if heatmap is not None and metadata is not None and metadata.windows is not None:
-            heat = on_frame(heatmap, plain.shape[0], plain.shape[1], metadata.input)
-            drawn = blended(plain, heat, metadata.windows)
+        if (drawn := with_heatmap(plain, heatmap, metadata)) is not None:
             files[file_name(id_, "heatmap", "jpg")] = _encoded(drawn, "jpg", quality or 92)
     except cv2.error as error:
         raise OutputError(

@@ -178,7 +178,7 @@ def check_enough(images: int, false_reject_rate: float) -> None:
         raise CalibrationError(
             f"a false-reject rate of {false_reject_rate:g} needs at least {needed} good images for "
             f"calibration; there are {images}. Take more pictures of good parts, or ask for "
-            f"--false-reject-rate {_lowest_rate(images):g}."
+            f"--false-reject-rate {math.ceil(1e4 / (images + 1)) / 1e4:g}."
         )
 
 
@@ -202,10 +202,6 @@ def images_needed(false_reject_rate: float) -> int:
 def images_for_confidence(false_reject_rate: float, confidence: float = CONFIDENCE) -> int:
     """Returns the fewest images whose greatest score keeps the rate with that confidence."""
     return math.ceil(math.log(1.0 - confidence) / math.log(1.0 - false_reject_rate))
-
-
-def _lowest_rate(images: int) -> float:
-    return math.ceil(1e4 / (images + 1)) / 1e4
 
 
 def threshold_rank(images: int, false_reject_rate: float) -> int:

@@ -264,15 +264,15 @@ def _masks(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
 def _companions(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
     """Finds pictures that share folder and stem with another, whose ending is more common."""
     endings = Counter(one.path.suffix.lower() for one in pictures)
-    named: dict[Path, list[Measured]] = {}
+    named: dict[Path, list[Path]] = {}
     for one in pictures:
-        named.setdefault(one.path.with_suffix(""), []).append(one)
-    for some in named.values():
+        named.setdefault(one.path.with_suffix(""), []).append(one.path)
+    for paths in named.values():
         # Of two endings that are as common, a mask or an overlay is more often the PNG.
-        some.sort(key=lambda one: (-endings[one.path.suffix.lower()], one.path.suffix == ".png"))
-        for one in some[1:]:
-            beside = f"it lies beside {some[0].path.name}"
-            yield ImageFinding(one.path, "companion", beside, Weight.DOUBTFUL)
+        paths.sort(key=lambda path: (-endings[path.suffix.lower()], path.suffix == ".png"))
+        for path in paths[1:]:
+            beside = f"it lies beside {paths[0].name}"
+            yield ImageFinding(path, "companion", beside, Weight.DOUBTFUL)
 
 
 def _blurred(pictures: Sequence[Measured], limits: AppearanceLimits) -> Iterable[ImageFinding]:

@@ -89,7 +89,11 @@ def operating_points(
     if not len(scores):
         return ()
     count = _Counter(good, defect, costs)
-    ends = np.concatenate([[_lower_end(scores[0])], scores, [_upper_end(scores[-1])]])
+    least, greatest = float(scores[0]), float(scores[-1])
+    # The lowest threshold lies below all scores, but not below 0 where they are above it.
+    lower = 0.8 * least if least > 0.0 else least - max(1.0, abs(least))
+    upper = greatest + max(0.25 * abs(greatest), 1e-9)
+    ends = np.concatenate([[lower], scores, [upper]])
     points = [
         count.point(_between(float(ends[k]), float(ends[k + 1]))) for k in _kept(count, ends[:-1])
     ]
@@ -146,15 +150,6 @@ def _kept(count: _Counter, thresholds: Scores) -> list[int]:
     kept = set(np.linspace(0, len(thresholds) - 1, MOST_POINTS - 1).round().astype(int).tolist())
     costs = count.costs(thresholds)
     return sorted(kept if costs is None else kept | {int(costs.argmin())})
-
-
-def _lower_end(least: float) -> float:
-    """Returns a number below all scores, not below 0 where they are above it."""
-    return 0.8 * least if least > 0.0 else least - max(1.0, abs(least))
-
-
-def _upper_end(greatest: float) -> float:
-    return greatest + max(0.25 * abs(greatest), 1e-9)
 
 
 def _between(low: float, high: float) -> float:

@@ -95,8 +95,7 @@ def _linked(rows: NDArray[np.float32], near: float) -> NDArray[np.intp]:
         for one, alike in enumerate(close, begin):
             joined = np.unique(part[:one][alike[:one]])
             if joined.size:
-                part[np.isin(part, joined)] = joined[0]
-                part[one] = joined[0]
+                part[np.isin(part, joined)] = part[one] = joined[0]
     return part
 
 

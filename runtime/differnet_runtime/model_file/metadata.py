@@ -400,6 +400,11 @@ class ModelMetadata(StrictModel):
             raise ValueError("a model has either a flow or heads")
         return self
 
+    @property
+    def threshold(self) -> float | None:
+        """The calibration's threshold; None until the model is calibrated."""
+        return self.calibration.threshold if self.calibration else None
+
     def replaced(self, **changes: object) -> ModelMetadata:
         """Returns a copy with `changes`, validated again."""
         return ModelMetadata.model_validate({**dict(self), **changes})
