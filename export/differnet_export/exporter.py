@@ -29,13 +29,13 @@ from .scoring import EMULATIONS, on_cpu, scores, trace
 from .verify import LIMITS, Scores, relative_difference, torch_scores
 
 FOLD_PICTURES = 64
-"""So many good pictures measure the graph's error where all of them calibrated out of fold."""
+"""Number of good pictures that measure the graph's error where all calibrated out of fold."""
 
 MOST_MOVED = 0.1
-"""The threshold set from the graph's own scores lies at most this share from the trained one."""
+"""Greatest relative change from the trained threshold to the one set from the graph's scores."""
 
 _ENORMOUS = 1e9
-"""No score of a model whose good pictures differ is as great."""
+"""A model whose good pictures differ gives no score as great."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def export_model(
     calibration pictures, if they are still there; with folds, by the graph's measured error.
 
     Args:
-        folder: What `differnet train` or `differnet import` wrote.
+        folder: A folder that `differnet train` or `differnet import` wrote.
         output: Path of the `.onnx` file.
         precision: `fp16` for GPUs; CPUs run `fp32` faster. `int8` is for GPUs, too, and needs the
             good pictures that trained the model.
-        pixel: What the graph reads.
+        pixel: Pixel format that the graph reads.
 
     Returns:
         The metadata carried by the file.

@@ -80,7 +80,7 @@ def unsound(model: ModelProto) -> list[str]:
     a saturation; what FP16 spoils must be FP32.
 
     Args:
-        model: As `to_half` writes it.
+        model: A graph that `to_half` wrote.
 
     Returns:
         A sentence each; none for a sound graph.

@@ -60,7 +60,7 @@ def trace(model: Model, pixel: Pixel = "bgr") -> onnx.ModelProto:
 
     Args:
         model: The trained model, in eval mode.
-        pixel: What the camera gives.
+        pixel: Pixel format of the camera.
 
     Returns:
         `image (N, height, width, len(pixel)) uint8` to `score (N,) float32`, then, where the model
@@ -132,7 +132,7 @@ def scores(graph: ModelProto, frames: Sequence[Frame], what: str) -> NDArray[np.
     """Scores frames that are the graph's input, one at a time.
 
     Args:
-        graph: As `on_cpu` gives it.
+        graph: A graph that `on_cpu` returned.
         frames: `(height, width, C) uint8` each; a missing fourth channel is added.
         what: For the progress line.
 
@@ -153,7 +153,7 @@ def outputs_of(
     """Runs a graph on the CPU and yields tensors of it by name, for one frame after the other.
 
     Args:
-        graph: As `on_cpu` gives it.
+        graph: A graph that `on_cpu` returned.
         names: Any tensors of the graph.
         frames: `(height, width, C) uint8` each; a missing fourth channel is added.
         what: For the progress line; empty for none.

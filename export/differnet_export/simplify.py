@@ -29,7 +29,7 @@ def simplify(model: ModelProto) -> ModelProto:
     """Returns the same computation in fewer nodes.
 
     Args:
-        model: As the tracer wrote it.
+        model: The graph that the tracer wrote.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}

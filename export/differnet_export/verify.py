@@ -152,8 +152,8 @@ def verify(
         model_file: The exported `.onnx` file.
         folder: The trained model's folder.
         images: Real pictures, good and defective.
-        backend: What runs the file; `auto` runs an FP16 or INT8 file by the emulation, since the
-            CPU backend does not round as a GPU does.
+        backend: Backend that runs the file; `auto` runs an FP16 or INT8 file by the emulation,
+            since the CPU backend does not round as a GPU does.
         limit: Greatest relative difference; by precision if None.
 
     Raises:

@@ -93,7 +93,7 @@ def decode_image(data: bytes, name: str) -> Image:
     rotation is applied and an alpha channel is dropped. The bit depth is kept.
 
     Args:
-        data: The whole file.
+        data: All bytes of the file.
         name: Name of the picture in errors.
 
     Returns:

@@ -24,7 +24,7 @@ def in_words(advice: str) -> WrapValidator:
     The pattern itself is a `Field`'s, so that JSON schemas show exactly what is checked.
 
     Args:
-        advice: What to write instead.
+        advice: Says what to write instead, as the error's text.
     """
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:

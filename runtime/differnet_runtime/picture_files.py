@@ -278,10 +278,10 @@ def _rows_fault(data: bytes, start: int, row: int, count: int) -> str | None:
     """Says what is missing of rows that are stored as they are, without compression.
 
     Args:
-        data: The whole file.
+        data: All bytes of the file.
         start: Position of the first row, in bytes.
         row: Length of a row in bytes.
-        count: Number of rows.
+        count: Number of rows of pixels.
     """
     if row <= 0 or count <= 0:
         return "damaged (by its header it has no pixels)"
@@ -297,7 +297,7 @@ def _ends_in_zeros(data: bytes, start: int, end: int, allowed: int = 0) -> bool:
     """Whether compressed data were allocated but not written to their end.
 
     Args:
-        data: The whole file.
+        data: All bytes of the file.
         start: Position of their first byte.
         end: Position after their last byte.
         allowed: How many more zeros than usual may end them.

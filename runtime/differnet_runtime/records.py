@@ -32,7 +32,7 @@ class Origin:
     Args:
         name: Name of the frame.
         key: Name, size in bytes and modification time in ns, as `NAME|SIZE|TIME`.
-        digest: Of the content, in hexadecimal digits; empty where it couldn't be read.
+        digest: Hash of the content, hexadecimal; empty where the file couldn't be read.
     """
 
     name: str
@@ -225,8 +225,8 @@ def too_large(width: int, height: int) -> str | None:
     """Says why a picture must not be decoded; None if it is small enough.
 
     Args:
-        width: In pixels, as the head of a file or stream promises it.
-        height: In pixels, from the same head.
+        width: Width in pixels that the header of the file or stream announces.
+        height: Height in pixels that it announces.
     """
     if width * height <= MOST_PIXELS:
         return None

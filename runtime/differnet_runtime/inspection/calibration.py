@@ -70,7 +70,7 @@ def calibrate(
             did not see it.
         false_reject_rate: Share of good parts that may be rejected, on average.
         confidence: For the printed bound.
-        scored_by: What gave the scores: `torch` or a backend.
+        scored_by: Source of the scores: `torch` or the name of a backend.
         headroom: See `HEADROOM`; the error of FP16, where that is greater.
         method: `split` where one model gave all scores, `out_of_fold` where those of folds did.
         tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be

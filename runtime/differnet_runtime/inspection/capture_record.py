@@ -32,11 +32,11 @@ class CaptureRecord(StrictModel):
     """How the pictures in a folder were taken.
 
     Args:
-        version: Of this record's form; checked first.
+        version: Version of the record's format, always 1.
         source: The camera, without passwords.
         roi: The region of interest; the pictures hold the whole frame.
         fit: How the region is to be brought to the model's height and width.
-        settings: What was asked of the camera, and what it reported.
+        settings: Settings that were requested from the camera, and those it reported.
         frame_size: Width and height of the pictures.
         created: Time of the first capture, ISO 8601 with time zone.
         groups: Pattern for a picture's path that names the part, as `train --groups` takes it;

@@ -58,9 +58,9 @@ class ImageFinding:
     """What is odd about a picture.
 
     Args:
-        path: The picture's file.
+        path: Path of the picture.
         cause: The finding in one or two words: `black`, `mask`, `copy`.
-        detail: What was seen, in a phrase with figures.
+        detail: The observation as a phrase, with its figures.
         weight: Whether it rules the picture out.
     """
 
@@ -78,7 +78,7 @@ class Measured:
     """What is known of one picture.
 
     Args:
-        path: The picture's file.
+        path: Path of the picture.
         content: SHA-256 of the file, hexadecimal; copies have the same.
         look: Brightness and sharpness of the model's input.
         size: Width and height in pixels.
@@ -100,10 +100,10 @@ def measure(path: Path, content: str, image: Image, prepared: NDArray[np.uint8])
     """Measures a picture.
 
     Args:
-        path: The picture's file.
+        path: Path of the picture.
         content: SHA-256 of its bytes.
         image: `(H, W, 3)` uint8 or uint16, as decoded.
-        prepared: What `preprocess` made of it.
+        prepared: The image after `preprocess`.
     """
     values: NDArray[np.integer] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), image.dtype)
     height, width = values.shape
@@ -133,7 +133,7 @@ class Examination:
 
     Args:
         pictures: All pictures of the set.
-        findings: What is odd, in the order of weight, then of the pictures.
+        findings: Findings in the order of their weight, then of the pictures.
     """
 
     pictures: tuple[Measured, ...]

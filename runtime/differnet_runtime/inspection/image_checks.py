@@ -70,9 +70,9 @@ class IntegrityGate:
         """Says why a frame must not be scored.
 
         Args:
-            frame: As the camera gave it.
+            frame: The frame that the camera gave.
             prepared: `(height, width, 3 | 4) uint8`: what `preprocess` made of it.
-            now_ns: `time.monotonic_ns()`.
+            now_ns: The present, as `time.monotonic_ns()` gives it.
 
         Returns:
             None where it may be scored; else NO_DECISION with the reason and one of the codes
@@ -169,7 +169,7 @@ def look(prepared: NDArray[np.uint8]) -> Look:
     brightness = cv2.mean(image)[0]
     if brightness == 0:
         return Look(0.0, 0.0)
-    detail = cv2.Laplacian(cv2.pyrDown(image), cv2.CV_32F)
+    detail = cv2.Laplacian(cv2.pyrDown(image.astype(np.float32)), cv2.CV_32F)
     energy = float(np.vdot(detail, detail)) / detail.size
     return Look(brightness, energy / brightness**2)
 

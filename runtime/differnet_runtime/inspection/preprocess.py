@@ -67,13 +67,10 @@ def checked(image: Image) -> Image:
     return image[:, :, 0] if image.ndim == 3 and channels == 1 else image
 
 
-def grey(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns a prepared picture `(height, width, 3 | 4) uint8` in grey, `(height, width) float32`.
-
-    Its values are whole numbers.
-    """
+def grey(prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a prepared picture, `(height, width, 3 | 4) uint8`, in grey: `(height, width)`."""
     code = cv2.COLOR_BGR2GRAY if prepared.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
-    return cv2.cvtColor(prepared, code).astype(np.float32)
+    return cv2.cvtColor(prepared, code)  # type: ignore[return-value]
 
 
 def _coloured(image: Image, channels: int) -> Image:

@@ -53,7 +53,9 @@ def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         The grey picture at 64 x 64 pixels without its slow changes; zeros where nothing is left.
     """
-    small = cv2.resize(grey(prepared), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        grey(prepared).astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA
+    )
     detail = small.astype(np.float32)
     detail -= cv2.GaussianBlur(detail, (0, 0), _SHADING)
     detail -= detail.mean()
@@ -136,7 +138,7 @@ class Scene(NamedTuple):
     @classmethod
     def of(cls, prepared: NDArray[np.uint8]) -> Scene:
         """Returns what is compared of a picture `(height, width, 3 | 4) uint8`."""
-        return cls(grey(prepared), detail_of(prepared))
+        return cls(grey(prepared).astype(np.float32), detail_of(prepared))
 
     def same_as(self, other: Scene) -> bool:
         """Says whether two pictures differ by nothing but noise and exposure."""

@@ -34,7 +34,7 @@ def inspect_frame(
 
     Args:
         frame: A frame of any source.
-        engine: What runs the model.
+        engine: The engine that runs the model.
         gate: Image checks of the frame's source; None trusts every frame.
         threshold: Used in place of the model's.
         until_ns: `time.monotonic_ns()` until which the score is wanted.
@@ -144,7 +144,7 @@ class Answer:
 
 
 class ScoringEngine(Protocol):
-    """What runs a model."""
+    """Runs a model, in this process or another."""
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -171,7 +171,7 @@ class Inspected:
         stages_ms: Milliseconds in `preprocess`, `integrity`, `engine` (the way to the model and
             back) and `infer` (the model alone, a part of it).
         total_ms: From the frame at hand to the verdict.
-        error: What kept the frame from being scored; None where it has a score or was refused.
+        error: The error that left the frame without a score; None if none occurred.
     """
 
     decision: Decision

@@ -27,7 +27,7 @@ def from_square(values: Any, side: str, *names: str) -> Any:  # noqa: ANN401
     """Reads the side of a square, as files of format 3 and before have it, as two sides.
 
     Args:
-        values: What a validator gets before it; anything but a dictionary is left as it is.
+        values: Input of a `before` validator; anything but a dictionary is returned unchanged.
         side: Key of the square's side.
         names: Keys of the two sides.
     """

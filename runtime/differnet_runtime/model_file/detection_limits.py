@@ -21,7 +21,7 @@ class DetectionLimit(StrictModel):
     """The size from which on painted defects of one kind and contrast are found.
 
     Args:
-        kind: What was painted; see `differnet_training.limit_search`.
+        kind: Kind of defect that was painted; see `differnet_training.limit_search`.
         contrast: Difference from the surroundings, in grey levels of 255; None for `blur`.
         size: Diameter (a scratch's length) from which on the wanted share is found, in pixels of
             the model's input; None where it is not reached at any size painted.

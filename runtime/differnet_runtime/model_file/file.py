@@ -156,7 +156,7 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
     Args:
         path: Path of the `.onnx` file.
         onnx_bytes: A serialised ONNX model, with or without our metadata.
-        metadata: What the file shall say of itself.
+        metadata: Metadata that the file will carry.
 
     Returns:
         The content hash, 64 hexadecimal digits.

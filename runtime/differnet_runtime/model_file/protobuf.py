@@ -137,7 +137,7 @@ class Message:
         name: Name in error messages.
         one: Wire type of the fields that occur at most once, by their number. (A reader would take
             the last of several, or join them.)
-        many: Likewise, of those that may occur again and again.
+        many: Wire type of the fields that may repeat, by their number.
         refused: Fields that carry what no model of ours has, in words.
     """
 

@@ -74,7 +74,7 @@ def sign(data: bytes, key_file: Path) -> tuple[bytes, str]:
     """Signs a model file's bytes.
 
     Args:
-        data: As `read_model_file` gives them; a signature that is there is replaced.
+        data: Bytes that `read_model_file` returned; an existing signature is replaced.
         key_file: The private key that `new_key` made.
 
     Returns:
@@ -93,7 +93,7 @@ def signed_by(data: bytes, source: str) -> str | None:
     """Returns the public key that signed a model file, `ed25519:BASE64`; None for no signature.
 
     Args:
-        data: As `read_model_file` gives them.
+        data: Bytes that `read_model_file` returned.
         source: Name of the file, for messages.
 
     Raises:
@@ -116,7 +116,7 @@ def require_signature(data: bytes, source: str, trusted: Sequence[str]) -> None:
     """Refuses a model file that none of the trusted keys has signed.
 
     Args:
-        data: As `read_model_file` gives them.
+        data: Bytes that `read_model_file` returned.
         source: Name of the file, for messages.
         trusted: Lines of public keys; none at all admits every file.
 
