@@ -110,7 +110,7 @@ def export_model(
         scored = _score(on_cpu(graph), contract, pictures, f"{precision.upper()} graph, emulated")
     if precision == "fp16":
         half = _half(exact, scored, weights)
-    calibration = _recalibrated(trained, exact.real, scored.real, half, precision)
+    calibration = recalibrate(trained, exact.real, scored.real, half, precision)
     _check_moved(trained, calibration)
     if precision == "int8":
         at = (trained.threshold, calibration.threshold) if trained and calibration else None
@@ -219,7 +219,7 @@ def _check_moved(trained: Calibration | None, exported: Calibration | None) -> N
         )
 
 
-def _recalibrated(
+def recalibrate(
     trained: Calibration | None,
     exact: Scores,
     scored: Scores,

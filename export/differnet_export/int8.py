@@ -259,7 +259,7 @@ def to_int8(graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame
         )
     for left in (left for left in LEFT if left < count):
         found = quantised(material, left)
-        shift, spread = _change(exact, scores(found, others, f"INT8, {left} left in float"))
+        shift, spread = score_change(exact, scores(found, others, f"INT8, {left} left in float"))
         if abs(shift) <= MOST_SHIFT and spread <= MOST_SPREAD:
             work = multiplications(graph, others[0])
             share = sum(work[name] for name in inside(material, left)) / sum(work.values())
@@ -271,7 +271,7 @@ def to_int8(graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame
     )
 
 
-def _change(exact: Scores, other: Scores) -> tuple[float, float]:
+def score_change(exact: Scores, other: Scores) -> tuple[float, float]:
     """Returns median and standard deviation of log(other / exact); infinite if any is."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(other.astype(np.float64) / exact)

@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from differnet_export import int8
-from differnet_export.exporter import _recalibrated, export_model
+from differnet_export.exporter import export_model, recalibrate
 from differnet_export.int8 import measured, multiplications, quantised
 from differnet_export.precision import to_half, unsound
 from differnet_export.scoring import on_cpu, outputs_of, scores, trace
@@ -138,7 +138,7 @@ class TestTheGraph:
 class TestHowManyStayInFloat:
     def test_as_few_as_the_spread_allows(self, single: ModelProto, monkeypatch) -> None:
         spreads = {
-            left: int8._change(
+            left: int8.score_change(
                 scores(single, PICTURES, "exact"),
                 scores(quantised(measured(single, PICTURES), left), PICTURES, "int8"),
             )[1]
@@ -216,7 +216,7 @@ class TestFile:
     def test_the_scores_of_parts_move_as_those_of_their_pictures(self, trained) -> None:
         before = load_metadata(trained.folder).calibration
         exact = np.linspace(1.0, 2.0, before.images + 3, dtype=np.float32)
-        after = _recalibrated(before, exact, np.float32(1.04) * exact, None, "int8")
+        after = recalibrate(before, exact, np.float32(1.04) * exact, None, "int8")
         expected = 1.04 * np.array(before.good_scores)
         np.testing.assert_allclose(after.good_scores, expected, rtol=1e-5)
         assert after.scored_by == before.scored_by

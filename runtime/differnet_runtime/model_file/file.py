@@ -150,16 +150,13 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
         raise ModelFileError(f"{source}: metadata key {key}: {first['msg']}") from error
 
 
-def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> str:
+def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> None:
     """Writes a model file atomically; our entries that were there, a signature too, are left out.
 
     Args:
         path: Path of the `.onnx` file.
         onnx_bytes: A serialised ONNX model, with or without our metadata.
         metadata: Metadata that the file will carry.
-
-    Returns:
-        The content hash, 64 hexadecimal digits.
 
     Raises:
         ModelFileError: The model is larger than a protobuf message may be (2 GiB).
@@ -174,7 +171,6 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
             "weights outside the file are not supported. Train a narrower flow (--width)."
         )
     write_bytes(path, data)
-    return content_hash(data)
 
 
 def _hashed(body: bytes) -> bytes:
