@@ -15,6 +15,20 @@ Pixel = Literal["bgr", "bgrx"]
 LONGEST_SIDE = 1_000_000
 """Most pixels along a side of a camera's frame; a line-scan camera's is long."""
 RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
+"""Degrees of the rotations that keep every pixel of a square."""
+
+_UNSEEN = 0.05
+"""Sizes vary where more than this share of the pictures have a size that no other has: so likely is
+it that the next picture has a new one, too (Good and Turing's estimate; Good 1953)."""
+_LISTED = 64
+"""Greatest number of sizes that do not count as varied."""
+_ROOM = 0.1
+"""Share by which sizes that vary may lie outside the range that was seen."""
+_NAMED = 4
+"""Number of sizes that a message lists."""
+
+Side = Annotated[int, Field(ge=1)]
+Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class StrictModel(BaseModel):
@@ -145,37 +159,29 @@ class Views(StrictModel):
         trained: Angles that training saw, or "any" when it drew random rotations.
 
     Example:
-        >>> Views(angles=(0.0, 180.0), trained=(0.0, 90.0, 180.0, 270.0)).check()
+        >>> len(Views(angles=(0.0, 180.0), trained=(0.0, 90.0, 180.0, 270.0)).angles)
+        2
     """
 
     angles: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     trained: tuple[float, ...] | Literal["any"]
 
-    def check(self) -> None:
-        """Refuses angles that training never saw, since they make good parts score as defects.
-
-        Raises:
-            ViewsError: An angle is not covered by training.
-        """
-        if self.trained == "any":
-            return
-        unseen = [angle for angle in self.angles if angle % 360 not in self.trained]
-        if unseen:
-            raise ViewsError(
-                f"views {_degrees(unseen)} were never trained: the model saw "
-                f"{_degrees(self.trained)}. A rotation that training never saw makes good parts "
-                "score as defects. Use trained angles, or train with --rotation random."
-            )
-
 
 def check_views(views: Views, contract: InputContract) -> None:
-    """Refuses rotations that this input's shape does not allow or that training never saw.
+    """Refuses rotations that training never saw or that this input's shape does not allow.
 
     Raises:
-        ViewsError: An angle is not covered by training, or would change the shape of an input
-            that is not square; the message names the angles and what to do.
+        ViewsError: An angle is not covered by training, so that good parts would score as defects,
+            or would change the shape of an input that is not square; names the angles and what to
+            do.
     """
-    views.check()
+    trained = views.trained
+    if trained != "any" and (unseen := [a for a in views.angles if a % 360 not in trained]):
+        raise ViewsError(
+            f"views {_degrees(unseen)} were never trained: the model saw {_degrees(trained)}. A "
+            "rotation that training never saw makes good parts score as defects. Use trained "
+            "angles, or train with --rotation random."
+        )
     turned = [angle for angle in views.angles if angle % 180.0]
     if turned and contract.height != contract.width:
         raise ViewsError(
@@ -185,22 +191,8 @@ def check_views(views: Views, contract: InputContract) -> None:
         )
 
 
-def _degrees(angles: tuple[float, ...] | list[float]) -> str:
+def _degrees(angles: Iterable[float]) -> str:
     return ", ".join(f"{angle:g}" for angle in angles) + " degrees"
-
-
-_UNSEEN = 0.05
-"""Sizes vary where more than this share of the pictures have a size that no other has: so likely is
-it that the next picture has a new one, too (Good and Turing's estimate; Good 1953)."""
-_LISTED = 64
-"""With more sizes than these, they vary."""
-_ROOM = 0.1
-"""Sizes that vary may lie so far outside of those that were seen."""
-_NAMED = 4
-"""Sizes that a message lists."""
-
-Side = Annotated[int, Field(ge=1)]
-Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PictureSizes(StrictModel):
