@@ -117,7 +117,7 @@ def quantised(material: Material, left: int) -> ModelProto:
 
 
 def inside(material: Material, left: int) -> list[str]:
-    """Returns the names of the convolutions in INT8, where so many of the first layers are not."""
+    """Returns the names of the convolutions in INT8; the first `left` layers stay in float."""
     return [name for names in list(material.layers.values())[left:] for name in names]
 
 

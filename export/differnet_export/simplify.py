@@ -129,7 +129,7 @@ def with_nodes(
 ) -> ModelProto:
     """Returns a model of these nodes and of those initializers that they use.
 
-    Nodes whose outputs nobody uses are left out.
+    Nodes whose outputs are not used are left out.
     """
     wanted = {output.name for output in model.graph.output}
     kept = []
@@ -151,7 +151,7 @@ def with_nodes(
 
 
 def uses(nodes: Iterable[NodeProto]) -> dict[str, list[NodeProto]]:
-    """Returns who uses each tensor; a tensor that nobody uses has an empty list."""
+    """Returns the nodes that read each tensor; an empty list for a tensor that none reads."""
     found: dict[str, list[NodeProto]] = {}
     for node in nodes:
         for name in node.output:

@@ -42,7 +42,7 @@ _NO_COEFFICIENT = (0x00, 0xF0)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ZEROS = bytes(64)
-"""No encoder writes so many within a scan whose tables give zeros the meaning of a coefficient."""
+"""No encoder writes 64 zero bytes in a scan whose Huffman tables read zeros as a coefficient."""
 
 
 def list_images(folder: Path) -> list[Path]:

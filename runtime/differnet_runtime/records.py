@@ -79,7 +79,7 @@ class Score:
     """An anomaly score with all that is needed to judge it.
 
     Args:
-        value: The raw score; near 1 for good parts, but for a negative log-likelihood.
+        value: The raw score: near 1 for good parts, or a negative log-likelihood.
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
         lowest: Lowest plausible score; one below it comes from a fault, not from a part.

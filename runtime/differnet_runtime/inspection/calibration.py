@@ -46,7 +46,7 @@ does not turn the verdict of that very picture. It only lowers the false-reject 
 LEAST = 3
 """The fewest scores that a log-normal can be fitted to."""
 ABSURD = 1000
-"""A threshold of so many times the median of the good scores is refused."""
+"""A threshold above this many times the median of the good scores is refused."""
 _TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
 _STEPS = 400
 """Intervals of Simpson's rule; even."""
@@ -84,8 +84,8 @@ def calibrate(
 
     Raises:
         CalibrationError: Too few scores for the rate, scores that are not finite, or that are not
-            above 0 where a log-normal is asked for; or so many rejected that the threshold may lie
-            above all scores; or the threshold would be absurd.
+            above 0 where a log-normal is asked for; more rejected parts than the rate allows; or an
+            absurd threshold.
     """
     scores = np.sort(np.asarray(good_scores, dtype=np.float64))
     if count := int((~np.isfinite(scores)).sum()):

@@ -144,13 +144,13 @@ class Examination:
         return [one for one in self.findings if one.weight is weight]
 
     def without(self, paths: Iterable[Path]) -> tuple[Measured, ...]:
-        """Returns the pictures but for some."""
+        """Returns all pictures except those at `paths`."""
         left_out = set(paths)
         return tuple(one for one in self.pictures if one.path not in left_out)
 
 
 def appearance(pictures: Sequence[Measured]) -> Appearance:
-    """Returns how pictures look, of which there is at least one."""
+    """Returns how pictures look, from at least one."""
     return appearance_of([one.look for one in pictures])
 
 

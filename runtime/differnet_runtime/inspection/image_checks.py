@@ -175,7 +175,7 @@ def look(prepared: NDArray[np.uint8]) -> Look:
 
 
 def appearance_of(looks: Sequence[Look]) -> Appearance:
-    """Returns the range of good pictures, of which there is at least one.
+    """Returns the range in which good pictures lie, from the looks of at least one.
 
     A few pictures that don't belong must not widen it, so its ends are not the least and the
     greatest: they lie three times as far from the median as the tenth of the pictures that is

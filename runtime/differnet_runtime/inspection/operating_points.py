@@ -80,7 +80,7 @@ def operating_points(
 
     Args:
         good: Scores of good parts; one that is not finite is rejected at every threshold.
-        defect: Scores of defective parts, likewise.
+        defect: Scores of defective parts, with the same rule.
         in_use: The threshold in use, which gets a point of its own.
         costs: Costs of wrong verdicts; they need scores of both kinds of parts.
     """
@@ -105,7 +105,7 @@ def operating_points(
 def cheapest(
     points: Sequence[OperatingPoint], in_use: float | None = None
 ) -> OperatingPoint | None:
-    """Returns the point with the lowest cost; of equals the one in use, or that misses least."""
+    """Returns the cheapest point; among equals the one in use, else the one that misses least."""
 
     def order(point: OperatingPoint) -> tuple[float, bool, int]:
         assert point.cost is not None

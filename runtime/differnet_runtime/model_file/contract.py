@@ -221,7 +221,7 @@ class PictureSizes(StrictModel):
 
     @classmethod
     def of(cls, pictures: Iterable[tuple[int, int]]) -> PictureSizes:
-        """Returns the sizes of pictures, of which there is at least one.
+        """Returns the sizes of at least one picture.
 
         Args:
             pictures: Width and height of each, in pixels.

@@ -162,7 +162,7 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
         ModelFileError: The model is larger than a protobuf message may be (2 GiB).
         OutputError: It can't be written; what was there stays.
     """
-    # All keys of this format are written, so a file that was read as an older one is one no more.
+    # All keys of this format are written, so a model read from an older file becomes a new one.
     text = metadata.replaced(format_version=FORMAT_VERSION).model_dump_json()
     data = _hashed(_without(onnx_bytes, _OURS) + _entry(_METADATA_KEY, text))
     if len(data) > _SIZE_LIMIT:

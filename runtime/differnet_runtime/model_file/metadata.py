@@ -34,8 +34,8 @@ class ExtractorSpec(StrictModel):
         scales: Divisors of the input size that are read, each by nearest neighbour.
         mean: Normalisation mean, RGB in 0..1, that the weights were trained with.
         std: Normalisation standard deviation, RGB in 0..1, likewise.
-        kept: At most so many channels of each scale are features, drawn by a fixed seed; None
-            keeps all.
+        kept: Greatest number of channels of each scale that are features, drawn by a fixed seed;
+            None keeps all.
         weights_sha256: Hash of the extractor's tensors; part of the feature cache's key.
     """
 
@@ -94,7 +94,7 @@ class Head(StrictModel):
     Args:
         name: `whole` sees the picture as a whole, `coarse` and `fine` its windows.
         taps: The extractor's blocks that it reads.
-        kept: At most so many of their channels, drawn by a fixed seed; None keeps all.
+        kept: Greatest number of their channels, drawn by a fixed seed; None keeps all.
         rows: Windows from top to bottom; 1 for the whole picture, whose features are the mean and
             the standard deviation of each channel.
         columns: Windows from left to right.
@@ -224,7 +224,7 @@ def _quantile(ascending: tuple[float, ...], share: float) -> float:
 
 
 class Appearance(StrictModel):
-    """How good pictures look, as the network's input: from it follows what no part looks like.
+    """How good pictures look as the network's input; the image checks take their limits from it.
 
     Args:
         darkest: Low end of the pictures' mean grey levels, 0..255; see
