@@ -65,6 +65,151 @@ _SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """A graph in INT8 as good pictures need it.
+
+    Args:
+        graph: Its extractor's convolutions are in INT8, all else is FP32.
+        convolutions: Number of the extractor's convolutions in INT8.
+        left: How many of the first ones stayed in float, depthwise ones not counted.
+        share: Share of the extractor's multiplications that are in INT8.
+    """
+
+    graph: ModelProto
+    convolutions: int
+    left: int
+    share: float
+
+
+def to_int8(graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame]) -> Quantised:
+    """Writes INT8 into a simplified FP32 graph.
+
+    Args:
+        graph: An FP32 graph from `simplify`.
+        pictures: Good pictures that give ranges and the features' shift.
+        others: Good pictures that tell how many convolutions have to stay in float; at most
+            `PICTURES` of them are used.
+
+    Raises:
+        ExportError: The graph has no convolutions, or INT8 spoils its scores however many of the
+            first convolutions stay in float.
+    """
+    material, others = measure(graph, pictures), _spread_out(others)
+    count = len(material.layers)
+    exact = scores(graph, others, "FP32 graph")
+    if not count:
+        raise ExportError(
+            "the extractor has no convolution with constant weights that could be INT8. Export "
+            "with --precision fp16."
+        )
+    for left in (left for left in LEFT if left < count):
+        found = quantise(material, left)
+        shift, spread = score_change(exact, scores(found, others, f"INT8, {left} left in float"))
+        if abs(shift) <= MOST_SHIFT and spread <= MOST_SPREAD:
+            work = multiplications(graph, others[0])
+            share = sum(work[name] for name in inside(material, left)) / sum(work.values())
+            return Quantised(found, count - left, left, share)
+    raise ExportError(
+        f"INT8 shifts the scores of good pictures by {shift:+.1%} (limit {MOST_SHIFT:.0%}) and "
+        f"scatters them by {spread:.1%} (limit {MOST_SPREAD:.0%}), even with {left} convolutions "
+        "left in float; nothing was written. Export with --precision fp16."
+    )
+
+
+def score_change(exact: Scores, other: Scores) -> tuple[float, float]:
+    """Returns median and standard deviation of log(other / exact); infinite if any is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(other.astype(np.float64) / exact)
+    finite = bool(np.isfinite(logs).all())
+    return (float(np.median(logs)), float(np.std(logs))) if finite else (np.inf, np.inf)
+
+
+def pictures_of(folder: Path, metadata: ModelMetadata) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Returns good pictures that give ranges, and others that are compared.
+
+    The others are those that calibrated; with folds, where all pictures trained and calibrated,
+    half of them.
+
+    Args:
+        folder: The trained model's folder.
+        metadata: That model's metadata; says how its pictures were shared out.
+
+    Raises:
+        ExportError: They are not where they were, or have changed, or are too few.
+    """
+    trained = frames.recorded(folder, "train")
+    split = metadata.calibration is not None and metadata.calibration.method == "split"
+    given = _spread_out(trained if split else trained[1::2])
+    others = frames.recorded(folder, "calibration") if split else _spread_out(trained[::2])
+    if len(given) < FEWEST or len(others) < FEWEST:
+        raise ExportError(
+            "--precision int8 needs the good pictures that trained the model, and they are not "
+            f"where {folder} says, have changed, or are too few (found {len(given)} to measure "
+            f"ranges on and {len(others)} to compare, expected {FEWEST} of each at least). Put "
+            "them back, or export with --precision fp16."
+        )
+    return given, others
+
+
+def _spread_out(pictures: Sequence[T]) -> Sequence[T]:
+    """Takes at most `PICTURES`, from all parts of the list."""
+    return pictures[:: -(-len(pictures) // PICTURES) or 1]
+
+
+def check_finite(made: Scores) -> None:
+    """Refuses a graph that does not score every frame made by a formula finitely.
+
+    Raises:
+        ExportError: A score is infinite or NaN.
+    """
+    if not np.isfinite(made).all():
+        raise ExportError(
+            "INT8 gives scores that are not finite; nothing was written. Export with --precision "
+            "fp16."
+        )
+
+
+def effect(
+    found: Quantised, exact: Scores, scored: Scores, thresholds: tuple[float, float] | None
+) -> Int8:
+    """Measures what INT8 did to the scores of good pictures.
+
+    Args:
+        found: The INT8 graph that `to_int8` wrote.
+        exact: Scores of the FP32 graph, `(N,) float32`.
+        scored: Scores of the INT8 graph, `(N,) float32`.
+        thresholds: Thresholds of the FP32 and the INT8 graph; None without a calibration.
+
+    Raises:
+        ExportError: A score is not finite, or differs too much.
+    """
+    shift = shift_of(exact, scored)
+    errors = relative_difference(np.float32(shift) * exact, scored)
+    if not errors.max() <= MOST_ERROR:
+        raise ExportError(
+            f"INT8 changes the score of a good picture by {errors.max():.2g} relative, apart "
+            f"from the common shift (limit {MOST_ERROR:g}); nothing was written. Export with "
+            "--precision fp16."
+        )
+    defects = [] if thresholds is None else [exact > thresholds[0], scored > thresholds[1]]
+    return Int8(
+        convolutions=found.convolutions,
+        left_in_float=found.left,
+        share=found.share,
+        pictures=len(exact),
+        shift=shift,
+        median_relative_error=float(np.median(errors)),
+        greatest_relative_error=float(errors.max()),
+        flips=int((defects[0] != defects[1]).sum()) if defects else None,
+    )
+
+
+def shift_of(exact: Scores, scored: Scores) -> float:
+    """Returns the median of `scored` / `exact`."""
+    return float(np.median(scored.astype(np.float64) / exact))
+
+
+@dataclass(frozen=True)
 class Material:
     """What quantisation needs to know of an FP32 graph.
 
@@ -84,7 +229,7 @@ class Material:
     pictures: Sequence[Frame]
 
 
-def measured(graph: ModelProto, pictures: Sequence[Frame]) -> Material:
+def measure(graph: ModelProto, pictures: Sequence[Frame]) -> Material:
     """Measures ranges and features of good pictures.
 
     Args:
@@ -101,11 +246,11 @@ def measured(graph: ModelProto, pictures: Sequence[Frame]) -> Material:
     return Material(graph, layers, ranges, _mean_features(graph, pictures), pictures)
 
 
-def quantised(material: Material, left: int) -> ModelProto:
+def quantise(material: Material, left: int) -> ModelProto:
     """Returns the graph with INT8 convolutions.
 
     Args:
-        material: Ranges and features that `measured` found.
+        material: Ranges and features that `measure` found.
         left: How many of the first layers stay in float, besides the depthwise ones.
     """
     graph = _with_pairs(material, inside(material, left))
@@ -217,148 +362,3 @@ def _ranges(graph: ModelProto, names: list[str], pictures: Sequence[Frame]) -> d
     return {
         name: max((float(one[f"{name}_greatest"]) for one in found), default=0.0) for name in names
     }
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """A graph in INT8 as good pictures need it.
-
-    Args:
-        graph: Its extractor's convolutions are in INT8, all else is FP32.
-        convolutions: Number of the extractor's convolutions in INT8.
-        left: How many of the first ones stayed in float, depthwise ones not counted.
-        share: Share of the extractor's multiplications that are in INT8.
-    """
-
-    graph: ModelProto
-    convolutions: int
-    left: int
-    share: float
-
-
-def to_int8(graph: ModelProto, pictures: Sequence[Frame], others: Sequence[Frame]) -> Quantised:
-    """Writes INT8 into a simplified FP32 graph.
-
-    Args:
-        graph: An FP32 graph from `simplify`.
-        pictures: Good pictures that give ranges and the features' shift.
-        others: Good pictures that tell how many convolutions have to stay in float; at most
-            `PICTURES` of them are used.
-
-    Raises:
-        ExportError: The graph has no convolutions, or INT8 spoils its scores however many of the
-            first convolutions stay in float.
-    """
-    material, others = measured(graph, pictures), _spread_out(others)
-    count = len(material.layers)
-    exact = scores(graph, others, "FP32 graph")
-    if not count:
-        raise ExportError(
-            "the extractor has no convolution with constant weights that could be INT8. Export "
-            "with --precision fp16."
-        )
-    for left in (left for left in LEFT if left < count):
-        found = quantised(material, left)
-        shift, spread = score_change(exact, scores(found, others, f"INT8, {left} left in float"))
-        if abs(shift) <= MOST_SHIFT and spread <= MOST_SPREAD:
-            work = multiplications(graph, others[0])
-            share = sum(work[name] for name in inside(material, left)) / sum(work.values())
-            return Quantised(found, count - left, left, share)
-    raise ExportError(
-        f"INT8 shifts the scores of good pictures by {shift:+.1%} (limit {MOST_SHIFT:.0%}) and "
-        f"scatters them by {spread:.1%} (limit {MOST_SPREAD:.0%}), even with {left} convolutions "
-        "left in float; nothing was written. Export with --precision fp16."
-    )
-
-
-def score_change(exact: Scores, other: Scores) -> tuple[float, float]:
-    """Returns median and standard deviation of log(other / exact); infinite if any is."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(other.astype(np.float64) / exact)
-    finite = bool(np.isfinite(logs).all())
-    return (float(np.median(logs)), float(np.std(logs))) if finite else (np.inf, np.inf)
-
-
-def pictures_of(folder: Path, metadata: ModelMetadata) -> tuple[Sequence[Path], Sequence[Path]]:
-    """Returns good pictures that give ranges, and others that are compared.
-
-    The others are those that calibrated; with folds, where all pictures trained and calibrated,
-    half of them.
-
-    Args:
-        folder: The trained model's folder.
-        metadata: That model's metadata; says how its pictures were shared out.
-
-    Raises:
-        ExportError: They are not where they were, or have changed, or are too few.
-    """
-    trained = frames.recorded(folder, "train")
-    split = metadata.calibration is not None and metadata.calibration.method == "split"
-    given = _spread_out(trained if split else trained[1::2])
-    others = frames.recorded(folder, "calibration") if split else _spread_out(trained[::2])
-    if len(given) < FEWEST or len(others) < FEWEST:
-        raise ExportError(
-            "--precision int8 needs the good pictures that trained the model, and they are not "
-            f"where {folder} says, have changed, or are too few (found {len(given)} to measure "
-            f"ranges on and {len(others)} to compare, expected {FEWEST} of each at least). Put "
-            "them back, or export with --precision fp16."
-        )
-    return given, others
-
-
-def _spread_out(pictures: Sequence[T]) -> Sequence[T]:
-    """Takes at most `PICTURES`, from all parts of the list."""
-    return pictures[:: -(-len(pictures) // PICTURES) or 1]
-
-
-def check_finite(made: Scores) -> None:
-    """Refuses a graph that does not score every frame made by a formula finitely.
-
-    Raises:
-        ExportError: A score is infinite or NaN.
-    """
-    if not np.isfinite(made).all():
-        raise ExportError(
-            "INT8 gives scores that are not finite; nothing was written. Export with --precision "
-            "fp16."
-        )
-
-
-def effect(
-    found: Quantised, exact: Scores, scored: Scores, thresholds: tuple[float, float] | None
-) -> Int8:
-    """Measures what INT8 did to the scores of good pictures.
-
-    Args:
-        found: The INT8 graph that `to_int8` wrote.
-        exact: Scores of the FP32 graph, `(N,) float32`.
-        scored: Scores of the INT8 graph, `(N,) float32`.
-        thresholds: Thresholds of the FP32 and the INT8 graph; None without a calibration.
-
-    Raises:
-        ExportError: A score is not finite, or differs too much.
-    """
-    shift = shift_of(exact, scored)
-    errors = relative_difference(np.float32(shift) * exact, scored)
-    if not errors.max() <= MOST_ERROR:
-        raise ExportError(
-            f"INT8 changes the score of a good picture by {errors.max():.2g} relative, apart "
-            f"from the common shift (limit {MOST_ERROR:g}); nothing was written. Export with "
-            "--precision fp16."
-        )
-    defects = [] if thresholds is None else [exact > thresholds[0], scored > thresholds[1]]
-    return Int8(
-        convolutions=found.convolutions,
-        left_in_float=found.left,
-        share=found.share,
-        pictures=len(exact),
-        shift=shift,
-        median_relative_error=float(np.median(errors)),
-        greatest_relative_error=float(errors.max()),
-        flips=int((defects[0] != defects[1]).sum()) if defects else None,
-    )
-
-
-def shift_of(exact: Scores, scored: Scores) -> float:
-    """Returns the median of `scored` / `exact`."""
-    return float(np.median(scored.astype(np.float64) / exact))

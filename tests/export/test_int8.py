@@ -14,7 +14,7 @@ from torch import nn
 
 from differnet_export import int8
 from differnet_export.exporter import export_model, recalibrate
-from differnet_export.int8 import measured, multiplications, quantised
+from differnet_export.int8 import measure, multiplications, quantise
 from differnet_export.precision import to_half, unsound
 from differnet_export.scoring import on_cpu, outputs_of, scores, trace
 from differnet_export.verify import verify
@@ -53,7 +53,7 @@ def single() -> ModelProto:
 
 @pytest.fixture(scope="module")
 def graph(single: ModelProto) -> ModelProto:
-    return quantised(measured(single, PICTURES), 0)
+    return quantise(measure(single, PICTURES), 0)
 
 
 def constants(graph: ModelProto) -> dict[str, np.ndarray]:
@@ -96,14 +96,14 @@ class TestTheGraph:
     ) -> None:
         exact = mean_features(single)
         np.testing.assert_allclose(mean_features(graph), exact, atol=1e-5)
-        material = measured(single, PICTURES)
+        material = measure(single, PICTURES)
         bare = onnx.load_from_string(graph.SerializeToString())
         shift = next(t for t in bare.graph.initializer if t.name == "feature_shift")
         shift.CopyFrom(numpy_helper.from_array(np.zeros(24, np.float32), shift.name))
         assert np.abs(mean_features(bare) - material.features).max() > 1e-4
 
     def test_the_first_convolutions_can_stay_in_float(self, single: ModelProto) -> None:
-        found = quantised(measured(single, PICTURES), 1)
+        found = quantise(measure(single, PICTURES), 1)
         assert sum(node.op_type == "QuantizeLinear" for node in found.graph.node) == 3
 
     def test_all_else_is_as_in_fp16_and_sound(self, graph: ModelProto) -> None:
@@ -140,7 +140,7 @@ class TestHowManyStayInFloat:
         spreads = {
             left: int8.score_change(
                 scores(single, PICTURES, "exact"),
-                scores(quantised(measured(single, PICTURES), left), PICTURES, "int8"),
+                scores(quantise(measure(single, PICTURES), left), PICTURES, "int8"),
             )[1]
             for left in (0, 1)
         }
