@@ -16,6 +16,7 @@ from typing import Any
 
 from . import pictures
 from .machine import RESULTS
+from .markdown import milliseconds, table
 from .tables_accuracy import TABLES as ACCURACY
 from .tables_int8 import TABLES as INT8
 from .tables_speed import TABLES as SPEED
@@ -71,13 +72,7 @@ def _demo(result: dict[str, Any]) -> str:
         "defective cells missed": _share(result["miss"]),
         "latency on two CPU cores": f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms",
     }
-    return "\n".join(
-        [
-            "| the demo's held-out cells | |",
-            "|---|---|",
-            *(f"| {k} | {v} |" for k, v in rows.items()),
-        ]
-    )
+    return table(["the demo's held-out cells", ""], rows.items())
 
 
 def _share(figure: dict[str, float]) -> str:
@@ -86,50 +81,48 @@ def _share(figure: dict[str, float]) -> str:
 
 def _flow_cost(result: dict[str, Any]) -> str:
     devices = list(result["bandwidth_gb_s"])
-    lines = [
-        "| flow (features, blocks, width) | parameters | FP16 | measured, CPU in FP32 | "
-        f"{' | '.join(devices)} |",
-        "|---|---|---|---|" + "---|" * len(devices),
+    head = ["flow (features, blocks, width)", "parameters", "FP16", "measured, CPU in FP32"]
+    rows = [
+        [
+            f"{name} ({flow['features']}, {flow['blocks']}, {flow['width']})",
+            f"{flow['parameters'] / 1e6:.2f} M",
+            f"{flow['fp16_mb']:.1f} MB",
+            f"{flow['cpu_latency_ms']['median']:.2g} ms",
+            *(f"{flow['floor_ms'][device]:.2g} ms" for device in devices),
+        ]
+        for name, flow in result["flows"].items()
     ]
-    for name, flow in result["flows"].items():
-        shape = f"{name} ({flow['features']}, {flow['blocks']}, {flow['width']})"
-        floors = " | ".join(f"{flow['floor_ms'][device]:.2g} ms" for device in devices)
-        size = f"{flow['parameters'] / 1e6:.2f} M | {flow['fp16_mb']:.1f} MB"
-        lines.append(f"| {shape} | {size} | {flow['cpu_latency_ms']['median']:.2g} ms | {floors} |")
-    return "\n".join(lines)
+    return table([*head, *devices], rows)
 
 
 def _flow_auroc(result: dict[str, Any]) -> str:
-    lines = ["| blocks | width | image AUROC | spread over seeds |", "|---|---|---|---|"]
+    rows = []
     for flow in result["flows"].values():
         mono = flow["auroc"]["mono"]
-        lines.append(
-            f"| {flow['blocks']} | {flow['width']} | {mono['mean']:.4f} | "
-            f"{mono['standard_deviation']:.4f} |"
-        )
-    return "\n".join(lines)
+        figures = f"{mono['mean']:.4f}", f"{mono['standard_deviation']:.4f}"
+        rows.append([flow["blocks"], flow["width"], *figures])
+    return table(["blocks", "width", "image AUROC", "spread over seeds"], rows)
 
 
 def _precision(result: dict[str, Any]) -> str:
-    lines = [
-        "| model | pictures | FP32 from torch, greatest | FP16 from FP32, median | greatest | rank "
-        "correlation | verdict flips | heatmap, share of its range, greatest |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["model", "pictures", "FP32 from torch, greatest", "FP16 from FP32, median", "greatest"]
+    head += ["rank correlation", "verdict flips", "heatmap, share of its range, greatest"]
+    rows = []
     for name, found in result["models"].items():
-        beyond = found["flips_beyond_the_error"]
-        flips = f"{len(found['verdict_flips'])} ({beyond} beyond the error)"
-        lines.append(
-            f"| {name} | {found['images']} | {found['greatest_difference_from_torch']:.1e} | "
-            f"{found['median_error']:.1e} | {found['greatest_error']:.1e} | "
-            f"{found['rank_correlation']:.5f} | {flips} | {_heatmap_error(found)} |"
+        flips, heatmap = found["flips_beyond_the_error"], found.get("heatmap_error")
+        rows.append(
+            [
+                name,
+                found["images"],
+                f"{found['greatest_difference_from_torch']:.1e}",
+                f"{found['median_error']:.1e}",
+                f"{found['greatest_error']:.1e}",
+                f"{found['rank_correlation']:.5f}",
+                f"{len(found['verdict_flips'])} ({flips} beyond the error)",
+                f"{heatmap['greatest']:.1e} of {heatmap['maps']} maps" if heatmap else "",
+            ]
         )
-    return "\n".join(lines)
-
-
-def _heatmap_error(found: dict[str, Any]) -> str:
-    error = found.get("heatmap_error")
-    return f"{error['greatest']:.1e} of {error['maps']} maps" if error else ""
+    return table(head, rows)
 
 
 def _precision_full(result: dict[str, Any]) -> str:
@@ -137,52 +130,46 @@ def _precision_full(result: dict[str, Any]) -> str:
 
 
 def _graph_cost(result: dict[str, Any]) -> str:
-    lines = [
-        "| recipe | threads | whole graph, p50 (p5 to p95) | extractor alone | ratio |",
-        "|---|---|---|---|---|",
-    ]
+    head = ["recipe", "threads", "whole graph, p50 (p5 to p95)", "extractor alone", "ratio"]
+    rows = []
     for row in result["rows"]:
-        whole, alone = (_latency(row["ms"][name]) for name in ("whole graph", "extractor alone"))
-        name = f"{row['recipe']} | {row['threads']}"
-        lines.append(f"| {name} | {whole} | {alone} | {row['ratio']:.2f} |")
-    return "\n".join(lines)
+        times = (milliseconds(row["ms"][name]) for name in ("whole graph", "extractor alone"))
+        rows.append([row["recipe"], row["threads"], *times, f"{row['ratio']:.2f}"])
+    return table(head, rows)
 
 
 def _tile_memory(result: dict[str, Any]) -> str:
-    lines = [
-        "| `--tiles` | input | weights, FP16 | live tensors, FP16 | together, of 8 GB |",
-        "|---|---|---|---|---|",
-    ]
+    head = ["`--tiles`", "input", "weights, FP16", "live tensors, FP16", "together, of 8 GB"]
+    rows = []
     for row in result["rows"]:
         weights, tensors = (row[name] / 1e6 for name in ("weights", "activations"))
-        figures = f"{weights:.0f} MB | {tensors:.0f} MB | {(weights + tensors) / 80:.1f} %"
-        lines.append(f"| {row['tiles']} | {row['input']} | {figures} |")
-    return "\n".join(lines)
-
-
-def _latency(figure: dict[str, float]) -> str:
-    return f"{figure['median']:.1f} ms ({figure['p05']:.1f} to {figure['p95']:.1f})"
+        figures = f"{weights:.0f} MB", f"{tensors:.0f} MB", f"{(weights + tensors) / 80:.1f} %"
+        rows.append([row["tiles"], row["input"], *figures])
+    return table(head, rows)
 
 
 def _gpu(result: dict[str, Any]) -> str:
     batches = list(result["rows"]["CPU"]["ms"])
-    lines = [
-        f"{result['gpu']}; {result['machine']['cores']} CPU cores; ONNX Runtime "
-        f"{result['machine']['versions']['onnxruntime']}; {result['pictures']} real cells.",
-        "",
-        "| FP32 file on | "
-        + " | ".join(f"{batch} at once, p50 (least to greatest of the rounds)" for batch in batches)
-        + " | score, relative to the CPU's: median difference | greatest |",
-        "|---|" + "---|" * len(batches) + "---|---|",
-    ]
+    rows = []
     for way, row in result["rows"].items():
-        times = " | ".join(
+        times = (
             f"{t['median']:.1f} ms ({t['rounds'][0]:.1f} to {t['rounds'][-1]:.1f})"
             for t in row["ms"].values()
         )
         off = [f"{x:.0e}" if x else "0" for x in row["difference"].values()]
-        lines.append(f"| {way} | {times} | {off[0]} | {off[1]} |")
-    return "\n".join(lines)
+        rows.append([way, *times, *off[:2]])
+    return (
+        f"{result['gpu']}; {result['machine']['cores']} CPU cores; ONNX Runtime "
+        f"{result['machine']['versions']['onnxruntime']}; {result['pictures']} real cells.\n\n"
+    ) + table(
+        [
+            "FP32 file on",
+            *(f"{batch} at once, p50 (least to greatest of the rounds)" for batch in batches),
+            "score, relative to the CPU's: median difference",
+            "greatest",
+        ],
+        rows,
+    )
 
 
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -7,30 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from .markdown import table
 from .suite.halves import REPORT
 from .suite.show import printed
 
 
 def _accuracy(result: dict[str, Any]) -> str:
-    lines = [
-        "| cells | method | image AUROC | spread over seeds | epochs |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for cells, recipes in result["image_auroc"].items():
         for recipe, figures in recipes.items():
-            epochs = sorted({run["epochs"] for run in figures["runs"]})
             score = result["settings"][recipe]["score"]
             other = "likelihood" if score == "z2" else "z2"
-            rows = {f"**{recipe}**": score, f"{recipe}, scored by {other}": other}
-            rows |= {f"Gaussian, features of {recipe}": "gaussian"}
-            rows |= {f"nearest neighbour, features of {recipe}": "nearest_neighbour"}
-            for name, key in rows.items():
-                mean, spread = figures["mean"][key], figures["standard_deviation"][key]
-                shown = " to ".join(str(e) for e in dict.fromkeys((epochs[0], epochs[-1])))
-                shown = shown if name == f"**{recipe}**" else ""
+            ways = {f"**{recipe}**": score, f"{recipe}, scored by {other}": other}
+            ways |= {f"Gaussian, features of {recipe}": "gaussian"}
+            ways |= {f"nearest neighbour, features of {recipe}": "nearest_neighbour"}
+            for name, key in ways.items():
+                spread = figures["standard_deviation"][key]
                 around = f"{spread:.4f}" if len(figures["runs"]) > 1 else "one seed"
-                lines.append(f"| {cells} | {name} | {mean:.4f} | {around} | {shown} |")
-    return "\n".join(lines)
+                epochs = _epochs(figures["runs"]) if name == f"**{recipe}**" else ""
+                rows.append([cells, name, f"{figures['mean'][key]:.4f}", around, epochs])
+    return table(["cells", "method", "image AUROC", "spread over seeds", "epochs"], rows)
+
+
+def _epochs(runs: list[dict[str, Any]]) -> str:
+    epochs = sorted({run["epochs"] for run in runs})
+    return " to ".join(str(e) for e in dict.fromkeys((epochs[0], epochs[-1])))
 
 
 def _few(result: dict[str, Any]) -> str:
@@ -41,11 +42,8 @@ def _few(result: dict[str, Any]) -> str:
 
 def _few_pictures(result: dict[str, Any]) -> str:
     """Each set and number of good pictures: mean over the draws, 5 % and 95 % in brackets."""
-    lines = [
-        "| set | good pictures | draws | image AUROC | missed | good rejected | "
-        "bound exceeded | largest bound |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["set", "good pictures", "draws", "image AUROC", "missed", "good rejected"]
+    rows = []
     for name, counts in result["sets"].items():
         for count, draws in sorted(counts.items(), key=lambda item: int(item[0])):
             runs = list(draws.values())
@@ -54,70 +52,76 @@ def _few_pictures(result: dict[str, Any]) -> str:
                 for key in ("image_auroc", "misses", "false_rejects")
             )
             low, high = np.quantile(auroc, [0.05, 0.95])
-            over = sum(run["false_rejects"] > run["bound"] for run in runs)
-            figures = (
-                f"{auroc.mean():.3f} ({low:.3f} to {high:.3f}) | {missed.mean():.1%} | "
-                f"{rejected.mean():.1%} | {over} | {max(run['bound'] for run in runs):.1%}"
+            rows.append(
+                [
+                    name,
+                    count,
+                    len(runs),
+                    f"{auroc.mean():.3f} ({low:.3f} to {high:.3f})",
+                    f"{missed.mean():.1%}",
+                    f"{rejected.mean():.1%}",
+                    sum(run["false_rejects"] > run["bound"] for run in runs),
+                    f"{max(run['bound'] for run in runs):.1%}",
+                ]
             )
-            lines.append(f"| {name} | {count} | {len(runs)} | {figures} |")
-    return "\n".join(lines)
+    return table([*head, "bound exceeded", "largest bound"], rows)
 
 
 def _choice(result: dict[str, Any]) -> str:
     sets = result["image_auroc"]
-    lines = [
-        "| candidate | " + " | ".join(f"{cells} | its Gaussian | epochs" for cells in sets) + " |",
-        "|---|" + "---|---|---|" * len(sets),
-    ]
-    for name in result["settings"]:
+    rows = []
+    for name, settings in result["settings"].items():
         cells = []
         for recipes in sets.values():
-            figures = recipes[name]
-            mean, spread = figures["mean"], figures["standard_deviation"]
-            epochs = sorted({run["epochs"] for run in figures["runs"]})
-            score = result["settings"][name]["score"]
+            mean, spread = recipes[name]["mean"], recipes[name]["standard_deviation"]
+            score = settings["score"]
             cells += [f"{mean[score]:.4f} ± {spread[score]:.4f}", f"{mean['gaussian']:.4f}"]
-            cells.append(" to ".join(str(e) for e in dict.fromkeys((epochs[0], epochs[-1]))))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells.append(_epochs(recipes[name]["runs"]))
+        rows.append([name, *cells])
+    head = (part for cells in sets for part in (cells, "its Gaussian", "epochs"))
+    return table(["candidate", *head], rows)
 
 
 def _peers_auroc(result: dict[str, Any]) -> str:
-    lines = ["| method | cells | image AUROC | spread over seeds |", "|---|---|---|---|"]
-    for method, sets in result["image_auroc"].items():
-        for cells, found in sets.items():
-            spread = f"{found['standard_deviation']:.4f}"
-            lines.append(f"| {method} | {cells} | {found['mean']:.4f} | {spread} |")
-    return "\n".join(lines)
+    rows = [
+        [method, cells, f"{found['mean']:.4f}", f"{found['standard_deviation']:.4f}"]
+        for method, sets in result["image_auroc"].items()
+        for cells, found in sets.items()
+    ]
+    return table(["method", "cells", "image AUROC", "spread over seeds"], rows)
 
 
 def _peers_localization(result: dict[str, Any]) -> str:
-    lines = ["| method | pixel AUROC | AUPRO | image AUROC |", "|---|---|---|---|"]
     found = dict(result["methods"])
-    for name, row in {**found.pop("ours"), **found}.items():
-        shown = " | ".join(f"{row[key]:.3f}" for key in ("pixel_auroc", "aupro", "image_auroc"))
-        lines.append(f"| {name} | {shown} |")
-    return "\n".join(lines)
+    rows = [
+        [name, *(f"{row[key]:.3f}" for key in ("pixel_auroc", "aupro", "image_auroc"))]
+        for name, row in {**found.pop("ours"), **found}.items()
+    ]
+    return table(["method", "pixel AUROC", "AUPRO", "image AUROC"], rows)
 
 
 def _calibration(result: dict[str, Any]) -> str:
     first, every = result["splits"]["first"], result["splits"]["all"]
-    lines = [
-        "| calibration pictures | judged | promised: rejected at most | mean rejected | most "
-        f"rejected | kept, {first:,} splits | kept, {every:,} splits | by the law | long-run bound "
-        "| splits within it |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["calibration pictures", "judged", "promised: rejected at most", "mean rejected"]
+    head += ["most rejected", f"kept, {first:,} splits", f"kept, {every:,} splits", "by the law"]
+    rows = []
     for row in result["rows"]:
         kept, judged = row["kept"], row["judged"]
-        lines.append(
-            f"| {row['calibration_images']} | {judged} | {row['promised_at_most']} "
-            f"({row['promised_at_most'] / judged:.1%}) | {row['mean_realised']:.2%} | "
-            f"{row['greatest_rejected']} | {kept['first']:.1%} | "
-            f"{kept['all']:.2%} | {kept['by_the_law']:.2%} | {row['long_run_bound']:.2%} | "
-            f"{row['within_long_run_bound']:.1%} |"
+        rows.append(
+            [
+                row["calibration_images"],
+                judged,
+                f"{row['promised_at_most']} ({row['promised_at_most'] / judged:.1%})",
+                f"{row['mean_realised']:.2%}",
+                row["greatest_rejected"],
+                f"{kept['first']:.1%}",
+                f"{kept['all']:.2%}",
+                f"{kept['by_the_law']:.2%}",
+                f"{row['long_run_bound']:.2%}",
+                f"{row['within_long_run_bound']:.1%}",
+            ]
         )
-    return "\n".join(lines)
+    return table([*head, "long-run bound", "splits within it"], rows)
 
 
 def _training_time(result: dict[str, Any]) -> str:
@@ -140,13 +144,7 @@ def _training_time(result: dict[str, Any]) -> str:
             + (f" of {some} of {every} batches" if some < every else "")
         ),
     }
-    return "\n".join(
-        [
-            "| what | wall time |",
-            "|---|---|",
-            *(f"| {what} | {time} |" for what, time in rows.items()),
-        ]
-    )
+    return table(["what", "wall time"], rows.items())
 
 
 def _seconds(figure: dict[str, float]) -> str:
@@ -162,22 +160,17 @@ _EXPECTED = {
 
 
 def _detection_limits(result: dict[str, Any]) -> str:
-    lines = [
-        "| set | real defects | pictures | found | found: size, contrast "
-        "| missed: size, contrast |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ["set", "real defects", "pictures", "found"]
+    rows = []
     for name, one in result["sets"].items():
         summary = one["summary"]
-        rows = {_EXPECTED[key]: row for key, row in summary["expected"].items()}
-        for label, row in {**rows, **summary["of"]}.items():
+        expected = {_EXPECTED[key]: row for key, row in summary["expected"].items()}
+        for label, row in {**expected, **summary["of"]}.items():
             if row["defects"]:
                 cells = [_size_and_contrast(row[key]) for key in ("median_found", "median_missed")]
                 share = f"{row['found']} ({row['found'] / row['defects']:.0%})"
-                lines.append(
-                    f"| {name} | {label} | {row['defects']} | {share} | {' | '.join(cells)} |"
-                )
-    return "\n".join(lines)
+                rows.append([name, label, row["defects"], share, *cells])
+    return table([*head, "found: size, contrast", "missed: size, contrast"], rows)
 
 
 def _size_and_contrast(median: dict[str, float] | None) -> str:
@@ -194,19 +187,14 @@ def _many_pictures(result: dict[str, Any]) -> str:
 
 
 def _other_runtimes(result: dict[str, Any]) -> str:
-    lines = [
-        "| set | runtime and resize | change of the score in %, median (least to greatest) | "
-        "verdicts changed |",
-        "|---|---|---|---|",
-    ]
+    head = ["set", "runtime and resize", "change of the score in %, median (least to greatest)"]
+    rows = []
     for name, found in result["sets"].items():
         pictures = sum(found["pictures"].values())
         for way, row in list(found["ways"].items())[1:]:
-            lines.append(
-                f"| {name} | {way} | {_change(row['change_percent'])} | "
-                f"{row['verdicts_changed']} of {pictures} |"
-            )
-    return "\n".join(lines)
+            changed = f"{row['verdicts_changed']} of {pictures}"
+            rows.append([name, way, _change(row["change_percent"]), changed])
+    return table([*head, "verdicts changed"], rows)
 
 
 def _change(percent: dict[str, float]) -> str:

@@ -7,19 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from .machine import RESULTS
+from .markdown import table
 
 Row = tuple[str, str]
 
 
 def station_table() -> str:
     """Returns a row for each report that is there."""
-    lines = ["| what was done to it | what came of it |", "|---|---|"]
-    for name, row in _ROWS.items():
-        path = RESULTS / f"{name}.json"
-        if path.is_file():
-            done, found = row(json.loads(path.read_text()))
-            lines.append(f"| {done} | {found} |")
-    return "\n".join(lines)
+    paths = {RESULTS / f"{name}.json": row for name, row in _ROWS.items()}
+    rows = [row(json.loads(path.read_text())) for path, row in paths.items() if path.is_file()]
+    return table(["what was done to it", "what came of it"], rows)
 
 
 def _streams(result: dict[str, Any]) -> Row:
@@ -160,8 +157,7 @@ def batching(result: dict[str, Any]) -> str:
         )
         for device, floors in result["computed_gpu_ms_per_frame"].items()
     }
-    lines = (f"| {what} | {text} |" for what, text in rows.items())
-    return "\n".join(["| four cameras on one model | |", "|---|---|", *lines])
+    return table(["four cameras on one model", ""], rows.items())
 
 
 def _change(pair: list[int]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from ..markdown import table
 
 Summary = Mapping[str, Any]
 
@@ -35,7 +37,7 @@ def _aurocs(summary: Summary, half: str) -> str:
         lines.append([name, *cells, _against(summary["against_best"].get(name))])
     means = [summary["means"][m] for m in methods]
     cells = [_mean(one, half) for one in means]
-    return _table(["set", *methods, best], [*lines, ["**mean over sets**", *cells, ""]])
+    return table(["set", *methods, best], [*lines, ["**mean over sets**", *cells, ""]])
 
 
 def _mean(found: Mapping[str, Any], half: str) -> str:
@@ -95,7 +97,7 @@ def _flow(summary: Summary) -> str:
             ]
         )
     head = ["set", "epochs", "Gaussian", "with the flow", "change", "change of the joined score"]
-    return _table(head, lines) if lines else ""
+    return table(head, lines) if lines else ""
 
 
 def _cells(summary: Summary, cell: Callable[[Mapping[str, Any]], str]) -> str:
@@ -107,11 +109,4 @@ def _cells(summary: Summary, cell: Callable[[Mapping[str, Any]], str]) -> str:
     }
     used = [method for method in methods if any(row[method] for row in rows.values())]
     lines = [[name, *(row[m] for m in used)] for name, row in rows.items() if any(row.values())]
-    return _table(["set", *used], lines) if used else ""
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(
-        "|---" * len(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in rows
-    )
+    return table(["set", *used], lines) if used else ""

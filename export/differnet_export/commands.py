@@ -63,21 +63,18 @@ def _run_export(args: argparse.Namespace) -> int:
     if args.triton_jpeg and not args.triton:
         raise ExportError("--triton-jpeg needs a repository: name its folder with --triton DIR")
     metadata = export_model(args.model, args.output, precision=args.precision, pixel=args.pixel)
-    repository = _write_triton(args) if args.triton else None
+    if args.triton:
+        from .triton import write_repository
+
+        repository = write_repository(args.output, args.triton, jpeg=args.triton_jpeg)
     if args.json:
         print(json.dumps(metadata.model_dump(mode="json"), indent=2))
         return 0
     print(_summary(args.output, metadata))
-    if repository is not None:
+    if args.triton:
         print(f"Triton repository: {repository}")
     print(f"Next: differnet run --model {args.output} --source FOLDER|VIDEO|CAMERA")
     return 0
-
-
-def _write_triton(args: argparse.Namespace) -> Path:
-    from .triton import write_repository
-
-    return write_repository(args.output, args.triton, jpeg=args.triton_jpeg)
 
 
 def _summary(output: Path, metadata: ModelMetadata) -> str:
@@ -190,8 +187,9 @@ def _record(result: VerifyResult) -> dict[str, object]:
 
 def _findings(result: VerifyResult, images: int) -> str:
     found = result.comparison
+    real = "all real" if len(found.names) == images else f"{images} real, the others golden"
     lines = [
-        f"{len(found.names)} frames ({_real(len(found.names), images)}), file run by "
+        f"{len(found.names)} frames ({real}), file run by "
         f"{result.scored_by}: relative difference median {found.median:.1e}, greatest "
         f"{found.greatest:.1e} (limit {found.limit:g}), {len(found.flips)} verdict flips."
     ]
@@ -206,16 +204,9 @@ def _findings(result: VerifyResult, images: int) -> str:
         f"x50): {len(result.gross) - len(wrong)} finite and not called good."
     )
     lines += [f"  {entry.name}: score {entry.score:.4g}, {entry.verdict.value}" for entry in wrong]
-    lines.append(
-        coloured("Passed.", "good", sys.stdout)
-        if result.passed
-        else coloured("FAILED: do not deploy this file.", "bad", sys.stdout)
-    )
-    return "\n".join(lines)
-
-
-def _real(frames: int, images: int) -> str:
-    return "all real" if frames == images else f"{images} real, the others golden"
+    passed = coloured("Passed.", "good", sys.stdout)
+    failed = coloured("FAILED: do not deploy this file.", "bad", sys.stdout)
+    return "\n".join([*lines, passed if result.passed else failed])
 
 
 def _pictures(named: list[Path]) -> list[Path]:

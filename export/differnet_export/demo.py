@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from differnet_training.datasets import DataSet
 
 
-_LEFTOVERS = ("model", "part.onnx", "report.html", "report.json", "verdicts.jsonl")
-
-
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=new_folder, default="runs/demo", help="default runs/demo")
     parser.add_argument("--cells", choices=("mono", "poly", "both"), default="mono")
@@ -57,7 +54,7 @@ def _step(number: int, what: str) -> Iterator[None]:
 
 def _clear(output: Path) -> None:
     """Removes what an earlier demo left in the folder, and nothing else."""
-    for name in _LEFTOVERS:
+    for name in ("model", "part.onnx", "report.html", "report.json", "verdicts.jsonl"):
         path = output / name
         if path.is_dir():
             for file in path.iterdir():

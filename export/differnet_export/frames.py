@@ -54,7 +54,7 @@ def recorded(folder: Path, part: str) -> list[Path]:
     """Returns the pictures of a part of the training data, if all are there, unchanged.
 
     Args:
-        folder: The trained model's.
+        folder: Folder of the trained model.
         part: `train`, `stopping` or `calibration`.
     """
     entries = read_training(folder).get("parts", {}).get(part, ())

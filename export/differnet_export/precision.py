@@ -1,4 +1,4 @@
-"""Writing FP16 into a graph: convolutions and fully connected layers in half, the rest in single.
+"""FP16 in a graph: convolutions and fully connected layers in half precision, the rest in single.
 
 TensorRT runs a strongly typed network exactly as its types say, so precision is decided here:
 
@@ -11,186 +11,34 @@ TensorRT runs a strongly typed network exactly as its types say, so precision is
 - Where a value could leave FP16's range (`ranges` can't prove that it does not), it saturates, so
   that every frame gives a finite score. A NaN would compare as "not above the threshold".
 
-How large a tensor can become: bounds that hold for every picture, by interval arithmetic.
-
-A convolution's output is bounded by its weights and the bounds of its input. Where the bound
-stays below FP16's greatest number, no saturation is needed; where it does not, or where an
-operator is not known here, it is.
+`to_half` writes such a graph, `unsound` proves that a written one gives a finite score for every
+frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from differnet_runtime.errors import ExportError
 
-from .simplify import attribute, uses, with_nodes
-
-Constants = Mapping[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a tensor, for all of it or for each channel.
-
-    Args:
-        low: `()` or `(C,)` float64.
-        high: `()` or `(C,)` float64.
-    """
-
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-    @property
-    def greatest(self) -> float:
-        """The greatest magnitude."""
-        return float(max(np.abs(self.low).max(), np.abs(self.high).max()))
-
-    def whole(self) -> Range:
-        """Bounds for all channels together."""
-        return Range(self.low.min(), self.high.max())
-
-    def clipped(self, low: float, high: float) -> Range:
-        """Bounds after a clip."""
-        return Range(np.clip(self.low, low, high), np.clip(self.high, low, high))
-
-
-UNKNOWN = Range(np.array(-np.inf), np.array(np.inf))
-
-
-def bound(node: NodeProto, inputs: list[Range], constants: Constants) -> Range:
-    """Bounds the output of a node.
-
-    Args:
-        node: The node.
-        inputs: Bounds of its inputs, constant ones included.
-        constants: Arrays by name.
-
-    Returns:
-        Bounds, `UNKNOWN` for an operator that is not known here.
-    """
-    rule = _RULES.get(node.op_type)
-    return UNKNOWN if rule is None else rule(node, inputs, constants)
-
-
-def constant_range(array: NDArray[np.generic]) -> Range:
-    """Bounds of a constant: per channel where its shape is `(1, C, 1, 1)`."""
-    values = array.astype(np.float64)
-    if values.ndim == 4 and values.shape == (1, values.shape[1], 1, 1):
-        return Range(values.reshape(-1), values.reshape(-1))
-    return Range(values.min(), values.max()) if values.size else UNKNOWN
-
-
-def _conv(node: NodeProto, inputs: list[Range], constants: Constants) -> Range:
-    weight = constants.get(node.input[1])
-    if weight is None or not np.isfinite(inputs[0].greatest):
-        return UNKNOWN
-    weights = weight.astype(np.float64)  # (out, in / groups, h, w)
-    outputs, per_group = weights.shape[:2]
-    groups = int(str(attribute(node, "group", 1)))
-    channels = per_group * groups
-    # Padding adds zeros.
-    low = np.broadcast_to(np.minimum(inputs[0].low, 0.0), channels).reshape(groups, 1, per_group)
-    high = np.broadcast_to(np.maximum(inputs[0].high, 0.0), channels).reshape(groups, 1, per_group)
-    shape = (groups, outputs // groups, per_group)
-    positive = np.maximum(weights, 0.0).sum(axis=(2, 3)).reshape(shape)
-    negative = np.minimum(weights, 0.0).sum(axis=(2, 3)).reshape(shape)
-    least = (positive * low + negative * high).sum(axis=2).reshape(outputs)
-    most = (positive * high + negative * low).sum(axis=2).reshape(outputs)
-    bias = constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else 0.0
-    return Range(least + bias, most + bias)
-
-
-def _corners(
-    combine: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
-) -> Callable[[NodeProto, list[Range], Constants], Range]:
-    """Bounds a monotone operation of two tensors by its values at the corners."""
-
-    def rule(_node: NodeProto, inputs: list[Range], _constants: Constants) -> Range:
-        left, right = inputs
-        if {left.low.ndim, right.low.ndim} == {1} and left.low.shape != right.low.shape:
-            left, right = left.whole(), right.whole()
-        if not np.isfinite([left.greatest, right.greatest]).all():
-            return UNKNOWN
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = [combine(a, b) for a in (left.low, left.high) for b in (right.low, right.high)]
-        if not np.isfinite(values).all():
-            return UNKNOWN
-        return Range(np.minimum.reduce(values), np.maximum.reduce(values))
-
-    return rule
-
-
-def _divide(node: NodeProto, inputs: list[Range], constants: Constants) -> Range:
-    divisor = inputs[1]
-    if bool(((divisor.low <= 0.0) & (divisor.high >= 0.0)).any()):
-        return UNKNOWN
-    return _corners(np.divide)(node, inputs, constants)
-
-
-def _clip(node: NodeProto, inputs: list[Range], constants: Constants) -> Range:
-    limits = [-np.inf, np.inf]
-    for position, name in enumerate(node.input[1:]):
-        if name and name in constants:
-            limits[position] = float(constants[name])
-    return inputs[0].clipped(*limits)
-
-
-def _same(_node: NodeProto, inputs: list[Range], _constants: Constants) -> Range:
-    return inputs[0]
-
-
-def _moved(_node: NodeProto, inputs: list[Range], _constants: Constants) -> Range:
-    return inputs[0].whole()
-
-
-def _concatenated(node: NodeProto, inputs: list[Range], _constants: Constants) -> Range:
-    if attribute(node, "axis", 0) != 0 or len({r.low.shape for r in inputs}) > 1:
-        inputs = [part.whole() for part in inputs]
-    lows, highs = [part.low for part in inputs], [part.high for part in inputs]
-    return Range(np.minimum.reduce(lows), np.maximum.reduce(highs))
-
-
-def _padded(_node: NodeProto, inputs: list[Range], _constants: Constants) -> Range:
-    return Range(np.minimum(inputs[0].low, 0.0), np.maximum(inputs[0].high, 0.0))
-
-
-_RULES: dict[str, Callable[[NodeProto, list[Range], Constants], Range]] = {
-    "Add": _corners(np.add),
-    "AveragePool": _padded,
-    "Cast": _same,
-    "Clip": _clip,
-    "Concat": _concatenated,
-    "Conv": _conv,
-    "Div": _divide,
-    "Gather": _moved,
-    "MaxPool": _same,
-    "Mul": _corners(np.multiply),
-    "Pad": _padded,
-    "ReduceMean": _moved,
-    "Relu": lambda _node, inputs, _constants: inputs[0].clipped(0.0, np.inf),
-    "Reshape": _moved,
-    "Sigmoid": lambda _node, _inputs, _constants: Range(np.array(0.0), np.array(1.0)),
-    "Slice": _moved,
-    "Sub": _corners(np.subtract),
-    "Transpose": _moved,
-}
-
+from .ranges import UNKNOWN, Range, RangeAnalysis
+from .simplify import attribute, copied, with_nodes
 
 GREATEST = 65504.0
 """The greatest finite FP16 number."""
 
 _SMALLEST_NORMAL = 2.0**-14
-ELEMENTWISE = frozenset(
+_ELEMENTWISE = frozenset(
     ("Add", "AveragePool", "Clip", "Concat", "HardSigmoid", "HardSwish", "LeakyRelu", "MaxPool",
      "Mul", "Pad", "Relu", "Sigmoid")
 )  # fmt: skip
-MOVES = frozenset(("Concat", "Flatten", "Gather", "Pad", "Reshape", "Slice", "Split", "Transpose"))
+_MOVES = frozenset(("Concat", "Flatten", "Gather", "Pad", "Reshape", "Slice", "Split", "Transpose"))
+_HALF_OPERATORS = _ELEMENTWISE | _MOVES | {"Conv", "Cast"}
 
 
 @dataclass(frozen=True)
@@ -210,7 +58,7 @@ def to_half(model: ModelProto) -> tuple[ModelProto, HalfWeights]:
     """Writes FP16 into a simplified FP32 graph.
 
     Args:
-        model: FP32, simplified.
+        model: An FP32 graph from `simplify`.
 
     Returns:
         The strongly typed graph, and what became of its weights.
@@ -221,189 +69,200 @@ def to_half(model: ModelProto) -> tuple[ModelProto, HalfWeights]:
     writer = _Writer(model)
     for node in model.graph.node:
         writer.write(node)
-    nodes, initializers = writer.finished()
-    return with_nodes(model, nodes, initializers), writer.weights()
+    initializers = {t.name: t for t in model.graph.initializer} | writer.added
+    return with_nodes(model, writer.nodes, initializers.values()), writer.weights()
 
 
-def _half_nodes(nodes: list[NodeProto], constants: dict[str, NDArray[np.generic]]) -> set[str]:
+def unsound(model: ModelProto) -> list[str]:
+    """Lists what could make a score of an FP16 graph infinite, NaN or imprecise.
+
+    Every FP16 tensor must stay within FP16's range, except where the very next thing done to it is
+    a saturation; what FP16 spoils must be FP32.
+
+    Args:
+        model: A graph that `to_half` wrote.
+
+    Returns:
+        A sentence each; none for a sound graph.
+    """
+    ranges = RangeAnalysis(model)
+    half = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16}
+    found = []
+    for node in model.graph.node:
+        bounds = ranges.follow(node)
+        if not _gives_half(node, half):
+            continue
+        half |= set(node.output)
+        overflows = not bounds.greatest <= GREATEST
+        if node.op_type not in _HALF_OPERATORS:
+            found.append(f"{node.op_type} {node.name} is computed in FP16")
+        elif overflows and not _is_saturated(node.output[0], ranges):
+            found.append(f"{node.op_type} {node.output[0]} may overflow in FP16")
+        for name in node.output if overflows else ():
+            ranges[name] = UNKNOWN  # beyond FP16's range lies infinity
+    unread = (name for name, users in ranges.users.items() if name in half and not users)
+    return found + [f"the output {name} is FP16" for name in unread]
+
+
+def _gives_half(node: NodeProto, half: Collection[str]) -> bool:
+    if node.op_type == "Cast":
+        return bool(attribute(node, "to", None) == TensorProto.FLOAT16)
+    return any(name in half for name in node.input)
+
+
+def _is_saturated(name: str, ranges: RangeAnalysis) -> bool:
+    """Whether all that reads a tensor saturates it, adding a constant first at most."""
+    users = ranges.users[name]
+    return bool(users) and all(_saturates(user, ranges) for user in users)
+
+
+def _saturates(node: NodeProto, ranges: RangeAnalysis) -> bool:
+    if node.op_type == "Clip":
+        return len(node.input) == 3 and all(n in ranges.constants for n in node.input[1:])
+    biased = node.op_type == "Add" and any(name in ranges.constants for name in node.input)
+    return (biased or node.op_type == "Relu") and _is_saturated(node.output[0], ranges)
+
+
+def _half_outputs(nodes: Iterable[NodeProto], ranges: RangeAnalysis) -> set[str]:
     """Names the outputs of convolutions, and of what lies between and before them."""
-    half: set[str] = set()
+    nodes, constants, half = list(nodes), ranges.constants, set[str]()
     for node in nodes:
-        given = [name for name in node.input if name and name not in constants]
-        between = node.op_type in ELEMENTWISE and all(name in half for name in given)
-        if (node.op_type == "Conv" and node.input[1] in constants) or between:
+        between = node.op_type in _ELEMENTWISE and all(
+            name in half for name in node.input if name and name not in constants
+        )
+        if between or (node.op_type == "Conv" and node.input[1] in constants):
             half |= set(node.output)
-    users = uses(nodes)
     for node in reversed(nodes):
-        followers = [user for name in node.output for user in users[name]]
-        if node.op_type in MOVES and followers and all(_in(user, half) for user in followers):
+        followers = [user for name in node.output for user in ranges.users[name]]
+        if node.op_type in _MOVES and followers and all(u.output[0] in half for u in followers):
             half |= set(node.output)
     return half
 
 
-def _in(node: NodeProto, half: set[str]) -> bool:
-    return node.output[0] in half
-
-
-@dataclass
 class _Writer:
     """Goes through the graph once, in order; tensors keep their names."""
 
-    model: ModelProto
-    nodes: list[NodeProto] = field(default_factory=list)
-    added: dict[str, TensorProto] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        graph = self.model.graph
-        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self.constants = {n: numpy_helper.to_array(t) for n, t in self.tensors.items()}
-        self.half = _half_nodes(list(graph.node), self.constants)
-        self.users = uses(graph.node)
-        self.ranges = {value.name: input_range(value) for value in graph.input}
-        self.ranges |= {
-            name: constant_range(array)
-            for name, array in self.constants.items()
-            if array.dtype.kind in "fiu"
-        }
-        self.casts: dict[tuple[str, int], str] = {}
-        self.absorbed: set[str] = set()
-        self.half_weights: list[NDArray[np.generic]] = []
+    def __init__(self, model: ModelProto) -> None:
+        self.nodes: list[NodeProto] = []
+        self.added: dict[str, TensorProto] = {}
+        self._ranges = RangeAnalysis(model)
+        self._half = _half_outputs(model.graph.node, self._ranges)
+        self._cast_names: set[str] = set()
+        self._absorbed: set[str] = set()
+        self._half_weights: list[NDArray[np.generic]] = []
 
     def write(self, node: NodeProto) -> None:
         """Writes one node, with the casts that its inputs need."""
-        if node.output[0] in self.absorbed:
+        if node.output[0] in self._absorbed:
             return
-        if self._is_connected(node):
-            self._write_connected(node)
+        if self._is_fully_connected(node):
+            self._write_fully_connected(node)
             return
-        self._propagate(node)
-        if _in(node, self.half):
+        self._ranges.follow(node)
+        if node.output[0] in self._half:
             self._write_half(node)
         else:
-            copy = NodeProto()
-            copy.CopyFrom(node)
-            copy.input[:] = [self._single(name) for name in node.input]
-            self.nodes.append(copy)
-
-    def finished(self) -> tuple[list[NodeProto], Iterable[TensorProto]]:
-        """Returns all nodes and all constants that they may use."""
-        return self.nodes, {**self.tensors, **self.added}.values()
+            self.nodes.append(copied(node, inputs=[self._single(name) for name in node.input]))
 
     def weights(self) -> HalfWeights:
         """Returns what became of the weights."""
-        count = sum(array.size for array in self.half_weights)
+        count = sum(array.size for array in self._half_weights)
         low = sum(
             int(((array != 0) & (np.abs(array) < _SMALLEST_NORMAL)).sum())
-            for array in self.half_weights
+            for array in self._half_weights
         )
         return HalfWeights(count, low / max(count, 1))
 
-    def _propagate(self, node: NodeProto) -> None:
-        inputs = [self.ranges.get(name, UNKNOWN) for name in node.input if name]
-        result = bound(node, inputs, self.constants)
-        for name in node.output:
-            self.ranges[name] = result
-
     def _write_half(self, node: NodeProto) -> None:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copy.input[:] = [self._halved(name) for name in node.input]
-        output = node.output[0]
-        if self.ranges[output].greatest <= GREATEST or self._is_clipped_next(output):
+        copy = copied(node, inputs=[self._halved(name) for name in node.input])
+        output, bounds = node.output[0], self._ranges[node.output[0]]
+        if bounds.greatest <= GREATEST or self._is_clipped_next(output):
             self.nodes.append(copy)
             return
-        low = 0.0 if node.op_type == "Relu" else -GREATEST
-        if node.op_type != "Relu":
-            copy.output[0] = f"{output}_unsaturated"
+        if node.op_type == "Relu":
+            low, source = 0.0, copy.input[0]
+        else:
+            low, source = -GREATEST, f"{output}_unsaturated"
+            copy.output[0] = source
             self.nodes.append(copy)
-        self.nodes.append(self._clip(copy.input[0] if low == 0.0 else copy.output[0], output, low))
-        self.ranges[output] = self.ranges[output].clipped(low, GREATEST)
+        self.nodes.append(self._clip(source, output, low))
+        self._ranges[output] = bounds.clipped(low, GREATEST)
 
     def _is_clipped_next(self, name: str) -> bool:
         """Whether all that reads a tensor saturates it (infinity is no harm to a Clip or ReLU)."""
-        return all(user.op_type in ("Clip", "Relu") for user in self.users[name]) and all(
-            _in(user, self.half) for user in self.users[name]
+        return all(
+            user.op_type in ("Clip", "Relu") and user.output[0] in self._half
+            for user in self._ranges.users[name]
         )
 
-    def _is_connected(self, node: NodeProto) -> bool:
+    def _is_fully_connected(self, node: NodeProto) -> bool:
         """Whether it is a fully connected layer with constant weights, or one for each window."""
-        if node.op_type not in ("Gemm", "MatMul") or len(node.input) < 2:
+        if node.op_type not in ("Gemm", "MatMul"):
             return False
-        weight = self.constants.get(node.input[1])
-        plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+        weight = self._ranges.constants.get(node.input[1])
         return (
             weight is not None
             and weight.ndim in (2, 3)
-            and plain
+            and all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
             and not attribute(node, "transA", 0)
         )
 
-    def _write_connected(self, node: NodeProto) -> None:
-        output = node.output[0]
-        users = self.users[output]
-        low = -GREATEST
+    def _write_fully_connected(self, node: NodeProto) -> None:
+        output, low = node.output[0], -GREATEST
+        users = self._ranges.users[output]
         if len(users) == 1 and users[0].op_type == "Relu":
             low, output = 0.0, users[0].output[0]
-            self.absorbed.add(output)
-        weight = self.constants[node.input[1]]
+            self._absorbed.add(output)
+        weight = self._ranges.constants[node.input[1]]
         transposed = weight.T if attribute(node, "transB", 0) else weight
         stored = self._stored_half(f"{node.input[1]}_half", np.ascontiguousarray(transposed))
-        single = f"{stored}_single"
-        if single not in self.casts.values():
-            self.nodes.append(_cast(stored, single, TensorProto.FLOAT))
-            self.casts[stored, TensorProto.FLOAT] = single
-        given = self._halved(node.input[0])
+        single = self._cast(stored, f"{stored}_single", TensorProto.FLOAT)
         # Cast back and forth: FP16 input, FP32 products and sums.
-        widened = f"{output}_input"
-        self.nodes += [
-            _cast(given, widened, TensorProto.FLOAT),
-            helper.make_node("MatMul", [widened, single], [f"{output}_product"], name=node.name),
-            _cast(f"{output}_product", f"{output}_half_product", TensorProto.FLOAT16),
-        ]
-        summed = f"{output}_half_product"
+        widened = self._cast(self._halved(node.input[0]), f"{output}_input", TensorProto.FLOAT)
+        product, summed = f"{output}_product", f"{output}_half_product"
+        self.nodes.append(helper.make_node("MatMul", [widened, single], [product], name=node.name))
+        self._cast(product, summed, TensorProto.FLOAT16)
         if len(node.input) > 2 and node.input[2]:
-            bias = self._halved(node.input[2])
-            self.nodes.append(helper.make_node("Add", [summed, bias], [f"{output}_sum"]))
-            summed = f"{output}_sum"
+            inputs, summed = [summed, self._halved(node.input[2])], f"{output}_sum"
+            self.nodes.append(helper.make_node("Add", inputs, [summed]))
         self.nodes.append(self._clip(summed, output, low))
-        self.half.add(output)
-        self.ranges[output] = Range(np.array(low), np.array(GREATEST))
+        self._half.add(output)
+        self._ranges[output] = Range(np.array(low), np.array(GREATEST))
 
     def _clip(self, name: str, output: str, low: float, kind: type = np.float16) -> NodeProto:
-        label = np.dtype(kind).name
-        limits = []
-        for value in (low, GREATEST):
-            limit = f"limit_{value:g}_{label}"
+        limits = {f"limit_{value:g}_{np.dtype(kind).name}": value for value in (low, GREATEST)}
+        for limit, value in limits.items():
             self.added[limit] = numpy_helper.from_array(np.array(value, kind), limit)
-            limits.append(limit)
         return helper.make_node("Clip", [name, *limits], [output], name=f"{output}_saturated")
 
     def _halved(self, name: str) -> str:
         """Returns the FP16 form of a tensor that a half node reads."""
-        if name in self.constants:
-            array = self.constants[name]
+        if name in self._ranges.constants:
+            array = self._ranges.constants[name]
             return self._stored_half(f"{name}_half", array) if array.dtype == np.float32 else name
-        if not name or name in self.half:
+        if not name or name in self._half:
             return name
-        cast = self.casts.get((name, TensorProto.FLOAT16))
-        if cast is None:
-            cast = self.casts[name, TensorProto.FLOAT16] = f"{name}_to_half"
+        cast = source = f"{name}_to_half"
+        if cast not in self._cast_names:
             source = name
-            if self.ranges.get(name, UNKNOWN).greatest > GREATEST:
+            if self._ranges[name].greatest > GREATEST:
                 source = f"{name}_saturated"
                 self.nodes.append(self._clip(name, source, -GREATEST, np.float32))
-            self.nodes.append(_cast(source, cast, TensorProto.FLOAT16))
-        return cast
+        return self._cast(source, cast, TensorProto.FLOAT16)
 
     def _single(self, name: str) -> str:
         """Returns the FP32 form of a tensor that another node reads."""
-        if name not in self.half:
+        if name not in self._half:
             return name
-        cast = self.casts.get((name, TensorProto.FLOAT))
-        if cast is None:
-            cast = self.casts[name, TensorProto.FLOAT] = f"{name}_to_single"
-            self.nodes.append(_cast(name, cast, TensorProto.FLOAT))
-        return cast
+        return self._cast(name, f"{name}_to_single", TensorProto.FLOAT)
+
+    def _cast(self, name: str, output: str, kind: int) -> str:
+        """Writes a cast, once for each output, and returns the output."""
+        if output not in self._cast_names:
+            self._cast_names.add(output)
+            label = f"{output}_cast"
+            self.nodes.append(helper.make_node("Cast", [name], [output], name=label, to=kind))
+        return output
 
     def _stored_half(self, name: str, array: NDArray[np.generic]) -> str:
         if name not in self.added:
@@ -416,16 +275,5 @@ class _Writer:
                 )
             self.added[name] = numpy_helper.from_array(array.astype(np.float16), name)
             if array.ndim > 1:
-                self.half_weights.append(array)
+                self._half_weights.append(array)
         return name
-
-
-def input_range(value: ValueInfoProto) -> Range:
-    """Bounds a graph's input by its type."""
-    if value.type.tensor_type.elem_type == TensorProto.UINT8:
-        return Range(np.array(0.0), np.array(255.0))
-    return UNKNOWN
-
-
-def _cast(name: str, output: str, kind: int) -> NodeProto:
-    return helper.make_node("Cast", [name], [output], name=f"{output}_cast", to=kind)

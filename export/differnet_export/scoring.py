@@ -1,6 +1,6 @@
-"""Scores of a graph on the CPU, as the device would give them.
+"""Traces a trained model to an ONNX graph, and scores frames with the graph on the CPU.
 
-Tracing extractor, views, flow and score into one ONNX graph.
+A graph in FP16 or INT8 is scored as the device would score it: see `simplify.emulate_half`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from differnet_runtime.backends.ort import OnnxRuntimeBackend, cpu_settings
 from differnet_runtime.command import progress
@@ -22,13 +22,17 @@ from differnet_runtime.model_file.contract import Pixel
 from differnet_training.heads import HeadedModel
 from differnet_training.scoring import Model
 
-from .simplify import emulate_half, simplify, with_nodes
+from .frames import Frame
+from .simplify import copied, emulate_half, simplify, with_nodes
 
 OPSET = 17
 """TensorRT 8.6 reads no later one; only torch's tracing exporter still writes it."""
 
-_TOO_LARGE = 2**31 - 1
+MOST_BYTES = 2**31 - 1
+"""Of one ONNX file, as of any protobuf message."""
 
+EMULATIONS = {"fp16": "fp16-emulation", "int8": "int8-emulation"}
+"""What scores a graph here that no CPU computes as a GPU does, by its precision."""
 
 FEATURES = "features"
 """Name of the tensor between extractor and flow, `(V * N, D) float32`."""
@@ -55,8 +59,8 @@ def trace(model: Model, pixel: Pixel = "bgr") -> onnx.ModelProto:
     """Traces a model to an ONNX graph in FP32.
 
     Args:
-        model: In eval mode.
-        pixel: What the camera gives.
+        model: The trained model, in eval mode.
+        pixel: Pixel format of the camera.
 
     Returns:
         `image (N, height, width, len(pixel)) uint8` to `score (N,) float32`, then, where the model
@@ -110,18 +114,12 @@ def trace(model: Model, pixel: Pixel = "bgr") -> onnx.ModelProto:
 
 def _check_size(model: Model) -> None:
     parameters = sum(tensor.numel() for tensor in model.state_dict().values())
-    if 4 * parameters > _TOO_LARGE:
+    if 4 * parameters > MOST_BYTES:
         raise ExportError(
             f"the model has {parameters / 1e6:.0f} M numbers, {4 * parameters / 2**30:.1f} GiB; "
             "one ONNX file holds at most 2 GiB and weights outside the file are not supported. "
             "Train a narrower flow (--width)."
         )
-
-
-EMULATIONS = {"fp16": "fp16-emulation", "int8": "int8-emulation"}
-"""What scores a graph here that no CPU computes as a GPU does, by its precision."""
-
-Frame = NDArray[np.uint8]
 
 
 def on_cpu(graph: ModelProto) -> ModelProto:
@@ -134,17 +132,16 @@ def scores(graph: ModelProto, frames: Sequence[Frame], what: str) -> NDArray[np.
     """Scores frames that are the graph's input, one at a time.
 
     Args:
-        graph: As `on_cpu` gives it.
+        graph: A graph that `on_cpu` returned.
         frames: `(height, width, C) uint8` each; a missing fourth channel is added.
         what: For the progress line.
 
     Returns:
         `(N,) float32`.
     """
-    channels = graph.graph.input[0].type.tensor_type.shape.dim[3].dim_value
     with OnnxRuntimeBackend(graph.SerializeToString()) as backend:
         found = [
-            backend.infer(_with_channels(frame, channels)[None]).scores
+            backend.infer(_batch(frame, graph)).scores
             for frame in progress(frames, what, unit="frame")
         ]
     return np.concatenate(found) if found else np.empty(0, np.float32)
@@ -156,7 +153,7 @@ def outputs_of(
     """Runs a graph on the CPU and yields tensors of it by name, for one frame after the other.
 
     Args:
-        graph: As `on_cpu` gives it.
+        graph: A graph that `on_cpu` returned.
         names: Any tensors of the graph.
         frames: `(height, width, C) uint8` each; a missing fourth channel is added.
         what: For the progress line; empty for none.
@@ -168,21 +165,20 @@ def outputs_of(
     del observed.graph.output[:]
     observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     observed = with_nodes(observed, observed.graph.node, observed.graph.initializer)
-    channels = graph.graph.input[0].type.tensor_type.shape.dim[3].dim_value
     session = onnxruntime.InferenceSession(
         observed.SerializeToString(), cpu_settings(onnxruntime, 0), ["CPUExecutionProvider"]
     )
     for frame in progress(frames, what, unit="frame") if what else frames:
-        batch = _with_channels(frame, channels)[None]
-        yield dict(zip(names, session.run(list(names), {"image": batch}), strict=True))
+        found = session.run(list(names), {"image": _batch(frame, graph)})
+        yield dict(zip(names, found, strict=True))
 
 
-def _with_channels(frame: Frame, channels: int) -> Frame:
-    if frame.shape[2] >= channels:
-        return frame
-    # A value that shows at once if the graph should read it.
-    fourth = np.full((*frame.shape[:2], channels - frame.shape[2]), 255, np.uint8)
-    return np.concatenate([frame, fourth], axis=2)
+def _batch(frame: Frame, graph: ModelProto) -> NDArray[np.uint8]:
+    """Returns a frame as the graph's input, with a fourth channel where the graph has one."""
+    channels = graph.graph.input[0].type.tensor_type.shape.dim[3].dim_value
+    missing = max(0, channels - frame.shape[2])
+    # 255 shows at once if the graph should read it.
+    return np.pad(frame, ((0, 0), (0, 0), (0, missing)), constant_values=255)[None]
 
 
 def with_scaled_features(graph: ModelProto, factor: float) -> ModelProto:
@@ -195,18 +191,33 @@ def with_scaled_features(graph: ModelProto, factor: float) -> ModelProto:
     Raises:
         ExportError: It has no such tensor.
     """
+    change = helper.make_node("Mul", [f"{FEATURES}_unscaled", "feature_factor"], [FEATURES])
+    return with_changed_features(graph, change, np.array(factor, np.float32))
+
+
+def with_changed_features(
+    graph: ModelProto, change: NodeProto, value: NDArray[np.float32]
+) -> ModelProto:
+    """Returns the graph with one more operation between extractor and flow.
+
+    Args:
+        graph: Holds a tensor `features`.
+        change: The operation. Its first input is the extractor's features under a new name, its
+            second one `value`, and its output `features`.
+        value: Any shape that broadcasts to `(N, D)`.
+
+    Raises:
+        ExportError: The graph has no such tensor.
+    """
+    before, constant = change.input
     nodes = []
-    found = False
     for node in graph.graph.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        nodes.append(copy)
         if FEATURES in node.output:
-            copy.output[:] = [f"{n}_unscaled" if n == FEATURES else n for n in node.output]
-            inputs = [f"{FEATURES}_unscaled", "feature_factor"]
-            nodes.append(helper.make_node("Mul", inputs, [FEATURES]))
-            found = True
-    if not found:
+            outputs = [before if name == FEATURES else name for name in node.output]
+            nodes += [copied(node, outputs=outputs), change]
+        else:
+            nodes.append(node)
+    if change not in nodes:
         raise ExportError(f"the graph has no tensor {FEATURES!r}; export the model again")
-    constant = numpy_helper.from_array(np.array(factor, np.float32), "feature_factor")
-    return with_nodes(graph, nodes, [*graph.graph.initializer, constant])
+    stored = numpy_helper.from_array(value, constant)
+    return with_nodes(graph, nodes, [*graph.graph.initializer, stored])

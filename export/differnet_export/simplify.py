@@ -1,21 +1,20 @@
-"""Tidying a traced graph: constants as initializers, no identities, padding inside convolutions.
+"""Rewrites graphs: tidies what the tracer wrote, and emulates FP16 for the CPU.
 
-What is computed stays the same, bit for bit. What goes is what the tracer leaves behind: it
-writes every constant as a node, and copies of shared weights as Identity nodes.
+`simplify` computes the same, bit for bit, in fewer nodes: the tracer writes every constant as a
+node, copies of shared weights as Identity nodes, and padding before a convolution as a node.
 
-FP16 as a GPU stores it, on a CPU.
-
-ONNX Runtime's CPU kernels compute runs of FP16 nodes in FP32: 60000 * 2 / 2 is 60000 there, and
-infinite on a GPU. Here every FP16 tensor of a graph is really rounded to FP16: each node that
-gives one computes in FP32 and is followed by a cast to FP16 and back, which ONNX Runtime keeps.
-So rounding, overflow and NaN are those of FP16 storage with FP32 sums inside an operator. Not
-emulated: another order of the sums, and FP16 sums where a GPU's kernel uses them.
+`emulate_half` rounds as a GPU stores FP16. ONNX Runtime's CPU kernels compute runs of FP16 nodes in
+FP32: 60000 * 2 / 2 is 60000 there, and infinite on a GPU. Here each node that gives an FP16 tensor
+computes in FP32 and is followed by a cast to FP16 and back, which ONNX Runtime keeps, so rounding,
+overflow and NaN are those of FP16 storage with FP32 sums inside an operator. Another order of the
+sums, and FP16 sums where a GPU's kernel uses them, are not emulated.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from hashlib import sha256
 
 import numpy as np
 import onnx
@@ -30,7 +29,7 @@ def simplify(model: ModelProto) -> ModelProto:
     """Returns the same computation in fewer nodes.
 
     Args:
-        model: As the tracer wrote it.
+        model: The graph that the tracer wrote.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -47,7 +46,8 @@ def simplify(model: ModelProto) -> ModelProto:
         else:
             nodes.append(node)
     nodes = _without_pads(nodes, constants)
-    return _rebuilt(model, nodes, constants)
+    _share_equal_constants(nodes, constants)
+    return with_nodes(model, nodes, constants.values())
 
 
 def _evaluated(
@@ -55,32 +55,28 @@ def _evaluated(
 ) -> dict[str, TensorProto]:
     """Runs a node whose inputs are all constant."""
     inputs = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
-    values = ReferenceEvaluator(
-        helper.make_model(
-            helper.make_graph(
-                [node],
-                "constant",
-                [_described(name, array) for name, array in inputs.items()],
-                [onnx.ValueInfoProto(name=name) for name in node.output],
-            ),
-            opset_imports=model.opset_import,
-        )
-    ).run(None, inputs)
+    graph = helper.make_graph(
+        [node],
+        "constant",
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in inputs.items()
+        ],
+        [onnx.ValueInfoProto(name=name) for name in node.output],
+    )
+    alone = helper.make_model(graph, opset_imports=model.opset_import)
+    values = ReferenceEvaluator(alone).run(None, inputs)
     return {
         name: numpy_helper.from_array(np.asarray(value), name)
         for name, value in zip(node.output, values, strict=True)
     }
 
 
-def _described(name: str, array: Array) -> onnx.ValueInfoProto:
-    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-    return helper.make_tensor_value_info(name, kind, array.shape)
-
-
 def _without_pads(nodes: list[NodeProto], constants: dict[str, TensorProto]) -> list[NodeProto]:
     """Moves zero padding in front of a convolution into the convolution."""
     users = uses(nodes)
-    kept: list[NodeProto] = []
     pads = {
         node.output[0]: node
         for node in nodes
@@ -93,22 +89,18 @@ def _without_pads(nodes: list[NodeProto], constants: dict[str, TensorProto]) -> 
             amounts = numpy_helper.to_array(constants[pad.input[1]]).tolist()
             _add_padding(node, amounts[2:4] + amounts[6:8])
             node.input[0] = pad.input[0]
-        if node.output[0] not in pads:
-            kept.append(node)
-    return kept
+    return [node for node in nodes if node.output[0] not in pads]
 
 
 def _pads_zeros(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
     if node.op_type != "Pad" or attribute(node, "mode", b"constant") != b"constant":
         return False
-    if len(node.input) > 2 and node.input[2]:
-        value = constants.get(node.input[2])
-        if value is None or numpy_helper.to_array(value).any():
-            return False
-    amounts = constants.get(node.input[1])
-    if amounts is None:
+    amounts, *fill = [name for name in node.input[1:] if name]
+    if not constants.keys() >= {amounts, *fill}:
         return False
-    values = numpy_helper.to_array(amounts)
+    if any(numpy_helper.to_array(constants[name]).any() for name in fill):
+        return False
+    values = numpy_helper.to_array(constants[amounts])
     return values.size == 8 and not values[[0, 1, 4, 5]].any() and bool((values >= 0).all())
 
 
@@ -121,24 +113,15 @@ def _add_padding(conv: NodeProto, amounts: list[int]) -> None:
     conv.attribute.append(helper.make_attribute("pads", amounts))
 
 
-def _rebuilt(
-    model: ModelProto, nodes: list[NodeProto], constants: dict[str, TensorProto]
-) -> ModelProto:
-    """Puts the graph together again, with each constant that is used, once."""
+def _share_equal_constants(nodes: list[NodeProto], constants: dict[str, TensorProto]) -> None:
     first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     for node in nodes:
         for position, name in enumerate(node.input):
             if name in constants:
                 tensor = constants[name]
-                key = (tensor.data_type, tuple(tensor.dims), _digest(tensor))
+                digest = sha256(numpy_helper.to_array(tensor).tobytes()).digest()
+                key = (tensor.data_type, tuple(tensor.dims), digest)
                 node.input[position] = first.setdefault(key, name)
-    return with_nodes(model, nodes, constants.values())
-
-
-def _digest(tensor: TensorProto) -> bytes:
-    from hashlib import sha256
-
-    return sha256(numpy_helper.to_array(tensor).tobytes()).digest()
 
 
 def with_nodes(
@@ -146,7 +129,7 @@ def with_nodes(
 ) -> ModelProto:
     """Returns a model of these nodes and of those initializers that they use.
 
-    Nodes whose outputs nobody uses are left out.
+    Nodes whose outputs are not used are left out.
     """
     wanted = {output.name for output in model.graph.output}
     kept = []
@@ -168,7 +151,7 @@ def with_nodes(
 
 
 def uses(nodes: Iterable[NodeProto]) -> dict[str, list[NodeProto]]:
-    """Returns who uses each tensor; a tensor that nobody uses has an empty list."""
+    """Returns the nodes that read each tensor; an empty list for a tensor that none reads."""
     found: dict[str, list[NodeProto]] = {}
     for node in nodes:
         for name in node.output:
@@ -180,10 +163,21 @@ def uses(nodes: Iterable[NodeProto]) -> dict[str, list[NodeProto]]:
 
 def attribute(node: NodeProto, name: str, default: object) -> object:
     """Returns a node's attribute, or the default."""
-    for field in node.attribute:
-        if field.name == name:
-            return helper.get_attribute_value(field)
-    return default
+    found = (helper.get_attribute_value(one) for one in node.attribute if one.name == name)
+    return next(found, default)
+
+
+def copied(
+    node: NodeProto, *, inputs: Iterable[str] | None = None, outputs: Iterable[str] | None = None
+) -> NodeProto:
+    """Returns a copy of a node, with other inputs or outputs where they are given."""
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    if inputs is not None:
+        copy.input[:] = inputs
+    if outputs is not None:
+        copy.output[:] = outputs
+    return copy
 
 
 def operators(model: ModelProto) -> Counter[str]:
@@ -211,10 +205,7 @@ def emulate_half(model: ModelProto) -> ModelProto:
             nodes.append(node)
             continue
         half |= set(node.output)
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copy.output[:] = [f"{name}_exact" for name in node.output]
-        nodes.append(copy)
+        nodes.append(copied(node, outputs=[f"{name}_exact" for name in node.output]))
         for name in node.output:
             nodes += _rounded(f"{name}_exact", name)
     return with_nodes(model, nodes, initializers)
@@ -228,7 +219,7 @@ def _widened(tensor: TensorProto) -> TensorProto:
 
 def _cast(node: NodeProto, half: set[str]) -> list[NodeProto]:
     source, output = node.input[0], node.output[0]
-    target = helper.get_attribute_value(node.attribute[0])
+    target = attribute(node, "to", None)
     if target == TensorProto.FLOAT16:
         half.add(output)
         return _rounded(source, output)

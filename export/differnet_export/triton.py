@@ -118,10 +118,9 @@ def _step(model: str, inputs: dict[str, str], outputs: dict[str, str]) -> str:
 
 
 def _heading(model_file: Path, metadata: ModelMetadata) -> list[str]:
-    threshold = metadata.calibration.threshold if metadata.calibration else None
     verdict = (
-        f"a score above {threshold!r} is a defect, and so is one that is not finite"
-        if threshold is not None
+        f"a score above {metadata.threshold!r} is a defect, and so is one that is not finite"
+        if metadata.threshold is not None
         else "the model has no threshold yet: run `differnet calibrate`, then export again"
     )
     lines = [
@@ -154,8 +153,8 @@ def _parameters(metadata: ModelMetadata, digest: str | None) -> list[str]:
         "differnet.input": metadata.input.model_dump_json(),
         "differnet.precision": metadata.precision,
     }
-    if metadata.calibration:
-        values["differnet.threshold"] = repr(metadata.calibration.threshold)
+    if metadata.threshold is not None:
+        values["differnet.threshold"] = repr(metadata.threshold)
     return [
         f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
         for key, value in values.items()

@@ -11,7 +11,6 @@ import json
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from differnet_runtime.errors import DifferNetError
 from differnet_runtime.images import decode_image
@@ -36,12 +35,10 @@ class TritonPythonModel:
         for request in requests:
             files = triton.get_input_tensor_by_name(request, "file").as_numpy().reshape(-1)
             try:
-                frames = np.stack([self._frame(one) for one in files])
+                images = [decode_image(data, "the request's picture") for data in files]
+                frames = np.stack([preprocess(image, self._contract) for image in images])
             except DifferNetError as error:
                 answers.append(triton.InferenceResponse([], triton.TritonError(str(error))))
                 continue
             answers.append(triton.InferenceResponse([triton.Tensor("image", frames)]))
         return answers
-
-    def _frame(self, data: bytes) -> NDArray[np.uint8]:
-        return preprocess(decode_image(data, "the request's picture"), self._contract)

@@ -1,13 +1,9 @@
 """The trained model against the exported file, on the frames where they could part.
 
-Frames that a camera could give must score alike. Gross inputs, which no good part gives, must
-score finitely and never be called good: frames of noise or stripes, covered lenses, features many
-times too large.
-
-Two sets of scores held together.
-
-A relative difference tells how far the scores are apart; a verdict flip tells whether anybody
-would notice: a frame that one calls good and the other a defect.
+Frames that a camera could give must score alike: the relative difference tells how far two scores
+are apart, a verdict flip (one calls good what the other calls a defect) whether anybody would
+notice. Gross inputs, which no good part gives (noise, stripes, covered lenses, features many times
+too large), must score finitely and never be called good.
 """
 
 from __future__ import annotations
@@ -24,26 +20,24 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ExportError
+from differnet_runtime.inspection.calibration import judged
 from differnet_runtime.inspection.verdict import decide
 from differnet_runtime.model_file.file import read_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Precision
-from differnet_runtime.records import Score, Verdict
+from differnet_runtime.records import Verdict
 from differnet_training.model import load_model, read_training
 from differnet_training.scoring import Model
 
 from . import frames
 from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features
 
-LIMIT = 1e-4
-"""Greatest relative difference between torch and a file in FP32."""
+LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.25}
+"""Greatest relative difference between torch's scores and a file's, by the file's precision; in
+INT8, on pictures."""
 
-HALF_LIMIT = 2e-2
-"""Greatest relative difference between torch and a file in FP16."""
+FACTORS = (0.0, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""By what features are multiplied, to be gross inputs; 1.5 may still be called good."""
 
-INT8_LIMIT = 0.25
-"""Greatest relative difference between torch and a file in INT8, on pictures."""
-
-Frame = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
 
@@ -52,10 +46,10 @@ class Comparison:
     """What was found on frames that a camera could give.
 
     Args:
-        names: Of the frames.
+        names: Names of the frames, `(N,)`.
         trained: Scores by torch, `(N,) float32`.
         exported: Scores by the file, `(N,) float32`.
-        threshold: The file's; None without one.
+        threshold: Threshold of the file; None where it has none.
         limit: Greatest relative difference allowed.
     """
 
@@ -103,40 +97,15 @@ class Comparison:
         return self.greatest <= self.limit and not self.wrong_flips
 
 
-def relative_difference(reference: Scores, other: Scores) -> NDArray[np.float64]:
-    """Returns |other - reference| / |reference|, per frame."""
-    exact = reference.astype(np.float64)
-    difference: NDArray[np.float64] = np.abs(other - exact) / np.maximum(np.abs(exact), 1e-12)
-    return difference
-
-
-def torch_scores(model: Model, frames: Sequence[Frame]) -> Scores:
-    """Returns torch's scores `(N,) float32` of `(height, width, C) uint8` frames."""
-    with torch.inference_mode():
-        scores = [
-            model(torch.from_numpy(np.ascontiguousarray(frame[:, :, :3]))[None])
-            for frame in progress(frames, "trained model", unit="frame")
-        ]
-        result: Scores = torch.cat(scores).numpy()
-    return result
-
-
-LIMITS = {"fp32": LIMIT, "fp16": HALF_LIMIT, "int8": INT8_LIMIT}
-"""Greatest relative difference between torch and a file, by its precision."""
-
-FACTORS = (0.0, 1.5, 2.0, 5.0, 10.0, 20.0, 50.0)
-"""By what features are multiplied, to be gross inputs; 1.5 may still be called good."""
-
-
 @dataclass(frozen=True)
 class GrossInput:
     """An input that no good part gives.
 
     Args:
-        name: What it is.
-        score: By the file.
-        verdict: By the file's own threshold.
-        may_be_good: Whether GOOD is no fault.
+        name: What the input shows (`stripes`).
+        score: Score that the file gives.
+        verdict: Verdict at the file's own threshold.
+        may_be_good: Whether the verdict GOOD is no fault.
     """
 
     name: str
@@ -155,9 +124,9 @@ class VerifyResult:
     """What `verify` found.
 
     Args:
-        comparison: On frames that a camera could give.
-        gross: On those that no good part gives.
-        scored_by: What ran the file.
+        comparison: Differences on frames that a camera could give.
+        gross: Scores of inputs that no good part gives.
+        scored_by: Backend or emulation that ran the file.
     """
 
     comparison: Comparison
@@ -180,11 +149,11 @@ def verify(
     """Compares the file with the trained model on real, golden and gross inputs.
 
     Args:
-        model_file: The exported file.
+        model_file: The exported `.onnx` file.
         folder: The trained model's folder.
         images: Real pictures, good and defective.
-        backend: What runs the file; `auto` runs an FP16 or INT8 file by the emulation, since the
-            CPU backend does not round as a GPU does.
+        backend: Backend that runs the file; `auto` runs an FP16 or INT8 file by the emulation,
+            since the CPU backend does not round as a GPU does.
         limit: Greatest relative difference; by precision if None.
 
     Raises:
@@ -208,19 +177,20 @@ def verify(
             f"{model_file} is an INT8 file, which only real pictures can be compared on, and those "
             "that trained the model are not where they were. Name some with --images."
         )
-    exported, scored_by = _exported(
-        model_file, graph, list(plausible.values()), backend, metadata.precision
-    )
-    shift = _shift(metadata)
+    inputs = list(plausible.values())
+    exported, scored_by = _exported(model_file, graph, inputs, backend, metadata.precision)
+    # INT8 multiplies all scores, and the file's threshold with them.
+    int8 = metadata.verification.int8 if metadata.verification else None
+    shift = np.float32(int8.shift if int8 else 1.0)
     comparison = Comparison(
         names=tuple(plausible),
-        trained=shift * torch_scores(model, list(plausible.values())),
+        trained=shift * torch_scores(model, inputs),
         exported=exported,
-        threshold=metadata.calibration.threshold if metadata.calibration else None,
+        threshold=metadata.threshold,
         limit=limit if limit is not None else LIMITS[metadata.precision],
     )
-    last = list(plausible.items())[-1]
-    return VerifyResult(comparison, _gross(graph, metadata, last), scored_by)
+    gross = _gross(graph, metadata, list(plausible)[-1], inputs[-1])
+    return VerifyResult(comparison, gross, scored_by)
 
 
 def _exported(
@@ -238,45 +208,57 @@ def _exported(
         return np.array(found, np.float32), detector.backend
 
 
-def _shift(metadata: ModelMetadata) -> np.float32:
-    """Returns by what INT8 multiplies all scores; the file's threshold takes part in it."""
-    int8 = metadata.verification.int8 if metadata.verification else None
-    return np.float32(int8.shift if int8 else 1.0)
-
-
 def _gross(
-    graph: onnx.ModelProto, metadata: ModelMetadata, base: tuple[str, frames.Frame]
+    graph: onnx.ModelProto, metadata: ModelMetadata, name: str, frame: frames.Frame
 ) -> tuple[GrossInput, ...]:
+    """Scores frames that no camera should give, and one frame with features many times too large.
+
+    Args:
+        graph: Runs on the CPU.
+        metadata: Metadata of the file.
+        name: Name of the frame.
+        frame: `(height, width, C) uint8`.
+    """
     extreme = frames.extreme(metadata.input)
-    found = scores(graph, list(extreme.values()), "gross frames")
-    entries = [_judged(name, s, metadata) for name, s in zip(extreme, found, strict=True)]
-    name, frame = base
+    found = dict(zip(extreme, scores(graph, list(extreme.values()), "gross frames"), strict=True))
+    mild = []
     for factor in progress(FACTORS, "gross features"):
-        (score,) = scores(with_scaled_features(graph, factor), [frame], f"features x {factor:g}")
-        entry = _judged(
-            f"features x {factor:g} of {name}", score, metadata, may_be_good=0 < factor < 2
+        what = f"features x {factor:g}"
+        (found[f"{what} of {name}"],) = scores(with_scaled_features(graph, factor), [frame], what)
+        mild += [f"{what} of {name}"] if 0 < factor < 2 else []
+    return tuple(
+        GrossInput(
+            name=label,
+            score=float(score),
+            verdict=decide(judged(float(score), metadata.calibration)).verdict,
+            may_be_good=label in mild,
         )
-        entries.append(entry)
-    return tuple(entries)
+        for label, score in found.items()
+    )
 
 
-def _judged(
-    name: str, score: float, metadata: ModelMetadata, *, may_be_good: bool = False
-) -> GrossInput:
-    calibration = metadata.calibration
-    threshold = calibration.threshold if calibration else None
-    lowest = calibration.lowest_plausible if calibration else None
-    verdict = decide(Score(float(score), threshold, None, lowest)).verdict
-    return GrossInput(name, float(score), verdict, may_be_good)
+def relative_difference(reference: Scores, other: Scores) -> NDArray[np.float64]:
+    """Returns |other - reference| / |reference|, per frame."""
+    exact = reference.astype(np.float64)
+    difference: NDArray[np.float64] = np.abs(other - exact) / np.maximum(np.abs(exact), 1e-12)
+    return difference
+
+
+def torch_scores(model: Model, inputs: Sequence[frames.Frame]) -> Scores:
+    """Returns torch's scores `(N,) float32` of `(height, width, C) uint8` frames."""
+    with torch.inference_mode():
+        found = [
+            model(torch.from_numpy(np.ascontiguousarray(frame[:, :, :3]))[None])
+            for frame in progress(inputs, "trained model", unit="frame")
+        ]
+    return np.asarray(torch.cat(found))
 
 
 def recorded_images(folder: Path, most: int = 16) -> list[Path]:
     """Returns up to `most` pictures that training recorded and that are still there."""
     parts = read_training(folder).get("parts", {})
-    paths = [
-        Path(entry["path"]) for name in ("calibration", "train") for entry in parts.get(name, ())
-    ]
-    return [path for path in paths if path.is_file()][:most]
+    entries = (*parts.get("calibration", ()), *parts.get("train", ()))
+    return [path for entry in entries if (path := Path(entry["path"])).is_file()][:most]
 
 
 def find_folder(model_file: Path, named: Path | None) -> Path:

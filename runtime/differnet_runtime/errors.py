@@ -63,7 +63,7 @@ class CameraError(DifferNetError):
 
 
 class TooManyCommandsError(CameraError):
-    """A camera takes no more commands now: they come too fast, or too many wait."""
+    """A camera refuses a command: commands come too fast, or too many wait."""
 
 
 class ModelFileError(DifferNetError):

@@ -1,11 +1,10 @@
-"""JPEG pictures that must be whole: every scan there, and decoded to its last block.
+"""Reading and writing picture files: the one place, for training and for the camera.
 
-OpenCV fills what is missing with grey, or with the picture before it, and says nothing. Here
-libjpeg-turbo's warnings are errors, so data that end too early, leave bytes over or break the
-Huffman code are refused. JPEG has no check sum: damage that decodes to another valid picture of
-the same length can't be seen by anyone.
-
-Reading and writing picture files: the one place, for training and for the camera.
+JPEG pictures must be whole: every scan there, and decoded to its last block. OpenCV fills what is
+missing with grey, or with the picture before it, and says nothing. Here libjpeg-turbo's warnings
+are errors, so data that end too early, leave bytes over or break the Huffman code are refused.
+JPEG has no check sum: damage that decodes to another valid picture of the same length can't be seen
+by anyone. `picture_files` checks all other formats.
 """
 
 from __future__ import annotations
@@ -32,6 +31,19 @@ log = logging.getLogger(__name__)
 NARROW_WHITES = (1023, 4095)
 """Greatest values of 10- and 12-bit cameras, whose pictures are stored with 16 bits."""
 
+START = b"\xff\xd8"
+"""The first bytes of every JPEG."""
+
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+"""Any but those inside a scan: stuffed zeros and restart markers."""
+_SCAN, _END, _EXIF, _TABLES = 0xDA, 0xD9, 0xE1, 0xC4
+_NO_COEFFICIENT = (0x00, 0xF0)
+"""The end of a block, and sixteen zero coefficients."""
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_ZEROS = bytes(64)
+"""No encoder writes 64 zero bytes in a scan whose Huffman tables read zeros as a coefficient."""
+
 
 def list_images(folder: Path) -> list[Path]:
     """Returns the picture files directly in `folder`, by name.
@@ -49,8 +61,7 @@ def list_images(folder: Path) -> list[Path]:
 def say_passed_over(folder: Path) -> None:
     """Warns once of the files in a folder that seem to be pictures, but are of no kind we read."""
     endings = (path.suffix.lower() for path in folder.iterdir() if not path.name.startswith("."))
-    found = Counter(ending for ending in endings if ending in NOT_READ)
-    if found:
+    if found := Counter(ending for ending in endings if ending in NOT_READ):
         kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(found.items()))
         _warn_once(f"{folder}: files that are passed over, since they are not read: {kinds}")
 
@@ -82,8 +93,8 @@ def decode_image(data: bytes, name: str) -> Image:
     rotation is applied and an alpha channel is dropped. The bit depth is kept.
 
     Args:
-        data: The whole file.
-        name: Named in errors.
+        data: All bytes of the file.
+        name: Name of the picture in errors.
 
     Returns:
         `(H, W, 3)` BGR, uint8 or uint16.
@@ -94,21 +105,9 @@ def decode_image(data: bytes, name: str) -> Image:
     """
     if data.startswith(START):
         return decode_jpeg(data, name)
-    fault = fault_of(data)
-    if fault is not None:
+    if (fault := fault_of(data)) is not None:
         raise ImageReadError(name, fault)
-    buffer = np.frombuffer(data, np.uint8)
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageReadError(name, f"OpenCV can't decode it ({error.err})") from error
-    if image is None:
-        raise ImageReadError(name, "not a picture that OpenCV can decode, or cut short")
-    if image.dtype == np.uint8:
-        return image.astype(np.uint8, copy=False)
-    if image.dtype == np.uint16:
-        return image.astype(np.uint16, copy=False)
-    raise ImageReadError(name, f"pixels are {image.dtype}; 8- and 16-bit integers are supported")
+    return _decode_with_opencv(data, name)
 
 
 def read_image(path: Path) -> Image:
@@ -142,20 +141,6 @@ def write_image(path: Path, image: Image) -> None:
     write_bytes(path, encoded)
 
 
-START = b"\xff\xd8"
-"""The first bytes of every JPEG."""
-
-_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
-"""Any but those inside a scan: stuffed zeros and restart markers."""
-_SCAN, _END, _EXIF, _TABLES = 0xDA, 0xD9, 0xE1, 0xC4
-_NO_COEFFICIENT = (0x00, 0xF0)
-"""The end of a block, and sixteen zero coefficients."""
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_ZEROS = bytes(64)
-"""No encoder writes so many within a scan whose tables give zeros the meaning of a coefficient."""
-
-
 def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
     """Decodes a JPEG, and refuses one that is not whole.
 
@@ -164,7 +149,7 @@ def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
 
     Args:
         data: The whole file, or one frame of a Motion JPEG stream.
-        name: Named in errors.
+        name: Name of the picture in errors.
 
     Returns:
         `(H, W, 3)` uint8 BGR.
@@ -185,9 +170,8 @@ def decode_jpeg(data: bytes, name: str = "JPEG") -> Image:
         raise ImageReadError(name, "the JPEG is cut short: a scan is missing")
     if _was_zeroed(data, segments):
         raise ImageReadError(name, "a part of the JPEG was overwritten with zeros")
-    if colours in ("CMYK", "YCCK") or any(_is_exif(*segment) for segment in segments):
-        return _decode_with_opencv(data, name)
-    return image
+    turned = any(marker == _EXIF and payload.startswith(b"Exif") for marker, payload in segments)
+    return _decode_with_opencv(data, name) if turned or colours in ("CMYK", "YCCK") else image
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -211,10 +195,8 @@ def _has_all_scans(segments: list[tuple[int, bytes]]) -> bool:
         elif marker == _SCAN:
             components, (first, last, bits) = payload[1:-3:2], payload[-3:]
             for component in missing.keys() & set(components):
-                if progressive:
-                    missing[component][first : last + 1] = bits & 0xF
-                else:
-                    missing[component][:] = 0
+                sent = slice(first, last + 1) if progressive else slice(None)
+                missing[component][sent] = bits & 0xF if progressive else 0
     return not any(left.any() for left in missing.values())
 
 
@@ -244,12 +226,14 @@ def _first_symbols(tables: bytes) -> Iterator[int]:
         at += 17 + sum(tables[at + 1 : at + 17])
 
 
-def _is_exif(marker: int, payload: bytes) -> bool:
-    return marker == _EXIF and payload.startswith(b"Exif")
-
-
 def _decode_with_opencv(data: bytes, name: str) -> Image:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageReadError(name, f"OpenCV can't decode it ({error.err})") from error
     if image is None:
-        raise ImageReadError(name, "OpenCV can't decode the JPEG")
-    return image.astype(np.uint8, copy=False)
+        raise ImageReadError(name, "not a picture that OpenCV can decode, or cut short")
+    if image.dtype not in (np.uint8, np.uint16):
+        cause = f"pixels are {image.dtype}; 8- and 16-bit integers are supported"
+        raise ImageReadError(name, cause)
+    return image  # type: ignore[return-value]

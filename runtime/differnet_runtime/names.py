@@ -1,7 +1,4 @@
-"""Names that come from outside, as fields of what is read: refused or escaped.
-
-How a public key is written: one line, in a `.pub` file and in a station's configuration.
-"""
+"""Types of texts that come from outside, for fields of records: checked, or made printable."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def in_words(advice: str) -> WrapValidator:
     The pattern itself is a `Field`'s, so that JSON schemas show exactly what is checked.
 
     Args:
-        advice: What to write instead.
+        advice: Says what to write instead, as the error's text.
     """
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
@@ -60,6 +57,10 @@ PartId = Annotated[
     in_words("write printable characters only, without line breaks"),
 ]
 """The id of a part as a controller sends it, over HTTP or MQTT."""
+PATTERN = r"^ed25519:[A-Za-z0-9+/]{43}=( [^\x00-\x1f\x7f]{1,64})?$"
+PublicKey = Annotated[str, Field(pattern=PATTERN)]
+"""`ed25519:BASE64 NAME`, a line of a `.pub` file or of a configuration: the key, and whose
+it is, for people; the name may be left out."""
 _PART: TypeAdapter[str] = TypeAdapter(PartId)
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 
@@ -80,8 +81,3 @@ def _is(kind: TypeAdapter[str], value: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-PATTERN = r"^ed25519:[A-Za-z0-9+/]{43}=( [^\x00-\x1f\x7f]{1,64})?$"
-PublicKey = Annotated[str, Field(pattern=PATTERN)]
-"""`ed25519:BASE64 NAME`: the key, and whose it is, for people; the name may be left out."""

@@ -1,7 +1,4 @@
-"""The nouns of inspection: what passes from the camera to the verdict.
-
-Says in words which head of a model decided; events, page and tables all use these words.
-"""
+"""The nouns of inspection: what passes from the camera to the verdict, and the words for it."""
 
 from __future__ import annotations
 
@@ -17,23 +14,11 @@ Image = NDArray[np.uint8] | NDArray[np.uint16]
 """A picture: `(H, W)` or `(H, W, 3)` BGR, uint8 or uint16."""
 
 MOST_PIXELS = 1 << 28
-"""Of a picture: 16,384 x 16,384. A small file can promise many more, and so fill the memory."""
-
-
-def too_large(width: int, height: int) -> str | None:
-    """Says why a picture must not be decoded; None if it is small enough.
-
-    Args:
-        width: As the head of a file or stream promises it, in pixels.
-        height: Likewise.
-    """
-    if width * height <= MOST_PIXELS:
-        return None
-    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"
+"""Most pixels of a picture, 16,384 x 16,384: a small file can promise more and fill the memory."""
 
 
 class Verdict(str, Enum):
-    """What is said of a part; every output treats NO_DECISION as a reject."""
+    """The verdict on a part; every output treats NO_DECISION as a reject."""
 
     GOOD = "GOOD"
     DEFECT = "DEFECT"
@@ -42,12 +27,12 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Origin:
-    """The file that a frame was read from, told from all others and from its own other states.
+    """The file that a frame was read from, in the state in which it was read.
 
     Args:
-        name: As in `Frame.name`.
+        name: Name of the frame.
         key: Name, size in bytes and modification time in ns, as `NAME|SIZE|TIME`.
-        digest: Of the content, in hexadecimal digits; empty where it couldn't be read.
+        digest: Hash of the content, hexadecimal; empty where the file couldn't be read.
     """
 
     name: str
@@ -67,9 +52,14 @@ class Frame:
         captured_at_s: Wall clock in seconds since the epoch, after the read.
         stream_ms: The stream's own time stamp, where it has one.
         damage: Why its pixels can't be trusted (a packet was lost before it), or None.
-        unchanged_s: How long a live source has given these very pixels, by the stamps.
-        origin: Of a picture in a folder, or a frame of a video that is judged frame by frame.
-        waiting: How many pictures of the folder wait behind this one, where that is known.
+        unchanged_s: Seconds for which a live source has given the same pixels.
+        origin: The file of a picture in a folder, or of a video that is judged frame by frame.
+        waiting: Number of pictures that wait behind this one in its folder; None where unknown.
+
+    Example:
+        >>> frame = Frame(np.zeros((480, 640, 3), np.uint8), "part.png", 0, 0, 0.0)
+        >>> frame.image.shape
+        (480, 640, 3)
     """
 
     image: Image
@@ -86,16 +76,20 @@ class Frame:
 
 @dataclass(frozen=True)
 class Score:
-    """An anomaly score with what is needed to judge it; the three travel together.
+    """An anomaly score with all that is needed to judge it.
 
     Args:
-        value: The raw score; near 1 for good parts, but for a negative log-likelihood.
+        value: The raw score: near 1 for good parts, or a negative log-likelihood.
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
-        lowest: Below it a score is no part's, but a fault.
+        lowest: Lowest plausible score; one below it comes from a fault, not from a part.
         heatmap: `(rows, columns) float32` scores of the windows, where the model has them.
         heads: Score of each head by its name, in the model's order; empty where it has none.
-        refused: Why the picture can't be trusted, whatever its score; None where it can.
+        refused: NO_DECISION for a picture that can't be trusted, whatever its score; else None.
+
+    Example:
+        >>> Score(1.4, threshold=2.0, good_percentile=93.0, heads={"whole": 1.4, "fine": 0.9}).head
+        'whole'
     """
 
     value: float
@@ -120,11 +114,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and, for NO_DECISION, its reason: for people, and a code for programs."""
+    """A verdict and, for NO_DECISION, its reason: for people, and a code for programs.
+
+    Example:
+        >>> Decision.none("black", "the picture is black").verdict.value
+        'NO_DECISION'
+    """
 
     verdict: Verdict
     reason: str | None = None
     code: str | None = None
+
+    @classmethod
+    def none(cls, code: str, reason: str) -> Decision:
+        """Returns NO_DECISION with its code and reason."""
+        return cls(Verdict.NO_DECISION, reason, code)
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,11 @@ class Inspection:
     """Everything known of one inspected frame; `record()` is its JSON line.
 
     Args:
-        name: The frame's name.
-        index: The frame's position in its source.
+        name: Name of the frame.
+        index: Position of the frame in its source, from 0.
         captured_at_s: Wall clock of the capture, seconds since the epoch.
-        decision: Verdict and reason.
-        score: None if the frame never reached the model.
+        decision: Verdict, code and reason.
+        score: The score; None if the frame never reached the model.
         stages_ms: Milliseconds per stage, and `total` from the frame at hand to its verdict.
     """
 
@@ -149,13 +153,12 @@ class Inspection:
 
     @property
     def decided_by(self) -> str | None:
-        """In words, what the head judges that decided; see `heads.decided_by`."""
-        head = self.score.head if self.score is not None else None
-        return decided_by(head, self.decision.verdict)
+        """What the head that decided judges, in words; see `decided_by`."""
+        return decided_by(self.score.head if self.score else None, self.decision.verdict)
 
     @property
     def note(self) -> str | None:
-        """For people, where the heatmap need not show what is wrong; see `heads.note`."""
+        """For people, where the heatmap need not show what is wrong; see `note`."""
         if self.score is None:
             return None
         heatmap = self.score.heatmap is not None
@@ -164,7 +167,7 @@ class Inspection:
     def record(self) -> dict[str, Any]:
         """Returns the JSON-ready record (no NaN: a score that is not finite becomes null)."""
         score = self.score
-        head = score.head if score is not None else None
+        head = score.head if score else None
         return {
             "name": self.name,
             "index": self.index,
@@ -172,11 +175,11 @@ class Inspection:
             "verdict": self.decision.verdict.value,
             "code": self.decision.code,
             "reason": self.decision.reason,
-            "score": score.value if score is not None and score.finite else None,
-            "threshold": score.threshold if score is not None else None,
-            "good_percentile": score.good_percentile if score is not None else None,
+            "score": score.value if score and score.finite else None,
+            "threshold": score.threshold if score else None,
+            "good_percentile": score.good_percentile if score else None,
             "head": head,
-            "heads": dict(score.heads) if score is not None and head is not None else None,
+            "heads": dict(score.heads) if score and head else None,
             "decided_by": self.decided_by,
             "note": self.note,
             "stages_ms": {stage: round(ms, 3) for stage, ms in self.stages_ms.items()},
@@ -188,10 +191,7 @@ WORDS = {
     "coarse": "larger areas",
     "fine": "small details",
 }
-"""What each head judges, by its name in `metadata.heads`."""
-
-_WHOLE = "The picture as a whole is unusual"
-_WITH_HEATMAP = f"{_WHOLE}; the heatmap shows where its areas differ most"
+"""What each head judges, by its name."""
 
 
 def in_words(head: str | None) -> str | None:
@@ -217,4 +217,17 @@ def note(head: str | None, verdict: str, *, heatmap: bool) -> str | None:
     """
     if verdict != "DEFECT" or head != "whole":
         return None
-    return _WITH_HEATMAP if heatmap else _WHOLE
+    more = "; the heatmap shows where its areas differ most" if heatmap else ""
+    return f"The picture as a whole is unusual{more}"
+
+
+def too_large(width: int, height: int) -> str | None:
+    """Says why a picture must not be decoded; None if it is small enough.
+
+    Args:
+        width: Width in pixels that the header of the file or stream announces.
+        height: Height in pixels that it announces.
+    """
+    if width * height <= MOST_PIXELS:
+        return None
+    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"

@@ -1,15 +1,11 @@
-r"""The one rule for texts from outside that people will read: what is not printable is escaped.
+r"""Text for people: escapes what is not printable, colours it, and suggests mistyped names.
 
-Names of files, models, cameras and parts, and what devices, libraries and other machines say, may
-hold control characters, which command a terminal, and directional marks, which turn a line around.
-Wherever such a text is shown, these are written as `\x1b` or `\u202e`.
+Names of files, models, cameras and parts, and messages of devices, libraries and other machines,
+may hold control characters, which command a terminal, and directional marks, which turn a line
+around. Wherever such a text is shown, these are written as `\x1b` or `\u202e`.
 
-Colours in the terminal: which text gets one, and on which streams.
-
-A pipe, a file, `NO_COLOR` (https://no-color.org) and `TERM=dumb` get plain text. `FORCE_COLOR`
-colours a pipe too, for `less -R`.
-
-Suggestions for mistyped names: of commands, options, values and keys.
+Colours appear in a terminal only: a pipe, a file, `NO_COLOR` (https://no-color.org) and `TERM=dumb`
+get plain text. `FORCE_COLOR` colours a pipe too, for `less -R`.
 """
 
 from __future__ import annotations
@@ -30,7 +26,6 @@ and private ones, as a character class is written in JSON Schema, Python and Rus
 are no text at all. Characters of a later Unicode than Python's may be written, and show escaped.
 """
 _CODE = re.compile(r"\\(?=[xuU])")
-_LAST_OF_ASCII, _LAST_OF_UNICODE_16 = 0x7F, 0xFFFF
 
 
 def printable(text: str) -> str:
@@ -58,9 +53,9 @@ def _escaped(one: str) -> str:
     code = ord(one)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
-    if code <= _LAST_OF_ASCII:
+    if code <= 0x7F:
         return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= _LAST_OF_UNICODE_16 else f"\\U{code:08x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 Meaning = Literal["good", "bad", "look"]
@@ -92,7 +87,7 @@ def shows_colour(stream: TextIO | None) -> bool:
 
 
 _LONGEST = 60
-"""Longer names are cut before they are compared: nobody mistypes them."""
+"""Number of characters of a name that are compared."""
 _ALIKE = 0.6
 
 
@@ -110,7 +105,7 @@ def instead(name: str, known: Iterable[str]) -> str:
     """Returns the end of a message: which name to use instead of an unknown one.
 
     Args:
-        name: The unknown name.
+        name: Name that is not among the valid ones.
         known: All valid names, in the order in which the message lists them.
 
     Example:

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -99,13 +98,12 @@ class TestParity:
     ):
         from differnet_export import exporter
 
-        score = exporter._score
+        recalibrate = exporter.recalibrate
 
-        def good_pictures_score_higher(*args):
-            found = score(*args)
-            return replace(found, real=found.real * np.float32(factor))
+        def good_pictures_score_higher(trained, exact, scored, *others):
+            return recalibrate(trained, exact, scored * np.float32(factor), *others)
 
-        monkeypatch.setattr(exporter, "_score", good_pictures_score_higher)
+        monkeypatch.setattr(exporter, "recalibrate", good_pictures_score_higher)
         with pytest.raises(ExportError, match=r"the threshold would go from .* hardly differ"):
             export_model(trained.folder, tmp_path / "part.onnx", precision="fp32")
         assert not (tmp_path / "part.onnx").exists()
@@ -161,7 +159,7 @@ class TestFile:
 
     def test_a_model_of_more_than_two_gib_is_refused(self, trained, monkeypatch):
         model, _ = load_model(trained.folder)
-        monkeypatch.setattr("differnet_export.scoring._TOO_LARGE", 1000)
+        monkeypatch.setattr("differnet_export.scoring.MOST_BYTES", 1000)
         with pytest.raises(ExportError, match="weights outside the file are not supported"):
             trace(model)
 

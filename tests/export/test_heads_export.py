@@ -12,11 +12,11 @@ import onnx
 import pytest
 import torch
 
-from differnet_export.exporter import export_model, unsound
+from differnet_export.exporter import export_model
 from differnet_export.frames import extreme
-from differnet_export.precision import to_half
+from differnet_export.precision import to_half, unsound
 from differnet_export.scoring import on_cpu, trace
-from differnet_export.verify import HALF_LIMIT, LIMIT, recorded_images, verify
+from differnet_export.verify import LIMITS, recorded_images, verify
 from differnet_runtime import Detector
 from differnet_runtime.backends.base import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
@@ -144,8 +144,8 @@ class TestParity:
     def test_fp32_gives_torchs_score_heads_and_heatmap(self, made):
         batch = frames(made)
         expected, found = judged(made, batch), run(onnx.load(made.fp32), batch)
-        np.testing.assert_allclose(found.scores, expected["scores"], rtol=LIMIT)
-        np.testing.assert_allclose(found.heads, expected["heads"], rtol=LIMIT)
+        np.testing.assert_allclose(found.scores, expected["scores"], rtol=LIMITS["fp32"])
+        np.testing.assert_allclose(found.heads, expected["heads"], rtol=LIMITS["fp32"])
         spread = np.ptp(expected["heatmaps"])
         assert np.abs(found.heatmaps - expected["heatmaps"]).max() <= 1e-4 * spread
 
@@ -153,8 +153,8 @@ class TestParity:
         batch = frames(made)
         expected, found = judged(made, batch), run(on_cpu(onnx.load(made.fp16)), batch)
         assert (found.scores != expected["scores"]).any()
-        np.testing.assert_allclose(found.scores, expected["scores"], rtol=HALF_LIMIT)
-        np.testing.assert_allclose(found.heads, expected["heads"], rtol=2.5 * HALF_LIMIT)
+        np.testing.assert_allclose(found.scores, expected["scores"], rtol=LIMITS["fp16"])
+        np.testing.assert_allclose(found.heads, expected["heads"], rtol=2.5 * LIMITS["fp16"])
         spread = np.ptp(expected["heatmaps"])
         assert np.abs(found.heatmaps - expected["heatmaps"]).max() <= 2e-2 * spread
 
@@ -225,7 +225,7 @@ class TestDevice:
         metadata = load_metadata(made.trained.folder)
         defect = read_image(list_images(made.trained.source / "test" / "scratch")[0])
         with Detector(made.file(precision), backend="onnxruntime-cpu") as detector:
-            assert detector.self_test(HALF_LIMIT) <= HALF_LIMIT
+            assert detector.self_test(LIMITS["fp16"]) <= LIMITS["fp16"]
             score = detector(defect)
         assert tuple(score.heads) == ("whole", "coarse", "fine")
         assert score.heatmap.shape == (metadata.windows.rows, metadata.windows.columns)
@@ -280,7 +280,9 @@ class TestThreshold:
         assert metadata.verification.frames == 3 + 5
         trained = load_metadata(folder).calibration
         assert metadata.calibration.good_scores == trained.good_scores
-        assert metadata.calibration.threshold == pytest.approx(trained.threshold, rel=HALF_LIMIT)
+        assert metadata.calibration.threshold == pytest.approx(
+            trained.threshold, rel=LIMITS["fp16"]
+        )
 
 
 def test_the_commands_lead_from_model_to_verified_file(headed, tmp_path, capsys):

@@ -13,9 +13,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from differnet_export import int8
-from differnet_export.exporter import _recalibrated, export_model, unsound
-from differnet_export.int8 import measured, multiplications, quantised
-from differnet_export.precision import to_half
+from differnet_export.exporter import export_model, recalibrate
+from differnet_export.int8 import measure, multiplications, quantise
+from differnet_export.precision import to_half, unsound
 from differnet_export.scoring import on_cpu, outputs_of, scores, trace
 from differnet_export.verify import verify
 from differnet_runtime.backends.ort import cpu_settings
@@ -53,7 +53,7 @@ def single() -> ModelProto:
 
 @pytest.fixture(scope="module")
 def graph(single: ModelProto) -> ModelProto:
-    return quantised(measured(single, PICTURES), 0)
+    return quantise(measure(single, PICTURES), 0)
 
 
 def constants(graph: ModelProto) -> dict[str, np.ndarray]:
@@ -96,14 +96,14 @@ class TestTheGraph:
     ) -> None:
         exact = mean_features(single)
         np.testing.assert_allclose(mean_features(graph), exact, atol=1e-5)
-        material = measured(single, PICTURES)
+        material = measure(single, PICTURES)
         bare = onnx.load_from_string(graph.SerializeToString())
         shift = next(t for t in bare.graph.initializer if t.name == "feature_shift")
         shift.CopyFrom(numpy_helper.from_array(np.zeros(24, np.float32), shift.name))
         assert np.abs(mean_features(bare) - material.features).max() > 1e-4
 
     def test_the_first_convolutions_can_stay_in_float(self, single: ModelProto) -> None:
-        found = quantised(measured(single, PICTURES), 1)
+        found = quantise(measure(single, PICTURES), 1)
         assert sum(node.op_type == "QuantizeLinear" for node in found.graph.node) == 3
 
     def test_all_else_is_as_in_fp16_and_sound(self, graph: ModelProto) -> None:
@@ -138,9 +138,9 @@ class TestTheGraph:
 class TestHowManyStayInFloat:
     def test_as_few_as_the_spread_allows(self, single: ModelProto, monkeypatch) -> None:
         spreads = {
-            left: int8._change(
+            left: int8.score_change(
                 scores(single, PICTURES, "exact"),
-                scores(quantised(measured(single, PICTURES), left), PICTURES, "int8"),
+                scores(quantise(measure(single, PICTURES), left), PICTURES, "int8"),
             )[1]
             for left in (0, 1)
         }
@@ -165,7 +165,7 @@ def generous() -> None:
         patch.setattr(int8, "MOST_SPREAD", 0.2)
         patch.setattr(int8, "MOST_SHIFT", 0.4)
         patch.setattr("differnet_export.exporter.MOST_MOVED", 0.5)
-        patch.setattr("differnet_export.int8.INT8_LIMIT", 1.0)
+        patch.setattr(int8, "MOST_ERROR", 1.0)
         yield
 
 
@@ -216,7 +216,7 @@ class TestFile:
     def test_the_scores_of_parts_move_as_those_of_their_pictures(self, trained) -> None:
         before = load_metadata(trained.folder).calibration
         exact = np.linspace(1.0, 2.0, before.images + 3, dtype=np.float32)
-        after = _recalibrated(before, exact, np.float32(1.04) * exact, None, "int8")
+        after = recalibrate(before, exact, np.float32(1.04) * exact, None, "int8")
         expected = 1.04 * np.array(before.good_scores)
         np.testing.assert_allclose(after.good_scores, expected, rtol=1e-5)
         assert after.scored_by == before.scored_by
@@ -235,7 +235,7 @@ class TestFile:
     def test_a_score_that_changes_too_much_is_refused(
         self, trained, generous, tmp_path, monkeypatch
     ) -> None:
-        monkeypatch.setattr(int8, "INT8_LIMIT", 1e-9)
+        monkeypatch.setattr(int8, "MOST_ERROR", 1e-9)
         with pytest.raises(ExportError, match="INT8 changes the score of a good picture by"):
             export_model(trained.folder, tmp_path / "part.onnx", precision="int8")
 

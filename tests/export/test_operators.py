@@ -10,7 +10,7 @@ import torch
 from onnx import ModelProto
 
 from benchmarks.models import WINDOWS
-from differnet_export.int8 import measured, quantised
+from differnet_export.int8 import measure, quantise
 from differnet_export.precision import to_half
 from differnet_export.scoring import OPSET, trace
 from differnet_runtime.model_file.contract import InputContract, Tiles, Views
@@ -84,7 +84,7 @@ def test_only_what_the_recipes_write_is_listed_for_them_and_all_of_it() -> None:
         single = trace(model, "bgrx")
         contract = model.contract.model_copy(update={"pixel": "bgrx"})
         frames = [np.full(contract.shape, 90, np.uint8)]
-        in_int8 = quantised(measured(single, frames), 0)
+        in_int8 = quantise(measure(single, frames), 0)
         for graph in (single, to_half(single)[0], to_half(in_int8)[0]):
             assert operators(graph) <= OF_RECIPES, name
             assert graph_problem(graph.SerializeToString(), contract) is None, name

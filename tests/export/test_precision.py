@@ -11,9 +11,8 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
-from differnet_export.exporter import unsound
 from differnet_export.frames import extreme
-from differnet_export.precision import to_half
+from differnet_export.precision import to_half, unsound
 from differnet_export.scoring import on_cpu, scores, trace, with_scaled_features
 from differnet_export.simplify import emulate_half, operators, uses
 from differnet_export.verify import verify

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..database import open_or_replace
 from ..errors import OutputError, StoreError
-from ..inspection.drawing import blended, eight_bit_colour, jpeg, on_frame
+from ..inspection.drawing import eight_bit_colour, jpeg, with_heatmap
 from ..model_file.metadata import ModelMetadata
 from ..records import Image
 from .index import EvidenceItem, Index
@@ -65,9 +65,7 @@ def encode(
             file_name(id_, "input", suffix): frame,
             file_name(id_, "thumbnail", "jpg"): jpeg(plain, _THUMBNAIL_QUALITY, small),
         }
-        if heatmap is not None and metadata is not None and metadata.windows is not None:
-            heat = on_frame(heatmap, plain.shape[0], plain.shape[1], metadata.input)
-            drawn = blended(plain, heat, metadata.windows)
+        if (drawn := with_heatmap(plain, heatmap, metadata)) is not None:
             files[file_name(id_, "heatmap", "jpg")] = jpeg(drawn, quality or _HEATMAP_QUALITY)
     except cv2.error as error:
         raise OutputError(

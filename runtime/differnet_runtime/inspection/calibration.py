@@ -8,29 +8,22 @@ BetaBinomial(m, n + 1 - k, k), so its quantile is a promise that can be counted.
 run, the share of good parts above it follows Beta(n + 1 - k, k). Ties only lower both.
 
 Scores that models of other folds gave (`out_of_fold`) are not those of the finished model, so the
-same figures are estimates there, and are called so. Where so few scores are at hand that the rank
-would be the greatest, a log-normal may set the threshold; see `tail`.
+same figures are estimates there, and are called so.
 
-How often new parts exceed a score of the calibration's: exact laws of order statistics.
-
-The laws and their source are in `calibration`, which uses them.
-
-Sets a threshold from few good scores, by a log-normal fitted to them.
-
-The threshold is the prediction quantile of normal theory for the scores' logarithms: of n scores
-with mean m and standard deviation s, a new one exceeds m + t s sqrt(1 + 1/n) with probability
-`rate`, where t is Student's quantile at 1 - rate with n - 1 degrees of freedom (Hahn and Meeker
-1991, Statistical Intervals, section 4.7). It is right as far as the logarithms are normal.
-
-Student's distribution is computed with the regularised incomplete beta function's continued
-fraction (Press et al. 2007, Numerical Recipes, section 6.4): the runtime does without scipy.
+Where so few scores are at hand that the rank would be the greatest, a log-normal may set the
+threshold: the prediction quantile of normal theory for the scores' logarithms. Of n scores with
+mean m and standard deviation s, a new one exceeds m + t s sqrt(1 + 1/n) with probability `rate`,
+where t is Student's quantile at 1 - rate with n - 1 degrees of freedom (Hahn and Meeker 1991,
+Statistical Intervals, section 4.7). It is right as far as the logarithms are normal. Student's
+distribution is computed with the regularised incomplete beta function's continued fraction (Press
+et al. 2007, Numerical Recipes, section 6.4): the runtime does without scipy.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from statistics import NormalDist
@@ -43,186 +36,6 @@ from ..errors import CalibrationError
 from ..model_file.metadata import Calibration, Method, Tail
 from ..records import Score
 
-
-def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
-    """Returns how many of the next `parts` good parts score above the threshold, at most.
-
-    The exact `confidence` quantile of BetaBinomial(parts, images + 1 - rank, rank), in whole
-    numbers: of all orders in which the new scores and the old ones can lie, those with j new
-    ones above the `rank`-th old one are C(j + images - rank, j) C(parts - j + rank - 1, parts - j).
-
-    Args:
-        images: Number of calibration scores.
-        rank: The one of them that sets the threshold, from 1 on, smallest first.
-        parts: Number of good parts still to come.
-        confidence: Probability of the promise, over calibrations and parts together.
-    """
-    above, below = images + 1 - rank, rank
-    wanted = Fraction(str(confidence)) * math.comb(images + parts, parts)
-    orders, reached = math.comb(parts + below - 1, parts), 0
-    for rejected in range(parts):
-        reached += orders
-        if reached >= wanted:
-            return rejected
-        orders *= (parts - rejected) * (rejected + above)
-        orders //= (rejected + 1) * (parts - rejected - 1 + below)
-    return parts
-
-
-def upper_bound(images: int, rank: int, confidence: float) -> float:
-    """Returns the share of good parts above the `rank`-th of `images` scores, bounded from above.
-
-    The `confidence` quantile of Beta(images + 1 - rank, rank), through its binomial tail.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        if binomial_cdf(images - rank, images, middle) > 1.0 - confidence:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def binomial_cdf(most: int, trials: int, probability: float) -> float:
-    """Returns P(X <= most) for X ~ Binomial(trials, probability)."""
-    if probability >= 1.0:
-        return float(most >= trials)
-    log_p, log_q = math.log(probability), math.log1p(-probability)
-    log_terms = (
-        math.lgamma(trials + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(trials - k + 1)
-        + k * log_p
-        + (trials - k) * log_q
-        for k in range(most + 1)
-    )
-    return math.fsum(math.exp(term) for term in log_terms)
-
-
-def binomial_quantile(trials: int, probability: float, confidence: float) -> int:
-    """Returns the least count that X ~ Binomial exceeds with probability 1 - `confidence` at most.
-
-    Args:
-        trials: Number of trials.
-        probability: Chance that one of them succeeds, 0 to 1.
-        confidence: Within (0, 1).
-    """
-    counts = range(trials + 1)
-    return bisect_left(counts, confidence, key=lambda most: binomial_cdf(most, trials, probability))
-
-
-LEAST = 3
-"""The fewest scores that a log-normal can be fitted to."""
-_TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
-_STEPS = 400
-"""Intervals of Simpson's rule; even."""
-
-
-def lognormal_threshold(scores: NDArray[np.float64], rate: float) -> float:
-    """Returns the value that a new good part exceeds with probability `rate`.
-
-    Args:
-        scores: `(n,) float64` of good parts, all above 0, n at least `LEAST`.
-        rate: Within (0, 1).
-    """
-    logarithms = np.log(scores)
-    spread = float(np.std(logarithms, ddof=1))
-    return math.exp(float(np.mean(logarithms)) + reach(len(scores), rate) * spread)
-
-
-def reach(count: int, rate: float) -> float:
-    """Returns how many standard deviations above the mean of `count` scores the threshold lies."""
-    return student_quantile(1.0 - rate, count - 1) * math.sqrt(1.0 + 1.0 / count)
-
-
-@lru_cache(maxsize=64)
-def lognormal_bound(count: int, rate: float, confidence: float) -> float:
-    """Returns an upper bound of the share of good parts above the threshold.
-
-    It holds with this confidence over sets of `count` scores, if their logarithms are normal.
-    The share of a threshold k standard deviations above the mean exceeds 1 - Phi(z) with
-    probability E[Phi(sqrt(count) (z - k S))], S^2 being chi-square over its degrees of freedom.
-    """
-    k, root, normal = reach(count, rate), math.sqrt(count), NormalDist()
-    ratios, weights = _spreads(count - 1)
-    low, high = -40.0, 40.0
-    for _ in range(80):
-        z = (low + high) / 2.0
-        exceeding = math.fsum(
-            weight * normal.cdf(root * (z - k * ratio))
-            for ratio, weight in zip(ratios, weights, strict=True)
-        )
-        low, high = (low, z) if exceeding > 1.0 - confidence else (z, high)
-    return normal.cdf(-high)
-
-
-def _spreads(freedom: int) -> tuple[list[float], list[float]]:
-    """Returns ratios of a sample's standard deviation to the true one, and their probabilities."""
-    width = 10.0 / math.sqrt(2.0 * freedom)
-    first, last = max(1e-9, 1.0 - width), 1.0 + width
-    step = (last - first) / _STEPS
-    ratios = [first + step * k for k in range(_STEPS + 1)]
-    simpson = [1.0, *([4.0, 2.0] * (_STEPS // 2))[:-1], 1.0]
-    logs = [(freedom - 1) * math.log(r) - freedom * r * r / 2.0 for r in ratios]
-    peak = max(logs)
-    weights = [s * math.exp(log - peak) for s, log in zip(simpson, logs, strict=True)]
-    total = math.fsum(weights)
-    return ratios, [weight / total for weight in weights]
-
-
-@lru_cache(maxsize=64)
-def student_quantile(probability: float, freedom: int) -> float:
-    """Returns the value that Student's t stays below with this probability, within (0, 1)."""
-    if probability < 0.5:
-        return -student_quantile(1.0 - probability, freedom)
-    low, high = 0.0, 1.0
-    while student_cdf(high, freedom) < probability:
-        low, high = high, 2.0 * high
-    while (middle := (low + high) / 2.0) not in (low, high):
-        low, high = (middle, high) if student_cdf(middle, freedom) < probability else (low, middle)
-    return high
-
-
-def student_cdf(value: float, freedom: int) -> float:
-    """Returns P(T <= value) for Student's t."""
-    square = value * value
-    x, y = freedom / (freedom + square), square / (freedom + square)
-    tail = 0.5 * _incomplete_beta(x, y, freedom / 2.0, 0.5)
-    return 1.0 - tail if value > 0.0 else tail
-
-
-def _incomplete_beta(x: float, y: float, a: float, b: float) -> float:
-    """Returns the regularised incomplete beta function I_x(a, b); y is 1 - x without rounding."""
-    if x <= 0.0 or y <= 0.0:
-        return float(x > 0.0)
-    if x > (a + 1.0) / (a + b + 2.0):  # here the mirrored function converges faster
-        return 1.0 - _incomplete_beta(y, x, b, a)
-    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front += a * math.log(x) + b * math.log(y)
-    return math.exp(front) * _fraction(x, a, b) / a
-
-
-def _fraction(x: float, a: float, b: float) -> float:
-    """Evaluates the beta function's continued fraction by Lentz's method."""
-    c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0))
-    value = d
-    for m in range(1, _TERMS):
-        even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
-        for term in (even, odd):
-            d = 1.0 / _nonzero(1.0 + term * d)
-            c = _nonzero(1.0 + term / c)
-            value *= c * d
-        if abs(c * d - 1.0) < _CLOSE:
-            break
-    return value
-
-
-def _nonzero(value: float) -> float:
-    return value if abs(value) > _TINY else _TINY
-
-
 DEFAULT_FALSE_REJECT_RATE = 0.05
 CONFIDENCE = 0.95
 BATCH = 1000
@@ -230,9 +43,13 @@ BATCH = 1000
 HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
-
+LEAST = 3
+"""The fewest scores that a log-normal can be fitted to."""
 ABSURD = 1000
-"""A threshold of so many times the median of the good scores is refused."""
+"""A threshold above this many times the median of the good scores is refused."""
+_TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
+_STEPS = 400
+"""Intervals of Simpson's rule; even."""
 
 
 def calibrate(
@@ -253,36 +70,36 @@ def calibrate(
             did not see it.
         false_reject_rate: Share of good parts that may be rejected, on average.
         confidence: For the printed bound.
-        scored_by: What gave the scores: `torch` or a backend.
+        scored_by: Source of the scores: `torch` or the name of a backend.
         headroom: See `HEADROOM`; the error of FP16, where that is greater.
         method: `split` where one model gave all scores, `out_of_fold` where those of folds did.
         tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be
             the greatest score, or there are too few for any. None is `rank` for `split`, and
             `auto` for `out_of_fold`.
-        rejected: So many more parts may be good and score higher than all of these, as far as is
-            known; see `metadata.Calibration`.
+        rejected: Number of rejected parts without a label, which may be good and then score higher
+            than all of these; see `metadata.Calibration`.
 
     Returns:
         Threshold, bound and the sorted scores.
 
     Raises:
         CalibrationError: Too few scores for the rate, scores that are not finite, or that are not
-            above 0 where a log-normal is asked for; or so many rejected that the threshold may lie
-            above all scores; or the threshold would be absurd.
+            above 0 where a log-normal is asked for; more rejected parts than the rate allows; or an
+            absurd threshold.
     """
     scores = np.sort(np.asarray(good_scores, dtype=np.float64))
-    if not np.isfinite(scores).all():
-        count = int((~np.isfinite(scores)).sum())
+    if count := int((~np.isfinite(scores)).sum()):
         raise CalibrationError(
             f"{count} of {scores.size} good scores are not finite numbers; no threshold can be "
             "set. Look at those pictures, and train again."
         )
     check_rate(false_reject_rate)
     used = _chosen(tail or ("rank" if method == "split" else "auto"), scores, false_reject_rate)
-    if used == "rank":
-        score, bound = _by_rank(scores, false_reject_rate, confidence, rejected)
-    else:
-        score, bound = _by_lognormal(scores, false_reject_rate, confidence)
+    score, bound = (
+        _by_rank(scores, false_reject_rate, confidence, rejected)
+        if used == "rank"
+        else _by_lognormal(scores, false_reject_rate, confidence)
+    )
     threshold = score + headroom * abs(score)
     _refuse_absurd(scores, threshold)
     return Calibration(
@@ -361,7 +178,7 @@ def check_enough(images: int, false_reject_rate: float) -> None:
         raise CalibrationError(
             f"a false-reject rate of {false_reject_rate:g} needs at least {needed} good images for "
             f"calibration; there are {images}. Take more pictures of good parts, or ask for "
-            f"--false-reject-rate {_lowest_rate(images):g}."
+            f"--false-reject-rate {math.ceil(1e4 / (images + 1)) / 1e4:g}."
         )
 
 
@@ -385,10 +202,6 @@ def images_needed(false_reject_rate: float) -> int:
 def images_for_confidence(false_reject_rate: float, confidence: float = CONFIDENCE) -> int:
     """Returns the fewest images whose greatest score keeps the rate with that confidence."""
     return math.ceil(math.log(1.0 - confidence) / math.log(1.0 - false_reject_rate))
-
-
-def _lowest_rate(images: int) -> float:
-    return math.ceil(1e4 / (images + 1)) / 1e4
 
 
 def threshold_rank(images: int, false_reject_rate: float) -> int:
@@ -419,12 +232,17 @@ def judged(
     heads: dict[str, float] | None = None,
 ) -> Score:
     """Returns a score with what is needed to judge it; without a threshold if there is none."""
-    heads = heads or {}
     if calibration is None:
-        return Score(value, None, None, heatmap=heatmap, heads=heads)
-    percentile = good_percentile(calibration.good_scores, value) if value == value else None
-    lowest = calibration.lowest_plausible
-    return Score(value, calibration.threshold, percentile, lowest, heatmap, heads)
+        return Score(value, None, None, heatmap=heatmap, heads=heads or {})
+    percentile = None if math.isnan(value) else good_percentile(calibration.good_scores, value)
+    return Score(
+        value,
+        calibration.threshold,
+        percentile,
+        calibration.lowest_plausible,
+        heatmap,
+        heads or {},
+    )
 
 
 def describe(calibration: Calibration) -> str:
@@ -467,3 +285,184 @@ def _described_estimate(calibration: Calibration) -> str:
         "estimates: `differnet calibrate` with new pictures of good parts gives a threshold with "
         f"a promise (at least {images_needed(rate)} pictures)."
     )
+
+
+def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
+    """Returns how many of the next `parts` good parts score above the threshold, at most.
+
+    The exact `confidence` quantile of BetaBinomial(parts, images + 1 - rank, rank), in whole
+    numbers: of all orders in which the new scores and the old ones can lie, those with j new
+    ones above the `rank`-th old one are C(j + images - rank, j) C(parts - j + rank - 1, parts - j).
+
+    Args:
+        images: Number of calibration scores.
+        rank: Rank of the score that sets the threshold; the smallest score has rank 1.
+        parts: Number of good parts still to come.
+        confidence: Probability of the promise, over calibrations and parts together.
+    """
+    above, below = images + 1 - rank, rank
+    wanted = Fraction(str(confidence)) * math.comb(images + parts, parts)
+    orders, reached = math.comb(parts + below - 1, parts), 0
+    for rejected in range(parts):
+        reached += orders
+        if reached >= wanted:
+            return rejected
+        orders *= (parts - rejected) * (rejected + above)
+        orders //= (rejected + 1) * (parts - rejected - 1 + below)
+    return parts
+
+
+def upper_bound(images: int, rank: int, confidence: float) -> float:
+    """Returns the share of good parts above the `rank`-th of `images` scores, bounded from above.
+
+    The `confidence` quantile of Beta(images + 1 - rank, rank), through its binomial tail.
+    """
+    return _bisected(
+        lambda share: binomial_cdf(images - rank, images, share) > 1.0 - confidence, 0.0, 1.0, 60
+    )
+
+
+def binomial_cdf(most: int, trials: int, probability: float) -> float:
+    """Returns P(X <= most) for X ~ Binomial(trials, probability)."""
+    if probability >= 1.0:
+        return float(most >= trials)
+    log_p, log_q = math.log(probability), math.log1p(-probability)
+    log_terms = (
+        math.lgamma(trials + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(trials - k + 1)
+        + k * log_p
+        + (trials - k) * log_q
+        for k in range(most + 1)
+    )
+    return math.fsum(math.exp(term) for term in log_terms)
+
+
+def binomial_quantile(trials: int, probability: float, confidence: float) -> int:
+    """Returns the least count that X ~ Binomial exceeds with probability 1 - `confidence` at most.
+
+    Args:
+        trials: Number of independent trials, n.
+        probability: Chance that one of them succeeds, 0 to 1.
+        confidence: Probability of staying at or below the count, within (0, 1).
+    """
+    counts = range(trials + 1)
+    return bisect_left(counts, confidence, key=lambda most: binomial_cdf(most, trials, probability))
+
+
+def lognormal_threshold(scores: NDArray[np.float64], rate: float) -> float:
+    """Returns the value that a new good part exceeds with probability `rate`.
+
+    Args:
+        scores: `(n,) float64` of good parts, all above 0, n at least `LEAST`.
+        rate: False-reject rate, within (0, 1).
+    """
+    logarithms = np.log(scores)
+    spread = float(np.std(logarithms, ddof=1))
+    return math.exp(float(np.mean(logarithms)) + reach(len(scores), rate) * spread)
+
+
+def reach(count: int, rate: float) -> float:
+    """Returns how many standard deviations above the mean of `count` scores the threshold lies."""
+    return student_quantile(1.0 - rate, count - 1) * math.sqrt(1.0 + 1.0 / count)
+
+
+@lru_cache(maxsize=64)
+def lognormal_bound(count: int, rate: float, confidence: float) -> float:
+    """Returns an upper bound of the share of good parts above the threshold.
+
+    It holds with this confidence over sets of `count` scores, if their logarithms are normal.
+    The share of a threshold k standard deviations above the mean exceeds 1 - Phi(z) with
+    probability E[Phi(sqrt(count) (z - k S))], S^2 being chi-square over its degrees of freedom.
+    """
+    k, root, normal = reach(count, rate), math.sqrt(count), NormalDist()
+    spreads = _spreads(count - 1)
+
+    def holds(z: float) -> bool:
+        exceeding = math.fsum(
+            weight * normal.cdf(root * (z - k * ratio)) for ratio, weight in spreads
+        )
+        return exceeding <= 1.0 - confidence
+
+    return normal.cdf(-_bisected(holds, -40.0, 40.0, 80))
+
+
+def _spreads(freedom: int) -> list[tuple[float, float]]:
+    """Returns ratios of a sample's standard deviation to the true one, and their probabilities."""
+    width = 10.0 / math.sqrt(2.0 * freedom)
+    first, last = max(1e-9, 1.0 - width), 1.0 + width
+    step = (last - first) / _STEPS
+    ratios = [first + step * k for k in range(_STEPS + 1)]
+    simpson = [1.0, *([4.0, 2.0] * (_STEPS // 2))[:-1], 1.0]
+    logs = [(freedom - 1) * math.log(r) - freedom * r * r / 2.0 for r in ratios]
+    peak = max(logs)
+    weights = [s * math.exp(log - peak) for s, log in zip(simpson, logs, strict=True)]
+    total = math.fsum(weights)
+    return [(ratio, weight / total) for ratio, weight in zip(ratios, weights, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def student_quantile(probability: float, freedom: int) -> float:
+    """Returns the value that Student's t stays below with this probability, within (0, 1)."""
+    if probability < 0.5:
+        return -student_quantile(1.0 - probability, freedom)
+    low, high = 0.0, 1.0
+    while student_cdf(high, freedom) < probability:
+        low, high = high, 2.0 * high
+    return _bisected(lambda value: student_cdf(value, freedom) < probability, low, high)
+
+
+def _bisected(
+    is_low: Callable[[float], bool], low: float, high: float, most: int | None = None
+) -> float:
+    """Returns the least value found that is not low.
+
+    Args:
+        is_low: Whether a value is too low; monotone.
+        low: A value that is too low.
+        high: A value that is not.
+        most: Most halvings; None halves until no number lies between.
+    """
+    while (middle := (low + high) / 2.0) not in (low, high) and most != 0:
+        low, high = (middle, high) if is_low(middle) else (low, middle)
+        most = None if most is None else most - 1
+    return high
+
+
+def student_cdf(value: float, freedom: int) -> float:
+    """Returns P(T <= value) for Student's t."""
+    square = value * value
+    x, y = freedom / (freedom + square), square / (freedom + square)
+    tail = 0.5 * _incomplete_beta(x, y, freedom / 2.0, 0.5)
+    return 1.0 - tail if value > 0.0 else tail
+
+
+def _incomplete_beta(x: float, y: float, a: float, b: float) -> float:
+    """Returns the regularised incomplete beta function I_x(a, b); y is 1 - x without rounding."""
+    if x <= 0.0 or y <= 0.0:
+        return float(x > 0.0)
+    if x > (a + 1.0) / (a + b + 2.0):  # here the mirrored function converges faster
+        return 1.0 - _incomplete_beta(y, x, b, a)
+    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front += a * math.log(x) + b * math.log(y)
+    return math.exp(front) * _fraction(x, a, b) / a
+
+
+def _fraction(x: float, a: float, b: float) -> float:
+    """Evaluates the beta function's continued fraction by Lentz's method."""
+    c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0))
+    value = d
+    for m in range(1, _TERMS):
+        even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
+        for term in (even, odd):
+            d = 1.0 / _nonzero(1.0 + term * d)
+            c = _nonzero(1.0 + term / c)
+            value *= c * d
+        if abs(c * d - 1.0) < _CLOSE:
+            break
+    return value
+
+
+def _nonzero(value: float) -> float:
+    return value if abs(value) > _TINY else _TINY

@@ -11,7 +11,6 @@ from ..errors import DataError
 from ..files import write_bytes
 from ..model_file.contract import Fit, Region, StrictModel
 
-CAPTURE_VERSION: Literal[1] = 1
 CAPTURE_FILE = "capture.json"
 
 
@@ -33,18 +32,18 @@ class CaptureRecord(StrictModel):
     """How the pictures in a folder were taken.
 
     Args:
-        version: Of this record's form; checked first.
+        version: Version of the record's format, always 1.
         source: The camera, without passwords.
         roi: The region of interest; the pictures hold the whole frame.
         fit: How the region is to be brought to the model's height and width.
-        settings: What was asked of the camera, and what it reported.
+        settings: Settings that were requested from the camera, and those it reported.
         frame_size: Width and height of the pictures.
         created: Time of the first capture, ISO 8601 with time zone.
         groups: Pattern for a picture's path that names the part, as `train --groups` takes it;
             None where each picture shows another part.
     """
 
-    version: Literal[1] = CAPTURE_VERSION
+    version: Literal[1] = 1
     source: str
     roi: Region | None = None
     fit: Fit = "stretch"
@@ -71,9 +70,8 @@ def read_capture(folder: Path) -> CaptureRecord | None:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise DataError(
-            f"{path}: {key}: {first['msg']}. This differnet-edge reads version "
-            f"{CAPTURE_VERSION} of the record; update it, correct the file, or capture into "
-            "another folder."
+            f"{path}: {key}: {first['msg']}. This differnet-edge reads version 1 of the record; "
+            "update it, correct the file, or capture into another folder."
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Draws an inspection on its picture: a border in the verdict's colour and a caption.
+"""Draws an inspection on its picture: heatmap, border in the verdict's colour, and caption.
 
-A model's window scores as colours over the picture, at the scale fixed in the model.
+The colours of a heatmap have the scale that is fixed in the model, so pictures compare.
 """
 
 from __future__ import annotations
@@ -18,7 +18,49 @@ Map = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
 _STRONGEST = 0.7
-"""Share of the colour where it is strongest; the picture stays to be seen."""
+"""Opacity of the strongest colour; the picture stays visible below it."""
+
+Colour = tuple[int, int, int]
+
+_COLOURS: dict[Verdict, Colour] = {
+    Verdict.GOOD: (74, 150, 22),
+    Verdict.DEFECT: (38, 38, 205),
+    Verdict.NO_DECISION: (0, 140, 232),
+}
+"""BGR; dark enough that white text on it can be read."""
+
+_WHITE: Colour = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+_CAPITALS = 21
+"""Height of the font's capital letters at scale 1, in pixels."""
+
+_LEAST_WIDTH, _GREATEST_ENLARGED = 320, 2048
+_REASON_LENGTH = 110
+
+
+def annotate(
+    image: Image, inspection: Inspection, metadata: ModelMetadata | None = None
+) -> Picture:
+    """Draws verdict, score, threshold, good-percentile, what decided, and the heatmap.
+
+    The caption lies below the picture and covers nothing of it. A picture too small for text
+    is enlarged by a whole number.
+
+    Args:
+        image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; uint8 or uint16.
+        inspection: The picture's verdict, score and heatmap.
+        metadata: Metadata of the model, with the heatmap's scale; None draws no heatmap.
+
+    Returns:
+        `(H', W', 3)` uint8 BGR, larger than the picture by border and caption.
+    """
+    plain, score = eight_bit_colour(image), inspection.score
+    drawn = with_heatmap(plain, score.heatmap if score is not None else None, metadata)
+    picture = _enlarged(plain if drawn is None else drawn)
+    colour = _COLOURS[inspection.decision.verdict]
+    edge = max(3, round(min(picture.shape[:2]) / 80))
+    framed = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=colour)
+    return np.vstack([framed, _caption(inspection, framed.shape[1], framed.shape[0], colour)])
 
 
 def resized(heatmap: Map, height: int, width: int) -> Map:
@@ -32,9 +74,9 @@ def on_frame(heatmap: Map, height: int, width: int, contract: InputContract) -> 
 
     Args:
         heatmap: `(rows, columns) float32`.
-        height: The camera's frame, in pixels.
-        width: Likewise.
-        contract: How the frame became the graph's input.
+        height: Height of the camera's frame in pixels.
+        width: Width of the camera's frame in pixels.
+        contract: Says how the frame became the graph's input.
 
     Returns:
         `(height, width) float32`; NaN where the model saw nothing.
@@ -52,6 +94,25 @@ def on_frame(heatmap: Map, height: int, width: int, contract: InputContract) -> 
     part = part[: tall - y, : wide - x]
     seen[top + y : top + y + part.shape[0], left + x : left + x + part.shape[1]] = part
     return seen
+
+
+def with_heatmap(
+    picture: Picture, heatmap: Map | None, metadata: ModelMetadata | None
+) -> Picture | None:
+    """Draws a heatmap over the camera's frame; None where there is no heatmap or no scale.
+
+    Args:
+        picture: The whole frame, `(H, W, 3) uint8` BGR.
+        heatmap: `(rows, columns) float32`.
+        metadata: Metadata of the model that judged: its input and the scale of its colours.
+
+    Returns:
+        `(H, W, 3) uint8` BGR.
+    """
+    if heatmap is None or metadata is None or metadata.windows is None:
+        return None
+    height, width = picture.shape[:2]
+    return blended(picture, on_frame(heatmap, height, width, metadata.input), metadata.windows)
 
 
 def blended(picture: Picture, heat: Map, windows: Windows) -> Picture:
@@ -89,63 +150,12 @@ def tint(heat: Map, windows: Windows) -> tuple[Picture, Map]:
     return np.asarray(colours, np.uint8), np.asarray(_STRONGEST * share, np.float32)
 
 
-Colour = tuple[int, int, int]
-
-_COLOURS: dict[Verdict, Colour] = {
-    Verdict.GOOD: (74, 150, 22),
-    Verdict.DEFECT: (38, 38, 205),
-    Verdict.NO_DECISION: (0, 140, 232),
-}
-"""BGR; dark enough that white text on it can be read."""
-
-_WHITE: Colour = (255, 255, 255)
-_FONT = cv2.FONT_HERSHEY_DUPLEX
-_CAPITALS = 21
-"""Height of the font's capital letters at scale 1, in pixels."""
-
-_LEAST_WIDTH, _GREATEST_ENLARGED = 320, 2048
-_REASON_LENGTH = 110
-
-
-def annotate(
-    image: Image, inspection: Inspection, metadata: ModelMetadata | None = None
-) -> Picture:
-    """Draws verdict, score, threshold, good-percentile, what decided, and the heatmap.
-
-    The caption lies below the picture and covers nothing of it. A picture too small for text
-    is enlarged by a whole number.
-
-    Args:
-        image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; uint8 or uint16.
-        inspection: What is known of it.
-        metadata: The model's, with the scale of the heatmap; None draws none.
-
-    Returns:
-        `(H', W', 3)` uint8 BGR, larger than the picture by border and caption.
-    """
-    picture = _enlarged(_with_heatmap(eight_bit_colour(image), inspection, metadata))
-    colour = _COLOURS[inspection.decision.verdict]
-    edge = max(3, round(min(picture.shape[:2]) / 80))
-    framed = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=colour)
-    return np.vstack([framed, _caption(inspection, framed.shape[1], framed.shape[0], colour)])
-
-
-def _with_heatmap(
-    picture: Picture, inspection: Inspection, metadata: ModelMetadata | None
-) -> Picture:
-    heatmap = inspection.score.heatmap if inspection.score is not None else None
-    if heatmap is None or metadata is None or metadata.windows is None:
-        return picture
-    heat = on_frame(heatmap, picture.shape[0], picture.shape[1], metadata.input)
-    return blended(picture, heat, metadata.windows)
-
-
 def jpeg(picture: Picture, quality: int, factor: float = 1.0) -> bytes:
     """Returns a picture as a JPEG file.
 
     Args:
         picture: `(H, W, 3) uint8`, BGR.
-        quality: Of the JPEG, 1 to 100.
+        quality: Quality of the JPEG, 1 to 100.
         factor: Multiplies both sides; 1 or more keeps the size.
 
     Raises:

@@ -1,10 +1,9 @@
-"""A look at pictures of good parts before anything is learned from them.
+"""Looks at pictures of good parts before anything is learned from them.
 
 Each picture is measured while it is read; then the set is judged as a whole, since what is odd
 depends on the others: a dark scene is not black, and pictures of 0 and 255 alone are masks only
-where the others are not.
-
-What is done with good pictures that don't look like good pictures.
+where the others are not. Pictures that show no good part are refused, doubtful ones are refused,
+left out or kept, as the user says.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,11 @@ from ..sentences import sentence
 from ..text import printable
 from .image_checks import AppearanceLimits, Look, appearance_of, look
 from .similar import detail_of, parts_of
+
+_log = logging.getLogger(__name__)
+
+Doubtful = Literal["stop", "drop", "keep"]
+"""What to do with doubtful pictures."""
 
 _CONSTANT = 0.5
 """Pixels with a smaller standard deviation, in grey levels of the file, show nothing."""
@@ -53,10 +58,10 @@ class ImageFinding:
     """What is odd about a picture.
 
     Args:
-        path: The picture.
-        cause: One word or two: `black`, `mask`, `copy`.
-        detail: What was seen.
-        weight: What it means.
+        path: Path of the picture.
+        cause: The finding in one or two words: `black`, `mask`, `copy`.
+        detail: The observation as a phrase, with its figures.
+        weight: Whether it rules the picture out.
     """
 
     path: Path
@@ -73,9 +78,9 @@ class Measured:
     """What is known of one picture.
 
     Args:
-        path: The file.
-        content: Its SHA-256; equal files hold the same.
-        look: Brightness and sharpness.
+        path: Path of the picture.
+        content: SHA-256 of the file, hexadecimal; copies have the same.
+        look: Brightness and sharpness of the model's input.
         size: Width and height in pixels.
         deviation: Standard deviation of its pixels, in the file's own grey levels.
         two_valued: Whether nearly all pixels have one of two values.
@@ -95,10 +100,10 @@ def measure(path: Path, content: str, image: Image, prepared: NDArray[np.uint8])
     """Measures a picture.
 
     Args:
-        path: The file.
+        path: Path of the picture.
         content: SHA-256 of its bytes.
         image: `(H, W, 3)` uint8 or uint16, as decoded.
-        prepared: What `preprocess` made of it.
+        prepared: The image after `preprocess`.
     """
     values: NDArray[np.integer] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), image.dtype)
     height, width = values.shape
@@ -127,8 +132,8 @@ class Examination:
     """What a look at a set of pictures found.
 
     Args:
-        pictures: All of them.
-        findings: In the order of their weight, then of the pictures.
+        pictures: All pictures of the set.
+        findings: Findings in the order of their weight, then of the pictures.
     """
 
     pictures: tuple[Measured, ...]
@@ -139,13 +144,13 @@ class Examination:
         return [one for one in self.findings if one.weight is weight]
 
     def without(self, paths: Iterable[Path]) -> tuple[Measured, ...]:
-        """Returns the pictures but for some."""
+        """Returns all pictures except those at `paths`."""
         left_out = set(paths)
         return tuple(one for one in self.pictures if one.path not in left_out)
 
 
 def appearance(pictures: Sequence[Measured]) -> Appearance:
-    """Returns how pictures look, of which there is at least one."""
+    """Returns how pictures look, from at least one."""
     return appearance_of([one.look for one in pictures])
 
 
@@ -157,7 +162,7 @@ def different_parts(pictures: Sequence[Measured]) -> list[int]:
 
 
 def examine(pictures: Sequence[Measured]) -> Examination:
-    """Looks for pictures that are not of a good part, or not of one part more.
+    """Looks for pictures that show no good part, or no further part.
 
     Black, blown out and blurred are those that the station's gate would refuse with the limits
     that follow from this set.
@@ -165,109 +170,21 @@ def examine(pictures: Sequence[Measured]) -> Examination:
     if not pictures:
         return Examination((), ())
     limits = AppearanceLimits.choose(IntegrityConfig(), appearance(pictures))
-    rules: tuple[Callable[[Sequence[Measured]], Iterable[ImageFinding]], ...] = (
-        _constant,
-        _masks,
-        lambda some: _wrong_light(some, limits),
-        _companions,
-        lambda some: _blurred(some, limits),
-        _copies,
-        _shapes,
-    )
     found: dict[tuple[Path, Weight], ImageFinding] = {}
-    for rule in rules:
-        for one in rule(pictures):
-            if (one.path, Weight.SURE) not in found:
-                found.setdefault((one.path, one.weight), one)
+    for one in chain(
+        _constant(pictures),
+        _masks(pictures),
+        _wrong_light(pictures, limits),
+        _companions(pictures),
+        _blurred(pictures, limits),
+        _copies(pictures),
+        _shapes(pictures),
+    ):
+        if (one.path, Weight.SURE) not in found:
+            found.setdefault((one.path, one.weight), one)
     order = list(Weight)
     findings = sorted(found.values(), key=lambda one: order.index(one.weight))
     return Examination(tuple(pictures), tuple(findings))
-
-
-def listed(found: Sequence[ImageFinding], most: int = 20) -> str:
-    """Returns findings as lines for a message, each with its picture's name."""
-    lines = [f"  {printable(str(one))}" for one in found[:most]]
-    if len(found) > most:
-        lines.append(f"  ... {len(found) - most} more")
-    return "\n".join(lines)
-
-
-def _constant(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
-    for one in pictures:
-        if one.deviation < _CONSTANT:
-            yield ImageFinding(one.path, "constant", sentence("seen_one_value"), Weight.SURE)
-
-
-def _wrong_light(pictures: Sequence[Measured], limits: AppearanceLimits) -> Iterable[ImageFinding]:
-    usual = np.median([one.look.brightness for one in pictures])
-    for one in pictures:
-        seen = sentence("seen_light", mean=one.look.brightness, usual=usual)
-        if one.look.brightness < limits.black:
-            yield ImageFinding(one.path, "black", seen, Weight.SURE)
-        elif one.look.brightness > limits.blown:
-            yield ImageFinding(one.path, "blown out", seen, Weight.SURE)
-
-
-def _masks(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
-    """Finds two-valued pictures, where most are not, and those that are named masks of others."""
-    stems = {one.path.stem for one in pictures}
-    binary = [one for one in pictures if one.two_valued]
-    odd = {one.path for one in binary} if len(binary) <= len(pictures) / 2 else set()
-    for one in pictures:
-        named = _COMPANION.fullmatch(one.path.stem)
-        if named is not None and named[1] in stems:
-            yield ImageFinding(one.path, "mask", f"named as that of {named[1]}", Weight.SURE)
-        elif one.path in odd:
-            yield ImageFinding(one.path, "mask", sentence("seen_two_levels"), Weight.SURE)
-
-
-def _companions(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
-    """Finds pictures that share folder and stem with another, whose ending is more common."""
-    endings = Counter(one.path.suffix.lower() for one in pictures)
-    named: dict[Path, list[Measured]] = {}
-    for one in pictures:
-        named.setdefault(one.path.with_suffix(""), []).append(one)
-    for some in named.values():
-        # Of two endings that are as common, a mask or an overlay is more often the PNG.
-        some.sort(key=lambda one: (-endings[one.path.suffix.lower()], one.path.suffix == ".png"))
-        for one in some[1:]:
-            beside = f"it lies beside {some[0].path.name}"
-            yield ImageFinding(one.path, "companion", beside, Weight.DOUBTFUL)
-
-
-def _blurred(pictures: Sequence[Measured], limits: AppearanceLimits) -> Iterable[ImageFinding]:
-    usual = np.median([one.look.sharpness for one in pictures])
-    for one in pictures:
-        if one.look.sharpness < limits.sharpness:
-            seen = sentence("seen_sharpness", sharpness=one.look.sharpness, usual=usual)
-            yield ImageFinding(one.path, "blurred", seen, Weight.DOUBTFUL)
-
-
-def _copies(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
-    first: dict[str, Path] = {}
-    for one in pictures:
-        original = first.setdefault(one.content, one.path)
-        if original != one.path:
-            yield ImageFinding(one.path, "copy", f"byte for byte {original.name}", Weight.NOTE)
-
-
-def _shapes(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
-    """Finds pictures of another size, where nearly all have the same."""
-    (usual, count), *_ = Counter(one.size for one in pictures).most_common(1)
-    if count < _COMMON * len(pictures):
-        return
-    for one in pictures:
-        if one.size != usual:
-            seen = f"{one.size[0]} x {one.size[1]} pixels, usual here is {usual[0]} x {usual[1]}"
-            same = abs(one.size[0] * usual[1] / (one.size[1] * usual[0]) - 1.0) < 0.01
-            yield ImageFinding(
-                one.path, "another size" if same else "another aspect", seen, Weight.NOTE
-            )
-
-
-Doubtful = Literal["stop", "drop", "keep"]
-
-_log = logging.getLogger(__name__)
 
 
 def refuse(found: Sequence[ImageFinding], total: int) -> None:
@@ -307,3 +224,82 @@ def act_on(found: Sequence[ImageFinding], total: int, doubtful: Doubtful) -> fro
     )
     _log.warning("%s:\n%s\n%s", head, listed(found), done)
     return frozenset(one.path for one in found) if doubtful == "drop" else frozenset()
+
+
+def listed(found: Sequence[ImageFinding], most: int = 20) -> str:
+    """Returns findings as lines for a message, each with its picture's name."""
+    more = [f"  ... {len(found) - most} more"] if len(found) > most else []
+    return "\n".join([*(f"  {printable(str(one))}" for one in found[:most]), *more])
+
+
+def _constant(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
+    for one in pictures:
+        if one.deviation < _CONSTANT:
+            yield ImageFinding(one.path, "constant", sentence("seen_one_value"), Weight.SURE)
+
+
+def _wrong_light(pictures: Sequence[Measured], limits: AppearanceLimits) -> Iterable[ImageFinding]:
+    usual = np.median([one.look.brightness for one in pictures])
+    for one in pictures:
+        mean = one.look.brightness
+        if not limits.black <= mean <= limits.blown:
+            cause = "black" if mean < limits.black else "blown out"
+            seen = sentence("seen_light", mean=mean, usual=usual)
+            yield ImageFinding(one.path, cause, seen, Weight.SURE)
+
+
+def _masks(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
+    """Finds two-valued pictures, where most are not, and those that are named masks of others."""
+    stems = {one.path.stem for one in pictures}
+    binary = [one for one in pictures if one.two_valued]
+    odd = {one.path for one in binary} if len(binary) <= len(pictures) / 2 else set()
+    for one in pictures:
+        named = _COMPANION.fullmatch(one.path.stem)
+        if named is not None and named[1] in stems:
+            yield ImageFinding(one.path, "mask", f"named as that of {named[1]}", Weight.SURE)
+        elif one.path in odd:
+            yield ImageFinding(one.path, "mask", sentence("seen_two_levels"), Weight.SURE)
+
+
+def _companions(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
+    """Finds pictures that share folder and stem with another, whose ending is more common."""
+    endings = Counter(one.path.suffix.lower() for one in pictures)
+    named: dict[Path, list[Path]] = {}
+    for one in pictures:
+        named.setdefault(one.path.with_suffix(""), []).append(one.path)
+    for paths in named.values():
+        # Of two endings that are as common, a mask or an overlay is more often the PNG.
+        paths.sort(key=lambda path: (-endings[path.suffix.lower()], path.suffix == ".png"))
+        for path in paths[1:]:
+            beside = f"it lies beside {paths[0].name}"
+            yield ImageFinding(path, "companion", beside, Weight.DOUBTFUL)
+
+
+def _blurred(pictures: Sequence[Measured], limits: AppearanceLimits) -> Iterable[ImageFinding]:
+    usual = np.median([one.look.sharpness for one in pictures])
+    for one in pictures:
+        if one.look.sharpness < limits.sharpness:
+            seen = sentence("seen_sharpness", sharpness=one.look.sharpness, usual=usual)
+            yield ImageFinding(one.path, "blurred", seen, Weight.DOUBTFUL)
+
+
+def _copies(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
+    first: dict[str, Path] = {}
+    for one in pictures:
+        original = first.setdefault(one.content, one.path)
+        if original != one.path:
+            yield ImageFinding(one.path, "copy", f"byte for byte {original.name}", Weight.NOTE)
+
+
+def _shapes(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
+    """Finds pictures of another size, where nearly all have the same."""
+    (usual, count), *_ = Counter(one.size for one in pictures).most_common(1)
+    if count < _COMMON * len(pictures):
+        return
+    for one in pictures:
+        if one.size != usual:
+            seen = f"{one.size[0]} x {one.size[1]} pixels, usual here is {usual[0]} x {usual[1]}"
+            same = abs(one.size[0] * usual[1] / (one.size[1] * usual[0]) - 1.0) < 0.01
+            yield ImageFinding(
+                one.path, "another size" if same else "another aspect", seen, Weight.NOTE
+            )

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_POINTS = 1000
-"""Of more thresholds, so many are kept, evenly spread over the sorted scores."""
+"""Most thresholds that are kept, evenly spread over the sorted scores."""
 
 DEFECT_SHARE = 0.01
 """Share of defective parts that costs assume, if none is given."""
 
 PARTS = 1000
-"""Expected costs are those of so many parts."""
+"""Number of parts that expected costs are for."""
 
 Scores = NDArray[np.float64]
 
@@ -31,8 +31,8 @@ class OperatingPoint(BaseModel):
 
     Args:
         threshold: Scores above it are defects.
-        false_rejects: Good parts that are rejected.
-        misses: Defective parts that are judged good.
+        false_rejects: Number of good parts that are rejected.
+        misses: Number of defective parts that are judged good.
         cost: Expected cost of 1,000 parts; None where no costs were given.
     """
 
@@ -48,9 +48,14 @@ class Costs(BaseModel):
     """What wrong verdicts cost, in any one unit.
 
     Args:
-        miss: Of a defective part that is judged good.
-        reject: Of a good part that is rejected.
-        defect_share: Share of defective parts among all, which is assumed.
+        miss: Cost of a defective part that is judged good.
+        reject: Cost of a good part that is rejected.
+        defect_share: Assumed share of defective parts among all.
+
+    Example:
+        >>> costs = Costs(miss=100.0, reject=2.0)
+        >>> costs.expected(np.array([0.05]), np.array([0.1])).round().tolist()
+        [199.0]
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,16 +80,20 @@ def operating_points(
 
     Args:
         good: Scores of good parts; one that is not finite is rejected at every threshold.
-        defect: Scores of defective parts.
+        defect: Scores of defective parts, with the same rule.
         in_use: The threshold in use, which gets a point of its own.
-        costs: Of wrong verdicts; need scores of both kinds of parts.
+        costs: Costs of wrong verdicts; they need scores of both kinds of parts.
     """
     together = np.concatenate([good, defect])
     scores = np.unique(together[np.isfinite(together)])
     if not len(scores):
         return ()
     count = _Counter(good, defect, costs)
-    ends = np.concatenate([[_lower_end(scores[0])], scores, [_upper_end(scores[-1])]])
+    least, greatest = float(scores[0]), float(scores[-1])
+    # The lowest threshold lies below all scores, but not below 0 where they are above it.
+    lower = 0.8 * least if least > 0.0 else least - max(1.0, abs(least))
+    upper = greatest + max(0.25 * abs(greatest), 1e-9)
+    ends = np.concatenate([[lower], scores, [upper]])
     points = [
         count.point(_between(float(ends[k]), float(ends[k + 1]))) for k in _kept(count, ends[:-1])
     ]
@@ -96,7 +105,7 @@ def operating_points(
 def cheapest(
     points: Sequence[OperatingPoint], in_use: float | None = None
 ) -> OperatingPoint | None:
-    """Returns the point with the lowest cost; of equals the one in use, or that misses least."""
+    """Returns the cheapest point; among equals the one in use, else the one that misses least."""
 
     def order(point: OperatingPoint) -> tuple[float, bool, int]:
         assert point.cost is not None
@@ -141,15 +150,6 @@ def _kept(count: _Counter, thresholds: Scores) -> list[int]:
     kept = set(np.linspace(0, len(thresholds) - 1, MOST_POINTS - 1).round().astype(int).tolist())
     costs = count.costs(thresholds)
     return sorted(kept if costs is None else kept | {int(costs.argmin())})
-
-
-def _lower_end(least: float) -> float:
-    """Returns a number below all scores, not below 0 where they are above it."""
-    return 0.8 * least if least > 0.0 else least - max(1.0, abs(least))
-
-
-def _upper_end(greatest: float) -> float:
-    return greatest + max(0.25 * abs(greatest), 1e-9)
 
 
 def _between(low: float, high: float) -> float:

@@ -13,7 +13,7 @@ from ..model_file.contract import InputContract, Region
 from ..records import Image
 
 _NEAR = 1.5
-"""A side at most so many times as long as it shall be is brought there in one step."""
+"""A side at most this many times its target length is resized in one step."""
 
 
 def preprocess(
@@ -26,7 +26,8 @@ def preprocess(
     Args:
         image: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA/BGRx; uint8 or uint16.
         contract: The model's input contract.
-        out: `contract.shape` uint8, contiguous, to be written; a backend's own buffer saves a copy.
+        out: Where the result is written, `contract.shape` uint8, contiguous; a backend's own buffer
+            saves a copy.
 
     Returns:
         `contract.shape` uint8 BGR or BGRx, contiguous: `out`, where it was given.
@@ -44,17 +45,13 @@ def preprocess(
     resized = _resize(image, contract, out if fits else None)
     if resized is not out:
         if resized.dtype == np.uint16:
-            resized = _eight_bits(resized, contract.white_level)
+            resized = cv2.convertScaleAbs(resized, alpha=255.0 / contract.white_level)  # type: ignore[assignment]
         out[...] = _coloured(resized, contract.channels)
     return out
 
 
-def _eight_bits(image: Image, white_level: int) -> Image:
-    return cv2.convertScaleAbs(image, alpha=255.0 / white_level)  # type: ignore[return-value]
-
-
 def checked(image: Image) -> Image:
-    """Refuses what is no frame; returns `(H, W)` or `(H, W, channels)`.
+    """Refuses what is no frame; returns it as `(H, W)` or `(H, W, 3 | 4)`.
 
     Raises:
         FrameError: Its type, shape or channels are not those of a frame.
@@ -68,6 +65,12 @@ def checked(image: Image) -> Image:
     if channels not in (1, 3, 4):
         raise FrameError(f"a frame must have 1, 3 or 4 channels; received {channels}")
     return image[:, :, 0] if image.ndim == 3 and channels == 1 else image
+
+
+def grey(prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a prepared picture, `(height, width, 3 | 4) uint8`, in grey: `(height, width)`."""
+    code = cv2.COLOR_BGR2GRAY if prepared.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
+    return cv2.cvtColor(prepared, code)  # type: ignore[return-value]
 
 
 def _coloured(image: Image, channels: int) -> Image:
@@ -98,8 +101,8 @@ def fitted(contract: InputContract, height: int, width: int) -> tuple[int, int]:
 
     Args:
         contract: The model's input contract.
-        height: Of the region, in pixels; of the whole frame where the contract has no region.
-        width: Likewise.
+        height: Height of the region in pixels; of the whole frame where the contract has no region.
+        width: Width of the region in pixels, likewise.
     """
     if contract.fit == "stretch":
         return height, width
@@ -149,7 +152,7 @@ def _scale(image: Image, height: int, width: int, out: NDArray[np.uint8] | None 
 
 
 def _halved(image: Image, height: int, width: int) -> Image:
-    """Halves a frame along each side that is at least twice as long as it shall be.
+    """Halves a frame along each side that is at least twice its target length.
 
     Averaging a large frame over areas that are no whole number of pixels takes two to five times
     as long. Halves are computed in integers: each machine gets the same pixels. The last row or
@@ -187,9 +190,9 @@ def rotation_index(height: int, angle: float, width: int | None = None) -> NDArr
     degrees are exact.
 
     Args:
-        height: Of the picture, in pixels.
+        height: Height of the picture in pixels.
         angle: Degrees, counter-clockwise; 0 or 180 where the picture is not square.
-        width: Likewise in pixels; None for a square.
+        width: Width of the picture in pixels; None for a square.
 
     Returns:
         `(height * width,) int32` positions in the flattened picture; `height * width` is black.

@@ -1,13 +1,11 @@
 """Finds pictures that show the same part, not only parts of the same kind.
 
-Two measures. `detail_of` makes a vector of what a picture shows, without its exposure and its
-shading; pictures of one part lie close together, by the measure of how far the pictures of the
-set lie apart. `same_scene` compares two frames that follow each other, where there is no set to
-measure by yet: between frames of one scene there is nothing but noise.
+`parts_of` groups the pictures of a set: `detail_of` makes a vector of what a picture shows, without
+its exposure and its shading, and pictures of one part lie close together as distances in the set
+go. `Repeats` compares frames while they are collected, where there is no set to measure by yet:
+between frames of one scene there is nothing but noise.
 
 A perceptual hash was tried and left out: different castings have equal ones.
-
-Recognises frames that show the same part again, when pictures are collected.
 """
 
 from __future__ import annotations
@@ -23,23 +21,27 @@ from numpy.typing import NDArray
 from ..model_file.contract import InputContract
 from ..records import Image
 from .capture_record import CaptureRecord
-from .preprocess import preprocess
+from .preprocess import grey, preprocess
 
 _SIDE, _SHADING = 64, 4.0
 """Side of the picture that is compared, and the sigma above which structure counts as shading."""
 NEAR = 0.1
-"""Pictures are near-identical within this share of the median distance between two of the set."""
+"""Share of the set's median distance within which two pictures are near-identical."""
 _APART = 2.0
-"""And only if all others are this many times as far away as the farthest two of the part: parts
-that differ a little, each from the next, form a chain that ends nowhere."""
+"""All other pictures must be this many times as far away as the farthest two of the part: without
+that, parts that each differ a little from the next would form one endless chain."""
 _EQUAL = 5e-4
-"""They always are within this distance: a set may hold nothing else."""
+"""Distance within which two pictures are near-identical in every set, even of one part alone."""
 _SAME = 0.05
-"""Frames of one scene are never farther apart."""
+"""Greatest distance between frames of one scene."""
 _BLOCK, _NOISE = 8, 0.125
 """Averaged over blocks of 8 x 8 pixels, noise keeps 1/64 of its energy; this share is too much."""
 _ROWS = 1024
-"""Pictures at a time, against all."""
+"""Number of pictures that are compared with all others at once."""
+REMEMBERED = 32
+"""Number of saved frames that a new one is compared with: a part that has left does not return."""
+_LARGEST_SIDE = 256
+"""Side in pixels of the frames that are compared, unless the camera's are smaller."""
 
 
 def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,7 +53,9 @@ def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         The grey picture at 64 x 64 pixels without its slow changes; zeros where nothing is left.
     """
-    small = cv2.resize(grey(prepared), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        grey(prepared).astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA
+    )
     detail = small.astype(np.float32)
     detail -= cv2.GaussianBlur(detail, (0, 0), _SHADING)
     detail -= detail.mean()
@@ -60,12 +64,6 @@ def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.zeros(_SIDE * _SIDE, np.float32)
     found: NDArray[np.float32] = (detail / deviation).ravel()
     return found
-
-
-def grey(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns a prepared picture in grey, `(height, width) float32`."""
-    code = cv2.COLOR_BGR2GRAY if prepared.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
-    return cv2.cvtColor(prepared, code).astype(np.float32)
 
 
 def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
@@ -99,8 +97,7 @@ def _linked(rows: NDArray[np.float32], near: float) -> NDArray[np.intp]:
         for one, alike in enumerate(close, begin):
             joined = np.unique(part[:one][alike[:one]])
             if joined.size:
-                part[np.isin(part, joined)] = joined[0]
-                part[one] = joined[0]
+                part[np.isin(part, joined)] = part[one] = joined[0]
     return part
 
 
@@ -127,18 +124,8 @@ def _distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
     return found
 
 
-def same_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Says whether two prepared pictures differ by nothing but noise and exposure.
-
-    Args:
-        one: `(height, width, 3 | 4) uint8`.
-        other: `(height, width, 3 | 4) uint8`, as large as the first.
-    """
-    return Scene.of(one).same_as(Scene.of(other))
-
-
 class Scene(NamedTuple):
-    """A prepared picture as `same_scene` compares it, for comparing it with many.
+    """A prepared picture, for comparing it with others that are as large.
 
     Args:
         grey: `(height, width) float32`.
@@ -151,7 +138,7 @@ class Scene(NamedTuple):
     @classmethod
     def of(cls, prepared: NDArray[np.uint8]) -> Scene:
         """Returns what is compared of a picture `(height, width, 3 | 4) uint8`."""
-        return cls(grey(prepared), detail_of(prepared))
+        return cls(grey(prepared).astype(np.float32), detail_of(prepared))
 
     def same_as(self, other: Scene) -> bool:
         """Says whether two pictures differ by nothing but noise and exposure."""
@@ -171,16 +158,18 @@ def _only_noise(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     return bool(np.mean(blocks * blocks) <= _NOISE * max(np.mean(difference * difference), 0.05))
 
 
-REMEMBERED = 32
-"""Number of saved frames that a new one is compared with: a part that has left does not return."""
-_HASH_SIDE = 256
-
-
 class Repeats:
     """Recognises frames that differ from one of the last saved frames by noise only.
 
     Args:
         record: The capture's record; only its region of interest is compared.
+
+    Example:
+        >>> record = CaptureRecord(source="0", frame_size=(64, 64), created="2030-01-01T00:00:00Z")
+        >>> frame = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
+        >>> repeats = Repeats(record)
+        >>> repeats.seen_before(frame), repeats.seen_before(frame)
+        (False, True)
     """
 
     def __init__(self, record: CaptureRecord) -> None:
@@ -189,7 +178,7 @@ class Repeats:
         self._last: deque[Scene] = deque(maxlen=REMEMBERED)
 
     def seen_before(self, image: Image) -> bool:
-        """Returns whether a frame `(H, W, 3)` is a repeat; a new one is remembered."""
+        """Returns whether a frame `(H, W, 3)` is a repeat; remembers one that is not."""
         prepared = self.prepared(image)
         if self.knows(prepared):
             self.left_out += 1
@@ -213,11 +202,8 @@ class Repeats:
 
 def comparing(record: CaptureRecord) -> InputContract:
     """Returns how pictures are compared: small frames as they are, others at 256 x 256 pixels."""
-    width, height = record.frame_size
-    if record.roi is not None:
-        width, height = record.roi.width, record.roi.height
-    sides = {
-        name: max(32, min(_HASH_SIDE, side) // 32 * 32)
-        for name, side in (("height", height), ("width", width))
-    }
-    return InputContract(region=record.roi, fit=record.fit, **sides)
+    width, height = (
+        (record.roi.width, record.roi.height) if record.roi is not None else record.frame_size
+    )
+    width, height = (max(32, min(_LARGEST_SIDE, side) // 32 * 32) for side in (width, height))
+    return InputContract(region=record.roi, fit=record.fit, height=height, width=width)

@@ -1,9 +1,7 @@
-"""A frame's way, top to bottom: preprocess, check, infer, decide. No other code gives verdicts.
+"""One frame's way to its verdict: preprocess, check, infer, decide. No other code gives verdicts.
 
 Whatever runs the model plugs into it: a backend in this process (`Detector`), a process of its own
 (`EngineProcess`), or scores that are known already (evaluation).
-
-A score to a verdict. GOOD needs a finite score and a threshold; all else is not good.
 """
 
 from __future__ import annotations
@@ -19,9 +17,68 @@ from numpy.typing import NDArray
 from ..errors import BackendError, EngineFault, FrameError, ImageReadError
 from ..model_file.metadata import ModelMetadata
 from ..records import Decision, Frame, Image, Score, Verdict
-from ..sentences import sentence
-from .image_checks import IntegrityGate
+from .image_checks import IntegrityGate, no_decision
 from .preprocess import preprocess
+
+
+def inspect_frame(
+    frame: Frame,
+    engine: ScoringEngine,
+    gate: IntegrityGate | None,
+    *,
+    threshold: float | None = None,
+    until_ns: int | None = None,
+    score_refused: bool = False,
+) -> Inspected:
+    """Gives the verdict on a frame.
+
+    Args:
+        frame: A frame of any source.
+        engine: The engine that runs the model.
+        gate: Image checks of the frame's source; None trusts every frame.
+        threshold: Used in place of the model's.
+        until_ns: `time.monotonic_ns()` until which the score is wanted.
+        score_refused: Score frames that the gate refuses, too; their verdict stays NO_DECISION.
+    """
+    stages_ms: dict[str, float] = {}
+    begun = last = time.perf_counter()
+
+    def passed(stage: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        stages_ms[stage], last = (now - last) * 1e3, now
+
+    def inspected(
+        decision: Decision,
+        answer: Answer | None = None,
+        error: FrameError | BackendError | None = None,
+    ) -> Inspected:
+        return Inspected(decision, answer, stages_ms, (time.perf_counter() - begun) * 1e3, error)
+
+    try:
+        prepared = preprocess(frame.image, engine.metadata.input, engine.buffer())
+        passed("preprocess")
+        refused = gate.check(frame, prepared, time.monotonic_ns()) if gate is not None else None
+        passed("integrity")
+        if refused is not None and not score_refused:
+            return inspected(refused)
+        answer = engine.infer(prepared, _left_s(until_ns))
+        passed("engine")
+    except FrameError as error:
+        return inspected(Decision.none("wrong_size", str(error)), error=error)
+    except BackendError as error:
+        passed("engine")
+        return inspected(Decision.none(engine_code(error), str(error)), error=error)
+    stages_ms["infer"] = answer.infer_ms
+    if threshold is not None or refused is not None:
+        threshold = answer.score.threshold if threshold is None else threshold
+        score = replace(answer.score, threshold=threshold, refused=refused)
+        answer = replace(answer, score=score)
+    return inspected(decide(answer.score), answer)
+
+
+def _left_s(until_ns: int | None) -> float | None:
+    return None if until_ns is None else max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
 
 
 def decide(score: Score) -> Decision:
@@ -39,34 +96,89 @@ def decide(score: Score) -> Decision:
     if score.refused is not None:
         return score.refused
     if not score.finite:
-        return Decision(
-            Verdict.NO_DECISION, sentence("score_not_finite", score=score.value), "not_finite"
-        )
+        return no_decision("not_finite", "score_not_finite", score=score.value)
     if not all(map(math.isfinite, score.heads.values())):
-        return Decision(
-            Verdict.NO_DECISION,
-            sentence("heads_not_finite", scores=score.heads),
-            "not_finite",
-        )
+        return no_decision("not_finite", "heads_not_finite", scores=score.heads)
     if score.threshold is None:
-        return Decision(
-            Verdict.NO_DECISION,
-            sentence("no_threshold"),
-            "no_threshold",
-        )
+        return no_decision("no_threshold", "no_threshold")
     if not math.isfinite(score.threshold):
-        return Decision(
-            Verdict.NO_DECISION,
-            sentence("threshold_not_finite", threshold=score.threshold),
-            "no_threshold",
-        )
+        return no_decision("no_threshold", "threshold_not_finite", threshold=score.threshold)
     if score.lowest is not None and not score.value >= score.lowest:
-        return Decision(
-            Verdict.NO_DECISION,
-            sentence("score_implausible", score=score.value, least=score.lowest),
-            "implausible",
+        return no_decision(
+            "implausible", "score_implausible", score=score.value, least=score.lowest
         )
     return Decision(Verdict.DEFECT if score.value > score.threshold else Verdict.GOOD)
+
+
+def unreadable(error: ImageReadError) -> Decision:
+    """Returns the verdict on a picture that can't be read."""
+    return Decision.none("unreadable", error.cause)
+
+
+def engine_code(error: BackendError) -> str:
+    """Returns the code of the verdict; an engine that was stopped has no fault."""
+    code = error.code if isinstance(error, EngineFault) else "exception"
+    return code if code in ("not_finite", "stopped") else f"engine_{code}"
+
+
+def frame_of(image: Image, name: str = "") -> Frame:
+    """Returns a picture that comes from no camera as a frame."""
+    return Frame(image, name, 0, time.monotonic_ns(), time.time())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame's score, and which model gave it.
+
+    Args:
+        score: With the threshold of that very model, and its heatmap where it gives one.
+        model_hash: Content hash of the model file.
+        infer_ms: Milliseconds in the backend.
+        backend: Name of the backend that ran (`onnxruntime-cpu`).
+    """
+
+    score: Score
+    model_hash: str
+    infer_ms: float
+    backend: str
+
+
+class ScoringEngine(Protocol):
+    """Runs a model, in this process or another."""
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """Metadata of the model."""
+
+    def buffer(self) -> NDArray[np.uint8]:
+        """Returns memory for the calling thread's prepared frame, `metadata.input.shape`."""
+
+    def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:
+        """Scores a prepared frame, within `deadline_s` where the engine can keep to it.
+
+        Raises:
+            BackendError: There is no score.
+        """
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What became of a frame.
+
+    Args:
+        decision: Verdict, code and reason.
+        answer: None where the model did not score the frame.
+        stages_ms: Milliseconds in `preprocess`, `integrity`, `engine` (the way to the model and
+            back) and `infer` (the model alone, a part of it).
+        total_ms: From the frame at hand to the verdict.
+        error: The error that left the frame without a score; None if none occurred.
+    """
+
+    decision: Decision
+    answer: Answer | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    total_ms: float = 0.0
+    error: FrameError | BackendError | None = None
 
 
 @dataclass(frozen=True)
@@ -101,148 +213,3 @@ class Result(Score):
     def reason(self) -> str | None:
         """Why there is no decision, in words; None for GOOD and DEFECT."""
         return self.decision.reason
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A frame's score, and which model gave it.
-
-    Args:
-        score: With the threshold of that very model, and its heatmap where it gives one.
-        model_hash: Content hash of the model file.
-        infer_ms: Milliseconds in the backend.
-        backend: What ran (`onnxruntime-cpu`).
-    """
-
-    score: Score
-    model_hash: str
-    infer_ms: float
-    backend: str
-
-
-class ScoringEngine(Protocol):
-    """What runs a model."""
-
-    @property
-    def metadata(self) -> ModelMetadata:
-        """Of the model."""
-
-    def buffer(self) -> NDArray[np.uint8]:
-        """Returns memory for the calling thread's prepared frame, `metadata.input.shape`."""
-
-    def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:
-        """Scores a prepared frame, within `deadline_s` where the engine can keep to it.
-
-        Raises:
-            BackendError: There is no score.
-        """
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What became of a frame.
-
-    Args:
-        decision: The verdict.
-        answer: None where the model did not score the frame.
-        stages_ms: Milliseconds in `preprocess`, `integrity`, `engine` (the way to the model and
-            back) and `infer` (the model alone, a part of it).
-        total_ms: From the frame at hand to the verdict.
-        error: Why the frame does not fit the model, or has no score.
-    """
-
-    decision: Decision
-    answer: Answer | None = None
-    stages_ms: dict[str, float] = field(default_factory=dict)
-    total_ms: float = 0.0
-    error: FrameError | BackendError | None = None
-
-
-def inspect_frame(
-    frame: Frame,
-    engine: ScoringEngine,
-    gate: IntegrityGate | None,
-    *,
-    threshold: float | None = None,
-    until_ns: int | None = None,
-    score_refused: bool = False,
-) -> Inspected:
-    """Gives the verdict on a frame.
-
-    Args:
-        frame: From whatever source.
-        engine: Runs the model.
-        gate: Of the frame's source; None trusts every frame.
-        threshold: Used in place of the model's.
-        until_ns: `time.monotonic_ns()` until which the score is wanted.
-        score_refused: Score frames that the gate refuses, too; their verdict stays NO_DECISION.
-    """
-    times = _Times()
-    try:
-        prepared = preprocess(frame.image, engine.metadata.input, engine.buffer())
-        times.passed("preprocess")
-        refused = gate.check(frame, prepared, time.monotonic_ns()) if gate is not None else None
-        times.passed("integrity")
-        if refused is not None and not score_refused:
-            return times.inspected(refused)
-        answer = engine.infer(prepared, _left_s(until_ns))
-        times.passed("engine")
-    except FrameError as error:
-        return times.inspected(_no("wrong_size", str(error)), error=error)
-    except BackendError as error:
-        times.passed("engine")
-        return times.inspected(_no(engine_code(error), str(error)), error=error)
-    score = answer.score
-    if threshold is not None or refused is not None:
-        threshold = score.threshold if threshold is None else threshold
-        score = replace(score, threshold=threshold, refused=refused)
-        answer = replace(answer, score=score)
-    return times.inspected(decide(score), answer)
-
-
-def unreadable(error: ImageReadError) -> Decision:
-    """Returns the verdict on a picture that can't be read."""
-    return _no("unreadable", error.cause)
-
-
-def frame_of(image: Image, name: str = "") -> Frame:
-    """Returns a picture that comes from no camera as a frame."""
-    return Frame(image, name, 0, time.monotonic_ns(), time.time())
-
-
-class _Times:
-    """Milliseconds of each stage, from now on."""
-
-    def __init__(self) -> None:
-        self._begun = self._last = time.perf_counter()
-        self._stages_ms: dict[str, float] = {}
-
-    def passed(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._stages_ms[stage], self._last = (now - self._last) * 1e3, now
-
-    def inspected(
-        self,
-        decision: Decision,
-        answer: Answer | None = None,
-        error: FrameError | BackendError | None = None,
-    ) -> Inspected:
-        stages_ms = self._stages_ms
-        if answer is not None:
-            stages_ms["infer"] = answer.infer_ms
-        total_ms = (time.perf_counter() - self._begun) * 1e3
-        return Inspected(decision, answer, stages_ms, total_ms, error)
-
-
-def _left_s(until_ns: int | None) -> float | None:
-    return None if until_ns is None else max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
-
-
-def engine_code(error: BackendError) -> str:
-    """Returns the code of the verdict; an engine that was stopped has no fault."""
-    code = error.code if isinstance(error, EngineFault) else "exception"
-    return code if code in ("not_finite", "stopped") else f"engine_{code}"
-
-
-def _no(code: str, reason: str) -> Decision:
-    return Decision(Verdict.NO_DECISION, reason, code)

@@ -1,7 +1,4 @@
-"""Defines how a frame becomes a model's input, and in which views it is judged.
-
-Which sizes of pictures a model knows, in pixels of the camera.
-"""
+"""How a frame becomes a model's input, in which views it is judged, and which sizes are known."""
 
 from __future__ import annotations
 
@@ -9,15 +6,35 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..errors import ViewsError
 
 Fit = Literal["stretch", "letterbox", "crop"]
 Pixel = Literal["bgr", "bgrx"]
-MOST_PIXELS = 1_000_000
-"""Along a side of a camera's frame; a line-scan camera's is long."""
+LONGEST_SIDE = 1_000_000
+"""Most pixels along a side of a camera's frame; a line-scan camera's is long."""
 RIGHT_ANGLES = (0.0, 90.0, 180.0, 270.0)
+"""Degrees of the rotations that keep every pixel of a square."""
+
+_UNSEEN = 0.05
+"""Sizes vary where more than this share of the pictures have a size that no other has: so likely is
+it that the next picture has a new one, too (Good and Turing's estimate; Good 1953)."""
+_LISTED = 64
+"""Greatest number of sizes that do not count as varied."""
+_ROOM = 0.1
+"""Share by which sizes that vary may lie outside the range that was seen."""
+_NAMED = 4
+"""Number of sizes that a message lists."""
+
+
+def _whole(value: object) -> object:
+    """Takes 8.0 for 8, as JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Side = Annotated[int, Field(ge=1)]
+Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class StrictModel(BaseModel):
@@ -26,13 +43,32 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Region(StrictModel):
-    """The region of interest, in pixels of the camera's frame."""
+def from_square(values: Any, side: str, *names: str) -> Any:  # noqa: ANN401
+    """Reads the side of a square, as files of format 3 and before have it, as two sides.
 
-    x: Annotated[int, Field(ge=0, le=MOST_PIXELS)]
-    y: Annotated[int, Field(ge=0, le=MOST_PIXELS)]
-    width: Annotated[int, Field(ge=8, le=MOST_PIXELS)]
-    height: Annotated[int, Field(ge=8, le=MOST_PIXELS)]
+    Args:
+        values: Input of a `before` validator; anything but a dictionary is returned unchanged.
+        side: Key of the square's side.
+        names: Keys of the two sides.
+    """
+    if not isinstance(values, dict) or side not in values:
+        return values
+    others = {key: value for key, value in values.items() if key != side}
+    return dict.fromkeys(names, values[side]) | others
+
+
+class Region(StrictModel):
+    """The region of interest, in pixels of the camera's frame.
+
+    Example:
+        >>> str(Region(x=100, y=50, width=640, height=480))
+        '100,50,640,480'
+    """
+
+    x: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=LONGEST_SIDE)]
+    y: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=LONGEST_SIDE)]
+    width: Annotated[int, BeforeValidator(_whole), Field(ge=8, le=LONGEST_SIDE)]
+    height: Annotated[int, BeforeValidator(_whole), Field(ge=8, le=LONGEST_SIDE)]
 
     def __str__(self) -> str:
         """Returns the form that `--roi` takes."""
@@ -78,6 +114,10 @@ class InputContract(StrictModel):
             scale, never taken from the picture. 8-bit frames are not scaled.
         pixel: `bgr`, or `bgrx` with a fourth byte that is ignored (what Jetson's nvvidconv gives
             without a copy through the CPU).
+
+    Example:
+        >>> InputContract(height=224, width=320, fit="letterbox").shape
+        (224, 320, 3)
     """
 
     height: Annotated[int, Field(ge=32, le=8192, multiple_of=4)]
@@ -92,11 +132,7 @@ class InputContract(StrictModel):
     @classmethod
     def _square(cls, values: Any) -> Any:  # noqa: ANN401
         """Converts the `size` of format 3 and before to height and width."""
-        if isinstance(values, dict) and "size" in values:
-            values = dict(values)
-            size = values.pop("size")
-            values = {"height": size, "width": size, **values}
-        return values
+        return from_square(values, "size", "height", "width")
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> InputContract:
@@ -120,11 +156,6 @@ class InputContract(StrictModel):
         """Shape of one frame of the graph's input: height, width, channels."""
         return (self.height, self.width, self.channels)
 
-    @property
-    def is_square(self) -> bool:
-        """Whether height and width are equal, so that a quarter turn keeps the shape."""
-        return self.height == self.width
-
 
 class Views(StrictModel):
     """The rotations whose scores are averaged, and those that training covered.
@@ -132,38 +163,33 @@ class Views(StrictModel):
     Args:
         angles: Degrees counter-clockwise; the score is the mean over them.
         trained: Angles that training saw, or "any" when it drew random rotations.
+
+    Example:
+        >>> len(Views(angles=(0.0, 180.0), trained=(0.0, 90.0, 180.0, 270.0)).angles)
+        2
     """
 
     angles: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     trained: tuple[float, ...] | Literal["any"]
 
-    def check(self) -> None:
-        """Refuses angles that training never saw, since they make good parts score as defects.
-
-        Raises:
-            ViewsError: An angle is not covered by training.
-        """
-        if self.trained == "any":
-            return
-        unseen = [angle for angle in self.angles if angle % 360 not in self.trained]
-        if unseen:
-            raise ViewsError(
-                f"views {_degrees(unseen)} were never trained: the model saw "
-                f"{_degrees(self.trained)}. A rotation that training never saw makes good parts "
-                "score as defects. Use trained angles, or train with --rotation random."
-            )
-
 
 def check_views(views: Views, contract: InputContract) -> None:
-    """Refuses rotations that this input's shape does not allow or that training never saw.
+    """Refuses rotations that training never saw or that this input's shape does not allow.
 
     Raises:
-        ViewsError: An angle is not covered by training, or would change the shape of an input
-            that is not square; the message names the angles and what to do.
+        ViewsError: An angle is not covered by training, so that good parts would score as defects,
+            or would change the shape of an input that is not square; names the angles and what to
+            do.
     """
-    views.check()
+    trained = views.trained
+    if trained != "any" and (unseen := [a for a in views.angles if a % 360 not in trained]):
+        raise ViewsError(
+            f"views {_degrees(unseen)} were never trained: the model saw {_degrees(trained)}. A "
+            "rotation that training never saw makes good parts score as defects. Use trained "
+            "angles, or train with --rotation random."
+        )
     turned = [angle for angle in views.angles if angle % 180.0]
-    if turned and not contract.is_square:
+    if turned and contract.height != contract.width:
         raise ViewsError(
             f"views {_degrees(turned)} can't be had: the input is {contract.height} x "
             f"{contract.width} pixels (height x width), and only 0 and 180 degrees keep the shape "
@@ -171,22 +197,8 @@ def check_views(views: Views, contract: InputContract) -> None:
         )
 
 
-def _degrees(angles: tuple[float, ...] | list[float]) -> str:
+def _degrees(angles: Iterable[float]) -> str:
     return ", ".join(f"{angle:g}" for angle in angles) + " degrees"
-
-
-_UNSEEN = 0.05
-"""Sizes vary where more than this share of the pictures have a size that no other has: so likely is
-it that the next picture has a new one, too (Good and Turing's estimate; Good 1953)."""
-_LISTED = 64
-"""With more sizes than these, they vary."""
-_ROOM = 0.1
-"""Sizes that vary may lie so far outside of those that were seen."""
-_NAMED = 4
-"""Sizes that a message lists."""
-
-Side = Annotated[int, Field(ge=1)]
-Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PictureSizes(StrictModel):
@@ -201,6 +213,10 @@ class PictureSizes(StrictModel):
         width: Least and greatest width.
         height: Least and greatest height.
         aspect: Least and greatest width divided by height.
+
+    Example:
+        >>> PictureSizes.of([(640, 480)] * 20).accepts(640, 480)
+        True
     """
 
     sizes: tuple[tuple[Side, Side], ...] = ()
@@ -211,7 +227,7 @@ class PictureSizes(StrictModel):
 
     @classmethod
     def of(cls, pictures: Iterable[tuple[int, int]]) -> PictureSizes:
-        """Returns the sizes of pictures, of which there is at least one.
+        """Returns the sizes of at least one picture.
 
         Args:
             pictures: Width and height of each, in pixels.

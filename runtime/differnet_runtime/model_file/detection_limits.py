@@ -1,4 +1,4 @@
-"""Records which painted defects a model finds, and says it in sentences."""
+"""Which painted defects a model finds: the record in its metadata, and that record in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DetectionLimit(StrictModel):
     """The size from which on painted defects of one kind and contrast are found.
 
     Args:
-        kind: What was painted; see `differnet_training.limit_search`.
+        kind: Kind of defect that was painted; see `differnet_training.limit_search`.
         contrast: Difference from the surroundings, in grey levels of 255; None for `blur`.
         size: Diameter (a scratch's length) from which on the wanted share is found, in pixels of
             the model's input; None where it is not reached at any size painted.
@@ -110,12 +110,10 @@ def brief(limits: DetectionLimits) -> str:
         return sentence("limit_none")
     found, missed = [], []
     for kind in limits.kinds:
-        painted = [limit for limit in limits.of(kind) if limit.painted]
-        first = next((limit for limit in painted if limit.size is not None), None)
+        painted, first = _first_found(limits, kind)
         if first is not None:
             code = f"limit_{kind}" if first.contrast is None else f"limit_{kind}_at"
-            size, contrast = first.picture_size, first.contrast
-            found.append(sentence(code, size=size, contrast=contrast))
+            found.append(sentence(code, size=first.picture_size, contrast=first.contrast))
         elif painted:
             missed.append(sentence(f"limit_{kind}_missed"))
     return ", ".join([*found, *missed])
@@ -161,17 +159,24 @@ def outdated(limits: DetectionLimits, threshold: float) -> str | None:
     )
 
 
-def _sentence(limits: DetectionLimits, kind: DefectKind) -> str:
+def _first_found(
+    limits: DetectionLimits, kind: DefectKind
+) -> tuple[list[DetectionLimit], DetectionLimit | None]:
+    """Returns a kind's limits that were painted, and the first of them that is found at a size."""
     painted = [limit for limit in limits.of(kind) if limit.painted]
-    name = DEFECT_WORDS[kind]
+    return painted, next((limit for limit in painted if limit.size is not None), None)
+
+
+def _sentence(limits: DetectionLimits, kind: DefectKind) -> str:
+    (painted, first), name = _first_found(limits, kind), DEFECT_WORDS[kind]
     if not painted:
         why = "bright" if kind == "bright_spot" else "dark"
         return f"A {name} could not be painted: the good pictures are too {why} for it."
-    first = next((limit for limit in painted if limit.size is not None), None)
     if first is None:
-        largest, even = limits.largest_in_picture, _even_at(painted[-1])
-        return f"A {name} is not found up to {largest} pixels{even}."
-    text = f"A {name} is found from {first.picture_size} pixels on{_at(first)}"
+        even = "" if painted[-1].contrast is None else f", even at contrast {painted[-1].contrast}"
+        return f"A {name} is not found up to {limits.largest_in_picture} pixels{even}."
+    at = "" if first.contrast is None else f" at contrast {first.contrast}"
+    text = f"A {name} is found from {first.picture_size} pixels on{at}"
     smaller = first
     for limit in painted:
         if limit.size is not None and smaller.size is not None and limit.size < smaller.size:
@@ -179,11 +184,3 @@ def _sentence(limits: DetectionLimits, kind: DefectKind) -> str:
             smaller = limit
     missed = [limit for limit in painted if limit.size is None]
     return text + (f"; at contrast {missed[-1].contrast} it is not found" if missed else "") + "."
-
-
-def _at(limit: DetectionLimit) -> str:
-    return "" if limit.contrast is None else f" at contrast {limit.contrast}"
-
-
-def _even_at(limit: DetectionLimit) -> str:
-    return "" if limit.contrast is None else f", even at contrast {limit.contrast}"

@@ -150,22 +150,19 @@ def parse_metadata(text: str, source: str) -> ModelMetadata:
         raise ModelFileError(f"{source}: metadata key {key}: {first['msg']}") from error
 
 
-def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> str:
+def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> None:
     """Writes a model file atomically; our entries that were there, a signature too, are left out.
 
     Args:
-        path: Where to.
+        path: Path of the `.onnx` file.
         onnx_bytes: A serialised ONNX model, with or without our metadata.
-        metadata: To be carried.
-
-    Returns:
-        The content hash, 64 hexadecimal digits.
+        metadata: Metadata that the file will carry.
 
     Raises:
         ModelFileError: The model is larger than a protobuf message may be (2 GiB).
         OutputError: It can't be written; what was there stays.
     """
-    # All keys of this format are written, so a file that was read as an older one is one no more.
+    # All keys of this format are written, so a model read from an older file becomes a new one.
     text = metadata.replaced(format_version=FORMAT_VERSION).model_dump_json()
     data = _hashed(_without(onnx_bytes, _OURS) + _entry(_METADATA_KEY, text))
     if len(data) > _SIZE_LIMIT:
@@ -174,7 +171,6 @@ def write_model_file(path: Path, onnx_bytes: bytes, metadata: ModelMetadata) -> 
             "weights outside the file are not supported. Train a narrower flow (--width)."
         )
     write_bytes(path, data)
-    return content_hash(data)
 
 
 def _hashed(body: bytes) -> bytes:
@@ -188,9 +184,8 @@ def content_hash(data: bytes) -> str:
 
 def signature(data: bytes) -> str | None:
     """Returns the signature in a model file's bytes, as `with_signature` wrote it, or None."""
-    return next(
-        (value for key, value, _, _ in metadata_entries(data) if key == _SIGNATURE_KEY), None
-    )
+    entries = metadata_entries(data)
+    return next((value for key, value, _, _ in entries if key == _SIGNATURE_KEY), None)
 
 
 def signed_part(data: bytes) -> bytes:

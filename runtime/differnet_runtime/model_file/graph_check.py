@@ -2,15 +2,11 @@
 
 A runtime trusts the graph: it opens the files that external data names, takes the memory that
 shapes ask for, and runs whatever operators it knows. So only what `differnet export` writes passes:
-one graph without subgraphs, functions or external data; the standard operators of `operators`;
-weights that lie in the file, are as many as their shapes say, and are finite.
+one graph without subgraphs, functions or external data; operators of ONNX's standard domain that
+compute their outputs from their inputs alone (none loops, branches, draws random numbers, or reads
+a file); weights that lie in the file, are as many as their shapes say, and are finite.
 
 The messages and their fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-
-Names the operators that a model file's graph may use; all others are refused.
-
-They belong to ONNX's standard domain and compute their outputs from their inputs alone: none loops,
-branches, draws random numbers, or reads a file.
 """
 
 from __future__ import annotations
@@ -46,6 +42,30 @@ from .protobuf import (
     ProtobufReader,
 )
 
+OF_RECIPES = frozenset(
+    ("Add", "Atan", "AveragePool", "Cast", "Clip", "Concat", "Conv",
+     "DequantizeLinear", "Div", "Elu", "Exp",
+     "Flatten", "Gather", "Gemm", "Log", "MatMul", "MaxPool", "Mul",
+     "QuantizeLinear", "ReduceMax", "ReduceMean",
+     "ReduceSum", "Relu", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Sub", "Transpose",
+     "Unsqueeze")
+)  # fmt: skip
+"""What `export` writes for its own recipes and for imported models."""
+
+OF_NETWORKS = frozenset(
+    ("Abs", "BatchNormalization", "Ceil", "ConstantOfShape", "Cos", "CumSum", "DepthToSpace",
+     "Einsum", "Equal", "Erf", "Expand", "Floor", "GlobalAveragePool", "GlobalMaxPool",
+     "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization",
+     "LeakyRelu", "Max", "Min", "Mod", "Neg", "Not", "PRelu", "Pad", "Pow", "Range", "Reciprocal",
+     "ReduceL2", "ReduceMin", "Resize", "Sigmoid", "Sin", "Softmax", "Softplus", "SpaceToDepth",
+     "Squeeze", "Tanh", "Tile", "Where")
+)  # fmt: skip
+"""What the networks of timm use besides."""
+
+ALLOWED = OF_RECIPES | OF_NETWORKS
+OPSETS = range(13, 18)
+"""Versions of the standard domain; `export` writes 17, the last that TensorRT 8.6 reads."""
+
 _STANDARD = ("", "ai.onnx")
 _OUTPUTS = ("score", "heatmap", "heads")
 _MOST_AXES = 8
@@ -55,40 +75,53 @@ _CHUNK = 1 << 20
 _Span = tuple[int, int]
 
 
+def check_graph(data: bytes, contract: InputContract, source: str) -> None:
+    """Refuses a graph that a runtime must not be given; see `graph_problem`.
+
+    Args:
+        data: An ONNX file's bytes.
+        contract: Input that the metadata promises.
+        source: Name of the file, for messages.
+
+    Raises:
+        ModelFileError: There is such a problem; says which.
+    """
+    if problem := graph_problem(data, contract):
+        raise ModelFileError(
+            f"{source}: the graph {problem}. `differnet export` writes no such file: take the "
+            "model from whoever trained it, or export it again."
+        )
+
+
+def graph_problem(data: bytes, contract: InputContract) -> str | None:
+    """Says what a runtime must not be given in a graph; None for a sound one. Takes milliseconds.
+
+    Args:
+        data: An ONNX file's bytes.
+        contract: Input that the metadata promises.
+
+    Returns:
+        What `differnet export` never writes, weights that are not finite or not as many as their
+        shapes say, or another input; as the end of a sentence that begins with "the graph".
+    """
+    try:
+        _Check(data).run(contract)
+    except _RefusedError as refused:
+        return str(refused)
+    except (IndexError, UnicodeDecodeError) as error:
+        return f"can't be read ({error})"
+    return None
+
+
 class _RefusedError(Exception):
     """Says what is wrong with the graph."""
-
-
-class _Values:
-    """What a message holds: numbers of varints, positions of all else, by the field's number."""
-
-    def __init__(self, found: dict[int, list[int | _Span]]) -> None:
-        self._found = found
-
-    def number(self, field: int, default: int = 0) -> int:
-        """Returns the number in a field that occurs once."""
-        value = self._found.get(field, [default])[-1]
-        assert isinstance(value, int)
-        return value
-
-    def numbers(self, field: int) -> list[int]:
-        """Returns the numbers of a field."""
-        return [value for value in self._found.get(field, []) if isinstance(value, int)]
-
-    def span(self, field: int) -> _Span | None:
-        """Returns where a field's bytes lie."""
-        return next(iter(self.spans(field)), None)
-
-    def spans(self, field: int) -> list[_Span]:
-        """Returns where each of a field's runs of bytes lies."""
-        return [value for value in self._found.get(field, []) if not isinstance(value, int)]
 
 
 class _Check:
     """One file's check.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of the file.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -98,11 +131,10 @@ class _Check:
     def run(self, contract: InputContract) -> None:
         """Checks all of it."""
         model = self._read(MODEL, (0, len(self._data)))
-        graph = model.span(7)
-        if graph is None:
+        if model.span(7) is None:
             raise _RefusedError("holds no graph")
         self._opsets(model)
-        parts = self._read(GRAPH, graph)
+        parts = self._read(GRAPH, model.span(7))
         for initializer in parts.spans(5):
             self._tensor(initializer)
         for node in parts.spans(1):
@@ -137,8 +169,11 @@ class _Check:
 
     def _attribute(self, span: _Span, operator: str) -> None:
         attribute = self._read(ATTRIBUTE, span)
-        floats = [*attribute.spans(2), *attribute.spans(7)]
-        if not all(math.isfinite(self._float(start)) for start, _ in floats):
+        floats = [
+            struct.unpack_from("<f", self._data, start)[0]
+            for start, _ in (*attribute.spans(2), *attribute.spans(7))
+        ]
+        if not all(map(math.isfinite, floats)):
             raise _RefusedError(
                 f"has an attribute {self._text(attribute.span(1))!r} of {operator} that is not a "
                 "finite number"
@@ -159,14 +194,11 @@ class _Check:
         if len(shape) > _MOST_AXES or any(size >> 31 for size in shape):
             raise _RefusedError(f"has weights {name} of an impossible shape")
         raw, listed = tensor.span(RAW), tensor.span(field) if field else None
-        if self._count(kind, raw, listed) != math.prod(shape) or self._stored(tensor) > 1:
+        fields = sum(tensor.span(number) is not None for number in NUMBERS)
+        if self._count(kind, raw, listed) != math.prod(shape) or fields > 1:
             raise _RefusedError(f"has weights {name} whose number is not what their shape says")
         if kind.kind == "f" and not self._finite(kind, raw or listed or (0, 0)):
             raise _RefusedError(f"has weights {name} that are not all finite numbers")
-
-    def _stored(self, tensor: _Values) -> int:
-        """Returns in how many fields a tensor holds numbers."""
-        return sum(tensor.span(field) is not None for field in NUMBERS)
 
     def _count(self, kind: np.dtype[np.generic], raw: _Span | None, listed: _Span | None) -> float:
         """Returns how many numbers a tensor holds; those of whole numbers that are listed vary."""
@@ -178,12 +210,9 @@ class _Check:
 
     def _finite(self, kind: np.dtype[np.generic], span: _Span) -> bool:
         start, end = span
-        count = (end - start) // kind.itemsize
-        values = np.frombuffer(self._data, kind, count, start)
-        return all(
-            bool(np.isfinite(values[first : first + _CHUNK]).all())
-            for first in range(0, count, _CHUNK)
-        )
+        values = np.frombuffer(self._data, kind, (end - start) // kind.itemsize, start)
+        chunks = (values[first : first + _CHUNK] for first in range(0, len(values), _CHUNK))
+        return all(bool(np.isfinite(chunk).all()) for chunk in chunks)
 
     def _input(self, graph: _Values, contract: InputContract) -> None:
         inputs = [self._value(span) for span in graph.spans(11)]
@@ -206,18 +235,15 @@ class _Check:
     def _value(self, span: _Span) -> tuple[str, int, list[int]]:
         """Returns a value's name, its type's number, and its sizes; 0 for one that is free."""
         value = self._read(VALUE, span)
-        tensor = self._inner(TENSOR_TYPE, self._inner(TYPE, value, 2), 1)
-        sizes = self._inner(SHAPE, tensor, 2).spans(1)
+        tensor = self._read(TENSOR_TYPE, self._read(TYPE, value.span(2)).span(1))
+        sizes = self._read(SHAPE, tensor.span(2)).spans(1)
         found = [self._read(DIMENSION, size).number(1) for size in sizes]
         return self._text(value.span(1)), tensor.number(1), found
 
-    def _inner(self, message: Message, outer: _Values, field: int) -> _Values:
-        return self._read(message, outer.span(field) or (0, 0))
-
-    def _read(self, message: Message, span: _Span) -> _Values:
-        """Returns a message's fields; refuses any that it must not have."""
+    def _read(self, message: Message, span: _Span | None) -> _Values:
+        """Returns a message's fields, none where it is missing; refuses any it must not have."""
         found: dict[int, list[int | _Span]] = {}
-        for field in self._reader.fields(*span):
+        for field in self._reader.fields(*(span or (0, 0))):
             number = field.number
             if number in message.refused:
                 raise _RefusedError(f"has {message.refused[number]}")
@@ -241,10 +267,6 @@ class _Check:
             raise _RefusedError("has a list of numbers that is cut short")
         return [(position, position + 4) for position in range(start, end, 4)]
 
-    def _float(self, start: int) -> float:
-        (value,) = struct.unpack_from("<f", self._data, start)
-        return float(value)
-
     def _text(self, span: _Span | None) -> str:
         start, end = span or (0, 0)
         if end - start > _MOST_TEXT:
@@ -252,64 +274,26 @@ class _Check:
         return self._data[start:end].decode()
 
 
-def graph_problem(data: bytes, contract: InputContract) -> str | None:
-    """Says what a runtime must not be given in a graph; None for a sound one. Takes milliseconds.
+class _Values:
+    """What a message holds: numbers of varints, positions of all else, by the field's number."""
 
-    Args:
-        data: An ONNX file's bytes.
-        contract: Input that the metadata promises.
+    def __init__(self, found: dict[int, list[int | _Span]]) -> None:
+        self._found = found
 
-    Returns:
-        What `differnet export` never writes, weights that are not finite or not as many as their
-        shapes say, or another input; as the end of a sentence that begins with "the graph".
-    """
-    try:
-        _Check(data).run(contract)
-    except _RefusedError as refused:
-        return str(refused)
-    except (IndexError, UnicodeDecodeError) as error:
-        return f"can't be read ({error})"
-    return None
+    def number(self, field: int, default: int = 0) -> int:
+        """Returns the number in a field that occurs once."""
+        value = self._found.get(field, [default])[-1]
+        assert isinstance(value, int)
+        return value
 
+    def numbers(self, field: int) -> list[int]:
+        """Returns the numbers of a field."""
+        return [value for value in self._found.get(field, []) if isinstance(value, int)]
 
-def check_graph(data: bytes, contract: InputContract, source: str) -> None:
-    """Refuses a graph that a runtime must not be given; see `graph_problem`.
+    def span(self, field: int) -> _Span | None:
+        """Returns where a field's bytes lie."""
+        return next(iter(self.spans(field)), None)
 
-    Args:
-        data: An ONNX file's bytes.
-        contract: Input that the metadata promises.
-        source: Name of the file, for messages.
-
-    Raises:
-        ModelFileError: There is such a problem; says which.
-    """
-    if problem := graph_problem(data, contract):
-        raise ModelFileError(
-            f"{source}: the graph {problem}. `differnet export` writes no such file: take the "
-            "model from whoever trained it, or export it again."
-        )
-
-
-OF_RECIPES = frozenset(
-    ("Add", "Atan", "AveragePool", "Cast", "Clip", "Concat", "Conv",
-     "DequantizeLinear", "Div", "Elu", "Exp",
-     "Flatten", "Gather", "Gemm", "Log", "MatMul", "MaxPool", "Mul",
-     "QuantizeLinear", "ReduceMax", "ReduceMean",
-     "ReduceSum", "Relu", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Sub", "Transpose",
-     "Unsqueeze")
-)  # fmt: skip
-"""What `export` writes for its own recipes and for imported models."""
-
-OF_NETWORKS = frozenset(
-    ("Abs", "BatchNormalization", "Ceil", "ConstantOfShape", "Cos", "CumSum", "DepthToSpace",
-     "Einsum", "Equal", "Erf", "Expand", "Floor", "GlobalAveragePool", "GlobalMaxPool",
-     "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization",
-     "LeakyRelu", "Max", "Min", "Mod", "Neg", "Not", "PRelu", "Pad", "Pow", "Range", "Reciprocal",
-     "ReduceL2", "ReduceMin", "Resize", "Sigmoid", "Sin", "Softmax", "Softplus", "SpaceToDepth",
-     "Squeeze", "Tanh", "Tile", "Where")
-)  # fmt: skip
-"""What the networks of timm use besides."""
-
-ALLOWED = OF_RECIPES | OF_NETWORKS
-OPSETS = range(13, 18)
-"""Versions of the standard domain; `export` writes 17, the last that TensorRT 8.6 reads."""
+    def spans(self, field: int) -> list[_Span]:
+        """Returns where each of a field's runs of bytes lies."""
+        return [value for value in self._found.get(field, []) if not isinstance(value, int)]

@@ -1,10 +1,7 @@
-"""What a model says of itself: the input contract, the views, the flow, the calibration.
+"""What a model says of itself: input, views, extractor, flow, calibration, and how it was made.
 
-The same classes are written by training (`model.json`), carried in the exported file's
-metadata and read at the camera, so that all of them see the same pixels and views. Parts that
-stand by themselves are in `contract` and `provenance`; all can be had from here.
-
-Records how a model was trained, and how its exported graph compares with it.
+Training writes these records to `model.json`, the exported file carries them, and the camera reads
+them, so that all of them see the same pixels and views.
 """
 
 from __future__ import annotations
@@ -17,13 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..names import Shown
-from .contract import (
-    InputContract,
-    PictureSizes,
-    StrictModel,
-    Views,
-)
-from .contract import StrictModel as Part
+from .contract import InputContract, PictureSizes, StrictModel, Views, from_square
 from .detection_limits import DetectionLimits
 
 FORMAT_VERSION = 5
@@ -33,7 +24,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 ScoreKind = Literal["z2", "likelihood"]
 
 
-class ExtractorSpec(Part):
+class ExtractorSpec(StrictModel):
     """The frozen feature extractor.
 
     Args:
@@ -43,8 +34,8 @@ class ExtractorSpec(Part):
         scales: Divisors of the input size that are read, each by nearest neighbour.
         mean: Normalisation mean, RGB in 0..1, that the weights were trained with.
         std: Normalisation standard deviation, RGB in 0..1, likewise.
-        kept: At most so many channels of each scale are features, drawn by a fixed seed; None
-            keeps all.
+        kept: Greatest number of channels of each scale that are features, drawn by a fixed seed;
+            None keeps all.
         weights_sha256: Hash of the extractor's tensors; part of the feature cache's key.
     """
 
@@ -64,14 +55,14 @@ class ExtractorSpec(Part):
         return sum(min(count, self.channels) for count in kept)
 
 
-class FlowSpec(Part):
+class FlowSpec(StrictModel):
     """The normalizing flow's shape.
 
     Args:
         features: Length of the vectors that it maps.
         blocks: Number of coupling blocks; 0 leaves the whitening alone, a Gaussian.
-        width: Width of the subnets.
-        clamp: Bound of the log-scales.
+        width: Number of hidden units of a subnet.
+        clamp: Greatest magnitude of the log-scales.
         dropout: Dropout probability in the subnets.
         whitened: A whitening comes before the blocks.
         places: Number of windows that have a whitening of their own; 0 for one whitening.
@@ -92,7 +83,7 @@ class FlowSpec(Part):
 HeadName = Literal["whole", "coarse", "fine"]
 
 
-class Head(Part):
+class Head(StrictModel):
     """One judge of the picture: features on a grid of windows, a flow, and its scale.
 
     All heads read one pass of the extractor. With z = log(s / typical) / spread of a head's score
@@ -103,7 +94,7 @@ class Head(Part):
     Args:
         name: `whole` sees the picture as a whole, `coarse` and `fine` its windows.
         taps: The extractor's blocks that it reads.
-        kept: At most so many of their channels, drawn by a fixed seed; None keeps all.
+        kept: Greatest number of their channels, drawn by a fixed seed; None keeps all.
         rows: Windows from top to bottom; 1 for the whole picture, whose features are the mean and
             the standard deviation of each channel.
         columns: Windows from left to right.
@@ -129,7 +120,7 @@ class Head(Part):
         return (self.rows, self.columns) == (1, 1)
 
 
-class Windows(Part):
+class Windows(StrictModel):
     """Local evidence: the features of every window of a grid are judged.
 
     The window scores are the heatmap. Without heads, the score is the greatest mean of 3 x 3
@@ -153,11 +144,7 @@ class Windows(Part):
     @classmethod
     def _square(cls, values: Any) -> Any:  # noqa: ANN401
         """Reads the `grid` of format 3 and before."""
-        if isinstance(values, dict) and "grid" in values:
-            values = dict(values)
-            grid = values.pop("grid")
-            values = {"rows": grid, "columns": grid, **values}
-        return values
+        return from_square(values, "grid", "rows", "columns")
 
     @property
     def count(self) -> int:
@@ -169,7 +156,7 @@ Method = Literal["split", "out_of_fold"]
 Tail = Literal["rank", "lognormal"]
 
 
-class Calibration(Part):
+class Calibration(StrictModel):
     """A threshold from good parts only.
 
     Args:
@@ -236,13 +223,14 @@ def _quantile(ascending: tuple[float, ...], share: float) -> float:
     return low + rest * (high - low)
 
 
-class Appearance(Part):
-    """How good pictures look, as the network's input: from it follows what no part looks like.
+class Appearance(StrictModel):
+    """How good pictures look as the network's input; the image checks take their limits from it.
 
     Args:
-        darkest: Low end of the pictures' mean grey levels, 0..255; see `integrity.appearance_of`.
-        brightest: High end of them.
-        softest: Low end of their sharpness; see `integrity.look`.
+        darkest: Low end of the pictures' mean grey levels, 0..255; see
+            `inspection.image_checks.appearance_of`.
+        brightest: High end of them, 0..255.
+        softest: Low end of their sharpness; see `inspection.image_checks.look`.
         images: How many pictures were measured.
     """
 
@@ -250,46 +238,6 @@ class Appearance(Part):
     brightest: Annotated[float, Field(ge=0, le=255)]
     softest: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     images: Annotated[int, Field(ge=1)]
-
-
-class ModelMetadata(Part):
-    """All of it; `format_version` is checked before anything else is read.
-
-    `windows` is None where features are averaged over the whole picture, as in the original;
-    `appearance` where no good pictures were measured, as in files of format 2 and before;
-    `picture_sizes` likewise, and in files of format 4 and before; `detection_limits` where no
-    defects were painted.
-    Either `flow` is there, which judges the extractor's features alone, as in the original and in
-    files of format 3 and before, or `heads`, each with a flow of its own.
-    """
-
-    format_version: int = FORMAT_VERSION
-    name: Shown
-    input: InputContract
-    views: Views
-    extractor: ExtractorSpec
-    flow: FlowSpec | None = None
-    heads: tuple[Head, ...] = ()
-    score: ScoreKind = "z2"
-    windows: Windows | None = None
-    calibration: Calibration | None = None
-    appearance: Appearance | None = None
-    picture_sizes: PictureSizes | None = None
-    detection_limits: DetectionLimits | None = None
-    provenance: Provenance
-    weights_sha256: Shown | None = None
-    precision: Precision = "fp32"
-    verification: Verification | None = None
-
-    @model_validator(mode="after")
-    def _one_way_to_judge(self) -> ModelMetadata:
-        if (self.flow is None) == (not self.heads):
-            raise ValueError("a model has either a flow or heads")
-        return self
-
-    def replaced(self, **changes: object) -> ModelMetadata:
-        """Returns a copy with `changes`, validated again."""
-        return ModelMetadata.model_validate({**dict(self), **changes})
 
 
 _HASH_BYTES = 6
@@ -301,11 +249,11 @@ class Provenance(StrictModel):
 
     Args:
         recipe: Name of the settings.
-        seed: Of folds, weights, order and noise.
+        seed: Seeds the folds, the weights, the order of pictures and the noise.
         images: Number of pictures that the model was fitted on.
-        epochs: Epochs of training.
+        epochs: Number of epochs of training.
         data_sha256: Hash of settings and pictures.
-        created: When, ISO 8601.
+        created: Time of training, ISO 8601.
         versions: Version of each package used in training, by its name.
         pictures: The first 6 bytes of the SHA-256 of each picture's file, sorted and joined, in
             base64; empty where they are not known, as in imported models and older files.
@@ -362,7 +310,7 @@ class HalfPrecision(StrictModel):
         weights: How many weights are stored in FP16.
         subnormal_share: Share of these, zeros not counted, too small for FP16's full precision.
         median_relative_error: Median error of the scores, emulated FP16 against FP32.
-        greatest_relative_error: Greatest error of the scores, likewise.
+        greatest_relative_error: Greatest error of the scores, emulated FP16 against FP32.
     """
 
     weights: int
@@ -384,7 +332,7 @@ class Int8(StrictModel):
         shift: Median of the scores divided by those of the FP32 graph; the threshold takes part in
             it.
         median_relative_error: Median error of the scores against the FP32 graph's times `shift`.
-        greatest_relative_error: Greatest error, likewise.
+        greatest_relative_error: Greatest error of the scores, relative to the same.
         flips: How many of these pictures one graph calls good and the other a defect, each at its
             own threshold; None without a threshold.
     """
@@ -415,3 +363,48 @@ class Verification(StrictModel):
     golden_scores: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
     half: HalfPrecision | None = None
     int8: Int8 | None = None
+
+
+class ModelMetadata(StrictModel):
+    """All that a model says of itself; `format_version` is checked before anything else is read.
+
+    `windows` is None where features are averaged over the whole picture, as in the original;
+    `appearance` where no good pictures were measured, as in files of format 2 and before;
+    `picture_sizes` likewise, and in files of format 4 and before; `detection_limits` where no
+    defects were painted.
+    Either `flow` is there, which judges the extractor's features alone, as in the original and in
+    files of format 3 and before, or `heads`, each with a flow of its own.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: Shown
+    input: InputContract
+    views: Views
+    extractor: ExtractorSpec
+    flow: FlowSpec | None = None
+    heads: tuple[Head, ...] = ()
+    score: ScoreKind = "z2"
+    windows: Windows | None = None
+    calibration: Calibration | None = None
+    appearance: Appearance | None = None
+    picture_sizes: PictureSizes | None = None
+    detection_limits: DetectionLimits | None = None
+    provenance: Provenance
+    weights_sha256: Shown | None = None
+    precision: Precision = "fp32"
+    verification: Verification | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_judge(self) -> ModelMetadata:
+        if (self.flow is None) == (not self.heads):
+            raise ValueError("a model has either a flow or heads")
+        return self
+
+    @property
+    def threshold(self) -> float | None:
+        """The calibration's threshold; None until the model is calibrated."""
+        return self.calibration.threshold if self.calibration else None
+
+    def replaced(self, **changes: object) -> ModelMetadata:
+        """Returns a copy with `changes`, validated again."""
+        return ModelMetadata.model_validate({**dict(self), **changes})

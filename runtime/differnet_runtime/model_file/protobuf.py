@@ -1,18 +1,16 @@
-"""Reads and writes protobuf's wire format, as far as a model file needs it.
+"""Protobuf's wire format, and the messages of ONNX that a model file consists of.
 
 A message is a run of fields; each has a number, and either a number or a run of bytes as its value.
 Fields are counted, so that a small file can't keep its reader busy for long.
 
 The wire format: https://protobuf.dev/programming-guides/encoding/
-
-Lists the messages of ONNX that a model file consists of, with the fields that each may have.
-
-From https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+The messages: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +42,7 @@ class ProtobufReader:
     """Goes through the fields of one file's messages.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of the file.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -131,26 +129,22 @@ NUMBERS = (4, 5, 7, RAW, 10)
 """The fields of a tensor that hold numbers: FP32, narrow whole ones, int64, bytes, FP64."""
 
 
+@dataclass(frozen=True)
 class Message:
     """Which fields a message may have.
 
     Args:
-        name: For error messages.
+        name: Name in error messages.
         one: Wire type of the fields that occur at most once, by their number. (A reader would take
             the last of several, or join them.)
-        many: Likewise, of those that may occur again and again.
+        many: Wire type of the fields that may repeat, by their number.
         refused: Fields that carry what no model of ours has, in words.
     """
 
-    def __init__(
-        self,
-        name: str,
-        one: dict[int, int],
-        many: dict[int, int] | None = None,
-        refused: dict[int, str] | None = None,
-    ) -> None:
-        self.name = name
-        self.one, self.many, self.refused = one, many or {}, refused or {}
+    name: str
+    one: dict[int, int]
+    many: dict[int, int] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
 
 
 MODEL = Message(

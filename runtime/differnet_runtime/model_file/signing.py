@@ -51,12 +51,15 @@ def new_key(folder: Path, name: str | None = None) -> str:
             or can't be written.
     """
     key = _ed25519().Ed25519PrivateKey.generate()
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = _public_of(key) + (f" {name}" if name else "")
     if not re.fullmatch(PATTERN, public):
         raise SigningError(f"{name!r} can't be a key's name: one line of 1 to 64 characters can")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_new(folder / PRIVATE_NAME, _pem(key), 0o600)
+        _write_new(folder / PRIVATE_NAME, pem, 0o600)
         _write_new(folder / PUBLIC_NAME, f"{public}\n".encode(), 0o644)
     except FileExistsError as error:
         raise SigningError(
@@ -71,7 +74,7 @@ def sign(data: bytes, key_file: Path) -> tuple[bytes, str]:
     """Signs a model file's bytes.
 
     Args:
-        data: As `read_model_file` gives them; a signature that is there is replaced.
+        data: Bytes that `read_model_file` returned; an existing signature is replaced.
         key_file: The private key that `new_key` made.
 
     Returns:
@@ -90,7 +93,7 @@ def signed_by(data: bytes, source: str) -> str | None:
     """Returns the public key that signed a model file, `ed25519:BASE64`; None for no signature.
 
     Args:
-        data: As `read_model_file` gives them.
+        data: Bytes that `read_model_file` returned.
         source: Name of the file, for messages.
 
     Raises:
@@ -113,7 +116,7 @@ def require_signature(data: bytes, source: str, trusted: Sequence[str]) -> None:
     """Refuses a model file that none of the trusted keys has signed.
 
     Args:
-        data: As `read_model_file` gives them.
+        data: Bytes that `read_model_file` returned.
         source: Name of the file, for messages.
         trusted: Lines of public keys; none at all admits every file.
 
@@ -185,12 +188,6 @@ def _key_of(line: str) -> str:
 
 def _public_of(key: Ed25519PrivateKey) -> str:
     return _PREFIX + base64.b64encode(key.public_key().public_bytes_raw()).decode()
-
-
-def _pem(key: Ed25519PrivateKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _read_key(path: Path) -> Ed25519PrivateKey:

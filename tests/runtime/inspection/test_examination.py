@@ -16,10 +16,14 @@ from differnet_runtime.inspection.examination import (
     listed,
     measure,
 )
-from differnet_runtime.inspection.similar import detail_of, parts_of, same_scene
+from differnet_runtime.inspection.similar import Scene, detail_of, parts_of
 from tests.drawn import draw_part
 
 Picture = NDArray[np.uint8]
+
+
+def same_scene(one: Picture, other: Picture) -> bool:
+    return Scene.of(one).same_as(Scene.of(other))
 
 
 def noisy(picture: Picture, sigma: float, seed: int) -> Picture:

@@ -5,21 +5,23 @@ from differnet_runtime.errors import ViewsError
 from differnet_runtime.model_file.contract import InputContract, Region, Views, check_views
 from differnet_runtime.model_file.metadata import Appearance, ModelMetadata, Windows
 
+SQUARE = InputContract(height=64, width=64)
+
 
 def test_views_that_training_saw_are_accepted() -> None:
-    Views(angles=(0.0, 450.0, -90.0), trained=(0.0, 90.0, 270.0)).check()
-    Views(angles=(12.5,), trained="any").check()
+    check_views(Views(angles=(0.0, 450.0, -90.0), trained=(0.0, 90.0, 270.0)), SQUARE)
+    check_views(Views(angles=(12.5,), trained="any"), SQUARE)
 
 
 def test_views_that_training_never_saw_are_refused_by_name() -> None:
     with pytest.raises(ViewsError, match=r"views 45 degrees were never trained: .* 0, 90 degrees"):
-        Views(angles=(0.0, 45.0), trained=(0.0, 90.0)).check()
+        check_views(Views(angles=(0.0, 45.0), trained=(0.0, 90.0)), SQUARE)
 
 
 def test_views_must_keep_the_shape_of_an_input_that_is_not_square() -> None:
-    wide, square = InputContract(height=64, width=128), InputContract(height=64, width=64)
+    wide = InputContract(height=64, width=128)
     quarter = Views(angles=(0.0, 90.0, -180.0, 12.5), trained="any")
-    check_views(quarter, square)
+    check_views(quarter, SQUARE)
     check_views(Views(angles=(0.0, 180.0, -180.0, 360.0), trained="any"), wide)
     with pytest.raises(ViewsError, match=r"views 90, 12\.5 degrees .* 64 x 128 .* 0 and 180"):
         check_views(quarter, wide)
