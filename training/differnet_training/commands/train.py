@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 
-from differnet_runtime.command import Command, completed, step
+from differnet_runtime.command import Command, step
 from differnet_runtime.commands.arguments import (
     WholeNumber,
+    completed,
     existing_file,
     new_folder,
     pattern,
