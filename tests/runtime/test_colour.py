@@ -9,8 +9,7 @@ import pytest
 
 from differnet_runtime.cli import main
 from differnet_runtime.command import warn
-from differnet_runtime.commands.checking import Checked
-from differnet_runtime.commands.checking_models import CheckFinding
+from differnet_runtime.commands.checking import Checked, CheckFinding
 from differnet_runtime.commands.diagnosing import as_text
 from differnet_runtime.commands.output import HEADER, _in_colour
 from differnet_runtime.diagnosis import DiagnosisLine as Found
@@ -127,6 +126,6 @@ def test_what_is_checked_and_examined_has_its_colour() -> None:
     findings = [Found("python", "ok", "3.12"), Found("gpu", "missing", "no driver")]
     with on(Terminal()):
         lines, text = checked.as_text().splitlines(), as_text(findings, {}, None)
-    assert lines[:2] == [f"{RED}WRONG{OFF}  model  x", f"{GREEN}ok   {OFF}  web    y"]
+    assert lines[:2] == [f"{RED}WRONG{OFF}  model  x", f"{GREEN}ok{OFF}     web    y"]
     assert f"  {GREEN}ok{OFF}       python" in text
     assert f"  {YELLOW}missing{OFF}  gpu" in text
