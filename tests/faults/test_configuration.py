@@ -177,7 +177,7 @@ def judged(folder: Path, seed: int) -> str:
     again.write_text(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)), "utf-8")
     read = load_config(again).config
     assert read == config
-    assert not differences(config, read)
+    assert not differences(config, read, {}, {})
     return "loaded"
 
 
