@@ -74,6 +74,14 @@ def warn(text: str) -> None:
     sys.stderr.write(f"{coloured('warning:', 'look', sys.stderr)} {text}\n")
 
 
+def print_result(record: object, text: str, *, as_json: bool) -> None:
+    """Prints the result of a command: the record with `--json`, else the text for people."""
+    if as_json:
+        print_json(record)
+    else:
+        sys.stdout.write(text + "\n")
+
+
 def print_json(record: object, indent: int = 2) -> None:
     """Prints a record as JSON on standard output.
 

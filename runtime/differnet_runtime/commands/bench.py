@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..command import Command, print_json
+from ..command import Command, print_result
 from ..text import table
 from .arguments import (
     DEVICES,
@@ -135,8 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..files import write_bytes
 
     machine = describe()
-    warning = doubt(machine)
-    if warning:
+    if warning := doubt(machine):
         print(f"bench: {warning}", file=sys.stderr)
     source = _source(arguments)
     effort = Effort(arguments.warm_up, arguments.runs, arguments.rounds, tuple(arguments.batch))
@@ -146,13 +145,18 @@ def run(arguments: argparse.Namespace) -> int:
         for name in arguments.contenders or ON_DEVICE[arguments.device]
     ]
     protocol = _protocol(arguments, source)
-    if arguments.json:
-        record = {"machine": machine, "doubt": warning, "protocol": protocol}
-        print_json({**record, "rows": [row.record() for row in rows]})
-    else:
-        facts = {**machine, **protocol}.items()
-        print(table([(name.replace("_", " "), str(x)) for name, x in facts if x is not None]))
-        print("\n" + tables(rows))
+    facts = {**machine, **protocol}.items()
+    shown = table([(name.replace("_", " "), str(x)) for name, x in facts if x is not None])
+    print_result(
+        {
+            "machine": machine,
+            "doubt": warning,
+            "protocol": protocol,
+            "rows": [row.record() for row in rows],
+        },
+        f"{shown}\n\n{tables(rows)}",
+        as_json=arguments.json,
+    )
     if arguments.svg is not None:
         title = ", ".join(filter(None, (machine["board"], machine["gpu"], machine["processor"])))
         write_bytes(arguments.svg, draw(rows, title).encode())

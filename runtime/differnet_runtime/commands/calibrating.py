@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..command import print_json, progress
+from ..command import print_result, progress
 from ..database import read_rows
 from ..detector import Detector
 from ..errors import CalibrationError, DataError, FrameError, ImageReadError
@@ -71,47 +71,44 @@ def recalibrate(arguments: argparse.Namespace) -> None:
     """
     data, metadata = read_model_file(arguments.model)
     rate = arguments.false_reject_rate or DEFAULT_FALSE_REJECT_RATE
-    if arguments.scores:
-        changes = _from_scores(arguments, data, metadata.calibration, rate)
-    else:
-        changes = _from_pictures(arguments, metadata, rate)
-    output = arguments.output or arguments.model
+    measure_anew = _from_scores if arguments.scores else _from_pictures
+    changes = measure_anew(arguments, data, metadata, rate)
+    output, calibration = arguments.output or arguments.model, changes["calibration"]
     write_model_file(output, data, metadata.replaced(**changes))
-    if arguments.json:
-        print_json(changes["calibration"])
-    else:
-        print(f"{describe(changes['calibration'])}\nWritten to {output}.")
+    text = f"{describe(calibration)}\nWritten to {output}."
+    print_result(calibration, text, as_json=arguments.json)
     if signature(data) is not None:
         print(f"{output} is no longer signed: `differnet sign` signs it again", file=sys.stderr)
 
 
 def _from_pictures(
-    arguments: argparse.Namespace, metadata: ModelMetadata, rate: float
+    arguments: argparse.Namespace, _model: bytes, metadata: ModelMetadata, rate: float
 ) -> dict[str, Any]:
     """Returns calibration, appearance and sizes of new pictures, by their names in the metadata."""
     paths = _pictures(arguments.images)
     check_enough(len(paths), rate)
     paths = _unseen(paths, metadata.provenance)
     check_enough(len(paths), rate)
-    options = {"backend": arguments.backend, "threads": arguments.threads}
-    with Detector(arguments.model, **options) as detector:
+    with Detector(
+        arguments.model, backend=arguments.backend, threads=arguments.threads
+    ) as detector:
         scores, appearance, sizes = _score(
             detector, paths, skip=arguments.skip_unreadable, doubtful=arguments.doubtful or "drop"
         )
-        scored_by = detector.backend
     if not arguments.force:
         check_share(scores, metadata.calibration, "pictures")
     return {
-        "calibration": calibrate([*scores.values()], rate, scored_by=scored_by),
+        "calibration": calibrate([*scores.values()], rate, scored_by=detector.backend),
         "appearance": appearance,
         "picture_sizes": sizes.joined(metadata.picture_sizes),
     }
 
 
 def _from_scores(
-    arguments: argparse.Namespace, model: bytes, present: Calibration | None, rate: float
+    arguments: argparse.Namespace, model: bytes, metadata: ModelMetadata, rate: float
 ) -> dict[str, Any]:
     """Returns the calibration by stored scores, which say nothing about appearance and sizes."""
+    present = metadata.calibration
     judge = ScoringModel(content_hash(model), present.threshold if present else None)
     stored = read_scores(arguments.scores, judge, arguments.camera)
     if not arguments.force:

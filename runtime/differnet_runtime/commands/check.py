@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..command import Command, print_json
+from ..command import Command, print_json, print_result
 from ..errors import ConfigError
 from .arguments import add_json, any_path, seconds
 
@@ -70,10 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(effective(load_config(arguments.config).config))
         return 0
     checked = check(arguments.config, cameras_s=arguments.timeout if arguments.cameras else None)
-    if arguments.json:
-        print_json(checked.as_record())
-    else:
-        print(checked.as_text())
+    print_result(checked.as_record(), checked.as_text(), as_json=arguments.json)
     return 0 if checked.fit else WRONG
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +25,9 @@ from ..cameras import redact
 from ..cameras.sources import describe as describe_camera
 from ..cameras.sources import refuse_commands, refuse_leaving
 from ..capture.process import CaptureProcess
-from ..config import CameraConfig, Config, PlannedModel, WebConfig, load_config, planned_models
+from ..config import Config, PlannedModel, WebConfig, load_config, planned_models
 from ..config.paths import fingerprint, read_secret, secret_files
-from ..config.problems import dotted
+from ..config.problems import Key, dotted
 from ..errors import ConfigError, DifferNetError, FrameError, ImageReadError
 from ..files import user_of
 from ..inference.messages import FAKE_METADATA
@@ -108,8 +109,8 @@ class Checked:
             (coloured(*_SIGNS[one.state], sys.stdout), one.subject, one.text)
             for one in self.findings
         ]
-        files = [f"read   {file}" for file in self.files]
         conclusion = "The station can start." if self.fit else "It can't start."
+        files = (f"read   {file}" for file in self.files)
         return "\n".join([*files, table(rows, least=(5,)), conclusion])
 
     def as_record(self) -> dict[str, Any]:
@@ -139,9 +140,9 @@ def _host_alone(url: str) -> str:
     scheme, _, rest = url.partition("://")
     authority, *beyond = re.split(r"[/?#]", rest, maxsplit=1)
     host = authority.rpartition("@")[2]
-    if not _HOST.fullmatch(host):  # where a password ends can't be told
+    if not _HOST.fullmatch(host):  # it is ambiguous where the password ends
         return f"{scheme}://***"
-    return f"{scheme}://{host}{'/***' if any(beyond) else ''}"
+    return f"{scheme}://{host}{'/***' * any(beyond)}"
 
 
 def check(path: Path, *, cameras_s: float | None = None) -> Checked:
@@ -161,21 +162,29 @@ def check(path: Path, *, cameras_s: float | None = None) -> Checked:
         *(CheckFinding("configuration", "look", warning) for warning in loaded.warnings),
         _state_folder(config),
         *_models(config),
-        *(_camera(name, camera) for name, camera in config.camera.items()),
+        *chain(*(_guarded(f"camera.{name}", _camera(name, config)) for name in config.camera)),
         *_evidence(config),
         *_teach(config),
         *_secrets_and_sinks(config),
-        *_web(config.web),
+        *_guarded("web", _web(config.web)),
     ]
     if cameras_s is not None:
         findings += _first_frames(config, cameras_s)
     return Checked(loaded.files, tuple(findings))
 
 
+def _guarded(subject: str, findings: Iterator[CheckFinding]) -> Iterator[CheckFinding]:
+    """Yields the findings; an error on the way is the last one."""
+    try:
+        yield from findings
+    except DifferNetError as error:
+        yield CheckFinding(subject, "wrong", str(error))
+
+
 def _refused(
     subject: str, attempt: Callable[..., object], *given: object
 ) -> Iterator[CheckFinding]:
-    """Yields what is wrong, if a function refuses what it is given."""
+    """Yields the error of a function that refuses what it is given."""
     try:
         attempt(*given)
     except DifferNetError as error:
@@ -191,8 +200,9 @@ def _state_folder(config: Config) -> CheckFinding:
         # Not wrong: this station may be running.
         text = f"{folder}: in use by {user}; if that is another station, give each its own"
         return CheckFinding("station.state", "look", text)
-    made = "" if nearest == folder else "; will be created"
-    return CheckFinding("station.state", "ok", f"{folder}{made}")
+    return CheckFinding(
+        "station.state", "ok", f"{folder}{'' if nearest == folder else '; will be created'}"
+    )
 
 
 def _models(config: Config) -> Iterator[CheckFinding]:
@@ -209,9 +219,8 @@ def _models(config: Config) -> Iterator[CheckFinding]:
 
 
 def _path(planned: PlannedModel) -> Path | None:
-    if planned.config.store is not None:
-        return ModelStore(default_folder()).active(planned.config.store)
-    return planned.config.path
+    store, path = planned.config.store, planned.config.path
+    return path if store is None else ModelStore(default_folder()).active(store)
 
 
 def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iterator[CheckFinding]:
@@ -224,7 +233,8 @@ def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iter
     yield from _refused(f"{key}.backend", check_backend, config.backend)
     path, subject = _path(planned), f"{key}.{'path' if config.store is None else 'store'}"
     if path is not None:
-        yield from _model_file(path, subject, planned, shares, several=several)
+        found = _model_file(path, subject, planned, shares, several=several)
+        yield from _guarded(subject, found)
         return
     shares.append(share_without_model(planned))
     why = advice(default_folder(), config.store or "")
@@ -235,25 +245,20 @@ def _model_file(
     path: Path, subject: str, planned: PlannedModel, shares: list[Share], *, several: bool
 ) -> Iterator[CheckFinding]:
     config, key = planned.config, planned.key
-    try:
-        data, metadata = read_model_file(path)
-        signature = describe_signature(data, str(path), config.trusted_keys)
-    except DifferNetError as error:
-        yield CheckFinding(subject, "wrong", str(error))
-        return
+    data, metadata = read_model_file(path)
+    signature = describe_signature(data, str(path), config.trusted_keys)
     shares.append(share_of(planned, metadata, len(data)))
     own = metadata.calibration.threshold if metadata.calibration else None
     thresholds = {
         camera: own if threshold is None else threshold
         for camera, threshold in planned.thresholds.items()
     }
-    heatmap = "with" if metadata.windows else "no"
-    cameras = f"; judges {', '.join(planned.cameras)}" if several else ""
     yield CheckFinding(
         subject,
         "ok",
         f"{path}: {metadata.name}, sha256 {content_hash(data)[:12]}..., {metadata.precision}, "
-        f"{heatmap} heatmap, {_thresholds(thresholds)}, {signature}{cameras}",
+        f"{'with' if metadata.windows else 'no'} heatmap, {_thresholds(thresholds)}, {signature}"
+        f"{'; judges ' + ', '.join(planned.cameras) if several else ''}",
     )
     signed = (data, str(path), config.trusted_keys)
     yield from _refused("model.trusted_keys", require_signature, *signed)
@@ -290,17 +295,16 @@ def _memory(shares: list[Share], limit_mb: int | None) -> CheckFinding:
     return CheckFinding(subject, "ok", text)
 
 
-def _camera(name: str, camera: CameraConfig) -> CheckFinding:
-    subject, source = f"camera.{name}", camera.source
-    try:
-        refuse_commands(name, camera)
-        refuse_leaving(name, camera)
-    except ConfigError as error:
-        return CheckFinding(subject, "wrong", str(error))
-    shown = f"{describe_camera(camera)}, {camera.trigger}"
+def _camera(name: str, config: Config) -> Iterator[CheckFinding]:
+    camera = config.camera[name]
+    refuse_commands(name, camera)
+    refuse_leaving(name, camera)
+    shown, source = f"{describe_camera(camera)}, {camera.trigger}", camera.source
     if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
-        return CheckFinding(subject, "look", f"{shown}: is not there now; the station waits for it")
-    return CheckFinding(subject, "ok", shown)
+        text = f"{shown}: is not there now; the station waits for it"
+        yield CheckFinding(f"camera.{name}", "look", text)
+    else:
+        yield CheckFinding(f"camera.{name}", "ok", shown)
 
 
 def _evidence(config: Config) -> Iterator[CheckFinding]:
@@ -336,37 +340,35 @@ def _teach(config: Config) -> Iterator[CheckFinding]:
 
 def _secrets_and_sinks(config: Config) -> Iterator[CheckFinding]:
     """Examines every secret and, if all can be read, whether the sinks can be built."""
-    readable = True
-    for key, file in secret_files(config):
-        subject = dotted(key)
-        try:
-            fingerprint(key, file)
-            if key[-1].endswith("_file"):
-                read_secret(file)
-            yield CheckFinding(subject, "ok", f"{file} can be read")
-        except DifferNetError as error:
-            readable = False
-            yield CheckFinding(subject, "wrong", str(error))
-    if not readable:
-        return
-    try:
-        names = ", ".join(sink.name for sink in build_sinks(config))
-        yield CheckFinding("events", "ok", f"go to {names or 'no sink'}")
-    except DifferNetError as error:
-        yield CheckFinding("events", "wrong", str(error))
+    secrets = [
+        finding
+        for key, file in secret_files(config)
+        for finding in _guarded(dotted(key), _secret(key, file))
+    ]
+    yield from secrets
+    if all(finding.state == "ok" for finding in secrets):
+        yield from _guarded("events", _sinks(config))
+
+
+def _secret(key: Key, file: Path) -> Iterator[CheckFinding]:
+    fingerprint(key, file)
+    if key[-1].endswith("_file"):
+        read_secret(file)
+    yield CheckFinding(dotted(key), "ok", f"{file} can be read")
+
+
+def _sinks(config: Config) -> Iterator[CheckFinding]:
+    names = ", ".join(sink.name for sink in build_sinks(config))
+    yield CheckFinding("events", "ok", f"go to {names or 'no sink'}")
 
 
 def _web(config: WebConfig) -> Iterator[CheckFinding]:
     if not config.enabled:
         return
-    where = f"{config.host} port {config.port or '(a free one)'}"
-    try:
-        from ..web.server import access_of  # imports starlette and uvicorn
+    from ..web.server import access_of  # imports starlette and uvicorn
 
-        access_of(config)
-    except DifferNetError as error:
-        yield CheckFinding("web", "wrong", str(error))
-        return
+    access_of(config)
+    where = f"{config.host} port {config.port or '(a free one)'}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM
@@ -374,11 +376,10 @@ def _web(config: WebConfig) -> Iterator[CheckFinding]:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+        yield CheckFinding("web", "ok", where)
     except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host at all
         # Not wrong: this station may be running.
         yield CheckFinding("web", "look", f"{where}: {getattr(error, 'strerror', None) or error}")
-        return
-    yield CheckFinding("web", "ok", where)
 
 
 def _existing(path: Path) -> Path:

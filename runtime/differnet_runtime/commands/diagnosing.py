@@ -13,7 +13,7 @@ from typing import Any
 
 from ..backends import selection
 from ..backends.selection import AUTO, choose, why_not_better
-from ..command import print_json
+from ..command import print_result
 from ..confinement import UnitReport, try_unit
 from ..diagnosis import DiagnosisLine, examine, try_backends
 from ..errors import BackendError
@@ -53,10 +53,8 @@ def diagnose(model: Path | None, unit_name: str | None, *, as_json: bool) -> int
     backends = try_backends()
     trial = try_model(model) if model else None
     unit = try_unit(unit_name) if unit_name else None
-    if as_json:
-        print_json(as_record(findings, backends, trial, unit))
-    else:
-        print(as_text(findings, backends, trial, unit))
+    report = (findings, backends, trial, unit)
+    print_result(as_record(*report), as_text(*report), as_json=as_json)
     works = None in backends.values() and (trial is None or trial.failure is None)
     return 0 if works and (unit is None or unit.sound) else UNFIT
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..command import Command, print_json
+from ..command import Command, print_result
 from ..text import table
 from .arguments import WholeNumber, add_json, add_model, refused
 
@@ -93,11 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         options=_options(arguments),
         force=arguments.force,
     )
-    if arguments.json:
-        about = {"path": str(engine.path), "new": engine.new, "updates": engine.updates}
-        print_json(about | engine.record.model_dump(mode="json"))
-    else:
-        _report(engine)
+    about = {"path": str(engine.path), "new": engine.new, "updates": engine.updates}
+    record = about | engine.record.model_dump(mode="json")
+    print_result(record, _described(engine), as_json=arguments.json)
     return 0
 
 
@@ -116,16 +114,14 @@ def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
         weight_bytes=arguments.model.stat().st_size,
         plan_bytes=len(built.plan),
     )
-    if arguments.json:
-        about = {"path": str(path), "plan_bytes": len(built.plan)}
-        print_json({**about, **report.model_dump(mode="json"), "layers": built.layers})
-    else:
-        print(
-            f"TensorRT-RTX built {path} ({len(built.plan) / 1e6:.1f} MB, {report.kernels} kernels) "
-            f"for {target}, without a GPU. A device builds its own: differnet engine "
-            f"{arguments.model}"
-        )
-        _print_audit(report)
+    about = {"path": str(path), "plan_bytes": len(built.plan)}
+    print_result(
+        {**about, **report.model_dump(mode="json"), "layers": built.layers},
+        f"TensorRT-RTX built {path} ({len(built.plan) / 1e6:.1f} MB, {report.kernels} kernels) "
+        f"for {target}, without a GPU. A device builds its own: differnet engine "
+        f"{arguments.model}\n{_audit(report)}",
+        as_json=arguments.json,
+    )
     return 1 if report.contradicted else 0
 
 
@@ -139,7 +135,7 @@ def _options(arguments: argparse.Namespace) -> BuildOptions | None:
     return BuildOptions(**given) if given else None
 
 
-def _report(engine: BuiltEngine) -> None:
+def _described(engine: BuiltEngine) -> str:
     record, tested = engine.record, engine.record.smoke_test
     scores = ", ".join(f"{score:.6g}" for score in tested.scores)
     tensors = tested.device_memory_bytes
@@ -154,13 +150,12 @@ def _report(engine: BuiltEngine) -> None:
         else f"{tensors / 1e6:.1f} MB for tensors, beside the weights",
         "kernels": str(record.audit.kernels or "not listed"),
     }
-    print("Built." if engine.new else "An engine that fits is there already.")
-    print(table(rows.items()))
-    _print_audit(record.audit)
+    head = "Built." if engine.new else "An engine that fits is there already."
+    return f"{head}\n{table(rows.items())}\n{_audit(record.audit)}"
 
 
-def _print_audit(report: AuditReport) -> None:
-    print("\n  ".join((f"audit: {report.summary}", *map(str, report.checks))))
+def _audit(report: AuditReport) -> str:
+    return "\n  ".join((f"audit: {report.summary}", *map(str, report.checks)))
 
 
 COMMAND = Command(

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..command import Command, print_json
+from ..command import Command, print_result
 from ..text import table
 from .arguments import add_json, any_path
 
@@ -32,11 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet info`."""
     file, metadata = _read(arguments.model)
-    if arguments.json:
-        print_json({"file": file, "metadata": metadata})
-    else:
-        about = _contract(metadata) | _detection_limits(metadata) | _origin(metadata)
-        print(table((about | _file_rows(file)).items()))
+    about = _contract(metadata) | _detection_limits(metadata) | _origin(metadata)
+    text = table((about | _file_rows(file)).items())
+    print_result({"file": file, "metadata": metadata}, text, as_json=arguments.json)
     return 0
 
 

@@ -9,7 +9,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from ..command import Command, print_json
+from ..command import Command, print_result
 from ..text import table
 from .arguments import add_json, existing, new_folder, text
 
@@ -60,28 +60,22 @@ def run(arguments: argparse.Namespace) -> int:
     state = state_of(arguments.station)
     found = read_labels(state, arguments.camera)
     if arguments.action == "list":
-        _list([(one, picture_of(state, one.id) is not None) for one in found], arguments.json)
+        labels = [(one, picture_of(state, one.id) is not None) for one in found]
+        none = "No labels yet: open a picture on the station's page, and say what the part is."
+        print_result(
+            [one.model_dump(mode="json") | {"picture": kept} for one, kept in labels],
+            table([_row(one, kept=kept) for one, kept in labels]) or none,
+            as_json=arguments.json,
+        )
         return 0
     exported = export(state, found, arguments.output)
-    if arguments.json:
-        print_json(exported)
-        return 0
     kinds = ", ".join(f"{count} {kind}" for kind, count in exported.pictures.items())
-    print(f"{arguments.output}: {kinds}.")
-    if exported.gone:
-        print(f"Left out: {exported.gone} whose pictures are no longer kept.")
-    print(f"Next: differnet eval MODEL --data {arguments.output}")
+    gone = f"Left out: {exported.gone} whose pictures are no longer kept.\n" * (exported.gone > 0)
+    text = (
+        f"{arguments.output}: {kinds}.\n{gone}Next: differnet eval MODEL --data {arguments.output}"
+    )
+    print_result(exported, text, as_json=arguments.json)
     return 0
-
-
-def _list(labels: list[tuple[Labelled, bool]], as_json: bool) -> None:
-    """Prints the labels, each with whether its picture is still kept."""
-    if as_json:
-        print_json([one.model_dump(mode="json") | {"picture": kept} for one, kept in labels])
-    elif labels:
-        print(table([_row(one, kept=kept) for one, kept in labels]))
-    else:
-        print("No labels yet: open a picture on the station's page, and say what the part is.")
 
 
 def _row(one: Labelled, *, kept: bool) -> tuple[str, ...]:

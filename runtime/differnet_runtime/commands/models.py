@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..command import Command, print_json, warn
+from ..command import Command, print_result, warn
 from ..text import table
 from .arguments import add_backend, add_json, any_folder, any_path, note, text
 
@@ -82,16 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
         _list(store, _cameras(arguments.config, store), as_json=arguments.json)
         return 0
     model = _change(store, arguments)
-    if arguments.json:
-        print_json(model)
-    else:
-        done = {
-            "add": "is in the store",
-            "activate": "judges",
-            "rollback": "judges again",
-            "note": "has a note" if model.note else "has no note",
-        }[arguments.action]
-        print(f"{model.name} {model.hash[:_HASH_DIGITS]} {done}; {_signed(model)}.")
+    done = {
+        "add": "is in the store",
+        "activate": "judges",
+        "rollback": "judges again",
+        "note": "has a note" if model.note else "has no note",
+    }[arguments.action]
+    text = f"{model.name} {model.hash[:_HASH_DIGITS]} {done}; {_signed(model)}."
+    print_result(model, text, as_json=arguments.json)
     if arguments.action == "add" and model.caution:
         warn(model.caution)
     return 0
@@ -121,14 +119,13 @@ def _cameras(config: Path | None, store: ModelStore) -> dict[Path, list[str]]:
 
 
 def _list(store: ModelStore, cameras: dict[Path, list[str]], *, as_json: bool) -> None:
-    models = store.list()
-    if as_json:
-        dumped = [(one.model_dump(mode="json"), cameras.get(one.path, [])) for one in models]
-        print_json([record | {"cameras": names} for record, names in dumped])
-    elif models:
-        print(table([_row(one, cameras.get(one.path, [])) for one in models], least=(8,)))
-    else:
-        print(f"No models in {store.root}. Add one with `differnet models add part.onnx`.")
+    named = [(one, cameras.get(one.path, [])) for one in store.list()]
+    none = f"No models in {store.root}. Add one with `differnet models add part.onnx`."
+    print_result(
+        [one.model_dump(mode="json") | {"cameras": judged} for one, judged in named],
+        table([_row(one, judged) for one, judged in named], least=(8,)) or none,
+        as_json=as_json,
+    )
 
 
 def _row(model: StoredModel, cameras: list[str]) -> tuple[str, ...]:

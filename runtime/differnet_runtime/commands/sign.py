@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..command import Command, print_json
+from ..command import Command, print_result
 from ..errors import ConfigError
 from ..files import try_file, write_bytes
 from .arguments import add_json, add_model, add_output, existing_file, new_folder, text
@@ -64,14 +64,13 @@ def _new_key(arguments: argparse.Namespace) -> int:
     folder = arguments.new_key
     key = new_key(folder, arguments.name)
     private, public = str(folder / PRIVATE_NAME), str(folder / PUBLIC_NAME)
-    if arguments.json:
-        print_json({"key": key, "private": private, "public": public})
-    else:
-        print(
-            f"Private key: {private}. Keep it from everybody, and keep a copy offline: it can't be "
-            f"made again.\nPublic key:  {public}. In the stations' configuration:\n"
-            f'  [model]\n  trusted_keys = ["{key}"]'
-        )
+    print_result(
+        {"key": key, "private": private, "public": public},
+        f"Private key: {private}. Keep it from everybody, and keep a copy offline: it can't be "
+        f"made again.\nPublic key:  {public}. In the stations' configuration:\n"
+        f'  [model]\n  trusted_keys = ["{key}"]',
+        as_json=arguments.json,
+    )
     return 0
 
 
@@ -84,10 +83,11 @@ def _sign(arguments: argparse.Namespace) -> int:
     output = arguments.output or arguments.model
     write_bytes(output, signed)
     digest = content_hash(signed)
-    if arguments.json:
-        print_json({"file": str(output), "sha256": digest, "key": key})
-    else:
-        print(f"{output} is signed by {key}; its content hash is now {digest}.")
+    print_result(
+        {"file": str(output), "sha256": digest, "key": key},
+        f"{output} is signed by {key}; its content hash is now {digest}.",
+        as_json=arguments.json,
+    )
     return 0
 
 
