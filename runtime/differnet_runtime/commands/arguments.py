@@ -14,13 +14,15 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import DifferNetError, OutputError
+from ..errors import DifferNetError
 from ..files import try_appending, try_file, try_folder
 
 if TYPE_CHECKING:
     from ..model_file.contract import Region
+
+T = TypeVar("T")
 
 DEVICES = ("auto", "gpu", "cpu")
 SOURCES = (
@@ -168,26 +170,17 @@ def any_folder(value: str) -> Path:
 
 def new_file(value: str) -> Path:
     """Reads the path of a file to be written, and checks that it can be."""
-    return _tried(value, try_file)
+    return _accepted(any_path(value), try_file)
 
 
 def new_folder(value: str) -> Path:
     """Reads the path of a folder to write into, and checks that it can be written."""
-    return _tried(value, try_folder)
+    return _accepted(any_path(value), try_folder)
 
 
 def added_file(value: str) -> Path:
     """Reads the path of a file to append to, and checks that it can be written."""
-    return _tried(value, try_appending)
-
-
-def _tried(value: str, attempt: Callable[[Path], None]) -> Path:
-    output = any_path(value)
-    try:
-        attempt(output)
-    except OutputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return output
+    return _accepted(any_path(value), try_appending)
 
 
 @dataclass(frozen=True)
@@ -281,11 +274,7 @@ def source(value: str) -> str:
     """Reads a source of frames; what it names need not exist."""
     from ..config.grammar import check_source
 
-    try:
-        check_source(text(value))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return value
+    return _accepted(text(value), check_source)
 
 
 def pattern(value: str) -> str:
@@ -301,11 +290,7 @@ def backend(name: str) -> str:
     """Reads a backend's name."""
     from ..backends.selection import check_backend
 
-    try:
-        check_backend(name)
-    except DifferNetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return name
+    return _accepted(name, check_backend)
 
 
 def region(text: str) -> Region:
@@ -321,6 +306,15 @@ def region(text: str) -> Region:
             "X,Y,WIDTH,HEIGHT: four whole numbers of pixels, X and Y from 0 on, WIDTH and HEIGHT "
             "from 8 on",
         ) from error
+
+
+def _accepted(value: T, check: Callable[[T], object]) -> T:
+    """Returns a value that `check` accepts; the message of its refusal becomes the option's."""
+    try:
+        check(value)
+    except (DifferNetError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
 
 
 def refused(text: str, expected: str) -> argparse.ArgumentTypeError:

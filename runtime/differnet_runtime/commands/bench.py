@@ -158,8 +158,8 @@ def run(arguments: argparse.Namespace) -> int:
         as_json=arguments.json,
     )
     if arguments.svg is not None:
-        title = ", ".join(filter(None, (machine["board"], machine["gpu"], machine["processor"])))
-        write_bytes(arguments.svg, draw(rows, title).encode())
+        title = filter(None, (machine["board"], machine["gpu"], machine["processor"]))
+        write_bytes(arguments.svg, draw(rows, ", ".join(title)).encode())
     if all(row.reason for row in rows):
         raise BackendUnavailableError("nothing could be measured; the reasons are above")
     return 0

@@ -15,6 +15,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,10 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _unseen(paths: Sequence[Path], trained: Provenance) -> list[Path]:
     """Returns the pictures that training has not seen; the others are named on standard error."""
-    digests = {path: digest for path in paths if (digest := _digest(path)) is not None}
+    digests: dict[Path, str] = {}
+    for path in paths:
+        with suppress(ImageReadError):  # scoring reports it
+            digests[path] = hashlib.sha256(read_bytes(path)).hexdigest()
     _refuse_copies(digests)
     if not trained.pictures:
         print(
@@ -189,14 +193,6 @@ def _unseen(paths: Sequence[Path], trained: Provenance) -> list[Path]:
             file=sys.stderr,
         )
     return [path for path in paths if digests.get(path) not in known]
-
-
-def _digest(path: Path) -> str | None:
-    """Returns the file's SHA-256; None if it can't be read, which scoring reports."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except ImageReadError:
-        return None
 
 
 def _refuse_copies(digests: Mapping[Path, str]) -> None:
@@ -266,8 +262,8 @@ def _score(
             "score counts",
             file=sys.stderr,
         )
-    of_parts = {name: scores[name] for name in highest.values()}
-    return of_parts, appearance(kept), PictureSizes.of(one.size for one in kept)
+    sizes = PictureSizes.of(one.size for one in kept)
+    return {name: scores[name] for name in highest.values()}, appearance(kept), sizes
 
 
 def _examined(measured: Sequence[Measured], doubtful: Doubtful) -> Sequence[Measured]:
@@ -281,8 +277,7 @@ def _examined(measured: Sequence[Measured], doubtful: Doubtful) -> Sequence[Meas
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
 
 
 @dataclass
@@ -419,13 +414,8 @@ def _why_not(verdict: Verdict, judge: ScoringModel) -> str | None:
     return "with a label other than good and defect"
 
 
-def _is_score(value: object) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
+def _is_score(value: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _verdicts(path: Path) -> Iterator[Verdict]:

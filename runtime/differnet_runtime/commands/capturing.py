@@ -174,10 +174,9 @@ def _chosen(frame: Frame) -> Region:
 def _check_size(record: CaptureRecord, before: CaptureRecord | None, folder: Path) -> None:
     width, height = record.frame_size
     if before is not None and before.frame_size != record.frame_size:
-        there = " x ".join(map(str, before.frame_size))
         raise DataError(
-            f"the pictures in {folder} have {there} pixels; this camera gives {width} x {height}. "
-            "Set the camera back, or capture into another folder."
+            f"the pictures in {folder} have {' x '.join(map(str, before.frame_size))} pixels; this "
+            f"camera gives {width} x {height}. Set the camera back, or capture into another folder."
         )
     roi = record.roi
     if roi is not None and (roi.x + roi.width > width or roi.y + roi.height > height):
@@ -266,7 +265,7 @@ def _size(frame: Frame) -> tuple[int, int]:
 
 def _look_at(folder: Path, record: CaptureRecord) -> str:
     """Warns of pictures that seem wrong; returns in words how many parts the folder shows."""
-    measured = _measured(folder, comparing(record))
+    measured = list(_measured(folder, comparing(record)))
     found = examine(measured)
     wrong = found.of(Weight.SURE) + found.of(Weight.DOUBTFUL)
     if wrong:
@@ -274,12 +273,11 @@ def _look_at(folder: Path, record: CaptureRecord) -> str:
             f"{len(wrong)} of {len(measured)} pictures in {folder} seem wrong:\n"
             f"{listed(wrong)}\nLook at the camera and the light, and remove them before training."
         )
-    parts = len(set(different_parts(measured)))
-    return f"{len(measured)} pictures of {parts} different parts are in {folder}."
+    parts = {*different_parts(measured)}
+    return f"{len(measured)} pictures of {len(parts)} different parts are in {folder}."
 
 
-def _measured(folder: Path, contract: InputContract) -> list[Measured]:
-    found = []
+def _measured(folder: Path, contract: InputContract) -> Iterator[Measured]:
     for path in progress(list_images(folder), "looking at the pictures", unit="image"):
         try:
             data = read_bytes(path)
@@ -288,5 +286,4 @@ def _measured(folder: Path, contract: InputContract) -> list[Measured]:
             warn(str(error))
             continue
         content = hashlib.sha256(data).hexdigest()
-        found.append(measure(path, content, image, preprocess(image, contract)))
-    return found
+        yield measure(path, content, image, preprocess(image, contract))

@@ -325,9 +325,8 @@ def _teach(config: Config) -> Iterator[CheckFinding]:
     teach, web = config.teach, config.web
     if not (teach.enabled and web.enabled and web.changes):
         return
-    lacking = missing()
-    trains = "models can be trained here" if lacking is None else lacking
-    yield CheckFinding("teach", "ok", f"up to {_gib(teach.max_bytes)} of pictures; {trains}")
+    lacking, pictures = missing(), f"up to {_gib(teach.max_bytes)} of pictures"
+    yield CheckFinding("teach", "ok", f"{pictures}; {lacking or 'models can be trained here'}")
     there = machine_bytes()
     if lacking is None and there is not None and teach.memory_mib << 20 > there:
         yield CheckFinding(

@@ -108,15 +108,17 @@ def export(state: Path, labels: Sequence[Labelled], output: Path) -> Exported:
         why = f": the pictures of all {len(labels)} are gone" if labels else "; there are none yet"
         raise DataError(f"no labelled picture can be exported{why}")
     height, width = read_image(written).shape[:2]
-    record = CaptureRecord(
-        source=f"labels of {', '.join(sorted({one.camera for one, _ in kept}))}",
-        roi=view.roi,
-        fit=view.fit,
-        frame_size=(width, height),
-        created=datetime.now(timezone.utc).isoformat(),
-        groups=GROUPS,
+    write_capture(
+        output,
+        CaptureRecord(
+            source=f"labels of {', '.join(sorted({one.camera for one, _ in kept}))}",
+            roi=view.roi,
+            fit=view.fit,
+            frame_size=(width, height),
+            created=datetime.now(timezone.utc).isoformat(),
+            groups=GROUPS,
+        ),
     )
-    write_capture(output, record)
     return Exported(pictures=dict(sorted(counts.items())), gone=len(labels) - counts.total())
 
 

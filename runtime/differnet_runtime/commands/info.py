@@ -216,13 +216,15 @@ def _origin(metadata: ModelMetadata) -> dict[str, str]:
 
 
 def _file_rows(file: dict[str, Any]) -> dict[str, str]:
-    if "bytes" not in file:
-        return {"folder": file["path"]}
-    return {
-        "file": f"{file['path']}, {file['bytes'] / 1e6:.1f} MB",
-        "content": f"sha256 {file['sha256']}",
-        "signature": file["signature"],
-    }
+    return (
+        {
+            "file": f"{file['path']}, {file['bytes'] / 1e6:.1f} MB",
+            "content": f"sha256 {file['sha256']}",
+            "signature": file["signature"],
+        }
+        if "bytes" in file
+        else {"folder": file["path"]}
+    )
 
 
 COMMAND = Command(

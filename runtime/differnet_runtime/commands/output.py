@@ -224,8 +224,8 @@ class VerdictSummary:
 
     def text(self, backend: str) -> str:
         """Returns counts, latency and backend on a line each."""
-        counts = ", ".join(f"{self._counts[verdict]} {verdict.value}" for verdict in Verdict)
-        lines = [f"{self.frames} frames: {counts}"]
+        counts = (f"{self._counts[verdict]} {verdict.value}" for verdict in Verdict)
+        lines = [f"{self.frames} frames: {', '.join(counts)}"]
         if self._latencies_ms:
             p50, p95, p99 = np.percentile(self._latencies_ms, (50, 95, 99))
             lines.append(

@@ -136,13 +136,12 @@ def _run_source(arguments: argparse.Namespace) -> int:
     from .output import InspectionOutputs, VerdictSummary
 
     summary = VerdictSummary()
-    integrity = IntegrityConfig(size="any" if arguments.any_size else "model")
     with (
         Detector(
             arguments.model,
             backend=arguments.backend,
             threads=arguments.threads,
-            integrity=integrity,
+            integrity=IntegrityConfig(size="any" if arguments.any_size else "model"),
         ) as detector,
         open_camera(arguments.source) as camera,
         closing(

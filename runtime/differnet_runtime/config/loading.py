@@ -131,8 +131,9 @@ def _read(file: Path) -> dict[str, Any]:
             refuse_changeable(file, os.fstat(opened.fileno()))
             data = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        cause = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{file}: can't be read: {cause}.") from error
+        raise ConfigError(
+            f"{file}: can't be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
     if len(data) > LARGEST:
         raise ConfigError(f"{file}: is larger than {LARGEST} bytes; no configuration is.")
     try:

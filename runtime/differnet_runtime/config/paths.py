@@ -67,10 +67,9 @@ def fingerprint(key: Key, path: Path) -> str:
         ConfigError: It can't be read, or other users may change it or read a secret in it.
     """
     try:
-        data = _read(path, private=key[-1] in _PRIVATE)
+        return hashlib.sha256(_read(path, private=key[-1] in _PRIVATE)).hexdigest()
     except ConfigError as error:
         raise ConfigError(f"{dotted(key)}: {error}") from error
-    return hashlib.sha256(data).hexdigest()
 
 
 def fingerprints(config: StrictModel) -> dict[Key, str]:
@@ -139,16 +138,14 @@ def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:
 
 
 def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - not checked yet
-    if not isinstance(value, dict):
-        return []
-    return [(name, item) for name, item in value.items() if isinstance(item, dict)]
+    items = value.items() if isinstance(value, dict) else ()
+    return [(name, item) for name, item in items if isinstance(item, dict)]
 
 
 def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
     """Says whether a camera's source is a path, by its form and not by what exists."""
-    if not isinstance(source, str) or not source:
-        return False
-    return kind in ("video", "folder") or bool(kind == "auto" and is_path(source))
+    written = isinstance(source, str) and source != ""
+    return written and (kind in ("video", "folder") or (kind == "auto" and is_path(source)))
 
 
 def _replace(

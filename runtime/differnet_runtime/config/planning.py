@@ -73,8 +73,8 @@ def _name(config: ModelConfig) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 2))
-    return next((one for one in (name, *numbered) if one not in taken), name)
+    candidates = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 2)))
+    return next(one for one in candidates if one not in taken)
 
 
 def differences(

@@ -107,8 +107,9 @@ def _received(problem: dict[str, Any]) -> str:
         return f"received {_number(value)}"
     if not isinstance(value, str):
         return f"received {'a table' if isinstance(value, dict) else 'an array'}"
-    secret = "@" in value or "://" in value
-    return f"received {f'a text of {len(value)} characters' if secret else _shown(value)}"
+    if "@" in value or "://" in value:
+        return f"received a text of {len(value)} characters"
+    return f"received {_shown(value)}"
 
 
 def _number(value: float) -> str:
