@@ -113,7 +113,7 @@ def progress(
     `DIFFERNET_PROGRESS_S` seconds. Both keep updating while a single item takes long.
 
     Args:
-        items: Passed through unchanged.
+        items: What to iterate over; passed through unchanged.
         description: What is being done.
         total: Number of items, if `items` has no length.
         unit: What one item is, for the rate.

@@ -86,7 +86,7 @@ def add_device(
     """Adds `--device` and its alternative `--backend`; both set `backend`.
 
     Args:
-        parser: The command's parser.
+        parser: The parser that gets the options.
         auto: What `auto` chooses, for the help.
     """
     chosen = parser.add_mutually_exclusive_group()
@@ -188,8 +188,8 @@ class WholeNumber:
     """Reads a whole number within limits.
 
     Args:
-        least: Minimum, inclusive.
-        most: Maximum, inclusive.
+        least: The smallest number that is accepted.
+        most: The largest number that is accepted.
 
     Example:
         >>> WholeNumber(1, 8)("4")
@@ -211,8 +211,8 @@ class Number:
     """Reads a finite number within limits; NaN is refused, as a threshold it would pass every part.
 
     Args:
-        least: Minimum, inclusive.
-        most: Maximum, inclusive.
+        least: The smallest number that is accepted.
+        most: The largest number that is accepted.
         what: What is expected, for the message.
 
     Example:

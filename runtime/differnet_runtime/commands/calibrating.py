@@ -213,7 +213,7 @@ def _score(
     """Scores every picture; of several pictures of one part the highest score counts.
 
     Args:
-        detector: The exported model.
+        detector: The exported model, opened with some backend.
         paths: Pictures of good parts.
         skip: Leave out pictures that can't be read or don't fit, and name them on standard error.
         doubtful: What to do with pictures that may not be of a good part.
@@ -333,7 +333,7 @@ def read_scores(path: Path, judge: ScoringModel, camera: str | None = None) -> S
     Args:
         path: A log with a JSON object on each line, or a station's database: its index of kept
             pictures (`evidence/index.sqlite`) or its outbox (`outbox.sqlite`).
-        judge: The model.
+        judge: The model whose scores are wanted.
         camera: The camera's name; needed if several cameras have scores of good parts.
 
     Raises:

@@ -26,7 +26,7 @@ from ..inspection.examination import Measured, Weight, different_parts, examine,
 from ..inspection.preprocess import preprocess
 from ..inspection.similar import Repeats, comparing
 from ..model_file.contract import InputContract, Region
-from ..records import Frame, Image
+from ..records import Frame
 
 _TOLD_EVERY_S = 10.0
 _AFTER_LOCKING_S = 0.5
@@ -47,7 +47,7 @@ def capture(arguments: argparse.Namespace) -> None:
     with open_camera(arguments.camera) as camera:
         first, record = _prepare(camera, folder, arguments)
         write_capture(folder, record)
-        repeats = None if arguments.keep_similar else AnnouncedRepeats(record)
+        repeats = None if arguments.keep_similar else Repeats(record)
         frames = _frames(camera, first, arguments.interval, repeats)
         saved = _save(frames, folder, arguments.count)
     print(f"{len(saved)} pictures were saved in {folder}, the last as {saved[-1].name}.")
@@ -57,29 +57,6 @@ def capture(arguments: argparse.Namespace) -> None:
             "noise (--keep-similar saves them, too)."
         )
     print(_look_at(folder, record))
-
-
-class AnnouncedRepeats(Repeats):
-    """Recognises repeated frames, and says every ten seconds that it waits for a different part.
-
-    Args:
-        record: The capture's record.
-    """
-
-    def __init__(self, record: CaptureRecord) -> None:
-        super().__init__(record)
-        self._told = time.monotonic()
-
-    def seen_before(self, image: Image) -> bool:
-        """Returns whether a frame `(H, W, 3)` shows nothing new; a new one is remembered."""
-        seen = super().seen_before(image)
-        if seen and time.monotonic() - self._told > _TOLD_EVERY_S:
-            self._told = time.monotonic()
-            print(
-                f"waiting for another part: {self.left_out} frames showed the same as one before",
-                file=sys.stderr,
-            )
-        return seen
 
 
 def _prepare(camera: Camera, folder: Path, wish: argparse.Namespace) -> tuple[Frame, CaptureRecord]:
@@ -206,25 +183,33 @@ def _save(frames: Iterator[Frame], folder: Path, count: int) -> list[Path]:
 
 
 def _frames(
-    camera: Camera, first: Frame, interval_s: float, repeats: AnnouncedRepeats | None
+    camera: Camera, first: Frame, interval_s: float, repeats: Repeats | None
 ) -> Iterator[Frame]:
     """Yields `first` and the frames that follow it, without repeats.
 
-    Recorded pictures may end once some were left out as repeats.
+    Recorded pictures may end early if some were left out as repeats. While a camera shows nothing
+    but repeats, standard error says so every ten seconds.
 
     Args:
-        camera: Settled and locked.
-        first: Its first frame.
+        camera: A camera whose settings are locked.
+        first: The camera's first frame.
         interval_s: Minimum time in seconds between two frames of a live camera.
         repeats: Recognises repeated frames; None yields all.
     """
-    frame, due_ns = first, 0
+    frame, due_ns, told_s = first, 0, time.monotonic()
     while True:
         if _size(frame) != _size(first):
             raise CameraError(f"{frame.name} has another size than the frames before it")
         if repeats is None or not repeats.seen_before(frame.image):
             due_ns = frame.captured_ns + round(interval_s * 1e9)
             yield frame
+        elif time.monotonic() - told_s > _TOLD_EVERY_S:
+            told_s = time.monotonic()
+            print(
+                f"waiting for another part: {repeats.left_out} frames showed the same as one "
+                "before",
+                file=sys.stderr,
+            )
         try:
             frame = _next_frame(camera, due_ns)
         except _NoMoreFramesError:

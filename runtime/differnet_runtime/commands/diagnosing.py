@@ -64,7 +64,7 @@ class ModelTrial:
     """The result of running a model on this machine.
 
     Args:
-        path: The model file.
+        path: The model file that was tried.
         precision: `fp32`, `fp16` or `int8`.
         backend: The backend that `auto` chooses; None if none runs the model.
         reasons: Why better backends were not chosen, by their names.

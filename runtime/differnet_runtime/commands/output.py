@@ -240,7 +240,7 @@ class Window:
     """A window that shows pictures.
 
     Args:
-        title: The window's title.
+        title: The text in the title bar.
         instead: What to do without windows; the end of the error's message.
 
     Raises:

@@ -175,7 +175,7 @@ def refuse_changeable(path: Path, found: os.stat_result) -> None:
 
     Args:
         path: The file or folder, for the message.
-        found: Its `stat`.
+        found: The result of `stat` on it.
 
     Raises:
         ConfigError: It belongs to another user, or its group or everybody can write to it; the

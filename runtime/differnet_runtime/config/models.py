@@ -98,8 +98,8 @@ class CameraModelConfig(StrictModel):
     Args:
         path: A model file. Without path and store, the model of `[model]` judges.
         store: Name of a part in the model store, whose active model is used.
-        backend: As in `[model]`.
-        deadline_ms: As in `[model]`. Cameras with the same model must agree on it.
+        backend: What runs the model, as in `[model]`.
+        deadline_ms: Time limit as in `[model]`; cameras with the same model must agree on it.
         threshold: Replaces the model's threshold. That of `[model]` holds for its own model only.
     """
 
@@ -125,7 +125,7 @@ def check_models(default: ModelConfig, cameras: Mapping[str, CameraModelConfig |
     """Refuses a camera without a model, and cameras with different settings for one engine.
 
     Args:
-        default: The table `[model]`.
+        default: The configuration's table `[model]`.
         cameras: Each camera's own table, if it has one.
 
     Raises:
@@ -214,7 +214,7 @@ class CameraConfig(StrictModel):
         transport: For RTSP streams: `tcp` sends lost packets again, `udp` does not wait for them.
         check_h265: Whether libde265, if installed, looks for damage within H.265 pictures; this
             takes about as much CPU time as decoding them.
-        tls: The table `[camera.NAME.tls]`.
+        tls: How the camera's certificate is checked: `[camera.NAME.tls]`.
         trigger: `free` judges every frame; `command` judges one for each HTTP or MQTT command.
         max_commands_per_s: With `trigger = "command"`: commands accepted per second on average, and
             in one burst; further ones are refused.
@@ -228,8 +228,8 @@ class CameraConfig(StrictModel):
         same_part_s: Successive frames of a free-running live camera with the same outcome within
             this time count as one part; 0 counts every frame.
         no_part_after_s: The station reports a camera without a part for this long; 0: never.
-        integrity: The table `[camera.NAME.integrity]`.
-        model: The table `[camera.NAME.model]`.
+        integrity: Limits for pictures that can be judged: `[camera.NAME.integrity]`.
+        model: The camera's own model: `[camera.NAME.model]`.
     """
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -367,7 +367,13 @@ class TeachConfig(StrictModel):
 
 
 class Config(StrictModel):
-    """A whole station."""
+    """A whole station.
+
+    Example:
+        >>> fake = {"model": {"backend": "fake"}, "camera": {"top": {"source": "0"}}}
+        >>> Config.model_validate(fake).camera["top"].trigger
+        'free'
+    """
 
     station: StationConfig = StationConfig()
     model: ModelConfig = ModelConfig()

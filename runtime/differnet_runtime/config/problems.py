@@ -183,7 +183,8 @@ def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:
 
 def _docstring(text: str) -> tuple[str, dict[str, str]]:
     """Splits a Google docstring into the text and the descriptions of its arguments."""
-    lines = [line.removeprefix("    ") for line in text.strip().splitlines()]
+    described = text.partition("\n    Example:\n")[0].strip()
+    lines = [line.removeprefix("    ") for line in described.splitlines()]
     whole, _, listed = "\n".join(lines).partition("\nArgs:\n")
     arguments: dict[str, str] = {}
     name = ""

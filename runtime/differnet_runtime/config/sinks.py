@@ -40,7 +40,7 @@ class MqttConfig(StrictModel):
         host: Host name or address of the broker.
         port: Port of the broker; None takes 1883, or 8883 with TLS.
         prefix: Prefix of all topics: `PREFIX/STATION/...`.
-        protocol: MQTT version.
+        protocol: Version of the MQTT protocol.
         qos: Quality of service of events, status and last will.
         retain: Whether the broker keeps the last state of each component, and the status.
         commands: Whether parts may be triggered over MQTT.
