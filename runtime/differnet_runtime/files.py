@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +118,7 @@ def _mapped(path: Path) -> Iterator[None]:
 
 def _partial(path: Path) -> Path:
     """Nobody can guess the name, and put a link there before the file is opened."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    return path.with_name(f".{path.name}.{os.urandom(6).hex()}.partial")
 
 
 SUFFIXES = frozenset(

@@ -153,12 +153,10 @@ def _refuse_odd(value: Any, key: Key, file: Path) -> None:  # noqa: ANN401 - wha
     """Refuses values that TOML allows and no key accepts."""
     if len(key) > DEEPEST:
         raise ConfigError(f"{file}: {dotted(key[:3])}: is nested deeper than {DEEPEST} tables.")
-    if isinstance(value, dict):
-        for name, item in value.items():
+    if isinstance(value, (dict, list)):
+        items = value.items() if isinstance(value, dict) else (("[]", item) for item in value)
+        for name, item in items:
             _refuse_odd(item, (*key, name), file)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_odd(item, (*key, "[]"), file)
     elif isinstance(value, str):
         if "\0" in value:
             raise ConfigError(f"{file}: {dotted(key)}: a text may not hold a zero byte.")
