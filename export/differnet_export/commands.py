@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from differnet_runtime.command import Command
+from differnet_runtime.command import Command, print_json, print_result
 from differnet_runtime.commands.arguments import (
     Number,
     add_device,
+    add_json,
     any_path,
     existing,
     new_file,
@@ -54,7 +54,7 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --triton: also write an ensemble that takes picture files",
     )
-    parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
+    add_json(parser, "the metadata")
 
 
 def _run_export(args: argparse.Namespace) -> int:
@@ -68,7 +68,7 @@ def _run_export(args: argparse.Namespace) -> int:
 
         repository = write_repository(args.output, args.triton, jpeg=args.triton_jpeg)
     if args.json:
-        print(json.dumps(metadata.model_dump(mode="json"), indent=2))
+        print_json(metadata)
         return 0
     print(_summary(args.output, metadata))
     if args.triton:
@@ -145,7 +145,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
         help="greatest relative difference (default 1e-4, FP16 2e-2, INT8 0.25)",
     )
     add_device(parser, auto="the best backend that works here, but FP16 and INT8 are emulated")
-    parser.add_argument("--json", action="store_true", help="print every score as JSON")
+    add_json(parser, "every score")
 
 
 def _run_verify(args: argparse.Namespace) -> int:
@@ -154,10 +154,7 @@ def _run_verify(args: argparse.Namespace) -> int:
     folder = find_folder(args.file, args.model)
     images = _pictures(args.images) if args.images else recorded_images(folder)
     result = verify(args.file, folder, images, args.backend, args.limit)
-    if args.json:
-        print(json.dumps(_record(result), indent=2))
-    else:
-        print(_findings(result, len(images)))
+    print_result(_record(result), _findings(result, len(images)), as_json=args.json)
     return 0 if result.passed else 1
 
 

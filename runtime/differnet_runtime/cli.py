@@ -1,12 +1,12 @@
-"""The command `differnet`: finds the subcommands of all three packages and runs one.
+"""The command `differnet`: finds the subcommands of all three packages and runs one of them.
 
     exit code 0    done
-              2    a user error: its message is on standard error (with --debug also the traceback)
+              2    user error: the message is on standard error (with --debug also the traceback)
               3    `run` gave no verdict on any frame
               130  interrupted
 
-Every subcommand is listed, also one whose packages are missing or that can't be loaded; only
-running that one fails.
+A subcommand whose packages are missing, or that can't be loaded, is listed all the same; only
+running it fails.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import NoReturn
 
-from .command import WRONG_ARGUMENTS, Command, Parser
+from .command import Command
 from .errors import DifferNetError
 from .logs import PrintableFormatter
-from .text import coloured, printable
+from .text import coloured, instead, nearest, printable
 
 GROUP = "differnet.commands"
-USER_ERROR, INTERRUPTED, PIPE_CLOSED = WRONG_ARGUMENTS, 130, 141
+USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+_SHOWN = 60
+"""Characters of a mistyped word that a message shows."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = find_commands()
     parser = _parser(commands)
     if "_ARGCOMPLETE" in os.environ:
-        _complete(parser)
+        with suppress(ImportError):  # argcomplete was removed after the shell was set up
+            import argcomplete
+
+            argcomplete.autocomplete(parser)  # answers the shell and ends the process
     argv = sys.argv[1:] if argv is None else argv
     reached = parser.refuse_unknown(argv)
     arguments, unknown = parser.parse_known_args(argv)
@@ -60,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_commands() -> dict[str, Command]:
-    """Returns the registered commands by name, in the alphabet's order."""
+    """Returns the registered commands by name, in alphabetical order."""
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     return {name: _load(entries[name]) for name in sorted(entries)}
 
@@ -68,15 +75,15 @@ def find_commands() -> dict[str, Command]:
 def _load(entry: EntryPoint) -> Command:
     try:
         command = entry.load()
-    except Exception as error:  # another package's module: whatever it raises concerns it alone
+    except Exception as error:  # a broken package must not break the other commands
         return _broken(entry, error)
-    if not isinstance(command, Command):
-        return _broken(entry, TypeError(f"{entry.value} is not a Command"))
-    return command
+    if isinstance(command, Command):
+        return command
+    return _broken(entry, TypeError(f"{entry.value} is not a Command"))
 
 
 def _broken(entry: EntryPoint, cause: Exception) -> Command:
-    """Stands in for a command that can't be loaded, and says so when it is run."""
+    """Returns a stand-in for a command that can't be loaded; running it says why."""
     text = f"can't be loaded ({type(cause).__name__}: {cause})"
 
     def run(_: argparse.Namespace) -> int:
@@ -92,15 +99,6 @@ def _accept_anything(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     if isinstance(parser, Parser):
         parser.takes_anything = True
-
-
-def _complete(parser: Parser) -> None:
-    """Answers the shell, which asks what may come next, and ends the process."""
-    try:
-        import argcomplete
-    except ImportError:  # removed since the shell was told to ask
-        return
-    argcomplete.autocomplete(parser)
 
 
 def _parser(commands: dict[str, Command]) -> Parser:
@@ -119,7 +117,7 @@ def _parser(commands: dict[str, Command]) -> Parser:
         needs = f" (needs: [{command.extra}])" if command.missing else ""
         summary = (command.summary + needs).replace("%", "%%")
         child = subparsers.add_parser(command.name, help=summary, description=summary)
-        # SUPPRESS: a --debug that was given before the command stays.
+        # SUPPRESS keeps a --debug given before the command's name.
         child.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -144,7 +142,8 @@ def _run(command: Command, arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         if arguments.debug:
             traceback.print_exc()
-        _drop_output()
+        # What is still buffered goes nowhere, so that Python's own last flush is quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     return code
 
@@ -158,12 +157,65 @@ def _refuse_missing(command: Command) -> None:
 
 
 def _print_any_name() -> None:
-    """Lets file names that are not valid UTF-8 be printed, escaped."""
+    """Makes the standard streams escape file names that are not valid UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _drop_output() -> None:
-    """Sends what is still buffered nowhere, so that Python's own last flush is quiet too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class Parser(argparse.ArgumentParser):
+    """The parser of `differnet` and of its subcommands."""
+
+    takes_anything = False
+    """Whether all options are accepted, because the command can't run here and will say why."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with the message."""
+        prog = coloured(f"{self.prog}:", "bad", sys.stderr)
+        self.exit(USER_ERROR, f"{prog} {message} (--help lists what there is)\n")
+
+    def refuse_unknown(self, argv: Sequence[str]) -> Parser:
+        """Exits with a message if an option is unknown; otherwise returns the command's parser.
+
+        argparse alone would say of a mistyped required option that it is missing.
+
+        Args:
+            argv: Arguments after the program's name.
+        """
+        parser = self
+        for argument in argv:
+            if argument == "--" or parser.takes_anything:
+                break
+            commands = parser._commands()
+            if argument.startswith("--"):
+                parser._refuse_unknown_option(argument.partition("=")[0])
+            elif argument in commands:
+                parser = commands[argument]
+            elif commands and not argument.startswith("-"):
+                break  # not a command: argparse calls `_check_value`, which says so
+        return parser
+
+    def _refuse_unknown_option(self, option: str) -> None:
+        known = [name for action in self._actions for name in action.option_strings]
+        if " " in option or any(name.startswith(option) for name in known):
+            return  # argparse reads a word with a space as a value, and accepts abbreviations
+        close = nearest(option, [name for name in known if name.startswith("--")])
+        advice = f"; did you mean {close}?" if close else ""
+        self.error(f"there is no option {_quoted(option)}{advice}")
+
+    def _commands(self) -> Mapping[str, Parser]:
+        nested = (one for one in self._actions if isinstance(one, argparse._SubParsersAction))
+        return next((action.choices for action in nested), {})
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        advice = instead(str(value), map(str, action.choices))
+        if isinstance(action, argparse._SubParsersAction):
+            self.error(f"there is no {str(action.metavar).lower()} {_quoted(value)}; {advice}")
+        raise argparse.ArgumentError(action, f"{_quoted(value)} is not valid; {advice}")
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return f"'{printable(text[:_SHOWN])}{'...' * (len(text) > _SHOWN)}'"

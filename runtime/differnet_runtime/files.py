@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +57,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 def _partial(path: Path) -> Path:
     """Returns a temporary name that nobody can guess, so nobody can place a link there first."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    return path.with_name(f".{path.name}.{os.urandom(6).hex()}.partial")
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Container, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Literal, TextIO
 
 UNPRINTABLE = (
@@ -117,3 +119,54 @@ def instead(name: str, known: Iterable[str]) -> str:
     listed = list(known)
     close = nearest(name, listed)
     return f"did you mean {close}?" if close else f"choose from {', '.join(listed)}"
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def table(
+    rows: Iterable[Sequence[str]],
+    *,
+    least: Iterable[int] = (),
+    right: Container[int] = (),
+    wrap: int | None = None,
+) -> str:
+    """Returns rows as lines of aligned columns, two spaces apart; a cell may be coloured.
+
+    Args:
+        rows: Cells, in each row as many.
+        least: Minimum widths of the first columns, in characters.
+        right: Indices of the columns aligned to the right.
+        wrap: Length of a line in characters, at which the last column is wrapped; None never wraps.
+
+    Example:
+        >>> print(table([("precision", "fp32"), ("name", "paper")]))
+        precision  fp32
+        name       paper
+    """
+    listed = list(rows)
+    widths = [
+        max(floor, *map(_width, cells))
+        for cells, floor in zip(zip(*listed, strict=True), chain(least, repeat(0)), strict=False)
+    ]
+    return "\n".join(_line(row, widths, right, wrap) for row in listed)
+
+
+def _line(cells: Sequence[str], widths: list[int], right: Container[int], wrap: int | None) -> str:
+    gaps = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+    *first, last = (
+        gap + cell if k in right else cell + gap
+        for k, (cell, gap) in enumerate(zip(cells, gaps, strict=True))
+    )
+    start = "".join(f"{cell}  " for cell in first)
+    indent = " " * _width(start)
+    if wrap is not None:
+        filled = textwrap.TextWrapper(
+            max(20, wrap - len(indent)), break_long_words=False, break_on_hyphens=False
+        )
+        last = f"\n{indent}".join(filled.wrap(cells[-1]))
+    return (start + last).rstrip()
+
+
+def _width(text: str) -> int:
+    return len(_COLOUR.sub("", text))

@@ -15,6 +15,7 @@ from differnet_runtime.cli import find_commands
 from differnet_runtime.commands import output
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.config.loading import tomllib
+from differnet_runtime.errors import OutputError
 from differnet_runtime.installation import NEVER_ON_A_JETSON, advice
 from tests.install_lines import ROOT, shown
 
@@ -76,9 +77,14 @@ def test_no_extra_is_advised_that_the_page_forbids(extra: str) -> None:
 
 
 @pytest.mark.usefixtures("jetson")
-def test_no_backend_advises_it() -> None:
+def test_no_backend_advises_it(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [ort._remedy(name) for name in ort.PROVIDERS]
-    texts += [api._remedy(), output._hint(), cuda._INSTALL]
+    texts += [api._remedy(), cuda._INSTALL]
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OutputError) as caught:
+        output.Window("part", "")
+    texts.append(str(caught.value))
     for text in texts:
         assert not set(asked(text)) & forbidden()
 

@@ -9,10 +9,9 @@ import pytest
 
 from differnet_runtime.cli import main
 from differnet_runtime.command import warn
-from differnet_runtime.commands.checking import Checked
-from differnet_runtime.commands.checking_models import CheckFinding
+from differnet_runtime.commands.checking import Checked, CheckFinding
 from differnet_runtime.commands.diagnosing import as_text
-from differnet_runtime.commands.output import HEADER, _in_colour
+from differnet_runtime.commands.output import HEADER, table_line
 from differnet_runtime.diagnosis import DiagnosisLine as Found
 from differnet_runtime.logs import PrintableFormatter
 from differnet_runtime.records import Decision, Inspection, Verdict
@@ -77,7 +76,7 @@ def test_a_verdict_has_its_colour_and_the_table_keeps_its_columns(
 ) -> None:
     inspection = Inspection("part.png", 0, 0.0, Decision(verdict, "why"))
     with on(Terminal()):
-        line = _in_colour(inspection)
+        line = table_line(inspection)
     assert line.startswith(f"{colour}{verdict.value}{OFF} ")
     assert line.replace(colour, "").replace(OFF, "").index("part.png") == HEADER.index("name")
 
@@ -127,6 +126,6 @@ def test_what_is_checked_and_examined_has_its_colour() -> None:
     findings = [Found("python", "ok", "3.12"), Found("gpu", "missing", "no driver")]
     with on(Terminal()):
         lines, text = checked.as_text().splitlines(), as_text(findings, {}, None)
-    assert lines[:2] == [f"{RED}WRONG{OFF}  model  x", f"{GREEN}ok   {OFF}  web    y"]
+    assert lines[:2] == [f"{RED}WRONG{OFF}  model  x", f"{GREEN}ok{OFF}     web    y"]
     assert f"  {GREEN}ok{OFF}       python" in text
     assert f"  {YELLOW}missing{OFF}  gpu" in text

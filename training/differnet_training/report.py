@@ -23,6 +23,7 @@ from differnet_runtime.model_file.detection_limits import (
 )
 from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import WORDS
+from differnet_runtime.text import table
 
 from . import charts
 from .advice import missed
@@ -213,9 +214,7 @@ def sections(report: Report) -> list[Section]:
 
 def summary_table(report: Report) -> str:
     """Returns the report's head as a text table."""
-    rows = _rows(report)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return table(_rows(report))
 
 
 def false_rejects(report: Report) -> list[ImageResult]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..text import table
+
 STAGES = ("capture", "preprocess", "integrity", "copy", "infer", "decide", "publish")
 """A frame's way. `copy` is what handing a prepared frame to the engine process costs; where the
 frame is prepared in the backend's own memory, as `differnet run` does, it is saved."""
@@ -306,12 +308,4 @@ def _warmth(before: dict[str, float] | None, after: dict[str, float] | None) -> 
 
 def _aligned(header: Sequence[str], lines: Iterable[Sequence[str]], left: int = 2) -> str:
     """Returns the table; its first `left` columns are aligned to the left."""
-    table = [header, *lines]
-    widths = [max(len(line[k]) for line in table) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if k < left else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    )
+    return table([header, *lines], right=range(left, len(header)))

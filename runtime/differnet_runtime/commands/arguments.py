@@ -1,10 +1,9 @@
-"""How the values of options are read and checked: each type refuses what can't be meant.
+"""The options that several commands share, and the types that read and check option values.
 
-Every option and argument of every command has one of these types (or `choices`), so that a wrong
-value is refused, with the option's name, before any work begins. Those for files and folders are in
-`paths`.
+Every option of every command has one of these types (or `choices`), so that a wrong value is
+refused with the option's name before any work begins. Inputs must exist; outputs are tried.
 
-Types of options that name files and folders: inputs must be there, outputs are tried.
+Imported on every start of `differnet`, so what is heavy is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -12,98 +11,73 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..command import completed
-from ..errors import OutputError
+from ..errors import DifferNetError
+from ..files import try_appending, try_file, try_folder
 
 if TYPE_CHECKING:
     from ..model_file.contract import Region
 
+T = TypeVar("T")
 
-def any_path(value: str) -> Path:
-    """Reads a path, which need not be there; the file's reader says what is wrong with it."""
-    return Path(text(value))
-
-
-def existing(value: str) -> Path:
-    """Reads the path of a file or a folder that is there."""
-    found = any_path(value)
-    try:
-        found.stat()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{value!r}: {error.strerror or error}") from error
-    return found
-
-
-def existing_file(value: str) -> Path:
-    """Reads the path of a file that is there."""
-    found = existing(value)
-    if found.is_dir():
-        raise refused(value, "a file, but a folder")
-    return found
-
-
-def existing_folder(value: str) -> Path:
-    """Reads the path of a folder that is there."""
-    found = existing(value)
-    if not found.is_dir():
-        raise refused(value, "a folder, but a file")
-    return found
-
-
-def new_file(value: str) -> Path:
-    """Reads the path of a file to be written, and tries whether it can be."""
-    from ..files import try_file
-
-    return _tried(value, try_file)
-
-
-def new_folder(value: str) -> Path:
-    """Reads the path of a folder to be written into, and tries whether it can be."""
-    from ..files import try_folder
-
-    return _tried(value, try_folder)
-
-
-def added_file(value: str) -> Path:
-    """Reads the path of a file that is added to, and tries whether it can be."""
-    from ..files import try_appending
-
-    return _tried(value, try_appending)
-
-
-def any_folder(value: str) -> Path:
-    """Reads the path of a folder that may be missing, but is no file."""
-    found = any_path(value)
-    try:
-        is_file = found.exists() and not found.is_dir()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{value!r}: {error.strerror or error}") from error
-    if is_file:
-        raise refused(value, "a folder, but a file")
-    return found
-
-
-def _tried(value: str, attempt: Callable[[Path], None]) -> Path:
-    output = any_path(value)
-    try:
-        attempt(output)
-    except OutputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return output
-
-
+DEVICES = ("auto", "gpu", "cpu")
+SOURCES = (
+    "a device (0, /dev/video0), the URL of a stream (rtsp://, http://), a GStreamer pipeline "
+    "(gst:...), a folder of pictures, a picture or a video; docs/daemon.md has examples"
+)
+"""Help of options that take a source of frames."""
 _SHOWN = 60
-"""So many characters of a wrong value are shown."""
-
+"""Characters of a wrong value that a message shows."""
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
-DEVICES = ("auto", "gpu", "cpu")
+def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Adds the argument `model`: the path of an exported model file."""
+    parser.add_argument(
+        "model",
+        type=any_path,
+        nargs="?" if optional else None,
+        metavar="FILE",
+        help="the exported part.onnx",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Adds `--output`, for commands that otherwise change the model file they are given."""
+    parser.add_argument(
+        "--output", type=new_file, metavar="FILE", help="write here, and leave the model as it is"
+    )
+
+
+def add_json(parser: argparse._ActionsContainer, what: str = "everything") -> None:
+    """Adds `--json`.
+
+    Args:
+        parser: The command's parser, or a group of alternatives.
+        what: What is printed, for the help.
+    """
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Adds `--threads`: the number of CPU threads of a backend."""
+    parser.add_argument(
+        "--threads",
+        type=threads,
+        default=0,
+        metavar="N",
+        help="CPU threads; 0 leaves the choice to the backend",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Adds `--device`, `--backend` and `--threads`."""
+    add_device(parser)
+    add_threads(parser)
 
 
 def add_device(
@@ -112,7 +86,7 @@ def add_device(
     """Adds `--device` and its alternative `--backend`; both set `backend`.
 
     Args:
-        parser: The command's parser.
+        parser: The parser that gets the options.
         auto: What `auto` chooses, for the help.
     """
     chosen = parser.add_mutually_exclusive_group()
@@ -141,16 +115,72 @@ def _backends() -> tuple[str, ...]:
     return BACKENDS
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Adds `--device`, `--backend` and `--threads`."""
-    add_device(parser)
-    parser.add_argument(
-        "--threads",
-        type=threads,
-        default=0,
-        metavar="N",
-        help="CPU threads; 0 leaves the choice to the backend",
-    )
+def completed(action: argparse.Action, names: Callable[[], Iterable[str]]) -> None:
+    """Gives shell completion the values of an option; see `docs/terminal.md`.
+
+    Args:
+        action: The option or argument.
+        names: Returns the values. Called only on completion, so it may import large packages.
+    """
+    vars(action)["completer"] = lambda **_: list(names())
+
+
+def any_path(value: str) -> Path:
+    """Reads a path that need not exist; what reads the file says what is wrong with it."""
+    return Path(text(value))
+
+
+def existing(value: str) -> Path:
+    """Reads the path of a file or a folder that exists."""
+    found = any_path(value)
+    try:
+        found.stat()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{value!r}: {error.strerror or error}") from error
+    return found
+
+
+def existing_file(value: str) -> Path:
+    """Reads the path of a file that exists."""
+    found = existing(value)
+    if found.is_dir():
+        raise refused(value, "a file, but a folder")
+    return found
+
+
+def existing_folder(value: str) -> Path:
+    """Reads the path of a folder that exists."""
+    found = existing(value)
+    if not found.is_dir():
+        raise refused(value, "a folder, but a file")
+    return found
+
+
+def any_folder(value: str) -> Path:
+    """Reads the path of a folder that may be missing, but must not be a file."""
+    found = any_path(value)
+    try:
+        is_file = found.exists() and not found.is_dir()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{value!r}: {error.strerror or error}") from error
+    if is_file:
+        raise refused(value, "a folder, but a file")
+    return found
+
+
+def new_file(value: str) -> Path:
+    """Reads the path of a file to be written, and checks that it can be."""
+    return _accepted(any_path(value), try_file)
+
+
+def new_folder(value: str) -> Path:
+    """Reads the path of a folder to write into, and checks that it can be written."""
+    return _accepted(any_path(value), try_folder)
+
+
+def added_file(value: str) -> Path:
+    """Reads the path of a file to append to, and checks that it can be written."""
+    return _accepted(any_path(value), try_appending)
 
 
 @dataclass(frozen=True)
@@ -158,8 +188,12 @@ class WholeNumber:
     """Reads a whole number within limits.
 
     Args:
-        least: The least that is allowed.
-        most: The most that is allowed.
+        least: The smallest number that is accepted.
+        most: The largest number that is accepted.
+
+    Example:
+        >>> WholeNumber(1, 8)("4")
+        4
     """
 
     least: int = 0
@@ -174,14 +208,16 @@ class WholeNumber:
 
 @dataclass(frozen=True)
 class Number:
-    """Reads a finite number within limits.
-
-    NaN is refused everywhere: as a threshold it would call every part good.
+    """Reads a finite number within limits; NaN is refused, as a threshold it would pass every part.
 
     Args:
-        least: The least that is allowed.
-        most: The most that is allowed.
+        least: The smallest number that is accepted.
+        most: The largest number that is accepted.
         what: What is expected, for the message.
+
+    Example:
+        >>> Number(0, 1)("0.5")
+        0.5
     """
 
     least: float
@@ -190,16 +226,12 @@ class Number:
 
     def __call__(self, text: str) -> float:
         """Reads one."""
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = _float(text)
         if not self.least <= value <= self.most:
             raise refused(text, f"{self.what} from {self.least:g} to {self.most:g}")
         return value
 
 
-whole_number = WholeNumber()
 count = WholeNumber(least=1)
 threads = WholeNumber(0, 1024)
 seed = WholeNumber(0, 2**31 - 1)
@@ -208,14 +240,18 @@ seconds = Number(0.0, 86_400.0, "a time in seconds")
 
 
 def share(text: str) -> float:
-    """Reads a share of parts: above 0 and below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    """Reads a share of parts, above 0 and below 1."""
+    value = _float(text)
     if not 0.0 < value < 1.0:
         raise refused(text, "a share above 0 and below 1 (0.05 for 5 %)")
     return value
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def text(value: str) -> str:
@@ -234,22 +270,11 @@ def note(value: str) -> str:
     return value
 
 
-SOURCES = (
-    "a device (0, /dev/video0), the URL of a stream (rtsp://, http://), a GStreamer pipeline "
-    "(gst:...), a folder of pictures, a picture or a video; docs/daemon.md has examples"
-)
-"""For the help of options that take a source."""
-
-
 def source(value: str) -> str:
-    """Reads a source of frames as it is written; what it names need not be there."""
+    """Reads a source of frames; what it names need not exist."""
     from ..config.grammar import check_source
 
-    try:
-        check_source(text(value))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return value
+    return _accepted(text(value), check_source)
 
 
 def pattern(value: str) -> str:
@@ -264,17 +289,12 @@ def pattern(value: str) -> str:
 def backend(name: str) -> str:
     """Reads a backend's name."""
     from ..backends.selection import check_backend
-    from ..errors import DifferNetError
 
-    try:
-        check_backend(name)
-    except DifferNetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return name
+    return _accepted(name, check_backend)
 
 
 def region(text: str) -> Region:
-    """Reads X,Y,WIDTH,HEIGHT in pixels of the camera's frame."""
+    """Reads a region of interest, X,Y,WIDTH,HEIGHT in pixels of the camera's frame."""
     from ..model_file.contract import Region
 
     try:
@@ -288,7 +308,16 @@ def region(text: str) -> Region:
         ) from error
 
 
+def _accepted(value: T, check: Callable[[T], object]) -> T:
+    """Returns a value that `check` accepts; the message of its refusal becomes the option's."""
+    try:
+        check(value)
+    except (DifferNetError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
+
+
 def refused(text: str, expected: str) -> argparse.ArgumentTypeError:
-    """Returns the error of a value that is not what was expected."""
+    """Returns the error for a value that is not what was expected."""
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return argparse.ArgumentTypeError(f"{shown!r} is not {expected}")

@@ -1,4 +1,7 @@
-"""`differnet bench`: latency and throughput of a model file on this machine, stage by stage."""
+"""`differnet bench`: latency and throughput of a model file on this machine, stage by stage.
+
+Imported on every start of `differnet`, so what measures is imported when the command runs.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,22 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..command import Command, completed
-from .arguments import DEVICES, WholeNumber, any_path, new_file, refused, source, threads
+from ..command import Command, print_result
+from ..text import table
+from .arguments import (
+    DEVICES,
+    WholeNumber,
+    add_json,
+    add_threads,
+    any_path,
+    completed,
+    new_file,
+    refused,
+    source,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..benchmark.measuring import FrameSource
-    from ..benchmark.report import Row
 
 
 _TO_A_MILLION = WholeNumber(1, 1_000_000)
@@ -85,14 +96,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs before each round (20)",
     )
-    parser.add_argument(
-        "--threads",
-        type=threads,
-        default=0,
-        metavar="N",
-        help="CPU threads; 0 leaves the choice to the backend",
-    )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_threads(parser)
+    add_json(parser)
     parser.add_argument("--svg", type=new_file, metavar="FILE", help="write a picture")
 
 
@@ -103,7 +108,7 @@ def _contenders() -> tuple[str, ...]:
 
 
 def _contender(name: str) -> str:
-    """Reads the name of a way to run a model."""
+    """Reads the name of a backend that can be measured, or of a variant of one."""
     from ..benchmark.measuring import known
     from ..text import instead
 
@@ -123,36 +128,45 @@ def frame_size(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
-    import json
-
     from ..benchmark.machine import describe, doubt
-    from ..benchmark.measuring import ON_DEVICE
+    from ..benchmark.measuring import ON_DEVICE, BenchmarkTrial, Effort, measure
     from ..benchmark.report import draw, tables
     from ..errors import BackendUnavailableError
     from ..files import write_bytes
 
     machine = describe()
-    warning = doubt(machine)
-    if warning:
+    if warning := doubt(machine):
         print(f"bench: {warning}", file=sys.stderr)
-    contenders, source = arguments.contenders or ON_DEVICE[arguments.device], _source(arguments)
-    rows = _measured(arguments, contenders, source)
+    source = _source(arguments)
+    effort = Effort(arguments.warm_up, arguments.runs, arguments.rounds, tuple(arguments.batch))
+    rows = [
+        measure(BenchmarkTrial(path, name, source, effort, arguments.threads))
+        for path in arguments.models
+        for name in arguments.contenders or ON_DEVICE[arguments.device]
+    ]
     protocol = _protocol(arguments, source)
-    if arguments.json:
-        record = {"machine": machine, "doubt": warning, "protocol": protocol}
-        print(json.dumps({**record, "rows": [row.record() for row in rows]}, indent=2))
-    else:
-        print(_text({**machine, **protocol}) + "\n\n" + tables(rows))
+    facts = {**machine, **protocol}.items()
+    shown = table([(name.replace("_", " "), str(x)) for name, x in facts if x is not None])
+    print_result(
+        {
+            "machine": machine,
+            "doubt": warning,
+            "protocol": protocol,
+            "rows": [row.record() for row in rows],
+        },
+        f"{shown}\n\n{tables(rows)}",
+        as_json=arguments.json,
+    )
     if arguments.svg is not None:
-        title = ", ".join(filter(None, (machine["board"], machine["gpu"], machine["processor"])))
-        write_bytes(arguments.svg, draw(rows, title).encode())
+        title = filter(None, (machine["board"], machine["gpu"], machine["processor"]))
+        write_bytes(arguments.svg, draw(rows, ", ".join(title)).encode())
     if all(row.reason for row in rows):
         raise BackendUnavailableError("nothing could be measured; the reasons are above")
     return 0
 
 
 def _source(arguments: argparse.Namespace) -> FrameSource:
-    """Reads all models and opens the source, so that a wrong one costs no measurement.
+    """Reads all models and opens the source, so that a wrong one is refused before measuring.
 
     Raises:
         ModelFileError: A model can't be used.
@@ -182,19 +196,6 @@ def _source(arguments: argparse.Namespace) -> FrameSource:
     return source
 
 
-def _measured(
-    arguments: argparse.Namespace, contenders: Sequence[str], source: FrameSource
-) -> list[Row]:
-    from ..benchmark.measuring import BenchmarkTrial, Effort, measure
-
-    effort = Effort(arguments.warm_up, arguments.runs, arguments.rounds, tuple(arguments.batch))
-    return [
-        measure(BenchmarkTrial(path, name, source, effort, arguments.threads))
-        for path in arguments.models
-        for name in contenders
-    ]
-
-
 def _protocol(arguments: argparse.Namespace, source: FrameSource) -> dict[str, Any]:
     return {
         "frames": source.describe(),
@@ -204,12 +205,6 @@ def _protocol(arguments: argparse.Namespace, source: FrameSource) -> dict[str, A
         "warm_up": arguments.warm_up,
         "threads": arguments.threads or "the backend's choice",
     }
-
-
-def _text(facts: dict[str, Any]) -> str:
-    shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
-    width = max(map(len, shown))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items())
 
 
 COMMAND = Command(

@@ -1,9 +1,11 @@
-"""`differnet capture`: takes pictures of good parts, all with the same camera settings."""
+"""`differnet capture`: takes pictures of good parts, all with the same camera settings.
+
+Imported on every start of `differnet`, so the work (`capturing`) is imported when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..command import Command
 from .arguments import SOURCES, count, finite, new_folder, region, seconds, source
@@ -62,30 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet capture`."""
-    from ..cameras import open_camera
-    from ..inspection.capture_record import write_capture
-    from .capturing import AnnouncedRepeats, Wish, look_at, prepare, take
+    from .capturing import capture
 
-    folder: Path = arguments.output
-    wish = Wish(
-        roi=arguments.roi,
-        choose_roi=arguments.choose_roi,
-        fit=arguments.fit,
-        settle_s=arguments.settle,
-        settings={"exposure": arguments.exposure, "gain": arguments.gain},
-    )
-    with open_camera(arguments.camera) as camera:
-        first, record = prepare(camera, folder, wish)
-        write_capture(folder, record)
-        repeats = None if arguments.keep_similar else AnnouncedRepeats(record)
-        taken = take(camera, first, folder, arguments.count, arguments.interval, repeats)
-    print(f"{taken.saved} pictures were saved in {folder}, the last as {taken.last.name}.")
-    if repeats is not None and repeats.left_out:
-        print(
-            f"{repeats.left_out} frames were left out: they show the same as one before, but for "
-            "noise (--keep-similar saves them, too)."
-        )
-    print(look_at(folder, record))
+    capture(arguments)
     return 0
 
 

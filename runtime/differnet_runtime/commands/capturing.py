@@ -1,112 +1,65 @@
-"""The steps of `differnet capture`: settle, lock, agree on the region, take pictures.
-
-What `differnet capture` has taken: frames that show nothing new, and how many parts.
-"""
+"""The work of `differnet capture`: lock the camera's settings, agree on a region, take pictures."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from ..cameras import Camera
+from ..cameras import Camera, open_camera
 from ..cameras.base import lock_settings
 from ..command import progress, warn
 from ..errors import CameraError, DataError, DifferNetError, ImageReadError
 from ..images import decode_image, list_images, read_bytes, write_image
-from ..inspection.capture_record import CaptureRecord, CaptureSettings, read_capture
+from ..inspection.capture_record import (
+    CaptureRecord,
+    CaptureSettings,
+    read_capture,
+    write_capture,
+)
 from ..inspection.examination import Measured, Weight, different_parts, examine, listed, measure
 from ..inspection.preprocess import preprocess
 from ..inspection.similar import Repeats, comparing
-from ..model_file.contract import Fit, InputContract, Region
-from ..records import Frame, Image
+from ..model_file.contract import InputContract, Region
+from ..records import Frame
 
 _TOLD_EVERY_S = 10.0
-
-
-class AnnouncedRepeats(Repeats):
-    """Recognises repeated frames, and says every ten seconds that it waits for a different part.
-
-    Args:
-        record: The capture's record.
-    """
-
-    def __init__(self, record: CaptureRecord) -> None:
-        super().__init__(record)
-        self._told = time.monotonic()
-
-    def seen_before(self, image: Image) -> bool:
-        """Says whether a frame `(H, W, 3)` shows nothing new; it is remembered if it does."""
-        seen = super().seen_before(image)
-        if seen and time.monotonic() - self._told > _TOLD_EVERY_S:
-            self._told = time.monotonic()
-            print(
-                f"waiting for another part: {self.left_out} frames showed the same as one before",
-                file=sys.stderr,
-            )
-        return seen
-
-
-def look_at(folder: Path, record: CaptureRecord) -> str:
-    """Looks at all pictures of a folder, and warns on standard error of those that seem wrong.
-
-    Returns:
-        How many different parts they show, in words.
-    """
-    measured = _measured(folder, comparing(record))
-    found = examine(measured)
-    wrong = found.of(Weight.SURE) + found.of(Weight.DOUBTFUL)
-    if wrong:
-        warn(
-            f"{len(wrong)} of {len(measured)} pictures in {folder} seem wrong:\n"
-            f"{listed(wrong)}\nLook at the camera and the light, and remove them before training."
-        )
-    parts = len(set(different_parts(measured)))
-    return f"{len(measured)} pictures of {parts} different parts are in {folder}."
-
-
-def _measured(folder: Path, contract: InputContract) -> list[Measured]:
-    found = []
-    for path in progress(list_images(folder), "looking at the pictures", unit="image"):
-        try:
-            data = read_bytes(path)
-            image = decode_image(data, str(path))
-        except ImageReadError as error:
-            warn(str(error))
-            continue
-        content = hashlib.sha256(data).hexdigest()
-        found.append(measure(path, content, image, preprocess(image, contract)))
-    return found
-
-
 _AFTER_LOCKING_S = 0.5
-"""Frames that were on their way while the settings changed."""
+"""Time for frames that were on their way while the settings changed."""
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What the user asked for.
+def capture(arguments: argparse.Namespace) -> None:
+    """Takes pictures and says what was saved.
 
     Args:
-        roi: The region of interest; None for the whole frame, or that of the folder's record.
-        choose_roi: Have it dragged on the first frame.
-        fit: None for `stretch`, or that of the folder's record.
-        settle_s: Seconds for the camera's automatics.
-        settings: Values by setting name; None keeps what the camera has.
+        arguments: As parsed by `differnet capture`.
+
+    Raises:
+        DifferNetError: The camera or the disk failed, or the pictures would not fit those in the
+            folder. What was saved stays, and the message says how to go on.
     """
+    folder: Path = arguments.output
+    with open_camera(arguments.camera) as camera:
+        first, record = _prepare(camera, folder, arguments)
+        write_capture(folder, record)
+        repeats = None if arguments.keep_similar else Repeats(record)
+        frames = _frames(camera, first, arguments.interval, repeats)
+        saved = _save(frames, folder, arguments.count)
+    print(f"{len(saved)} pictures were saved in {folder}, the last as {saved[-1].name}.")
+    if repeats is not None and repeats.left_out:
+        print(
+            f"{repeats.left_out} frames were left out: they show the same as one before, but for "
+            "noise (--keep-similar saves them, too)."
+        )
+    print(_look_at(folder, record))
 
-    roi: Region | None = None
-    choose_roi: bool = False
-    fit: Fit | None = None
-    settle_s: float = 0.0
-    settings: dict[str, float | None] = field(default_factory=dict)
 
-
-def prepare(camera: Camera, folder: Path, wish: Wish) -> tuple[Frame, CaptureRecord]:
+def _prepare(camera: Camera, folder: Path, wish: argparse.Namespace) -> tuple[Frame, CaptureRecord]:
     """Locks the camera's settings and agrees with what the folder already holds.
 
     Returns:
@@ -123,9 +76,9 @@ def prepare(camera: Camera, folder: Path, wish: Wish) -> tuple[Frame, CaptureRec
         _refuse_change("fit", before.fit, wish.fit)
         if wish.choose_roi:
             raise DataError(f"{folder} has its region of interest already; leave out --choose-roi")
-    _settle(camera, wish.settle_s)
-    settings = _lock(camera, wish, before)
-    _settle(camera, min(wish.settle_s, _AFTER_LOCKING_S))
+    _settle(camera, wish.settle)
+    settings = _lock(camera, {"exposure": wish.exposure, "gain": wish.gain}, before)
+    _settle(camera, min(wish.settle, _AFTER_LOCKING_S))
     frame = _next_frame(camera, due_ns=0)
     record = CaptureRecord(
         source=camera.describe(),
@@ -133,7 +86,9 @@ def prepare(camera: Camera, folder: Path, wish: Wish) -> tuple[Frame, CaptureRec
         fit=before.fit if before else wish.fit or "stretch",
         settings=settings,
         frame_size=_size(frame),
-        created=before.created if before else _now(),
+        created=before.created
+        if before
+        else datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     _check_size(record, before, folder)
     return frame, record
@@ -149,15 +104,15 @@ def _refuse_change(what: str, there: object, wished: object) -> None:
 
 
 def _settle(camera: Camera, duration_s: float) -> None:
-    if not camera.live:
-        return
     end = time.monotonic() + duration_s
-    while time.monotonic() < end:
+    while camera.live and time.monotonic() < end:
         _next_frame(camera, due_ns=0)
 
 
-def _lock(camera: Camera, wish: Wish, before: CaptureRecord | None) -> CaptureSettings:
-    asked = {name: value for name, value in wish.settings.items() if value is not None}
+def _lock(
+    camera: Camera, wanted: dict[str, float | None], before: CaptureRecord | None
+) -> CaptureSettings:
+    asked = {name: value for name, value in wanted.items() if value is not None}
     if camera.controls is None:
         if asked:
             raise CameraError(
@@ -196,10 +151,9 @@ def _chosen(frame: Frame) -> Region:
 def _check_size(record: CaptureRecord, before: CaptureRecord | None, folder: Path) -> None:
     width, height = record.frame_size
     if before is not None and before.frame_size != record.frame_size:
-        there = " x ".join(map(str, before.frame_size))
         raise DataError(
-            f"the pictures in {folder} have {there} pixels; this camera gives {width} x {height}. "
-            "Set the camera back, or capture into another folder."
+            f"the pictures in {folder} have {' x '.join(map(str, before.frame_size))} pixels; this "
+            f"camera gives {width} x {height}. Set the camera back, or capture into another folder."
         )
     roi = record.roi
     if roi is not None and (roi.x + roi.width > width or roi.y + roi.height > height):
@@ -209,74 +163,59 @@ def _check_size(record: CaptureRecord, before: CaptureRecord | None, folder: Pat
         )
 
 
-class Taken(NamedTuple):
-    """What was saved: how many pictures, and the last one."""
+def _save(frames: Iterator[Frame], folder: Path, count: int) -> list[Path]:
+    """Saves up to `count` frames, numbered on from what is in the folder; returns their files."""
+    start = 1 + max(
+        (int(path.stem) for path in folder.iterdir() if path.stem.isdecimal()), default=0
+    )
+    saved: list[Path] = []
+    try:
+        for frame in progress(islice(frames, count), "capture", total=count, unit="pictures"):
+            path = folder / f"{start + len(saved):06d}.png"
+            write_image(path, frame.image)
+            saved.append(path)
+    except DifferNetError as error:
+        raise type(error)(f"{error}\n{_state(len(saved), count, folder)}") from error
+    except KeyboardInterrupt:
+        print(f"\n{_state(len(saved), count, folder)}", file=sys.stderr)
+        raise
+    return saved
 
-    saved: int
-    last: Path
 
+def _frames(
+    camera: Camera, first: Frame, interval_s: float, repeats: Repeats | None
+) -> Iterator[Frame]:
+    """Yields `first` and the frames that follow it, without repeats.
 
-def take(
-    camera: Camera,
-    first: Frame,
-    folder: Path,
-    count: int,
-    interval_s: float,
-    repeats: AnnouncedRepeats | None = None,
-) -> Taken:
-    """Saves `first` and what follows, numbered on from what is in the folder.
+    Recorded pictures may end early if some were left out as repeats. While a camera shows nothing
+    but repeats, standard error says so every ten seconds.
 
     Args:
-        camera: Settled and locked.
-        first: Its first frame.
-        folder: Where to.
-        count: Pictures to save.
-        interval_s: Least time between two pictures of a live camera.
-        repeats: Leaves out frames that show the same as one before; None saves all. Where it left
-            some out, recorded pictures may end before there are `count`.
-
-    Raises:
-        DifferNetError: The camera or the disk failed; what was saved stays, and the message says
-            how to go on.
+        camera: A camera whose settings are locked.
+        first: The camera's first frame.
+        interval_s: Minimum time in seconds between two frames of a live camera.
+        repeats: Recognises repeated frames; None yields all.
     """
-    start, frame = _next_number(folder), first
-    saved = 0
-    try:
-        for number in progress(range(start, start + count), "capture", unit="pictures"):
-            if saved:
-                due_ns = frame.captured_ns + round(interval_s * 1e9)
-                following = _next_different(camera, due_ns, first, repeats)
-                if following is None:
-                    break
-                frame = following
-            elif repeats is not None:
-                repeats.seen_before(frame.image)
-            path = folder / f"{number:06d}.png"
-            write_image(path, frame.image)
-            saved += 1
-    except DifferNetError as error:
-        raise type(error)(f"{error}\n{_state(saved, count, folder)}") from error
-    except KeyboardInterrupt:
-        print(f"\n{_state(saved, count, folder)}", file=sys.stderr)
-        raise
-    return Taken(saved, path)
-
-
-def _next_different(
-    camera: Camera, due_ns: int, first: Frame, repeats: AnnouncedRepeats | None
-) -> Frame | None:
-    """Returns the next frame that shows something else; None at the end of recorded ones."""
+    frame, due_ns, told_s = first, 0, time.monotonic()
     while True:
+        if _size(frame) != _size(first):
+            raise CameraError(f"{frame.name} has another size than the frames before it")
+        if repeats is None or not repeats.seen_before(frame.image):
+            due_ns = frame.captured_ns + round(interval_s * 1e9)
+            yield frame
+        elif time.monotonic() - told_s > _TOLD_EVERY_S:
+            told_s = time.monotonic()
+            print(
+                f"waiting for another part: {repeats.left_out} frames showed the same as one "
+                "before",
+                file=sys.stderr,
+            )
         try:
             frame = _next_frame(camera, due_ns)
         except _NoMoreFramesError:
             if repeats is None or not repeats.left_out:
                 raise
-            return None
-        if _size(frame) != _size(first):
-            raise CameraError(f"{frame.name} has another size than the frames before it")
-        if repeats is None or not repeats.seen_before(frame.image):
-            return frame
+            return
 
 
 class _NoMoreFramesError(CameraError):
@@ -290,13 +229,8 @@ def _state(saved: int, count: int, folder: Path) -> str:
     )
 
 
-def _next_number(folder: Path) -> int:
-    numbers = (int(path.stem) for path in folder.iterdir() if path.stem.isdecimal())
-    return max(numbers, default=0) + 1
-
-
 def _next_frame(camera: Camera, due_ns: int) -> Frame:
-    """Returns the next good frame that was taken when it was due; earlier ones are dropped."""
+    """Returns the next readable frame taken at `due_ns` or later (always, unless live)."""
     while True:
         try:
             frame = camera.read()
@@ -314,5 +248,27 @@ def _size(frame: Frame) -> tuple[int, int]:
     return width, height
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _look_at(folder: Path, record: CaptureRecord) -> str:
+    """Warns of pictures that seem wrong; returns in words how many parts the folder shows."""
+    measured = list(_measured(folder, comparing(record)))
+    found = examine(measured)
+    wrong = found.of(Weight.SURE) + found.of(Weight.DOUBTFUL)
+    if wrong:
+        warn(
+            f"{len(wrong)} of {len(measured)} pictures in {folder} seem wrong:\n"
+            f"{listed(wrong)}\nLook at the camera and the light, and remove them before training."
+        )
+    parts = {*different_parts(measured)}
+    return f"{len(measured)} pictures of {len(parts)} different parts are in {folder}."
+
+
+def _measured(folder: Path, contract: InputContract) -> Iterator[Measured]:
+    for path in progress(list_images(folder), "looking at the pictures", unit="image"):
+        try:
+            data = read_bytes(path)
+            image = decode_image(data, str(path))
+        except ImageReadError as error:
+            warn(str(error))
+            continue
+        content = hashlib.sha256(data).hexdigest()
+        yield measure(path, content, image, preprocess(image, contract))

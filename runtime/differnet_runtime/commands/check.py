@@ -1,20 +1,19 @@
-"""`differnet check`: reads a station's configuration and says what is wrong with it."""
+"""`differnet check`: reads a station's configuration and says what is wrong with it.
+
+Imported on every start of `differnet`, so the work (`checking`) is imported when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ..command import Command
+from ..command import Command, print_json, print_result
 from ..errors import ConfigError
-from .arguments import any_path, seconds
-
-if TYPE_CHECKING:
-    from .checking import Checked
-
+from .arguments import add_json, any_path, seconds
 
 WRONG = 2
+"""Exit code if the station can't start."""
 _CAMERAS_S = 10.0
 
 
@@ -42,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"how long a camera may take for its frame; {_CAMERAS_S:g}",
     )
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_json(shown, "the findings")
     shown.add_argument(
         "--show",
         choices=("toml", "json"),
@@ -57,52 +56,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet check`."""
-    import json
+    from ..config import load_config, schema
 
     if arguments.schema:
-        from ..config import schema
-
-        print(json.dumps(schema(), indent=1))
+        print_json(schema(), indent=1)
         return 0
     if arguments.config is None:
         raise ConfigError("give the station's configuration: differnet check line3.toml")
+    from .checking import check, effective
+
     if arguments.show:
-        return _show(arguments.config, arguments.show)
-    checked = _check(arguments)
-    print(json.dumps(checked.as_record(), indent=2) if arguments.json else checked.as_text())
+        show = print_json if arguments.show == "json" else _print_toml
+        show(effective(load_config(arguments.config).config))
+        return 0
+    checked = check(arguments.config, cameras_s=arguments.timeout if arguments.cameras else None)
+    print_result(checked.as_record(), checked.as_text(), as_json=arguments.json)
     return 0 if checked.fit else WRONG
 
 
-def _show(path: Path, form: str) -> int:
-    import json
+def _print_toml(tables: dict[str, Any]) -> None:
+    import tomli_w
 
-    from ..cameras import redact
-    from ..config import load_config
-    from .checking import as_toml, effective
-
-    tables = effective(load_config(path).config, redact)
-    print(json.dumps(tables, indent=2) if form == "json" else as_toml(tables), end="")
-    if form == "json":
-        print()
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> Checked:
-    from ..config import load_config
-    from .checking import Checked, examine, first_frames
-    from .checking_models import CheckFinding, files
-
-    try:
-        loaded = load_config(arguments.config)
-    except ConfigError as error:
-        lines = str(error).splitlines()
-        return Checked((), tuple(CheckFinding("configuration", "wrong", line) for line in lines))
-    checked = examine(loaded)
-    if arguments.cameras:
-        models = {camera: metadata for camera, (_, metadata) in files(loaded.config).items()}
-        found = first_frames(loaded.config.camera, arguments.timeout, models)
-        checked = Checked(checked.files, (*checked.findings, *found))
-    return checked
+    print(tomli_w.dumps(tables), end="")
 
 
 COMMAND = Command(

@@ -1,186 +1,98 @@
-"""The steps of `differnet check`: what a configuration names, looked at; nothing is changed.
+"""The work of `differnet check`: a station's configuration, and everything that it names.
 
-A configuration written as TOML again: what is in effect, defaults included.
-
-One frame of every camera, each in a process of its own, so that none can hang the check.
+Nothing is changed. Cameras are opened only on request, each in a process of its own, so that none
+of them can hang the check.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..cameras.sources import describe, refuse_commands, refuse_leaving
+from ..backends.fake import FakeOptions
+from ..backends.selection import check_backend, runs_on_cpu
+from ..cameras import redact
+from ..cameras.sources import describe as describe_camera
+from ..cameras.sources import refuse_commands, refuse_leaving
 from ..capture.process import CaptureProcess
-from ..config import CameraConfig, Config, Loaded, WebConfig
+from ..config import Config, PlannedModel, WebConfig, load_config, planned_models
 from ..config.paths import fingerprint, read_secret, secret_files
-from ..config.problems import dotted
+from ..config.problems import Key, dotted
 from ..errors import ConfigError, DifferNetError, FrameError, ImageReadError
 from ..files import user_of
+from ..inference.messages import FAKE_METADATA
 from ..inspection.preprocess import preprocess
+from ..model_file.file import content_hash, read_model_file
 from ..model_file.metadata import ModelMetadata
+from ..model_file.signing import describe_signature, require_signature
+from ..models.cards import advice
+from ..models.store import ModelStore, default_folder
 from ..records import Image
 from ..sinks import build_sinks
-from ..station.memory import machine_bytes
+from ..station.memory import (
+    MIB,
+    Share,
+    changing_bytes,
+    describe,
+    machine_bytes,
+    mib,
+    share_of,
+    share_without_model,
+    total_bytes,
+)
 from ..teaching.job import missing
-from ..text import Meaning, coloured
-from .checking_models import CheckFinding, models
+from ..text import Meaning, coloured, table
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+State = Literal["ok", "look", "wrong"]
+
+_SIGNS: dict[State, tuple[str, Meaning]] = {
+    "ok": ("ok", "good"),
+    "look": ("LOOK", "look"),
+    "wrong": ("WRONG", "bad"),
+}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?")
 
 
-def effective(config: Config, hide: Callable[[str], str] | None = None) -> dict[str, Any]:
-    """Returns every key that has a value, as TOML or JSON can hold it.
+@dataclass(frozen=True)
+class CheckFinding:
+    """One finding of `differnet check`.
 
     Args:
-        config: Checked.
-        hide: Applied to cameras' sources, which may hold passwords; of webhooks' URLs only the
-            host is left then. None shows everything.
+        subject: The configuration table or key concerned, such as `camera.top`.
+        state: `look` works, but deserves a look; with `wrong` the station can't start.
+        text: The finding in words, without passwords.
+
+    Example:
+        >>> CheckFinding("web", "ok", "127.0.0.1 port 8787").state
+        'ok'
     """
-    tables: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    if hide is None:
-        return tables
-    for camera in tables["camera"].values():
-        camera["source"] = hide(camera["source"])
-    for webhook in tables["webhook"].values():
-        webhook["url"] = _host_alone(webhook["url"])
-    return tables
 
-
-def _host_alone(url: str) -> str:
-    """Returns a URL without all that may be a secret: many receivers know a sender by the path."""
-    scheme, _, rest = url.partition("://")
-    authority, *beyond = re.split(r"[/?#]", rest, maxsplit=1)
-    host = authority.rpartition("@")[2]
-    if not _HOST.fullmatch(host):  # where a password ends can't be told
-        return f"{scheme}://***"
-    return f"{scheme}://{host}{'/***' if any(beyond) else ''}"
-
-
-def as_toml(tables: dict[str, Any]) -> str:
-    """Writes tables as TOML: of each table the plain keys first, then the tables within."""
-    return "\n".join(_lines(tables, ())).strip() + "\n"
-
-
-def _lines(table: dict[str, Any], at: tuple[str, ...]) -> list[str]:
-    lines = [
-        f"{_key(name)} = {_value(value)}"
-        for name, value in table.items()
-        if not isinstance(value, dict)
-    ]
-    below = [(name, value) for name, value in table.items() if isinstance(value, dict)]
-    if at and (lines or not below):
-        lines = ["", f"[{'.'.join(_key(name) for name in at)}]", *lines]
-    for name, value in below:
-        lines += _lines(value, (*at, name))
-    return lines
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
-
-
-def _value(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
-    if isinstance(value, list):
-        return f"[{', '.join(_value(item) for item in value)}]"
-    if isinstance(value, dict):  # within an array
-        return (
-            "{" + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + "}"
-        )
-    if isinstance(value, float):
-        return repr(value)  # "nan" and "inf" are TOML too
-    # JSON's escapes are TOML's, but for the one control character that JSON lets pass.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def first_frames(
-    cameras: Mapping[str, CameraConfig],
-    timeout_s: float,
-    models: Mapping[str, ModelMetadata] | None = None,
-) -> list[CheckFinding]:
-    """Opens all cameras at once, takes a frame of each, and says whether its model knows the size.
-
-    Args:
-        cameras: By name.
-        timeout_s: For all of them together, since they are opened at the same time.
-        models: What judges each camera, where that is known.
-    """
-    opened = {name: CaptureProcess(name, camera) for name, camera in cameras.items()}
-    until = time.monotonic() + timeout_s
-    try:
-        for capture in opened.values():
-            capture.start()
-        return [
-            finding
-            for name, capture in opened.items()
-            for finding in _first_frame(name, capture, until, timeout_s, (models or {}).get(name))
-        ]
-    finally:
-        for capture in opened.values():
-            capture.stop()
-
-
-def _first_frame(
-    name: str,
-    capture: CaptureProcess,
-    until: float,
-    timeout_s: float,
-    model: ModelMetadata | None,
-) -> list[CheckFinding]:
-    subject = f"camera.{name}"
-    frame = None
-    try:
-        while frame is None and capture.wait(max(0.0, until - time.monotonic())):
-            frame = capture.take()
-            if frame is None and not capture.live:
-                break
-    except ImageReadError as error:
-        return [CheckFinding(subject, "look", str(error))]
-    status = capture.status
-    if frame is None:
-        why = f": {status.reason}" if status.reason else ""
-        return [CheckFinding(subject, "look", f"no frame within {timeout_s:g} s{why}")]
-    height, width = frame.image.shape[:2]
-    refused = [CheckFinding(subject, "look", s.warning) for s in status.settings if s.warning]
-    if model is not None and (misfit := _misfit(frame.image, model)):
-        refused.append(CheckFinding(subject, "look", misfit))
-    return [CheckFinding(subject, "ok", f"gave a frame of {width} x {height} pixels"), *refused]
-
-
-def _misfit(image: Image, model: ModelMetadata) -> str | None:
-    """Says why the camera's model would give no verdict on frames of this size."""
-    height, width = image.shape[:2]
-    sizes = model.picture_sizes
-    if sizes is not None and not sizes.accepts(width, height):
-        return f"its model {model.name} knows pictures of {sizes}, not of {width} x {height} pixels"
-    try:
-        preprocess(image, model.input)
-    except FrameError as error:
-        return f"its model {model.name} can't take the frame: {error}"
-    return None
-
-
-_SIGNS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}
-_MEANINGS: dict[str, Meaning] = {"ok": "good", "look": "look", "wrong": "bad"}
+    subject: str
+    state: State
+    text: str
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Everything that was found.
+    """All findings about one configuration.
 
     Args:
-        files: That were read.
+        files: The files of the configuration.
         findings: In the order of the configuration's tables.
+
+    Example:
+        >>> Checked((), (CheckFinding("web", "ok", "127.0.0.1 port 8787"),)).fit
+        True
     """
 
     files: tuple[Path, ...]
@@ -192,14 +104,17 @@ class Checked:
         return all(finding.state != "wrong" for finding in self.findings)
 
     def as_text(self) -> str:
-        """Writes a line for each file and finding, and the conclusion."""
-        width = max((len(finding.subject) for finding in self.findings), default=0)
-        lines = [f"read   {file}" for file in self.files]
-        lines += [f"{_sign(f)}  {f.subject:<{width}}  {f.text}" for f in self.findings]
-        return "\n".join([*lines, "The station can start." if self.fit else "It can't start."])
+        """Returns a line for each file and each finding, and the conclusion."""
+        rows = [
+            (coloured(*_SIGNS[one.state], sys.stdout), one.subject, one.text)
+            for one in self.findings
+        ]
+        conclusion = "The station can start." if self.fit else "It can't start."
+        files = (f"read   {file}" for file in self.files)
+        return "\n".join([*files, table(rows, least=(5,)), conclusion])
 
     def as_record(self) -> dict[str, Any]:
-        """Returns the same for JSON."""
+        """Returns the findings for JSON."""
         return {
             "fit": self.fit,
             "files": [str(file) for file in self.files],
@@ -207,24 +122,73 @@ class Checked:
         }
 
 
-def _sign(finding: CheckFinding) -> str:
-    return coloured(_SIGNS[finding.state], _MEANINGS[finding.state], sys.stdout)
+def effective(config: Config) -> dict[str, Any]:
+    """Returns every key that has a value, as TOML or JSON can hold it, without passwords.
+
+    Of webhooks' URLs only the host is left.
+    """
+    tables: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    for camera in tables["camera"].values():
+        camera["source"] = redact(camera["source"])
+    for webhook in tables["webhook"].values():
+        webhook["url"] = _host_alone(webhook["url"])
+    return tables
 
 
-def examine(loaded: Loaded) -> Checked:
-    """Looks at everything but the cameras themselves."""
+def _host_alone(url: str) -> str:
+    """Returns a URL without its login, path and query: many receivers know a sender by the path."""
+    scheme, _, rest = url.partition("://")
+    authority, *beyond = re.split(r"[/?#]", rest, maxsplit=1)
+    host = authority.rpartition("@")[2]
+    if not _HOST.fullmatch(host):  # it is ambiguous where the password ends
+        return f"{scheme}://***"
+    return f"{scheme}://{host}{'/***' * any(beyond)}"
+
+
+def check(path: Path, *, cameras_s: float | None = None) -> Checked:
+    """Reads a configuration and examines what it names.
+
+    Args:
+        path: The station's TOML file.
+        cameras_s: Seconds that the cameras may take for one frame each; None opens no camera.
+    """
+    try:
+        loaded = load_config(path)
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        return Checked((), tuple(CheckFinding("configuration", "wrong", line) for line in lines))
     config = loaded.config
     findings = [
         *(CheckFinding("configuration", "look", warning) for warning in loaded.warnings),
         _state_folder(config),
-        *models(config),
-        *(_camera(name, camera) for name, camera in config.camera.items()),
+        *_models(config),
+        *chain(*(_guarded(f"camera.{name}", _camera(name, config)) for name in config.camera)),
         *_evidence(config),
         *_teach(config),
         *_secrets_and_sinks(config),
-        *_web(config.web),
+        *_guarded("web", _web(config.web)),
     ]
+    if cameras_s is not None:
+        findings += _first_frames(config, cameras_s)
     return Checked(loaded.files, tuple(findings))
+
+
+def _guarded(subject: str, findings: Iterator[CheckFinding]) -> Iterator[CheckFinding]:
+    """Yields the findings; an error on the way is the last one."""
+    try:
+        yield from findings
+    except DifferNetError as error:
+        yield CheckFinding(subject, "wrong", str(error))
+
+
+def _refused(
+    subject: str, attempt: Callable[..., object], *given: object
+) -> Iterator[CheckFinding]:
+    """Yields the error of a function that refuses what it is given."""
+    try:
+        attempt(*given)
+    except DifferNetError as error:
+        yield CheckFinding(subject, "wrong", str(error))
 
 
 def _state_folder(config: Config) -> CheckFinding:
@@ -233,24 +197,114 @@ def _state_folder(config: Config) -> CheckFinding:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         return CheckFinding("station.state", "wrong", f"{folder}: {nearest} can't be written")
     if user := user_of(folder):
-        # Not wrong: it may be this station that runs.
+        # Not wrong: this station may be running.
         text = f"{folder}: in use by {user}; if that is another station, give each its own"
         return CheckFinding("station.state", "look", text)
-    made = "" if nearest == folder else "; will be created"
-    return CheckFinding("station.state", "ok", f"{folder}{made}")
+    return CheckFinding(
+        "station.state", "ok", f"{folder}{'' if nearest == folder else '; will be created'}"
+    )
 
 
-def _camera(name: str, camera: CameraConfig) -> CheckFinding:
-    subject, source = f"camera.{name}", camera.source
-    try:
-        refuse_commands(name, camera)
-        refuse_leaving(name, camera)
-    except ConfigError as error:
-        return CheckFinding(subject, "wrong", str(error))
-    shown = f"{describe(camera)}, {camera.trigger}"
+def _models(config: Config) -> Iterator[CheckFinding]:
+    """Examines every model, and the memory that all of them need together."""
+    planned = planned_models(config)
+    shares: list[Share] = []
+    for one in planned:
+        yield from _model(one, shares, several=len(planned) > 1)
+    if len(shares) == len(planned):
+        yield _memory(shares, config.station.memory_mb)
+    default = config.model
+    if (default.path or default.store) and all(one.key != "model" for one in planned):
+        yield CheckFinding("model", "look", "not needed: each camera has its own model")
+
+
+def _path(planned: PlannedModel) -> Path | None:
+    store, path = planned.config.store, planned.config.path
+    return path if store is None else ModelStore(default_folder()).active(store)
+
+
+def _model(planned: PlannedModel, shares: list[Share], *, several: bool) -> Iterator[CheckFinding]:
+    config, key = planned.config, planned.key
+    if config.fake:
+        yield from _refused(f"{key}.backend", FakeOptions.parse, config.backend)
+        shares.append(share_of(planned, FAKE_METADATA, 0))
+        yield CheckFinding(key, "look", "the fake backend invents its scores: for trials only")
+        return
+    yield from _refused(f"{key}.backend", check_backend, config.backend)
+    path, subject = _path(planned), f"{key}.{'path' if config.store is None else 'store'}"
+    if path is not None:
+        found = _model_file(path, subject, planned, shares, several=several)
+        yield from _guarded(subject, found)
+        return
+    shares.append(share_without_model(planned))
+    why = advice(default_folder(), config.store or "")
+    yield CheckFinding(subject, "look", f"no model judges {', '.join(planned.cameras)} yet: {why}")
+
+
+def _model_file(
+    path: Path, subject: str, planned: PlannedModel, shares: list[Share], *, several: bool
+) -> Iterator[CheckFinding]:
+    config, key = planned.config, planned.key
+    data, metadata = read_model_file(path)
+    signature = describe_signature(data, str(path), config.trusted_keys)
+    shares.append(share_of(planned, metadata, len(data)))
+    own = metadata.calibration.threshold if metadata.calibration else None
+    thresholds = {
+        camera: own if threshold is None else threshold
+        for camera, threshold in planned.thresholds.items()
+    }
+    yield CheckFinding(
+        subject,
+        "ok",
+        f"{path}: {metadata.name}, sha256 {content_hash(data)[:12]}..., {metadata.precision}, "
+        f"{'with' if metadata.windows else 'no'} heatmap, {_thresholds(thresholds)}, {signature}"
+        f"{'; judges ' + ', '.join(planned.cameras) if several else ''}",
+    )
+    signed = (data, str(path), config.trusted_keys)
+    yield from _refused("model.trusted_keys", require_signature, *signed)
+    if None in thresholds.values():
+        text = f"no part can be judged: run `differnet calibrate`, or give {key}.threshold"
+        yield CheckFinding(f"{key}.threshold", "wrong", text)
+    if metadata.precision != "fp32" and runs_on_cpu(config.backend):
+        kind = metadata.precision.upper()
+        text = f"an {kind} model is slow on a CPU: export it in FP32 for this machine"
+        yield CheckFinding(f"{key}.backend", "look", text)
+
+
+def _thresholds(thresholds: dict[str, float | None]) -> str:
+    """Writes the threshold once if all cameras have the same, else each camera's."""
+    texts = {camera: "none" if x is None else f"{x:.4g}" for camera, x in thresholds.items()}
+    if len(set(texts.values())) > 1:
+        return "threshold " + ", ".join(f"{text} ({camera})" for camera, text in texts.items())
+    text = next(iter(texts.values()))
+    return "not calibrated" if text == "none" else f"threshold {text}"
+
+
+def _memory(shares: list[Share], limit_mb: int | None) -> CheckFinding:
+    subject, needed, changing = "station.memory_mb", total_bytes(shares), changing_bytes(shares)
+    text = (
+        f"about {mib(needed)} are needed ({describe(shares)}), and {mib(changing)} while a model "
+        "changes; on a GPU, its libraries add to each engine"
+    )
+    if limit_mb is not None and needed > limit_mb * MIB:
+        return CheckFinding(subject, "wrong", f"{text}; {limit_mb} MiB are allowed")
+    there = machine_bytes() if limit_mb is None else limit_mb * MIB
+    if there is not None and changing > there:
+        whose = "there is" if limit_mb is None else "allowed is"
+        return CheckFinding(subject, "look", f"{text}; {whose} {mib(there)}")
+    return CheckFinding(subject, "ok", text)
+
+
+def _camera(name: str, config: Config) -> Iterator[CheckFinding]:
+    camera = config.camera[name]
+    refuse_commands(name, camera)
+    refuse_leaving(name, camera)
+    shown, source = f"{describe_camera(camera)}, {camera.trigger}", camera.source
     if source.startswith("/") and camera.kind != "gstreamer" and not _exists(Path(source)):
-        return CheckFinding(subject, "look", f"{shown}: is not there now; the station waits for it")
-    return CheckFinding(subject, "ok", shown)
+        text = f"{shown}: is not there now; the station waits for it"
+        yield CheckFinding(f"camera.{name}", "look", text)
+    else:
+        yield CheckFinding(f"camera.{name}", "ok", shown)
 
 
 def _evidence(config: Config) -> Iterator[CheckFinding]:
@@ -271,9 +325,8 @@ def _teach(config: Config) -> Iterator[CheckFinding]:
     teach, web = config.teach, config.web
     if not (teach.enabled and web.enabled and web.changes):
         return
-    lacking = missing()
-    trains = "models can be trained here" if lacking is None else lacking
-    yield CheckFinding("teach", "ok", f"up to {_gib(teach.max_bytes)} of pictures; {trains}")
+    lacking, pictures = missing(), f"up to {_gib(teach.max_bytes)} of pictures"
+    yield CheckFinding("teach", "ok", f"{pictures}; {lacking or 'models can be trained here'}")
     there = machine_bytes()
     if lacking is None and there is not None and teach.memory_mib << 20 > there:
         yield CheckFinding(
@@ -285,41 +338,36 @@ def _teach(config: Config) -> Iterator[CheckFinding]:
 
 
 def _secrets_and_sinks(config: Config) -> Iterator[CheckFinding]:
-    """Every secret that can't be read, and then, if all can, what else keeps sinks from opening."""
-    readable = True
-    for key, file in secret_files(config):
-        subject = dotted(key)
-        try:
-            fingerprint(key, file)
-            if key[-1].endswith("_file"):
-                read_secret(file)
-            yield CheckFinding(subject, "ok", f"{file} can be read")
-        except DifferNetError as error:
-            readable = False
-            yield CheckFinding(subject, "wrong", str(error))
-    if not readable:
-        return
-    try:
-        sinks = build_sinks(config)
-    except DifferNetError as error:
-        yield CheckFinding("events", "wrong", str(error))
-        return
-    yield CheckFinding(
-        "events", "ok", f"go to {', '.join(sink.name for sink in sinks) or 'no sink'}"
-    )
+    """Examines every secret and, if all can be read, whether the sinks can be built."""
+    secrets = [
+        finding
+        for key, file in secret_files(config)
+        for finding in _guarded(dotted(key), _secret(key, file))
+    ]
+    yield from secrets
+    if all(finding.state == "ok" for finding in secrets):
+        yield from _guarded("events", _sinks(config))
+
+
+def _secret(key: Key, file: Path) -> Iterator[CheckFinding]:
+    fingerprint(key, file)
+    if key[-1].endswith("_file"):
+        read_secret(file)
+    yield CheckFinding(dotted(key), "ok", f"{file} can be read")
+
+
+def _sinks(config: Config) -> Iterator[CheckFinding]:
+    names = ", ".join(sink.name for sink in build_sinks(config))
+    yield CheckFinding("events", "ok", f"go to {names or 'no sink'}")
 
 
 def _web(config: WebConfig) -> Iterator[CheckFinding]:
     if not config.enabled:
         return
-    where = f"{config.host} port {config.port or '(a free one)'}"
-    try:
-        from ..web.server import access_of  # imports starlette and uvicorn
+    from ..web.server import access_of  # imports starlette and uvicorn
 
-        access_of(config)
-    except DifferNetError as error:
-        yield CheckFinding("web", "wrong", str(error))
-        return
+    access_of(config)
+    where = f"{config.host} port {config.port or '(a free one)'}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM
@@ -327,15 +375,14 @@ def _web(config: WebConfig) -> Iterator[CheckFinding]:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+        yield CheckFinding("web", "ok", where)
     except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host at all
-        # Not wrong: the station that is checked may be running.
+        # Not wrong: this station may be running.
         yield CheckFinding("web", "look", f"{where}: {getattr(error, 'strerror', None) or error}")
-        return
-    yield CheckFinding("web", "ok", where)
 
 
 def _existing(path: Path) -> Path:
-    """Returns the path, or the nearest folder above it that is there."""
+    """Returns the path, or the nearest folder above it that exists."""
     while not _exists(path):
         path = path.parent
     return path
@@ -350,3 +397,66 @@ def _exists(path: Path) -> bool:
 
 def _gib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB"
+
+
+def _first_frames(config: Config, timeout_s: float) -> list[CheckFinding]:
+    """Opens all cameras at once and takes a frame of each, within `timeout_s` seconds together."""
+    models = dict(_judges(config))
+    until = time.monotonic() + timeout_s
+    with ExitStack() as stack:
+        opened = {name: CaptureProcess(name, camera) for name, camera in config.camera.items()}
+        for capture in opened.values():
+            stack.callback(capture.stop)
+        for capture in opened.values():
+            capture.start()
+        return [
+            CheckFinding(f"camera.{name}", state, text)
+            for name, capture in opened.items()
+            for state, text in _first_frame(capture, until, timeout_s, models.get(name))
+        ]
+
+
+def _judges(config: Config) -> Iterator[tuple[str, ModelMetadata]]:
+    """Yields each camera and the model that judges it, if its file can be read."""
+    for planned in planned_models(config):
+        with suppress(DifferNetError):
+            if (path := _path(planned)) is not None:
+                metadata = read_model_file(path)[1]
+                yield from ((camera, metadata) for camera in planned.cameras)
+
+
+def _first_frame(
+    capture: CaptureProcess, until: float, timeout_s: float, model: ModelMetadata | None
+) -> Iterator[tuple[State, str]]:
+    frame = None
+    try:
+        while frame is None and capture.wait(max(0.0, until - time.monotonic())):
+            frame = capture.take()
+            if frame is None and not capture.live:
+                break
+    except ImageReadError as error:
+        yield "look", str(error)
+        return
+    status = capture.status
+    if frame is None:
+        why = f": {status.reason}" if status.reason else ""
+        yield "look", f"no frame within {timeout_s:g} s{why}"
+        return
+    height, width = frame.image.shape[:2]
+    yield "ok", f"gave a frame of {width} x {height} pixels"
+    yield from (("look", one.warning) for one in status.settings if one.warning)
+    if model is not None and (misfit := _misfit(frame.image, model)):
+        yield "look", misfit
+
+
+def _misfit(image: Image, model: ModelMetadata) -> str | None:
+    """Returns why the camera's model would give no verdict on such frames; None if it would."""
+    height, width = image.shape[:2]
+    sizes = model.picture_sizes
+    if sizes is not None and not sizes.accepts(width, height):
+        return f"its model {model.name} knows pictures of {sizes}, not of {width} x {height} pixels"
+    try:
+        preprocess(image, model.input)
+    except FrameError as error:
+        return f"its model {model.name} can't take the frame: {error}"
+    return None

@@ -1,12 +1,11 @@
-"""The steps of `differnet doctor`: try a model, and write down what was found."""
+"""The work of `differnet doctor`: examine the machine, try a model and a unit, report."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Any
 
 from ..backends import selection
 from ..backends.selection import AUTO, choose, why_not_better
-from ..confinement import UnitReport
-from ..diagnosis import DiagnosisLine
+from ..command import print_result
+from ..confinement import UnitReport, try_unit
+from ..diagnosis import DiagnosisLine, examine, try_backends
 from ..errors import BackendError
 from ..model_file.file import read_model_file
-from ..text import Meaning, coloured
+from ..text import Meaning, coloured, table
 
+UNFIT = 1
+"""Exit code when no backend works, or the model or the unit does not."""
 _SIGNS = {"ok": "ok", "missing": "missing", "none": "-"}
 _MEANINGS: dict[str, Meaning] = {
     "ok": "good",
@@ -30,19 +32,49 @@ _MEANINGS: dict[str, Meaning] = {
     "failed": "bad",
 }
 
+DoctorRow = tuple[str, str, str]
+"""Sign, name and text."""
+
+
+def diagnose(model: Path | None, unit_name: str | None, *, as_json: bool) -> int:
+    """Examines the machine, prints the findings and returns the exit code.
+
+    Args:
+        model: A model file to try on this machine.
+        unit_name: A systemd unit under whose confinement the GPU is tried.
+        as_json: Print JSON in place of text.
+
+    Raises:
+        ModelFileError: The model file can't be used.
+    """
+    if model is not None:
+        read_model_file(model)  # a wrong file is refused before the machine is examined
+    findings = examine(model.parent if model else Path.cwd())
+    backends = try_backends()
+    trial = try_model(model) if model else None
+    unit = try_unit(unit_name) if unit_name else None
+    report = (findings, backends, trial, unit)
+    print_result(as_record(*report), as_text(*report), as_json=as_json)
+    works = None in backends.values() and (trial is None or trial.failure is None)
+    return 0 if works and (unit is None or unit.sound) else UNFIT
+
 
 @dataclass
 class ModelTrial:
-    """What became of a model on this machine.
+    """The result of running a model on this machine.
 
     Args:
-        path: The model file.
+        path: The model file that was tried.
         precision: `fp32`, `fp16` or `int8`.
-        backend: What `auto` takes; None where nothing runs it.
-        reasons: Why not a better one, by name.
-        warnings: What deserves a look though it works.
+        backend: The backend that `auto` chooses; None if none runs the model.
+        reasons: Why better backends were not chosen, by their names.
+        warnings: Problems that did not keep the model from running.
         difference: Greatest relative difference of the golden frames' scores; None if not scored.
-        failure: Why the model does not run, or not right; None if it does.
+        failure: Why the model does not run, or gives wrong scores; None if it works.
+
+    Example:
+        >>> ModelTrial(Path("part.onnx"), "fp32").failure is None
+        True
     """
 
     path: Path
@@ -55,7 +87,7 @@ class ModelTrial:
 
 
 def try_model(path: Path) -> ModelTrial:
-    """Opens a model with the backend that `auto` takes, and scores its golden frames.
+    """Opens a model with the backend that `auto` chooses, and scores its golden frames.
 
     Raises:
         ModelFileError: The file can't be used.
@@ -80,7 +112,7 @@ def try_model(path: Path) -> ModelTrial:
 
 @contextmanager
 def _kept_warnings(kept: list[str]) -> Iterator[None]:
-    """Keeps what the choice warns of, which would otherwise go to standard error."""
+    """Collects the warnings of the backend selection instead of logging them."""
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: kept.append(record.getMessage())  # type: ignore[method-assign]
     selection.log.addHandler(handler)
@@ -96,7 +128,7 @@ def as_record(
     trial: ModelTrial | None,
     unit: UnitReport | None = None,
 ) -> dict[str, Any]:
-    """Returns all of it for JSON; the keys stay the same from version to version."""
+    """Returns the report for JSON; its keys stay the same from version to version."""
     return {
         "checks": {
             finding.name: {"state": finding.state, "text": finding.text} for finding in findings
@@ -128,64 +160,54 @@ def as_text(
     trial: ModelTrial | None,
     unit: UnitReport | None = None,
 ) -> str:
-    """Returns all of it for people, as wide as the terminal."""
-    no_gpu = {
-        finding.text: "there is no GPU (above)" for finding in findings if finding.name == "gpu"
+    """Returns the report as text, wrapped to the width of the terminal."""
+    gpu = {finding.text for finding in findings if finding.name == "gpu"}
+    sections: dict[str, Iterable[DoctorRow]] = {
+        "machine": [(_SIGNS[finding.state], finding.name, finding.text) for finding in findings],
+        "backends": [
+            ("works", name, "")
+            if reason is None
+            else ("no", name, "there is no GPU (above)" if reason in gpu else reason)
+            for name, reason in backends.items()
+        ],
     }
-    lines = ["machine"]
-    lines += [_row(_SIGNS[finding.state], finding.name, finding.text) for finding in findings]
-    lines += ["", "backends"]
-    lines += [
-        _row("works" if reason is None else "no", name, no_gpu.get(reason or "", reason or ""))
-        for name, reason in backends.items()
-    ]
     if trial is not None:
-        lines += ["", f"model {trial.path}", *_trial_rows(trial)]
+        sections[f"model {trial.path}"] = _trial_rows(trial)
     if unit is not None:
-        lines += ["", f"unit {unit.unit}", *_unit_rows(unit)]
-    return "\n".join(lines)
+        sections[f"unit {unit.unit}"] = _unit_rows(unit)
+    return "\n\n".join(f"{title}\n{_lines(rows)}" for title, rows in sections.items())
 
 
-def _trial_rows(trial: ModelTrial) -> Iterator[str]:
+def _lines(rows: Iterable[DoctorRow]) -> str:
+    return table(
+        [("", coloured(sign, _MEANINGS.get(sign), sys.stdout), *rest) for sign, *rest in rows],
+        least=(0, 7, 20),
+        wrap=max(60, shutil.get_terminal_size().columns),
+    )
+
+
+def _trial_rows(trial: ModelTrial) -> Iterator[DoctorRow]:
     if trial.backend is not None:
-        yield _row("takes", trial.backend, f"chosen by auto, for this {trial.precision} file")
+        yield "takes", trial.backend, f"chosen by auto, for this {trial.precision} file"
     for names, reason in why_not_better(trial.reasons).items():
-        yield _row("not", names, reason)
+        yield "not", names, reason
     for warning in trial.warnings:
-        yield _row("warning", "", warning)
+        yield "warning", "", warning
     if trial.failure is not None:
-        yield _row("failed", "self test", trial.failure)
+        yield "failed", "self test", trial.failure
     else:
-        yield _row(
-            "ok", "self test", f"golden frames score as exported, within {trial.difference:.2g}"
-        )
+        yield "ok", "self test", f"golden frames score as exported, within {trial.difference:.2g}"
 
 
-def _unit_rows(unit: UnitReport) -> Iterator[str]:
+def _unit_rows(unit: UnitReport) -> Iterator[DoctorRow]:
     if unit.not_run is not None:
-        yield _row("not run", "", unit.not_run)
+        yield "not run", "", unit.not_run
         return
     for node, reason in unit.hidden.items():
-        yield _row("hidden", node, reason)
+        yield "hidden", node, reason
     if unit.gpu is None:
-        yield _row("ok", "gpu", "CUDA starts under the unit")
+        yield "ok", "gpu", "CUDA starts under the unit"
     elif unit.outside is None:
-        yield _row("failed", "gpu", f"{unit.gpu} Outside the unit CUDA starts.")
+        yield "failed", "gpu", f"{unit.gpu} Outside the unit CUDA starts."
     else:
-        yield _row("-", "gpu", f"none outside the unit either: {unit.outside}")
-
-
-def _row(sign: str, name: str, text: str) -> str:
-    indent = f"  {sign:<8} {name:<21} "
-    width = max(60, shutil.get_terminal_size().columns)
-    filled = textwrap.fill(
-        text or " ",
-        width,
-        initial_indent=indent,
-        subsequent_indent=" " * len(indent),
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-    )
-    row = filled.rstrip() if text else indent.rstrip()
-    return f"  {coloured(sign, _MEANINGS.get(sign), sys.stdout)}{row[2 + len(sign) :]}"
+        yield "-", "gpu", f"none outside the unit either: {unit.outside}"

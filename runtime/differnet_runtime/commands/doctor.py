@@ -1,15 +1,14 @@
-"""`differnet doctor`: what this machine can do, and what to install for the rest."""
+"""`differnet doctor`: what this machine can do, and what to install for the rest.
+
+Imported on every start of `differnet`, so the work (`diagnosing`) is imported when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..command import Command
-from .arguments import any_path, text
-
-UNFIT = 1
-"""Exit code when no backend works, or the model does not."""
+from .arguments import add_json, any_path, text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,31 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="try the GPU under the confinement of a station's systemd unit (differnet@.service), "
         "and say which device node it hides; needs root",
     )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet doctor`."""
-    import json
+    from .diagnosing import diagnose
 
-    from ..confinement import try_unit
-    from ..diagnosis import examine, try_backends
-    from ..model_file.file import read_model_file
-    from .diagnosing import as_record, as_text, try_model
-
-    model: Path | None = arguments.model
-    if model is not None:
-        read_model_file(model)  # a wrong file is refused before the machine is looked at
-    findings = examine(model.parent if model else Path.cwd())
-    backends = try_backends()
-    trial = try_model(model) if model else None
-    unit = try_unit(arguments.unit) if arguments.unit else None
-    if arguments.json:
-        print(json.dumps(as_record(findings, backends, trial, unit), indent=2))
-    else:
-        print(as_text(findings, backends, trial, unit))
-    works = None in backends.values() and (trial is None or trial.failure is None)
-    return 0 if works and (unit is None or unit.sound) else UNFIT
+    return diagnose(arguments.model, arguments.unit, as_json=arguments.json)
 
 
 COMMAND = Command("doctor", "tell what this machine can do, and what to install", configure, run)

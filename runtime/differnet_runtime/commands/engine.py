@@ -1,12 +1,16 @@
-"""`differnet engine`: builds a model file's TensorRT engine on the device that will run it."""
+"""`differnet engine`: builds a model file's TensorRT engine on the device that will run it.
+
+Imported on every start of `differnet`, so TensorRT is imported when the command runs.
+"""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from ..command import Command
-from .arguments import WholeNumber, any_path, refused
+from ..command import Command, print_result
+from ..text import table
+from .arguments import WholeNumber, add_json, add_model, refused
 
 if TYPE_CHECKING:
     from ..backends.tensorrt.audit import AuditReport
@@ -22,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "in the file, and keeps it beside the file (or below DIFFERNET_ENGINES). `differnet run` "
         "would build it at its start; it takes from seconds to many minutes."
     )
-    parser.add_argument("model", type=any_path, metavar="FILE", help="the exported part.onnx")
+    add_model(parser)
     parser.add_argument(
         "--batch",
         type=WholeNumber(1, 1024),
@@ -60,17 +64,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const="SM86",
         help="build with TensorRT-RTX for a compute capability (SM86), without a GPU, and audit it",
     )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_json(parser)
 
 
 def _target(name: str) -> str:
     """Reads a compute capability that TensorRT-RTX builds for."""
     from ..backends.tensorrt.audit import TARGETS
 
-    if name not in TARGETS:
-        known = ", ".join(TARGETS)  # no suggestion: another number is another GPU
-        raise refused(name, f"a GPU that TensorRT-RTX builds for; choose from {known}")
-    return name
+    if name in TARGETS:
+        return name
+    known = ", ".join(TARGETS)  # no suggestion: another number is another GPU
+    raise refused(name, f"a GPU that TensorRT-RTX builds for; choose from {known}")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,17 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
         options=_options(arguments),
         force=arguments.force,
     )
-    if arguments.json:
-        print(_as_json(engine))
-    else:
-        _report(engine)
+    about = {"path": str(engine.path), "new": engine.new, "updates": engine.updates}
+    record = about | engine.record.model_dump(mode="json")
+    print_result(record, _described(engine), as_json=arguments.json)
     return 0
 
 
 def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
-    """Builds without a GPU; exit code 1 if the audit finds fault."""
-    import json
-
+    """Builds without a GPU; returns exit code 1 if the audit contradicts the model's precision."""
     from ..backends.tensorrt.audit import audit, dry_build
     from ..files import write_bytes
 
@@ -113,74 +114,48 @@ def _dry_run(arguments: argparse.Namespace, metadata: ModelMetadata) -> int:
         weight_bytes=arguments.model.stat().st_size,
         plan_bytes=len(built.plan),
     )
-    if arguments.json:
-        record = {
-            "path": str(path),
-            "plan_bytes": len(built.plan),
-            **report.model_dump(mode="json"),
-        }
-        print(json.dumps({**record, "layers": built.layers}, indent=1))
-    else:
-        print(
-            f"TensorRT-RTX built {path} ({len(built.plan) / 1e6:.1f} MB, {report.kernels} kernels) "
-            f"for {target}, without a GPU. A device builds its own: differnet engine "
-            f"{arguments.model}"
-        )
-        _print_audit(report)
+    about = {"path": str(path), "plan_bytes": len(built.plan)}
+    print_result(
+        {**about, **report.model_dump(mode="json"), "layers": built.layers},
+        f"TensorRT-RTX built {path} ({len(built.plan) / 1e6:.1f} MB, {report.kernels} kernels) "
+        f"for {target}, without a GPU. A device builds its own: differnet engine "
+        f"{arguments.model}\n{_audit(report)}",
+        as_json=arguments.json,
+    )
     return 1 if report.contradicted else 0
 
 
 def _options(arguments: argparse.Namespace) -> BuildOptions | None:
-    """Returns what was asked for; None, if nothing was, takes an engine however it was built."""
+    """Returns the build options given; None, if none were, accepts an engine built with any."""
     from ..backends.tensorrt.identity import BuildOptions
 
-    asked = {
-        "level": arguments.level,
-        "workspace_mib": arguments.workspace,
-        "pinned": arguments.pinned or None,
-    }
-    given = {name: value for name, value in asked.items() if value is not None}
+    names = {"level": "level", "workspace": "workspace_mib", "pinned": "pinned"}
+    asked = {field: getattr(arguments, option) for option, field in names.items()}
+    given = {field: value for field, value in asked.items() if value not in (None, False)}
     return BuildOptions(**given) if given else None
 
 
-def _as_json(engine: BuiltEngine) -> str:
-    import json
-
-    record = engine.record.model_dump(mode="json")
-    about = {"path": str(engine.path), "new": engine.new, "updates": engine.updates}
-    return json.dumps({**about, **record}, indent=2)
-
-
-def _report(engine: BuiltEngine) -> None:
-    record = engine.record
-    scores = ", ".join(f"{score:.6g}" for score in record.smoke_test.scores)
+def _described(engine: BuiltEngine) -> str:
+    record, tested = engine.record, engine.record.smoke_test
+    scores = ", ".join(f"{score:.6g}" for score in tested.scores)
+    tensors = tested.device_memory_bytes
     rows = {
         "engine": f"{engine.path}, {record.plan_bytes / 1e6:.1f} MB",
         "built": f"{record.created}, in {record.build_s:g} s",
         **engine.identity.described(),
         **({"updated since": "; ".join(engine.updates)} if engine.updates else {}),
-        "smoke test": f"passed: {scores} (relative difference "
-        f"{record.smoke_test.relative_difference:.1e})",
-        "memory": _memory(record.smoke_test.device_memory_bytes),
-        "kernels": str(record.audit.kernels) if record.audit.kernels else "not listed",
+        "smoke test": f"passed: {scores} (relative difference {tested.relative_difference:.1e})",
+        "memory": "not recorded"
+        if tensors is None
+        else f"{tensors / 1e6:.1f} MB for tensors, beside the weights",
+        "kernels": str(record.audit.kernels or "not listed"),
     }
-    print("Built." if engine.new else "An engine that fits is there already.")
-    width = max(len(label) for label in rows)
-    for label, text in rows.items():
-        print(f"{label:<{width}}  {text}")
-    _print_audit(record.audit)
+    head = "Built." if engine.new else "An engine that fits is there already."
+    return f"{head}\n{table(rows.items())}\n{_audit(record.audit)}"
 
 
-def _print_audit(report: AuditReport) -> None:
-    print(f"audit: {report.summary}")
-    for check in report.checks:
-        print(f"  {check}")
-
-
-def _memory(tensors: int | None) -> str:
-    if tensors is None:
-        return "not recorded"
-    return f"{tensors / 1e6:.1f} MB for tensors, beside the weights"
+def _audit(report: AuditReport) -> str:
+    return "\n  ".join((f"audit: {report.summary}", *map(str, report.checks)))
 
 
 COMMAND = Command(

@@ -1,4 +1,7 @@
-"""`differnet info`: what a model file, or a trained model's folder, says of itself."""
+"""`differnet info`: what a model file, or the folder of a trained model, says about itself.
+
+Imported on every start of `differnet`, so what reads models is imported when the command runs.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..command import Command
-from .arguments import any_path
+from ..command import Command, print_result
+from ..text import table
+from .arguments import add_json, any_path
 
 if TYPE_CHECKING:
-    from ..model_file.contract import InputContract
-    from ..model_file.metadata import FlowSpec, Head, ModelMetadata
+    from ..model_file.contract import InputContract, PictureSizes
+    from ..model_file.metadata import Appearance, FlowSpec, Head, ModelMetadata
 
 
 _TRAINED = "model.json"
@@ -22,31 +26,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", type=any_path, metavar="MODEL", help="part.onnx, or the folder that training wrote"
     )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet info`."""
-    import json
-
     file, metadata = _read(arguments.model)
-    if arguments.json:
-        print(json.dumps({"file": file, "metadata": metadata.model_dump(mode="json")}, indent=2))
-        return 0
-    rows = {
-        **_contract(metadata),
-        **_detection_limits(metadata),
-        **_origin(metadata),
-        **_file_rows(file),
-    }
-    width = max(len(label) for label in rows)
-    for label, text in rows.items():
-        print(f"{label:<{width}}  {text}")
+    about = _contract(metadata) | _detection_limits(metadata) | _origin(metadata)
+    text = table((about | _file_rows(file)).items())
+    print_result({"file": file, "metadata": metadata}, text, as_json=arguments.json)
     return 0
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
-    """Returns path, size, hashes and signature of the file, and the metadata in it."""
+    """Returns the facts about a file (path, size, hashes, signature) and the metadata in it."""
     from ..backends.tensorrt.identity import graph_sha256
     from ..errors import ModelFileError
     from ..model_file.file import content_hash, parse_metadata, read_model_file
@@ -54,14 +47,13 @@ def _read(path: Path) -> tuple[dict[str, Any], ModelMetadata]:
 
     if not path.is_dir():
         data, metadata = read_model_file(path)
-        file = {
+        return {
             "path": str(path),
             "bytes": len(data),
             "sha256": content_hash(data),
             "graph_sha256": graph_sha256(data),
             "signature": describe_signature(data, str(path)),
-        }
-        return file, metadata
+        }, metadata
     trained = path / _TRAINED
     try:
         text = trained.read_text("utf-8")
@@ -77,11 +69,11 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
     from ..inspection.calibration import describe
 
     contract, views, calibration = metadata.input, metadata.views, metadata.calibration
-    region = contract.region or "the whole frame"
+    region = contract.region
     return {
         "name": metadata.name,
         "input": _input(contract),
-        "region": f"{region} (x,y,width,height)" if contract.region else str(region),
+        "region": f"{region} (x,y,width,height)" if region else "the whole frame",
         "white level": f"{contract.white_level} (for 16-bit frames)",
         "views": f"{_degrees(views.angles)}; trained: {_degrees(views.trained)}",
         **_judges(metadata),
@@ -90,8 +82,8 @@ def _contract(metadata: ModelMetadata) -> dict[str, str]:
         "precision": _precision(metadata),
         "calibration": describe(calibration) if calibration else "none: run `differnet calibrate`",
         "scored by": calibration.scored_by if calibration else "-",
-        "good pictures": _appearance(metadata),
-        "picture sizes": _sizes(metadata),
+        "good pictures": _appearance(metadata.appearance),
+        "picture sizes": _sizes(metadata.picture_sizes),
     }
 
 
@@ -108,8 +100,9 @@ def _judges(metadata: ModelMetadata) -> dict[str, str]:
 
     extractor, flow = metadata.extractor, metadata.flow
     if flow is None:
-        heads = {f"head {head.name}": f"{in_words(head.name)}: {_head(head)}"
-                 for head in metadata.heads}  # fmt: skip
+        heads = {
+            f"head {one.name}": f"{in_words(one.name)}: {_head(one)}" for one in metadata.heads
+        }
         return {"extractor": extractor.name, **heads}
     scales = ", ".join(f"1/{scale}" if scale > 1 else "1" for scale in extractor.scales)
     return {
@@ -121,9 +114,9 @@ def _judges(metadata: ModelMetadata) -> dict[str, str]:
 def _head(head: Head) -> str:
     where = "one window" if head.whole else f"{head.rows} x {head.columns} windows"
     trained = f", trained for {head.epochs} epochs" if head.flow.blocks else ""
-    taps = ", ".join(map(str, head.taps))
+    blocks = f"blocks {', '.join(map(str, head.taps))}"
     return (
-        f"{where}, {head.flow.features} features of blocks {taps}; {_flow(head.flow)}{trained}; "
+        f"{where}, {head.flow.features} features of {blocks}; {_flow(head.flow)}{trained}; "
         f"a typical good part's own score is {head.typical:.4g}"
     )
 
@@ -140,10 +133,8 @@ def _flow(flow: FlowSpec) -> str:
 
 def _score(metadata: ModelMetadata) -> str:
     kind = "mean of z squared" if metadata.score == "z2" else "negative log-likelihood"
-    if not metadata.heads:
-        return kind
     scale = "on one scale where a typical good part has about 1"
-    return f"joined from the heads' scores, {scale} ({kind})"
+    return f"joined from the heads' scores, {scale} ({kind})" if metadata.heads else kind
 
 
 def _heatmap(metadata: ModelMetadata) -> str:
@@ -156,25 +147,25 @@ def _heatmap(metadata: ModelMetadata) -> str:
     return f"scores of {windows.rows} x {windows.columns} windows (rows x columns){unit}{scale}"
 
 
-def _appearance(metadata: ModelMetadata) -> str:
-    good = metadata.appearance
-    if good is None:
-        return "not measured: `differnet calibrate --images` sets the limits of black and blurred"
+def _appearance(good: Appearance | None) -> str:
     return (
-        f"mean grey level {good.darkest:.0f} to {good.brightest:.0f} of 255, sharpness at least "
-        f"{good.softest:.3g} ({good.images} pictures)"
+        "not measured: `differnet calibrate --images` sets the limits of black and blurred"
+        if good is None
+        else f"mean grey level {good.darkest:.0f} to {good.brightest:.0f} of 255, sharpness at "
+        f"least {good.softest:.3g} ({good.images} pictures)"
     )
 
 
-def _sizes(metadata: ModelMetadata) -> str:
-    known = metadata.picture_sizes
-    if known is None:
-        return "not known: all frames of a camera must have the size of its first one"
-    return f"{known} pixels (width x height); frames of other sizes get no verdict"
+def _sizes(known: PictureSizes | None) -> str:
+    return (
+        "not known: all frames of a camera must have the size of its first one"
+        if known is None
+        else f"{known} pixels (width x height); frames of other sizes get no verdict"
+    )
 
 
 def _detection_limits(metadata: ModelMetadata) -> dict[str, str]:
-    """Returns rows for what is found of painted defects, with the warnings."""
+    """Returns rows for the share of painted defects that the model finds, with warnings."""
     from ..model_file.detection_limits import DEFECT_WORDS, basis, outdated, sentences, warning
 
     limits, calibration = metadata.detection_limits, metadata.calibration
@@ -225,13 +216,15 @@ def _origin(metadata: ModelMetadata) -> dict[str, str]:
 
 
 def _file_rows(file: dict[str, Any]) -> dict[str, str]:
-    if "bytes" not in file:
-        return {"folder": file["path"]}
-    return {
-        "file": f"{file['path']}, {file['bytes'] / 1e6:.1f} MB",
-        "content": f"sha256 {file['sha256']}",
-        "signature": file["signature"],
-    }
+    return (
+        {
+            "file": f"{file['path']}, {file['bytes'] / 1e6:.1f} MB",
+            "content": f"sha256 {file['sha256']}",
+            "signature": file["signature"],
+        }
+        if "bytes" in file
+        else {"folder": file["path"]}
+    )
 
 
 COMMAND = Command(

@@ -1,16 +1,19 @@
-"""`differnet labels`: what people said of a station's verdicts, as a list or as a data set."""
+"""`differnet labels`: what people said about a station's verdicts, as a list or as a data set.
+
+Imported on every start of `differnet`, so the work (`exporting`) is imported when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
+import time
 from typing import TYPE_CHECKING
 
-from ..command import Command
-from .arguments import existing, new_folder, text
+from ..command import Command, print_result
+from ..text import table
+from .arguments import add_json, existing, new_folder, text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..labels import Labelled
 
 
@@ -46,58 +49,46 @@ def _action(
         help="the station's configuration (line.toml), or its state folder",
     )
     parser.add_argument("--camera", type=text, metavar="NAME", help="only of this camera")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet labels`."""
-    from .stored import export, read_labels, state_of
+    from .exporting import export, picture_of, read_labels, state_of
 
     state = state_of(arguments.station)
     found = read_labels(state, arguments.camera)
     if arguments.action == "list":
-        _list(state, found, as_json=arguments.json)
+        labels = [(one, picture_of(state, one.id) is not None) for one in found]
+        none = "No labels yet: open a picture on the station's page, and say what the part is."
+        print_result(
+            [one.model_dump(mode="json") | {"picture": kept} for one, kept in labels],
+            table([_row(one, kept=kept) for one, kept in labels]) or none,
+            as_json=arguments.json,
+        )
         return 0
     exported = export(state, found, arguments.output)
-    if arguments.json:
-        print(exported.model_dump_json(indent=2))
-        return 0
     kinds = ", ".join(f"{count} {kind}" for kind, count in exported.pictures.items())
-    print(f"{arguments.output}: {kinds}.")
-    if exported.gone:
-        print(f"Left out: {exported.gone} whose pictures are no longer kept.")
-    print(f"Next: differnet eval MODEL --data {arguments.output}")
+    gone = f"Left out: {exported.gone} whose pictures are no longer kept.\n" * (exported.gone > 0)
+    text = (
+        f"{arguments.output}: {kinds}.\n{gone}Next: differnet eval MODEL --data {arguments.output}"
+    )
+    print_result(exported, text, as_json=arguments.json)
     return 0
 
 
-def _list(state: Path, found: list[Labelled], *, as_json: bool) -> None:
-    import json
-
-    from .stored import picture_of
-
-    if as_json:
-        rows = [
-            {**one.model_dump(mode="json"), "picture": picture_of(state, one.id) is not None}
-            for one in found
-        ]
-        print(json.dumps(rows, indent=2))
-        return
-    if not found:
-        print("No labels yet: open a picture on the station's page, and say what the part is.")
-    for one in found:
-        print(_line(one, kept=picture_of(state, one.id) is not None))
-
-
-def _line(one: Labelled, *, kept: bool) -> str:
-    import time
-
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at_s))
-    label = one.label if one.kind is None else f"{one.label} ({one.kind})"
+def _row(one: Labelled, *, kept: bool) -> tuple[str, ...]:
     score = "no score" if one.score is None else f"score {one.score:.4g}"
-    comment = " ".join((one.comment or "").split())
-    told = ("" if kept else "  picture gone") + (f"  {comment}" if comment else "")
-    return f"{at}  {one.camera}  {one.part or '-'}  was {one.verdict}, {score}  {label}{told}"
+    label = one.label if one.kind is None else f"{one.label} ({one.kind})"
+    told = (label, "" if kept else "picture gone", " ".join((one.comment or "").split()))
+    return (
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at_s)),
+        one.camera,
+        one.part or "-",
+        f"was {one.verdict}, {score}",
+        "  ".join(filter(None, told)),
+    )
 
 
 COMMAND = Command(

@@ -1,13 +1,18 @@
-"""`differnet models`: the models on this device, and which of them judges."""
+"""`differnet models`: the models on this device, and which of them is active.
+
+Imported on every start of `differnet`, so the model store is imported when the command runs.
+"""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..command import Command, warn
-from .arguments import add_backend, any_folder, any_path, note, text
+from ..command import Command, print_result, warn
+from ..text import table
+from .arguments import add_backend, add_json, any_folder, any_path, note, text
 
 if TYPE_CHECKING:
     from ..models.store import ModelStore, StoredModel
@@ -60,14 +65,12 @@ def _action(
         metavar="DIR",
         help="the store (DIFFERNET_MODELS, or /var/lib/differnet/models)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet models`."""
-    from functools import partial
-
     from ..inference.switch import check_model
     from ..models.store import ModelStore, default_folder
 
@@ -79,14 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
         _list(store, _cameras(arguments.config, store), as_json=arguments.json)
         return 0
     model = _change(store, arguments)
-    if arguments.json:
-        print(model.model_dump_json(indent=2))
-    else:
-        done = {"add": "is in the store", "activate": "judges", "rollback": "judges again"}
-        done["note"] = "has a note" if model.note else "has no note"
-        print(
-            f"{model.name} {model.hash[:_HASH_DIGITS]} {done[arguments.action]}; {_signed(model)}."
-        )
+    done = {
+        "add": "is in the store",
+        "activate": "judges",
+        "rollback": "judges again",
+        "note": "has a note" if model.note else "has no note",
+    }[arguments.action]
+    text = f"{model.name} {model.hash[:_HASH_DIGITS]} {done}; {_signed(model)}."
+    print_result(model, text, as_json=arguments.json)
     if arguments.action == "add" and model.caution:
         warn(model.caution)
     return 0
@@ -103,35 +106,29 @@ def _change(store: ModelStore, arguments: argparse.Namespace) -> StoredModel:
 
 
 def _cameras(config: Path | None, store: ModelStore) -> dict[Path, list[str]]:
-    """Returns the cameras of a station that each stored file judges."""
+    """Returns a station's cameras by the stored model file that judges them."""
     if config is None:
         return {}
     from ..config import load_config, planned_models
 
-    named = [one for one in planned_models(load_config(config).config) if one.config.store]
-    active = {one: store.active(one.config.store or "") for one in named}
-    return {path: list(one.cameras) for one, path in active.items() if path is not None}
+    return {
+        path: list(planned.cameras)
+        for planned in planned_models(load_config(config).config)
+        if planned.config.store and (path := store.active(planned.config.store)) is not None
+    }
 
 
 def _list(store: ModelStore, cameras: dict[Path, list[str]], *, as_json: bool) -> None:
-    import json
-
-    models = store.list()
-    if as_json:
-        records = [
-            model.model_dump(mode="json") | {"cameras": cameras.get(model.path, [])}
-            for model in models
-        ]
-        print(json.dumps(records, indent=2))
-        return
-    if not models:
-        print(f"No models in {store.root}. Add one with `differnet models add part.onnx`.")
-    for model in models:
-        print(_line(model, cameras.get(model.path, [])))
+    named = [(one, cameras.get(one.path, [])) for one in store.list()]
+    none = f"No models in {store.root}. Add one with `differnet models add part.onnx`."
+    print_result(
+        [one.model_dump(mode="json") | {"cameras": judged} for one, judged in named],
+        table([_row(one, judged) for one, judged in named], least=(8,)) or none,
+        as_json=as_json,
+    )
 
 
-def _line(model: StoredModel, cameras: list[str]) -> str:
-    role = "active" if model.active else "previous" if model.previous else ""
+def _row(model: StoredModel, cameras: list[str]) -> tuple[str, ...]:
     threshold = "none" if model.threshold is None else f"{model.threshold:.4g}"
     about = model.damaged or f"{model.precision}, threshold {threshold}, {_signed(model)}"
     if model.trained:
@@ -140,8 +137,12 @@ def _line(model: StoredModel, cameras: list[str]) -> str:
     about += f"; note: {' / '.join(model.note.splitlines())}" if model.note else ""
     about += f"; LOOK: {model.caution}" if model.caution else ""
     return (
-        f"{role:<8}  {model.name}  {model.hash[:_HASH_DIGITS]}  {model.bytes / 1e6:.1f} MB  "
-        f"{model.added[:19]}  {about}"
+        "active" if model.active else "previous" if model.previous else "",
+        model.name,
+        model.hash[:_HASH_DIGITS],
+        f"{model.bytes / 1e6:.1f} MB",
+        model.added[:19],
+        about,
     )
 
 

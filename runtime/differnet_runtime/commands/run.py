@@ -1,7 +1,9 @@
-"""`differnet run`: inspects the frames of a source, or runs a station, unattended.
+"""`differnet run`: inspects the frames of a source, or runs a station unattended.
 
-Every frame gets GOOD, DEFECT or NO_DECISION. With --config, cameras, results and the page are
-what the file says, until the process is told to stop.
+Every frame gets GOOD, DEFECT or NO_DECISION. With --config, the file describes cameras, outputs and
+the page, and the station runs until the process is told to stop.
+
+Imported on every start of `differnet`, so detector and station are imported when the command runs.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,7 @@ from .arguments import (
     DEVICES,
     SOURCES,
     add_backend,
+    add_json,
     added_file,
     any_path,
     count,
@@ -42,9 +46,7 @@ _OF_A_SOURCE = {
     "backend": "auto",
     "threads": 0,
 }
-"""What a station's file says in their place, and what they are where they are left out."""
-
-
+"""Defaults of the options that don't go with --config: the station's file replaces them."""
 _OF_A_STATION = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 """Modules that every station needs, with the page or without."""
 
@@ -90,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="judge frames of every size, not only of those that the model learned from",
     )
     parser.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
-    parser.add_argument("--json", action="store_true", help="print lines of JSON")
+    add_json(parser, "one line per frame")
     add_backend(parser)
 
 
@@ -106,18 +108,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_station(arguments: argparse.Namespace) -> int:
-    given = [
-        name for name, left_out in _OF_A_SOURCE.items() if getattr(arguments, name) != left_out
-    ]
-    if given:
+    if given := [
+        name for name, default in _OF_A_SOURCE.items() if getattr(arguments, name) != default
+    ]:
         option = f"--{given[0].replace('_', '-')}"
         if given[0] == "backend" and arguments.backend in DEVICES:
             option = "--device"
         raise ConfigError(
             f"{option} and --config exclude each other: the station's file says all of it"
         )
-    lacking = tuple(module for module in _OF_A_STATION if not installed(module))
-    if lacking:
+    if lacking := [module for module in _OF_A_STATION if not installed(module)]:
         raise BackendUnavailableError(
             f"a station needs {', '.join(lacking)}, which is not installed. Run "
             f"`{install_line('service')}`."
@@ -136,31 +136,32 @@ def _run_source(arguments: argparse.Namespace) -> int:
     from .output import InspectionOutputs, VerdictSummary
 
     summary = VerdictSummary()
-    integrity = IntegrityConfig(size="any" if arguments.any_size else "model")
     with (
         Detector(
             arguments.model,
             backend=arguments.backend,
             threads=arguments.threads,
-            integrity=integrity,
+            integrity=IntegrityConfig(size="any" if arguments.any_size else "model"),
         ) as detector,
         open_camera(arguments.source) as camera,
-        InspectionOutputs(
-            arguments.output,
-            json=arguments.json,
-            save=arguments.save,
-            show=arguments.show,
-            metadata=detector.metadata,
-        ) as sinks,
+        closing(
+            InspectionOutputs(
+                arguments.output,
+                json=arguments.json,
+                save=arguments.save,
+                show=arguments.show,
+                metadata=detector.metadata,
+            )
+        ) as outputs,
     ):
-        asked = arguments.backend == GPU
-        for names, reason in why_not_better(detector.not_better, asked=asked).items():
+        refused = why_not_better(detector.not_better, asked=arguments.backend == GPU)
+        for names, reason in refused.items():
             print(f"not {names}: {reason}", file=sys.stderr)
         frames = inspect(camera, detector, threshold=arguments.threshold)
         try:
             for frame, inspection in _limited(frames, arguments, camera.length):
                 summary.add(inspection)
-                if not sinks.add(frame, inspection):
+                if not outputs.add(frame, inspection):
                     break
         finally:
             if summary.frames:

@@ -1,11 +1,16 @@
-"""`differnet sign`: makes a key for signing, or signs a model file."""
+"""`differnet sign`: makes a key for signing, or signs a model file.
+
+Imported on every start of `differnet`, so what reads and signs is imported when the command runs.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from ..command import Command
-from .arguments import any_path, existing_file, new_file, new_folder, text
+from ..command import Command, print_result
+from ..errors import ConfigError
+from ..files import try_file, write_bytes
+from .arguments import add_json, add_model, add_output, existing_file, new_folder, text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,15 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "take it and no other. --new-key makes the key, once: its private half stays where models "
         "are released, its public half goes into the stations' configuration."
     )
-    parser.add_argument(
-        "model", type=any_path, nargs="?", metavar="FILE", help="the exported part.onnx"
-    )
+    add_model(parser, optional=True)
     parser.add_argument(
         "--key", type=existing_file, metavar="KEY", help="private key, as --new-key makes it"
     )
-    parser.add_argument(
-        "--output", type=new_file, metavar="FILE", help="write here, and leave the model as it is"
-    )
+    add_output(parser)
     parser.add_argument(
         "--new-key",
         type=new_folder,
@@ -31,14 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="make signing-key.pem (private) and signing-key.pub in this folder",
     )
     parser.add_argument("--name", type=text, help="with --new-key: whose key it is, for people")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuses options that don't go together, before anything is read or made."""
-    from ..errors import ConfigError
-    from ..files import try_file
-
+    """Refuses options that don't go together, before anything is read or written."""
     if arguments.new_key is not None:
         given = {"FILE": arguments.model, "--key": arguments.key, "--output": arguments.output}
         if extra := [name for name, value in given.items() if value is not None]:
@@ -61,29 +59,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
-    import json
-
     from ..model_file.signing import PRIVATE_NAME, PUBLIC_NAME, new_key
 
     folder = arguments.new_key
-    public = new_key(folder, arguments.name)
-    if arguments.json:
-        files = {"private": str(folder / PRIVATE_NAME), "public": str(folder / PUBLIC_NAME)}
-        print(json.dumps({"key": public, **files}, indent=2))
-        return 0
-    print(
-        f"Private key: {folder / PRIVATE_NAME}. Keep it from everybody, and keep a copy offline: "
-        "it can't be made again.\n"
-        f"Public key:  {folder / PUBLIC_NAME}. In the stations' configuration:\n"
-        f'  [model]\n  trusted_keys = ["{public}"]'
+    key = new_key(folder, arguments.name)
+    private, public = str(folder / PRIVATE_NAME), str(folder / PUBLIC_NAME)
+    print_result(
+        {"key": key, "private": private, "public": public},
+        f"Private key: {private}. Keep it from everybody, and keep a copy offline: it can't be "
+        f"made again.\nPublic key:  {public}. In the stations' configuration:\n"
+        f'  [model]\n  trusted_keys = ["{key}"]',
+        as_json=arguments.json,
     )
     return 0
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    import json
-
-    from ..files import write_bytes
     from ..model_file.file import content_hash, read_model_file
     from ..model_file.signing import sign
 
@@ -92,10 +83,11 @@ def _sign(arguments: argparse.Namespace) -> int:
     output = arguments.output or arguments.model
     write_bytes(output, signed)
     digest = content_hash(signed)
-    if arguments.json:
-        print(json.dumps({"file": str(output), "sha256": digest, "key": key}, indent=2))
-    else:
-        print(f"{output} is signed by {key}; its content hash is now {digest}.")
+    print_result(
+        {"file": str(output), "sha256": digest, "key": key},
+        f"{output} is signed by {key}; its content hash is now {digest}.",
+        as_json=arguments.json,
+    )
     return 0
 
 

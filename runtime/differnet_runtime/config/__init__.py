@@ -1,6 +1,6 @@
 """A station's configuration: TOML read into checked models."""
 
-from .loading import Changes, Loaded, PlannedModel, differences, load_config, planned_models
+from .loading import Loaded, load_config
 from .models import (
     CameraConfig,
     CameraModelConfig,
@@ -14,13 +14,13 @@ from .models import (
     TeachConfig,
     WebConfig,
 )
+from .planning import PlannedModel, differences, planned_models
 from .problems import schema
 from .sinks import JsonLinesConfig, MqttConfig, TlsConfig, WebhookConfig
 
 __all__ = [
     "CameraConfig",
     "CameraModelConfig",
-    "Changes",
     "Config",
     "DecisionConfig",
     "EventsConfig",

@@ -1,9 +1,8 @@
-"""How a source of frames is written: one grammar for stations and for every command.
+"""The grammar of frame sources, for stations and commands, and their redaction.
 
-A device is `0` or `/dev/...`; a stream is a URL; a pipeline is `gst:...`; all else is a path of a
-folder, a picture or a video.
-
-Sources of frames without what nobody may read: the one module for all that leaves us.
+A device is `0` or `/dev/...`; a stream is a URL; a pipeline is `gst:...`; everything else is the
+path of a folder, a picture or a video. Every source in a message, an event or a page goes through
+`redact` or `redact_text`, which hide user names, passwords and tokens.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ _SCHEMES = _WITH_LOGIN | {"rtp", "udp", "tcp", "srt"}
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(r"(?:[\w.-]+|\[[\w:.%]+\])(?::\d{1,5})?")
 _ENDS = re.compile("([/?#])")
-"""What ends user name, password, host and port."""
+"""The characters that end user name, password, host and port."""
 _MEMORY = "/dev/shm/"  # noqa: S108 - a file system, the only one below /dev that holds pictures
 _NO_CODE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _LEGAL = "!$&'()*+,;=:%"
-"""What may stand in user name and password beside letters, digits and `-._~` (RFC 3986)."""
+"""Characters allowed in user name and password besides letters, digits and `-._~` (RFC 3986)."""
 
 
 def is_path(source: str) -> bool:
-    """Whether a source is written as a path."""
+    """Says whether a source is written as a path."""
     return not (source.startswith(GST) or source.isdecimal() or _URL.match(source))
 
 
 def kind_of(source: str) -> CameraKind:
-    """Returns what a source is; of a path that is not there yet, what its name suggests."""
+    """Returns the kind of a source; of a path that does not exist, what its name suggests."""
     if source.startswith(GST):
         return "gstreamer"
     if _URL.match(source):
@@ -63,11 +62,11 @@ def kind_of(source: str) -> CameraKind:
 
 
 def check_source(source: str) -> None:
-    """Refuses a source that can't be what it looks like; what a path names need not exist.
+    """Refuses a source that can't be valid; what a path names need not exist.
 
     Raises:
-        ValueError: A pipeline lacks its `gst:`, or a URL has a scheme that is not read or a host
-            that can't be told.
+        ValueError: A pipeline lacks its `gst:`, or a URL has an unsupported scheme or an ambiguous
+            host.
     """
     if is_path(source) and " ! " in source:
         raise ValueError(f"a GStreamer pipeline is written with {GST} before it")
@@ -78,13 +77,13 @@ def check_source(source: str) -> None:
 
 
 def with_coded_login(url: str) -> str:
-    """Writes user name and password of a URL with percent codes, where they are not yet.
+    """Returns a URL whose user name and password are percent-encoded.
 
-    Raw `#`, `@`, `:`, `?`, `%` and spaces are understood. So is `/`, unless what stands before it
+    Raw `#`, `@`, `:`, `?`, `%` and spaces are understood. So is `/`, unless the text before it
     could be a host and its port.
 
     Raises:
-        ValueError: Where the host starts can't be told.
+        ValueError: It is ambiguous where the host starts.
     """
     found = _URL.match(url)
     if found is None or found[1].lower() not in _WITH_LOGIN:
@@ -96,7 +95,7 @@ def with_coded_login(url: str) -> str:
 
 
 def _split(text: str) -> tuple[str | None, str]:
-    """Splits what follows `://` into user name with password, and host with what follows it."""
+    """Splits the text after `://` into the login (None if there is none) and the rest."""
     authority, ends, *_ = [*_ENDS.split(text, maxsplit=1), ""]
     login, at, host = authority.rpartition("@")
     if _HOST.fullmatch(host) and not (ends == "#" and "@" in text[len(authority) :]):
@@ -119,9 +118,9 @@ _QUERY = re.compile(rf"({_KEY})\S*?(?=[\s]|[&?]\w+=|$)", re.IGNORECASE)
 _QUERY_TO_ITS_END = re.compile(rf"({_KEY}).*?(?=[&?]\w+=|$)", re.IGNORECASE | re.DOTALL)
 _URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _ALL, _LOGIN = re.compile(r"://.*", re.DOTALL), re.compile(r"://.*@", re.DOTALL)
-"""Up to the last "@": one that is not written as a code may be part of the password."""
+"""Up to the last "@": an "@" that is not encoded may be part of the password."""
 _NO_SCHEME = re.compile(r"^[^/@\s]+:.*@", re.DOTALL)
-"""A login whose URL lacks its scheme."""
+"""A login in a URL without its scheme."""
 _NAME = r"[\w-]*(?:user|login|pass|pw|token|secret|key|auth|cookie)[\w-]*\s*="
 _PIECES = r"""(?:"(?:\\.|[^"\\])*"?|'[^']*'?|\\.|[^\s"'\\])*"""
 _PROPERTY = re.compile(
@@ -131,22 +130,22 @@ _PROPERTY = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-"""Of an element of a GStreamer pipeline; it always follows the element's name."""
+"""A property of an element of a GStreamer pipeline; it always follows the element's name."""
 
 
 def redact(source: str) -> str:
-    """Returns a source, and nothing else, without user names, passwords and tokens."""
+    """Returns a source without user names, passwords and tokens."""
     if _URL_IN_TEXT.match(source):
         try:
             check_source(source)
-        except ValueError:  # what of it is a password can't be told
+        except ValueError:  # it is ambiguous what belongs to the password
             return _ALL.sub("://***", source)
         return _without_login(source, _QUERY_TO_ITS_END)
     return redact_text(source if source.startswith(GST) else _NO_SCHEME.sub("***@", source))
 
 
 def redact_text(text: str) -> str:
-    """Returns a text that may quote a source without user names, passwords and tokens."""
+    """Returns a text that may quote sources, without user names, passwords and tokens."""
     lines = _PROPERTY.sub(r"\2\3***", text).split("\n")
     return "\n".join(_without_login(line, _QUERY) if "://" in line else line for line in lines)
 
@@ -154,6 +153,6 @@ def redact_text(text: str) -> str:
 def _without_login(text: str, query: re.Pattern[str]) -> str:
     shown = query.sub(r"\1***", text)
     if shown.count("@") != text.count("@"):
-        # Of a login or of a query: which of the two is not told by how it is written.
+        # The query held an "@", so it is ambiguous whether it belongs to the login.
         return _ALL.sub("://***", text)
     return _LOGIN.sub("://***@", shown)

@@ -1,8 +1,6 @@
-"""What a station's TOML file may say: every table, every key, its default and its unit.
+"""The tables and keys of a station's TOML file, with their defaults and limits.
 
-What is checked of a picture before it is judged.
-
-What judges a station's cameras: `[model]`, and `[camera.NAME.model]` over it.
+The docstrings are the descriptions in the configuration's JSON Schema.
 """
 
 from __future__ import annotations
@@ -20,17 +18,17 @@ from .sinks import JsonLinesConfig, MqttConfig, Seconds, TlsConfig, WebhookConfi
 
 
 class IntegrityConfig(StrictModel):
-    """When a picture is not to be trusted: `[camera.NAME.integrity]`.
+    """Limits for pictures that can be judged: `[camera.NAME.integrity]`.
 
-    None of black, blown and sharpness is the limit that the model has from its good pictures.
+    For black, blown and sharpness, None takes the model's limit, measured on its good pictures.
 
     Args:
-        frozen_after_s: A live source that gives identical pixels for so long is frozen; 0 never.
-        black: A picture whose mean lies below it is black, 0..255.
-        blown: One whose mean lies above it is blown out, 0..255.
-        sharpness: One whose sharpness lies below it is blurred; 0 never.
-        size: `model` takes frames of a size that the model learned from or was calibrated with;
-            `any` takes frames of every size.
+        frozen_after_s: A live source is frozen after identical pixels for this long; 0: never.
+        black: A picture is black if its mean grey level is below this, 0..255.
+        blown: A picture is blown out if its mean grey level is above this, 0..255.
+        sharpness: A picture is blurred if its sharpness is below this; 0: never.
+        size: `model` accepts frames of the sizes that the model was trained or calibrated with;
+            `any` accepts every size.
     """
 
     frozen_after_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
@@ -41,28 +39,26 @@ class IntegrityConfig(StrictModel):
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-"""Of a station, a camera or a model in the store: part of topics, folders and URLs."""
+"""Name of a station, a camera or a model in the store: part of topics, folders and URLs."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ModelConfig(StrictModel):
-    """What judges: `[model]`, for every camera that names no model of its own.
+    """The model of every camera that names none of its own: `[model]`.
 
     Args:
-        path: A model file; or
-        store: the name of a part in the model store, whose active model is taken.
+        path: A model file. Give this or store.
+        store: Name of a part in the model store, whose active model is used.
         backend: `auto`, `gpu`, `cpu`, or a name that `differnet doctor` lists; `fake...` needs no
             model.
         threads: CPU threads; 0 lets the backend choose.
-        deadline_ms: How long the engine may work on a frame; then it is killed and started again.
+        deadline_ms: Time limit for the engine on one frame; after it, the engine is restarted.
         fallback: Whether ONNX Runtime on the CPU may take over from a backend that fails.
-        threshold: Used in place of the model's.
-        max_batch: Frames of different cameras that go through the engine together at most, where
-            they wait at the same time. None takes 4 on a GPU, and 1 on the CPU, where it gains
-            nothing.
-        batch_wait_ms: How long a frame may wait for those of other cameras; 0 takes only what lies
-            there.
-        trusted_keys: Public keys of which one must have signed the model; empty admits every one.
+        threshold: Replaces the model's threshold.
+        max_batch: Maximum number of waiting frames of different cameras in one batch. None: 4 on a
+            GPU, and 1 on the CPU, where batches gain nothing.
+        batch_wait_ms: How long a frame may wait for those of other cameras; 0: not at all.
+        trusted_keys: Public keys, one of which must have signed the model; empty accepts any model.
     """
 
     path: Path | None = None
@@ -91,25 +87,20 @@ class ModelConfig(StrictModel):
         return self.backend.split(":")[0] == "fake"
 
     @property
-    def batch_on_cpu(self) -> int:
-        """Frames that go through the engine together where the CPU runs it."""
-        return self.max_batch or 1
-
-    @property
     def source(self) -> tuple[Path | None, str | None, str]:
-        """What is run: cameras whose sources are equal share an engine."""
+        """What the engine runs; cameras with the same source share an engine."""
         return self.path, self.store, self.backend if self.fake else ""
 
 
 class CameraModelConfig(StrictModel):
-    """A camera's own model: `[camera.NAME.model]`, over what `[model]` says.
+    """A camera's own model: `[camera.NAME.model]`. What is left out is as in `[model]`.
 
     Args:
-        path: A model file; or
-        store: the name of a part in the model store. Without either, `[model]`'s model judges.
-        backend: As in `[model]`, which says what is left out here.
-        deadline_ms: Likewise. Cameras with the same model must agree on it.
-        threshold: Used in place of the model's; that of `[model]` holds for `[model]`'s model only.
+        path: A model file. Without path and store, the model of `[model]` judges.
+        store: Name of a part in the model store, whose active model is used.
+        backend: What runs the model, as in `[model]`.
+        deadline_ms: Time limit as in `[model]`; cameras with the same model must agree on it.
+        threshold: Replaces the model's threshold. That of `[model]` holds for its own model only.
     """
 
     path: Path | None = None
@@ -119,25 +110,23 @@ class CameraModelConfig(StrictModel):
     threshold: Finite | None = None
 
     def over(self, default: ModelConfig) -> ModelConfig:
-        """Returns what judges this camera.
+        """Returns this camera's model: `default` with what is set here.
 
         Raises:
             ValueError: The two contradict each other.
         """
-        keys = ("path", "store", "backend", "deadline_ms", "threshold")
-        own = {key: value for key in keys if (value := getattr(self, key)) is not None}
-        named = "path" in own or "store" in own
-        if named or own.get("backend", "").split(":")[0] == "fake":
+        own = self.model_dump(exclude_none=True)
+        if {"path", "store"} & own.keys() or own.get("backend", "").split(":")[0] == "fake":
             own = {"path": None, "store": None, "threshold": None, **own}
         return ModelConfig.model_validate({**default.model_dump(), **own})
 
 
 def check_models(default: ModelConfig, cameras: Mapping[str, CameraModelConfig | None]) -> None:
-    """Refuses a camera without a model, and cameras that want one engine run in two ways.
+    """Refuses a camera without a model, and cameras with different settings for one engine.
 
     Args:
-        default: `[model]`.
-        cameras: Each one's own.
+        default: The configuration's table `[model]`.
+        cameras: Each camera's own table, if it has one.
 
     Raises:
         ValueError: Says which camera, and what to give.
@@ -174,13 +163,13 @@ class StationConfig(StrictModel):
     """The device: `[station]`.
 
     Args:
-        name: Of this station, in topics, events and metrics.
-        state: Folder of the outbox, the evidence and what else must outlive a restart; no two
-            stations may share one.
-        log_level: Of the daemon's log.
-        memory_mb: MiB that all of the station's processes may take together, as `differnet check`
-            estimates them; models that would need more are refused. None only warns where they
-            need more than this machine has.
+        name: The station's name in topics, events and metrics.
+        state: Folder for the outbox, the evidence and everything else that must survive a restart;
+            each station needs its own.
+        log_level: Least severe level that the station logs.
+        memory_mb: Limit in MiB for all of the station's processes together, as `differnet check`
+            estimates them; models that would need more are refused. None only warns if they need
+            more than this machine has.
     """
 
     name: Name = "station"
@@ -190,12 +179,12 @@ class StationConfig(StrictModel):
 
 
 class CameraTls(StrictModel):
-    """What a camera behind `https://` or `rtsps://` must show: `[camera.NAME.tls]`.
+    """How the certificate of an `https://` or `rtsps://` camera is checked: `[camera.NAME.tls]`.
 
     Args:
-        ca: PEM file of what its certificate must be signed by; the certificate itself where the
-            camera signed it. None takes the system's authorities.
-        verify: False takes any certificate, and so whatever answers in the camera's place.
+        ca: PEM file of the authority that signed the camera's certificate, or of the certificate
+            itself if it is self-signed. None takes the system's authorities.
+        verify: False accepts any certificate, and so any machine that takes the camera's place.
     """
 
     ca: Path | None = None
@@ -214,33 +203,33 @@ class CameraConfig(StrictModel):
     Args:
         source: A device (`0`, `/dev/v4l/by-id/...`), a URL, a video, a folder (watched), or a
             GStreamer pipeline without its sink.
-        kind: What the source is; `auto` tells by how it is written (`gst:` before a pipeline).
-        format: How the source's grey pixels are to be read.
-        width: Asked for of a device, in pixels.
-        height: Asked for of a device, in pixels.
-        fps: Asked for of a device, in frames a second.
-        exposure: In the driver's units; None keeps what the camera has.
-        gain: In the driver's units; None keeps what the camera has.
-        white_balance: In the driver's units; None keeps what the camera has.
-        transport: Of an RTSP stream: `tcp` sends lost packets again, `udp` does not wait for them.
-        check_h265: Whether libde265, where it is installed, looks for wrong bytes within H.265's
-            pictures; that takes about as much CPU time as decoding them.
-        tls: See `CameraTls`.
-        trigger: `free` judges frame after frame; `command` one for each HTTP or MQTT command.
+        kind: The kind of source; `auto` recognises it by its form (`gst:` before a pipeline).
+        format: How the source's grey pixels are interpreted.
+        width: Width to request from a device, in pixels.
+        height: Height to request from a device, in pixels.
+        fps: Frame rate to request from a device, in frames per second.
+        exposure: Exposure in the driver's units; None keeps the camera's setting.
+        gain: Gain in the driver's units; None keeps the camera's setting.
+        white_balance: White balance in the driver's units; None keeps the camera's setting.
+        transport: For RTSP streams: `tcp` sends lost packets again, `udp` does not wait for them.
+        check_h265: Whether libde265, if installed, looks for damage within H.265 pictures; this
+            takes about as much CPU time as decoding them.
+        tls: How the camera's certificate is checked: `[camera.NAME.tls]`.
+        trigger: `free` judges every frame; `command` judges one for each HTTP or MQTT command.
         max_commands_per_s: With `trigger = "command"`: commands accepted per second on average, and
             in one burst; further ones are refused.
-        paced: A video plays at its own speed, again and again, as a camera would.
-        after: What becomes of a folder's picture once its verdict is on disk; `move` puts it into
+        paced: Whether a video plays in a loop at its own speed, as a camera would.
+        after: What happens to a folder's picture once its verdict is on disk; `move` puts it into
             the subfolder `judged`, `delete` spares pictures without a decision.
-        stall_s: A live camera without a new frame for so long is stalled.
-        deadline_ms: From a live source's frame (or the command) to the verdict; then it is
-            NO_DECISION.
-        interval_ms: Least time between two verdicts of a free-running camera.
-        same_part_s: Frames of a free-running live camera that follow one another with the same
-            outcome within so long are one part; 0 makes each frame a part.
-        no_part_after_s: Without a part for so long the station says so; 0 never.
-        integrity: See `IntegrityConfig`.
-        model: See `CameraModelConfig`.
+        stall_s: A live camera without a new frame for this long is stalled.
+        deadline_ms: Time limit from a live source's frame (or the command) to the verdict, which is
+            NO_DECISION after it.
+        interval_ms: Minimum time between two verdicts of a free-running camera.
+        same_part_s: Successive frames of a free-running live camera with the same outcome within
+            this time count as one part; 0 counts every frame.
+        no_part_after_s: The station reports a camera without a part for this long; 0: never.
+        integrity: Limits for pictures that can be judged: `[camera.NAME.integrity]`.
+        model: The camera's own model: `[camera.NAME.model]`.
     """
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -268,37 +257,26 @@ class CameraConfig(StrictModel):
     model: CameraModelConfig | None = None
 
     @model_validator(mode="after")
-    def _transport_of_rtsp(self) -> CameraConfig:
-        if self.transport != "tcp" and not self.source.lower().startswith("rtsp://"):
+    def _consistent(self) -> CameraConfig:
+        url = self.source.lower()
+        if self.transport != "tcp" and not url.startswith("rtsp://"):
             raise ValueError('transport = "udp" is for rtsp:// only')
-        return self
-
-    @model_validator(mode="after")
-    def _encrypted(self) -> CameraConfig:
-        if self.tls is not None and not self.source.lower().startswith(("https://", "rtsps://")):
+        if self.tls is not None and not url.startswith(("https://", "rtsps://")):
             raise ValueError("tls is for https:// and rtsps:// only")
-        return self
-
-    @model_validator(mode="after")
-    def _known_source(self) -> CameraConfig:
         if self.kind in ("auto", "stream"):
             check_source(self.source)
-        return self
-
-    @model_validator(mode="after")
-    def _whole_size(self) -> CameraConfig:
         if (self.width is None) != (self.height is None):
             raise ValueError("give width and height together, or neither")
         return self
 
 
 class DecisionConfig(StrictModel):
-    """From verdicts to an alarm: `[decision]`; k of the last n not GOOD, then silence.
+    """When verdicts raise an alarm: `[decision]`; if k of the last n are not GOOD.
 
     Args:
-        k: So many of the last n verdicts must not be GOOD.
-        n: Of so many verdicts.
-        cooldown_s: No second alarm for so long.
+        k: Minimum number of verdicts that are not GOOD.
+        n: Number of latest verdicts that are considered.
+        cooldown_s: Minimum time between two alarms.
     """
 
     k: Positive = 1
@@ -313,16 +291,16 @@ class DecisionConfig(StrictModel):
 
 
 class EvidenceConfig(StrictModel):
-    """Pictures kept: `[evidence]`; older ones go when a cap is reached.
+    """Which pictures are kept: `[evidence]`; the oldest are deleted when a limit is reached.
 
     Args:
-        keep: Which verdicts' pictures.
-        good_every: Of the good ones every so many too; 0 none.
-        max_bytes: All files together.
-        max_count: Pictures.
-        max_age_days: Older ones go.
-        min_free_bytes: Of the disk, left to others.
-        jpeg_quality: 0 writes PNG, without loss.
+        keep: Verdicts whose pictures are kept.
+        good_every: Also keep every n-th good picture; 0: none.
+        max_bytes: Limit for all files together.
+        max_count: Maximum number of pictures.
+        max_age_days: Older pictures are deleted.
+        min_free_bytes: Disk space that is left free.
+        jpeg_quality: JPEG quality, 1..100; 0 writes lossless PNG.
     """
 
     keep: Literal["rejects", "all", "none"] = "rejects"
@@ -335,13 +313,13 @@ class EvidenceConfig(StrictModel):
 
 
 class EventsConfig(StrictModel):
-    """What is put into the outbox: `[events]`; the oldest events go when a cap is reached.
+    """Which events are published: `[events]`; the oldest are dropped when a limit is reached.
 
     Args:
         publish: Every inspection, or only those that are not GOOD.
-        max_events: Kept until they are delivered.
-        max_age_days: Likewise.
-        degraded_after_s: A sink that has taken nothing for so long is a reason in `/readyz`.
+        max_events: Maximum number of undelivered events that are kept.
+        max_age_days: Older undelivered events are dropped.
+        degraded_after_s: A sink that accepts nothing for this long is a reason in `/readyz`.
     """
 
     publish: Publish = "all"
@@ -354,11 +332,11 @@ class WebConfig(StrictModel):
     """The page and its API: `[web]`.
 
     Args:
-        enabled: Whether there is one.
-        host: Wider than loopback needs token_file and tls.
-        port: 0 takes a free one.
-        token_file: Its first line must be sent as `Authorization: Bearer`.
-        tls: `certificate` and `key` of this server.
+        enabled: Whether the page is served.
+        host: Address to listen on; one wider than loopback needs token_file and tls.
+        port: Port to listen on; 0 takes a free one.
+        token_file: File whose first line must be sent as `Authorization: Bearer`.
+        tls: Table with `certificate` and `key` of this server.
         changes: Whether models may be switched, parts triggered, pictures labelled and thresholds
             set over HTTP.
     """
@@ -389,7 +367,13 @@ class TeachConfig(StrictModel):
 
 
 class Config(StrictModel):
-    """A whole station."""
+    """A whole station.
+
+    Example:
+        >>> fake = {"model": {"backend": "fake"}, "camera": {"top": {"source": "0"}}}
+        >>> Config.model_validate(fake).camera["top"].trigger
+        'free'
+    """
 
     station: StationConfig = StationConfig()
     model: ModelConfig = ModelConfig()
@@ -413,6 +397,6 @@ class Config(StrictModel):
         return cameras
 
     def model_of(self, camera: str) -> ModelConfig:
-        """Returns what judges a camera: its own model, or the station's."""
+        """Returns the model of a camera: its own, or the station's."""
         own = self.camera[camera].model
         return self.model if own is None else own.over(self.model)

@@ -1,6 +1,6 @@
-"""Passwords, tokens, keys, certificates: read from files, never from the configuration itself.
+"""The files that a configuration names: relative paths, passwords, tokens, keys and certificates.
 
-Relative paths of a configuration, made absolute by the file that names them.
+Secrets are always read from files, never from the configuration itself.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from .grammar import is_path
 from .problems import Key, dotted
 
 _PRIVATE = ("password_file", "token_file", "key")
-SECRETS = (*_PRIVATE, "ca", "certificate")
-"""Keys, in whatever table, that name such a file."""
-
+_SECRETS = (*_PRIVATE, "ca", "certificate")
+"""Keys of any table that name the file of a secret or a certificate."""
 _LONGEST = 1 << 16
+"""Bytes of a secret."""
 _LARGEST = 4 << 20
-"""Bytes; the authorities of a whole system take a quarter of a megabyte."""
+"""Bytes of a file; the authorities of a whole system take a quarter of a megabyte."""
+_PATHS: tuple[Key, ...] = (("station", "state"), ("model", "path"), ("jsonl", "path"))
 
 
 def read_secret(path: Path) -> str:
-    """Returns the first line of a file.
+    """Returns a secret: the first line of a file.
 
     Args:
-        path: Relative to `$CREDENTIALS_DIRECTORY` (systemd's) where that is set.
+        path: The file; relative to systemd's `$CREDENTIALS_DIRECTORY`, if that is set.
 
     Raises:
         ConfigError: It can't be read, every user may read it, or it holds nothing.
     """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    whole = Path(credentials, path) if credentials else path
+    whole = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), path)
     try:
         secret = _read(whole, private=True)[:_LONGEST].decode().partition("\n")[0].strip("\r")
     except UnicodeDecodeError as error:
@@ -46,42 +46,34 @@ def read_secret(path: Path) -> str:
     return secret
 
 
-def secret_files(table: StrictModel, at: Key = ()) -> Iterator[tuple[Key, Path]]:
-    """Goes through the files of secrets and certificates that a configuration names.
+def secret_files(table: object, at: Key = ()) -> Iterator[tuple[Key, Path]]:
+    """Yields the key and the path of every secret and certificate that a configuration names.
 
     Args:
-        table: The configuration, or one of its tables.
-        at: Where the table stands.
+        table: The configuration, or one of its tables or values.
+        at: The key of `table`.
     """
-    for name in type(table).model_fields:
-        yield from _files_of(getattr(table, name), (*at, name))
-
-
-def _files_of(value: object, key: Key) -> Iterator[tuple[Key, Path]]:
-    if isinstance(value, Path) and key[-1] in SECRETS:
-        yield key, value
-    elif isinstance(value, StrictModel):
-        yield from secret_files(value, key)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _files_of(item, (*key, name))
+    if isinstance(table, Path) and at[-1] in _SECRETS:
+        yield at, table
+    elif isinstance(table, (StrictModel, dict)):
+        for name, value in dict(table).items():
+            yield from secret_files(value, (*at, name))
 
 
 def fingerprint(key: Key, path: Path) -> str:
-    """Returns the SHA-256 of a file that a configuration names under a key.
+    """Returns the SHA-256 of the file that a key names.
 
     Raises:
-        ConfigError: It can't be read; or others may change it, or read what is secret.
+        ConfigError: It can't be read, or other users may change it or read a secret in it.
     """
     try:
-        data = _read(path, private=key[-1] in _PRIVATE)
+        return hashlib.sha256(_read(path, private=key[-1] in _PRIVATE)).hexdigest()
     except ConfigError as error:
         raise ConfigError(f"{dotted(key)}: {error}") from error
-    return hashlib.sha256(data).hexdigest()
 
 
 def fingerprints(config: StrictModel) -> dict[Key, str]:
-    """Returns the `fingerprint` of each file of `secret_files`, by its key.
+    """Returns the `fingerprint` of every secret and certificate, by its key.
 
     Raises:
         ConfigError: One of them can't be used.
@@ -90,7 +82,7 @@ def fingerprints(config: StrictModel) -> dict[Key, str]:
 
 
 def _read(path: Path, *, private: bool) -> bytes:
-    """Reads a whole file; one that is no file, or in which others have a hand, is refused."""
+    """Reads a whole file; refuses what is no regular file, or open to other users."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not hold us up
         with os.fdopen(descriptor, "rb") as file:
@@ -112,15 +104,12 @@ def _read(path: Path, *, private: bool) -> bytes:
     return data
 
 
-_PATHS: tuple[Key, ...] = (("station", "state"), ("model", "path"), ("jsonl", "path"))
-
-
 def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
     """Makes the paths in a configuration's tables absolute, in place.
 
     Args:
-        table: As read; what is of a wrong type is left to the models.
-        origin: Tells which file set a key.
+        table: The tables as read; values of a wrong type are left to the models.
+        origin: Returns the file that set a key.
 
     Raises:
         ConfigError: A path is empty.
@@ -136,29 +125,27 @@ def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
 
 
 def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:
-    """Keys of passwords, tokens and certificates, wherever they may stand."""
+    """Yields the keys of all passwords, tokens and certificates."""
     places: list[tuple[Key, Any]] = [((name,), table.get(name)) for name in ("mqtt", "web")]
     for kind in ("webhook", "camera"):
         places += [((kind, name), one) for name, one in _tables(table.get(kind))]
     for at, place in places:
         if not isinstance(place, dict):
             continue
-        yield from ((*at, name) for name in SECRETS if name in place)
+        yield from ((*at, name) for name in _SECRETS if name in place)
         if isinstance(tls := place.get("tls"), dict):
-            yield from ((*at, "tls", name) for name in SECRETS if name in tls)
+            yield from ((*at, "tls", name) for name in _SECRETS if name in tls)
 
 
 def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - not checked yet
-    if not isinstance(value, dict):
-        return []
-    return [(name, item) for name, item in value.items() if isinstance(item, dict)]
+    items = value.items() if isinstance(value, dict) else ()
+    return [(name, item) for name, item in items if isinstance(item, dict)]
 
 
 def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
-    """Whether a camera's source is a path: told by how it is written, not by what exists."""
-    if not isinstance(source, str) or not source:
-        return False
-    return kind in ("video", "folder") or bool(kind == "auto" and is_path(source))
+    """Says whether a camera's source is a path, by its form and not by what exists."""
+    written = isinstance(source, str) and source != ""
+    return written and (kind in ("video", "folder") or (kind == "auto" and is_path(source)))
 
 
 def _replace(
@@ -184,8 +171,6 @@ def _beside(path: str, folder: Path) -> str:
 
 
 def _secret(path: str, folder: Path) -> str:
-    if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
-        given = Path(credentials, path)
-        if os.path.lexists(given):
-            return str(given)
-    return _beside(path, folder)
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    given = credentials and os.path.lexists(Path(credentials, path))
+    return _beside(path, Path(credentials) if credentials and given else folder)

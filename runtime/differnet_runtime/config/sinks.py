@@ -1,4 +1,4 @@
-"""What a station's TOML file may say of those who receive its events."""
+"""The tables of a station's TOML file about the receivers of its events."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class TlsConfig(StrictModel):
     """Certificates: `[mqtt.tls]`, `[webhook.NAME.tls]`, `[web.tls]`.
 
     Args:
-        ca: What the other side's certificate must be signed by; None takes the system's.
-        certificate: Of this side, with key.
-        key: Of certificate.
+        ca: PEM file of the authority that signed the other side's certificate; None takes the
+            system's authorities.
+        certificate: PEM file of this side's certificate; needs key.
+        key: PEM file of the certificate's private key.
     """
 
     ca: Path | None = None
@@ -33,22 +34,22 @@ class TlsConfig(StrictModel):
 
 
 class MqttConfig(StrictModel):
-    """A broker: `[mqtt]`.
+    """An MQTT broker: `[mqtt]`.
 
     Args:
-        host: Of the broker.
-        port: 1883, or 8883 with TLS, where none is given.
-        prefix: Of all topics: `PREFIX/STATION/...`.
-        protocol: MQTT version.
-        qos: Of events, status and last will.
+        host: Host name or address of the broker.
+        port: Port of the broker; None takes 1883, or 8883 with TLS.
+        prefix: Prefix of all topics: `PREFIX/STATION/...`.
+        protocol: Version of the MQTT protocol.
+        qos: Quality of service of events, status and last will.
         retain: Whether the broker keeps the last state of each component, and the status.
         commands: Whether parts may be triggered over MQTT.
-        username: With password_file.
-        password_file: Its first line is the password; looked for in `$CREDENTIALS_DIRECTORY`, then
-            beside the configuration.
-        tls: Encrypts; `[mqtt.tls]`.
-        keepalive_s: The broker publishes the last will after one and a half of it.
-        heartbeat_s: Between two heartbeats, which stop when inspection does.
+        username: User name for the broker; goes with password_file.
+        password_file: File whose first line is the password; looked for in
+            `$CREDENTIALS_DIRECTORY`, then beside the configuration.
+        tls: Encrypts the connection; the table `[mqtt.tls]`.
+        keepalive_s: Keep-alive interval; the broker publishes the last will after 1.5 of them.
+        heartbeat_s: Time between two heartbeats, which stop when inspection does.
     """
 
     host: Annotated[str, Field(min_length=1, max_length=255)]
@@ -69,10 +70,10 @@ class WebhookConfig(StrictModel):
     """An HTTP receiver: `[webhook.NAME]`; events are POSTed as JSON, a batch in a list.
 
     Args:
-        url: http:// or https://.
-        token_file: Sent as `Authorization: Bearer`.
-        timeout_s: For an answer.
-        tls: Certificates; `[webhook.NAME.tls]`.
+        url: Address of the receiver, http:// or https://.
+        token_file: File whose first line is sent as `Authorization: Bearer`.
+        timeout_s: Time limit for an answer.
+        tls: Certificates; the table `[webhook.NAME.tls]`.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
@@ -82,12 +83,12 @@ class WebhookConfig(StrictModel):
 
 
 class JsonLinesConfig(StrictModel):
-    """A file of events, a line each: `[jsonl]`; rotated by size.
+    """A file with a line of JSON for each event: `[jsonl]`; rotated by size.
 
     Args:
-        path: Of the file.
-        max_bytes: At which it is rotated.
-        keep: So many old files stay.
+        path: The file to append to.
+        max_bytes: Size at which the file is rotated.
+        keep: Number of rotated files that are kept.
     """
 
     path: Path

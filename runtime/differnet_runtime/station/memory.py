@@ -62,7 +62,7 @@ def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) ->
     capture = _CAPTURE + _FRAMES * height * width * 3
     return Share(
         planned.name,
-        expected_memory(metadata, file_bytes, planned.config.batch_on_cpu),
+        expected_memory(metadata, file_bytes, planned.config.max_batch or 1),
         capture * len(planned.cameras),
     )
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from ..config import Changes, Config, DecisionConfig
+from ..config import Config, DecisionConfig
 from ..config.problems import Key
 from ..events import AlarmEvent, Event, InspectionEvent
 from ..evidence.store import EvidenceStore
@@ -432,14 +432,14 @@ class Renewal:
     Args:
         config: The new one.
         files: Fingerprints of its files of secrets and certificates.
-        changes: What differs from the old one.
+        changes: What differs from the old one, in words; see `config.differences`.
         sinks: Those that change.
         models: Those that it names.
     """
 
     config: Config
     files: Mapping[Key, str]
-    changes: Changes
+    changes: tuple[str, ...]
     sinks: UnopenedSinks
     models: NextModels
 
@@ -455,7 +455,7 @@ class Renewal:
             if before != after:
                 audit.add("threshold", FILES, old=before, new=after)
         if self.changes:
-            audit.add("configuration", FILES, new=f"changed: {self.changes}")
+            audit.add("configuration", FILES, new=f"changed: {', '.join(self.changes)}")
 
 
 def _threshold(config: Config, camera: str | None) -> str:

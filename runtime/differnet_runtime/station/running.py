@@ -329,13 +329,14 @@ class Runner:
             new = loaded.config
             self._refuse_lasting_changes(new)
             renewal = self.station.prepare(new)
-            self._replace_web(new.web, others="web" in renewal.changes.tables)
+            self._replace_web(new.web, others="web" in renewal.changes)
             self.station.reconfigure(renewal)
             logs.set_level(new.station.log_level)
             self.station.configuration_problem = None
             for warning in loaded.warnings:
                 log.warning("%s", warning)
-            log.info("%s was read again; changed: %s", self._path, renewal.changes or "nothing")
+            changed = ", ".join(renewal.changes) or "nothing"
+            log.info("%s was read again; changed: %s", self._path, changed)
         except DifferNetError as error:
             self._not_taken_over(f"the new configuration is not used: {error}")
         except Exception as error:  # a mistake of ours must not end what runs

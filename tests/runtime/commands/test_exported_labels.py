@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.commands import stored
-from differnet_runtime.commands.stored import export
+from differnet_runtime.commands import exporting
+from differnet_runtime.commands.exporting import export
 from differnet_runtime.errors import DataError
 from differnet_runtime.labels import Labelled
 
@@ -30,15 +30,13 @@ def test_a_picture_that_the_station_lets_go_meanwhile_is_left_out(
     pictures = {id_: tmp_path / f"{id_}.png" for id_ in IDS}
     for path in pictures.values():
         cv2.imwrite(str(path), np.zeros((4, 6, 3), np.uint8))
-    view = stored._view
-    monkeypatch.setattr(stored, "picture_of", lambda _, id_: pictures[id_])
 
-    def meanwhile(labels: object) -> object:
-        for id_ in going:
+    def found(_: Path, id_: str) -> Path:
+        if id_ in going:
             pictures[id_].unlink()
-        return view(labels)  # type: ignore[arg-type]
+        return pictures[id_]
 
-    monkeypatch.setattr(stored, "_view", meanwhile)
+    monkeypatch.setattr(exporting, "picture_of", found)
     labels = [label(id_) for id_ in IDS]
     if going == IDS:
         with pytest.raises(DataError, match="all 2 are gone"):

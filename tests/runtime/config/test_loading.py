@@ -8,8 +8,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import tomli_w
 
-from differnet_runtime.commands.checking import as_toml, effective
+from differnet_runtime.commands.checking import effective
 from differnet_runtime.config import Config, load_config, schema
 from differnet_runtime.config.loading import LARGEST
 from differnet_runtime.errors import ConfigError
@@ -236,9 +237,9 @@ def test_secrets_that_travel_in_the_open_are_pointed_out(tmp_path: Path) -> None
 
 def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, WHOLE)).config
-    text = as_toml(effective(config))
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
     assert load_config(written(tmp_path, text, "again.toml")).config == config
-    assert "hunter2" not in as_toml(effective(config, hide=lambda text: "hidden"))
+    assert "hunter2" not in str(effective(config))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
 )
 def test_of_a_receiver_only_the_host_is_shown(url: str, shown: str, tmp_path: Path) -> None:
     config = load_config(written(tmp_path, SMALL + f'[webhook.mes]\nurl = "{url}"\n')).config
-    assert effective(config, hide=str)["webhook"]["mes"]["url"] == shown
+    assert effective(config)["webhook"]["mes"]["url"] == shown
 
 
 def test_the_committed_schema_is_the_models() -> None:

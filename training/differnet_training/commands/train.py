@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
-from differnet_runtime.command import Command, completed, step
+from differnet_runtime.command import Command, print_json, step
 from differnet_runtime.commands.arguments import (
     WholeNumber,
+    add_json,
+    completed,
     existing_file,
     new_folder,
     pattern,
@@ -110,7 +111,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help="compute every feature afresh")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished model")
     parser.add_argument("--threads", type=threads, help="CPU threads of torch")
-    parser.add_argument("--json", action="store_true", help="print the model's metadata as JSON")
+    add_json(parser, "the model's metadata")
     group = parser.add_argument_group("settings of the recipe, one by one")
     for name, (kind, metavar) in OVERRIDES.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar)
@@ -171,7 +172,7 @@ def _run(args: argparse.Namespace) -> int:
         doubtful=args.doubtful,
     )
     if args.json:
-        print(json.dumps(metadata.model_dump(mode="json"), indent=2))
+        print_json(metadata)
         return 0
     assert metadata.calibration is not None
     print(describe(metadata.calibration))
