@@ -18,7 +18,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends.base import Backend, Outputs
+from .backends.base import Backend, Outputs, greatest_relative_difference
 from .backends.selection import choose
 from .cameras import Camera
 from .cameras.base import FreezeDetector
@@ -275,7 +275,7 @@ class Detector:
         expected = np.array(self.metadata.verification.golden_scores)
         frames = golden_frames(self.metadata.input, len(expected))
         actual = np.array([self.score_input(frame) for frame in frames])
-        difference = float(np.max(np.abs(actual - expected) / np.maximum(np.abs(expected), 1e-12)))
+        difference = greatest_relative_difference(actual, expected)
         if not difference <= limit:
             raise BackendError(
                 f"{self.backend} scores the golden frames {actual.tolist()}, but the file says "

@@ -6,6 +6,7 @@ The memory that is free for a training, and the memory that a training takes.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -19,7 +20,6 @@ from pathlib import Path
 from ..errors import DifferNetError, TeachError
 from ..processes import Child
 from ..sentences import sentence
-from .lowly import Lowly
 from .steps import Step
 
 _MEMINFO, _PROC, _GROUPS = Path("/proc/meminfo"), Path("/proc"), Path("/sys/fs/cgroup")
@@ -191,8 +191,7 @@ class TrainingProcess:
         """
         self._said.clear()
         self.progress.at(step.title, step.begin)
-        child = self._started(step)
-        try:
+        with contextlib.closing(self._started(step)) as child:
             while (code := child.code) is None:
                 if self._cancelled.wait(_LOOK_S):
                     raise CancelledError
@@ -201,24 +200,17 @@ class TrainingProcess:
                 if (why := self._hindrance()) is not None:
                     raise TeachError(sentence("teach_ended", why=why))
             if code:
-                child.death()  # waits for its last lines
+                child.wait()  # for its last lines
                 raise TeachError(self._why(code))
-        finally:
-            child.kill()
-            child.channel.close()
 
     def _started(self, step: Step) -> Child:
         if self._cancelled.is_set():
             raise CancelledError
 
-        def told(channel: int) -> str:
-            wanted = Lowly(channel=channel, parent=os.getpid(), command=step.command)
-            return wanted.model_dump_json()
-
         try:
             return Child(
                 f"{__package__}.lowly",
-                told,
+                json.dumps(step.command),
                 title="the training",
                 environment=self._environment,
                 heard=lambda line: self._hear(step, line),

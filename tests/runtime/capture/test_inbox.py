@@ -13,7 +13,6 @@ from hypothesis.strategies import DataObject, booleans, data, integers, sampled_
 from differnet_runtime.capture.child import LIVE_SLOTS, CaptureLink, DaemonGone
 from differnet_runtime.capture.messages import (
     MESSAGE,
-    PACKET,
     STEPS_S,
     Backoff,
     Captured,
@@ -22,6 +21,7 @@ from differnet_runtime.capture.messages import (
 )
 from differnet_runtime.capture.shared_frames import FrameQueue, FrameSlots
 from differnet_runtime.errors import ImageReadError
+from differnet_runtime.processes import PACKET
 from differnet_runtime.records import Frame
 
 
