@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -31,7 +32,7 @@ class Outputs:
     heads: NDArray[np.float32] | None = None
 
 
-class Backend(ABC):
+class Backend(AbstractContextManager["Backend"]):
     """Runs a model's graph; open once it is made, used by one thread, closed once."""
 
     name: str
@@ -67,9 +68,6 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Releases what the backend holds."""
-
-    def __enter__(self) -> Backend:
-        return self
 
     def __exit__(
         self,

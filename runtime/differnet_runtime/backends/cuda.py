@@ -127,21 +127,6 @@ def open_device(index: int = 0) -> Device:
     )
 
 
-def free_memory(index: int = 0) -> int:
-    """Returns the device's free memory in bytes.
-
-    Raises:
-        BackendUnavailableError: No driver, no pycuda, or no such device.
-        BackendError: The device fails.
-    """
-    context = PrimaryContext(open_device(index))
-    try:
-        with context, cuda_errors("reading the free memory"):
-            return int(load_cuda().mem_get_info()[0])
-    finally:
-        context.close()
-
-
 class PrimaryContext:
     """The device's primary context, retained until `close` and current only inside `with`.
 

@@ -88,8 +88,7 @@ class ThreadSlots:
                     "busy", f"more than {SLOTS} threads use one engine; close some cameras"
                 ) from None
             weakref.finalize(self._own.slot, self._free.append, self._own.slot.number)
-        number: int = self._own.slot.number
-        return number
+        return int(self._own.slot.number)
 
 
 class _Slot:

@@ -1,20 +1,20 @@
 """Audits whether an engine follows the graph's types: FP16 weights, and a score in FP32.
 
-The engine inspector's list of layers shows a rule, contradicts it, or does not show it: its JSON was
-never meant for programs and differs between versions, and what it omits is no evidence.
+The engine inspector's list of layers shows a rule, contradicts it, or does not show it: its JSON
+was never meant for programs and differs between versions, and what it omits is no evidence.
 
 - 8.6 and 10: a tensor has `Format/Datatype`, such as "Row major linear FP16 format"; a layer may
-  have `Weights` and `Bias` with `Type` and `Count`. What Myelin fused may be one layer that tells
-  nothing of its weights.
+  have `Weights` and `Bias` with `Type` and `Count`. What Myelin fused may be one layer that lists
+  none of its weights.
 - 11: `Datatype` and `Format` are apart, and a fused kernel has `Constants` with `Dimensions`.
 
 The rules were tried on dumps of TensorRT-RTX's compiler, which is related to that of TensorRT 11;
 no engine of a real device was seen yet.
 
-`dry_build` builds without a GPU, with NVIDIA's own parser and compiler in TensorRT-RTX. It shows, on
-any x86-64 machine, that they accept the graph, and which kernels they make of it. TensorRT-RTX is
-another product and does not know Jetson Orin (SM87): an engine is built, tested and audited again on
-its device.
+`dry_build` builds without a GPU, with NVIDIA's own parser and compiler in TensorRT-RTX. It shows,
+on any x86-64 machine, that they accept the graph, and which kernels they make of it. TensorRT-RTX
+is another product and does not know Jetson Orin (SM87): an engine is built, tested and audited
+again on its device.
 """
 
 from __future__ import annotations
@@ -127,33 +127,35 @@ def audit(
         weight_bytes: Size of the weights in the model file; the file's size is close enough.
         plan_bytes: Size of the plan, which counts if the layers do not list their weights.
     """
-    checks = [_weight_bytes(layers, weight_bytes, plan_bytes)]
+    found = {"weights take no more than in the model file": _size(layers, weight_bytes, plan_bytes)}
     if precision != "fp32":
-        checks.append(_no_single_matrix(layers, weight_bytes))
-    checks.append(_score_head(layers))
+        name = "no FP32 weights of a fully connected layer or convolution"
+        found[name] = _matrices(layers, weight_bytes)
+    found["the score is computed in FP32"] = _score_head(layers)
     return AuditReport(
         kernels=sum(_type(layer) not in ("signal", "wait") for layer in layers),
-        checks=tuple(checks),
+        checks=tuple(
+            Check(name=name, outcome=outcome, detail=detail)
+            for name, (outcome, detail) in found.items()
+        ),
     )
 
 
-def _weight_bytes(layers: Sequence[Layer], expected: int, plan_bytes: int) -> Check:
-    name = "weights take no more than in the model file"
+def _size(layers: Sequence[Layer], expected: int, plan_bytes: int) -> tuple[Outcome, str]:
+    """Compares the size of the weights with that in the model file."""
     listed, allowed = listed_weight_bytes(layers), expected * (1 + _TOLERANCE)
     detail = f"{_mb(listed)} listed, {_mb(expected)} expected"
-    complete = listed >= expected * (1 - _TOLERANCE)
-    if complete and listed <= allowed + _SMALL:
+    if expected * (1 - _TOLERANCE) <= listed <= allowed + _SMALL:
         # Doubled weights of a small model would be hidden by what the compiler may add.
         told = listed <= allowed or 2 * expected > allowed + _SMALL
-        return Check(name=name, outcome="shown" if told else "not shown", detail=detail)
+        return "shown" if told else "not shown", detail
     # Some kernels do not list their weights, and weights that several kernels share may be listed
     # by each under a name of its own. None can be missing: the scores would be wrong.
-    detail = f"{detail}; the plan takes {_mb(plan_bytes)}"
+    detail += f"; the plan takes {_mb(plan_bytes)}"
     if plan_bytes > allowed + _PLAN_OVERHEAD:
-        return Check(name=name, outcome="contradicted", detail=detail)
+        return "contradicted", detail
     # Doubled weights of a small model would be hidden by what else a plan holds.
-    told = 2 * expected > allowed + _PLAN_OVERHEAD
-    return Check(name=name, outcome="shown" if told else "not shown", detail=detail)
+    return "shown" if 2 * expected > allowed + _PLAN_OVERHEAD else "not shown", detail
 
 
 def listed_weight_bytes(layers: Sequence[Layer]) -> int:
@@ -162,48 +164,38 @@ def listed_weight_bytes(layers: Sequence[Layer]) -> int:
     return sum(sizes.values())
 
 
-def _no_single_matrix(layers: Sequence[Layer], expected: int) -> Check:
-    name = "no FP32 weights of a fully connected layer or convolution"
+def _matrices(layers: Sequence[Layer], expected: int) -> tuple[Outcome, str]:
+    """Looks for large FP32 weights."""
     matrices = [weight for weight in _weights(layers) if weight.is_matrix]
     if not matrices:
-        return Check(name=name, outcome="not shown", detail="the inspector lists no weights")
+        return "not shown", "the inspector lists no weights"
     single = [f"{m.name} with {m.size} weights" for m in matrices if m.kind == "FP32"]
     if single:
-        return Check(name=name, outcome="contradicted", detail=", ".join(single[:3]))
+        return "contradicted", ", ".join(single[:3])
     listed = listed_weight_bytes(layers)
     detail = f"none among the {_mb(listed)} of {_mb(expected)} that are listed"
-    complete = listed >= expected * (1 - _TOLERANCE)
-    return Check(name=name, outcome="shown" if complete else "not shown", detail=detail)
+    return "shown" if listed >= expected * (1 - _TOLERANCE) else "not shown", detail
 
 
-def _score_head(layers: Sequence[Layer]) -> Check:
-    name = "the score is computed in FP32"
-    makers = [
-        layer
-        for layer in layers
-        if any(_named(tensor, "score") for tensor in layer.get("Outputs", ()))
-    ]
-    if not makers:
-        return Check(name=name, outcome="not shown", detail="no layer is listed that gives `score`")
-    maker = makers[0]
-    given = [_datatype(tensor) for tensor in maker.get("Outputs", ()) if _named(tensor, "score")]
-    read = [_datatype(tensor) for tensor in maker.get("Inputs", ()) if isinstance(tensor, dict)]
-    detail = f"{maker.get('Name', '?')} reads {', '.join(map(str, read))}"
-    return Check(name=name, outcome=_score_outcome(maker, given[0], read), detail=detail)
-
-
-def _score_outcome(maker: Layer, given: str | None, read: Sequence[str | None]) -> Outcome:
+def _score_head(layers: Sequence[Layer]) -> tuple[Outcome, str]:
     """Judges by the types that the layer of the score reads.
 
     The latents come in FP32; a coupling fused with the score also reads its subnet's FP16 output.
     A region that TensorRT fused as a whole may use any type inside.
     """
-    if given is None:
-        return "not shown"
-    if given != "FP32" or (read and set(read) <= {"FP16", "BF16"}):
-        return "contradicted"
-    opaque = "ForeignNode" in str(maker.get("Name")) or _type(maker) == "Myelin"
-    return "not shown" if opaque or None in read or "FP32" not in read else "shown"
+    for maker in layers:
+        given = [_datatype(one) for one in maker.get("Outputs", ()) if _named(one, "score")]
+        if not given:
+            continue
+        read = [_datatype(tensor) for tensor in maker.get("Inputs", ()) if isinstance(tensor, dict)]
+        detail = f"{maker.get('Name', '?')} reads {', '.join(map(str, read))}"
+        opaque = "ForeignNode" in str(maker.get("Name")) or _type(maker) == "Myelin"
+        halved = bool(read) and set(read) <= {"FP16", "BF16"}
+        if given[0] is not None and (given[0] != "FP32" or halved):
+            return "contradicted", detail
+        known = given[0] is not None and None not in read and "FP32" in read
+        return "shown" if known and not opaque else "not shown", detail
+    return "not shown", "no layer is listed that gives `score`"
 
 
 class _Weights(NamedTuple):

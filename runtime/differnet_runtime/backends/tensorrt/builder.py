@@ -211,6 +211,7 @@ class _Build:
         self._recipe, self._report = recipe, report
         self._trt: Any = api.load()
         self._logger: Any = api.make_logger()
+        self._version = str(self._trt.__version__)
         with self._errors("starting TensorRT's builder"):
             self._builder: Any = self._trt.Builder(self._logger)
             self._network: Any = self._builder.create_network(self._network_flags())
@@ -232,12 +233,10 @@ class _Build:
             finally:  # what was measured until then helps the next try
                 self._write_timing_cache()
         if plan is None:
-            raise EngineError(f"TensorRT {self._version} can't build the engine: {self._told()}")
+            raise EngineError(
+                f"TensorRT {self._version} can't build the engine: {self._told()}"
+            )
         return bytes(plan)
-
-    @property
-    def _version(self) -> str:
-        return str(self._trt.__version__)
 
     def _network_flags(self) -> int:
         flag = self._trt.NetworkDefinitionCreationFlag
@@ -281,7 +280,9 @@ class _Build:
         """Allows FP16, and pins every layer with an FP32 output to FP32."""
         trt, flag = self._trt, self._trt.BuilderFlag
         if not hasattr(flag, "FP16") or not hasattr(flag, "OBEY_PRECISION_CONSTRAINTS"):
-            raise EngineError(f"TensorRT {self._version} pins no layers; leave --pinned out")
+            raise EngineError(
+                f"TensorRT {self._version} pins no layers; leave --pinned out"
+            )
         self._config.set_flag(flag.FP16)
         self._config.set_flag(flag.OBEY_PRECISION_CONSTRAINTS)
         for layer in map(self._network.get_layer, range(self._network.num_layers)):
