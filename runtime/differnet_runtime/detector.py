@@ -312,7 +312,7 @@ def inspect(
     of a live source can be too old or frozen.
 
     Args:
-        camera: An open source.
+        camera: An open source of frames.
         detector: An open model, whose checks apply.
         threshold: Replaces the model's threshold.
         score_refused: Whether to score pictures that can't be trusted; they stay NO_DECISION.

@@ -79,7 +79,7 @@ def extra_for_driver(extra: str) -> str:
     """Returns the extra that fits this driver: `NAME-cu12` if it does not support CUDA 13.
 
     Args:
-        extra: `tensorrt` or `onnx-gpu`.
+        extra: Name of the extra, `tensorrt` or `onnx-gpu`.
     """
     try:
         newest = find_gpu().cuda

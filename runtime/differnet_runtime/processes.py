@@ -36,7 +36,6 @@ PACKET = 65536
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _BEFORE_THE_PARENT, _FIRST_OF_ALL = "500", "1000"
-_LOWEST_PRIORITY = 19
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - only a parent folder; mkdtemp makes a private one
 _POLL_S = 0.1
 _REAP_S = 1.0
@@ -254,7 +253,7 @@ def die_with_parent() -> None:
 
 def give_way() -> None:
     """Gives this process the lowest CPU priority, and `give_up_first`."""
-    os.nice(_LOWEST_PRIORITY)
+    os.nice(19)
     give_up_first()
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from differnet_runtime.backends.base import Outputs
-from differnet_runtime.backends.cuda import Device, PrimaryContext, free_memory
+from differnet_runtime.backends.cuda import Device, PrimaryContext
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.backends.tensorrt import api
 from differnet_runtime.backends.tensorrt.builder import BuildRecipe, build_plan
@@ -22,6 +22,7 @@ from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 from tests.fakes.fine import fine_graph, fine_scores
 from tests.fakes.weighted import SIDE, noise, weighted_graph
+from tests.runtime.backends.control import free_memory
 
 pytestmark = pytest.mark.gpu
 

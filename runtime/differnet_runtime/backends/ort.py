@@ -54,8 +54,8 @@ def require(runtime: ModuleType, name: str) -> None:
     """Checks, before anything is loaded, whether a GPU's provider can start at all.
 
     Args:
-        runtime: The module `onnxruntime`.
-        name: `onnxruntime-tensorrt` or `onnxruntime-cuda`.
+        runtime: The imported module `onnxruntime`.
+        name: The provider, `onnxruntime-tensorrt` or `onnxruntime-cuda`.
 
     Raises:
         BackendUnavailableError: There is no GPU, or the package was built without it or is too old.
@@ -92,7 +92,7 @@ def options(name: str, cache: Path | None) -> dict[str, str]:
     default. The TensorRT provider has no option for that.
 
     Args:
-        name: One of `PROVIDERS`.
+        name: The provider, a key of `PROVIDERS`.
         cache: Folder for TensorRT's engines and timings; None keeps none.
     """
     if name == CUDA:
@@ -116,8 +116,8 @@ def not_started(
     later.
 
     Args:
-        runtime: The module `onnxruntime`.
-        name: `onnxruntime-tensorrt` or `onnxruntime-cuda`.
+        runtime: The imported module `onnxruntime`.
+        name: The provider, `onnxruntime-tensorrt` or `onnxruntime-cuda`.
         error: What ONNX Runtime raised, if it did not fall back silently.
     """
     reason = _condensed(str(error)) if error else "ONNX Runtime gives no reason"
@@ -130,25 +130,6 @@ def not_started(
             "onnxruntime_not_started",
             provider=PROVIDERS[name],
             why=reason,
-            advice=_remedy(name),
-        )
-    )
-
-
-def not_running(name: str, error: Exception) -> BackendUnavailableError:
-    """Returns the error for a provider that started, and failed on its first frame.
-
-    A package that was not compiled for this GPU fails like that.
-
-    Args:
-        name: The provider that was asked for, one of `PROVIDERS`.
-        error: What ONNX Runtime raised.
-    """
-    return BackendUnavailableError(
-        sentence(
-            "onnxruntime_failed",
-            provider=PROVIDERS[name],
-            why=_condensed(str(error)),
             advice=_remedy(name),
         )
     )
@@ -383,8 +364,12 @@ def _on_gpu(
         shape = [size if isinstance(size, int) else 1 for size in graph_input.shape]
         try:
             session.run(None, {graph_input.name: np.zeros(shape, np.uint8)})
-        except Exception as error:  # onnxruntime's exceptions share no base class but this
-            raise not_running(name, error) from error
+        except Exception as error:  # the package was not compiled for this GPU, mostly
+            why = _condensed(str(error))
+            text = sentence(
+                "onnxruntime_failed", provider=PROVIDERS[name], why=why, advice=_remedy(name)
+            )
+            raise BackendUnavailableError(text) from error
         profile = Path(session.end_profiling()).read_text("utf-8")
     if left := left_to_cpu(name, placement(profile)):
         log.info("%s leaves %s to the CPU, for which it has no kernel", name, listed(left))

@@ -129,7 +129,7 @@ class BenchmarkTrial:
     """A model file to be measured, and how.
 
     Args:
-        path: The model file.
+        path: Path of the model file.
         contender: One of `CONTENDERS`, or a fake backend's name.
         source: Source of the frames.
         effort: Number of runs and batches.
@@ -340,9 +340,9 @@ def open_contender(
 
     Args:
         name: One of `CONTENDERS`, or a fake backend's name.
-        path: The model file.
-        model: Its bytes.
-        metadata: Its metadata.
+        path: Path of the model file.
+        model: Bytes of the file.
+        metadata: Metadata of the file.
         batch: Batch that TensorRT's engine is built for.
         threads: CPU threads; 0 lets the backend choose.
 

@@ -57,7 +57,7 @@ class Row:
     Args:
         model: Name of the model file.
         precision: Precision of the file's graph.
-        contender: See `measuring.CONTENDERS`.
+        contender: The way it was run; see `measuring.CONTENDERS`.
         reason: Why there are no figures, or None.
         batches: Latencies of inference alone, by batch.
         stages: Latencies of a frame's way at batch 1, by stage.
@@ -108,7 +108,7 @@ def draw(rows: Sequence[Row], title: str) -> str:
     """Returns an SVG with a histogram and a bar of stages for each row that has figures.
 
     Args:
-        rows: Results of `measuring.measure`.
+        rows: Rows that `measuring.measure` returned.
         title: Title of the picture.
     """
     inferred = [row for row in rows if row.batches]

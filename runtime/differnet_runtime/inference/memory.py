@@ -96,7 +96,6 @@ class _Slot:
         self.number = number
 
 
-_STATUS = Path("/proc/self/status")
 _TAKEN = re.compile(r"^VmData:\s+(\d+) kB$", re.MULTILINE)
 _LEAST = 512 * 2**20
 _OF_FILE = 8
@@ -151,7 +150,7 @@ def bound_memory(metadata: ModelMetadata, file_bytes: int, batch: int = 1) -> No
         file_bytes: Size of its file.
         batch: Frames that it takes at once.
     """
-    taken = _TAKEN.search(_STATUS.read_text())
+    taken = _TAKEN.search(Path("/proc/self/status").read_text())
     if taken is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)

@@ -39,7 +39,7 @@ class EngineStatus:
         fallback: Whether the backend is the fallback rather than the one that was asked for.
         model: Name of the model.
         model_hash: Content hash of the model file.
-        restarts: Number of restarts.
+        restarts: Number of restarts since the start.
         faults: Number of frames without a score and of processes that died.
         answers: Number of frames with a score.
         last_fault: The last fault in words.
@@ -121,7 +121,7 @@ class Ready(StrictModel):
     """The model is loaded and has passed its golden frames.
 
     Args:
-        kind: Always `ready`.
+        kind: Always the word `ready`.
         backend: Name of the backend that runs.
         reasons: Why each better backend does not run, by its name.
         batch: Greatest batch that it takes.
@@ -152,8 +152,8 @@ class FrameScored(StrictModel):
     """A frame's score.
 
     Args:
-        kind: Always `scored`.
-        score: A finite number.
+        kind: Always the word `scored`.
+        score: A finite number, greater for more anomalous frames.
         heads: Score of each head by its name, in the model's order; empty if it has none.
         heatmap: `(rows, columns)` of the heatmap in the frame's slot; None without one.
     """
@@ -179,7 +179,7 @@ class ScoreResults(StrictModel):
     """The results of a request.
 
     Args:
-        kind: Always `results`.
+        kind: Always the word `results`.
         id: Number of the request.
         frames: One result for each slot, in their order.
         infer_ms: Milliseconds in the backend.

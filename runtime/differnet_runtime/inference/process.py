@@ -56,7 +56,7 @@ class EngineProcess:
         deadline_s: How long a frame may take; then the process is taken for hung, and killed.
         start_timeout_s: How long the first start may take; None allows half an hour where TensorRT
             may build an engine, and two minutes elsewhere.
-        restarts: Limit of restarts.
+        restarts: Limit of restarts; None for the defaults of `RestartBudget`.
         fallback: Whether onnxruntime-cpu may replace a backend that does not start, or that uses
             up its restarts.
         trusted_keys: Public keys (see `signing`) of which one must have signed the model file;

@@ -313,7 +313,7 @@ class Worker:
         raise EngineFault("starting", sentence("engine_stopped_early"))
 
     def ask(self, slots: tuple[int, ...], until_ns: int, limit_s: float) -> ScoreResults:
-        """Has the frames in some slots scored.
+        """Asks for the scores of the frames in some slots, and waits for them.
 
         Args:
             slots: Slots of the shared memory.

@@ -108,13 +108,13 @@ class ModelSwitch:
                     new.engine.stop()
                 _require_ready(new.engine, model, timeout_s)
                 _require_the_gpu(new.engine, self.engine, model)
-                self._swap_for(new, model)
+                self._replace(new, model)
             except BaseException:
                 new.engine.stop()
                 raise
             return new.engine
 
-    def _swap_for(self, new: _Held, model: Path | None) -> None:
+    def _replace(self, new: _Held, model: Path | None) -> None:
         old = self._swap(new)
         log.info("%s judges now, on probation", model)
         if not self._passes(new.engine):

@@ -71,7 +71,7 @@ class Batch(Generic[T]):
     """The callers that take their turn together.
 
     Args:
-        callers: Number of callers.
+        callers: Number of callers in the batch.
         run: Scores the batch; see `Run`.
         over: Called once, when each caller has its outcome or has left.
         changed: Guards the batch; may be shared with other batches.

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from control import current, fail, live, mark
+from control import current, fail, free_memory, live, mark
 
 from differnet_runtime.backends.base import Outputs
-from differnet_runtime.backends.cuda import PrimaryContext, free_memory, open_device
+from differnet_runtime.backends.cuda import PrimaryContext, open_device
 from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 

@@ -62,9 +62,9 @@ class Check(StrictModel):
     """The outcome of one rule.
 
     Args:
-        name: The rule.
+        name: The rule in words.
         outcome: `not shown` if the inspector does not list what is needed.
-        detail: What was found.
+        detail: What was found, in words.
     """
 
     name: str
@@ -274,9 +274,9 @@ def dry_build(model_file: Path, target: str = "SM86", *, batch: int = 1) -> DryB
     """Builds a model file for a compute capability, on the CPU.
 
     Args:
-        model_file: The exported file.
-        target: One of `TARGETS`.
-        batch: Frames at once.
+        model_file: Path of the exported file.
+        target: Compute capability, one of `TARGETS`.
+        batch: Frames that the plan takes at once.
 
     Raises:
         BackendUnavailableError: TensorRT-RTX is not installed.

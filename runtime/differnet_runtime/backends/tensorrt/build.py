@@ -57,10 +57,10 @@ log = logging.getLogger(__name__)
 
 
 class BuildRequest(StrictModel):
-    """What the builder is to build.
+    """The argument of the builder.
 
     Args:
-        model: The model file.
+        model: Path of the model file.
         identity: What the engine must be; a file that was changed meanwhile is refused.
         plan: Where to write the plan.
         timing_cache: TensorRT's measurements, kept between builds.
@@ -94,7 +94,7 @@ class BuildFailed(StrictModel):
 
     Args:
         error: Name of the class in `errors`.
-        message: The error's text.
+        message: Text of the error.
     """
 
     kind: Literal["failed"] = "failed"
@@ -159,8 +159,8 @@ def ensure_engine(
 
     Args:
         path: The model file; its engines lie in `<path>.engines/`, or below DIFFERNET_ENGINES.
-        model: Its bytes.
-        metadata: Its metadata.
+        model: Bytes of the file.
+        metadata: Metadata of the file.
         batch: Frames that the engine takes at once, at least.
         options: How to build; None accepts an engine built with any options, and builds with the
             defaults.
@@ -268,7 +268,7 @@ def build_engine(request: BuildRequest, folder: Path, cancel: threading.Event) -
     """Builds an engine in a child process; takes from seconds to many minutes.
 
     Args:
-        request: What to build.
+        request: The engine to build.
         folder: In which the child's working folder is made.
         cancel: Ends the build when it is set, as KeyboardInterrupt does.
 

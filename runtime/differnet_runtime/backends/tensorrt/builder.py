@@ -172,8 +172,8 @@ class BuildRecipe:
     Args:
         batch: Frames that the engine takes at once.
         precision: `fp32`, `fp16` or `int8`, as the model file was exported.
-        typing: `STRONG` or `PINNED`.
-        level: TensorRT's optimisation level.
+        typing: Kind of network, `STRONG` or `PINNED`.
+        level: Optimisation level, from 0 to 5.
         workspace_bytes: Scratch memory that a kernel may use; None sets no limit.
         timing_cache: Measurements of earlier builds on this device; read and written.
     """
@@ -191,7 +191,7 @@ def build_plan(model: bytes, recipe: BuildRecipe, report: Callable[[float], None
 
     Args:
         model: The ONNX file's bytes.
-        recipe: The options.
+        recipe: Options of the build.
         report: Called with the share of the work that is done, from 0 to 1; never by TensorRT 8.
 
     Returns:
@@ -233,9 +233,7 @@ class _Build:
             finally:  # what was measured until then helps the next try
                 self._write_timing_cache()
         if plan is None:
-            raise EngineError(
-                f"TensorRT {self._version} can't build the engine: {self._told()}"
-            )
+            raise EngineError(f"TensorRT {self._version} can't build the engine: {self._told()}")
         return bytes(plan)
 
     def _network_flags(self) -> int:
@@ -280,9 +278,7 @@ class _Build:
         """Allows FP16, and pins every layer with an FP32 output to FP32."""
         trt, flag = self._trt, self._trt.BuilderFlag
         if not hasattr(flag, "FP16") or not hasattr(flag, "OBEY_PRECISION_CONSTRAINTS"):
-            raise EngineError(
-                f"TensorRT {self._version} pins no layers; leave --pinned out"
-            )
+            raise EngineError(f"TensorRT {self._version} pins no layers; leave --pinned out")
         self._config.set_flag(flag.FP16)
         self._config.set_flag(flag.OBEY_PRECISION_CONSTRAINTS)
         for layer in map(self._network.get_layer, range(self._network.num_layers)):
@@ -379,16 +375,13 @@ class Phases:
         """Counts a step, given by its index."""
         if name in self._open:
             self._open[name].done = step + 1
-            self._update()
+            roots = [one for one, phase in self._open.items() if phase.parent not in self._open]
+            if roots:
+                self.done = max(self.done, self._share(roots[0]))
 
     def finish(self, name: str) -> None:
         """Ends a phase."""
         self._open.pop(name, None)
-
-    def _update(self) -> None:
-        roots = [name for name, phase in self._open.items() if phase.parent not in self._open]
-        if roots:
-            self.done = max(self.done, self._share(roots[0]))
 
     def _share(self, name: str) -> float:
         phase = self._open[name]

@@ -96,7 +96,7 @@ def engines_folder(path: Path, sha256: str) -> Path:
     """Returns the folder of a model file's engines; it need not exist.
 
     Args:
-        path: The model file.
+        path: Path of the model file.
         sha256: Hash of its graph, which names the folder where DIFFERNET_ENGINES is set.
     """
     if elsewhere := os.environ.get(FOLDER_VARIABLE):
@@ -108,7 +108,7 @@ class EngineStore:
     """The engines in one folder.
 
     Args:
-        folder: Need not exist.
+        folder: Folder, which need not exist.
         quiet: Skip engines that can't be used without a warning.
     """
 
@@ -169,7 +169,7 @@ class EngineStore:
 
         Args:
             plan: A file in the folder of `building`.
-            record: Its record.
+            record: Record that is kept beside it.
 
         Raises:
             OutputError: It can't be written; the older engines stay.
@@ -266,7 +266,7 @@ class Failure(StrictModel):
     Args:
         identity: The engine that was to be built.
         reason: Why it failed, as the user was told.
-        at: Date and time.
+        at: Date and time of the failure.
     """
 
     identity: EngineIdentity
@@ -278,7 +278,7 @@ class Failures:
     """The builds that failed in one folder of engines.
 
     Args:
-        folder: Need not exist.
+        folder: Folder, which need not exist.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -34,9 +34,6 @@ def graph_sha256(model: bytes) -> str:
     """Returns the SHA-256 of an ONNX file's bytes without its metadata entries.
 
     A new calibration or another name changes only the metadata, and so needs no new engine.
-
-    Args:
-        model: The file's bytes.
     """
     digest, position, whole = hashlib.sha256(), 0, memoryview(model)
     for _, _, start, end in metadata_entries(model):
@@ -111,16 +108,16 @@ class EngineIdentity(StrictModel):
         multiprocessors: Number of streaming multiprocessors.
         memory_gib: Total memory of the GPU in GiB, rounded to a tenth, since the kernel's share of
             it varies slightly.
-        machine: `x86_64` or `aarch64`.
+        machine: Architecture, `x86_64` or `aarch64`.
         l4t: The release of Jetson's Linux, such as `36.4.3`; None elsewhere.
         batch: Greatest batch; an engine also takes smaller ones.
         input_shape: `(height, width, channels)` of one frame.
         precision: Precision of the graph, such as `fp16`.
-        level: See `BuildOptions`.
-        workspace_mib: See `BuildOptions`.
+        level: The level of `BuildOptions`.
+        workspace_mib: The workspace of `BuildOptions` in MiB.
         typing: `strongly typed` or `pinned layers`.
-        recipe: See `RECIPE`.
-        tool: Version of differnet-edge.
+        recipe: Version of the build; see `RECIPE`.
+        tool: Version of differnet-edge that built it.
     """
 
     graph_sha256: str
