@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 CHECKED = IntegrityConfig()
 """Checks of a picture with the model's limits."""
+_LIMIT = 1e-2
+"""Greatest relative difference of a score that counts as the same; leaves room for FP16."""
 
 
 def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> dict[str, float]:
@@ -234,12 +236,11 @@ class Detector(AbstractContextManager["Detector"]):
         """
         return self._backend.infer(batch)
 
-    def tested_batch(self, most: int, limit: float = 1e-2) -> int:
+    def tested_batch(self, most: int) -> int:
         """Returns the greatest batch that the backend scores like single frames.
 
         Args:
             most: Greatest batch of golden frames to try.
-            limit: Greatest relative difference allowed.
         """
         frames = golden_frames(self.metadata.input)
         alone = np.array([self.score_input(frame) for frame in frames])
@@ -251,22 +252,19 @@ class Detector(AbstractContextManager["Detector"]):
             except BackendError as error:
                 log.warning("%s can't take %d frames at once: %s", self.backend, together, error)
                 return together - 1
-            if scores.shape != (together,) or not np.allclose(scores, alone[chosen], limit, 1e-12):
+            if scores.shape != (together,) or not np.allclose(scores, alone[chosen], _LIMIT, 1e-12):
                 log.warning("%s gives wrong scores for %d frames at once", self.backend, together)
                 return together - 1
         return max(1, most)
 
-    def self_test(self, limit: float = 1e-2) -> float:
+    def self_test(self) -> float:
         """Scores the golden frames and compares them with those written in the file.
-
-        Args:
-            limit: Greatest relative difference allowed; 1e-2 leaves room for FP16.
 
         Returns:
             The greatest relative difference found.
 
         Raises:
-            BackendError: It exceeds the limit, so this device can't run this model.
+            BackendError: It exceeds 1e-2, so this device can't run this model.
         """
         if self.metadata.verification is None:
             raise BackendError("the model file holds no golden scores; export it again")
@@ -274,10 +272,10 @@ class Detector(AbstractContextManager["Detector"]):
         frames = golden_frames(self.metadata.input, len(expected))
         actual = np.array([self.score_input(frame) for frame in frames])
         difference = greatest_relative_difference(actual, expected)
-        if not difference <= limit:
+        if not difference <= _LIMIT:
             raise BackendError(
                 f"{self.backend} scores the golden frames {actual.tolist()}, but the file says "
-                f"{expected.tolist()} (relative difference {difference:.2g}, limit {limit:g})"
+                f"{expected.tolist()} (relative difference {difference:.2g}, limit {_LIMIT:g})"
             )
         return difference
 

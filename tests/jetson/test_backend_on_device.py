@@ -90,7 +90,7 @@ def test_a_graph_is_used_and_zero_copy_where_memory_is_shared(
 
 
 @pytest.mark.parametrize(
-    "options", [{"cuda_graph": False}, {"spin": True}, {"zero_copy": False}, {"zero_copy": True}]
+    "options", [{"cuda_graph": False}, {"zero_copy": False}, {"zero_copy": True}]
 )
 def test_every_way_of_running_gives_the_same(
     options: dict[str, bool], plan: bytes, expected: Callable[[np.ndarray], Outputs]

@@ -34,10 +34,9 @@ _INSTALL = (
 
 @dataclass(frozen=True)
 class Device:
-    """A CUDA device.
+    """The first CUDA device.
 
     Args:
-        index: Its number among the visible devices.
         name: NVIDIA's name of it.
         compute_capability: Such as `(8, 7)` for Orin.
         multiprocessors: Number of streaming multiprocessors.
@@ -47,7 +46,6 @@ class Device:
         can_map_host_memory: Whether kernels can read and write host memory in place.
     """
 
-    index: int
     name: str
     compute_capability: tuple[int, int]
     multiprocessors: int
@@ -101,22 +99,15 @@ def cuda_errors(doing: str) -> Iterator[None]:
         raise BackendError(f"{doing}: CUDA failed ({error})") from error
 
 
-def open_device(index: int = 0) -> Device:
-    """Describes a device.
-
-    Args:
-        index: Its number among the visible devices.
+def open_device() -> Device:
+    """Describes the first device.
 
     Raises:
-        BackendUnavailableError: No driver, no pycuda, or no such device.
+        BackendUnavailableError: No driver, no GPU, or no pycuda.
     """
     driver = load_cuda()
-    count = driver.Device.count()
-    if not 0 <= index < count:
-        raise BackendUnavailableError(f"there is no GPU number {index}; the driver finds {count}")
-    device, attribute = driver.Device(index), driver.device_attribute
+    device, attribute = driver.Device(0), driver.device_attribute
     return Device(
-        index=index,
         name=device.name(),
         compute_capability=device.compute_capability(),
         multiprocessors=device.get_attribute(attribute.MULTIPROCESSOR_COUNT),
@@ -141,7 +132,7 @@ class PrimaryContext:
 
     def __init__(self, device: Device) -> None:
         with cuda_errors(f"starting {device.name}"):
-            self._context = load_cuda().Device(device.index).retain_primary_context()
+            self._context = load_cuda().Device(0).retain_primary_context()
         self._gone: str | None = None
 
     def __enter__(self) -> PrimaryContext:

@@ -211,8 +211,6 @@ class TensorRTBackend(Backend):
         batch: Frames to take at once, within the limits of the engine; None for its greatest batch.
         cuda_graph: Whether to launch the whole engine at once, if the device supports it and the
             result is the same; otherwise `graph_reason` says why not.
-        spin: Whether to wait for results in a busy loop if the driver prefers that: it may be
-            faster, and takes a whole core. Otherwise the thread sleeps.
         zero_copy: Whether the engine works in the host's memory; None follows DIFFERNET_ZERO_COPY
             (`0` or `1`) if it is set, and otherwise depends on whether the GPU shares that memory.
 
@@ -233,7 +231,6 @@ class TensorRTBackend(Backend):
         *,
         batch: int | None = None,
         cuda_graph: bool = True,
-        spin: bool = False,
         zero_copy: bool | None = None,
     ) -> None:
         self.device = open_device()  # before TensorRT, which would crash later without a driver
@@ -251,15 +248,15 @@ class TensorRTBackend(Backend):
         self._context = PrimaryContext(self.device)
         try:
             with self._context, cuda_errors("opening the engine"):
-                self._open(plan, batch, spin)
+                self._open(plan, batch)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, plan: bytes, batch: int | None, spin: bool) -> None:
+    def _open(self, plan: bytes, batch: int | None) -> None:
         driver = load_cuda()
-        flags = driver.event_flags.DISABLE_TIMING
-        flags |= 0 if spin else driver.event_flags.BLOCKING_SYNC
+        # The thread sleeps until a result is there; spinning would take a whole core.
+        flags = driver.event_flags.DISABLE_TIMING | driver.event_flags.BLOCKING_SYNC
         self._stream: Any = driver.Stream(_NON_BLOCKING)
         self._made.callback(self.__dict__.pop, "_stream")
         self._event: Any = driver.Event(flags)
