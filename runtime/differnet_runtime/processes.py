@@ -252,7 +252,7 @@ def die_with_parent() -> None:
 
 
 def give_way() -> None:
-    """Gives this process the lowest CPU priority, and `give_up_first`."""
+    """Gives this process the lowest CPU priority; when memory runs out, it is killed first."""
     os.nice(19)
     give_up_first()
 
@@ -264,10 +264,10 @@ def give_up_first() -> None:
 
 
 def share_freed_memory() -> None:
-    """Has all threads from now on allocate from one arena, where what one has freed serves others.
+    """Has all threads allocate from one arena, so that memory freed by one serves the others.
 
-    glibc has an arena for each thread, and each keeps what was freed there: tens of MiB for every
-    thread that once read a model file.
+    By default glibc has an arena for each thread, which keeps what was freed there: tens of MiB for
+    every thread that once read a model file.
     """
     with contextlib.suppress(AttributeError, OSError):  # no other C library has this
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

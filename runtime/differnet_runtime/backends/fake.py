@@ -72,6 +72,10 @@ class FakeBackend(Backend):
         score: Returns the score of a frame.
         options: Latency and faults; see `FakeOptions.parse`.
         heads: Returns the scores of a frame's heads, in their order; the greatest is its score.
+
+    Example:
+        >>> FakeBackend().infer(np.full((2, 8, 8, 3), 7, np.uint8)).scores.tolist()
+        [7.0, 7.0]
     """
 
     name = PREFIX

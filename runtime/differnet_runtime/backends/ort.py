@@ -229,6 +229,10 @@ class OnnxRuntimeBackend(Backend):
         BackendUnavailableError: onnxruntime, the provider or its device is missing, or the
             provider would run only part of the graph; says which.
         BackendError: It can't load the graph.
+
+    Example:
+        >>> with OnnxRuntimeBackend(path.read_bytes()) as backend:  # doctest: +SKIP
+        ...     scores = backend.infer(frames).scores
     """
 
     def __init__(

@@ -84,7 +84,7 @@ FAKE_METADATA = ModelMetadata(
 
 
 class EngineOptions(StrictModel):
-    """How an engine process runs its model.
+    """The options of an engine process.
 
     Args:
         backend: `auto`, or a name that `open_backend` knows.

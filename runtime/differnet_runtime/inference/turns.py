@@ -113,7 +113,7 @@ class Batch(Generic[T]):
         return entry.outcome
 
     def _await(self, entry: BatchEntry[T]) -> bool:
-        """Waits for the entry's outcome; returns True where its caller is to run the engine."""
+        """Waits for the entry's outcome; returns True if its caller is to run the engine."""
         stragglers_ns = time.monotonic_ns() + int(_STRAGGLER_S * 1e9)
         while entry.outcome is None:
             now_ns = time.monotonic_ns()
@@ -178,6 +178,12 @@ class FifoLock(Generic[T]):
         size: Returns how many frames the engine takes together now.
         callers: Those that may come; a batch waits some milliseconds for those that have a frame.
         wait_s: How long a batch waits for callers that have none yet.
+
+    Example:
+        >>> turns = FifoLock(run, size=lambda: 4)  # doctest: +SKIP
+        >>> if turns.take(timeout_s=1.0):  # doctest: +SKIP
+        ...     score = turns.submit(slot, until_ns)
+        ...     turns.give_back()
     """
 
     def __init__(

@@ -110,6 +110,11 @@ class EngineStore:
     Args:
         folder: Folder, which need not exist.
         quiet: Skip engines that can't be used without a warning.
+
+    Example:
+        >>> store = EngineStore(engines_folder(Path("part.onnx"), sha256))  # doctest: +SKIP
+        >>> [record.identity.gpu for record in store.records()]  # doctest: +SKIP
+        ['Orin']
     """
 
     def __init__(self, folder: Path, *, quiet: bool = False) -> None:
