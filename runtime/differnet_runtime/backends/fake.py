@@ -121,7 +121,8 @@ class FakeBackend(Backend):
 
 
 def _suffer(fault: str | None) -> None:
-    time.sleep({"hang": _HANG_S, "slow": SLOW_S}.get(fault or "", 0.0))
+    if fault in ("hang", "slow"):
+        time.sleep(_HANG_S if fault == "hang" else SLOW_S)
     if fault == "segfault":
         ctypes.string_at(0)
     if fault == "raise":
