@@ -1,8 +1,8 @@
-"""What a station's systemd unit leaves of the GPU: tried under the unit's own confinement.
+"""Tests whether a systemd unit's confinement hides the GPU from a station.
 
-`differnet doctor --unit` has systemd run this module with the unit's properties, and compares what
-it can open with what can be opened outside. It is run as `python -m differnet_runtime.confinement`
-and prints a JSON object: what became of each node, and of CUDA's start.
+`differnet doctor --unit` has systemd run this module (`python -m differnet_runtime.confinement`)
+with the unit's properties. It prints an `OpenableDevices` as JSON, which is compared with what can
+be opened outside.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .errors import BackendUnavailableError, ConfigError
@@ -38,10 +37,10 @@ _CONFINING = re.compile(
 
 @dataclass(frozen=True)
 class OpenableDevices:
-    """What a process could open.
+    """The parts of the GPU that a process can open.
 
     Args:
-        nodes: Why not, by device node; None for one that it can open.
+        nodes: The reason why a device node can't be opened, or None, by its path.
         gpu: Why CUDA finds no GPU; None if it does.
     """
 
@@ -51,12 +50,12 @@ class OpenableDevices:
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What the unit leaves of the GPU.
+    """The parts of the GPU that a unit hides.
 
     Args:
-        unit: Its name.
-        not_run: Why it could not be tried; None if it was.
-        hidden: Nodes that open outside and not under the unit, with the cause.
+        unit: Name of the unit.
+        not_run: Why the unit could not be tried; None if it was.
+        hidden: Device nodes that can be opened outside, but not under the unit, with the cause.
         gpu: Why CUDA finds no GPU under the unit; None if it does.
         outside: Why CUDA finds none outside either; None if it does.
     """
@@ -69,13 +68,13 @@ class UnitReport:
 
     @property
     def sound(self) -> bool:
-        """Whether stations have of the GPU what there is of it."""
+        """Whether stations can use the GPU as well as a process outside the unit."""
         same = self.gpu is None or self.outside is not None
         return self.not_run is None and not self.hidden and same
 
 
 def see(root: Path = Path("/")) -> OpenableDevices:
-    """Opens every node of the GPU that a station needs, and starts CUDA."""
+    """Opens every device node that a station needs for the GPU, and starts CUDA."""
     found = {str(path) for pattern in _PATTERNS for path in (root / "dev").glob(pattern)}
     nodes = {node: _why_closed(node) for node in sorted(found) if not _TOOLS.search(node)}
     try:
@@ -101,7 +100,7 @@ def try_unit(unit: str = UNIT) -> UnitReport:
     """Runs this module under a unit's confinement.
 
     Args:
-        unit: Its name; of a template any instance.
+        unit: Name of the unit; any instance of a template.
 
     Raises:
         ConfigError: There is no such unit.
@@ -116,12 +115,10 @@ def try_unit(unit: str = UNIT) -> UnitReport:
         return UnitReport(
             unit, "only root may start a process under it: `sudo $(which differnet) doctor --unit`"
         )
-    properties = confining(_text_of(unit))
-    command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"]
-    command += [f"--property={text}" for text in properties]
-    command += [sys.executable, "-m", __name__]
-    done = subprocess.run(  # noqa: S603 - systemd's own command, with the unit's own properties
-        command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+    done = _run(
+        *("systemd-run", "--quiet", "--wait", "--pipe", "--collect"),
+        *(f"--property={text}" for text in confining(_text_of(unit))),
+        *(sys.executable, "-m", __name__),
     )
     try:
         within = OpenableDevices(**json.loads(done.stdout))
@@ -136,7 +133,7 @@ def try_unit(unit: str = UNIT) -> UnitReport:
 
 
 def compare(unit: str, outside: OpenableDevices, within: OpenableDevices) -> UnitReport:
-    """Says what a process under the unit lacks of what one outside has."""
+    """Returns what a process outside can open, and one under the unit can't."""
     hidden = {
         node: within.nodes.get(node, "it is not there") or ""
         for node, reason in outside.nodes.items()
@@ -146,32 +143,28 @@ def compare(unit: str, outside: OpenableDevices, within: OpenableDevices) -> Uni
 
 
 def confining(unit: str) -> list[str]:
-    """Returns a unit's settings that confine a process, as `systemd-run --property` takes them.
+    """Returns the settings in [Service] that confine a process, for `systemd-run --property`.
 
     Args:
-        unit: The unit's file, its drop-ins after it.
+        unit: Text of the unit's file, followed by its drop-ins.
     """
-    return [line for line in _lines(unit.splitlines()) if _CONFINING.fullmatch(line)]
-
-
-def _lines(lines: Iterable[str]) -> Iterable[str]:
-    """Yields the lines of all sections [Service]."""
-    section = ""
-    for line in map(str.strip, lines):
+    found, section = [], ""
+    for line in map(str.strip, unit.splitlines()):
         if line.startswith("["):
             section = line
-        elif section == "[Service]":
-            yield line
+        elif section == "[Service]" and _CONFINING.fullmatch(line):
+            found.append(line)
+    return found
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - systemd's own commands, without a shell
+        command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+    )
 
 
 def _text_of(unit: str) -> str:
-    done = subprocess.run(  # noqa: S603 - no shell, and no name is taken for an option
-        ["systemctl", "cat", "--no-pager", "--", unit],  # noqa: S607 - as systemd is installed
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
+    done = _run("systemctl", "cat", "--no-pager", "--", unit)
     if done.returncode:
         raise ConfigError(
             f"systemd has no unit {unit} ({' '.join(done.stderr.split())}). Install it as "
@@ -181,5 +174,4 @@ def _text_of(unit: str) -> str:
 
 
 if __name__ == "__main__":
-    seen = see()
-    sys.stdout.write(json.dumps({"nodes": seen.nodes, "gpu": seen.gpu}))
+    sys.stdout.write(json.dumps(asdict(see())))

@@ -1,6 +1,6 @@
-"""Frame to verdict: the model file, its preprocessing and a backend, held together.
+"""The detector: judges frames with a model file, its preprocessing and a backend.
 
-The frames of a source, one after another, each to its verdict.
+`inspect` judges the frames of a source, one after another.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends.base import Backend, Outputs
+from .backends.base import Backend, Outputs, greatest_relative_difference
 from .backends.selection import choose
 from .cameras import Camera
 from .cameras.base import FreezeDetector
@@ -37,21 +38,23 @@ from .records import Decision, Frame, Image, Inspection
 log = logging.getLogger(__name__)
 
 CHECKED = IntegrityConfig()
-"""All limits are those of the model."""
+"""Checks of a picture with the model's limits."""
+_LIMIT = 1e-2
+"""Greatest relative difference of a score that counts as the same; leaves room for FP16."""
 
 
 def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> dict[str, float]:
     """Returns the scores of one frame's heads by their names.
 
     Args:
-        heads: `(1, H) float32`, as the graph gives them; None where it has no such output.
-        metadata: Of the model, with the names of its H heads.
+        heads: `(1, H) float32` output of the graph; None if it has no such output.
+        metadata: Metadata of the model, with the names of its H heads.
 
     Returns:
-        Empty where the graph gives none, or the metadata names none.
+        The score of each head; empty if the model has none.
 
     Raises:
-        EngineFault: The graph gives another number of scores than there are heads.
+        EngineFault: The number of scores differs from the number of heads.
     """
     if heads is None or not metadata.heads:
         return {}
@@ -66,16 +69,16 @@ def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> d
     return dict(zip((head.name for head in metadata.heads), values, strict=True))
 
 
-class Detector:
+class Detector(AbstractContextManager["Detector"]):
     """Judges frames with an exported model.
 
     Args:
         model: Path of a file that `differnet export` wrote.
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads for inference; 0 lets the backend choose.
-        integrity: What is checked of a picture before it is scored: by default that it has a size
-            that the model knows, and is neither black nor blown out nor blurred. None scores every
-            picture unchecked.
+        integrity: The checks of a picture before it is scored: by default, that its size is known
+            to the model, and that it is neither black nor overexposed nor blurred. None scores
+            every picture unchecked.
 
     Raises:
         ModelFileError: The file can't be used.
@@ -102,7 +105,7 @@ class Detector:
         self._hold(choice.backend, metadata, integrity)
         self._model_hash = content_hash(data)
         self.not_better = choice.reasons
-        """Why `auto` took no better backend, by the name of each."""
+        """Why `auto` chose no better backend, by the name of each."""
 
     @classmethod
     def over(
@@ -125,20 +128,19 @@ class Detector:
         self._frame = backend.buffer((1, *metadata.input.shape))
         self._gate = self.gate()
         self.stages_ms: dict[str, float] = {}
-        """Milliseconds of the last call, by stage; see `inspection.Inspected`."""
+        """Milliseconds of the last call, by stage; see `inspection.verdict.Inspected`."""
 
     @property
     def backend(self) -> str:
-        """Name of the backend that really runs."""
+        """Name of the backend that runs."""
         return self._backend.name
 
     def gate(self, *, live: bool = False, stale_after_s: float = math.inf) -> IntegrityGate | None:
-        """Returns a gate for the frames of one source; None where nothing is to be checked.
+        """Returns a gate for the frames of one source; None if nothing is to be checked.
 
         Args:
-            live: Whether frames come by themselves, so that the source can freeze, and keeps its
-                size.
-            stale_after_s: An older frame says nothing of the part that is there now.
+            live: Whether the source is live, so that it can freeze, and keeps its frame size.
+            stale_after_s: Age in seconds from which a frame is refused.
         """
         if self._integrity is None:
             return None
@@ -157,7 +159,7 @@ class Detector:
             frame: `(H, W, 3)` BGR or `(H, W)` grey, uint8 or uint16; or the path of a picture file.
 
         Returns:
-            The score with its verdict, with threshold and good-percentile where the model is
+            The score and the verdict, with threshold and good-percentile if the model is
             calibrated. A picture that can't be decoded, does not fit the model or can't be trusted
             is NO_DECISION, with an infinite score.
 
@@ -168,23 +170,20 @@ class Detector:
                 decoded.
             BackendError: Inference failed.
         """
+        gate = self._gate
         if isinstance(frame, (str, os.PathLike)):
             try:
                 frame = read_image(Path(frame))
             except ImageReadError as error:
-                if self._gate is None or isinstance(error.__cause__, OSError):
+                if gate is None or isinstance(error.__cause__, OSError):
                     raise
                 return self._refused(unreadable(error))
         checked(frame)
-        found = inspect_frame(frame_of(frame), self, self._gate)
+        found = inspect_frame(frame_of(frame), self, gate)
         self.stages_ms = found.stages_ms
-        if found.error is not None and (
-            self._gate is None or isinstance(found.error, BackendError)
-        ):
+        if found.error is not None and (gate is None or isinstance(found.error, BackendError)):
             raise found.error
-        return (
-            self._refused(found.decision) if found.answer is None else Result.of(found.answer.score)
-        )
+        return Result.of(found.answer.score) if found.answer else self._refused(found.decision)
 
     def _refused(self, decision: Decision) -> Result:
         calibration = self.metadata.calibration
@@ -201,7 +200,7 @@ class Detector:
         prepared: NDArray[np.uint8],
         deadline_s: float | None = None,  # noqa: ARG002 - a call in this process can't be ended
     ) -> Answer:
-        """Scores a prepared frame, however long it takes; see `inspection.Engine`."""
+        """Scores a prepared frame, without a time limit; see `inspection.verdict.ScoringEngine`."""
         begun = time.perf_counter()
         found = self.outputs(prepared[None])
         infer_ms = (time.perf_counter() - begun) * 1e3
@@ -222,7 +221,7 @@ class Detector:
         """Scores one frame that is already the graph's input.
 
         Args:
-            prepared: `metadata.input.shape` uint8, as `preprocess` gives it.
+            prepared: `metadata.input.shape` uint8, the result of `preprocess`.
 
         Raises:
             BackendError: Inference failed.
@@ -230,65 +229,59 @@ class Detector:
         return self.infer(prepared).score.value
 
     def outputs(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Runs the graph on a batch that is already its input, and checks nothing.
+        """Runs the graph on a batch that is already its input, without any check.
 
         Args:
             batch: `(N, height, width, C)` uint8.
         """
         return self._backend.infer(batch)
 
-    def tested_batch(self, most: int, limit: float = 1e-2) -> int:
-        """Returns how many frames the backend takes at once and scores as it does each alone.
+    def tested_batch(self, most: int) -> int:
+        """Returns the greatest batch that the backend scores like single frames.
 
         Args:
-            most: No more are tried; the golden frames are.
-            limit: As in `self_test`.
+            most: Greatest batch of golden frames to try.
         """
         frames = golden_frames(self.metadata.input)
         alone = np.array([self.score_input(frame) for frame in frames])
-        for together in range(2, min(most, self._backend.batch or most) + 1):
+        most = min(most, self._backend.batch or most)
+        for together in range(2, most + 1):
             chosen = np.arange(together) % len(frames)
             try:
                 scores = self.outputs(np.ascontiguousarray(frames[chosen])).scores
             except BackendError as error:
                 log.warning("%s can't take %d frames at once: %s", self.backend, together, error)
                 return together - 1
-            if scores.shape != (together,) or not np.allclose(scores, alone[chosen], limit, 1e-12):
+            if scores.shape != (together,) or not np.allclose(scores, alone[chosen], _LIMIT, 1e-12):
                 log.warning("%s gives wrong scores for %d frames at once", self.backend, together)
                 return together - 1
-        return max(1, min(most, self._backend.batch or most))
+        return max(1, most)
 
-    def self_test(self, limit: float = 1e-2) -> float:
+    def self_test(self) -> float:
         """Scores the golden frames and compares them with those written in the file.
-
-        Args:
-            limit: Greatest relative difference allowed (1e-2 leaves room for FP16).
 
         Returns:
             The greatest relative difference found.
 
         Raises:
-            BackendError: It exceeds the limit: this device does not compute this model.
+            BackendError: It exceeds 1e-2, so this device can't run this model.
         """
         if self.metadata.verification is None:
             raise BackendError("the model file holds no golden scores; export it again")
         expected = np.array(self.metadata.verification.golden_scores)
         frames = golden_frames(self.metadata.input, len(expected))
         actual = np.array([self.score_input(frame) for frame in frames])
-        difference = float(np.max(np.abs(actual - expected) / np.maximum(np.abs(expected), 1e-12)))
-        if not difference <= limit:
+        difference = greatest_relative_difference(actual, expected)
+        if not difference <= _LIMIT:
             raise BackendError(
                 f"{self.backend} scores the golden frames {actual.tolist()}, but the file says "
-                f"{expected.tolist()} (relative difference {difference:.2g}, limit {limit:g})"
+                f"{expected.tolist()} (relative difference {difference:.2g}, limit {_LIMIT:g})"
             )
         return difference
 
     def close(self) -> None:
         """Releases the backend."""
         self._backend.close()
-
-    def __enter__(self) -> Detector:
-        return self
 
     def __exit__(
         self,
@@ -300,7 +293,7 @@ class Detector:
 
 
 _STALE_AFTER_S = 2.0
-"""A live frame that is older says nothing of the part that is there now; as in a station."""
+"""Age from which a live frame is refused, the same as in a station."""
 
 
 def inspect(
@@ -317,18 +310,23 @@ def inspect(
     of a live source can be too old or frozen.
 
     Args:
-        camera: An open source.
-        detector: An open model; what it checks of a picture is checked here.
-        threshold: Used in place of the model's.
-        score_refused: Score pictures that can't be trusted, too; they stay NO_DECISION.
+        camera: An open source of frames.
+        detector: An open model, whose checks apply.
+        threshold: Replaces the model's threshold.
+        score_refused: Whether to score pictures that can't be trusted; they stay NO_DECISION.
 
     Yields:
-        The frame (None if it could not be read) and what is known of it. `stages_ms` holds
-        `capture` (the wait for the frame included), the stages of `inspection.Inspected`, and
-        `total`: from the frame at hand to the verdict.
+        The frame (None if it could not be read) and its inspection. `stages_ms` holds `capture`
+        (including the wait for the frame), the stages of `inspection.verdict.Inspected`, and
+        `total`, from the frame in memory to the verdict.
 
     Raises:
         CameraError: The source is lost.
+
+    Example:
+        >>> with open_camera("parts/") as camera, Detector(path) as detector:  # doctest: +SKIP
+        ...     for frame, inspection in inspect(camera, detector):
+        ...         print(inspection.decision.verdict)
     """
     gate = detector.gate(
         live=camera.live, stale_after_s=_STALE_AFTER_S if camera.live else math.inf

@@ -1,6 +1,6 @@
-"""What this machine has of what the runtime can use, and what to install for the rest.
+"""Examines what this machine offers the runtime, and says what to install for the rest.
 
-Nothing here raises because something is missing, OpenCV included.
+Nothing here raises because something is missing, not even OpenCV.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,17 +18,17 @@ from typing import Literal
 
 from .backends.cuda import open_device
 from .backends.ort import describe
-from .backends.selection import AUTO, BACKENDS, try_backend
+from .backends.selection import BACKENDS, try_backend
 from .backends.tensorrt.api import version as tensorrt_version
 from .errors import BackendError, BackendUnavailableError
 from .gpu import Library, find_gpu, installed, too_new
-from .installation import advice
+from .installation import advice, l4t_release
 
 State = Literal["ok", "missing", "none"]
 
 _LITTLE_DISK_BYTES = 2**30
 _UNHIDE = "`pip uninstall opencv-python opencv-python-headless` shows it again."
-_JETPACKS = {34: "5", 35: "5", 36: "6", 38: "7", 39: "7"}
+_JETPACKS = {"34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
 """JetPack's major version by that of its Linux for Tegra (L4T)."""
 
 
@@ -37,8 +37,8 @@ class DiagnosisLine:
     """One line of a diagnosis.
 
     Args:
-        name: What was looked at; stays the same from version to version.
-        state: `ok`, `missing` (the text says what to do), or `none` where nothing is needed.
+        name: What was examined; stays the same from version to version.
+        state: `ok`, `missing` (the text says what to do), or `none` if nothing is needed.
         text: What was found, or why it is missing and what to install.
     """
 
@@ -48,16 +48,18 @@ class DiagnosisLine:
 
 
 def examine(folder: Path, root: Path = Path("/")) -> list[DiagnosisLine]:
-    """Looks at the machine.
+    """Examines the machine.
 
     Args:
-        folder: Where the model lies, or would lie: its disk is looked at.
+        folder: The folder of the model, whose disk is examined.
         root: The root of the file system.
 
     Returns:
         The findings, always of the same names in the same order.
     """
-    l4t, gpu = _l4t(root), _gpu(root)
+    l4t = l4t_release(root)
+    gpu = _found("gpu", lambda: _gpu(root))
+    on_gpu = (("tensorrt", _tensorrt), ("pycuda", _pycuda))
     idle = "of use only with a GPU"
     return [
         _python(),
@@ -65,9 +67,11 @@ def examine(folder: Path, root: Path = Path("/")) -> list[DiagnosisLine]:
         gpu,
         _cuda_toolkit(root),
         _cuda_libraries(),
-        _tensorrt() if gpu.state == "ok" else DiagnosisLine("tensorrt", "none", idle),
-        _pycuda() if gpu.state == "ok" else DiagnosisLine("pycuda", "none", idle),
-        _onnxruntime(),
+        *(
+            _found(name, find) if gpu.state == "ok" else DiagnosisLine(name, "none", idle)
+            for name, find in on_gpu
+        ),
+        _found("onnxruntime", _onnxruntime),
         *_opencv(on_jetson=l4t is not None),
         _memory(root),
         _disk(folder),
@@ -76,12 +80,12 @@ def examine(folder: Path, root: Path = Path("/")) -> list[DiagnosisLine]:
 
 
 def try_backends() -> dict[str, str | None]:
-    """Finds out which backends work here.
+    """Tries each backend.
 
     Returns:
-        Why not, by name; None for one that works.
+        The reason why it does not work here, by its name; None for one that works.
     """
-    return {name: _why_not(name) for name in BACKENDS if name != AUTO}
+    return {name: _why_not(name) for name in BACKENDS[1:]}
 
 
 def _why_not(name: str) -> str | None:
@@ -92,16 +96,17 @@ def _why_not(name: str) -> str | None:
     return None
 
 
+def _found(name: str, find: Callable[[], str]) -> DiagnosisLine:
+    """Returns `ok` with what `find` returns, or `missing` with the reason that it raises."""
+    try:
+        return DiagnosisLine(name, "ok", find())
+    except BackendUnavailableError as error:
+        return DiagnosisLine(name, "missing", str(error))
+
+
 def _python() -> DiagnosisLine:
     text = f"{platform.python_version()}, {platform.machine()}, {platform.system()}"
     return DiagnosisLine("python", "ok", f"{text} {platform.release()}")
-
-
-def _l4t(root: Path) -> str | None:
-    """Returns the version of Linux for Tegra, `36.4.3`; None off a Jetson."""
-    text = _read(root / "etc" / "nv_tegra_release")
-    found = re.search(r"# R(\d+) \(release\), REVISION: ([\d.]+)", text)
-    return f"{found[1]}.{found[2]}" if found else None
 
 
 def _jetpack(l4t: str | None, root: Path) -> DiagnosisLine:
@@ -112,7 +117,7 @@ def _jetpack(l4t: str | None, root: Path) -> DiagnosisLine:
         _read(root / "var" / "lib" / "dpkg" / "status"),
         re.MULTILINE,
     )
-    major = _JETPACKS.get(int(l4t.partition(".")[0]), "of an unknown version")
+    major = _JETPACKS.get(l4t.partition(".")[0], "of an unknown version")
     if package is None:
         return DiagnosisLine(
             "jetpack",
@@ -127,21 +132,16 @@ def _jetpack(l4t: str | None, root: Path) -> DiagnosisLine:
     return DiagnosisLine("jetpack", "ok", f"{package[1]} (L4T {l4t})")
 
 
-def _gpu(root: Path) -> DiagnosisLine:
-    try:
-        gpu = find_gpu()
-    except BackendUnavailableError as error:
-        return DiagnosisLine("gpu", "missing", str(error))
+def _gpu(root: Path) -> str:
+    gpu = find_gpu()
     found = re.search(
         r"Kernel Module.*?\s(\d+\.[\d.]+)", _read(root / "proc/driver/nvidia/version")
     )
     capability = ".".join(map(str, gpu.compute_capability))
     driver = f"driver {found[1]}" if found else "driver"
-    return DiagnosisLine(
-        "gpu",
-        "ok",
+    return (
         f"{gpu.name}, compute capability {capability}, {_gib(gpu.memory_bytes)}, "
-        f"{driver} (takes CUDA up to {gpu.cuda[0]}.{gpu.cuda[1]})",
+        f"{driver} (takes CUDA up to {gpu.cuda[0]}.{gpu.cuda[1]})"
     )
 
 
@@ -157,7 +157,7 @@ def _cuda_toolkit(root: Path) -> DiagnosisLine:
 
 
 def _cuda_libraries() -> DiagnosisLine:
-    """Compares what is installed for a CUDA version with what the driver takes."""
+    """Compares the CUDA versions of installed packages with what the driver supports."""
     found = installed()
     if not found:
         return DiagnosisLine("cuda_libraries", "none", "none from pip")
@@ -168,8 +168,7 @@ def _cuda_libraries() -> DiagnosisLine:
         return DiagnosisLine(
             "cuda_libraries", "none", f"{listed}; without a driver to compare with"
         )
-    wrong = too_new(found, driver)
-    if wrong:
+    if wrong := too_new(found, driver):
         return DiagnosisLine(
             "cuda_libraries",
             "missing",
@@ -183,28 +182,23 @@ def _listed(libraries: list[Library]) -> str:
     return ", ".join(f"{one.name} {one.version} for CUDA {one.cuda}" for one in libraries)
 
 
-def _tensorrt() -> DiagnosisLine:
+def _tensorrt() -> str:
+    return ".".join(map(str, tensorrt_version()))
+
+
+def _pycuda() -> str:
+    device = open_device()
     try:
-        return DiagnosisLine("tensorrt", "ok", ".".join(map(str, tensorrt_version())))
-    except BackendUnavailableError as error:
-        return DiagnosisLine("tensorrt", "missing", str(error))
+        found = version("pycuda")
+    except PackageNotFoundError:
+        found = "of an unknown version"
+    return f"{found}, opens {device.name}"
 
 
-def _pycuda() -> DiagnosisLine:
-    try:
-        device = open_device()
-    except BackendUnavailableError as error:
-        return DiagnosisLine("pycuda", "missing", str(error))
-    return DiagnosisLine("pycuda", "ok", f"{_version('pycuda')}, opens {device.name}")
-
-
-def _onnxruntime() -> DiagnosisLine:
-    try:
-        found, providers = describe()
-    except BackendUnavailableError as error:
-        return DiagnosisLine("onnxruntime", "missing", str(error))
+def _onnxruntime() -> str:
+    found, providers = describe()
     names = ", ".join(provider.removesuffix("ExecutionProvider") for provider in providers)
-    return DiagnosisLine("onnxruntime", "ok", f"{found}, built with {names}")
+    return f"{found}, built with {names}"
 
 
 def _opencv(*, on_jetson: bool) -> Iterator[DiagnosisLine]:
@@ -214,8 +208,8 @@ def _opencv(*, on_jetson: bool) -> Iterator[DiagnosisLine]:
     except Exception as error:  # a cv2 built for another numpy raises AttributeError, and more
         cause = f"{type(error).__name__}: {error}"
         yield DiagnosisLine("opencv", "missing", f"can't be imported ({cause}). {remedy}")
-        yield DiagnosisLine("gstreamer", "missing", "there is no OpenCV")
-        yield DiagnosisLine("ffmpeg", "missing", "there is no OpenCV")
+        for library in ("gstreamer", "ffmpeg"):
+            yield DiagnosisLine(library, "missing", "there is no OpenCV")
         return
     build = cv2.getBuildInformation()
     gstreamer, ffmpeg = _built_with(build, "GStreamer"), _built_with(build, "FFMPEG")
@@ -226,22 +220,17 @@ def _opencv(*, on_jetson: bool) -> Iterator[DiagnosisLine]:
         f"{cv2.__version__} from {Path(cv2.__file__).parent}"
         + (f" hides JetPack's, which has GStreamer. {_UNHIDE} {remedy}" if shadowed else ""),
     )
-    yield DiagnosisLine(
-        "gstreamer", *_video_library(gstreamer, needed=on_jetson, for_what="pipelines")
-    )
-    yield DiagnosisLine(
-        "ffmpeg", *_video_library(ffmpeg, needed=True, for_what="streams (rtsp://)")
-    )
+    for name, built_in, needed, users in (
+        ("gstreamer", gstreamer, on_jetson, "pipelines"),
+        ("ffmpeg", ffmpeg, True, "streams (rtsp://)"),
+    ):
+        state: State = "ok" if built_in else "missing" if needed else "none"
+        text = "in OpenCV" if built_in else f"not in this OpenCV; {users} need it"
+        yield DiagnosisLine(name, state, text)
 
 
 def _built_with(build: str, library: str) -> bool:
     return re.search(rf"^\s*{library}:\s+YES", build, re.MULTILINE) is not None
-
-
-def _video_library(there: bool, *, needed: bool, for_what: str) -> tuple[State, str]:
-    if there:
-        return "ok", "in OpenCV"
-    return "missing" if needed else "none", f"not in this OpenCV; {for_what} need it"
 
 
 def _memory(root: Path) -> DiagnosisLine:
@@ -285,13 +274,6 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "of an unknown version"
 
 
 def _gib(count: int) -> str:

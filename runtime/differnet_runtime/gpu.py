@@ -1,20 +1,17 @@
-"""NVIDIA's driver, asked by ctypes: is there a GPU at all, and which one.
+"""The NVIDIA GPU of this machine, as its driver and its kernel see it, and the packages for CUDA.
 
-It takes milliseconds and needs no package, so it is asked before anything heavy is imported.
+`find_gpu` asks the driver by ctypes: it takes milliseconds and needs no package, so it comes before
+anything heavy is imported. A missing driver, or device nodes that a service may not open, hide the
+GPU from it; `nvidia_gpu` asks the kernel instead.
 
-Whether this machine has an NVIDIA GPU, driver or not: by what the kernel tells of its hardware.
-
-A driver that is missing, or nodes that a service may not open, hide a GPU from `driver.find_gpu`.
-
-What pip has installed for which CUDA version, to be compared with the driver's.
-
-Within a major version any driver does (minor version compatibility), and a newer driver takes what
-is older; a newer major version needs a newer driver:
+Packages for CUDA work with any driver of the same major version (minor version compatibility) and
+with newer ones; a newer major version needs a newer driver:
 https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import re
@@ -27,13 +24,13 @@ from .errors import BackendUnavailableError
 from .sentences import sentence
 
 LIBRARY = "libcuda.so.1"
-"""The driver's own library; it comes with the driver and with nothing else."""
+"""The driver's library, which comes only with the driver."""
 
 _DEFAULT_CUDA = (13, 0)
-"""What the extras `tensorrt` and `onnx-gpu` are built for."""
+"""CUDA version that the extras `tensorrt` and `onnx-gpu` are built for."""
 
 _COMPUTE_CAPABILITY = (75, 76)
-"""Numbers of the device attributes for its major and minor part, from cuda.h."""
+"""Device attributes of the major and minor compute capability, from cuda.h."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,10 @@ class Gpu:
     """The first GPU.
 
     Args:
-        name: As NVIDIA calls it.
-        compute_capability: `(8, 7)` for Orin.
-        memory_bytes: All of it; shared with the CPU on a Jetson.
-        cuda: The newest CUDA version that the driver takes.
+        name: NVIDIA's name of it.
+        compute_capability: Such as `(8, 7)` for Orin.
+        memory_bytes: Total memory in bytes; shared with the CPU on a Jetson.
+        cuda: The newest CUDA version that the driver supports.
     """
 
     name: str
@@ -54,7 +51,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu:
-    """Asks the driver for its first GPU.
+    """Returns the first GPU that the driver finds.
 
     Raises:
         BackendUnavailableError: There is no driver, or it finds no GPU; says which and why.
@@ -79,10 +76,10 @@ def find_gpu() -> Gpu:
 
 
 def extra_for_driver(extra: str) -> str:
-    """Returns the extra that fits this driver: `NAME-cu12` where it takes no CUDA 13.
+    """Returns the extra that fits this driver: `NAME-cu12` if it does not support CUDA 13.
 
     Args:
-        extra: `tensorrt` or `onnx-gpu`.
+        extra: Name of the extra, `tensorrt` or `onnx-gpu`.
     """
     try:
         newest = find_gpu().cuda
@@ -98,55 +95,44 @@ def _attribute(library: ctypes.CDLL, number: int, device: ctypes.c_int) -> int:
 
 
 def _call(library: ctypes.CDLL, function: str, *arguments: object) -> None:
-    code = getattr(library, function)(*arguments)
-    if code:
-        text = ctypes.c_char_p()
-        library.cuGetErrorString(code, ctypes.byref(text))
-        reason = (text.value or b"unknown error").decode(errors="replace")
+    if code := getattr(library, function)(*arguments):
+        reason = error_text(library, code)
         raise BackendUnavailableError(
             sentence("driver_silent", function=function, why=reason, number=code)
         )
 
 
+def error_text(library: ctypes.CDLL, code: int) -> str:
+    """Returns the driver's description of an error code."""
+    text = ctypes.c_char_p()
+    library.cuGetErrorString(code, ctypes.byref(text))
+    return (text.value or b"unknown error").decode(errors="replace")
+
+
 _VENDOR = "0x10de"
 _DISPLAYS = ("0x0300", "0x0302")
-"""PCI classes of graphics cards, with a screen (VGA) or without (3D)."""
+"""PCI classes of graphics cards with a display (VGA) and without (3D)."""
 _TEGRA = b"nvidia,tegra"
 
 
 @functools.cache
 def nvidia_gpu(root: Path = Path("/")) -> str | None:
-    """Returns what there is, in words; None without an NVIDIA GPU.
+    """Describes the NVIDIA GPU that the kernel sees; returns None without one.
 
     Args:
         root: The root of the file system.
     """
-    chip = _tegra(root)
-    if chip is not None:
-        return f"the GPU of a Jetson ({chip})"
-    card = _card(root)
-    return None if card is None else f"an NVIDIA card at PCI {card}"
-
-
-def _tegra(root: Path) -> str | None:
-    """Returns the chip, `tegra234` of an Orin, that the device tree names."""
-    try:
+    with contextlib.suppress(OSError):  # no Jetson
         names = (root / "proc/device-tree/compatible").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    chips = [name.partition(b",")[2].decode() for name in names if name.startswith(_TEGRA)]
-    return chips[-1] if chips else None
-
-
-def _card(root: Path) -> str | None:
+        # The last one is the chip: `tegra234` of an Orin.
+        for name in reversed([one for one in names if one.startswith(_TEGRA)]):
+            return f"the GPU of a Jetson ({name.partition(b',')[2].decode()})"
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        try:
+        with contextlib.suppress(OSError):
             vendor = (device / "vendor").read_text().strip()
             kind = (device / "class").read_text().strip()
-        except OSError:
-            continue
-        if vendor == _VENDOR and kind.startswith(_DISPLAYS):
-            return device.name
+            if vendor == _VENDOR and kind.startswith(_DISPLAYS):
+                return f"an NVIDIA card at PCI {device.name}"
     return None
 
 
@@ -161,10 +147,10 @@ class Library:
     """A package that is built for a CUDA version.
 
     Args:
-        name: Of the package.
-        version: Its own.
-        cuda: CUDA's major version.
-        cu12: The extra that brings what CUDA 12 needs in its place.
+        name: Name of the package.
+        version: Version of the package.
+        cuda: Major version of CUDA.
+        cu12: The extra that installs its counterpart for CUDA 12.
     """
 
     name: str
@@ -174,22 +160,22 @@ class Library:
 
 
 def installed(packages: Iterable[Distribution] | None = None) -> list[Library]:
-    """Returns the packages for CUDA that are installed, by name.
+    """Returns the installed packages for CUDA, sorted by name.
 
     Args:
-        packages: Where to look; None looks at all that are installed.
+        packages: The packages to search; None for all that are installed.
     """
-    found = (_library(one) for one in (distributions() if packages is None else packages))
+    found = map(_library, distributions() if packages is None else packages)
     by_name = {one.name: one for one in found if one is not None}
     return [by_name[name] for name in sorted(by_name)]
 
 
 def too_new(libraries: Iterable[Library], driver: tuple[int, int]) -> list[Library]:
-    """Returns those that a driver does not take.
+    """Returns the packages that are too new for a driver.
 
     Args:
-        libraries: From `installed`.
-        driver: The newest CUDA version that it takes.
+        libraries: The result of `installed`.
+        driver: The newest CUDA version that the driver supports.
     """
     return [one for one in libraries if one.cuda > driver[0]]
 

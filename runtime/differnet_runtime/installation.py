@@ -1,9 +1,10 @@
-"""What to install where something is missing, for messages; the one place that asks where."""
+"""What to install if something is missing, in words for messages, and whether this is a Jetson."""
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,7 +15,7 @@ from .sentences import sentence
 
 NAME = "differnet-edge"
 L4T_RELEASE = Path("/etc/nv_tegra_release")
-"""Where a Jetson says which release of its Linux runs."""
+"""The file in which a Jetson names the release of its Linux."""
 
 _OF_JETPACK = ("opencv", "opencv-headless", "tensorrt", "tensorrt-cu12")
 _NOT_FOR_JETSON = ("onnx-gpu", "onnx-gpu-cu12")
@@ -29,7 +30,7 @@ def install_line(extras: str = "") -> str:
     the folder of a clone, a wheel, or a URL.
 
     Args:
-        extras: By comma, without brackets (`train,export`); empty for none.
+        extras: Separated by commas, without brackets (`train,export`); empty for none.
 
     Example:
         >>> install_line("train")  # doctest: +SKIP
@@ -44,12 +45,29 @@ def on_jetson() -> bool:
     return L4T_RELEASE.exists()
 
 
-def advice(extras: str, *, jetson: bool | None = None) -> str:
-    """Returns what to do where extras are missing, in sentences; for a Jetson without pip's ones.
+def l4t_release(root: Path = Path("/")) -> str | None:
+    """Returns the release of Jetson Linux, such as `36.4.3`; None elsewhere.
+
+    The file begins with `# R36 (release), REVISION: 4.3, ...`.
 
     Args:
-        extras: By comma, without brackets.
-        jetson: Whether it is for a Jetson; None looks.
+        root: The root of the file system.
+    """
+    try:
+        text = (root / L4T_RELEASE.relative_to("/")).read_text("utf-8", "replace")
+    except OSError:
+        return None
+    line = text.partition("\n")[0]
+    numbers = re.match(r"# R(\d+).*?REVISION: ([\d.]+)", line)
+    return f"{numbers[1]}.{numbers[2]}" if numbers else line.strip() or None
+
+
+def advice(extras: str, *, jetson: bool | None = None) -> str:
+    """Returns what to do if extras are missing; a Jetson gets some of them from JetPack.
+
+    Args:
+        extras: Separated by commas, without brackets.
+        jetson: Whether it is for a Jetson; None finds out.
 
     Example:
         >>> advice("service")  # doctest: +SKIP
@@ -93,7 +111,7 @@ def _source(extras: str) -> str:
 
 
 def _origin() -> dict[str, Any] | None:
-    """Reads what pip recorded of a file, folder or URL (PEP 610); None where it took an index."""
+    """Reads the file, folder or URL that pip recorded (PEP 610); None if it used an index."""
     try:
         text = distribution(NAME).read_text("direct_url.json")
     except PackageNotFoundError:

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from differnet_runtime.backends.base import Outputs
-from differnet_runtime.backends.cuda import Device, PrimaryContext, free_memory
+from differnet_runtime.backends.cuda import Device, PrimaryContext
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.backends.tensorrt import api
 from differnet_runtime.backends.tensorrt.builder import BuildRecipe, build_plan
@@ -22,6 +22,7 @@ from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 from tests.fakes.fine import fine_graph, fine_scores
 from tests.fakes.weighted import SIDE, noise, weighted_graph
+from tests.runtime.backends.control import free_memory
 
 pytestmark = pytest.mark.gpu
 
@@ -89,7 +90,7 @@ def test_a_graph_is_used_and_zero_copy_where_memory_is_shared(
 
 
 @pytest.mark.parametrize(
-    "options", [{"cuda_graph": False}, {"spin": True}, {"zero_copy": False}, {"zero_copy": True}]
+    "options", [{"cuda_graph": False}, {"zero_copy": False}, {"zero_copy": True}]
 )
 def test_every_way_of_running_gives_the_same(
     options: dict[str, bool], plan: bytes, expected: Callable[[np.ndarray], Outputs]

@@ -1,1 +1,1 @@
-"""How the graph is executed: one module a backend; `..selection` chooses among them."""
+"""The backends that run a model's graph: one module for each, and `selection` chooses."""

@@ -1,8 +1,9 @@
-"""What a backend is: something that turns a batch of frames into scores."""
+"""The interface of a backend, which turns a batch of frames into scores."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -12,18 +13,18 @@ from numpy.typing import NDArray
 IMAGE = "image"
 """Name of the graph's input."""
 SCORE, HEATMAP, HEADS = "score", "heatmap", "heads"
-"""Names of its outputs; only `score` is in every file."""
+"""Names of the graph's outputs, of which only `score` is in every file."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the graph gives for a batch.
+    """The graph's outputs for a batch.
 
     Args:
         scores: `(N,)` float32.
-        heatmaps: `(N, rows, columns)` float32 where the graph has that output, else None.
-        heads: `(N, H)` float32, a score for each head in the order of `metadata.heads`, where the
-            graph has that output, else None.
+        heatmaps: `(N, rows, columns)` float32; None if the graph has no such output.
+        heads: `(N, H)` float32, a score for each head in the order of `metadata.heads`; None if
+            the graph has no such output.
     """
 
     scores: NDArray[np.float32]
@@ -31,19 +32,19 @@ class Outputs:
     heads: NDArray[np.float32] | None = None
 
 
-class Backend(ABC):
-    """Runs a model's graph; made open, used by one thread, closed once."""
+class Backend(AbstractContextManager["Backend"]):
+    """Runs a model's graph; open once it is made, used by one thread, closed once."""
 
     name: str
-    """What really runs, for logs and results (`onnxruntime-cpu`)."""
+    """Name of what really runs, for logs and results (`onnxruntime-cpu`)."""
 
     batch: int | None = None
-    """Frames that it takes at once without loss; None for any number."""
+    """Number of frames that it takes at once without loss of speed; None for any number."""
 
     def buffer(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-        """Returns an array in which a batch is prepared; the device's own memory where it has any.
+        """Returns an array in which to prepare a batch, in the device's own memory if it has any.
 
-        `infer` of that very array saves a copy; any other array may be given as well.
+        `infer` accepts any array, but saves a copy with this one.
 
         Args:
             shape: `(N, height, width, C)`.
@@ -58,7 +59,7 @@ class Backend(ABC):
             batch: `(N, height, width, C)` uint8 BGR (C = 3) or BGRx (C = 4), contiguous.
 
         Returns:
-            Arrays that stay as they are when the next batch runs.
+            Arrays that the next batch does not overwrite.
 
         Raises:
             BackendError: The batch does not fit, or inference failed.
@@ -68,9 +69,6 @@ class Backend(ABC):
     def close(self) -> None:
         """Releases what the backend holds."""
 
-    def __enter__(self) -> Backend:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -78,3 +76,16 @@ class Backend(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def greatest_relative_difference(
+    scores: NDArray[np.float64], expected: NDArray[np.float64]
+) -> float:
+    """Returns the greatest relative difference between scores; NaN if a score is NaN.
+
+    Args:
+        scores: Scores that a backend gave.
+        expected: The right scores, of a shape that broadcasts.
+    """
+    scale = np.maximum(np.abs(expected), 1e-12)
+    return float(np.max(np.abs(scores - expected) / scale))

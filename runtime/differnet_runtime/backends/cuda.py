@@ -1,15 +1,12 @@
-"""The CUDA device, by pycuda: what it is, its primary context, its memory.
+"""The CUDA device: its primary context, tensors in its memory, and CUDA graphs.
 
-The only module that imports pycuda, and the boundary of its errors. The context is always the
-device's primary one, which is TensorRT's too: `pycuda.autoinit` and `make_context` would make a
-second one, bound to its thread, in which TensorRT's handles are invalid.
+The only module that imports pycuda. The context is always the device's primary one, which TensorRT
+uses, too: `pycuda.autoinit` and `make_context` would make a second one, bound to its thread, in
+which TensorRT's handles are invalid.
 
-A tensor's memory: an array for the CPU and an address for the engine.
-
-CUDA graphs, by ctypes: pycuda has no interface to them.
-
-One launch replaces a hundred. The calls: https://docs.nvidia.com/cuda/cuda-driver-api/
-(Stream Management, Graph Management); `cuGraphInstantiateWithFlags` came with CUDA 11.4.
+CUDA graphs, in which one launch replaces a hundred, are used by ctypes, because pycuda does not
+support them. See https://docs.nvidia.com/cuda/cuda-driver-api/ (Stream Management, Graph
+Management); `cuGraphInstantiateWithFlags` came with CUDA 11.4.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import BackendError, BackendUnavailableError
-from ..gpu import LIBRARY, find_gpu
+from ..gpu import LIBRARY, error_text, find_gpu
 
 _INSTALL = (
     "Install it with `pip install pycuda`; it is compiled on this machine, which needs CUDA's "
@@ -37,20 +34,18 @@ _INSTALL = (
 
 @dataclass(frozen=True)
 class Device:
-    """A CUDA device.
+    """The first CUDA device.
 
     Args:
-        index: Its number among the visible devices.
-        name: As NVIDIA calls it.
-        compute_capability: `(8, 7)` for Orin.
-        multiprocessors: Streaming multiprocessors.
-        total_memory: Bytes; shared with the CPU where `integrated`.
-        driver_version: The newest CUDA version that the driver takes: 12060 for 12.6.
-        integrated: It shares the CPU's memory, as on a Jetson.
-        can_map_host_memory: Kernels can read and write host memory in place.
+        name: NVIDIA's name of it.
+        compute_capability: Such as `(8, 7)` for Orin.
+        multiprocessors: Number of streaming multiprocessors.
+        total_memory: Total memory in bytes; shared with the CPU if `integrated`.
+        driver_version: The newest CUDA version that the driver supports: 12060 for 12.6.
+        integrated: Whether it shares the CPU's memory, as on a Jetson.
+        can_map_host_memory: Whether kernels can read and write host memory in place.
     """
 
-    index: int
     name: str
     compute_capability: tuple[int, int]
     multiprocessors: int
@@ -64,8 +59,8 @@ class Device:
 def load_cuda() -> ModuleType:
     """Imports and initialises `pycuda.driver`.
 
-    The driver is asked first: without one, the cause would be hidden in pycuda's failed import,
-    and TensorRT would hand out objects that crash the process.
+    The driver comes first: without one, the cause would be hidden in pycuda's failed import, and
+    TensorRT would return objects that crash the process.
 
     Raises:
         BackendUnavailableError: No driver, no GPU, or no pycuda; says which and what to do.
@@ -87,7 +82,7 @@ def load_cuda() -> ModuleType:
 
 @contextlib.contextmanager
 def cuda_errors(doing: str) -> Iterator[None]:
-    """Maps pycuda's errors to `BackendError`.
+    """Converts pycuda's errors to `BackendError`.
 
     Args:
         doing: What is being done, for the message.
@@ -104,22 +99,15 @@ def cuda_errors(doing: str) -> Iterator[None]:
         raise BackendError(f"{doing}: CUDA failed ({error})") from error
 
 
-def open_device(index: int = 0) -> Device:
-    """Describes a device.
-
-    Args:
-        index: Its number among the visible devices.
+def open_device() -> Device:
+    """Describes the first device.
 
     Raises:
-        BackendUnavailableError: No driver, no pycuda, or no such device.
+        BackendUnavailableError: No driver, no GPU, or no pycuda.
     """
     driver = load_cuda()
-    count = driver.Device.count()
-    if not 0 <= index < count:
-        raise BackendUnavailableError(f"there is no GPU number {index}; the driver finds {count}")
-    device, attribute = driver.Device(index), driver.device_attribute
+    device, attribute = driver.Device(0), driver.device_attribute
     return Device(
-        index=index,
         name=device.name(),
         compute_capability=device.compute_capability(),
         multiprocessors=device.get_attribute(attribute.MULTIPROCESSOR_COUNT),
@@ -130,28 +118,13 @@ def open_device(index: int = 0) -> Device:
     )
 
 
-def free_memory(index: int = 0) -> int:
-    """Returns the device's free memory in bytes.
-
-    Raises:
-        BackendUnavailableError: No driver, no pycuda, or no such device.
-        BackendError: The device fails.
-    """
-    context = PrimaryContext(open_device(index))
-    try:
-        with context, cuda_errors("reading the free memory"):
-            return int(load_cuda().mem_get_info()[0])
-    finally:
-        context.close()
-
-
 class PrimaryContext:
     """The device's primary context, retained until `close` and current only inside `with`.
 
-    One thread makes it, uses it and closes it. What was current before is current again after.
+    One thread makes it, uses it and closes it. The context that was current before is restored.
 
     Args:
-        device: From `open_device`.
+        device: The result of `open_device`.
 
     Raises:
         BackendError: It can't be made (the GPU's memory is used up).
@@ -159,7 +132,7 @@ class PrimaryContext:
 
     def __init__(self, device: Device) -> None:
         with cuda_errors(f"starting {device.name}"):
-            self._context = load_cuda().Device(device.index).retain_primary_context()
+            self._context = load_cuda().Device(0).retain_primary_context()
         self._gone: str | None = None
 
     def __enter__(self) -> PrimaryContext:
@@ -178,8 +151,8 @@ class PrimaryContext:
         try:
             self._context.pop()
         except load_cuda().Error as failure:
-            # After a fault of the device even this may fail. pycuda aborts the whole process when
-            # its stack of contexts is not empty at the end, and detaching empties it.
+            # After a fault of the device even this may fail. pycuda aborts the process at its end
+            # if its stack of contexts is not empty, and detaching empties it.
             self._gone = f"the CUDA context is lost ({failure}). Restart the program."
             self._context.detach()
             raise BackendError(self._gone) from (error or failure)
@@ -202,16 +175,16 @@ def _current() -> int | None:
 
 
 class Tensor:
-    """Page-locked host memory, and how the device reaches it.
+    """A tensor in page-locked host memory, and its address on the device.
 
-    Mapped memory has an address of its own on the device and is never copied: the right thing
-    where CPU and GPU share their memory. Elsewhere device memory stands beside it, and `upload`
-    and `download` copy between the two, in the stream's order and without waiting.
+    Mapped memory has an address of its own on the device and is never copied, which suits devices
+    where CPU and GPU share their memory. Elsewhere there is device memory, too, and `upload` and
+    `download` copy between the two, in the stream's order and without waiting.
 
     Args:
-        shape: With the engine's batch first.
-        dtype: Of its elements.
-        mapped: Use the host's memory in place.
+        shape: Shape, with the engine's batch first.
+        dtype: Type of the elements.
+        mapped: Whether to use the host's memory in place.
 
     Raises:
         BackendError: There is not enough memory.
@@ -232,31 +205,31 @@ class Tensor:
                 raise
         allocation: Any = self.host.base
         self.address = int(allocation.get_device_pointer() if mapped else self._device)
-        """What the engine is given."""
+        """Address on the device, for the engine."""
         self._allocation = weakref.ref(allocation)
 
     def upload(self, stream: object, count: int) -> None:
-        """Puts a copy of the first `count` items to the device into the stream."""
+        """Enqueues a copy of the first `count` items to the device."""
         if self._device is not None:
             load_cuda().memcpy_htod_async(self._device, self.host[:count], stream)
 
     def download(self, stream: object, count: int) -> None:
-        """Puts a copy of the first `count` items from the device into the stream."""
+        """Enqueues a copy of the first `count` items from the device."""
         if self._device is not None:
             load_cuda().memcpy_dtoh_async(self.host[:count], self._device, stream)
 
     def holds(self, array: NDArray[Any]) -> bool:
-        """Tells whether `array` is the host memory itself, from its start on."""
+        """Whether `array` is the host memory itself, from its start on."""
         return array.flags.c_contiguous and array.ctypes.data == self.host.ctypes.data
 
     def free(self) -> None:
-        """Frees the memory; the host's stays while somebody else holds a view of it."""
+        """Frees the memory; the host's stays as long as views of it exist."""
         self._free_device()
         del self.host
 
     @property
     def viewed(self) -> bool:
-        """After `free`: whether somebody still holds a view of the host memory."""
+        """Whether views of the host memory exist after `free`."""
         return self._allocation() is not None
 
     def _free_device(self) -> None:
@@ -279,14 +252,14 @@ _SIGNATURES = {
 
 
 class CudaGraph:
-    """What `enqueue` puts into a stream, recorded once and launched as one.
+    """The work that `enqueue` puts into a stream, recorded once and launched as one.
 
-    The context must be current, and `enqueue` must have run once before: what it allocates or
-    loads at its first run can't be recorded.
+    The context must be current, and `enqueue` must have run once before, because the allocations
+    of a first run can't be recorded.
 
     Args:
-        stream: The stream's handle.
-        enqueue: Puts work into the stream; may not wait.
+        stream: Handle of the stream.
+        enqueue: Puts work into the stream; must not wait.
 
     Raises:
         BackendError: The driver or `enqueue` refuses; the stream can be used as before.
@@ -300,7 +273,7 @@ class CudaGraph:
         try:
             try:
                 enqueue()
-            finally:  # even then: a stream that is left capturing takes no work
+            finally:  # a stream that is left capturing accepts no work
                 ended = _result("cuStreamEndCapture", stream, ctypes.byref(graph))
             _check("cuStreamEndCapture", ended)
             _call("cuGraphInstantiateWithFlags", ctypes.byref(self._launchable), graph, 0)
@@ -309,7 +282,7 @@ class CudaGraph:
                 _result("cuGraphDestroy", graph)
 
     def launch(self) -> None:
-        """Puts the recorded work into the stream.
+        """Enqueues the recorded work.
 
         Raises:
             BackendError: The driver refuses.
@@ -344,7 +317,4 @@ def _call(name: str, *arguments: object) -> None:
 
 def _check(name: str, code: int) -> None:
     if code:
-        text = ctypes.c_char_p()
-        _library().cuGetErrorString(code, ctypes.byref(text))
-        reason = (text.value or b"unknown error").decode(errors="replace")
-        raise BackendError(f"{name} failed: {reason} (error {code})")
+        raise BackendError(f"{name} failed: {error_text(_library(), code)} (error {code})")

@@ -1,4 +1,4 @@
-"""A backend without a model: for tests, and for trying a camera set-up or a daemon under faults."""
+"""A backend without a model, for tests and for trying a camera setup or a station under faults."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _FAULT = re.compile(rf"({'|'.join(FAULTS)})@(\d+)")
 
 @dataclass(frozen=True)
 class FakeOptions:
-    """How the fake behaves.
+    """Behaviour of the fake backend.
 
     Args:
-        latency_s: What a batch takes; and
-        frame_s: what each of its frames adds.
-        faults: Name of the fault at a batch's number, from 1 on; 0 is while it opens.
-        file: Each line that is found there is the next batch's fault; the file is then removed.
+        latency_s: Seconds that each batch takes.
+        frame_s: Additional seconds for each frame.
+        faults: Name of the fault by the batch's number, from 1 on; 0 is while it opens.
+        file: Each line in this file is the fault of another batch; it is removed once it is read.
     """
 
     latency_s: float = 0.0
@@ -46,7 +46,7 @@ class FakeOptions:
         """Reads `fake`, `fake:100ms`, `fake:10ms+2ms,hang@50,nan@60`, `fake:faults=/run/next`.
 
         Raises:
-            BackendUnavailableError: It is none of these.
+            BackendUnavailableError: The text is of another form.
         """
         latency_s, frame_s, faults, file = 0.0, 0.0, {}, None
         for part in filter(None, name.removeprefix(PREFIX).removeprefix(":").split(",")):
@@ -69,9 +69,13 @@ class FakeBackend(Backend):
     """Scores each frame by a function of its pixels; the mean brightness by default.
 
     Args:
-        score: That function.
+        score: Returns the score of a frame.
         options: Latency and faults; see `FakeOptions.parse`.
-        heads: Gives the scores of a frame's heads, in their order; the greatest is then its score.
+        heads: Returns the scores of a frame's heads, in their order; the greatest is its score.
+
+    Example:
+        >>> FakeBackend().infer(np.full((2, 8, 8, 3), 7, np.uint8)).scores.tolist()
+        [7.0, 7.0]
     """
 
     name = PREFIX
@@ -117,10 +121,8 @@ class FakeBackend(Backend):
 
 
 def _suffer(fault: str | None) -> None:
-    if fault == "hang":
-        time.sleep(_HANG_S)
-    if fault == "slow":
-        time.sleep(SLOW_S)
+    if fault in ("hang", "slow"):
+        time.sleep(_HANG_S if fault == "hang" else SLOW_S)
     if fault == "segfault":
         ctypes.string_at(0)
     if fault == "raise":

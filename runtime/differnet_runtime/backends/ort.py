@@ -1,12 +1,10 @@
-"""ONNX Runtime; the only module that imports it, and the boundary of its errors.
+"""ONNX Runtime as a backend; the only module that imports it.
 
-What ONNX Runtime's providers need, why one did not start, and what it left to the CPU.
-
-ONNX Runtime falls back silently, in three ways. A provider whose libraries are missing is
-replaced by the CPU. A provider that fails while it runs is replaced by the CPU. And an operator
-for which a provider has no kernel runs on the CPU, copies included. The list of available
-providers says only what the package was built with. So here a provider counts once a frame ran,
-and once the profile of that run names it for the layers that cost.
+ONNX Runtime falls back silently, in three ways: a provider whose libraries are missing is replaced
+by the CPU, so is a provider that fails while it runs, and an operator for which a provider has no
+kernel runs on the CPU, with copies. The list of available providers says only what the package was
+built with. So a provider is accepted here only after it ran a frame, and after the profile of that
+run shows that it ran the expensive layers.
 """
 
 from __future__ import annotations
@@ -45,19 +43,19 @@ _LIBRARIES = {
 }
 
 _COSTLY = re.compile("Conv|MatMul|Gemm")
-"""Also in the names of what these are fused to (`FusedConv`)."""
-_TOLD_SINCE = (1, 18)
-"""ONNX Runtime's version from which its CUDA provider can be told to leave FP32 unrounded."""
+"""Expensive operators, also under the names of their fusions (`FusedConv`)."""
+_TF32_OPTION_SINCE = (1, 18)
+"""ONNX Runtime's version from which its CUDA provider can be told not to round FP32 to TF32."""
 _CUDA_FAILURE = re.compile(r"(?:CUDA|CUDNN|CUBLAS) (?:failure|error) \w+: [^;]+", re.IGNORECASE)
 _LONGEST_REASON = 300
 
 
 def require(runtime: ModuleType, name: str) -> None:
-    """Checks, before anything is loaded, that a GPU's provider has a chance.
+    """Checks, before anything is loaded, whether a GPU's provider can start at all.
 
     Args:
-        runtime: The module `onnxruntime`.
-        name: `onnxruntime-tensorrt` or `onnxruntime-cuda`.
+        runtime: The imported module `onnxruntime`.
+        name: The provider, `onnxruntime-tensorrt` or `onnxruntime-cuda`.
 
     Raises:
         BackendUnavailableError: There is no GPU, or the package was built without it or is too old.
@@ -73,16 +71,16 @@ def require(runtime: ModuleType, name: str) -> None:
             )
         )
     version = tuple(map(int, re.findall(r"\d+", runtime.__version__)[:2]))
-    if name == CUDA and version < _TOLD_SINCE:
+    if name == CUDA and version < _TF32_OPTION_SINCE:
         raise BackendUnavailableError(
             f"this onnxruntime ({runtime.__version__}) rounds FP32 to TF32 on a GPU, and can't be "
-            f"told not to: install {'.'.join(map(str, _TOLD_SINCE))} or newer"
+            f"told not to: install {'.'.join(map(str, _TF32_OPTION_SINCE))} or newer"
         )
     with contextlib.redirect_stdout(sys.stderr):
-        # Finds CUDA and cuDNN that pip installed; prints what it misses. From 1.21 on.
+        # Finds CUDA and cuDNN that pip installed, and prints what is missing. Since 1.21.
         getattr(runtime, "preload_dlls", lambda: None)()
     if name == TENSORRT:
-        # Its libraries are found by name once the bindings have loaded them.
+        # Its libraries are found by name only after the bindings have loaded them.
         with contextlib.suppress(BackendUnavailableError):
             load()
 
@@ -90,12 +88,12 @@ def require(runtime: ModuleType, name: str) -> None:
 def options(name: str, cache: Path | None) -> dict[str, str]:
     """Returns a provider's options.
 
-    No precision is asked for: the graph carries its own. So FP32 stays FP32 and is not rounded to
-    TF32, as the CUDA provider does unless told not to; the TensorRT provider can not be told.
+    The graph's own precision is kept: FP32 is not rounded to TF32, as the CUDA provider would do by
+    default. The TensorRT provider has no option for that.
 
     Args:
-        name: One of `PROVIDERS`.
-        cache: Where TensorRT's engines and timings are kept; None keeps none.
+        name: The provider, a key of `PROVIDERS`.
+        cache: Folder for TensorRT's engines and timings; None keeps none.
     """
     if name == CUDA:
         return {"use_tf32": "0"}
@@ -112,14 +110,14 @@ def options(name: str, cache: Path | None) -> dict[str, str]:
 def not_started(
     runtime: ModuleType, name: str, error: Exception | None = None
 ) -> BackendUnavailableError:
-    """Says why a provider did not start; only after a session was tried with it.
+    """Finds out why a provider did not start; call it only after a session was tried with it.
 
-    Before that, its library must not be loaded: it would not find ONNX Runtime, and crash it
+    Before that, its library must not be loaded: it would not find ONNX Runtime, and would crash it
     later.
 
     Args:
-        runtime: The module `onnxruntime`.
-        name: `onnxruntime-tensorrt` or `onnxruntime-cuda`.
+        runtime: The imported module `onnxruntime`.
+        name: The provider, `onnxruntime-tensorrt` or `onnxruntime-cuda`.
         error: What ONNX Runtime raised, if it did not fall back silently.
     """
     reason = _condensed(str(error)) if error else "ONNX Runtime gives no reason"
@@ -137,25 +135,6 @@ def not_started(
     )
 
 
-def not_running(name: str, error: Exception) -> BackendUnavailableError:
-    """Says that a provider started, and failed on its first frame.
-
-    That is how a package that was not compiled for this GPU shows itself.
-
-    Args:
-        name: The provider asked for, one of `PROVIDERS`.
-        error: What ONNX Runtime raised.
-    """
-    return BackendUnavailableError(
-        sentence(
-            "onnxruntime_failed",
-            provider=PROVIDERS[name],
-            why=_condensed(str(error)),
-            advice=_remedy(name),
-        )
-    )
-
-
 def _remedy(name: str) -> str:
     if on_jetson():
         return advice("onnx-gpu")
@@ -165,20 +144,20 @@ def _remedy(name: str) -> str:
 
 
 def _condensed(text: str) -> str:
-    """Returns the cause in an error of ONNX Runtime's, which is mostly signatures and paths."""
+    """Extracts the cause from an error of ONNX Runtime's, which is mostly signatures and paths."""
     found = _CUDA_FAILURE.search(text)
     text = " ".join((found[0] if found else text).split()).rstrip(". ")
     return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
 
 
 def placement(profile: str) -> Counter[tuple[str, str]]:
-    """Reads where a session's operators ran.
+    """Counts where a session's operators ran.
 
     Args:
-        profile: The text of a profile of ONNX Runtime's.
+        profile: Text of a profile of ONNX Runtime's.
 
     Returns:
-        How many runs there were of each operator, by (provider, operator).
+        Number of runs by (provider, operator).
     """
     events: list[dict[str, Any]] = json.loads(profile)
     runs = (event["args"] for event in events if event.get("cat") == "Node" and "args" in event)
@@ -186,24 +165,20 @@ def placement(profile: str) -> Counter[tuple[str, str]]:
 
 
 def left_to_cpu(name: str, ran: Counter[tuple[str, str]]) -> dict[str, int]:
-    """Refuses a provider that left what costs to the CPU.
+    """Refuses a provider that left expensive operators to the CPU.
 
     Args:
-        name: The provider asked for, one of `PROVIDERS`.
-        ran: What `placement` found.
+        name: The provider that was asked for, one of `PROVIDERS`.
+        ran: The result of `placement`.
 
     Returns:
-        How many of each cheap operator it left to the CPU. ONNX Runtime's CUDA provider has no
-        Atan, of which the flow has one or two for each block.
+        Number of cheap operators that it left to the CPU, by their name. ONNX Runtime's CUDA
+        provider has no Atan, of which the flow has one or two for each block.
 
     Raises:
         BackendUnavailableError: A convolution or a matrix product ran on the CPU.
     """
-    left = {
-        operator: count
-        for (provider, operator), count in ran.items()
-        if provider == "CPUExecutionProvider"
-    }
+    left = {operator: n for (provider, operator), n in ran.items() if provider == PROVIDERS[CPU]}
     costly = {operator: count for operator, count in left.items() if _COSTLY.search(operator)}
     if costly:
         raise BackendUnavailableError(
@@ -231,29 +206,33 @@ PROBE = (
     b"\n\x02\x08\x02\n\x02\x08\x02\n\x02\x08\x03"
     b"b\x14\n\x05score\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01NB\x04\n\x00\x10\r"
 )
-"""An ONNX file of 239 bytes: `image (N, 2, 2, 3) uint8` to its sum, `score (N,) float32`.
+"""An ONNX file of 239 bytes that sums an `image (N, 2, 2, 3) uint8` to a `score (N,) float32`.
 
-The sum is a convolution with ones, so that a provider needs what a real model needs.
+The sum is a convolution with ones, so that a provider needs the libraries that a model needs.
 """
 
 
 class OnnxRuntimeBackend(Backend):
     """Runs the graph with one of ONNX Runtime's providers, and with no other.
 
-    A GPU's provider runs one black frame before this returns: it shows that the provider really
-    runs, and the TensorRT provider builds its engine meanwhile (minutes, where none is cached).
+    A GPU's provider runs one black frame before this returns, to show that the provider really
+    runs; the TensorRT provider builds its engine meanwhile (minutes, if none is cached).
 
     Args:
         model: The model file's bytes.
         name: `onnxruntime-tensorrt`, `onnxruntime-cuda` or `onnxruntime-cpu`.
         threads: Threads within an operator on the CPU; 0 for one per core.
-        cache: Where the TensorRT provider keeps its engines, or None. ONNX Runtime trusts what
-            it finds there, and does not look at the weights: one folder for each model.
+        cache: Folder in which the TensorRT provider keeps its engines, or None. ONNX Runtime does
+            not compare the weights, so each model needs a folder of its own.
 
     Raises:
         BackendUnavailableError: onnxruntime, the provider or its device is missing, or the
             provider would run only part of the graph; says which.
         BackendError: It can't load the graph.
+
+    Example:
+        >>> with OnnxRuntimeBackend(path.read_bytes()) as backend:  # doctest: +SKIP
+        ...     scores = backend.infer(frames).scores
     """
 
     def __init__(
@@ -294,7 +273,7 @@ class OnnxRuntimeBackend(Backend):
 
 
 def try_provider(name: str) -> None:
-    """Runs a tiny graph with a provider: that it is listed proves nothing.
+    """Runs a tiny graph with a provider, since its being listed proves nothing.
 
     Args:
         name: `onnxruntime-tensorrt`, `onnxruntime-cuda` or `onnxruntime-cpu`.
@@ -339,9 +318,8 @@ def _settings(runtime: ModuleType, threads: int) -> Any:  # noqa: ANN401 - onnxr
 def cpu_settings(runtime: ModuleType, threads: int) -> Any:  # noqa: ANN401
     """Returns a session's settings for the CPU.
 
-    Q/DQ pairs are computed as they are written. ONNX Runtime would fuse them into kernels of its
-    own, which saturate sums where a processor has no VNNI, so that a file's scores would depend on
-    the processor.
+    Q/DQ pairs are computed as written. ONNX Runtime would fuse them into kernels that saturate sums
+    on a processor without VNNI, so that a file's scores would depend on the processor.
     """
     settings = _settings(runtime, threads)
     settings.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -355,7 +333,7 @@ def _start(
     settings: Any,  # noqa: ANN401
     provider_options: dict[str, str],
 ) -> Any:  # noqa: ANN401
-    """Makes a session that never changes its provider by itself."""
+    """Starts a session that never changes its provider by itself."""
     providers = [(PROVIDERS[name], provider_options)]
     try:
         with contextlib.redirect_stdout(sys.stderr):  # older versions print what they fall back to
@@ -379,27 +357,30 @@ def _on_gpu(
     settings: Any,  # noqa: ANN401
     cache: Path | None,
 ) -> Any:  # noqa: ANN401
-    """Makes a session, runs one frame under the profiler, and looks where each operator ran."""
+    """Starts a session, runs one frame under the profiler, and checks where each operator ran."""
     with tempfile.TemporaryDirectory(prefix="differnet-") as folder:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(folder) / "profile")
         if cache is not None:
-            _make(cache)
+            _make_folder(cache)
         session = _start(runtime, model, name, settings, options(name, cache))
         graph_input = session.get_inputs()[0]
         shape = [size if isinstance(size, int) else 1 for size in graph_input.shape]
         try:
             session.run(None, {graph_input.name: np.zeros(shape, np.uint8)})
-        except Exception as error:  # onnxruntime's exceptions share no base class but this
-            raise not_running(name, error) from error
+        except Exception as error:  # the package was not compiled for this GPU, mostly
+            why = _condensed(str(error))
+            text = sentence(
+                "onnxruntime_failed", provider=PROVIDERS[name], why=why, advice=_remedy(name)
+            )
+            raise BackendUnavailableError(text) from error
         profile = Path(session.end_profiling()).read_text("utf-8")
-    left = left_to_cpu(name, placement(profile))
-    if left:
+    if left := left_to_cpu(name, placement(profile)):
         log.info("%s leaves %s to the CPU, for which it has no kernel", name, listed(left))
     return session
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which backend runs a model file here."""
+"""Chooses the backend that runs a model file on this machine."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ORT_TENSORRT, ORT_CUDA, ORT_CPU = "onnxruntime-tensorrt", "onnxruntime-cuda", "o
 BACKENDS = (AUTO, TENSORRT, ORT_TENSORRT, ORT_CUDA, ORT_CPU)
 
 BEST_FIRST = (TENSORRT, ORT_CUDA, ORT_CPU)
-"""What `auto` tries, in this order.
+"""The backends that `auto` tries, in this order.
 
-onnxruntime-tensorrt runs only when asked for by name: it needs the TensorRT that `tensorrt` needs,
-and builds its engines in this process, without the checks that `tensorrt` makes before and after.
+onnxruntime-tensorrt runs only when asked for by name: it needs the same TensorRT as `tensorrt`, and
+builds its engines in this process, without the checks that `tensorrt` makes before and after.
 """
 
 ON_CPU = (CPU, ORT_CPU)
@@ -46,11 +46,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, and why it is not a better one.
+    """An open backend, and why no better one was chosen.
 
     Args:
-        backend: Open; close it.
-        reasons: Why not, by the name of each better backend; empty when one was asked for by name.
+        backend: The open backend, to be closed by the caller.
+        reasons: Why each better backend does not run, by its name; empty if one was asked for by
+            name.
     """
 
     backend: Backend
@@ -58,14 +59,14 @@ class Choice:
 
 
 def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: int = 0) -> Backend:
-    """Opens a backend; `choose` also tells why it is not a better one.
+    """Opens a backend; `choose` also says why it is not a better one.
 
     Args:
         name: One of `BACKENDS`, `gpu` or `cpu`; `auto` takes the best that works here, and `gpu`
-            the best on a GPU. A name that starts with `fake` opens none of them; see
+            the best on a GPU. A name that starts with `fake` opens a backend for tests; see
             `FakeOptions.parse`.
         model: The model file's bytes.
-        path: The model file, beside which engines are kept; None builds none.
+        path: The model file, beside which engines are kept; None keeps none.
         threads: CPU threads; 0 lets the backend choose.
 
     Raises:
@@ -76,7 +77,7 @@ def open_backend(name: str, model: bytes, *, path: Path | None = None, threads: 
 
 
 def check_backend(name: str) -> None:
-    """Refuses a name that `open_backend` does not know; opens nothing.
+    """Checks a backend's name without opening it.
 
     Raises:
         BackendUnavailableError: The name is unknown.
@@ -89,8 +90,8 @@ def check_backend(name: str) -> None:
 
 
 def runs_on_cpu(name: str) -> bool:
-    """Whether a backend's name means the CPU here: `auto` does where there is no GPU."""
-    return name in ON_CPU if name != AUTO else not _driver_finds_gpu()
+    """Whether a backend's name means the CPU here, as `auto` does without a GPU."""
+    return not _driver_finds_gpu() if name == AUTO else name in ON_CPU
 
 
 def _driver_finds_gpu() -> bool:
@@ -108,24 +109,24 @@ def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 
         return Choice(FakeBackend(options=FakeOptions.parse(name)), {})
     if name not in DEVICES:
         return Choice(_open(name, model, path, threads), {})
-    errors: dict[str, BackendError] = {}
+    reasons: dict[str, str] = {}
+    kind: type[BackendError] = BackendUnavailableError
     for candidate in _CANDIDATES[name]:
         opened = _try(candidate, model, path, threads)
         if isinstance(opened, Backend):
             log.info("%s takes %s", name, opened.name)
-            return Choice(opened, {name: str(error) for name, error in errors.items()})
-        errors[candidate] = opened
-    missing = all(isinstance(error, BackendUnavailableError) for error in errors.values())
-    raise (BackendUnavailableError if missing else BackendError)(_none_runs(name, errors))
+            return Choice(opened, reasons)
+        reasons[candidate] = str(opened)
+        if not isinstance(opened, BackendUnavailableError):
+            kind = BackendError
+    raise kind(_none_runs(name, reasons))
 
 
-def _none_runs(device: str, errors: Mapping[str, BackendError]) -> str:
-    reasons = {candidate: str(error) for candidate, error in errors.items()}
+def _none_runs(device: str, reasons: Mapping[str, str]) -> str:
     if device == AUTO and not gpu_found():
         reasons = {ORT_CPU: reasons[ORT_CPU]}
     why = _each_once(reasons)
-    kind = "" if device == AUTO else f"{device.upper()} "
-    what = f"no {kind}backend runs this model here"
+    what = f"no {'' if device == AUTO else f'{device.upper()} '}backend runs this model here"
     if len(why) == 1:
         return f"{what}: {next(iter(why.values()))}"
     return f"{what}:" + "".join(f"\n  {names}: {reason}" for names, reason in why.items())
@@ -141,8 +142,7 @@ def why_not_better(reasons: Mapping[str, str], *, asked: bool = False) -> dict[s
 
     Args:
         reasons: The `reasons` of a `Choice`.
-        asked: Whether a GPU was asked for. If not, a machine without one needs no explanation, and
-            the result is empty.
+        asked: Whether a GPU was asked for; if not, nothing is returned for a machine without one.
     """
     return _each_once(reasons) if asked or gpu_found() else {}
 
@@ -166,23 +166,23 @@ def _try(name: str, model: bytes, path: Path | None, threads: int) -> Backend | 
 
 
 def try_backend(name: str) -> None:
-    """Finds out whether a backend works here, without a model.
+    """Tries whether a backend works here, without a model.
 
-    Of `tensorrt` the packages and the device are asked; an engine is built only for a model. The
-    others run a tiny graph.
+    For `tensorrt` the packages and the device are checked, because an engine is built only for a
+    model. The others run a tiny graph.
 
     Args:
-        name: One of `BACKENDS` but `auto`.
+        name: One of `BACKENDS` except `auto`.
 
     Raises:
         BackendError: It does not work; says why, and what to install.
     """
     if name == TENSORRT:
         _require_tensorrt()
-        return
-    from .ort import try_provider
+    else:
+        from .ort import try_provider
 
-    try_provider(name)
+        try_provider(name)
 
 
 def _open(name: str, model: bytes, path: Path | None, threads: int) -> Backend:
@@ -197,7 +197,7 @@ def _open(name: str, model: bytes, path: Path | None, threads: int) -> Backend:
 
 
 def _ort_cache(path: Path, model: bytes) -> Path:
-    """A folder for each content: ONNX Runtime knows its engines by the graph, not the weights."""
+    """Returns a folder for a model's content: ONNX Runtime's cache ignores its weights."""
     from .tensorrt.cache import engines_folder
 
     digest = hashlib.sha256(model).hexdigest()
@@ -238,7 +238,7 @@ def _engine(path: Path, model: bytes) -> BuiltEngine:
 
 
 def _require_tensorrt() -> None:
-    """Asks for the GPU first, and for TensorRT last: it takes seconds to import."""
+    """Requires a GPU first, and TensorRT last, since it takes seconds to import."""
     from .cuda import open_device
     from .tensorrt.api import load
 

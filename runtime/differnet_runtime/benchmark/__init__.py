@@ -1,1 +1,1 @@
-"""What `differnet bench` measures: latency of each backend, and where a frame's time goes."""
+"""The measurements of `differnet bench`: latency of each backend, and of each stage."""

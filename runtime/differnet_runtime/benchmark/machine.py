@@ -1,9 +1,10 @@
-"""The machine measured: processor, GPU, power mode, cpu0's governor, temperatures, load."""
+"""Describes the machine of a benchmark: processor, GPU, power mode, temperatures, load."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +14,11 @@ from ..errors import BackendUnavailableError
 from ..gpu import find_gpu
 
 _BUSY = 0.25
-"""Share of the cores that other programs may use before a warning is due."""
+"""Share of the cores that other programs may use without a warning."""
 
 
 def describe(root: Path = Path("/")) -> dict[str, Any]:
-    """Returns what a latency depends on; None for what this machine does not tell.
+    """Returns what a latency depends on; None for what this machine does not reveal.
 
     Args:
         root: The root of the file system.
@@ -37,7 +38,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def temperatures(root: Path = Path("/")) -> dict[str, float] | None:
-    """Returns degrees Celsius by the kernel's name for each zone; None where there is none."""
+    """Returns degrees Celsius by the kernel's name of each thermal zone; None without zones."""
     found = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         kind, value = _read(zone / "type"), _read(zone / "temp")
@@ -47,7 +48,7 @@ def temperatures(root: Path = Path("/")) -> dict[str, float] | None:
 
 
 def doubt(described: dict[str, Any]) -> str | None:
-    """Returns why the figures may be too high, or None."""
+    """Returns why the latencies may be too high, or None."""
     load, cores = described["load"], described["cores"]
     if load > _BUSY * cores:
         return (
@@ -60,22 +61,19 @@ def doubt(described: dict[str, Any]) -> str | None:
 
 
 def peak_memory_mib() -> float:
-    """Returns the most memory that this process ever had resident, in MiB.
+    """Returns the peak of this process's resident memory, in MiB.
 
-    It is the kernel's figure for this process's memory (`VmHWM`): that of `getrusage` starts with
-    what the parent had when it forked.
+    It is the kernel's `VmHWM`; the figure of `getrusage` starts with the memory of the parent at
+    the time of the fork.
     """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise AssertionError("Linux says VmHWM of every process")
+    peak = _field(Path("/proc/self/status").read_text(), "VmHWM")
+    assert peak is not None, "Linux lists it for every process"
+    return int(peak.split()[0]) / 1024
 
 
 def _processor(root: Path) -> str:
-    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = _field(_read(root / "proc/cpuinfo") or "", "model name")
+    return found or platform.processor() or platform.machine()
 
 
 def _gpu() -> str | None:
@@ -87,7 +85,7 @@ def _gpu() -> str | None:
 
 
 def _power_mode() -> str | None:
-    """Returns what a Jetson's `nvpmodel` says; None elsewhere."""
+    """Returns a Jetson's power mode, as `nvpmodel` prints it; None elsewhere."""
     try:
         done = subprocess.run(
             ["nvpmodel", "-q"],  # noqa: S607 - wherever JetPack has put it
@@ -98,10 +96,13 @@ def _power_mode() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    for line in done.stdout.splitlines():
-        if line.startswith("NV Power Mode"):
-            return line.partition(":")[2].strip()
-    return None
+    return _field(done.stdout, "NV Power Mode")
+
+
+def _field(text: str, name: str) -> str | None:
+    """Returns the value of the first line `NAME: value`, or None."""
+    found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else None
 
 
 def _read(path: Path) -> str | None:

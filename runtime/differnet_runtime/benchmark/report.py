@@ -1,9 +1,4 @@
-"""A benchmark as one SVG: how the latencies are spread, and where a frame's time goes.
-
-What a benchmark gives: samples with their spread, a row for each model and way to run it.
-
-A benchmark as text: a line for each contender, where a frame's time goes, what was run.
-"""
+"""The results of a benchmark, as records, as tables for a terminal, and as a picture (SVG)."""
 
 from __future__ import annotations
 
@@ -18,25 +13,29 @@ from numpy.typing import NDArray
 from ..text import table
 
 STAGES = ("capture", "preprocess", "integrity", "copy", "infer", "decide", "publish")
-"""A frame's way. `copy` is what handing a prepared frame to the engine process costs; where the
-frame is prepared in the backend's own memory, as `differnet run` does, it is saved."""
+"""The stages of a frame's way. `copy` copies a prepared frame, which `differnet run` avoids by
+preparing it in the backend's own memory."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Times of single runs.
+    """Latencies of single runs.
 
     Args:
         ms: `(rounds, runs) float64` milliseconds.
+
+    Example:
+        >>> Samples(np.array([[1.0, 2.0], [1.0, 3.0]])).summary()["p50_ms"]
+        2.0
     """
 
     ms: NDArray[np.float64]
 
     def summary(self) -> dict[str, float]:
-        """Returns quantiles over all runs, and how far the rounds' medians lie apart.
+        """Returns quantiles over all runs, and the range of the rounds' medians.
 
-        A percentile is a measured run (the next one up), never a mean of two: the p99 of fifty
-        runs is their maximum.
+        A percentile is a measured run (rounded up), never a mean of two: the p99 of fifty runs is
+        their maximum.
         """
         p50, p95, p99 = np.percentile(self.ms, (50, 95, 99), method="higher")
         medians = np.median(self.ms, axis=1)
@@ -55,16 +54,16 @@ class Samples:
 
 @dataclass(frozen=True)
 class Row:
-    """One model, run in one way.
+    """The figures of one model, run in one way.
 
     Args:
-        model: The model file's name.
-        precision: What the file's graph computes in.
-        contender: See `contenders.CONTENDERS`.
-        reason: Why there are no figures; None where there are.
-        batches: Inference alone, by batch.
-        stages: A frame's way at batch 1, stage by stage.
-        total: The same, from the frame at hand to what is published.
+        model: Name of the model file.
+        precision: Precision of the file's graph.
+        contender: The way it was run; see `measuring.CONTENDERS`.
+        reason: Why there are no figures, or None.
+        batches: Latencies of inference alone, by batch.
+        stages: Latencies of a frame's way at batch 1, by stage.
+        total: Latencies of the whole way, from the frame in memory to its publication.
         about: Facts: backend, file size, peak of the host's memory, CUDA graph, temperatures.
         failed: Why a part has no figures, by `batch 64` or `a frame's way`.
     """
@@ -108,11 +107,11 @@ _BINS = 90
 
 
 def draw(rows: Sequence[Row], title: str) -> str:
-    """Returns the picture: a curve and a bar for each row that has the figures.
+    """Returns an SVG with a histogram and a bar of stages for each row that has figures.
 
     Args:
-        rows: Measured.
-        title: What is said above.
+        rows: Rows that `measuring.measure` returned.
+        title: Title of the picture.
     """
     inferred = [row for row in rows if row.batches]
     staged = [row for row in rows if row.total is not None]
@@ -134,12 +133,12 @@ def draw(rows: Sequence[Row], title: str) -> str:
 
 
 def _curves(rows: Sequence[Row]) -> list[str]:
-    """Draws a histogram for each row, on one scale of milliseconds."""
+    """Draws a histogram for each row, on a common scale of milliseconds."""
     found = [_text(20, _TOP - 12, "Inference at batch 1: every run, p50 and p99", size=14)]
     if not rows:
         return [*found, _text(20, _TOP + 20, "nothing could be measured here")]
     samples = [row.batches[1].ms.reshape(-1) for row in rows]
-    # The slowest hundredth is a number beside the curve, not a scale that hides the rest.
+    # The slowest hundredth does not stretch the scale: its number stands beside the curve.
     end = _round_up(max(float(np.quantile(one, 0.99)) for one in samples) * 1.15)
     for position, (row, times) in enumerate(zip(rows, samples, strict=True)):
         base = _TOP + 20 + (position + 1) * _HEIGHT_OF_CURVE - 14
@@ -207,7 +206,7 @@ def _x(value: float, end: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """Returns the next of 1, 2, 2.5, 5 times a power of ten."""
+    """Rounds up to 1, 2, 2.5 or 5 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(max(value, 1e-6)))
     return float(next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value))
 
@@ -238,8 +237,7 @@ _ABOUT = (
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Returns the tables for people; milliseconds."""
-    parts = [_inference(rows), _stages(rows), _about(rows)]
+    """Returns the results as tables of milliseconds, for a terminal."""
     absent: dict[str, list[str]] = {}
     for row in rows:
         name = f"{row.model}, {row.contender}"
@@ -247,10 +245,9 @@ def tables(rows: Sequence[Row]) -> str:
         failed |= {f"{name}, {part}": reason for part, reason in row.failed.items()}
         for what, reason in failed.items():
             absent.setdefault(reason, []).append(what)
-    if absent:
-        lines = [f"  {'; '.join(names)}: {reason}" for reason, names in absent.items()]
-        parts.append("\n".join(["Not measured:", *lines]))
-    return "\n\n".join(part for part in parts if part)
+    lines = [f"\n  {'; '.join(names)}: {reason}" for reason, names in absent.items()]
+    missing = "Not measured:" + "".join(lines) if lines else ""
+    return "\n\n".join(filter(None, (_inference(rows), _stages(rows), _about(rows), missing)))
 
 
 def _inference(rows: Sequence[Row]) -> str:
@@ -297,7 +294,7 @@ def _about(rows: Sequence[Row]) -> str:
 
 
 def _warmth(before: dict[str, float] | None, after: dict[str, float] | None) -> str:
-    """Returns `cpu-thermal 48.2 to 52.0, ...` of all zones that were read."""
+    """Returns the temperatures as `cpu-thermal 48.2 to 52.0, ...`."""
     before, after = before or {}, after or {}
     zones = [
         f"{name} " + " to ".join(f"{at[name]:.1f}" if name in at else "?" for at in (before, after))

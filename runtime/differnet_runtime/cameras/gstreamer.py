@@ -10,7 +10,6 @@ no pipeline stands on a command line.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import select
@@ -29,6 +28,7 @@ import numpy as np
 from ..config.grammar import redact, redact_text
 from ..config.models import CameraConfig
 from ..errors import CameraError
+from ..processes import die_with_parent
 from ..records import Frame, Image, too_large
 from ..sentences import sentence
 from . import gst_launch
@@ -39,10 +39,8 @@ _OPEN_S = 20.0
 END_S = 5.0
 """A pipeline that is ended gets so long to give its sensor back; Argus needs that."""
 _LAST_S = 1.0
-_PR_SET_PDEATHSIG = 1
 _ALIGNED = 4
 """GStreamer's rows start at multiples of so many bytes."""
-_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,7 @@ class Pipe:
 
 def _end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 _WHOLE = "identity drop-buffer-flags=corrupted ! "

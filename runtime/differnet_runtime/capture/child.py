@@ -1,6 +1,6 @@
 """The capture process's end: hands frames and messages to the daemon.
 
-The capture process: `python -m differnet_runtime.capture.child START`.
+The capture process: `python -m differnet_runtime.capture.child`.
 
 The camera is opened, read and released here, in one thread. A source that can't be opened, or
 that says it has ended, is tried again; one that hangs keeps this process, until the daemon ends it.
@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from dataclasses import astuple, replace
@@ -28,15 +27,13 @@ from ..cameras.base import FreezeDetector, no_room
 from ..cameras.files import Remembered, UnreadablePictureError
 from ..cameras.sources import open_source
 from ..errors import CameraError, ImageReadError
-from ..processes import tie_to
+from ..processes import PACKET, join_parent, send
 from ..records import Frame, Image
 from ..sentences import sentence
 from .messages import (
     MOST_TEXT,
-    PACKET,
     RELEASE,
     Captured,
-    CaptureStart,
     Ended,
     Gone,
     Later,
@@ -88,7 +85,7 @@ class CaptureLink:
             DaemonGone: There is nobody left to read it.
         """
         try:
-            self._channel.send(message.model_dump_json().encode())
+            send(self._channel, message)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise DaemonGone from error
 
@@ -219,11 +216,10 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Reads the source that the daemon names until it closes the socket."""
-    start = CaptureStart.model_validate_json(sys.argv[1])
-    tie_to(start.parent)
+    channel, _ = join_parent()
     signal.signal(signal.SIGTERM, _end)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    with socket.socket(fileno=start.channel) as channel:
+    with channel:
         packet = channel.recv(PACKET)
         if not packet:
             return

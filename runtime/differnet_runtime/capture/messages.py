@@ -66,24 +66,10 @@ class CameraStatus:
     waiting: int | None = None
 
 
-PACKET = 65536
-"""Greatest message in bytes."""
 MOST_TEXT = 4000
 """Characters of an error that are passed on."""
 RELEASE = struct.Struct("=IH")
 """Generation of the memory, and the slot in it."""
-
-
-class CaptureStart(StrictModel):
-    """The capture process's argument.
-
-    Args:
-        channel: The socket's file descriptor.
-        parent: Process id of the daemon, without which this process ends.
-    """
-
-    channel: int
-    parent: int
 
 
 class LastFrame(StrictModel):

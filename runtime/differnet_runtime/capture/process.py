@@ -19,23 +19,21 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from ..backoff import Backoff
 from ..cameras.base import Setting
 from ..cameras.gstreamer import END_S
 from ..cameras.sources import describe, hidden, is_live, locate
 from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
-from ..processes import Child
+from ..processes import PACKET, Child
 from ..records import Frame, Origin
 from ..sentences import sentence
 from .messages import (
     MESSAGE,
     MOST_TEXT,
-    PACKET,
+    Backoff,
     CameraState,
     CameraStatus,
     Captured,
-    CaptureStart,
     Ended,
     Gone,
     Later,
@@ -466,7 +464,6 @@ class CaptureProcess:
         try:
             child = Child(
                 f"{__package__}.child",
-                lambda channel: CaptureStart(channel=channel, parent=os.getpid()).model_dump_json(),
                 title=sentence("capture_process", camera=self.name),
                 pass_fds=passed,
                 environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
@@ -483,5 +480,5 @@ class CaptureProcess:
             shown=last.told(shown) if last is not None and shown is not None else None,
         )
         with contextlib.suppress(OSError):  # it has ended already, which is told next
-            child.channel.send(source.model_dump_json().encode())
+            child.send(source)
         return child

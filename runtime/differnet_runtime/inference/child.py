@@ -1,6 +1,6 @@
-"""The engine process: `python -m differnet_runtime.inference.child START`.
+"""The engine process, which `supervisor.Worker` starts.
 
-The model runs here, so that its crash, hang or memory ends only this process.
+The model runs here, so that a crash, a hang or a lack of memory ends only this process.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import socket
-import sys
 import time
 
 import numpy as np
@@ -20,14 +19,11 @@ from ..backends.selection import ORT_CPU, choose, runs_on_cpu
 from ..detector import Detector, named_heads
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..model_file.file import content_hash, read_model_file
-from ..processes import give_way, return_memory, tie_to
+from ..processes import PACKET, give_way, join_parent, return_memory, send
 from ..sentences import sentence
 from .memory import SharedMemory, bound_memory
 from .messages import (
     FAKE_METADATA,
-    MOST_FRAME_TEXT,
-    MOST_TEXT,
-    PACKET,
     EngineFailed,
     EngineStart,
     FrameScored,
@@ -37,44 +33,44 @@ from .messages import (
     Unscored,
 )
 
-_BATCH = 4
-"""Frames together where nothing else is said."""
+_GPU_BATCH = 4
+"""Greatest batch on a GPU if none is configured."""
+_MOST_TEXT, _MOST_FRAME_TEXT = 4000, 1000
+"""Characters of an error that are passed on: of the start's, and of each of up to 32 frames'."""
 
 
 def main() -> None:
-    """Runs the model that the first argument names until the daemon closes the socket."""
-    start = EngineStart.model_validate_json(sys.argv[1])
-    tie_to(start.parent)
-    if start.gives_way:
+    """Runs the model that the argument names, until the station closes the channel."""
+    channel, argument = join_parent()
+    start = EngineStart.model_validate_json(argument)
+    if start.options.gives_way:
         give_way()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    memory = SharedMemory(start.height, start.width, start.channels, start.memory)
-    with socket.socket(fileno=start.channel) as channel:
+    memory = SharedMemory(*start.shape, start.memory)
+    with channel:
         try:
             detector = _open(start)
-        except Exception as error:  # whatever it is, the daemon has to know
-            channel.send(_packet(EngineFailed(code=_start_code(error), text=_text(error))))
+        except Exception as error:  # the station has to know of any
+            send(channel, EngineFailed(code=_start_code(error), text=_text(error)))
             return
-        ready = Ready(
-            backend=detector.backend, reasons=detector.not_better, batch=_batch(start, detector)
-        )
+        batch = _batch(start.options.batch, detector)
         return_memory()
-        channel.send(_packet(ready))
+        send(channel, Ready(backend=detector.backend, reasons=detector.not_better, batch=batch))
         _serve(channel, detector, memory)
 
 
 def _open(start: EngineStart) -> Detector:
-    """Opens the model and scores its golden frames; the fake computes nothing to be tested."""
+    """Opens the model and scores its golden frames; the fake backend has none."""
+    options = start.options
     if start.model is None:
-        backend = FakeBackend(options=FakeOptions.parse(start.backend))
+        backend = FakeBackend(options=FakeOptions.parse(options.backend))
         return Detector.over(backend, FAKE_METADATA)
     data, metadata = read_model_file(start.model)  # once: what is checked is what runs
-    shape = (start.height, start.width, start.channels)
-    if content_hash(data) != start.model_hash or metadata.input.shape != shape:
+    if content_hash(data) != start.model_hash or metadata.input.shape != start.shape:
         raise EngineFault("no_model", f"{start.model} was changed while it was loaded")
-    if runs_on_cpu(start.backend):
-        bound_memory(metadata, len(data), start.batch or 1)
-    choice = choose(start.backend, data, path=start.model, threads=start.threads)
+    if runs_on_cpu(options.backend):
+        bound_memory(metadata, len(data), options.batch or 1)
+    choice = choose(options.backend, data, path=start.model, threads=options.threads)
     detector = Detector.over(choice.backend, metadata)
     detector.not_better = choice.reasons
     _test(detector)
@@ -86,13 +82,12 @@ def _test(detector: Detector) -> None:
         detector.self_test()
 
 
-def _batch(start: EngineStart, detector: Detector) -> int:
-    """Returns how many frames go through the engine together: as asked, if it computes them right.
+def _batch(asked: int | None, detector: Detector) -> int:
+    """Returns the greatest batch that the engine computes correctly, at most as asked.
 
-    On the CPU a batch takes as long as its frames one after another, so there it has to be asked
-    for.
+    On the CPU a batch takes as long as its frames one after another, so the default there is 1.
     """
-    most = start.batch or (1 if detector.backend == ORT_CPU else _BATCH)
+    most = asked or (1 if detector.backend == ORT_CPU else _GPU_BATCH)
     return most if detector.backend == PREFIX else detector.tested_batch(most)
 
 
@@ -110,7 +105,7 @@ def _serve(channel: socket.socket, detector: Detector, memory: SharedMemory) -> 
         begun = time.perf_counter()
         frames = _scored(request.slots, detector, memory)
         infer_ms = (time.perf_counter() - begun) * 1e3
-        channel.send(_packet(ScoreResults(id=request.id, frames=tuple(frames), infer_ms=infer_ms)))
+        send(channel, ScoreResults(id=request.id, frames=tuple(frames), infer_ms=infer_ms))
         if any(isinstance(frame, Unscored) for frame in frames):
             _test(detector)  # was it the frame, or is it this process? An error here ends it.
 
@@ -118,13 +113,13 @@ def _serve(channel: socket.socket, detector: Detector, memory: SharedMemory) -> 
 def _scored(
     slots: tuple[int, ...], detector: Detector, memory: SharedMemory
 ) -> list[FrameScored | Unscored]:
-    """Scores frames together; where that fails one by one, so that one does not fail the others."""
+    """Scores frames as one batch; if that fails, one by one, so that one fails alone."""
     try:
         outputs = _outputs(slots, detector, memory)
     except Exception as error:  # a backend of another make may raise anything
         if len(slots) == 1:
             code = error.code if isinstance(error, EngineFault) else "exception"
-            return [Unscored(code=code, text=_text(error, MOST_FRAME_TEXT))]
+            return [Unscored(code=code, text=_text(error, _MOST_FRAME_TEXT))]
         return [frame for slot in slots for frame in _scored((slot,), detector, memory)]
     return [_frame(outputs, number, slot, detector, memory) for number, slot in enumerate(slots)]
 
@@ -144,18 +139,17 @@ def _outputs(slots: tuple[int, ...], detector: Detector, memory: SharedMemory) -
 def _frame(
     outputs: Outputs, number: int, slot: int, detector: Detector, memory: SharedMemory
 ) -> FrameScored | Unscored:
-    """Returns what a batch's outputs say of one of its frames."""
+    """Returns the result of one frame of a batch; its heatmap goes into the shared memory."""
     one = slice(number, number + 1)
     score = float(outputs.scores[number])
     heatmap = None if outputs.heatmaps is None else outputs.heatmaps[one]
+    head_scores = None if outputs.heads is None else outputs.heads[one]
     try:
-        heads = named_heads(
-            None if outputs.heads is None else outputs.heads[one], detector.metadata
-        )
+        heads = named_heads(head_scores, detector.metadata)
         _require_finite(score, heads)
         return FrameScored(score=score, heads=heads, heatmap=_share_heatmap(heatmap, slot, memory))
     except EngineFault as fault:
-        return Unscored(code=fault.code, text=_text(fault, MOST_FRAME_TEXT))
+        return Unscored(code=fault.code, text=_text(fault, _MOST_FRAME_TEXT))
 
 
 def _require_finite(score: float, heads: dict[str, float]) -> None:
@@ -182,11 +176,7 @@ def _share_heatmap(
     return rows, columns
 
 
-def _packet(message: Ready | EngineFailed | ScoreResults) -> bytes:
-    return message.model_dump_json().encode()
-
-
-def _text(error: Exception, most: int = MOST_TEXT) -> str:
+def _text(error: Exception, most: int = _MOST_TEXT) -> str:
     told = str(error) if isinstance(error, DifferNetError) else repr(error)
     return told[:most]
 

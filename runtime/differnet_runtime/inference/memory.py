@@ -1,15 +1,12 @@
-"""The memory that the daemon and the engine process share: prepared frames, and their heatmaps.
+"""The memory of an engine process: what it shares with the station, and how much it may take.
 
-A memfd is not a file in /dev/shm, which containers make small, and it goes with its last user. Its
-pages take memory only once they are written, so there is a slot for more threads than any daemon
-has cameras.
+The shared memory holds prepared frames and their heatmaps. A memfd is no file in /dev/shm, which
+containers make small, and it vanishes with its last user. Its pages take memory only once they are
+written, so there are slots for more threads than any station has cameras.
 
-How often the engine process may be started again before something else must be done.
-
-Bounds the memory of an engine process that runs its model on the CPU.
-
-A graph of a few bytes can ask for terabytes. A GPU's driver takes address space as it likes, so
-with a GPU there is no such bound; the kernel then ends this process before the daemon.
+On the CPU the process has a bound, because a graph of a few bytes can ask for terabytes. A GPU's
+driver takes any amount of address space, so there is no bound with a GPU; the kernel then ends this
+process before the station.
 """
 
 from __future__ import annotations
@@ -20,8 +17,6 @@ import re
 import resource
 import threading
 import weakref
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,45 +25,18 @@ from numpy.typing import NDArray
 from ..errors import EngineFault
 from ..model_file.metadata import ModelMetadata
 
-
-@dataclass
-class RestartBudget:
-    """At most so many restarts in so many seconds; room comes back as time goes by.
-
-    Args:
-        restarts: How many.
-        window_s: In how many seconds.
-    """
-
-    restarts: int = 5
-    window_s: float = 60.0
-    _spent_ns: deque[int] = field(default_factory=deque, init=False, repr=False)
-
-    def take(self, now_ns: int) -> bool:
-        """Spends a restart; False if there is none left."""
-        while self._spent_ns and now_ns - self._spent_ns[0] >= self.window_s * 1e9:
-            self._spent_ns.popleft()
-        if len(self._spent_ns) >= self.restarts:
-            return False
-        self._spent_ns.append(now_ns)
-        return True
-
-    def fresh(self) -> RestartBudget:
-        """Returns the same budget with nothing spent."""
-        return RestartBudget(self.restarts, self.window_s)
-
-
 SLOTS = 64
+"""Threads that can use one engine."""
 
 
 class SharedMemory:
-    """Both sides map it.
+    """A prepared frame and a heatmap for each of 64 slots, mapped by both processes.
 
     Args:
         height: Height of the graph's input in pixels.
-        width: Likewise.
-        channels: Its channels.
-        descriptor: Of memory that the other side made; None makes it.
+        width: Width of the graph's input in pixels.
+        channels: Channels of the graph's input.
+        descriptor: File descriptor of memory that the other process made; None makes it.
     """
 
     def __init__(
@@ -80,7 +48,7 @@ class SharedMemory:
             descriptor = os.memfd_create("differnet-frames", os.MFD_CLOEXEC)
             os.ftruncate(descriptor, length)
         self.descriptor = descriptor
-        # Never closed by hand: a caller may still hold a view, and unmapping it would be a fault.
+        # Never closed explicitly: a caller may still hold a view, and unmapping it would crash.
         mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
         heatmaps = mapped[: SLOTS * heatmap_bytes].view(np.float32)
         self._heatmaps = heatmaps.reshape(SLOTS, height * width)
@@ -100,7 +68,7 @@ class SharedMemory:
 
 
 class ThreadSlots:
-    """Gives each thread its own slot, and takes it back when the thread has ended."""
+    """Gives each thread a slot of its own until the thread ends."""
 
     def __init__(self) -> None:
         self._free = list(range(SLOTS))
@@ -110,7 +78,7 @@ class ThreadSlots:
         """Returns the calling thread's slot.
 
         Raises:
-            EngineFault: As many threads as there are slots use the engine.
+            EngineFault: All slots are in use.
         """
         if not hasattr(self._own, "slot"):
             try:
@@ -120,8 +88,7 @@ class ThreadSlots:
                     "busy", f"more than {SLOTS} threads use one engine; close some cameras"
                 ) from None
             weakref.finalize(self._own.slot, self._free.append, self._own.slot.number)
-        number: int = self._own.slot.number
-        return number
+        return int(self._own.slot.number)
 
 
 class _Slot:
@@ -129,29 +96,27 @@ class _Slot:
         self.number = number
 
 
-_STATUS = Path("/proc/self/status")
 _TAKEN = re.compile(r"^VmData:\s+(\d+) kB$", re.MULTILINE)
 _LEAST = 512 * 2**20
 _OF_FILE = 8
-"""Copies of the file: weights as read, and as the runtime packs them; four were measured."""
+"""Copies of the file: weights as read and as the runtime packs them; four were measured."""
 _OF_PIXEL = 16 * 2**10
 """Bytes for each pixel of each view; 2,600 were measured, weights included."""
 _OF_THREAD = 8 * 2**20
-"""A thread's stack."""
+"""Bytes of a thread's stack."""
 _STARTED = 52 * 2**20
 _FAKE = 35 * 2**20
-"""Of a process without ONNX Runtime."""
+"""Bytes of a process with and without ONNX Runtime."""
 _WEIGHTS = {"fp32": 2.0, "fp16": 5.0}
-"""Copies of the file that a process really keeps; on a CPU, FP16 weights become FP32."""
+"""Copies of the file that a process keeps; on a CPU, FP16 weights become FP32."""
 _ACTIVATIONS = 360
 """Bytes for each pixel of each view and frame."""
 
 
 def memory_bound(metadata: ModelMetadata, file_bytes: int, batch: int = 1) -> int:
     """Returns how many bytes a model may take on the CPU: several times what any has needed."""
-    contract, views = metadata.input, len(metadata.views.angles)
-    pixels = contract.height * contract.width * views * batch
     threads = os.cpu_count() or 1
+    pixels = _pixels(metadata, batch)
     return _LEAST + _OF_FILE * file_bytes + _OF_PIXEL * pixels + _OF_THREAD * threads
 
 
@@ -161,27 +126,31 @@ def expected_memory(metadata: ModelMetadata, file_bytes: int, batch: int = 1) ->
     Measured with EfficientNet-Lite0 at 64 to 256 pixels, one and four views, 0.1 to 33 MiB.
 
     Args:
-        metadata: Of the model.
+        metadata: Metadata of the model.
         file_bytes: Size of its file; 0 for the fake backend.
         batch: Frames that it takes at once.
     """
     if not file_bytes:
         return _FAKE
-    contract, views = metadata.input, len(metadata.views.angles)
-    pixels = contract.height * contract.width * views * batch
     weights = _WEIGHTS.get(metadata.precision, max(_WEIGHTS.values())) * file_bytes
-    return _STARTED + int(weights) + _ACTIVATIONS * pixels
+    return _STARTED + int(weights) + _ACTIVATIONS * _pixels(metadata, batch)
+
+
+def _pixels(metadata: ModelMetadata, batch: int) -> int:
+    """Returns the pixels of all views of a batch."""
+    contract = metadata.input
+    return contract.height * contract.width * len(metadata.views.angles) * batch
 
 
 def bound_memory(metadata: ModelMetadata, file_bytes: int, batch: int = 1) -> None:
     """Bounds this process's memory from now on; an allocation beyond it fails.
 
     Args:
-        metadata: Of the model that is about to be loaded.
+        metadata: Metadata of the model that is about to be loaded.
         file_bytes: Size of its file.
         batch: Frames that it takes at once.
     """
-    taken = _TAKEN.search(_STATUS.read_text())
+    taken = _TAKEN.search(Path("/proc/self/status").read_text())
     if taken is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)

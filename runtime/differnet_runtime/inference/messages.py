@@ -1,8 +1,6 @@
-"""What an engine process gives, and what is known of it.
+"""The messages between the station and its engine process, and the status of that process.
 
-What the daemon and the engine process say to each other, beside the frames' shared memory.
-
-The start is one JSON argument; each message is one JSON packet on a socket pair.
+Frames and heatmaps lie in shared memory beside them; see `memory`.
 """
 
 from __future__ import annotations
@@ -15,14 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from ..backends.fake import PREFIX
-from ..model_file.contract import InputContract, StrictModel, Views, check_views
-from ..model_file.file import content_hash, read_model_file
+from ..model_file.contract import InputContract, StrictModel, Views
 from ..model_file.metadata import Calibration, ExtractorSpec, FlowSpec, ModelMetadata, Provenance
-from ..model_file.signing import require_signature
 
 
 class EngineState(str, Enum):
-    """What the engine process does; `no_model` where there is nothing to run yet."""
+    """State of the engine process; `no_model` while there is nothing to run."""
 
     STARTING = "starting"
     READY = "ready"
@@ -37,67 +33,32 @@ class EngineStatus:
     """A snapshot of an engine process.
 
     Args:
-        state: Only `ready` scores frames.
-        backend: What runs; None until it is ready.
-        reasons: Why no better backend does, by the name of each; a fallback is among them.
-        fallback: Whether the backend is the fallback, and not the one that was asked for.
-        model: The model's name.
-        model_hash: Its content hash.
-        restarts: Since the start; faults and answers likewise.
-        faults: Frames without a score, and processes that died.
-        answers: Frames with a score.
-        last_fault: In words.
-        pid: Of the process, if there is one.
-        batches: How often it was given so many frames together.
+        state: Only a `ready` process scores frames.
+        backend: Name of the backend that runs; None until it is ready.
+        reasons: Why each better backend does not run, by its name.
+        fallback: Whether the backend is the fallback rather than the one that was asked for.
+        model: Name of the model.
+        model_hash: Content hash of the model file.
+        restarts: Number of restarts since the start.
+        faults: Number of frames without a score and of processes that died.
+        answers: Number of frames with a score.
+        last_fault: The last fault in words.
+        pid: Process id, if there is a process.
+        batches: Number of batches by their size.
     """
 
     state: EngineState
-    backend: str | None
-    reasons: dict[str, str]
-    fallback: bool
-    model: str
-    model_hash: str
-    restarts: int
-    faults: int
-    answers: int
-    last_fault: str | None
-    pid: int | None
+    backend: str | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+    fallback: bool = False
+    model: str = ""
+    model_hash: str = ""
+    restarts: int = 0
+    faults: int = 0
+    answers: int = 0
+    last_fault: str | None = None
+    pid: int | None = None
     batches: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model file as the daemon knows it: what it says of itself, but not its weights.
-
-    Args:
-        path: None for the fake backend's model.
-        hash: Content hash.
-        metadata: All that the file says.
-        trusted_keys: Public keys of which one must have signed it; empty for no such demand.
-        file_bytes: Size of the file.
-    """
-
-    path: Path | None
-    hash: str
-    metadata: ModelMetadata = field(repr=False)
-    trusted_keys: tuple[str, ...] = ()
-    file_bytes: int = 0
-
-    @classmethod
-    def read(cls, path: Path | None, trusted_keys: tuple[str, ...] = ()) -> Model:
-        """Reads and checks a model file.
-
-        Raises:
-            ModelFileError: It can't be used, or none of the keys has signed it.
-            SigningError: Signatures can't be checked here.
-            ViewsError: Its views were never trained, or can't be had with its input.
-        """
-        if path is None:
-            return cls(None, PREFIX, FAKE_METADATA)
-        data, metadata = read_model_file(path)
-        require_signature(data, str(path), trusted_keys)
-        check_views(metadata.views, metadata.input)
-        return cls(path.absolute(), content_hash(data), metadata, trusted_keys, len(data))
 
 
 FAKE_METADATA = ModelMetadata(
@@ -122,54 +83,48 @@ FAKE_METADATA = ModelMetadata(
 """The fake backend's model: the score is the mean brightness, and a bright frame is a defect."""
 
 
-PACKET = 65536
-"""Greatest message in bytes."""
-MOST_TEXT = 4000
-"""Characters of an error that are passed on."""
-MOST_FRAME_TEXT = 1000
-"""Likewise of one frame's; a message may hold one for each of 32."""
+class EngineOptions(StrictModel):
+    """The options of an engine process.
+
+    Args:
+        backend: `auto`, or a name that `open_backend` knows.
+        threads: CPU threads; 0 lets the backend choose.
+        batch: Greatest batch; None takes 4 on a GPU and 1 on the CPU.
+        gives_way: Whether the process takes the lowest priority; see `processes.give_way`.
+    """
+
+    backend: str
+    threads: int
+    batch: int | None
+    gives_way: bool
 
 
 class EngineStart(StrictModel):
-    """What the engine process is to run.
+    """The argument of the engine process.
 
     Args:
         model: The model file; None runs the fake backend's model.
-        model_hash: Its content hash; a file that was changed meanwhile is refused.
-        backend: `auto`, or a name that `open_backend` knows.
-        threads: CPU threads; 0 lets the backend choose.
-        batch: Frames that it is to take together; None leaves that to it.
-        height: Height of the graph's input in pixels.
-        width: Likewise.
-        channels: Its channels.
-        channel: The socket's file descriptor.
-        memory: The shared memory's.
-        parent: Process id of the daemon, without which this process ends.
-        gives_way: Whether to take the lowest priority; see `processes.give_way`.
+        model_hash: Content hash of the model file; a file that was changed meanwhile is refused.
+        options: How to run it.
+        shape: `(height, width, channels)` of the graph's input.
+        memory: File descriptor of the shared memory.
     """
 
     model: Path | None
     model_hash: str
-    backend: str
-    threads: int
-    batch: int | None
-    height: int
-    width: int
-    channels: int
-    channel: int
+    options: EngineOptions
+    shape: tuple[int, int, int]
     memory: int
-    parent: int
-    gives_way: bool = False
 
 
 class Ready(StrictModel):
     """The model is loaded and has passed its golden frames.
 
     Args:
-        kind: Always `ready`.
-        backend: What runs.
-        reasons: Why not a better one, by the name of each.
-        batch: Frames that it takes together.
+        kind: Always the word `ready`.
+        backend: Name of the backend that runs.
+        reasons: Why each better backend does not run, by its name.
+        batch: Greatest batch that it takes.
     """
 
     kind: Literal["ready"] = "ready"
@@ -187,7 +142,7 @@ class EngineFailed(StrictModel):
 
 
 class ScoreRequest(StrictModel):
-    """Frames lie in slots of the shared memory."""
+    """Asks for the scores of the frames in some slots of the shared memory."""
 
     id: int
     slots: tuple[int, ...]
@@ -197,10 +152,10 @@ class FrameScored(StrictModel):
     """A frame's score.
 
     Args:
-        kind: Always `scored`.
-        score: A finite number.
-        heads: Score of each head by its name, in the model's order; empty where it has none.
-        heatmap: Rows and columns of the heatmap, which lies in the frame's slot; None for none.
+        kind: Always the word `scored`.
+        score: A finite number, greater for more anomalous frames.
+        heads: Score of each head by its name, in the model's order; empty if it has none.
+        heatmap: `(rows, columns)` of the heatmap in the frame's slot; None without one.
     """
 
     kind: Literal["scored"] = "scored"
@@ -221,12 +176,12 @@ FrameResult = Annotated[FrameScored | Unscored, Field(discriminator="kind")]
 
 
 class ScoreResults(StrictModel):
-    """What became of a request's frames.
+    """The results of a request.
 
     Args:
-        kind: Always `results`.
-        id: Of the request.
-        frames: In the order of its slots.
+        kind: Always the word `results`.
+        id: Number of the request.
+        frames: One result for each slot, in their order.
         infer_ms: Milliseconds in the backend.
     """
 

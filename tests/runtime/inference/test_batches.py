@@ -101,7 +101,7 @@ def test_a_frame_waits_for_others_as_long_as_it_is_told_to(engine: Start) -> Non
         callers.add(name, lambda: False)
     first = threading.Thread(target=process.infer, args=(frame(1),))
     first.start()
-    wait_for(lambda: process._turns.waiting == 1)
+    wait_for(lambda: process.turns.waiting == 1)
     assert process.infer(frame(2)).score.value == 2
     first.join()
     assert process.status.batches == {2: 1}
@@ -201,7 +201,7 @@ def test_who_leaves_without_a_frame_holds_nobody_up(engine: Start) -> None:
     thread.start()
     assert process.infer(frame(3)).score.value == 3
     thread.join()
-    assert not process._turns.busy
+    assert not process.turns.busy
 
 
 def test_each_caller_keeps_its_own_deadline() -> None:

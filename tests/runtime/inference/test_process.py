@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from differnet_runtime.errors import EngineFault, ModelFileError
-from differnet_runtime.inference.memory import RestartBudget
 from differnet_runtime.inference.messages import EngineState
 from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.supervisor import RestartBudget
 from differnet_runtime.inference.switch import ModelSwitch, Probation
 from differnet_runtime.model_file.file import content_hash, write_model_file
 from tests.fakes.headed import COLUMNS, ROWS, coloured, write_headed_model
@@ -147,7 +147,7 @@ def test_turns_are_given_in_the_order_in_which_they_were_asked_for(engine: Start
     with process.turn():
         for count, thread in enumerate(threads, 1):
             thread.start()
-            wait_for(lambda count=count: process._turns.waiting == count)  # type: ignore[misc]
+            wait_for(lambda count=count: process.turns.waiting == count)  # type: ignore[misc]
         process.infer(frame())  # it may use what it holds
     for thread in threads:
         thread.join()
@@ -158,7 +158,7 @@ def test_a_busy_engine_is_no_broken_one(engine: Start) -> None:
     process = engine("fake:300ms", deadline_s=5.0)
     slow = threading.Thread(target=process.infer, args=(frame(),))
     slow.start()
-    wait_for(lambda: process._turns.busy)
+    wait_for(lambda: process.turns.busy)
     with pytest.raises(EngineFault) as raised:
         process.infer(frame(), deadline_s=0.02)
     assert raised.value.code == "busy"
@@ -279,7 +279,7 @@ def test_it_stops_within_its_time_whatever_it_does(backend: str) -> None:
         assert process.wait_ready(30.0)
         caller = threading.Thread(target=_ignoring_faults, args=(process,))
         caller.start()
-        wait_for(lambda: process._turns.busy)
+        wait_for(lambda: process.turns.busy)
     begun = time.monotonic()
     process.stop(4.0)
     assert time.monotonic() - begun < 4.0

@@ -163,7 +163,7 @@ def test_a_commanded_camera_is_counted_while_it_waits_for_the_engine(line: Line)
     assert not line.loop.lies_there()
     with line.engine.turn(20.0):
         command = line.loop.ask("A-1", "mqtt", "mqtt")
-        wait_for(lambda: line.engine._turns.waiting == 1)
+        wait_for(lambda: line.engine.turns.waiting == 1)
         assert line.loop.lies_there()
     assert command.answer.result(20.0).verdict == "GOOD"
     wait_for(lambda: not line.loop.lies_there())

@@ -16,9 +16,9 @@ import pytest
 
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.events import InspectionEvent, ModelRef
-from differnet_runtime.inference.memory import RestartBudget
 from differnet_runtime.inference.messages import FAKE_METADATA
 from differnet_runtime.inference.process import AbsentEngine, EngineProcess
+from differnet_runtime.inference.supervisor import RestartBudget
 from differnet_runtime.inference.turns import Callers
 from differnet_runtime.inspection.calibration import judged as score_of
 from differnet_runtime.inspection.verdict import Answer

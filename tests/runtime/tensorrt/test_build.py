@@ -8,14 +8,14 @@ import pytest
 
 from differnet_runtime.backends.tensorrt import build as module
 from differnet_runtime.backends.tensorrt.audit import AuditReport
-from differnet_runtime.backends.tensorrt.build import build_engine
-from differnet_runtime.backends.tensorrt.cache import (
+from differnet_runtime.backends.tensorrt.build import (
     BuildFailed,
     BuildProgress,
     BuildRequest,
     Finished,
-    SmokeTest,
+    build_engine,
 )
+from differnet_runtime.backends.tensorrt.cache import SmokeTest
 from differnet_runtime.backends.tensorrt.identity import EngineIdentity
 from differnet_runtime.errors import BackendUnavailableError, EngineError, OutputError
 
@@ -28,7 +28,7 @@ FINISHED = Finished(
 
 
 class Builder:
-    """Stands in for Python: a script with the given lines."""
+    """Stands in for Python, called as `-m MODULE CHANNEL ...`: a script with the given lines."""
 
     def __init__(self, folder: Path, identity: EngineIdentity) -> None:
         self.script, self.folder = folder / "python", folder / "building"
@@ -43,7 +43,7 @@ class Builder:
         )
 
     def run(self, *lines: str) -> Finished:
-        self.script.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        self.script.write_text("\n".join(["#!/bin/bash", *lines, ""]))
         self.script.chmod(0o755)
         return build_engine(self._request, self.folder, threading.Event())
 
@@ -57,7 +57,7 @@ def builder(tmp_path: Path, identity: EngineIdentity, monkeypatch: pytest.Monkey
 
 
 def says(message: BuildProgress | Finished | BuildFailed) -> str:
-    return f"echo '{message.model_dump_json()}'"
+    return f"echo '{message.model_dump_json()}' >&$3"
 
 
 def test_the_last_answer_is_returned_and_progress_is_shown(
@@ -68,7 +68,7 @@ def test_the_last_answer_is_returned_and_progress_is_shown(
     assert "building part.onnx's engine: 100 of 100" in capsys.readouterr().err
 
 
-def test_what_is_no_answer_is_left_out(builder: Builder) -> None:
+def test_what_libraries_print_is_no_answer(builder: Builder) -> None:
     noise = ["echo", "echo '[TRT] hello'", "echo '{}'", 'echo \'{"kind": "other"}\'']
     assert builder.run(*noise, says(FINISHED)) == FINISHED
 

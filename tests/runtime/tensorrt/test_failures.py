@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.backends.tensorrt.build import RETRY_AFTER, Failures
+from differnet_runtime.backends.tensorrt.cache import RETRY_AFTER, Failures
 from differnet_runtime.backends.tensorrt.identity import EngineIdentity, graph_sha256
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.file import read_model_file

@@ -5,6 +5,7 @@ import pytest
 from differnet_runtime.backends.tensorrt import identity as module
 from differnet_runtime.backends.tensorrt.identity import PINNED, STRONG, EngineIdentity, typing_of
 from differnet_runtime.errors import EngineError
+from differnet_runtime.installation import l4t_release
 
 OTHER = {
     "graph_sha256": "b" * 64,
@@ -133,12 +134,10 @@ def test_pinned_layers_are_refused_where_they_are_gone(version: tuple[int, ...])
         ("", None),
     ],
 )
-def test_the_jetson_release_is_read(
-    text: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "nv_tegra_release"
+def test_the_jetson_release_is_read(text: str, expected: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "nv_tegra_release"
+    file.parent.mkdir()
     file.write_text(text)
-    monkeypatch.setattr(module, "L4T_RELEASE", file)
-    assert module._l4t_release() == expected
+    assert l4t_release(tmp_path) == expected
     file.unlink()
-    assert module._l4t_release() is None
+    assert l4t_release(tmp_path) is None

@@ -1,7 +1,6 @@
-"""NVIDIA's TensorRT bindings, found and named; versions 8.6 to 11.
+"""Imports NVIDIA's TensorRT bindings, versions 8.6 to 11; the only module that does.
 
-The only module that imports them. What the versions do not have in common is asked for with
-`hasattr` where it is used.
+Where the versions differ, the code that uses them asks with `hasattr`.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Logger(Protocol):
-    """What `make_logger` makes, besides being a `tensorrt.ILogger`."""
+    """A `tensorrt.ILogger` that keeps the latest error messages."""
 
     errors: list[str]
-    """The latest error messages, oldest first: they say why a call gave None."""
+    """The latest error messages, oldest first; they say why a call returned None."""
 
 
 def load() -> ModuleType:
@@ -40,21 +39,12 @@ def load() -> ModuleType:
     """
     try:
         return importlib.import_module("tensorrt")
-    except ModuleNotFoundError as error:
-        if error.name != "tensorrt":
-            raise BackendUnavailableError(_broken(error)) from error
-        raise BackendUnavailableError(sentence("tensorrt_missing", advice=_remedy())) from error
     except Exception as error:  # its loader raises whatever its libraries' absence leads to
-        raise BackendUnavailableError(_broken(error)) from error
-
-
-def _broken(error: Exception) -> str:
-    cause = f"{type(error).__name__}: {error}"
-    return sentence("tensorrt_broken", why=cause, advice=_remedy())
-
-
-def _remedy() -> str:
-    return advice(extra_for_driver("tensorrt"))
+        remedy = advice(extra_for_driver("tensorrt"))
+        text = sentence("tensorrt_broken", why=f"{type(error).__name__}: {error}", advice=remedy)
+        if isinstance(error, ModuleNotFoundError) and error.name == "tensorrt":
+            text = sentence("tensorrt_missing", advice=remedy)
+        raise BackendUnavailableError(text) from error
 
 
 def version() -> tuple[int, ...]:
@@ -68,10 +58,10 @@ def version() -> tuple[int, ...]:
 
 
 def make_logger() -> Logger:
-    """Makes a TensorRT logger that hands messages to Python's logging.
+    """Makes a TensorRT logger that passes messages to Python's logging.
 
     Returns:
-        A `tensorrt.ILogger`. Keep it as long as what was made with it.
+        A `tensorrt.ILogger`, which must live as long as the objects made with it.
 
     Raises:
         BackendUnavailableError: TensorRT is not installed.
@@ -87,10 +77,10 @@ def make_logger() -> Logger:
     }
 
     class KeepingLogger(trt.ILogger):  # type: ignore[misc,name-defined]
-        """Keeps the latest errors; everything goes to the log of this module."""
+        """Keeps the latest errors, and logs all messages."""
 
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # the bindings refuse `super()` with a base left out
+            trt.ILogger.__init__(self)  # the bindings do not support `super()` here
             self.errors: list[str] = []
 
         def log(self, severity: object, msg: str) -> None:

@@ -1,22 +1,20 @@
-"""Whether TensorRT made of the graph what its types say: weights in half, the score in single.
+"""Audits whether an engine follows the graph's types: FP16 weights, and a score in FP32.
 
-A rule is `shown` by what the engine inspector lists, `contradicted` by it, or `not shown`: its
-JSON was never written for programs and differs between versions, and what it leaves out is
-evidence neither way.
+The engine inspector's list of layers shows a rule, contradicts it, or does not show it: its JSON
+was never meant for programs and differs between versions, and what it omits is no evidence.
 
 - 8.6 and 10: a tensor has `Format/Datatype`, such as "Row major linear FP16 format"; a layer may
-  have `Weights` and `Bias` with `Type` and `Count`. What Myelin fused may be one layer that tells
-  nothing of its weights.
+  have `Weights` and `Bias` with `Type` and `Count`. What Myelin fused may be one layer that lists
+  none of its weights.
 - 11: `Datatype` and `Format` are apart, and a fused kernel has `Constants` with `Dimensions`.
 
-The rules were tried on dumps of TensorRT-RTX's compiler, of which 11's is a relative; no engine of
-a real device was seen yet.
+The rules were tried on dumps of TensorRT-RTX's compiler, which is related to that of TensorRT 11;
+no engine of a real device was seen yet.
 
-A build without a GPU, by NVIDIA's own parser and compiler: TensorRT-RTX.
-
-It shows, on any x86-64 machine, that NVIDIA's compiler takes the graph, and which kernels it makes
-of it. TensorRT-RTX is a relative of TensorRT 11's compiler, not the same product, and does not
-know Jetson Orin (SM87): an engine is built, tested and audited again on its device.
+`dry_build` builds without a GPU, with NVIDIA's own parser and compiler in TensorRT-RTX. It shows,
+on any x86-64 machine, that they accept the graph, and which kernels they make of it. TensorRT-RTX
+is another product and does not know Jetson Orin (SM87): an engine is built, tested and audited
+again on its device.
 """
 
 from __future__ import annotations
@@ -39,11 +37,11 @@ Layer = dict[str, Any]
 
 _TOLERANCE = 0.05
 _SMALL = 2 * 2**20
-"""Bytes that padding and constants made by the compiler may add, however small the model."""
+"""Bytes that padding and the compiler's constants may add to any model."""
 _PLAN_OVERHEAD = 16 * 2**20
 """Bytes that a plan may hold besides weights."""
 _MATRIX = 4096
-"""Fewer weights are no matrix worth a kernel's time."""
+"""Least number of weights of a matrix that matters for speed."""
 
 _TYPES = (
     ("FP32", r"FP32|Float(32)?\b|kFLOAT"),
@@ -61,12 +59,12 @@ Outcome = Literal["shown", "contradicted", "not shown"]
 
 
 class Check(StrictModel):
-    """One rule.
+    """The outcome of one rule.
 
     Args:
-        name: What it asks.
-        outcome: `not shown` where the inspector does not tell.
-        detail: What was found.
+        name: The rule in words.
+        outcome: `not shown` if the inspector does not list what is needed.
+        detail: What was found, in words.
     """
 
     name: str
@@ -79,7 +77,7 @@ class Check(StrictModel):
 
 
 class AuditReport(StrictModel):
-    """All rules, and how many kernels a frame takes."""
+    """The outcome of all rules, and the number of kernels."""
 
     kernels: int
     checks: tuple[Check, ...]
@@ -91,7 +89,7 @@ class AuditReport(StrictModel):
 
     @property
     def not_shown(self) -> tuple[Check, ...]:
-        """The rules of which the inspector tells nothing, or too little."""
+        """The rules for which the inspector does not list enough."""
         return self._of("not shown")
 
     def _of(self, outcome: Outcome) -> tuple[Check, ...]:
@@ -99,7 +97,7 @@ class AuditReport(StrictModel):
 
     @property
     def summary(self) -> str:
-        """One line for a terminal: of how many rules there is evidence."""
+        """One line for a terminal: how many rules are shown."""
         text = f"{len(self._of('shown'))} of {len(self.checks)} rules shown"
         if self.contradicted:
             text += f", {len(self.contradicted)} contradicted"
@@ -109,7 +107,7 @@ class AuditReport(StrictModel):
 
 
 def read_layers(inspector_json: str) -> list[Layer]:
-    """Returns the layers in the engine inspector's JSON; none where there is no detail.
+    """Returns the layers in the engine inspector's JSON; none if it has no detail.
 
     Raises:
         ValueError: It is not JSON.
@@ -121,92 +119,83 @@ def read_layers(inspector_json: str) -> list[Layer]:
 def audit(
     layers: Sequence[Layer], *, precision: Precision, weight_bytes: int, plan_bytes: int
 ) -> AuditReport:
-    """Judges an engine.
+    """Audits an engine.
 
     Args:
-        layers: Of the engine; see `read_layers`. RTX's log gives dictionaries of the same keys.
+        layers: The engine's layers; see `read_layers` and `dry_build`.
         precision: `fp32`, `fp16` or `int8`, as the model file was exported.
-        weight_bytes: What the weights take in the model file, in the precision they have there;
-            the file's size will do, which hardly holds anything else.
-        plan_bytes: Size of the plan, which stands in where the layers do not list their weights.
+        weight_bytes: Size of the weights in the model file; the file's size is close enough.
+        plan_bytes: Size of the plan, which counts if the layers do not list their weights.
     """
-    checks = [_weight_bytes(layers, weight_bytes, plan_bytes)]
+    found = {"weights take no more than in the model file": _size(layers, weight_bytes, plan_bytes)}
     if precision != "fp32":
-        checks.append(_no_single_matrix(layers, weight_bytes))
-    checks.append(_score_head(layers))
+        name = "no FP32 weights of a fully connected layer or convolution"
+        found[name] = _matrices(layers, weight_bytes)
+    found["the score is computed in FP32"] = _score_head(layers)
     return AuditReport(
         kernels=sum(_type(layer) not in ("signal", "wait") for layer in layers),
-        checks=tuple(checks),
+        checks=tuple(
+            Check(name=name, outcome=outcome, detail=detail)
+            for name, (outcome, detail) in found.items()
+        ),
     )
 
 
-def _weight_bytes(layers: Sequence[Layer], expected: int, plan_bytes: int) -> Check:
-    name = "weights take no more than in the model file"
+def _size(layers: Sequence[Layer], expected: int, plan_bytes: int) -> tuple[Outcome, str]:
+    """Compares the size of the weights with that in the model file."""
     listed, allowed = listed_weight_bytes(layers), expected * (1 + _TOLERANCE)
     detail = f"{_mb(listed)} listed, {_mb(expected)} expected"
-    complete = listed >= expected * (1 - _TOLERANCE)
-    if complete and listed <= allowed + _SMALL:
-        # Of a small model, doubled weights would hide in what a compiler may add.
+    if expected * (1 - _TOLERANCE) <= listed <= allowed + _SMALL:
+        # Doubled weights of a small model would be hidden by what the compiler may add.
         told = listed <= allowed or 2 * expected > allowed + _SMALL
-        return Check(name=name, outcome="shown" if told else "not shown", detail=detail)
-    # Some kernels do not list theirs, and weights that several kernels share may be listed by each
-    # under a name of its own. None can be missing: the scores would tell.
-    detail = f"{detail}; the plan takes {_mb(plan_bytes)}"
+        return "shown" if told else "not shown", detail
+    # Some kernels do not list their weights, and weights that several kernels share may be listed
+    # by each under a name of its own. None can be missing: the scores would be wrong.
+    detail += f"; the plan takes {_mb(plan_bytes)}"
     if plan_bytes > allowed + _PLAN_OVERHEAD:
-        return Check(name=name, outcome="contradicted", detail=detail)
-    # Doubled weights of a small model would hide in what else a plan holds.
-    told = 2 * expected > allowed + _PLAN_OVERHEAD
-    return Check(name=name, outcome="shown" if told else "not shown", detail=detail)
+        return "contradicted", detail
+    # Doubled weights of a small model would be hidden by what else a plan holds.
+    return "shown" if 2 * expected > allowed + _PLAN_OVERHEAD else "not shown", detail
 
 
 def listed_weight_bytes(layers: Sequence[Layer]) -> int:
-    """Returns the bytes of all weights that the layers list, each once."""
+    """Returns the total size of all weights that the layers list, each counted once."""
     sizes = {weight.name: weight.size * _BYTES[weight.kind] for weight in _weights(layers)}
     return sum(sizes.values())
 
 
-def _no_single_matrix(layers: Sequence[Layer], expected: int) -> Check:
-    name = "no FP32 weights of a fully connected layer or convolution"
+def _matrices(layers: Sequence[Layer], expected: int) -> tuple[Outcome, str]:
+    """Looks for large FP32 weights."""
     matrices = [weight for weight in _weights(layers) if weight.is_matrix]
     if not matrices:
-        return Check(name=name, outcome="not shown", detail="the inspector lists no weights")
+        return "not shown", "the inspector lists no weights"
     single = [f"{m.name} with {m.size} weights" for m in matrices if m.kind == "FP32"]
     if single:
-        return Check(name=name, outcome="contradicted", detail=", ".join(single[:3]))
+        return "contradicted", ", ".join(single[:3])
     listed = listed_weight_bytes(layers)
     detail = f"none among the {_mb(listed)} of {_mb(expected)} that are listed"
-    complete = listed >= expected * (1 - _TOLERANCE)
-    return Check(name=name, outcome="shown" if complete else "not shown", detail=detail)
+    return "shown" if listed >= expected * (1 - _TOLERANCE) else "not shown", detail
 
 
-def _score_head(layers: Sequence[Layer]) -> Check:
-    name = "the score is computed in FP32"
-    makers = [
-        layer
-        for layer in layers
-        if any(_named(tensor, "score") for tensor in layer.get("Outputs", ()))
-    ]
-    if not makers:
-        return Check(name=name, outcome="not shown", detail="no layer is listed that gives `score`")
-    maker = makers[0]
-    given = [_datatype(tensor) for tensor in maker.get("Outputs", ()) if _named(tensor, "score")]
-    read = [_datatype(tensor) for tensor in maker.get("Inputs", ()) if isinstance(tensor, dict)]
-    detail = f"{maker.get('Name', '?')} reads {', '.join(map(str, read))}"
-    return Check(name=name, outcome=_score_outcome(maker, given[0], read), detail=detail)
-
-
-def _score_outcome(maker: Layer, given: str | None, read: Sequence[str | None]) -> Outcome:
-    """Judges by what the layer that gives the score reads.
+def _score_head(layers: Sequence[Layer]) -> tuple[Outcome, str]:
+    """Judges by the types that the layer of the score reads.
 
     The latents come in FP32; a coupling fused with the score also reads its subnet's FP16 output.
-    A region that TensorRT fused as a whole may compute in anything between its edges.
+    A region that TensorRT fused as a whole may use any type inside.
     """
-    if given is None:
-        return "not shown"
-    if given != "FP32" or (read and set(read) <= {"FP16", "BF16"}):
-        return "contradicted"
-    opaque = "ForeignNode" in str(maker.get("Name")) or _type(maker) == "Myelin"
-    return "not shown" if opaque or None in read or "FP32" not in read else "shown"
+    for maker in layers:
+        given = [_datatype(one) for one in maker.get("Outputs", ()) if _named(one, "score")]
+        if not given:
+            continue
+        read = [_datatype(tensor) for tensor in maker.get("Inputs", ()) if isinstance(tensor, dict)]
+        detail = f"{maker.get('Name', '?')} reads {', '.join(map(str, read))}"
+        opaque = "ForeignNode" in str(maker.get("Name")) or _type(maker) == "Myelin"
+        halved = bool(read) and set(read) <= {"FP16", "BF16"}
+        if given[0] is not None and (given[0] != "FP32" or halved):
+            return "contradicted", detail
+        known = given[0] is not None and None not in read and "FP32" in read
+        return "shown" if known and not opaque else "not shown", detail
+    return "not shown", "no layer is listed that gives `score`"
 
 
 class _Weights(NamedTuple):
@@ -258,7 +247,7 @@ def _mb(count: int) -> str:
 
 
 TARGETS = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
-"""Compute capabilities that it builds for."""
+"""Compute capabilities that TensorRT-RTX builds for."""
 
 _ROW = re.compile(
     r"Name: (\S+), LayerType: (\w+), Inputs: \[(.*?)\], Constants: \[(.*?)\], Outputs: \[(.*?)\], "
@@ -270,10 +259,10 @@ _TENSOR = re.compile(r"Name: (\S+), Dimensions: \[([\d,]*)\][^}]*?Datatype: (\w+
 
 @dataclass(frozen=True)
 class DryBuild:
-    """What the compiler made of a model file.
+    """The result of a build with TensorRT-RTX.
 
     Args:
-        plan: The plan; it runs under TensorRT-RTX only.
+        plan: The plan, which runs under TensorRT-RTX only.
         layers: Its fused kernels, in the form of the engine inspector.
     """
 
@@ -285,9 +274,9 @@ def dry_build(model_file: Path, target: str = "SM86", *, batch: int = 1) -> DryB
     """Builds a model file for a compute capability, on the CPU.
 
     Args:
-        model_file: The exported file.
-        target: One of `TARGETS`.
-        batch: Frames at once.
+        model_file: Path of the exported file.
+        target: Compute capability, one of `TARGETS`.
+        batch: Frames that the plan takes at once.
 
     Raises:
         BackendUnavailableError: TensorRT-RTX is not installed.
@@ -329,7 +318,7 @@ def _load() -> Any:  # noqa: ANN401  # a module without type information
 
 def _make_log(rtx: Any) -> Any:  # noqa: ANN401
     class Log(rtx.ILogger):  # type: ignore[misc]
-        """Keeps errors and the list of kernels, which no other call gives without a GPU."""
+        """Keeps errors and the list of kernels, which nothing else returns without a GPU."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,16 +1,8 @@
-"""ONNX bytes to a TensorRT plan; versions 8.6 to 11. Runs in the builder's process.
+"""Builds an engine: the process that `build.build_engine` starts.
 
-From TensorRT 10 on the network is strongly typed: what the graph's casts say is what runs. 8.6
-knows only flags that allow FP16 anywhere, so every layer that gives FP32 is pinned to it there.
-
-TensorRT's nested phases as one number that never goes back.
-
-The first run of a new engine: does it give the scores that are written in the model file?
-
-The process that builds an engine: `python -m differnet_runtime.backends.tensorrt.builder REQUEST`.
-
-A build may take more memory than there is, and a fault in TensorRT ends its process. Here both end
-only this one, and its memory returns.
+ONNX bytes become a TensorRT plan, which is audited and tested before it is kept; versions 8.6 to
+11. From TensorRT 10 on the network is strongly typed: the casts in the graph decide what runs. 8.6
+knows only flags that allow FP16 anywhere, so every layer with an FP32 output is pinned to FP32.
 """
 
 from __future__ import annotations
@@ -19,8 +11,7 @@ import contextlib
 import hashlib
 import logging
 import os
-import sys
-import threading
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,77 +24,156 @@ from ...files import write_bytes
 from ...inspection.preprocess import golden_frames
 from ...model_file.file import read_model_file
 from ...model_file.metadata import ModelMetadata, Precision
+from ...processes import give_up_first, join_parent, send
 from .. import cuda
-from ..base import Backend
+from ..base import Backend, greatest_relative_difference
 from . import api
 from .audit import AuditReport, audit, read_layers
-from .cache import BuildFailed, BuildProgress, BuildRequest, Finished, SmokeTest
+from .build import BuildFailed, BuildProgress, BuildRequest, Finished
+from .cache import SmokeTest
 from .identity import PINNED, STRONG, EngineIdentity, Typing, graph_sha256
 from .runner import TensorRTBackend
 
-
-@dataclass
-class _Phase:
-    parent: str | None
-    steps: int
-    done: int = 0
-
-
-class Phases:
-    """What `IProgressMonitor` tells, as the share of the whole build that is done.
-
-    A phase counts as a part of its parent's next step.
-    """
-
-    def __init__(self) -> None:
-        self._open: dict[str, _Phase] = {}
-        self._done = 0.0
-
-    @property
-    def done(self) -> float:
-        """From 0 to 1."""
-        return self._done
-
-    def start(self, name: str, parent: str | None, steps: int) -> None:
-        """Begins a phase."""
-        self._open[name] = _Phase(parent if parent != name else None, max(steps, 1))
-
-    def step(self, name: str, step: int) -> None:
-        """Counts a step, given by its index."""
-        if name in self._open:
-            self._open[name].done = step + 1
-            self._update()
-
-    def finish(self, name: str) -> None:
-        """Ends a phase."""
-        self._open.pop(name, None)
-
-    def _update(self) -> None:
-        roots = [name for name, phase in self._open.items() if phase.parent not in self._open]
-        if roots:
-            self._done = max(self._done, min(self._share(roots[0]), 1.0))
-
-    def _share(self, name: str) -> float:
-        phase = self._open[name]
-        inner = [other for other, child in self._open.items() if child.parent == name]
-        current = max((self._share(other) for other in inner), default=0.0)
-        return min((phase.done + current) / phase.steps, 1.0)
-
+LIMIT = 1e-2
+"""Greatest relative difference of a score: room for FP16, and for the order of sums."""
+INT8_LIMIT = 5e-2
+"""The same for an INT8 file: a sum that is rounded elsewhere may reach another level."""
 
 _DIGEST_BYTES = 32
+_MEMORY = Path("/proc/meminfo")
+_SHARE_OF_FREE = 4
+_LEAST_WORKSPACE = 256 * 2**20
+_MOST_TEXT = 16000
 
 log = logging.getLogger(__name__)
 
 
+def main() -> int:
+    """Builds what the argument, a `BuildRequest` as JSON, asks for."""
+    channel, argument = join_parent()
+    give_up_first()  # rather this process than the service that waits for it
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    with channel:
+        try:
+            request = BuildRequest.model_validate_json(argument)
+            send(channel, build(request, lambda done: send(channel, BuildProgress(done=done))))
+        except DifferNetError as error:
+            text = str(error)[:_MOST_TEXT]
+            send(channel, BuildFailed(error=type(error).__name__, message=text))
+            return 1
+    return 0
+
+
+def build(request: BuildRequest, report: Callable[[float], None]) -> Finished:
+    """Builds, audits and tests an engine, and writes its plan.
+
+    Raises:
+        DifferNetError: It can't be built, or did not pass.
+    """
+    identity = request.identity
+    model, metadata = read_model_file(request.model)
+    if graph_sha256(model) != identity.graph_sha256:
+        raise EngineError(f"{request.model} was changed while its engine was built; try again")
+    recipe = BuildRecipe(
+        batch=identity.batch,
+        precision=identity.precision,
+        typing=identity.typing,
+        level=identity.level,
+        workspace_bytes=_workspace(identity.workspace_mib),
+        timing_cache=request.timing_cache,
+    )
+    plan = build_plan(model, recipe, report)
+    smoke, audited = _test(plan, metadata, identity, len(model))
+    write_bytes(request.plan, plan)
+    return Finished(
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        plan_bytes=len(plan),
+        smoke_test=smoke,
+        audit=audited,
+    )
+
+
+def _workspace(asked_mib: int | None) -> int | None:
+    """Returns the limit for a kernel's scratch memory in bytes; None sets none.
+
+    Where CPU and GPU share their memory, TensorRT would count all of it as its own, and the kernel
+    would kill the build.
+    """
+    if asked_mib is not None:
+        return asked_mib * 2**20
+    if not cuda.open_device().integrated:
+        return None
+    available = re.search(r"MemAvailable:\s+(\d+)", _MEMORY.read_text())
+    assert available is not None, "Linux tells it"
+    capped = max(_LEAST_WORKSPACE, int(available[1]) * 1024 // _SHARE_OF_FREE)
+    log.info("workspace: %d MiB", capped // 2**20)
+    return capped
+
+
+def _test(
+    plan: bytes, metadata: ModelMetadata, identity: EngineIdentity, model_bytes: int
+) -> tuple[SmokeTest, AuditReport]:
+    if identity.batch > 1:
+        with TensorRTBackend(plan, batch=1) as single:  # the other end of the profile
+            smoke_test(single, metadata, 1)
+    with (backend := TensorRTBackend(plan, batch=identity.batch)):
+        smoke = smoke_test(backend, metadata, identity.batch)
+        smoke = smoke.model_copy(update={"device_memory_bytes": backend.device_memory})
+        layers = read_layers(backend.inspect())
+    report = audit(
+        layers, precision=identity.precision, weight_bytes=model_bytes, plan_bytes=len(plan)
+    )
+    if report.contradicted:
+        raise EngineError(
+            "TensorRT did not make of the graph what its types say: "
+            + "; ".join(map(str, report.contradicted))
+            + ". The engine was thrown away. Try another --level, or on TensorRT below 10.12 "
+            "--pinned; an engine with --precision fp32 is slower, but passes."
+        )
+    return smoke, report
+
+
+def smoke_test(backend: Backend, metadata: ModelMetadata, batch: int) -> SmokeTest:
+    """Scores the golden frames in every place of a batch, and compares with the model file.
+
+    Args:
+        backend: Runs the new engine.
+        metadata: Metadata of its model.
+        batch: Frames that the engine takes at once.
+
+    Raises:
+        BackendError: It does not run.
+        EngineError: Its scores differ from those in the model file, or that file has none.
+    """
+    if metadata.verification is None:
+        raise EngineError(
+            "the model file holds no golden scores, so an engine can't be tested: export it again"
+        )
+    expected = np.array(metadata.verification.golden_scores)
+    frames = golden_frames(metadata.input, len(expected))
+    scores = np.array([backend.infer(np.repeat(frame[None], batch, axis=0)).scores
+                       for frame in frames], np.float64)  # fmt: skip
+    difference = greatest_relative_difference(scores, expected[:, None])
+    limit = INT8_LIMIT if metadata.precision == "int8" else LIMIT
+    if not difference <= limit:  # NaN, too
+        raise EngineError(
+            f"the new engine scores the golden frames {scores[:, 0].tolist()}, but the model file "
+            f"says {expected.tolist()} (relative difference {difference:.2g}, limit {limit:g}). "
+            "It was thrown away. Build it with another --level, or export with --precision fp32; "
+            "`differnet doctor` shows the versions to report this with."
+        )
+    return SmokeTest(scores=tuple(scores[:, 0].tolist()), relative_difference=difference)
+
+
 @dataclass(frozen=True)
 class BuildRecipe:
-    """How to build.
+    """The options of a build.
 
     Args:
         batch: Frames that the engine takes at once.
         precision: `fp32`, `fp16` or `int8`, as the model file was exported.
-        typing: `STRONG` or `PINNED`.
-        level: TensorRT's optimisation level.
+        typing: Kind of network, `STRONG` or `PINNED`.
+        level: Optimisation level, from 0 to 5.
         workspace_bytes: Scratch memory that a kernel may use; None sets no limit.
         timing_cache: Measurements of earlier builds on this device; read and written.
     """
@@ -121,28 +191,27 @@ def build_plan(model: bytes, recipe: BuildRecipe, report: Callable[[float], None
 
     Args:
         model: The ONNX file's bytes.
-        recipe: How.
-        report: Called with the share of the work that is done, from 0 to 1; TensorRT 8 does not
-            tell it.
+        recipe: Options of the build.
+        report: Called with the share of the work that is done, from 0 to 1; never by TensorRT 8.
 
     Returns:
         The plan, as TensorRT serialises it.
 
     Raises:
         BackendUnavailableError: TensorRT is not installed.
-        EngineError: TensorRT can't read or build the graph; carries its own messages.
+        EngineError: TensorRT can't read or build the graph; quotes TensorRT's messages.
     """
     return _Build(recipe, report).run(model)
 
 
 class _Build:
-    """One build; holds what TensorRT needs to stay alive while it works."""
+    """Holds TensorRT's objects, which must live as long as the build."""
 
     def __init__(self, recipe: BuildRecipe, report: Callable[[float], None]) -> None:
-        self._recipe = recipe
-        self._report = report
+        self._recipe, self._report = recipe, report
         self._trt: Any = api.load()
         self._logger: Any = api.make_logger()
+        self._version = str(self._trt.__version__)
         with self._errors("starting TensorRT's builder"):
             self._builder: Any = self._trt.Builder(self._logger)
             self._network: Any = self._builder.create_network(self._network_flags())
@@ -166,10 +235,6 @@ class _Build:
         if plan is None:
             raise EngineError(f"TensorRT {self._version} can't build the engine: {self._told()}")
         return bytes(plan)
-
-    @property
-    def _version(self) -> str:
-        return str(self._trt.__version__)
 
     def _network_flags(self) -> int:
         flag = self._trt.NetworkDefinitionCreationFlag
@@ -197,7 +262,7 @@ class _Build:
             config.progress_monitor = self._monitor()
 
     def _profile_batch(self) -> None:
-        """Allows 1 to N frames; kernels are chosen for N. Whoever opens the engine fixes one."""
+        """Allows batches of 1 to N, with kernels chosen for N; a runner fixes one of them."""
         batch = self._recipe.batch
         profile = self._builder.create_optimization_profile()
         for index in range(self._network.num_inputs):
@@ -210,19 +275,16 @@ class _Build:
         self._config.add_optimization_profile(profile)
 
     def _pin_layers(self) -> None:
-        """Allows FP16, and pins every layer that gives FP32 to FP32."""
+        """Allows FP16, and pins every layer with an FP32 output to FP32."""
         trt, flag = self._trt, self._trt.BuilderFlag
         if not hasattr(flag, "FP16") or not hasattr(flag, "OBEY_PRECISION_CONSTRAINTS"):
             raise EngineError(f"TensorRT {self._version} pins no layers; leave --pinned out")
         self._config.set_flag(flag.FP16)
         self._config.set_flag(flag.OBEY_PRECISION_CONSTRAINTS)
-        left_alone = (trt.LayerType.CONSTANT, trt.LayerType.SHAPE)
-        for index in range(self._network.num_layers):
-            layer = self._network.get_layer(index)
-            if layer.type in left_alone:
+        for layer in map(self._network.get_layer, range(self._network.num_layers)):
+            if layer.type in (trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
                 continue
-            for number in range(layer.num_outputs):
-                output = layer.get_output(number)
+            for number, output in enumerate(map(layer.get_output, range(layer.num_outputs))):
                 if output.dtype == trt.DataType.FLOAT and not output.is_shape_tensor:
                     layer.precision = trt.DataType.FLOAT
                     layer.set_output_type(number, trt.DataType.FLOAT)
@@ -231,7 +293,7 @@ class _Build:
         trt, phases, report = self._trt, Phases(), self._report
 
         class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
-            """Told of nested phases by TensorRT, from any of its threads."""
+            """Called by TensorRT with nested phases, from any of its threads."""
 
             def __init__(self) -> None:
                 trt.IProgressMonitor.__init__(self)
@@ -255,22 +317,19 @@ class _Build:
         return Monitor()
 
     def _read_timing_cache(self) -> None:
-        try:
+        data = b""
+        with contextlib.suppress(OSError):
             data = self._recipe.timing_cache.read_bytes()
-        except OSError:
-            data = b""
         digest, measured = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-        if hashlib.sha256(measured).digest() != digest:
-            measured = b""
-        cache = self._config.create_timing_cache(measured)
-        if not self._config.set_timing_cache(cache, False):
-            cache = self._config.create_timing_cache(b"")
-            self._config.set_timing_cache(cache, False)
+        sound = hashlib.sha256(measured).digest() == digest
+        for content in (measured if sound else b"", b""):  # TensorRT may refuse the first
+            cache = self._config.create_timing_cache(content)
+            if self._config.set_timing_cache(cache, False):
+                return
 
     def _write_timing_cache(self) -> None:
         try:
-            cache = self._config.get_timing_cache()
-            measured = bytes(cache.serialize())
+            measured = bytes(self._config.get_timing_cache().serialize())
             digest = hashlib.sha256(measured).digest()
             write_bytes(self._recipe.timing_cache, digest + measured)
         except Exception as error:  # the next build only takes longer
@@ -281,7 +340,7 @@ class _Build:
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
-        """Maps what the bindings raise: TypeError, RuntimeError, ValueError."""
+        """Converts the TypeError, RuntimeError and ValueError of the bindings to EngineError."""
         try:
             yield
         except EngineError:
@@ -290,155 +349,45 @@ class _Build:
             raise EngineError(f"{doing} failed ({error}). TensorRT: {self._told()}") from error
 
 
-LIMIT = 1e-2
-"""Greatest relative difference allowed: room for FP16, and for the order of sums."""
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
 
-INT8_LIMIT = 5e-2
-"""The same in an INT8 file: a sum that is rounded elsewhere may reach another level."""
 
+class Phases:
+    """TensorRT's nested phases as one number that never falls.
 
-def smoke_test(backend: Backend, metadata: ModelMetadata, batch: int) -> SmokeTest:
-    """Scores the golden frames in every place of a batch.
-
-    Args:
-        backend: Over the new engine.
-        metadata: Of its model.
-        batch: Frames that the engine takes at once.
-
-    Raises:
-        BackendError: It does not run.
-        EngineError: It gives other scores than the model file says, or that file has none.
+    A phase counts as a part of its parent's next step.
     """
-    if metadata.verification is None:
-        raise EngineError(
-            "the model file holds no golden scores, so an engine can't be tested: export it again"
-        )
-    expected = np.array(metadata.verification.golden_scores)
-    frames = golden_frames(metadata.input, len(expected))
-    scores = np.array([backend.infer(np.repeat(frame[None], batch, axis=0)).scores
-                       for frame in frames], np.float64)  # fmt: skip
-    relative = np.abs(scores - expected[:, None]) / np.maximum(np.abs(expected[:, None]), 1e-12)
-    difference = float(np.max(relative))
-    limit = INT8_LIMIT if metadata.precision == "int8" else LIMIT
-    if not difference <= limit:  # NaN, too
-        raise EngineError(
-            f"the new engine scores the golden frames {scores[:, 0].tolist()}, but the model file "
-            f"says {expected.tolist()} (relative difference {difference:.2g}, limit {limit:g}). "
-            "It was thrown away. Build it with another --level, or export with --precision fp32; "
-            "`differnet doctor` shows the versions to report this with."
-        )
-    return SmokeTest(scores=tuple(scores[:, 0].tolist()), relative_difference=difference)
 
+    def __init__(self) -> None:
+        self._open: dict[str, _Phase] = {}
+        self.done = 0.0
+        """The share of the whole build that is done, from 0 to 1."""
 
-_OOM_SCORE = Path("/proc/self/oom_score_adj")
-_MEMORY = Path("/proc/meminfo")
-_FIRST_TO_GO = "1000"
-_SHARE_OF_FREE = 4
-_LEAST_WORKSPACE = 256 * 2**20
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        """Begins a phase."""
+        self._open[name] = _Phase(parent if parent != name else None, max(steps, 1))
 
+    def step(self, name: str, step: int) -> None:
+        """Counts a step, given by its index."""
+        if name in self._open:
+            self._open[name].done = step + 1
+            roots = [one for one, phase in self._open.items() if phase.parent not in self._open]
+            if roots:
+                self.done = max(self.done, self._share(roots[0]))
 
-def main() -> int:
-    """Builds what the first argument asks for."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what NVIDIA's libraries print is no answer
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(OSError):  # rather this process than the service that waits for it
-        _OOM_SCORE.write_text(_FIRST_TO_GO)
+    def finish(self, name: str) -> None:
+        """Ends a phase."""
+        self._open.pop(name, None)
 
-    def answer(message: BuildProgress | Finished | BuildFailed) -> None:
-        print(message.model_dump_json(), file=answers, flush=True)
-
-    try:
-        request = BuildRequest.model_validate_json(sys.argv[1])
-        answer(build(request, lambda done: answer(BuildProgress(done=done))))
-    except DifferNetError as error:
-        answer(BuildFailed(error=type(error).__name__, message=str(error)))
-        return 1
-    return 0
-
-
-def build(request: BuildRequest, report: Callable[[float], None]) -> Finished:
-    """Builds, audits and tests an engine, and writes its plan.
-
-    Raises:
-        DifferNetError: It can't be built, or did not pass.
-    """
-    model, metadata = read_model_file(request.model)
-    if graph_sha256(model) != request.identity.graph_sha256:
-        raise EngineError(f"{request.model} was changed while its engine was built; try again")
-    recipe = _recipe(request)
-    plan = build_plan(model, recipe, report)
-    smoke, audited = _test(plan, metadata, request.identity, len(model))
-    write_bytes(request.plan, plan)
-    return Finished(
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
-        plan_bytes=len(plan),
-        smoke_test=smoke,
-        audit=audited,
-    )
-
-
-def _recipe(request: BuildRequest) -> BuildRecipe:
-    identity = request.identity
-    return BuildRecipe(
-        batch=identity.batch,
-        precision=identity.precision,
-        typing=identity.typing,
-        level=identity.level,
-        workspace_bytes=_workspace(identity.workspace_mib),
-        timing_cache=request.timing_cache,
-    )
-
-
-def _workspace(asked_mib: int | None) -> int | None:
-    """Caps what a kernel may take where CPU and GPU share their memory.
-
-    TensorRT would count all of the memory as its own, and the kernel would kill the build.
-    """
-    if asked_mib is not None:
-        return asked_mib * 2**20
-    if not cuda.open_device().integrated:
-        return None
-    capped = max(_LEAST_WORKSPACE, _available() // _SHARE_OF_FREE)
-    log.info("workspace: %d MiB", capped // 2**20)
-    return capped
-
-
-def _available() -> int:
-    """Bytes of memory that programs can still have."""
-    lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
-
-
-def _test(
-    plan: bytes, metadata: ModelMetadata, identity: EngineIdentity, model_bytes: int
-) -> tuple[SmokeTest, AuditReport]:
-    if identity.batch > 1:
-        with TensorRTBackend(plan, batch=1) as single:  # the other end of the profile
-            smoke_test(single, metadata, 1)
-    backend = TensorRTBackend(plan, batch=identity.batch)
-    with backend:
-        smoke = smoke_test(backend, metadata, identity.batch)
-        smoke = smoke.model_copy(update={"device_memory_bytes": backend.device_memory})
-        layers = read_layers(backend.inspect())
-    report = audit(
-        layers, precision=identity.precision, weight_bytes=model_bytes, plan_bytes=len(plan)
-    )
-    if report.contradicted:
-        raise EngineError(
-            "TensorRT did not make of the graph what its types say: "
-            + "; ".join(map(str, report.contradicted))
-            + ". The engine was thrown away. Try another --level, or on TensorRT below 10.12 "
-            "--pinned; an engine with --precision fp32 is slower, but passes."
-        )
-    return smoke, report
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
+    def _share(self, name: str) -> float:
+        phase = self._open[name]
+        inner = [other for other, child in self._open.items() if child.parent == name]
+        current = max((self._share(other) for other in inner), default=0.0)
+        return min((phase.done + current) / phase.steps, 1.0)
 
 
 if __name__ == "__main__":

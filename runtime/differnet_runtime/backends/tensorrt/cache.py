@@ -1,20 +1,20 @@
-"""Where engines lie, and how a damaged or half-written one is never used.
+"""The folder in which the engines of a model are kept, and the failures of builds beside them.
 
     part.onnx.engines/   or DIFFERNET_ENGINES/<first 16 digits of the graph's hash>/
     |-- KEY.json         the record: identity; the plan's name, hash and size; the reports
     |-- KEY-PLAN.plan    TensorRT's bytes; PLAN is the start of their hash
-    |-- KEY.failed       a build that failed, and why (see `failures`)
+    |-- KEY.failed       a build that failed, and why
     |-- timing-*.cache   TensorRT's measurements, one for each TensorRT, GPU and driver
     |-- lock             held while an engine is built
     `-- .building-*/     a build at work; what a kill left is removed by the next
 
-An engine is there from the moment its record is: the plan is written first, under a name of its
-own, so that a build that is killed leaves the old engine as it was.
+A damaged or half-written engine is never used. An engine exists once its record does: the plan is
+written first, under a name of its own, so that a build that is killed leaves the old engine intact.
 
-What the process that builds an engine and the one that waits for it say to each other.
-
-The request is one JSON argument; the answers are JSON lines on standard output. Standard input
-says nothing: it ends when the waiting process ends, and then the builder ends too.
+Failures are kept so that a start does not repeat one: a build takes minutes without verdicts, and a
+graph that a version of TensorRT can't build stays so
+(https://github.com/NVIDIA/TensorRT/issues/4736 on Orin with 10.3 and 10.7,
+https://github.com/NVIDIA/TensorRT/issues/4830 on Thor).
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from ...errors import EngineError, OutputError
 from ...files import write_bytes
@@ -39,6 +41,8 @@ from ...model_file.contract import StrictModel
 from .audit import AuditReport
 from .identity import EngineIdentity
 
+RETRY_AFTER = timedelta(days=1)
+"""How long a failed build is not repeated."""
 FOLDER_VARIABLE = "DIFFERNET_ENGINES"
 _HASH_DIGITS, _PLAN_DIGITS = 16, 8
 _SUFFIX = ".engines"
@@ -49,11 +53,11 @@ log = logging.getLogger(__name__)
 
 
 class SmokeTest(StrictModel):
-    """What a new engine gave for the golden frames.
+    """The scores that a new engine gave for the golden frames.
 
     Args:
         scores: One for each frame.
-        relative_difference: The greatest from the scores in the model file.
+        relative_difference: Greatest relative difference from the scores in the model file.
         device_memory_bytes: What TensorRT reserves for tensors beside the weights; None in records
             of older versions.
     """
@@ -64,17 +68,17 @@ class SmokeTest(StrictModel):
 
 
 class EngineRecord(StrictModel):
-    """What lies beside a plan.
+    """The record that is kept beside a plan.
 
     Args:
-        identity: What it was built from, for and with.
+        identity: What the engine was built from, for and with.
         plan: File name of the plan.
-        plan_sha256: Hash of its bytes.
-        plan_bytes: Their number.
-        created: When, ISO 8601.
+        plan_sha256: Hash of the plan.
+        plan_bytes: Size of the plan.
+        created: Date and time of the build, ISO 8601.
         build_s: Seconds that the build took, smoke test and audit included.
-        smoke_test: What it gave for the golden frames.
-        audit: What TensorRT made of the graph.
+        smoke_test: Result of the smoke test.
+        audit: Result of the audit.
     """
 
     format_version: Literal[3] = 3
@@ -92,11 +96,10 @@ def engines_folder(path: Path, sha256: str) -> Path:
     """Returns the folder of a model file's engines; it need not exist.
 
     Args:
-        path: The model file.
+        path: Path of the model file.
         sha256: Hash of its graph, which names the folder where DIFFERNET_ENGINES is set.
     """
-    elsewhere = os.environ.get(FOLDER_VARIABLE)
-    if elsewhere:
+    if elsewhere := os.environ.get(FOLDER_VARIABLE):
         return Path(elsewhere).absolute() / sha256[:_HASH_DIGITS]
     return path.absolute().with_name(f"{path.name}{_SUFFIX}")
 
@@ -105,8 +108,13 @@ class EngineStore:
     """The engines in one folder.
 
     Args:
-        folder: It need not exist.
-        quiet: Leave out what can't be used without a warning.
+        folder: Folder, which need not exist.
+        quiet: Skip engines that can't be used without a warning.
+
+    Example:
+        >>> store = EngineStore(engines_folder(Path("part.onnx"), sha256))  # doctest: +SKIP
+        >>> [record.identity.gpu for record in store.records()]  # doctest: +SKIP
+        ['Orin']
     """
 
     def __init__(self, folder: Path, *, quiet: bool = False) -> None:
@@ -114,7 +122,7 @@ class EngineStore:
         self._said: set[str] = set()
 
     def neighbours(self) -> Iterator[EngineStore]:
-        """Yields the engines of other files beside the model.
+        """Yields the stores of the other model files in the same folder.
 
         A file that was only calibrated again has the same graph, and so the same engine.
         """
@@ -125,9 +133,8 @@ class EngineStore:
 
     def records(self) -> list[EngineRecord]:
         """Returns every record that can be read, the newest first; warns of others."""
-        read = [self._record(path) for path in sorted(self.folder.glob("*.json"))]
-        found = [record for record in read if record is not None]
-        return sorted(found, key=lambda record: record.created, reverse=True)
+        read = map(self._record, sorted(self.folder.glob("*.json")))
+        return sorted(filter(None, read), key=lambda record: record.created, reverse=True)
 
     def _record(self, path: Path) -> EngineRecord | None:
         try:
@@ -137,9 +144,9 @@ class EngineStore:
             return None
 
     def plan(self, record: EngineRecord) -> bytes | None:
-        """Returns a plan whose size and hash are those of its record; else warns, and None.
+        """Returns the plan of a record; warns and returns None if its size or hash is wrong.
 
-        TensorRT trusts a plan's bytes, and a damaged one can crash the process: this comes first.
+        TensorRT trusts a plan's bytes, and a damaged one can crash the process.
         """
         path = self.folder / Path(record.plan).name
         try:
@@ -163,14 +170,14 @@ class EngineStore:
             log.warning("%s", text)
 
     def save(self, plan: Path, record: EngineRecord) -> None:
-        """Takes over a tested plan, then removes the older ones for the same device and batch.
+        """Moves a tested plan here, then removes older ones for the same device and batch.
 
         Args:
-            plan: A file in `building`; it is moved.
-            record: Its record.
+            plan: A file in the folder of `building`.
+            record: Record that is kept beside it.
 
         Raises:
-            OutputError: It can't be written; what was there stays.
+            OutputError: It can't be written; the older engines stay.
         """
         name = self.folder / record.plan
         try:
@@ -182,8 +189,7 @@ class EngineStore:
 
     def discard(self, record: EngineRecord) -> None:
         """Drops an engine that turned out not to run, so that it is built again."""
-        with contextlib.suppress(OSError):
-            (self.folder / f"{record.identity.key}.json").unlink()
+        _remove(self.folder / f"{record.identity.key}.json")
 
     def _remove_older(self, record: EngineRecord) -> None:
         kept = {
@@ -193,8 +199,7 @@ class EngineStore:
         }
         for path in (*self.folder.glob("*.json"), *self.folder.glob("*.plan")):
             if path.stem not in kept and path.name not in kept.values():
-                with contextlib.suppress(OSError):  # it only takes space
-                    path.unlink()
+                _remove(path)
 
     def timing_cache(self, identity: EngineIdentity) -> Path:
         """Returns where TensorRT's measurements for this device are kept between builds."""
@@ -204,20 +209,20 @@ class EngineStore:
 
     @contextlib.contextmanager
     def building(self) -> Iterator[Path]:
-        """Makes a folder for a build's files and removes it after; the lock must be held."""
-        for left in self.folder.glob(f"{_BUILDING}*"):
+        """Makes a folder for a build's files, and removes it afterwards; requires the lock."""
+        for left in self.folder.glob(f"{_BUILDING}*"):  # by builds that were killed
             shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self.folder))
+        folder = tempfile.mkdtemp(prefix=_BUILDING, dir=self.folder)
         try:
-            yield folder
+            yield Path(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self, cancel: threading.Event) -> Iterator[None]:
-        """Holds the folder against other builds; waits while another process builds.
+        """Locks the folder against other builds; waits while another process builds.
 
-        The kernel lets go of it when its holder dies.
+        The kernel releases the lock when its holder dies.
 
         Raises:
             EngineError: `cancel` was set.
@@ -237,21 +242,17 @@ class EngineStore:
 
 
 def plan_name(identity: EngineIdentity, plan_sha256: str) -> str:
-    """Returns a plan's file name: another plan of the same identity has another."""
+    """Returns a plan's file name, which differs between plans of the same identity."""
     return f"{identity.key}-{plan_sha256[:_PLAN_DIGITS]}.plan"
 
 
 def _wait_for(descriptor: int, folder: Path, cancel: threading.Event) -> None:
-    waits = False
-    while True:
-        try:
+    for tries in itertools.count():
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not waits:
-                log.warning("another process builds an engine in %s: waiting for it", folder)
-            waits = True
-        else:
-            return
+            break
+        if tries == 0:
+            log.warning("another process builds an engine in %s: waiting for it", folder)
         if cancel.wait(_POLL_S):
             raise EngineError("the build was cancelled while it waited for another process's")
 
@@ -264,51 +265,67 @@ def _cause(error: OSError | ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
-class BuildRequest(StrictModel):
-    """What to build.
+class Failure(StrictModel):
+    """A build that failed.
 
     Args:
-        model: The model file.
-        identity: What the engine must be; a file that was changed meanwhile is refused.
-        plan: Where to write the plan.
-        timing_cache: TensorRT's measurements, kept between builds.
+        identity: The engine that was to be built.
+        reason: Why it failed, as the user was told.
+        at: Date and time of the failure.
     """
 
-    model: Path
     identity: EngineIdentity
-    plan: Path
-    timing_cache: Path
+    reason: str
+    at: datetime
 
 
-class BuildProgress(StrictModel):
-    """How far the build is, from 0 to 1."""
-
-    kind: Literal["progress"] = "progress"
-    done: float
-
-
-class Finished(StrictModel):
-    """The plan is written, and passed."""
-
-    kind: Literal["finished"] = "finished"
-    plan_sha256: str
-    plan_bytes: int
-    smoke_test: SmokeTest
-    audit: AuditReport
-
-
-class BuildFailed(StrictModel):
-    """It can't be built.
+class Failures:
+    """The builds that failed in one folder of engines.
 
     Args:
-        error: Name of the class in `errors`.
-        message: Its text.
+        folder: Folder, which need not exist.
     """
 
-    kind: Literal["failed"] = "failed"
-    error: str
-    message: str
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def remember(self, identity: EngineIdentity, reason: str) -> None:
+        """Keeps why a build failed, and drops failures that have expired.
+
+        Where it can't be written, the next start builds again.
+        """
+        for path in self._folder.glob("*.failed"):
+            if _fresh_failure(path) is None:
+                _remove(path)
+        failure = Failure(identity=identity, reason=reason, at=datetime.now(timezone.utc))
+        try:
+            write_bytes(self._path(identity), failure.model_dump_json().encode())
+        except OutputError as error:
+            log.warning("the failed build can't be remembered: %s", error)
+
+    def find(self, identity: EngineIdentity) -> Failure | None:
+        """Returns the failure of exactly this build within the last day, or None."""
+        failure = _fresh_failure(self._path(identity))
+        return failure if failure and failure.identity == identity else None
+
+    def forget(self, identity: EngineIdentity) -> None:
+        """Drops the failure of a build that has succeeded since."""
+        _remove(self._path(identity))
+
+    def _path(self, identity: EngineIdentity) -> Path:
+        return self._folder / f"{identity.key}.failed"
 
 
-Message = Annotated[BuildProgress | Finished | BuildFailed, Field(discriminator="kind")]
-MESSAGE: TypeAdapter[BuildProgress | Finished | BuildFailed] = TypeAdapter(Message)
+def _fresh_failure(path: Path) -> Failure | None:
+    """Reads a failure less than a day old; one from the future is due to a wrong clock."""
+    with contextlib.suppress(OSError, ValidationError):
+        failure = Failure.model_validate_json(path.read_bytes())
+        if abs(datetime.now(timezone.utc) - failure.at) < RETRY_AFTER:
+            return failure
+    return None
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file, if it can."""
+    with contextlib.suppress(OSError):
+        path.unlink()

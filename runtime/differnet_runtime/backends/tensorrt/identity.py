@@ -1,14 +1,12 @@
-"""What an engine was built from, for and with, and where it may run.
+"""The identity of an engine: what it was built from, for and with, and where it may run.
 
-What makes a plan useless is what NVIDIA says does, and nothing else: another version of TensorRT,
-another model of GPU, another platform
+A plan is taken for useless only where NVIDIA says so: with another version of TensorRT, another
+model of GPU, or another platform
 (https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/getting-started/support-matrix.html, "Engine
 Portability"). Drivers are backward compatible: what was built under one runs under a newer one
 (https://docs.nvidia.com/deploy/cuda-compatibility/frequently-asked-questions.html). An older one is
 promised nothing, and plans did fail there (https://github.com/NVIDIA/TensorRT/issues/3829). The
-release of Jetson's Linux and the version of this package are told, not compared.
-
-The hash of what TensorRT builds from: the ONNX file without its metadata.
+release of Jetson's Linux and the version of this package are recorded, but not compared.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...errors import EngineError
-from ...installation import L4T_RELEASE
+from ...installation import l4t_release
 from ...model_file.contract import StrictModel
 from ...model_file.file import metadata_entries
 from ...model_file.metadata import ModelMetadata, Precision
@@ -33,12 +31,9 @@ from . import api
 
 
 def graph_sha256(model: bytes) -> str:
-    """Returns the SHA-256 of an ONNX file's bytes, those of its metadata entries left out.
+    """Returns the SHA-256 of an ONNX file's bytes without its metadata entries.
 
-    A new calibration or another name changes only the metadata, and so needs no other engine.
-
-    Args:
-        model: The file's bytes.
+    A new calibration or another name changes only the metadata, and so needs no new engine.
     """
     digest, position, whole = hashlib.sha256(), 0, memoryview(model)
     for _, _, start, end in metadata_entries(model):
@@ -52,13 +47,14 @@ Typing = Literal["strongly typed", "pinned layers"]
 STRONG: Typing = "strongly typed"
 PINNED: Typing = "pinned layers"
 RECIPE = 2
-"""Raised where an engine that an older version of this package built would not do any more."""
+"""Raised when engines that older versions of this package built can't be used any more."""
 
 _FLAGS = ("level", "workspace_mib", "typing")
-_TOLD = ("l4t", "tool")
-"""What changes without need for another engine."""
+_RECORDED = ("l4t", "tool")
+"""Fields that may change without need for a new engine."""
 _MEMORY_TOLERANCE = 0.1
-"""Share by which a GPU's memory differs between releases of Jetson's Linux, not between modules."""
+"""Releases of Jetson's Linux report a module's memory with smaller differences; modules differ by
+more."""
 _STRONG_SINCE = 10
 _PINNED_BEFORE = (10, 12)
 _KEY_DIGITS = 16
@@ -85,14 +81,14 @@ _LABELS = {
 
 
 class BuildOptions(StrictModel):
-    """What a user may ask of a build.
+    """The options of a build that a user can choose.
 
     Args:
         level: TensorRT's `builder_optimization_level`: higher tries more kernels and takes longer.
         workspace_mib: Scratch memory that a kernel may use; None leaves the choice to the
-            builder, which caps it where CPU and GPU share their memory.
-        pinned: Build with FP16 flags and each FP32 layer pinned, in place of a strongly typed
-            network. What TensorRT 8.6 needs, and below 10.12 a way round gaps of strong typing.
+            builder, which limits it where CPU and GPU share their memory.
+        pinned: Build with FP16 flags and each FP32 layer pinned, instead of a strongly typed
+            network. TensorRT 8.6 needs it; below 10.12 it avoids gaps of strong typing.
     """
 
     level: Annotated[int, Field(ge=0, le=5)] = 3
@@ -104,23 +100,24 @@ class EngineIdentity(StrictModel):
     """All that an engine depends on; its fields are compared one by one.
 
     Args:
-        graph_sha256: Of the ONNX file without its metadata.
-        tensorrt: The bindings' full version.
-        cuda_driver: The newest CUDA version that the driver takes, `12.6`.
-        gpu: Its name.
-        compute_capability: `8.7` for Orin.
-        multiprocessors: Streaming multiprocessors.
-        memory_gib: All of the GPU's, to a tenth: the last bytes are the kernel's to move.
-        machine: `x86_64` or `aarch64`.
-        l4t: The release of Jetson's Linux, `36.4.3`; None elsewhere.
-        batch: Frames that the engine takes at once, at most; an engine for more does for fewer.
-        input_shape: Of one frame, `(height, width, channels)`.
+        graph_sha256: SHA-256 of the ONNX file without its metadata.
+        tensorrt: Full version of the TensorRT bindings.
+        cuda_driver: The newest CUDA version that the driver supports, such as `12.6`.
+        gpu: Name of the GPU.
+        compute_capability: Such as `8.7` for Orin.
+        multiprocessors: Number of streaming multiprocessors.
+        memory_gib: Total memory of the GPU in GiB, rounded to a tenth, since the kernel's share of
+            it varies slightly.
+        machine: Architecture, `x86_64` or `aarch64`.
+        l4t: The release of Jetson's Linux, such as `36.4.3`; None elsewhere.
+        batch: Greatest batch; an engine also takes smaller ones.
+        input_shape: `(height, width, channels)` of one frame.
         precision: Precision of the graph, such as `fp16`.
-        level: See `BuildOptions`.
-        workspace_mib: See `BuildOptions`.
+        level: The level of `BuildOptions`.
+        workspace_mib: The workspace of `BuildOptions` in MiB.
         typing: `strongly typed` or `pinned layers`.
-        recipe: See `RECIPE`.
-        tool: Version of differnet-edge.
+        recipe: Version of the build; see `RECIPE`.
+        tool: Version of differnet-edge that built it.
     """
 
     graph_sha256: str
@@ -148,11 +145,11 @@ class EngineIdentity(StrictModel):
         return hashlib.sha256(fields).hexdigest()[:_KEY_DIGITS]
 
     def differences(self, other: EngineIdentity, *, flags: bool = True) -> list[str]:
-        """Says what keeps this built engine from being `other`, what is wanted here.
+        """Returns what keeps an engine of this identity from being used as another.
 
         Args:
-            other: What is wanted.
-            flags: Compare also what only says how the engine was built.
+            other: The identity that is wanted.
+            flags: Whether to compare the options of the build, too.
 
         Returns:
             One text for each field: `TensorRT: built for 10.3.0, this is 10.7.0`.
@@ -164,7 +161,7 @@ class EngineIdentity(StrictModel):
         ]
 
     def updates(self, other: EngineIdentity) -> list[str]:
-        """Says what has changed since this engine was built and does not keep it from running."""
+        """Returns what has changed since the build without making the engine unusable."""
         return [
             text
             for name, text in self._changes(other)
@@ -178,22 +175,22 @@ class EngineIdentity(StrictModel):
                 yield name, f"{label}: built for {_text(built)}, this is {_text(wanted)}"
 
     def _still_does(self, name: str, other: EngineIdentity) -> bool:
-        """Whether an engine runs although this field has changed."""
+        """Whether an engine can be used although this field has changed."""
         if name == "cuda_driver":
             return _numbers(other.cuda_driver) >= _numbers(self.cuda_driver)
         if name == "batch":
             return other.batch <= self.batch
-        return name in _TOLD or (name == "memory_gib" and self._same_memory(other))
+        return name in _RECORDED or (name == "memory_gib" and self._same_memory(other))
 
     def _same_memory(self, other: EngineIdentity) -> bool:
         return math.isclose(self.memory_gib, other.memory_gib, rel_tol=_MEMORY_TOLERANCE)
 
     def described(self) -> dict[str, str]:
-        """Returns every field as text, by its label."""
+        """Returns all fields as text, by their labels."""
         return {label: _text(getattr(self, name)) for name, label in _LABELS.items()}
 
     def same_place(self, other: EngineIdentity) -> bool:
-        """Whether both are for the same device and batch: the newer one replaces the older."""
+        """Whether both are for the same device and batch, so that the newer replaces the older."""
         names = ("gpu", "compute_capability", "multiprocessors", "machine", "batch")
         same = all(getattr(self, name) == getattr(other, name) for name in names)
         return same and self._same_memory(other)
@@ -202,15 +199,14 @@ class EngineIdentity(StrictModel):
 def identify(
     model: bytes, metadata: ModelMetadata, batch: int, options: BuildOptions
 ) -> EngineIdentity:
-    """Identifies the engine that this model needs on this device.
+    """Returns the identity of the engine that a model needs on this device.
 
     Raises:
         BackendUnavailableError: There is no GPU, or TensorRT or pycuda is missing.
-        EngineError: This TensorRT knows no pinned layers, and they were asked for; or it is too old
-            for an INT8 file.
+        EngineError: Pinned layers were asked for and this TensorRT has none, or it is too old for
+            an INT8 file.
     """
-    device = cuda.open_device()
-    version = api.version()
+    device, version = cuda.open_device(), api.version()
     typing = typing_of(version, pinned=options.pinned)
     if metadata.precision == "int8" and typing == PINNED:
         raise EngineError(
@@ -226,7 +222,7 @@ def identify(
         multiprocessors=device.multiprocessors,
         memory_gib=round(device.total_memory / 2**30, 1),
         machine=platform.machine(),
-        l4t=_l4t_release(),
+        l4t=l4t_release(),
         batch=batch,
         input_shape=metadata.input.shape,
         precision=metadata.precision,
@@ -238,7 +234,7 @@ def identify(
 
 
 def typing_of(version: tuple[int, ...], *, pinned: bool) -> Typing:
-    """Returns how TensorRT `version` is told the precision, `STRONG` or `PINNED`.
+    """Returns how a version of TensorRT is told the precision, `STRONG` or `PINNED`.
 
     Raises:
         EngineError: `pinned` was asked for, and strong typing is complete in this version.
@@ -253,16 +249,6 @@ def typing_of(version: tuple[int, ...], *, pinned: bool) -> Typing:
             "networks strongly, and from 10.12 on needs nothing else. Leave --pinned out."
         )
     return PINNED
-
-
-def _l4t_release() -> str | None:
-    """Reads `# R36 (release), REVISION: 4.3, ...` as 36.4.3."""
-    try:
-        line = L4T_RELEASE.read_text("utf-8", "replace").partition("\n")[0]
-    except OSError:
-        return None
-    numbers = re.match(r"# R(\d+).*?REVISION: ([\d.]+)", line)
-    return f"{numbers[1]}.{numbers[2]}" if numbers else line.strip() or None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

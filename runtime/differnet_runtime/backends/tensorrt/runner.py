@@ -1,9 +1,7 @@
-"""TensorRT: the engine in a stream of its own, with buffers that are allocated once.
+"""Runs a TensorRT engine: in a stream of its own, with buffers that are allocated once.
 
-A TensorRT engine, ready to run: what it takes and gives, and how it is enqueued.
-
-Uses what TensorRT 8.6 to 11 have in common. Every failure of TensorRT here is a `BackendError`
-that carries TensorRT's own last message.
+Uses what TensorRT 8.6 to 11 have in common. Every failure of TensorRT becomes a `BackendError` that
+quotes TensorRT's last message.
 """
 
 from __future__ import annotations
@@ -24,6 +22,15 @@ from ..base import HEADS, HEATMAP, IMAGE, SCORE, Backend, Outputs
 from ..cuda import CudaGraph, Device, PrimaryContext, Tensor, cuda_errors, load_cuda, open_device
 from .api import load, make_logger
 
+ZERO_COPY_VARIABLE = "DIFFERNET_ZERO_COPY"
+_NON_BLOCKING = 1
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
+"""Tolerances between the same kernels on the same input, with and without a CUDA graph."""
+_in_use: list[PrimaryContext] = []
+"""Contexts with memory that was still viewed when their backend was closed."""
+
+log = logging.getLogger(__name__)
+
 _REBUILD = (
     "It was built with another version of TensorRT or for another GPU, or it is damaged: build "
     "it again on this device with `differnet engine`."
@@ -31,19 +38,18 @@ _REBUILD = (
 
 
 class LoadedEngine:
-    """A plan, deserialised, with an execution context.
+    """A deserialised plan with its execution context.
 
     The device's primary context must be current in every call.
 
     Args:
-        plan: What `differnet engine` built. TensorRT trusts it, and a damaged one can crash the
-            process: compare its hash before.
-        batch: Frames that it is to take at once, within what it was built for; None takes as many
-            as it can.
+        plan: The plan that `differnet engine` built. TensorRT trusts it, and a damaged one can
+            crash the process, so compare its hash first.
+        batch: Frames to take at once, within the limits of the engine; None for its greatest batch.
 
     Raises:
         BackendUnavailableError: TensorRT is not installed.
-        BackendError: TensorRT can't read the plan, or it is no engine of a model of ours.
+        BackendError: TensorRT can't read the plan, or it is no engine of an exported model.
     """
 
     def __init__(self, plan: bytes, batch: int | None = None) -> None:
@@ -75,7 +81,7 @@ class LoadedEngine:
             )
 
     def bind(self, name: str, address: int) -> None:
-        """Sets where a tensor lies on the device.
+        """Sets the address of a tensor on the device.
 
         Raises:
             BackendError: TensorRT refuses the address.
@@ -86,10 +92,10 @@ class LoadedEngine:
             raise BackendError(f"TensorRT refuses the memory for {name}: {self._told()}")
 
     def enqueue(self, stream: int) -> None:
-        """Puts one run into the stream with this handle, and does not wait for it.
+        """Enqueues a run in a stream, given by its handle, without waiting for it.
 
         Raises:
-            BackendError: TensorRT refuses; nothing was put into the stream.
+            BackendError: TensorRT refuses; nothing was enqueued.
         """
         with self._errors("running the engine"):
             enqueued = self._context.execute_async_v3(stream)
@@ -99,7 +105,7 @@ class LoadedEngine:
     def inspect(self) -> str:
         """Returns TensorRT's description of the engine's layers, as JSON.
 
-        Its detail is what the engine was built with (`ProfilingVerbosity`).
+        Its detail depends on the build (`ProfilingVerbosity`).
         """
         with self._errors("inspecting the engine"):
             inspector = self._engine.create_engine_inspector()
@@ -113,12 +119,10 @@ class LoadedEngine:
 
     def close(self) -> None:
         """Drops context, engine and runtime, in this order; a second call does nothing."""
-        self._context = None
-        self._engine = None
-        self._runtime = None
+        self._context = self._engine = self._runtime = None
 
     def _describe(self, batch: int | None) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
-        """Reads the shapes, and fixes the batch: a CUDA graph holds for one shape."""
+        """Reads the shapes, and fixes the batch, since a CUDA graph is valid for one shape only."""
         engine, context, trt = self._engine, self._context, self._trt
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -144,7 +148,7 @@ class LoadedEngine:
         return shape, shapes
 
     def _told(self) -> str:
-        """TensorRT's own last error message."""
+        """Returns TensorRT's last error message."""
         errors = self._logger.errors
         return errors[-1].rstrip(". ") if errors else "it gave no reason"
 
@@ -158,26 +162,16 @@ class LoadedEngine:
             raise BackendError(f"{doing}: TensorRT failed ({error}; {self._told()})") from error
 
 
-log = logging.getLogger(__name__)
-
-ZERO_COPY_VARIABLE = "DIFFERNET_ZERO_COPY"
-_NON_BLOCKING = 1
-# The same kernels on the same input: what differs more is not rounding.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
-_in_use: list[PrimaryContext] = []
-"""Contexts whose memory somebody still viewed when their backend was closed."""
-
-
 def _use_zero_copy(device: Device, asked: bool | None) -> bool:
     """Decides whether the engine works in page-locked host memory.
 
-    On an integrated GPU that saves a copy, but NVIDIA's table calls pinned memory uncached there,
-    and advises it for small buffers ("CUDA for Tegra", Memory Selection,
+    On an integrated GPU that saves a copy. NVIDIA's table calls pinned memory uncached there, and
+    recommends it for small buffers ("CUDA for Tegra", Memory Selection,
     https://docs.nvidia.com/cuda/cuda-for-tegra-appnote/): a frame is small and read once.
     `differnet bench` measures both.
 
     Raises:
-        BackendError: DIFFERNET_ZERO_COPY is neither 0 nor 1, or the device can't do what is asked.
+        BackendError: DIFFERNET_ZERO_COPY is neither 0 nor 1, or the device does not support it.
     """
     text = os.environ.get(ZERO_COPY_VARIABLE, "")
     if asked is None and text:
@@ -193,7 +187,7 @@ def _use_zero_copy(device: Device, asked: bool | None) -> bool:
 
 @dataclass
 class _EngineSlot:
-    """A place where a batch is prepared, and the graph that runs the engine on it."""
+    """Memory for a batch, and the CUDA graph that runs the engine on it."""
 
     image: Tensor
     graph: CudaGraph | None = None
@@ -212,20 +206,21 @@ class TensorRTBackend(Backend):
     page-locked memory in the engine's stream.
 
     Args:
-        plan: What `differnet engine` built. TensorRT trusts it, and a damaged one can crash the
-            process: compare its hash before.
-        batch: Frames that it is to take at once, within what the engine was built for; None takes
-            as many as that can.
-        cuda_graph: Launch the whole engine at once, where the device allows it and the result is
-            the same. `graph_reason` says why not.
-        spin: Wait for a result as the driver likes, which is a busy loop where there are cores
-            to spare: it may be quicker, and takes a whole core. Otherwise the thread sleeps.
-        zero_copy: Whether the engine works in the host's memory; None asks DIFFERNET_ZERO_COPY (`0`
-            or `1`), and else does so where the GPU shares that memory.
+        plan: The plan that `differnet engine` built. TensorRT trusts it, and a damaged one can
+            crash the process, so compare its hash first.
+        batch: Frames to take at once, within the limits of the engine; None for its greatest batch.
+        cuda_graph: Whether to launch the whole engine at once, if the device supports it and the
+            result is the same; otherwise `graph_reason` says why not.
+        zero_copy: Whether the engine works in the host's memory; None follows DIFFERNET_ZERO_COPY
+            (`0` or `1`) if it is set, and otherwise depends on whether the GPU shares that memory.
 
     Raises:
         BackendUnavailableError: No driver, no GPU, no pycuda or no TensorRT; says which.
         BackendError: TensorRT can't read or run the plan, or memory is used up.
+
+    Example:
+        >>> with TensorRTBackend(engine.plan, batch=1) as backend:  # doctest: +SKIP
+        ...     scores = backend.infer(frames).scores
     """
 
     name = "tensorrt"
@@ -236,10 +231,9 @@ class TensorRTBackend(Backend):
         *,
         batch: int | None = None,
         cuda_graph: bool = True,
-        spin: bool = False,
         zero_copy: bool | None = None,
     ) -> None:
-        self.device = open_device()  # before TensorRT, which does without a driver until it crashes
+        self.device = open_device()  # before TensorRT, which would crash later without a driver
         self.graph_reason: str | None = None if cuda_graph else "it was not asked for"
         """Why no CUDA graph is used; None while one is."""
         self.zero_copy = _use_zero_copy(self.device, zero_copy)
@@ -249,19 +243,20 @@ class TensorRTBackend(Backend):
         self._tensors: list[Tensor] = []
         self._lent: _EngineSlot | None = None
         self._bound = 0
-        self._made = contextlib.ExitStack()  # what it holds is undone in the opposite order
+        self._made = contextlib.ExitStack()
+        """Frees what was made, in the opposite order."""
         self._context = PrimaryContext(self.device)
         try:
             with self._context, cuda_errors("opening the engine"):
-                self._open(plan, batch, spin)
+                self._open(plan, batch)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, plan: bytes, batch: int | None, spin: bool) -> None:
+    def _open(self, plan: bytes, batch: int | None) -> None:
         driver = load_cuda()
-        flags = driver.event_flags.DISABLE_TIMING
-        flags |= 0 if spin else driver.event_flags.BLOCKING_SYNC
+        # The thread sleeps until a result is there; spinning would take a whole core.
+        flags = driver.event_flags.DISABLE_TIMING | driver.event_flags.BLOCKING_SYNC
         self._stream: Any = driver.Stream(_NON_BLOCKING)
         self._made.callback(self.__dict__.pop, "_stream")
         self._event: Any = driver.Event(flags)
@@ -281,9 +276,9 @@ class TensorRTBackend(Backend):
     def buffer(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Returns page-locked memory that `infer` takes without a copy in Python.
 
-        Every call returns the same memory; `infer` of other arrays leaves it as it is. A shape
-        that the engine does not take at once gets ordinary memory. Drop it before `close`: while it
-        is held, its memory and the CUDA context stay.
+        Every call returns the same memory; `infer` of other arrays does not change it. A shape that
+        the engine does not take at once gets ordinary memory. Drop it before `close`: while it is
+        referenced, its memory and the CUDA context stay.
         """
         self._check()
         if shape[0] > self.batch or shape[1:] != self._engine.image_shape[1:]:
@@ -334,7 +329,7 @@ class TensorRTBackend(Backend):
         """Frees everything, in order; a second call does nothing.
 
         Raises:
-            BackendError: Another thread calls than the one that made it.
+            BackendError: The calling thread is not the one that made it.
         """
         self._check_thread()
         if self._closed:
@@ -343,7 +338,7 @@ class TensorRTBackend(Backend):
         try:
             with self._context, cuda_errors("closing the engine"):
                 self._made.close()
-        except BackendError as error:  # after a fault of the device; the fault was reported
+        except BackendError as error:  # after a fault of the device, which was reported
             log.warning("the engine was not closed cleanly: %s", error)
             self._made.close()
         if any(tensor.viewed for tensor in self._tensors):
@@ -372,7 +367,7 @@ class TensorRTBackend(Backend):
         return tensor
 
     def _slot(self) -> _EngineSlot:
-        """Makes a slot, runs the engine on it once, and records its graph where that works."""
+        """Makes a slot, runs the engine on it once, and records its CUDA graph if that works."""
         slot = _EngineSlot(self._tensor(self._engine.image_shape, np.uint8))
         self._made.callback(slot.drop_graph)
         shape = slot.image.host.shape
@@ -387,11 +382,11 @@ class TensorRTBackend(Backend):
         return slot
 
     def _record(self, slot: _EngineSlot) -> None:
-        """Records the slot's graph, and compares what it gives with what the engine gave."""
+        """Records the slot's graph, and compares its outputs with those of the engine."""
         expected = {name: tensor.host.copy() for name, tensor in self._outputs.items()}
         slot.graph = CudaGraph(self._stream.handle, lambda: self._enqueue(slot))
         for name, tensor in self._outputs.items():
-            # A graph that records nothing would leave the right result in its place.
+            # Otherwise a graph that records nothing would leave the right result there.
             tensor.host[...] = np.nan_to_num(expected[name] + np.abs(expected[name]) + 1)
             tensor.upload(self._stream, self.batch)
         self._run(slot, self.batch)
@@ -406,7 +401,7 @@ class TensorRTBackend(Backend):
         self._run(slot, self.batch)  # a refused recording must leave nothing behind
 
     def _prepared(self, part: NDArray[np.uint8]) -> _EngineSlot:
-        """Returns the slot that holds these frames; copies them unless it is the lent one."""
+        """Returns the slot that holds these frames, copied unless they lie in the lent one."""
         if self._lent is not None and self._lent.image.holds(part):
             return self._lent
         self._staging.image.host[: len(part)] = part
