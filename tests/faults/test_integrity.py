@@ -19,8 +19,8 @@ import pytest
 from numpy.typing import NDArray
 
 from differnet_runtime.cameras.base import FreezeDetector
-from differnet_runtime.cameras.opencv import OpenCvCamera
-from differnet_runtime.config.models import IntegrityConfig
+from differnet_runtime.cameras.video import VideoCamera
+from differnet_runtime.config.models import CameraConfig, IntegrityConfig
 from differnet_runtime.images import read_image
 from differnet_runtime.inspection.image_checks import (
     AppearanceLimits,
@@ -102,7 +102,7 @@ def _encode(
 
 def _frames(clip: Path) -> Iterator[Frame]:
     """Yields a clip's frames, stamped as a camera's would be."""
-    with OpenCvCamera(str(clip), "file") as camera:
+    with VideoCamera(CameraConfig(source=str(clip), kind="video")) as camera:
         while (frame := camera.read()) is not None:
             yield replace(frame, captured_ns=_stamp_ns(frame.index))
 

@@ -1,12 +1,9 @@
-"""What the daemon and a capture process say to each other, beside the frames' shared memory.
+"""What a station and a capture process say to each other, beside the frames' shared memory.
 
-Each message is one JSON packet on a socket pair. The daemon sends the source first, which may hold
-a password, and so is not an argument, which all users of the machine can read; and then packets
-of six bytes, which give back a slot that may be written again, or a longer `Settled`.
-
-How long to wait before a camera is tried again.
-
-What is known of a camera.
+Each message is one JSON packet on a socket pair. The station sends `Source` first, which may hold a
+password and so is not an argument, which all users of the machine can read. After that it sends
+packets of six bytes (`RELEASE`), which give back a slot that may be written again, or a longer
+`Settled`.
 """
 
 from __future__ import annotations
@@ -24,27 +21,6 @@ from ..config.models import CameraConfig
 from ..model_file.contract import StrictModel
 from ..records import Origin
 
-STEPS_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-_JITTER = 0.2
-
-
-class Backoff:
-    """Longer from try to try, up to two seconds; many cameras behind one switch don't march."""
-
-    def __init__(self) -> None:
-        self._tries = 0
-        self._random = random.Random()  # noqa: S311 - no secret
-
-    def next_s(self) -> float:
-        """Returns the seconds to wait, and counts the try."""
-        step = STEPS_S[min(self._tries, len(STEPS_S) - 1)]
-        self._tries += 1
-        return step * (1 - _JITTER * self._random.random())
-
-    def reset(self) -> None:
-        """Called when a frame came."""
-        self._tries = 0
-
 
 class CameraState(str, Enum):
     """Where a camera is in its life; LIVE is said of files too, while they give frames."""
@@ -59,20 +35,20 @@ class CameraState(str, Enum):
 
 @dataclass(frozen=True)
 class CameraStatus:
-    """A camera at a moment.
+    """The state of a camera at one moment.
 
     Args:
-        state: See `CameraState`; STALLED and LOST are tried again for ever.
-        reason: Why it is not live.
-        frames: That came since the start.
+        state: See `CameraState`; a camera that is STALLED or LOST is retried for ever.
+        reason: Why it is not live; None while it is.
+        frames: Number of frames since the start.
         reconnects: How often it was opened again after frames had come.
         last_frame_ns: Monotonic stamp of the newest frame.
-        fps: Measured over the last seconds.
-        width: Of the newest frame, in pixels.
-        height: Likewise.
-        settings: What was asked of a device, and what it reports.
-        pid: The capture process.
-        source: What is read; never a password.
+        fps: Frame rate in Hz, measured over the last seconds.
+        width: Width of the newest frame in pixels.
+        height: Height of the newest frame in pixels.
+        settings: Requested and reported settings of a device.
+        pid: Process id of the capture process.
+        source: The source, without passwords.
         waiting: Pictures of a folder that waited when the newest one was read.
     """
 
@@ -90,6 +66,33 @@ class CameraStatus:
     waiting: int | None = None
 
 
+STEPS_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+_JITTER = 0.2
+
+
+class Backoff:
+    """Backoff capped at 2 s, jittered so that cameras do not reconnect in lockstep.
+
+    Example:
+        >>> backoff = Backoff()
+        >>> time.sleep(backoff.next_s())
+    """
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._random = random.Random()  # noqa: S311 - no secret
+
+    def next_s(self) -> float:
+        """Returns the seconds to wait before the next try, and counts it."""
+        step = STEPS_S[min(self._tries, len(STEPS_S) - 1)]
+        self._tries += 1
+        return step * (1 - _JITTER * self._random.random())
+
+    def reset(self) -> None:
+        """Starts again without a wait, since a frame came."""
+        self._tries = 0
+
+
 PACKET = 65536
 """Greatest message in bytes."""
 MOST_TEXT = 4000
@@ -97,13 +100,15 @@ MOST_TEXT = 4000
 RELEASE = struct.Struct("=IH")
 """Generation of the memory, and the slot in it."""
 
+DType = Literal["uint8", "uint16"]
+
 
 class CaptureStart(StrictModel):
-    """The capture process's argument.
+    """The argument of a capture process.
 
     Args:
-        channel: The socket's file descriptor.
-        parent: Process id of the daemon, without which this process ends.
+        channel: File descriptor of its socket.
+        parent: Process id of the station; the capture process ends with it.
     """
 
     channel: int
@@ -111,47 +116,54 @@ class CaptureStart(StrictModel):
 
 
 class LastFrame(StrictModel):
-    """What an earlier process of the camera has shown last; see `shown`."""
+    """The last frame that an earlier process of the camera has given.
+
+    Args:
+        descriptor: File descriptor of its pixels.
+        shape: Shape of the image.
+        dtype: Type of its pixels.
+        since_ns: Monotonic stamp of the first frame with these pixels.
+    """
 
     descriptor: int
     shape: tuple[int, ...]
-    dtype: Literal["uint8", "uint16"]
+    dtype: DType
     since_ns: int
 
 
 class Source(StrictModel):
-    """What it is to read.
+    """The camera that a capture process reads.
 
     Args:
-        config: Of the camera.
+        config: The camera's configuration, as `locate` returns it.
         live: Whether only the newest frame counts.
-        skip: Frames of a video that an earlier process gave already.
-        seen: Descriptor of a file with the pictures that were read already; see `pictures`.
-        shown: Of a live camera.
+        skip: Number of frames of a video that an earlier process gave already.
+        seen: File descriptor of the pictures that were read already; see `pictures`.
+        last: The last frame of a live camera, if an earlier process gave one.
     """
 
     config: CameraConfig
     live: bool
     skip: int
     seen: int | None
-    shown: LastFrame | None = None
+    last: LastFrame | None = None
 
 
 class Settled(StrictModel):
-    """From the daemon: the verdicts on these pictures are on disk; answered by `Received`."""
+    """From the station: the verdicts on these pictures are on disk; answered by `Received`."""
 
     keys: tuple[str, ...]
 
 
 class Opened(StrictModel):
-    """The source is open; `settings` are the fields of `cameras.settings.Setting`."""
+    """The source is open."""
 
     kind: Literal["opened"] = "opened"
-    settings: tuple[tuple[str, float | None, float | None, str | None], ...] = ()
+    settings: tuple[Setting, ...] = ()
 
 
 class Memory(StrictModel):
-    """From now on frames lie in the memory whose descriptor comes along."""
+    """From now on frames lie in the shared memory whose descriptor comes with this message."""
 
     kind: Literal["memory"] = "memory"
     generation: int
@@ -166,7 +178,7 @@ class Captured(StrictModel):
     generation: int
     slot: int
     shape: tuple[int, ...]
-    dtype: Literal["uint8", "uint16"]
+    dtype: DType
     name: str
     index: int
     captured_ns: int
@@ -178,8 +190,19 @@ class Captured(StrictModel):
     waiting: int | None = None
 
 
+class Unreadable(StrictModel):
+    """A picture can't be read; this takes up a slot, as a frame does, until it is given back."""
+
+    kind: Literal["unreadable"] = "unreadable"
+    generation: int
+    slot: int
+    name: str
+    cause: str
+    origin: Origin | None = None
+
+
 class Trying(StrictModel):
-    """A picture of the folder is about to be decoded, which a damaged one may not survive."""
+    """A picture of a folder is about to be decoded, which may crash the process."""
 
     kind: Literal["trying"] = "trying"
     name: str
@@ -193,32 +216,21 @@ class Later(StrictModel):
     key: str
 
 
-class Received(StrictModel):
-    """A `Settled` has come, so that there is room for another one."""
-
-    kind: Literal["received"] = "received"
-
-
 class Gone(StrictModel):
-    """Pictures that were read are no longer there, and need not be remembered."""
+    """Pictures that were read no longer exist, and need not be remembered."""
 
     kind: Literal["gone"] = "gone"
     keys: tuple[str, ...]
 
 
-class Unreadable(StrictModel):
-    """A picture can't be read; it holds a slot, as a frame does, until it is taken."""
+class Received(StrictModel):
+    """A `Settled` has arrived, so that the next one may be sent."""
 
-    kind: Literal["unreadable"] = "unreadable"
-    generation: int
-    slot: int
-    name: str
-    cause: str
-    origin: Origin | None = None
+    kind: Literal["received"] = "received"
 
 
 class Lost(StrictModel):
-    """The source can't be opened, or ended unasked; the process tries again by itself."""
+    """The source can't be opened, or ended unexpectedly; the process retries by itself."""
 
     kind: Literal["lost"] = "lost"
     text: str

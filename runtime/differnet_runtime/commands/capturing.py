@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..cameras import Camera
-from ..cameras.base import lock_settings
+from ..cameras.device import lock_settings
 from ..command import progress, warn
 from ..errors import CameraError, DataError, DifferNetError, ImageReadError
 from ..images import decode_image, list_images, read_bytes, write_image

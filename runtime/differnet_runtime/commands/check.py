@@ -76,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(path: Path, form: str) -> int:
     import json
 
-    from ..cameras import redact
     from ..config import load_config
+    from ..config.grammar import redact
     from .checking import as_toml, effective
 
     tables = effective(load_config(path).config, redact)
