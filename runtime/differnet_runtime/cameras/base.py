@@ -66,6 +66,9 @@ class Camera(ABC):
     live: bool
     """Whether frames arrive by themselves, and are missed when nobody reads."""
 
+    source: str
+    """Name of the source for messages and records; never a password."""
+
     length: int | None = None
     """Number of frames that the source will give, where it is known."""
 
@@ -74,6 +77,8 @@ class Camera(ABC):
 
     settings: tuple[Setting, ...] = ()
     """Requested and reported settings, from when the camera was opened."""
+
+    _index = 0
 
     @abstractmethod
     def read(self) -> Frame | None:
@@ -91,9 +96,14 @@ class Camera(ABC):
     def close(self) -> None:
         """Releases the source."""
 
-    @abstractmethod
     def describe(self) -> str:
         """Returns the name of the source for messages and records; never a password."""
+        return self.source
+
+    def _next_name(self, prefix: str | None = None) -> tuple[str, int]:
+        """Returns name and index of the next frame, and counts it."""
+        index, self._index = self._index, self._index + 1
+        return f"{prefix or self.source}#{index}", index
 
     def __enter__(self) -> Camera:
         return self
@@ -126,7 +136,7 @@ class Newest(Camera):
     live = True
 
     def __init__(self, camera: Camera) -> None:
-        self._camera = camera
+        self._camera, self.source = camera, camera.describe()
         self._changed = threading.Condition()
         self._newest: Frame | ImageReadError | None = None
         self._error: Exception | None = None
@@ -177,10 +187,6 @@ class Newest(Camera):
             self._thread.join(_CLOSE_S)
         else:
             self._camera.close()
-
-    def describe(self) -> str:
-        """Returns the name of the camera; never a password."""
-        return self._camera.describe()
 
 
 @dataclass(frozen=True)

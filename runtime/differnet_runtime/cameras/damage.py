@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from ..records import Frame
 from ..sentences import sentence
+from .base import Decoded
 
 _DRIFT = 1e-3
 """Greatest drift between two clocks; a lag that grows more slowly is not detected."""
@@ -75,7 +76,7 @@ class Quarantine:
 
     Example:
         >>> quarantine = Quarantine(fps=25.0)
-        >>> frames = quarantine.judge(frame, "P", key=False)
+        >>> frames = quarantine.judge(frame, decoded)
     """
 
     def __init__(self, fps: float | None = None, *, live: bool = True) -> None:
@@ -86,26 +87,27 @@ class Quarantine:
         self._damage = sentence("stream_no_key_frame") if live else None
         self._held: list[Frame] = []
 
-    def judge(self, frame: Frame, picture_type: str, key: bool) -> list[Frame]:
+    def judge(self, frame: Frame, decoded: Decoded) -> list[Frame]:
         """Takes the next frame.
 
         Args:
             frame: The frame, with its `stream_ms` and the damage that its reader found.
-            picture_type: `I`, `P`, `B`, or `?` where that is not known.
-            key: Whether no frame after it refers to one before it.
+            decoded: What its reader knows of it.
 
         Returns:
             The frames that are now known to be whole or damaged, as their `damage` says.
         """
+        if decoded.intra_only:
+            return [frame]
         gap = self._gap(frame.stream_ms) if self._live and frame.stream_ms is not None else None
         own = frame.damage
-        if picture_type == "B" and (own or gap or self._damage) is None:
+        if decoded.picture_type == "B" and (own or gap or self._damage) is None:
             self._held.append(frame)
             if len(self._held) <= _MOST_HELD:
                 return []
             return self._release(sentence("stream_frames_wait", most=_MOST_HELD))
         released = self._release(_after(own) if own else gap)
-        damage = None if key else gap or self._damage
+        damage = None if decoded.key else gap or self._damage
         self._damage = _after(own) if own else damage
         return [*released, replace(frame, damage=own or damage)]
 

@@ -66,7 +66,7 @@ class DeviceCamera(Camera):
     def __init__(self, config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> None:
         # In seconds; OpenCV reads it once, before the first device is opened.
         os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(config.stall_s)))
-        self._config, self._source = config, redact(config.source)
+        self._config, self.source = config, redact(config.source)
         fourcc = _FOURCC[config.format]
         self._jpegs = fourcc == _MJPG
         self._capture = self.controls = _open(config.source, fourcc)
@@ -83,7 +83,6 @@ class DeviceCamera(Camera):
                 },
             )
         )
-        self._index = 0
         self._waiting: Image | None = None
         self._damage: str | None = None
 
@@ -93,9 +92,8 @@ class DeviceCamera(Camera):
         if image is None:
             image, failures = self._reader.read_on(self._decode)
         if image is None:
-            raise CameraError(sentence("device_ended", source=self._source, frames=self._index))
-        index, self._index = self._index, self._index + 1
-        name = f"{self._source}#{index}"
+            raise CameraError(sentence("device_ended", source=self.source, frames=self._index))
+        name, index = self._next_name()
         self._waiting = image if failures else None
         if failures:
             raise ImageReadError(name, f"{failures} frame(s) can't be decoded")
@@ -117,10 +115,6 @@ class DeviceCamera(Camera):
     def close(self) -> None:
         """Releases the device; never call it while another thread reads (OpenCV crashes)."""
         self._capture.release()
-
-    def describe(self) -> str:
-        """Returns the index or path of the device."""
-        return self._source
 
 
 def _open(source: str, fourcc: str) -> cv2.VideoCapture:

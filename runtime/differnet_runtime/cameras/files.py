@@ -36,7 +36,7 @@ class FilesCamera(Camera):
     def __init__(self, paths: Sequence[Path], source: str) -> None:
         if not paths:
             raise CameraError(f"{source}: there are no pictures to read")
-        self._source = source
+        self.source = source
         self._paths = enumerate(paths)
         self.length = len(paths)
 
@@ -54,10 +54,6 @@ class FilesCamera(Camera):
 
     def close(self) -> None:
         """Does nothing: no file stays open between reads."""
-
-    def describe(self) -> str:
-        """Returns the folder or file."""
-        return self._source
 
 
 def folder_camera(folder: Path) -> FilesCamera:

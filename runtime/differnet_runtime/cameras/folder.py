@@ -54,7 +54,7 @@ class WatchedFolder(Camera):
     def __init__(
         self, source: Path, pixels: PixelFormat, seen: Remembered, after: AfterVerdict = "keep"
     ) -> None:
-        self._source, self._pixels, self._seen = source, pixels, seen
+        self.source, self._pixels, self._seen = str(source), pixels, seen
         single = source.suffix.lower() in SUFFIXES and not source.is_dir()
         self._folder = source.parent if single else source
         self._only = source.name if single else None
@@ -67,7 +67,6 @@ class WatchedFolder(Camera):
         self._scan = FolderScan(self._folder, self._only, self._key)
         self._notices: Notices | None = None
         self._place: tuple[int, int] | None = None
-        self._index = 0
         try:
             self._update()
         except CameraError:
@@ -226,10 +225,6 @@ class WatchedFolder(Camera):
         """Stops watching the folder; no file stays open between reads."""
         if self._notices is not None:
             self._notices.close()
-
-    def describe(self) -> str:
-        """Returns the folder."""
-        return str(self._source)
 
 
 class PictureMover:

@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import cv2
@@ -61,12 +62,11 @@ class PipelineCamera(Camera):
     live = True
 
     def __init__(self, config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> None:
-        self._format, self._source = config.format, redact(f"gst:{config.source}")
+        self._format, self.source = config.format, redact(f"gst:{config.source}")
         build = (line.split() for line in cv2.getBuildInformation().splitlines())
         opencv = any(words[:2] == ["GStreamer:", "YES"] for words in build)
         pipeline = f"{config.source} ! {_converter(config.format)}"
-        self._pipe = (OpenCvPipe if opencv else PipelineProcess)(pipeline, self._source, get_buffer)
-        self._index = 0
+        self._pipe = (OpenCvPipe if opencv else PipelineProcess)(pipeline, self.source, get_buffer)
 
     def read(self) -> Frame | None:
         """Waits for the next frame; see `Camera.read`."""
@@ -74,16 +74,11 @@ class PipelineCamera(Camera):
         if image is None:
             return None
         stamps = time.monotonic_ns(), time.time()
-        index, self._index = self._index, self._index + 1
-        return Frame(convert(image, self._format), f"{self._source}#{index}", index, *stamps)
+        return Frame(convert(image, self._format), *self._next_name(), *stamps)
 
     def close(self) -> None:
         """Ends the pipeline."""
         self._pipe.close()
-
-    def describe(self) -> str:
-        """Returns the pipeline without passwords."""
-        return self._source
 
 
 def _converter(pixels: PixelFormat) -> str:
@@ -195,7 +190,7 @@ class PipelineProcess:
                 raise self._ended("the pipeline can't be started")
             if time.monotonic() > until:
                 raise self._ended(f"the pipeline gives no picture within {_OPEN_S:g} s")
-        if (fault := too_large(self._caps.width, self._caps.height)) is not None:
+        if (fault := too_large(*self._caps.shape[1::-1])) is not None:
             raise self._ended(f"the pipeline's picture can't be used: {fault}")
 
     def read(self) -> Image | None:
@@ -207,8 +202,8 @@ class PipelineProcess:
         caps, image = self._caps, None
         assert caps is not None
         if caps.stride == caps.row:
-            image = self._get_buffer(caps.shape, np.dtype(f"u{caps.depth}"))
-        memory = memoryview(bytearray(caps.stride * caps.height)) if image is None else image.data
+            image = self._get_buffer(caps.shape, caps.dtype)
+        memory = memoryview(bytearray(caps.stride * caps.shape[0])) if image is None else image.data
         data, at = memory.cast("B"), 0
         while at < len(data):
             ready = _readable(None, self._data, self._output)
@@ -284,31 +279,22 @@ class Caps:
     """The form of the pictures in the pipe.
 
     Args:
-        height: In pixels.
-        width: In pixels.
-        channels: 1 or 3.
-        depth: Bytes per value, 1 or 2.
+        shape: `(H, W, 3)` or `(H, W)`.
+        dtype: uint8 or uint16.
     """
 
-    height: int
-    width: int
-    channels: int
-    depth: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
 
     @property
     def row(self) -> int:
         """Bytes of a row."""
-        return self.width * self.channels * self.depth
+        return prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def stride(self) -> int:
         """Bytes of a row with its padding."""
         return -(-self.row // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the image: `(H, W, 3)` or `(H, W)`."""
-        return (self.height, self.width, 3) if self.channels == 3 else (self.height, self.width)
 
     @classmethod
     def parse(cls, line: str) -> Caps | None:
@@ -316,14 +302,12 @@ class Caps:
         fields = dict(re.findall(r"(\w+)=\(\w+\)([\w.-]+)", line))
         if not line.startswith(gst_launch.CAPS) or not {"width", "height", "format"} <= set(fields):
             return None
-        channels = 3 if fields["format"] == "BGR" else 1
-        depth = 2 if fields["format"] == "GRAY16_LE" else 1
-        return cls(int(fields["height"]), int(fields["width"]), channels, depth)
+        size = int(fields["height"]), int(fields["width"])
+        shape = (*size, 3) if fields["format"] == "BGR" else size
+        return cls(shape, np.dtype("uint16" if fields["format"] == "GRAY16_LE" else "uint8"))
 
     def image(self, data: memoryview) -> Image:
         """Returns the image in a picture's bytes, without the padding of its rows."""
-        rows = np.frombuffer(data, np.uint8).reshape(self.height, self.stride)
-        values = np.ascontiguousarray(rows[:, : self.row])
-        if self.depth == 2:
-            return values.view("<u2").astype(np.uint16, copy=False)
-        return values.reshape(self.shape)
+        rows = np.frombuffer(data, np.uint8).reshape(-1, self.stride)
+        image: Image = np.ascontiguousarray(rows[:, : self.row]).view(self.dtype)
+        return image.reshape(self.shape)

@@ -129,13 +129,12 @@ def _open_path(path: Path, config: CameraConfig) -> Camera:
 
 
 def open_source(
-    config: CameraConfig, *, skip: int, seen: Remembered, get_buffer: GetBuffer = no_buffer
+    config: CameraConfig, seen: Remembered, get_buffer: GetBuffer = no_buffer
 ) -> Camera:
     """Opens a station's camera; may take seconds.
 
     Args:
         config: The camera's configuration, as `locate` returns it.
-        skip: Number of frames of a video to leave out.
         seen: Pictures of a folder, or frames of a video, to leave out.
         get_buffer: Where frames of a live source may be read into.
 
@@ -152,7 +151,7 @@ def open_source(
     if config.kind == "video" and not config.paced:
         from .video import RememberedVideo, VideoCamera
 
-        return RememberedVideo(VideoCamera(config, skip), path, seen)
+        return RememberedVideo(VideoCamera(config), path, seen)
     return open_live(config, get_buffer)
 
 

@@ -56,18 +56,17 @@ class StreamCamera(Camera):
     live = True
 
     def __init__(self, config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> None:
-        self._config, self._source = config, redact(config.source)
+        self._config, self.source = config, redact(config.source)
         try:
             self._reader = _open_reader(config, config.tls or CameraTls(), get_buffer)
         except CameraError as error:
-            cause = _with_certificate_hint(str(error)).removeprefix(f"{self._source}: ")
+            cause = _with_certificate_hint(str(error)).removeprefix(f"{self.source}: ")
             raise CameraError(
-                sentence("stream_not_opened", source=self._source, why=cause)
+                sentence("stream_not_opened", source=self.source, why=cause)
             ) from error
         self.settings = self._reader.settings
         self._quarantine = Quarantine(self._reader.fps)
         self._lag = Lag(paced=_is_rtsp(config.source))
-        self._index = 0
         self._size: tuple[int, int] | None = None
         self._judged: deque[Frame] = deque()
 
@@ -76,7 +75,7 @@ class StreamCamera(Camera):
         while not self._judged:
             decoded = self._reader.read()
             if decoded is None:
-                raise CameraError(sentence("stream_ended", source=self._source, frames=self._index))
+                raise CameraError(sentence("stream_ended", source=self.source, frames=self._index))
             if decoded.image is not None or self._size is not None:
                 self._judge(decoded)
         return self._judged.popleft()
@@ -89,18 +88,13 @@ class StreamCamera(Camera):
         captured_ns = decoded.arrived_ns - round(self._behind_s(decoded) * 1e9)
         frame = Frame(
             convert(image, self._config.format),
-            f"{self._source}#{self._index}",
-            self._index,
+            *self._next_name(),
             captured_ns,
             time.time() - (time.monotonic_ns() - captured_ns) / 1e9,
             decoded.stamp_ms,
             decoded.damage,
         )
-        self._index += 1
-        if decoded.intra_only:
-            self._judged.append(frame)
-        else:
-            self._judged.extend(self._quarantine.judge(frame, decoded.picture_type, decoded.key))
+        self._judged.extend(self._quarantine.judge(frame, decoded))
 
     def _behind_s(self, decoded: Decoded) -> float:
         """Returns the lag; raises where it grows, since a stream that is opened again has none."""
@@ -109,16 +103,12 @@ class StreamCamera(Camera):
         read_s = decoded.arrived_ns / 1e9
         behind_s = self._lag.seconds(read_s, decoded.stamp_ms, decoded.waited)
         if behind_s > _MOST_LAG * self._config.stall_s:
-            raise CameraError(sentence("stream_slow", source=self._source, behind_s=behind_s))
+            raise CameraError(sentence("stream_slow", source=self.source, behind_s=behind_s))
         return behind_s
 
     def close(self) -> None:
         """Releases the stream; never call it while another thread reads."""
         self._reader.close()
-
-    def describe(self) -> str:
-        """Returns the URL without its password."""
-        return self._source
 
 
 def _is_rtsp(source: str) -> bool:

@@ -28,7 +28,6 @@ class VideoCamera(Camera):
 
     Args:
         config: The camera's configuration; its source is the path.
-        skip: Number of frames to leave out at the start.
         get_buffer: Where frames may be read into.
 
     Raises:
@@ -41,39 +40,31 @@ class VideoCamera(Camera):
 
     live = False
 
-    def __init__(
-        self, config: CameraConfig, skip: int = 0, get_buffer: GetBuffer = no_buffer
-    ) -> None:
-        self._path, self._format = config.source, config.format
+    def __init__(self, config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> None:
+        self.source, self._format = config.source, config.format
         self._reader = _open_reader(config, get_buffer)
         self.settings, self.fps = self._reader.settings, self._reader.fps
         self.length = self._reader.promised or None
         self._quarantine = Quarantine(live=False)
         self._judged: deque[Frame | ImageReadError] = deque()
-        self._index, self._ended = 0, False
-        while skip > 0 and self._next() is not None:
-            skip -= 1
+        self._ended = False
 
     def read(self) -> Frame | None:
         """Reads the next frame; see `Camera.read`."""
-        judged = self._next()
+        while not self._judged and not self._ended:
+            decoded = self._reader.read()
+            if decoded is None:
+                self._ended = True
+                self._judged.extend([*self._lost_end(), *self._quarantine.rest()])
+            else:
+                self._judge(decoded)
+        judged = self._judged.popleft() if self._judged else None
         if isinstance(judged, ImageReadError):
             raise judged
         return judged and replace(judged, image=convert(judged.image, self._format))
 
-    def _next(self) -> Frame | ImageReadError | None:
-        while not self._judged and not self._ended:
-            decoded = self._reader.read()
-            if decoded is not None:
-                self._judge(decoded)
-                continue
-            self._ended = True
-            self._judged.extend([*self._lost_end(), *self._quarantine.rest()])
-        return self._judged.popleft() if self._judged else None
-
     def _judge(self, decoded: Decoded) -> None:
-        index, self._index = self._index, self._index + 1
-        name = f"{Path(self._path).name}#{index}"
+        name, index = self._next_name(Path(self.source).name)
         if decoded.image is None:
             cause = decoded.damage or "it can't be decoded"
             if not decoded.intra_only:
@@ -82,28 +73,21 @@ class VideoCamera(Camera):
             return
         stamps = time.monotonic_ns(), time.time(), decoded.stamp_ms
         frame = Frame(decoded.image, name, index, *stamps, decoded.damage)
-        if decoded.intra_only:
-            self._judged.append(frame)
-        else:
-            self._judged.extend(self._quarantine.judge(frame, decoded.picture_type, decoded.key))
+        self._judged.extend(self._quarantine.judge(frame, decoded))
 
     def _lost_end(self) -> list[ImageReadError]:
         """Returns an error where the file ends before it says it would, else nothing."""
         if not self._index:
-            raise CameraError(f"{self._path}: the video opens, but holds no frame to decode")
+            raise CameraError(f"{self.source}: the video opens, but holds no frame to decode")
         promised, found = self._reader.promised, self._reader.packets
         if found >= promised - max(2, promised // 50):  # some files only estimate it
             return []
         cause = f"the video promises {promised} frames and ends after {found}; it may be cut short"
-        return [ImageReadError(f"{Path(self._path).name}#{self._index}", cause)]
+        return [ImageReadError(f"{Path(self.source).name}#{self._index}", cause)]
 
     def close(self) -> None:
         """Releases the file."""
         self._reader.close()
-
-    def describe(self) -> str:
-        """Returns the path."""
-        return self._path
 
 
 def _open_reader(config: CameraConfig, get_buffer: GetBuffer) -> StreamReader:
@@ -154,18 +138,18 @@ class PacedVideo(Camera):
 
     def __init__(self, config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> None:
         self._config, self._get_buffer = config, get_buffer
-        self._video = VideoCamera(config, get_buffer=get_buffer)
+        self._video = VideoCamera(config, get_buffer)
+        self.source = self._video.source
         self.settings = self._video.settings
         self._interval_s = 1 / (config.fps or self._video.fps or _USUAL_FPS)
         self._due_s = time.monotonic()
-        self._index = 0
 
     def read(self) -> Frame | None:
         """Waits until the next frame is due; see `Camera.read`."""
         frame = self._video.read()
         if frame is None:
             self._video.close()
-            self._video = VideoCamera(self._config, get_buffer=self._get_buffer)
+            self._video = VideoCamera(self._config, self._get_buffer)
             frame = self._video.read()
         if frame is None:
             raise CameraError(f"{self.describe()}: the video can't be read from its start again")
@@ -185,10 +169,6 @@ class PacedVideo(Camera):
         """Releases the file."""
         self._video.close()
 
-    def describe(self) -> str:
-        """Returns the path."""
-        return self._video.describe()
-
 
 class RememberedVideo(Camera):
     """Gives the frames of a video that were not judged before.
@@ -206,7 +186,7 @@ class RememberedVideo(Camera):
 
     def __init__(self, video: Camera, path: Path, seen: Remembered) -> None:
         stat = path.stat()
-        self._video, self._seen = video, seen
+        self._video, self._seen, self.source = video, seen, video.describe()
         self._state = f"|{stat.st_size}|{stat.st_mtime_ns}"
         self.length = video.length
         seen.forget([key for key in seen.keys if not key.endswith(self._state)])
@@ -239,7 +219,3 @@ class RememberedVideo(Camera):
     def close(self) -> None:
         """Releases the file."""
         self._video.close()
-
-    def describe(self) -> str:
-        """Returns the path."""
-        return self._video.describe()

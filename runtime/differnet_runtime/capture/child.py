@@ -103,9 +103,7 @@ class _Capture:
     def _read_source(self) -> None:
         source = self._source
         get_buffer = self._link.get_buffer if source.live else no_buffer
-        with open_source(
-            source.config, skip=source.skip, seen=self._seen, get_buffer=get_buffer
-        ) as camera:
+        with open_source(source.config, self._seen, get_buffer) as camera:
             self._link.send(Opened(settings=camera.settings))
             if source.live:
                 self._give_newest(camera)

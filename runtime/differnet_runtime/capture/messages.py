@@ -137,14 +137,12 @@ class Source(StrictModel):
     Args:
         config: The camera's configuration, as `locate` returns it.
         live: Whether only the newest frame counts.
-        skip: Number of frames of a video that an earlier process gave already.
         seen: File descriptor of the pictures that were read already; see `pictures`.
         last: The last frame of a live camera, if an earlier process gave one.
     """
 
     config: CameraConfig
     live: bool
-    skip: int
     seen: int | None
     last: LastFrame | None = None
 

@@ -77,7 +77,6 @@ class CaptureProcess:
         self._pictures = pictures or Pictures()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._skip = 0
         self._last: tuple[Image, int] | None = None
         self._logged: set[type[Exception]] = set()
 
@@ -135,8 +134,7 @@ class CaptureProcess:
             if monitor.ended:
                 return
             self._last = monitor.last_frame() or self._last
-            self._skip += monitor.frames
-            if monitor.frames:
+            if monitor.gave_frames:
                 backoff.reset()
 
     def _run_process(self, monitor: CaptureMonitor) -> None:
@@ -180,7 +178,7 @@ class CaptureProcess:
         finally:
             for descriptor in passed:
                 os.close(descriptor)
-        source = Source(config=self._config, live=self.live, skip=self._skip, seen=seen, last=last)
+        source = Source(config=self._config, live=self.live, seen=seen, last=last)
         with contextlib.suppress(OSError):  # it has ended already, which is reported next
             child.channel.send(source.model_dump_json().encode())
         return child
@@ -299,8 +297,8 @@ class CaptureMonitor:
         stats: CaptureStats,
         pictures: Pictures,
     ) -> None:
-        self.frames = 0
-        """How many frames the process gave, including those that can't be read."""
+        self.gave_frames = False
+        """Whether the process gave a frame, readable or not."""
         self.ended = False
         """Whether the source has given all it had."""
         self._config, self._live = config, live
@@ -309,7 +307,7 @@ class CaptureMonitor:
         self._last: Captured | None = None
         self._trying: Trying | None = None
         self._reported = False
-        self._opening = config.kind == "folder"  # a share may hang; a video may be long to skip
+        self._opening = config.kind == "folder"  # a share may hang
         # A camera that was set to give few frames gives them late.
         self._stall_s = max(config.stall_s, _LATE_INTERVALS / config.fps if config.fps else 0.0)
         self._expect("camera_not_opening", _START_S + open_limit_s(config.stall_s))
@@ -369,7 +367,7 @@ class CaptureMonitor:
                 self._trying = message
                 self._expect("camera_decodes_long", _PICTURE_S)
             case Unreadable():
-                self._count(message.origin)
+                self._given(message.origin)
                 self._queue.put(message, channel)
             case Later():
                 self._trying = None
@@ -384,16 +382,16 @@ class CaptureMonitor:
             raise AssertionError("a frame came before its memory")
         self._reported = False
         self._last = message
-        self._count(message.origin)
+        self._given(message.origin)
         self._stats.live(message)
         self._queue.put(message, channel, self._slots)
         # By its stamp: a message that lay there for long is no proof of a camera at work.
         self._expect("camera_no_new_frame", self._stall_s, message.captured_ns)
 
-    def _count(self, origin: Origin | None) -> None:
-        """Counts a frame, readable or not, as `VideoCamera` counts those that it skips."""
+    def _given(self, origin: Origin | None) -> None:
+        """Notes that the process gave a frame, readable or not."""
         self._trying = None
-        self.frames += 1
+        self.gave_frames = True
         if origin is not None:
             self._pictures.given(origin.key)
 

@@ -230,21 +230,21 @@ def stream() -> Iterator[Callable[[int, bool], str]]:
 
 
 @pytest.mark.parametrize(
-    ("hang_up", "message"), [(True, "stopped giving frames after 30"), (False, "no new frame for")]
+    ("hang_up", "message"), [(True, "stopped giving frames after 4"), (False, "no new frame for")]
 )
 def test_a_stream_that_ends_or_stalls_is_lost_and_gives_no_old_frame(
     stream: Callable[[int, bool], str], hang_up: bool, message: str
 ) -> None:
-    source = stream(30, hang_up)
+    source = stream(4, hang_up)
     with StreamCamera(CameraConfig(source=source, kind="stream", stall_s=2)) as camera:
         assert camera.live
-        frames = [camera.read() for _ in range(30)]
+        frames = [camera.read() for _ in range(4)]
         with pytest.raises(CameraError, match=message) as caught:
             camera.read()
         names = [frame.name for frame in frames if frame]
         assert "hunter2" not in str(caught.value) + camera.describe() + "".join(names)
     seen = [float(frame.image.mean()) for frame in frames if frame]
-    assert seen == pytest.approx([number * 5 for number in range(30)], abs=3)
+    assert seen == pytest.approx([number * 5 for number in range(4)], abs=3)
 
 
 def test_a_stream_nobody_serves_is_refused_without_its_password() -> None:

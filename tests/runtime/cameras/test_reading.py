@@ -25,7 +25,7 @@ PIPELINE = "gst:videotestsrc pattern=ball ! video/x-raw,height=48"
 def read(get_buffer: GetBuffer, source: str, **options: object) -> list[Image]:
     config = locate(CameraConfig(source=source, **options))  # type: ignore[arg-type]
     nothing = Remembered()
-    with open_source(config, skip=0, seen=nothing, get_buffer=get_buffer) as camera:
+    with open_source(config, nothing, get_buffer) as camera:
         frames = [camera.read() for _ in range(4)]
     return [frame.image for frame in frames if frame is not None]
 

@@ -26,12 +26,12 @@ class Process:
 
     said = "401 Unauthorized"
 
-    def __init__(self, live: bool, **options: object) -> None:
+    def __init__(self, live: bool, pictures: Pictures | None = None, **options: object) -> None:
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link = CaptureLink(self.theirs, live)
         self.queue, self.stats = FrameQueue(live), CaptureStats("a camera")
-        self.pictures = Pictures({"old"})
-        self.stats.starting()
+        self.pictures = pictures or Pictures({"old"})
+        self.stats.update(state=CameraState.STARTING)
         options = {"source": "x", "kind": "device" if live else "folder", **options}
         config = CameraConfig(**options)  # type: ignore[arg-type]
         self.monitor = CaptureMonitor(config, live, self.queue, self.stats, self.pictures)
@@ -48,8 +48,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def process(live: bool, **options: object) -> Iterator[Process]:
-    made = Process(live, **options)
+def process(live: bool, pictures: Pictures | None = None, **options: object) -> Iterator[Process]:
+    made = Process(live, pictures, **options)
     with made.channel, made.theirs:
         yield made
 
@@ -102,8 +102,7 @@ def test_what_is_no_message_ends_it() -> None:
 
 
 def die_over_a_picture(pictures: Pictures) -> FrameQueue:
-    with process(False) as one:
-        one.pictures = one.monitor._pictures = pictures
+    with process(False, pictures) as one:
         one.link.send(Opened())
         one.link.send(Trying(name="evil.tiff", key="evil.tiff|7|7"))
         assert one.listen(2)
