@@ -139,9 +139,9 @@ def gate(taught: dict[str, Appearance], metadata: ModelMetadata) -> Gate:
 
 def codes(gate: IntegrityGate, frames: Iterable[Frame]) -> list[str | None]:
     """Shows a gate frames as they come in; returns its codes, None for a sound frame."""
-    found, repetition = [], FreezeDetector()
+    found, freeze = [], FreezeDetector()
     for seen in frames:
-        frame = replace(seen, unchanged_s=repetition.seconds(seen))
+        frame = replace(seen, unchanged_s=freeze.seconds(seen))
         prepared = preprocess(frame.image, CONTRACT)
         decision = gate.check(frame, prepared, frame.captured_ns + 20_000_000)
         found.append(None if decision is None else decision.code)
@@ -205,8 +205,8 @@ def test_the_figures_of_the_documentation(film: Film) -> None:
 
 
 def _repeated_s(frames: Iterator[Frame]) -> float:
-    repetition = FreezeDetector()
-    return max(repetition.seconds(frame) for frame in frames)
+    freeze = FreezeDetector()
+    return max(freeze.seconds(frame) for frame in frames)
 
 
 def solar_cells(kind: str, draws: int = 50) -> dict[str, Any]:
