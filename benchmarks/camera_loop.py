@@ -156,7 +156,7 @@ class _Camera:
 
     def _open(self) -> None:
         capture = cv2.VideoCapture(str(self._video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        self._reader = CaptureReader(capture, self._get_buffer)
+        self._reader = CaptureReader(capture, self._get_buffer, f"{self._video} can't be opened")
 
     def _get_buffer(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
         begun, cpu_begun = time.perf_counter(), time.thread_time()

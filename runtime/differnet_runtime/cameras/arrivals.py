@@ -245,7 +245,7 @@ class Arrivals:
         """Notes the state of a file.
 
         Args:
-            name: The file's name.
+            name: Name of the file, without its folder.
             key: Its key, which tells its states apart.
             stamp: Its modification time in ns.
             now_s: The current time, monotonic.

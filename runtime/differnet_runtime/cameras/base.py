@@ -47,6 +47,9 @@ class Setting:
         requested: Requested value, in the driver's units; None if none was requested.
         actual: The value that the camera reports afterwards; None if it reports none.
         warning: What the driver refused; None if the setting is as requested.
+
+    Example:
+        >>> Setting("exposure", requested=80.0, actual=78.0)
     """
 
     name: str

@@ -26,7 +26,7 @@ class Units:
     stops or fails in a slice that was cut.
 
     Args:
-        codec: `h264` or `hevc`.
+        codec: FFmpeg's name of it, `h264` or `hevc`.
         extradata: The container's configuration of the decoder; it tells whether units have start
             codes or lengths.
 

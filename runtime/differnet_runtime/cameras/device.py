@@ -32,6 +32,7 @@ from .base import (
 )
 from .opencv import CaptureReader
 
+_LINUX = sys.platform == "linux"
 _MJPG = "MJPG"
 _FOURCC: dict[PixelFormat, str] = {
     "auto": _MJPG,
@@ -66,14 +67,25 @@ class DeviceCamera(Camera):
     def __init__(self, config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> None:
         # In seconds; OpenCV reads it once, before the first device is opened.
         os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(config.stall_s)))
-        self._config, self.source = config, redact(config.source)
+        source, self._config, self.source = config.source, config, redact(config.source)
         fourcc = _FOURCC[config.format]
         self._jpegs = fourcc == _MJPG
-        self._capture = self.controls = _open(config.source, fourcc)
-        self._reader = CaptureReader(self._capture, no_buffer if self._jpegs else get_buffer)
+        capture = self.controls = cv2.VideoCapture(
+            int(source) if source.isdecimal() else source, cv2.CAP_V4L2 if _LINUX else cv2.CAP_ANY
+        )
+        self._reader = CaptureReader(
+            capture,
+            no_buffer if self._jpegs else get_buffer,
+            sentence("device_not_opened", source=self.source),
+        )
+        # By default USB cameras send YUYV: sixteen times the data, and fewer frames.
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if not self._jpegs or _LINUX:
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # OpenCV's decoder fills gaps without a word
         self.settings = tuple(
             apply_settings(
-                self._capture,
+                capture,
                 fourcc=fourcc,
                 form={"width": config.width, "height": config.height, "fps": config.fps},
                 wanted={
@@ -114,21 +126,7 @@ class DeviceCamera(Camera):
 
     def close(self) -> None:
         """Releases the device; never call it while another thread reads (OpenCV crashes)."""
-        self._capture.release()
-
-
-def _open(source: str, fourcc: str) -> cv2.VideoCapture:
-    driver = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, driver)
-    if not capture.isOpened():
-        capture.release()
-        raise CameraError(sentence("device_not_opened", source=redact(source)))
-    # By default USB cameras send YUYV: sixteen times the data, and fewer frames.
-    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if fourcc != _MJPG or sys.platform == "linux":
-        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # OpenCV's decoder fills gaps without a word
-    return capture
+        self._reader.close()
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ _CONTROLS = (
         cv2.CAP_PROP_EXPOSURE,
         cv2.CAP_PROP_AUTO_EXPOSURE,
         # V4L2's menu entry for manual exposure; other systems' drivers take a quarter.
-        1.0 if sys.platform == "linux" else 0.25,
+        1.0 if _LINUX else 0.25,
     ),
     _Control("gain", cv2.CAP_PROP_GAIN),
     _Control("white_balance", cv2.CAP_PROP_WB_TEMPERATURE, cv2.CAP_PROP_AUTO_WB),

@@ -18,10 +18,10 @@ from .base import Camera
 
 
 class FilesCamera(Camera):
-    """Gives the pictures of a list of files, in that order.
+    """Gives the pictures of a list of files.
 
     Args:
-        paths: The picture files.
+        paths: The picture files, in the order in which they are given.
         source: Their folder, or what else names them together in messages.
 
     Raises:

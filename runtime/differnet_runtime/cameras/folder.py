@@ -232,7 +232,7 @@ class PictureMover:
 
     Args:
         folder: The folder of the pictures.
-        after: `move` or `delete`.
+        after: Whether pictures are moved (`move`) or deleted (`delete`).
     """
 
     def __init__(self, folder: Path, after: AfterVerdict) -> None:

@@ -109,14 +109,12 @@ class OpenCvPipe:
     def __init__(self, pipeline: str, title: str, get_buffer: GetBuffer) -> None:
         sink = "appsink drop=true max-buffers=1 sync=false"
         self._title, self._count = title, 0
-        self._capture = cv2.VideoCapture(f"{pipeline} ! {sink}", cv2.CAP_GSTREAMER)
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise CameraError(
-                f"{title}: the pipeline can't be started. Try it with "
-                "`gst-launch-1.0 -v PIPELINE ! fakesink`."
-            )
-        self._reader = CaptureReader(self._capture, get_buffer)
+        self._reader = CaptureReader(
+            cv2.VideoCapture(f"{pipeline} ! {sink}", cv2.CAP_GSTREAMER),
+            get_buffer,
+            f"{title}: the pipeline can't be started. Try it with "
+            "`gst-launch-1.0 -v PIPELINE ! fakesink`.",
+        )
 
     def read(self) -> Image:
         """Waits for the next picture.
@@ -132,7 +130,7 @@ class OpenCvPipe:
 
     def close(self) -> None:
         """Ends the pipeline."""
-        self._capture.release()
+        self._reader.close()
 
 
 class PipelineProcess:

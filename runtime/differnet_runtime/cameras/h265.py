@@ -39,6 +39,11 @@ class UnwrittenBlocks:
     Where a slice is missing, the memory keeps an older picture. So all memory that a decoder gets
     is zero: new memory is, and used memory is wiped here first. A block whose luma and both chroma
     values are zero is no colour that a picture can have.
+
+    Example:
+        >>> unwritten = UnwrittenBlocks()
+        >>> missing = unwritten.count(frame)
+        >>> unwritten.release(frame)
     """
 
     def __init__(self) -> None:
@@ -84,6 +89,10 @@ class PacketSplitter:
         units: The units of the stream.
         signs: Is told that the loss was not in the first picture; whether that one is complete must
             be checked when it is decoded.
+
+    Example:
+        >>> splitter = PacketSplitter(units, signs)
+        >>> packets = splitter.split(packet, in_order=True)
     """
 
     def __init__(self, units: Units, signs: Signs) -> None:

@@ -28,18 +28,26 @@ _PICTURE_TYPES = frozenset(map(ord, "IPB"))
 
 
 class CaptureReader:
-    """Reads the images of an open `cv2.VideoCapture`.
+    """Reads the images of a `cv2.VideoCapture`.
 
     Args:
-        capture: The open capture.
+        capture: A capture that was just opened; it is released with this reader.
         get_buffer: Where images may be read into.
+        not_opened: Message of the error if the capture is not open.
 
     Raises:
-        CameraError: Its images are too large.
+        CameraError: The capture is not open, or its images are too large.
+
+    Example:
+        >>> reader = CaptureReader(cv2.VideoCapture(0), no_buffer, "there is no camera")
+        >>> image = reader.read()
     """
 
-    def __init__(self, capture: cv2.VideoCapture, get_buffer: GetBuffer) -> None:
+    def __init__(self, capture: cv2.VideoCapture, get_buffer: GetBuffer, not_opened: str) -> None:
         self._capture, self._get_buffer = capture, get_buffer
+        if not capture.isOpened():
+            capture.release()
+            raise CameraError(not_opened)
         _refuse_too_large(
             int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         )
@@ -78,6 +86,10 @@ class CaptureReader:
                 return decoded, failures
         return None, ATTEMPTS
 
+    def close(self) -> None:
+        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
+        self._capture.release()
+
 
 def _refuse_too_large(width: int, height: int) -> None:
     if (fault := too_large(width, height)) is not None:
@@ -85,36 +97,23 @@ def _refuse_too_large(width: int, height: int) -> None:
 
 
 class OpenCvReader(StreamReader):
-    """Opens a capture; the base of `OpenCvVideo` and `OpenCvStream`.
-
-    Args:
-        capture: The capture, open or not.
-        get_buffer: Where images may be read into.
-        not_opened: Message where it is not open.
-
-    Raises:
-        CameraError: It is not open, or its images are too large.
-    """
+    """The base of `OpenCvVideo` and `OpenCvStream`; its arguments are those of `CaptureReader`."""
 
     def __init__(self, capture: cv2.VideoCapture, get_buffer: GetBuffer, not_opened: str) -> None:
-        self._capture = capture
-        if not capture.isOpened():
-            capture.release()
-            raise CameraError(not_opened)
-        self._reader = CaptureReader(capture, get_buffer)
+        self._capture, self._reader = capture, CaptureReader(capture, get_buffer, not_opened)
         self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
         self.not_seen = sentence("decoder_blind", command=install_line("streams"))
 
     def close(self) -> None:
-        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
-        self._capture.release()
+        """Releases the capture; see `CaptureReader.close`."""
+        self._reader.close()
 
 
 class OpenCvVideo(OpenCvReader):
     """Reads a video file.
 
     Args:
-        path: The file.
+        path: Path of the file.
         get_buffer: Where images may be read into.
 
     Raises:
@@ -148,7 +147,7 @@ class OpenCvStream(OpenCvReader):
     """Reads a URL through OpenCV's FFmpeg; in a process of its own.
 
     Args:
-        source: The URL.
+        source: URL of the stream.
         options: Options of FFmpeg's protocol and container.
         timeouts_s: For opening, and for each read, in seconds.
         get_buffer: Where images may be read into.

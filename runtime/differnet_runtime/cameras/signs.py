@@ -22,7 +22,13 @@ logging.getLogger("libav").setLevel(logging.CRITICAL + 1)
 
 
 class Log:
-    """Collects what FFmpeg logs in this thread while the context is entered."""
+    """Collects what FFmpeg logs in this thread while the context is entered.
+
+    Example:
+        >>> with Log() as log:
+        ...     packet = next(packets)
+        >>> log.lines
+    """
 
     def __init__(self) -> None:
         self._capture = av.logging.Capture()

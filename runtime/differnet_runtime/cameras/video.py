@@ -180,6 +180,9 @@ class RememberedVideo(Camera):
         video: Gives all frames, each named `FILE#NUMBER`.
         path: The file, which must exist.
         seen: The frames that were read already.
+
+    Example:
+        >>> camera = RememberedVideo(VideoCamera(config), Path(config.source), Remembered())
     """
 
     live = False

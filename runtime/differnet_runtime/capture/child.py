@@ -166,6 +166,10 @@ class CaptureLink:
     Args:
         channel: The socket to the station.
         live: Whether a frame that finds no free slot is dropped; otherwise it waits for one.
+
+    Example:
+        >>> link = CaptureLink(channel, live=True)
+        >>> link.frame(camera.read())
     """
 
     def __init__(self, channel: socket.socket, live: bool) -> None:

@@ -58,7 +58,7 @@ class CaptureProcess:
 
     Args:
         name: The camera's name, for the log.
-        config: The camera's configuration.
+        config: The camera's configuration, as the station's file has it.
         pictures: The pictures of the camera that were read already; none by default.
 
     Example:
@@ -284,8 +284,8 @@ class CaptureMonitor:
     Args:
         config: The camera's configuration, as `locate` returns it.
         live: Whether frames must come without being asked for.
-        queue: Takes the frames.
-        stats: Takes the state of the camera.
+        queue: Receives the frames, to be taken by the judge.
+        stats: Receives the state of the camera, and counts.
         pictures: The pictures of a folder that were read; kept up to date.
     """
 

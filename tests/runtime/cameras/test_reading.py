@@ -34,6 +34,9 @@ def test_a_buffer_that_was_not_written_to_is_no_picture() -> None:
     """A decoder may fail after the grab; what lay in that memory is an older frame."""
 
     class Failing:
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
         def get(self, _property: int) -> float:
             return 4.0
 
@@ -48,7 +51,7 @@ def test_a_buffer_that_was_not_written_to_is_no_picture() -> None:
             return image is not None, image  # as OpenCV does it
 
     reader = CaptureReader(
-        cast("cv2.VideoCapture", Failing()), lambda shape, dtype: np.full(shape, 7, dtype)
+        cast("cv2.VideoCapture", Failing()), lambda shape, dtype: np.full(shape, 7, dtype), "closed"
     )
     assert reader.read() is not None
     assert reader.read() is None
@@ -57,6 +60,9 @@ def test_a_buffer_that_was_not_written_to_is_no_picture() -> None:
 @pytest.mark.parametrize("told", [32_000.0, 0.0])
 def test_a_camera_whose_pictures_are_huge_is_refused(told: float) -> None:
     class Huge:
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
         def get(self, _property: int) -> float:
             return told
 
@@ -67,7 +73,7 @@ def test_a_camera_whose_pictures_are_huge_is_refused(told: float) -> None:
             return True, np.broadcast_to(np.uint8(7), (32_000, 32_000, 3))
 
     with pytest.raises(CameraError, match="32000 x 32000 pixels; at most 268,435,456"):
-        CaptureReader(cast("cv2.VideoCapture", Huge()), no_buffer).read()
+        CaptureReader(cast("cv2.VideoCapture", Huge()), no_buffer, "closed").read()
 
 
 @pytest.mark.parametrize(
