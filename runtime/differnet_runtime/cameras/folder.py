@@ -154,12 +154,8 @@ class WatchedFolder(Camera):
 
     def _read(self, name: str) -> Frame | None:
         """Reads a picture that seems complete; returns None if it is not, or no longer exists."""
-        stat = self._stat(name)
-        if stat is None:
-            self._arrivals.drop(name)
-            return None
-        key, expected = key_of(name, stat), self._arrivals.key(name)
-        if key in self._seen.keys or expected is None:
+        stat, expected = self._stat(name), self._arrivals.key(name)
+        if stat is None or expected is None or (key := key_of(name, stat)) in self._seen.keys:
             self._arrivals.drop(name)
             return None
         if key != expected:

@@ -264,9 +264,9 @@ class CaptureStats:
     def absent(self, state: CameraState, reason: str) -> None:
         """Notes that no frames come; a camera that is LOST stays so until they do."""
         with self._lock:
-            if self._status.state is CameraState.LOST:
-                state = CameraState.LOST
-            self._status = replace(self._status, state=state, reason=reason)
+            lost = self._status.state is CameraState.LOST
+            changed = CameraState.LOST if lost else state
+            self._status = replace(self._status, state=changed, reason=reason)
 
 
 _POLL_MS = 100

@@ -170,7 +170,9 @@ class FrameQueue:
     def wait(self, timeout_s: float) -> bool:
         """Waits until there is something to take; returns whether there is."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._items), timeout_s)
+            if not self._items and timeout_s > 0:
+                self._changed.wait_for(lambda: self._items, timeout_s)
+            return bool(self._items)
 
     def take(self) -> Frame | None:
         """Takes the next frame; returns None if there is none, or once at the end of the source.
