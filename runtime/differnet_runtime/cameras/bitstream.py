@@ -27,8 +27,8 @@ class Units:
 
     Args:
         codec: FFmpeg's name of it, `h264` or `hevc`.
-        extradata: The container's configuration of the decoder; it tells whether units have start
-            codes or lengths.
+        extradata: The container's configuration of the decoder, which says whether units have
+            start codes or lengths.
 
     Example:
         >>> units = Units("h264", codec_context.extradata)

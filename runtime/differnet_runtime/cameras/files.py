@@ -96,7 +96,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass
 class Remembered:
-    """The pictures that were read already, and the functions that are told of new ones.
+    """The pictures that were read already, and the functions to call for new ones.
 
     A picture is known by its key; see `records.Origin`.
 

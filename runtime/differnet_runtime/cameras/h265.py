@@ -87,8 +87,8 @@ class PacketSplitter:
 
     Args:
         units: The units of the stream.
-        signs: Is told that the loss was not in the first picture; whether that one is complete must
-            be checked when it is decoded.
+        signs: The signs of damage, from which the loss is withdrawn for the first picture; whether
+            that one is complete must be checked when it is decoded.
 
     Example:
         >>> splitter = PacketSplitter(units, signs)

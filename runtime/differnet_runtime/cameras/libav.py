@@ -98,7 +98,7 @@ class LibavReader(StreamReader):
         self._ready: deque[Decoded] = deque()
         self._size: tuple[int, int] | None = None
         self._quarter_turns: int | None = None
-        """Of the first picture; another rotation of a later one comes from a broken message."""
+        """Rotation of the first picture; another one later comes from a damaged message."""
         self._read_ns, self._waited, self._failed = 0, True, 0
         self._ended = False
 

@@ -257,8 +257,8 @@ class MultipartParser:
 
     def _end(self, head: dict[str, str]) -> tuple[int | None, str | None]:
         """Returns where the part ends, None if it needs more bytes; and the part's damage."""
-        told = head.get("content-length", "")
-        length = int(told) if told.isdecimal() and len(told) < 10 else 0
+        declared = head.get("content-length", "")
+        length = int(declared) if declared.isdecimal() and len(declared) < 10 else 0
         if not 0 < length <= _MOST_BYTES:
             found = self._boundary(len(self._data))
             if found is None and len(self._data) > _MOST_BYTES:

@@ -17,7 +17,7 @@ import av.logging
 
 av.logging.set_level(av.logging.WARNING)
 av.logging.set_skip_repeated(False)
-# Logged outside of the calls that are listened to, as about colours, which concerns nobody.
+# What is logged outside of `Log` concerns nobody, as about colours.
 logging.getLogger("libav").setLevel(logging.CRITICAL + 1)
 
 
