@@ -33,7 +33,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.cameras.base import CaptureReader, FreezeDetector
+from differnet_runtime.cameras.base import FreezeDetector
+from differnet_runtime.cameras.opencv import CaptureReader
 from differnet_runtime.capture.child import CaptureLink
 from differnet_runtime.capture.pictures import Pictures
 from differnet_runtime.capture.process import CaptureMonitor, CaptureStats
@@ -115,11 +116,11 @@ def _judged(
             begun_s = time.process_time()
         before_s = time.thread_time()
         image = camera.read()
-        start = time.perf_counter() - camera.room_s
-        begun_s += time.thread_time() - before_s - camera.room_cpu_s
+        start = time.perf_counter() - camera.buffer_s
+        begun_s += time.thread_time() - before_s - camera.buffer_cpu_s
         camera.give(Frame(image, f"top#{index}", index, time.monotonic_ns(), time.time()))
         handed = time.perf_counter()
-        judged = judge.judge(camera.inbox.take)
+        judged = judge.judge(camera.queue.take)
         between = time.perf_counter()
         assert judged is not None
         event = station.reporter.report(judged)
@@ -134,39 +135,39 @@ def _judged(
 
 
 class _Camera:
-    """What a capture process does, and the daemon's end of it, both in this process.
+    """A capture process and the station's end of it, both in this process.
 
     Args:
-        config: Of the camera.
-        video: What it sees, again and again.
+        config: The camera's configuration.
+        video: The video file that it plays again and again.
     """
 
     def __init__(self, config: CameraConfig, video: Path) -> None:
         self._video = video
         self._open()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link, self.inbox = CaptureLink(theirs, live=True), FrameQueue(live=True)
-        self._watch = CaptureMonitor(config, True, self.inbox, CaptureStats("top"), Pictures())
+        self.link, self.queue = CaptureLink(theirs, live=True), FrameQueue(live=True)
+        self._monitor = CaptureMonitor(config, True, self.queue, CaptureStats("top"), Pictures())
         self._child: Any = SimpleNamespace(channel=ours)
         self._ends = (ours, theirs)
-        self._repetition = FreezeDetector()
-        self.room_s = self.room_cpu_s = 0.0
-        """What it took to find room for the picture that was read last."""
+        self._freeze = FreezeDetector()
+        self.buffer_s = self.buffer_cpu_s = 0.0
+        """Time that it took to find a buffer for the last picture, in seconds."""
 
     def _open(self) -> None:
         capture = cv2.VideoCapture(str(self._video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        self._reader = CaptureReader(capture, self._room)
+        self._reader = CaptureReader(capture, self._get_buffer, f"{self._video} can't be opened")
 
-    def _room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
+    def _get_buffer(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Image | None:
         begun, cpu_begun = time.perf_counter(), time.thread_time()
-        room = self.link.room(shape, dtype)
-        self.room_s = time.perf_counter() - begun
-        self.room_cpu_s = time.thread_time() - cpu_begun
-        return room
+        buffer = self.link.get_buffer(shape, dtype)
+        self.buffer_s = time.perf_counter() - begun
+        self.buffer_cpu_s = time.thread_time() - cpu_begun
+        return buffer
 
     def read(self) -> Image:
         """Decodes the next picture."""
-        self.room_s = self.room_cpu_s = 0.0
+        self.buffer_s = self.buffer_cpu_s = 0.0
         image = self._reader.read()
         while image is None:
             self._open()
@@ -174,10 +175,10 @@ class _Camera:
         return image
 
     def give(self, frame: Frame) -> None:
-        """Hands a frame over until it can be taken from the inbox."""
-        self.link.frame(replace(frame, unchanged_s=self._repetition.seconds(frame)))
-        while not self.inbox.wait(0):
-            self._watch.listen(self._child)
+        """Hands a frame over until it can be taken from the queue."""
+        self.link.frame(replace(frame, unchanged_s=self._freeze.seconds(frame)))
+        while not self.queue.wait(0):
+            self._monitor.listen(self._child)
 
     def close(self) -> None:
         """Closes both ends of the channel."""

@@ -331,7 +331,7 @@ def inspect(
     gate = detector.gate(
         live=camera.live, stale_after_s=_STALE_AFTER_S if camera.live else math.inf
     )
-    repetition = FreezeDetector()
+    freeze = FreezeDetector()
     for index in count():
         start = time.perf_counter()
         try:
@@ -344,7 +344,7 @@ def inspect(
         if frame is None:
             return
         if camera.live:
-            frame = replace(frame, unchanged_s=repetition.seconds(frame))
+            frame = replace(frame, unchanged_s=freeze.seconds(frame))
         capture_ms = _ms_since(start)
         found = inspect_frame(
             frame, detector, gate, threshold=threshold, score_refused=score_refused

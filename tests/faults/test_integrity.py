@@ -19,8 +19,8 @@ import pytest
 from numpy.typing import NDArray
 
 from differnet_runtime.cameras.base import FreezeDetector
-from differnet_runtime.cameras.opencv import OpenCvCamera
-from differnet_runtime.config.models import IntegrityConfig
+from differnet_runtime.cameras.video import VideoCamera
+from differnet_runtime.config.models import CameraConfig, IntegrityConfig
 from differnet_runtime.images import read_image
 from differnet_runtime.inspection.image_checks import (
     AppearanceLimits,
@@ -102,7 +102,7 @@ def _encode(
 
 def _frames(clip: Path) -> Iterator[Frame]:
     """Yields a clip's frames, stamped as a camera's would be."""
-    with OpenCvCamera(str(clip), "file") as camera:
+    with VideoCamera(CameraConfig(source=str(clip), kind="video")) as camera:
         while (frame := camera.read()) is not None:
             yield replace(frame, captured_ns=_stamp_ns(frame.index))
 
@@ -139,9 +139,9 @@ def gate(taught: dict[str, Appearance], metadata: ModelMetadata) -> Gate:
 
 def codes(gate: IntegrityGate, frames: Iterable[Frame]) -> list[str | None]:
     """Shows a gate frames as they come in; returns its codes, None for a sound frame."""
-    found, repetition = [], FreezeDetector()
+    found, freeze = [], FreezeDetector()
     for seen in frames:
-        frame = replace(seen, unchanged_s=repetition.seconds(seen))
+        frame = replace(seen, unchanged_s=freeze.seconds(seen))
         prepared = preprocess(frame.image, CONTRACT)
         decision = gate.check(frame, prepared, frame.captured_ns + 20_000_000)
         found.append(None if decision is None else decision.code)
@@ -205,8 +205,8 @@ def test_the_figures_of_the_documentation(film: Film) -> None:
 
 
 def _repeated_s(frames: Iterator[Frame]) -> float:
-    repetition = FreezeDetector()
-    return max(repetition.seconds(frame) for frame in frames)
+    freeze = FreezeDetector()
+    return max(freeze.seconds(frame) for frame in frames)
 
 
 def solar_cells(kind: str, draws: int = 50) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 from differnet_runtime import Detector, Inspection, Verdict
 from differnet_runtime.backends.base import Backend, Outputs
 from differnet_runtime.backends.fake import FakeBackend
-from differnet_runtime.cameras import Camera, folder_camera
+from differnet_runtime.cameras import Camera
+from differnet_runtime.cameras.files import folder_camera
 from differnet_runtime.detector import inspect
 from differnet_runtime.errors import BackendError, CameraError
 from differnet_runtime.model_file.contract import InputContract, Region

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from differnet_runtime.cameras import redact
-from differnet_runtime.cameras.gstreamer import open_pipeline
+from differnet_runtime.cameras.gstreamer import PipelineCamera
 from differnet_runtime.cameras.sources import describe, hidden, locate
-from differnet_runtime.config.grammar import redact_text
+from differnet_runtime.config.grammar import redact, redact_text
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
 from tests.fakes.clips import Clip
@@ -69,7 +68,7 @@ def test_a_pipeline_that_cannot_be_started_is_named_without_it() -> None:
     require("gst-launch-1.0")
     config = locate(CameraConfig(source="gst:nosuchelement user-id=admin user-pw=hunter2"))
     with pytest.raises(CameraError, match=r"^gst:nosuchelement user-id=\*\*\* ") as raised:
-        open_pipeline(config)
+        PipelineCamera(config)
     assert "hunter2" not in str(raised.value)
     assert "admin" not in str(raised.value)
 

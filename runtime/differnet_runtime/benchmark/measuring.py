@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ..backends.base import Backend
 from ..backends.fake import PREFIX
 from ..backends.selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, open_backend
-from ..cameras import open_camera, redact
+from ..cameras import open_camera
+from ..config.grammar import redact
 from ..config.models import IntegrityConfig
 from ..detector import Detector
 from ..errors import BackendUnavailableError, CameraError, DifferNetError

@@ -1,9 +1,9 @@
 """Runs a GStreamer pipeline in a process of its own, as `gst-launch-1.0 -v` does.
 
-The pipeline is read from standard input, its words separated by zero bytes: a command line, with
-the passwords in it, could be seen by every user of the machine. Standard output gets a line for
+It reads the pipeline from standard input, its words separated by zero bytes: every user of the
+machine could see a command line, with the passwords in it. It writes a line to standard output for
 each form of the pictures (`caps = ...`, before the first picture of that form) and for an error.
-The file is run by its path, needs only Python's own modules, and calls GStreamer's library:
+The file is run by its path, imports only Python's own modules, and calls GStreamer's library:
 https://gstreamer.freedesktop.org/documentation/gstreamer/
 """
 
@@ -18,13 +18,13 @@ LIBRARY = "libgstreamer-1.0.so.0"
 CAPS = "caps = "
 ERROR = "ERROR: "
 FILTER = "differnet"
-"""Name of the element whose output is told."""
+"""Name of the element whose caps are written."""
 
 _NULL, _PAUSED, _PLAYING = 1, 3, 4
 _FAILED = 0
 _EOS, _ERROR, _CLOCK_LOST, _LATENCY = 1 << 0, 1 << 1, 1 << 10, 1 << 19
 _LISTEN_NS = 100_000_000
-"""Between two looks at signals."""
+"""Longest wait for a message, after which Python handles signals."""
 
 
 class _GError(ctypes.Structure):
@@ -32,7 +32,7 @@ class _GError(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    """GstMessage, up to where it came from; its first seven fields are GstMiniObject's."""
+    """GstMessage up to its source; the first seven fields are those of GstMiniObject."""
 
     _fields_ = (
         ("gtype", ctypes.c_size_t),
@@ -63,7 +63,7 @@ _SIGNATURES = {
     "gst_pad_get_current_caps": (c_void_p, c_void_p),
     "gst_caps_to_string": (c_void_p, c_void_p),
     "gst_mini_object_unref": (None, c_void_p),
-    # Of GLib, found through GStreamer's library, which is linked to it.
+    # From GLib, which GStreamer's library is linked to.
     "g_signal_connect_data": (
         *(ctypes.c_ulong, c_void_p, c_char_p, _Notify, c_void_p, c_void_p, c_int),
     ),
@@ -72,7 +72,7 @@ _SIGNATURES = {
 
 
 class _FailedError(Exception):
-    """Says why there is no pipeline."""
+    """The pipeline can't be started, or broke off; the text says why."""
 
 
 def _library() -> ctypes.CDLL:
@@ -93,7 +93,7 @@ def _library() -> ctypes.CDLL:
 
 
 class _Pipeline:
-    """A pipeline, made and not yet started."""
+    """A pipeline that was parsed and not yet started."""
 
     def __init__(self, library: ctypes.CDLL, words: list[bytes]) -> None:
         self._gst = library
@@ -105,34 +105,34 @@ class _Pipeline:
             raise _FailedError(f"erroneous pipeline: {_message(error)}")
         last = library.gst_bin_get_by_name(self._self, FILTER.encode())
         self._pad = library.gst_element_get_static_pad(last, b"src")
-        self._told = _Notify(self._tell_caps)  # kept: the library holds no reference
-        library.g_signal_connect_data(self._pad, b"notify::caps", self._told, None, None, 0)
+        self._notify = _Notify(self._write_caps)  # kept: the library holds no reference
+        library.g_signal_connect_data(self._pad, b"notify::caps", self._notify, None, None, 0)
 
     def run(self) -> None:
-        """Runs it until its end; a signal may end it earlier."""
+        """Runs the pipeline until its end, or until a signal interrupts it."""
         gst, bus = self._gst, self._gst.gst_element_get_bus(self._self)
         try:
-            # Where it fails, a message says why.
+            # If it fails, a message says why.
             failed = gst.gst_element_set_state(self._self, _PLAYING) == _FAILED
             while True:
                 kinds = _EOS | _ERROR | _CLOCK_LOST | _LATENCY
                 message = gst.gst_bus_timed_pop_filtered(bus, _LISTEN_NS, kinds)
                 if not message and failed:
                     raise _FailedError("the pipeline refuses to start")
-                if message and self._heed(message):
+                if message and self._handle(message):
                     return
         finally:
             gst.gst_element_set_state(self._self, _NULL)
 
-    def _heed(self, message: ctypes._Pointer[_Message]) -> bool:
-        """Does what a message asks for; returns whether it is the end."""
+    def _handle(self, message: ctypes._Pointer[_Message]) -> bool:
+        """Handles a message; returns whether it is the end of the stream."""
         kind = message.contents.kind
         try:
             if kind == _ERROR:
                 raise _FailedError(self._error(message))
             if kind == _LATENCY:
                 self._gst.gst_bin_recalculate_latency(self._self)
-            elif kind == _CLOCK_LOST:  # another one is chosen on the way back
+            elif kind == _CLOCK_LOST:  # a new clock is chosen on the way back
                 self._gst.gst_element_set_state(self._self, _PAUSED)
                 self._gst.gst_element_set_state(self._self, _PLAYING)
             return bool(kind == _EOS)
@@ -146,14 +146,14 @@ class _Pipeline:
         more = self._text(details.value).rpartition("\n")[2]
         return f"from element {where}: {_message(error)}" + (f" {more}" if more else "")
 
-    def _tell_caps(self, pad: int, _property: int, _data: int) -> None:
-        """Runs in the thread that gives the pictures, which waits for it."""
+    def _write_caps(self, pad: int, _property: int, _data: int) -> None:
+        """Called in the streaming thread, which waits for it before the next picture."""
         if caps := self._gst.gst_pad_get_current_caps(pad):
-            _tell(CAPS + self._text(self._gst.gst_caps_to_string(caps)))
+            _write(CAPS + self._text(self._gst.gst_caps_to_string(caps)))
             self._gst.gst_mini_object_unref(caps)
 
     def _text(self, address: int | None) -> str:
-        """Returns a text of the library's, and frees it."""
+        """Returns a string that the library allocated, and frees it."""
         if not address:
             return ""
         text = ctypes.string_at(address).decode("utf-8", "replace")
@@ -165,17 +165,17 @@ def _message(error: ctypes._Pointer[_GError]) -> str:
     return error.contents.message.decode("utf-8", "replace") if error else "no reason was given"
 
 
-def _tell(line: str) -> None:
+def _write(line: str) -> None:
     os.write(sys.stdout.fileno(), " ".join(line.splitlines()).encode() + b"\n")
 
 
 def main() -> int:
-    """Returns 0 after the pipeline's end, 1 after an error."""
+    """Runs the pipeline from standard input; returns 0 after its end, 1 after an error."""
     words = [word for word in sys.stdin.buffer.read().split(b"\0") if word]
     try:
         _Pipeline(_library(), words).run()
     except _FailedError as error:
-        _tell(f"{ERROR}{error}")
+        _write(f"{ERROR}{error}")
         return 1
     except KeyboardInterrupt:
         return 130

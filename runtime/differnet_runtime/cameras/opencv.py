@@ -1,69 +1,156 @@
-"""Video files, camera devices and network streams through OpenCV; the boundary of its errors.
-
-A network stream that stalls makes OpenCV wait for the read timeout and then hand out the last
-frame again, as if it were new; so a read that takes that long counts as a lost camera. Nothing
-here reconnects, and a reader slower than a stream falls behind: both belong to the service,
-which keeps the capture in a process of its own.
-
-Network streams through OpenCV's FFmpeg, where PyAV is not installed.
+"""Streams and video files through OpenCV where PyAV is not installed; the boundary of its errors.
 
 A stream that stalls makes OpenCV wait for its read timeout and then give the last frame again, as
-if it were new: only a time stamp that advances makes a frame new. What the decoder knew of a
-picture is not told: of a damaged stream only gaps between time stamps are seen.
-
-A camera at this machine (V4L2, USB): set as configured, and read back.
+if it were new: only a time stamp that advances makes a frame new. OpenCV does not tell what its
+decoder knew of a picture: of a damaged stream only gaps between time stamps are detected.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
 
 from ..config.grammar import redact
-from ..config.models import CameraConfig, PixelFormat
-from ..errors import CameraError, ImageReadError
+from ..errors import CameraError
 from ..installation import install_line
-from ..records import Frame, Image
+from ..records import Image, too_large
 from ..sentences import sentence
-from .base import (
-    Camera,
-    CaptureReader,
-    Decoded,
-    Room,
-    StreamReader,
-    apply_settings,
-    convert,
-    no_room,
-    whole_or_partial,
-)
+from .base import Decoded, GetBuffer, StreamReader, plausible_fps
 
-Kind = Literal["file", "device", "url"]
-
-TIMEOUT_MS = 5000
-MJPG = "MJPG"
-_MOST_FPS = 1000.0
-_ATTEMPTS = 10
+ATTEMPTS = 10
 """Failed reads in a row that end a source: a single one may be one damaged packet."""
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_PICTURE_TYPES = frozenset(map(ord, "IPB"))
 
 
-class OpenCvCamera(Camera):
-    """Reads a video file, a device or a network stream.
+class CaptureReader:
+    """Reads the images of a `cv2.VideoCapture`.
 
     Args:
-        source: Path of a video, index or path of a device, or a URL.
-        kind: Which of the three.
-        timeout_ms: For a URL: the longest wait for the connection, and for a frame.
-        fourcc: Asked of a device; any but MJPG is raw, and handed out as it comes. JPEGs are
-            decoded here, strictly, where the driver gives them as they are.
-        room: Where frames may be read into.
+        capture: A capture that was just opened; it is released with this reader.
+        get_buffer: Where images may be read into.
+        not_opened: Message of the error if the capture is not open.
+
+    Raises:
+        CameraError: The capture is not open, or its images are too large.
+
+    Example:
+        >>> reader = CaptureReader(cv2.VideoCapture(0), no_buffer, "there is no camera")
+        >>> image = reader.read()
+    """
+
+    def __init__(self, capture: cv2.VideoCapture, get_buffer: GetBuffer, not_opened: str) -> None:
+        self._capture, self._get_buffer = capture, get_buffer
+        if not capture.isOpened():
+            capture.release()
+            raise CameraError(not_opened)
+        _refuse_too_large(
+            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        )
+        self._last: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
+
+    def read(self) -> Image | None:
+        """Returns the next image, or None where there is none or it can't be decoded.
+
+        It lies in the given buffer if its shape and dtype are those of the image before.
+        """
+        buffer = self._get_buffer(*self._last) if self._last else None
+        try:
+            # Not `read`, which takes a buffer that was never written to for an image.
+            if not self._capture.grab():
+                return None
+            ok, image = self._capture.retrieve(buffer)
+        except cv2.error:  # raised by some builds for a damaged frame
+            return None
+        if not ok or image is None or not image.size:
+            return None
+        _refuse_too_large(image.shape[1], image.shape[0])  # a stream may change its size
+        self._last = image.shape, image.dtype
+        return image  # type: ignore[return-value]
+
+    def read_on(
+        self, decode: Callable[[Image], Image | None] = lambda image: image
+    ) -> tuple[Image | None, int]:
+        """Reads until an image can be decoded, at most `ATTEMPTS` times.
+
+        Returns:
+            The image, or None; and the number of reads that failed before it.
+        """
+        for failures in range(ATTEMPTS):
+            image = self.read()
+            if image is not None and (decoded := decode(image)) is not None:
+                return decoded, failures
+        return None, ATTEMPTS
+
+    def close(self) -> None:
+        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
+        self._capture.release()
+
+
+def _refuse_too_large(width: int, height: int) -> None:
+    if (fault := too_large(width, height)) is not None:
+        raise CameraError(f"the camera's picture can't be used: {fault}")
+
+
+class OpenCvReader(StreamReader):
+    """The base of `OpenCvVideo` and `OpenCvStream`; its arguments are those of `CaptureReader`."""
+
+    def __init__(self, capture: cv2.VideoCapture, get_buffer: GetBuffer, not_opened: str) -> None:
+        self._capture, self._reader = capture, CaptureReader(capture, get_buffer, not_opened)
+        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
+        self.not_seen = sentence("decoder_blind", command=install_line("streams"))
+
+    def close(self) -> None:
+        """Releases the capture; see `CaptureReader.close`."""
+        self._reader.close()
+
+
+class OpenCvVideo(OpenCvReader):
+    """Reads a video file.
+
+    Args:
+        path: Path of the file.
+        get_buffer: Where images may be read into.
+
+    Raises:
+        CameraError: It can't be opened.
+    """
+
+    def __init__(self, path: str, get_buffer: GetBuffer) -> None:
+        not_opened = (
+            f"{path}: OpenCV can't open it as a video; pictures are recognised by their file "
+            "extension"
+        )
+        super().__init__(cv2.VideoCapture(path), get_buffer, not_opened)
+        self.promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self._waiting: Image | None = None
+
+    def read(self) -> Decoded | None:
+        """Reads the next picture; one without an image stands for all that can't be decoded."""
+        image, failures = self._waiting, 0
+        if image is None:
+            image, failures = self._reader.read_on()
+        if image is None:
+            return None
+        self.packets += 1
+        self._waiting = image if failures else None
+        damage = f"{failures} frame(s) can't be decoded" if failures else None
+        given = None if failures else image
+        return Decoded(given, time.monotonic_ns(), damage=damage, intra_only=True)
+
+
+class OpenCvStream(OpenCvReader):
+    """Reads a URL through OpenCV's FFmpeg; in a process of its own.
+
+    Args:
+        source: URL of the stream.
+        options: Options of FFmpeg's protocol and container.
+        timeouts_s: For opening, and for each read, in seconds.
+        get_buffer: Where images may be read into.
 
     Raises:
         CameraError: It can't be opened.
@@ -72,165 +159,15 @@ class OpenCvCamera(Camera):
     def __init__(
         self,
         source: str,
-        kind: Kind,
-        *,
-        timeout_ms: int = TIMEOUT_MS,
-        fourcc: str = MJPG,
-        room: Room = no_room,
+        options: Mapping[str, str],
+        timeouts_s: tuple[float, float],
+        get_buffer: GetBuffer,
     ) -> None:
-        self._source = redact(source)
-        self._label = Path(source).name if kind == "file" else self._source
-        self._kind = kind
-        self._timeout_s = timeout_ms / 1e3
-        self.live = kind != "file"
-        self.fps: float | None = None
-        """Of a file, where it says so."""
-        self._index = self._promised = 0
-        self._waiting: Image | None = None
-        self._jpegs = kind == "device" and fourcc == MJPG
-        self._damage: str | None = None
-        self._capture = _open(source, kind, timeout_ms, fourcc)
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise CameraError(_not_opened(self._source, kind))
-        self._reader = CaptureReader(self._capture, no_room if self._jpegs else room)
-        if kind == "device":
-            self.controls = self._capture
-        if kind == "file":
-            fps = self._capture.get(cv2.CAP_PROP_FPS)
-            self.fps = fps if 0 < fps <= _MOST_FPS else None
-            self._promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-            self.length = self._promised or None
-
-    def read(self) -> Frame | None:
-        """Reads the next frame; see `Camera.read`.
-
-        A frame that can't be decoded is reported once a later one could be.
-        """
-        index, image, failures = self._index, self._waiting, 0
-        self._waiting = None
-        while image is None and failures < _ATTEMPTS:
-            image = self._read_once()
-            failures += image is None
-        if image is None:
-            self._refuse_loss()
-            return None
-        self._index += 1
-        name = f"{self._label}#{index}"
-        if failures:
-            self._waiting = image
-            raise ImageReadError(name, f"{failures} frame(s) can't be decoded")
-        damage, self._damage = self._damage, None
-        return Frame(image, name, index, time.monotonic_ns(), time.time(), damage=damage)
-
-    def _read_once(self) -> Image | None:
-        start = time.monotonic()
-        image = self._reader.read()
-        waited_s = time.monotonic() - start
-        if self._kind == "url" and waited_s >= self._timeout_s * 0.98:
-            raise CameraError(
-                sentence("device_late", source=self._source, waited_s=waited_s, frames=self._index)
-            )
-        return self._from_device(image) if self._jpegs and image is not None else image
-
-    def _from_device(self, image: Image) -> Image | None:
-        """Decodes what a driver gave: a JPEG, YUYV of a camera that has no MJPG, or a picture."""
-        if image.ndim == 3 and image.shape[2] == 2:
-            return cv2.cvtColor(image, cv2.COLOR_YUV2BGR_YUYV).astype(np.uint8, copy=False)
-        if image.ndim == 3 and image.shape[2] != 1:
-            return image
-        picture, self._damage = whole_or_partial(image.tobytes())
-        return picture
-
-    def _refuse_loss(self) -> None:
-        """Raises unless no frame left means that a video is at its end."""
-        if self.live:
-            raise CameraError(sentence("device_ended", source=self._source, frames=self._index))
-        if self._index == 0:
-            raise CameraError(f"{self._source}: the video opens, but holds no frame to decode")
-        promised, self._promised = self._promised, 0
-        if self._index < promised - max(2, promised // 50):  # some files only estimate it
-            raise ImageReadError(
-                f"{self._label}#{self._index}",
-                f"the video promises {promised} frames and ends after {self._index}; it may be "
-                "cut short",
-            )
-
-    def close(self) -> None:
-        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
-        self._capture.release()
-
-    def describe(self) -> str:
-        """Returns the path, the device or the URL without its password."""
-        return self._source
-
-
-_NOT_OPENED: dict[Kind, str] = {
-    "file": "OpenCV can't open it as a video; pictures are recognised by their file extension",
-    "url": (
-        "the stream can't be opened. Look at address, user, password and network, and whether "
-        "this OpenCV has FFmpeg (`python -c 'import cv2; print(cv2.getBuildInformation())'`)"
-    ),
-}
-
-
-def _not_opened(source: str, kind: Kind) -> str:
-    if kind == "device":
-        return sentence("device_not_opened", source=source)
-    return f"{source}: {_NOT_OPENED[kind]}"
-
-
-def _open(source: str, kind: Kind, timeout_ms: int, fourcc: str) -> cv2.VideoCapture:
-    if kind == "file":
-        return cv2.VideoCapture(source)
-    if kind == "url":
-        # Only as constructor arguments, and only for FFmpeg, do the timeouts take effect.
-        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms]
-        timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-        return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
-    driver = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, driver)
-    if capture.isOpened():
-        # Left to choose, USB cameras send YUYV: sixteen times the data, and fewer frames.
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*fourcc))
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        if fourcc != MJPG or sys.platform == "linux":
-            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # OpenCV's decoder fills gaps in silence
-    return capture
-
-
-"""Failed reads in a row that end a stream: a single one may be one damaged packet."""
-_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_PICTURES = frozenset(map(ord, "IPB"))
-
-
-def not_seen() -> str:
-    """Returns what OpenCV can't tell of a stream or video, and what would."""
-    return sentence("decoder_blind", command=install_line("streams"))
-
-
-class OpenCvStream(StreamReader):
-    """Reads what FFmpeg knows by URL; in a process of its own.
-
-    Args:
-        source: The URL.
-        options: Of FFmpeg's protocol and container.
-        timeouts_s: For opening, and for a read.
-        room: Where pictures may be read into.
-
-    Raises:
-        CameraError: It can't be opened.
-    """
-
-    def __init__(
-        self, source: str, options: Mapping[str, str], timeouts_s: tuple[float, float], room: Room
-    ) -> None:
-        self.not_seen = not_seen()
         self._source, (open_s, self._read_s) = redact(source), timeouts_s
         os.environ.setdefault(
             _OPTIONS, "|".join(f"{key};{value}" for key, value in options.items())
         )
-        self._capture = cv2.VideoCapture(
+        capture = cv2.VideoCapture(
             source,
             cv2.CAP_FFMPEG,
             [
@@ -239,18 +176,13 @@ class OpenCvStream(StreamReader):
                 *(cv2.CAP_PROP_N_THREADS, 1),  # each further one is a frame of delay
             ],
         )
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise CameraError(f"{self._source}: OpenCV can't open it")
-        self._reader = CaptureReader(self._capture, room)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps <= _MOST_FPS else None
+        super().__init__(capture, get_buffer, f"{self._source}: OpenCV can't open it")
         self._key_packet = False
         self._stamp_ms: float | None = None
 
     def read(self) -> Decoded | None:
         """Waits for the next picture; see `StreamReader.read`."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             begun = time.monotonic()
             image = self._reader.read()
             waited_s = time.monotonic() - begun
@@ -259,87 +191,19 @@ class OpenCvStream(StreamReader):
             stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
             if image is not None and stamp_ms != self._stamp_ms:
                 self._stamp_ms = stamp_ms
-                return self._decoded(image, stamp_ms)
+                code = int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE))
+                kind = chr(code) if code in _PICTURE_TYPES else "?"
+                return Decoded(image, time.monotonic_ns(), stamp_ms, kind, self._is_key(kind))
         return None
 
-    def _decoded(self, image: Image, stamp_ms: float) -> Decoded:
-        code = int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE))
-        picture = chr(code) if code in _PICTURES else "?"
-        return Decoded(image, time.monotonic_ns(), stamp_ms, picture, self._is_key(picture))
+    def _is_key(self, picture_type: str) -> bool:
+        """Returns whether no later frame refers to one before this; not every I frame is such.
 
-    def _is_key(self, picture: str) -> bool:
-        """Whether no later frame needs one before this; of all that are I this is not so.
-
-        Packets are ahead of frames where some frames wait for later ones. So the mark of a key
-        packet belongs to the next frame that needs no other. The first such mark of a stream with
-        B frames is passed before its first frame comes: it starts with its second key frame.
+        Packets are ahead of frames where frames are reordered, so the mark of a key packet belongs
+        to the next I frame. The first mark of a stream with B frames passes before its first frame
+        comes: such a stream starts with its second key frame.
         """
-        if self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0:
-            self._key_packet = True
-        key = self._key_packet and picture in ("I", "?")
-        if key:
-            self._key_packet = False
+        marked = self._key_packet or self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0
+        key = marked and picture_type in ("I", "?")
+        self._key_packet = marked and not key
         return key
-
-    def close(self) -> None:
-        """Releases the capture; never call it while another thread reads (OpenCV crashes)."""
-        self._capture.release()
-
-
-_SELECT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
-_FOURCC: dict[PixelFormat, str] = {
-    "auto": MJPG,
-    "mono": "GREY",
-    "bayer_rggb": "RGGB",
-    "bayer_bggr": "BA81",
-    "bayer_grbg": "GRBG",
-    "bayer_gbrg": "GBRG",
-}
-"""As V4L2 calls them. Uncompressed colours fill a USB bus with two cameras, MJPG with many."""
-
-
-class DeviceCamera(Camera):
-    """Reads a device.
-
-    Args:
-        config: The camera's configuration.
-        room: Where frames may be read into.
-
-    Raises:
-        CameraError: It can't be opened.
-    """
-
-    live = True
-
-    def __init__(self, config: CameraConfig, room: Room = no_room) -> None:
-        # Seconds; OpenCV reads it once, before the first device is opened.
-        os.environ[_SELECT] = str(max(1, round(config.stall_s)))
-        self._config = config
-        fourcc = _FOURCC[config.format]
-        self._device = OpenCvCamera(config.source, "device", fourcc=fourcc, room=room)
-        self.controls = self._device.controls
-        if self.controls is not None:
-            form = {"width": config.width, "height": config.height, "fps": config.fps}
-            wanted = {
-                "exposure": config.exposure,
-                "gain": config.gain,
-                "white_balance": config.white_balance,
-            }
-            self.settings = tuple(
-                apply_settings(self.controls, fourcc=fourcc, form=form, wanted=wanted)
-            )
-
-    def read(self) -> Frame | None:
-        """Waits for the next frame; see `Camera.read`."""
-        frame = self._device.read()
-        if frame is None:
-            return None
-        return replace(frame, image=convert(frame.image, self._config.format))
-
-    def close(self) -> None:
-        """Releases the device."""
-        self._device.close()
-
-    def describe(self) -> str:
-        """Returns the device."""
-        return self._device.describe()

@@ -1,21 +1,32 @@
-"""Opens what a station's configuration names as a camera's source."""
+"""What a camera's `source` names, and the one factory that opens it."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
-from ..config.grammar import GST, kind_of, redact, redact_text, with_coded_login
+from pydantic import ValidationError
+
+from ..config.grammar import (
+    ACCEPTED,
+    GST,
+    check_source,
+    kind_of,
+    redact,
+    redact_text,
+    with_coded_login,
+)
 from ..config.models import CameraConfig
-from ..errors import ConfigError
+from ..errors import CameraError, ConfigError
 from ..files import SUFFIXES
 from ..images import say_passed_over
-from .base import Camera, Room, no_room
-from .files import Remembered
+from ..sentences import sentence
+from .base import Camera, GetBuffer, Newest, no_buffer
+from .files import FilesCamera, Remembered, folder_camera
 
 
 def locate(config: CameraConfig) -> CameraConfig:
-    """Returns the configuration with its kind told, and its path or URL as libraries need it."""
+    """Returns the configuration with its kind resolved, and the source as libraries need it."""
     kind = config.kind if config.kind != "auto" else kind_of(config.source)
     source = config.source
     if kind == "gstreamer":
@@ -28,8 +39,18 @@ def locate(config: CameraConfig) -> CameraConfig:
 
 
 def is_live(config: CameraConfig) -> bool:
-    """Whether frames come by themselves, so that only the newest counts."""
+    """Returns whether frames arrive by themselves, so that only the newest one counts."""
     return config.kind not in ("video", "folder") or (config.kind == "video" and config.paced)
+
+
+def describe(config: CameraConfig) -> str:
+    """Returns the source without user names, passwords and tokens."""
+    return redact(config.source)
+
+
+def hidden(text: str, config: CameraConfig) -> str:
+    """Returns a text that may quote the source, without user names, passwords and tokens."""
+    return describe(config).join(redact_text(part) for part in text.split(config.source))
 
 
 def refuse_commands(name: str, config: CameraConfig) -> None:
@@ -39,7 +60,7 @@ def refuse_commands(name: str, config: CameraConfig) -> None:
     be judged as the next part.
 
     Raises:
-        ConfigError: It is to judge files on command.
+        ConfigError: The trigger is "command", and the source is files.
     """
     if config.trigger == "command" and not is_live(locate(config)):
         raise ConfigError(
@@ -49,7 +70,7 @@ def refuse_commands(name: str, config: CameraConfig) -> None:
 
 
 def refuse_leaving(name: str, config: CameraConfig) -> None:
-    """Refuses to move or delete what is no picture in a folder.
+    """Refuses to move or delete anything but the pictures of a folder.
 
     Raises:
         ConfigError: `after` is set for another source.
@@ -63,49 +84,83 @@ def refuse_leaving(name: str, config: CameraConfig) -> None:
         )
 
 
-def describe(config: CameraConfig) -> str:
-    """Returns the source without user names, passwords and tokens."""
-    return redact(config.source)
+def open_camera(source: str) -> Camera:
+    """Opens a source of frames for a command: as a station does, but a folder or video once.
+
+    Args:
+        source: A device, the URL of a stream, a pipeline, a folder of pictures, a picture or a
+            video file, as `config.grammar` says.
+
+    Raises:
+        CameraError: It is none of these, or can't be opened.
+
+    Example:
+        >>> with open_camera("/dev/video0") as camera:
+        ...     frame = camera.read()
+    """
+    try:
+        check_source(source)
+        config = locate(CameraConfig(source=source))
+    except ValueError as error:
+        # Not "from error": pydantic's own text shows the source, and its password.
+        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CameraError(f"{redact(source)!r}: {cause}. A source is {ACCEPTED}") from None
+    if config.kind in ("folder", "video"):
+        return _open_path(Path(source), config)
+    camera = open_live(config)
+    # A device has a buffer of one frame, and controls that no other thread may touch.
+    return camera if config.kind == "device" else Newest(camera)
 
 
-def hidden(text: str, config: CameraConfig) -> str:
-    """Returns a text that may quote the source, without user names, passwords and tokens."""
-    return describe(config).join(redact_text(part) for part in text.split(config.source))
+def _open_path(path: Path, config: CameraConfig) -> Camera:
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise CameraError(f"{path}: {error.strerror or error}") from error
+    if is_folder:
+        return folder_camera(path)
+    if not is_file:
+        raise CameraError(sentence("source_missing", source=redact(str(path)), kinds=ACCEPTED))
+    if path.suffix.lower() in SUFFIXES:
+        return FilesCamera([path], str(path))
+    from .video import VideoCamera
+
+    return VideoCamera(config)
 
 
 def open_source(
-    config: CameraConfig, *, skip: int, seen: Remembered, room: Room = no_room
+    config: CameraConfig, seen: Remembered, get_buffer: GetBuffer = no_buffer
 ) -> Camera:
-    """Opens a camera; may take seconds.
+    """Opens a station's camera; may take seconds.
 
     Args:
-        config: As `locate` returns it.
-        skip: Frames of a video to leave out.
-        seen: Pictures of a folder to leave out.
-        room: Where frames of a live source may be read into.
+        config: The camera's configuration, as `locate` returns it.
+        seen: Pictures of a folder, or frames of a video, to leave out.
+        get_buffer: Where frames of a live source may be read into.
 
     Raises:
         CameraError: It can't be opened.
     """
+    path = Path(config.source)
     if config.kind == "folder":
         from .folder import WatchedFolder
 
-        _say_passed_over(Path(config.source))
-        return WatchedFolder(Path(config.source), config.format, seen, config.after)
+        with contextlib.suppress(OSError):  # a folder that is not there yet is waited for
+            say_passed_over(path)
+        return WatchedFolder(path, config.format, seen, config.after)
     if config.kind == "video" and not config.paced:
-        from .files import RememberedVideo
-        from .video import VideoCamera
+        from .video import RememberedVideo, VideoCamera
 
-        return RememberedVideo(VideoCamera(config, skip), Path(config.source), seen)
-    return open_live(config, room)
+        return RememberedVideo(VideoCamera(config), path, seen)
+    return open_live(config, get_buffer)
 
 
-def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
-    """Opens a camera whose frames come by themselves; may take seconds.
+def open_live(config: CameraConfig, get_buffer: GetBuffer = no_buffer) -> Camera:
+    """Opens a camera whose frames arrive by themselves; may take seconds.
 
     Args:
-        config: As `locate` returns it.
-        room: Where frames may be read into.
+        config: The camera's configuration, as `locate` returns it.
+        get_buffer: Where frames may be read into.
 
     Raises:
         CameraError: It can't be opened.
@@ -113,21 +168,15 @@ def open_live(config: CameraConfig, room: Room = no_room) -> Camera:
     if config.kind == "stream":
         from .stream import StreamCamera
 
-        return StreamCamera(config, room)
+        return StreamCamera(config, get_buffer)
     if config.kind == "device":
-        from .opencv import DeviceCamera
+        from .device import DeviceCamera
 
-        return DeviceCamera(config, room)
+        return DeviceCamera(config, get_buffer)
     if config.kind == "gstreamer":
-        from .gstreamer import open_pipeline
+        from .gstreamer import PipelineCamera
 
-        return open_pipeline(config, room)
+        return PipelineCamera(config, get_buffer)
     from .video import PacedVideo
 
-    return PacedVideo(config, room)
-
-
-def _say_passed_over(folder: Path) -> None:
-    """Warns of pictures that are not read; a folder that is not there is waited for elsewhere."""
-    with contextlib.suppress(OSError):
-        say_passed_over(folder)
+    return PacedVideo(config, get_buffer)

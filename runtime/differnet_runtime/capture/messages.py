@@ -1,10 +1,9 @@
-"""What the daemon and a capture process say to each other, beside the frames' shared memory.
+"""What a station and a capture process say to each other, beside the frames' shared memory.
 
-Each message is one JSON packet on a socket pair. The daemon sends the source first, which may hold
-a password, and so is not an argument, which all users of the machine can read; and then packets
-of six bytes, which give back a slot that may be written again, or a longer `Settled`.
-
-What is known of a camera.
+Each message is one JSON packet on a socket pair. The station sends `Source` first, which may hold a
+password and so is not an argument, which all users of the machine can read. After that it sends
+packets of six bytes (`RELEASE`), which give back a slot that may be written again, or a longer
+`Settled`.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ class CameraState(str, Enum):
 
 @dataclass(frozen=True)
 class CameraStatus:
-    """A camera at a moment.
+    """The state of a camera at one moment.
 
     Args:
-        state: See `CameraState`; STALLED and LOST are tried again for ever.
-        reason: Why it is not live.
-        frames: That came since the start.
+        state: See `CameraState`; a camera that is STALLED or LOST is retried for ever.
+        reason: Why it is not live; None while it is.
+        frames: Number of frames since the start.
         reconnects: How often it was opened again after frames had come.
         last_frame_ns: Monotonic stamp of the newest frame.
-        fps: Measured over the last seconds.
-        width: Of the newest frame, in pixels.
-        height: Likewise.
-        settings: What was asked of a device, and what it reports.
-        pid: The capture process.
-        source: What is read; never a password.
+        fps: Frame rate in Hz, measured over the last seconds.
+        width: Width of the newest frame in pixels.
+        height: Height of the newest frame in pixels.
+        settings: Requested and reported settings of a device.
+        pid: Process id of the capture process.
+        source: The source, without passwords.
         waiting: Pictures of a folder that waited when the newest one was read.
     """
 
@@ -71,49 +70,56 @@ MOST_TEXT = 4000
 RELEASE = struct.Struct("=IH")
 """Generation of the memory, and the slot in it."""
 
+DType = Literal["uint8", "uint16"]
+
 
 class LastFrame(StrictModel):
-    """What an earlier process of the camera has shown last; see `shown`."""
+    """The last frame that an earlier process of the camera has given.
+
+    Args:
+        descriptor: File descriptor of its pixels.
+        shape: Shape of the image.
+        dtype: Type of its pixels.
+        since_ns: Monotonic stamp of the first frame with these pixels.
+    """
 
     descriptor: int
     shape: tuple[int, ...]
-    dtype: Literal["uint8", "uint16"]
+    dtype: DType
     since_ns: int
 
 
 class Source(StrictModel):
-    """What it is to read.
+    """The camera that a capture process reads.
 
     Args:
-        config: Of the camera.
+        config: The camera's configuration, as `locate` returns it.
         live: Whether only the newest frame counts.
-        skip: Frames of a video that an earlier process gave already.
-        seen: Descriptor of a file with the pictures that were read already; see `pictures`.
-        shown: Of a live camera.
+        seen: File descriptor of the pictures that were read already; see `pictures`.
+        last: The last frame of a live camera, if an earlier process gave one.
     """
 
     config: CameraConfig
     live: bool
-    skip: int
     seen: int | None
-    shown: LastFrame | None = None
+    last: LastFrame | None = None
 
 
 class Settled(StrictModel):
-    """From the daemon: the verdicts on these pictures are on disk; answered by `Received`."""
+    """From the station: the verdicts on these pictures are on disk; answered by `Received`."""
 
     keys: tuple[str, ...]
 
 
 class Opened(StrictModel):
-    """The source is open; `settings` are the fields of `cameras.settings.Setting`."""
+    """The source is open."""
 
     kind: Literal["opened"] = "opened"
-    settings: tuple[tuple[str, float | None, float | None, str | None], ...] = ()
+    settings: tuple[Setting, ...] = ()
 
 
 class Memory(StrictModel):
-    """From now on frames lie in the memory whose descriptor comes along."""
+    """From now on frames lie in the shared memory whose descriptor comes with this message."""
 
     kind: Literal["memory"] = "memory"
     generation: int
@@ -128,7 +134,7 @@ class Captured(StrictModel):
     generation: int
     slot: int
     shape: tuple[int, ...]
-    dtype: Literal["uint8", "uint16"]
+    dtype: DType
     name: str
     index: int
     captured_ns: int
@@ -140,8 +146,19 @@ class Captured(StrictModel):
     waiting: int | None = None
 
 
+class Unreadable(StrictModel):
+    """A picture can't be read; this takes up a slot, as a frame does, until it is given back."""
+
+    kind: Literal["unreadable"] = "unreadable"
+    generation: int
+    slot: int
+    name: str
+    cause: str
+    origin: Origin | None = None
+
+
 class Trying(StrictModel):
-    """A picture of the folder is about to be decoded, which a damaged one may not survive."""
+    """A picture of a folder is about to be decoded, which may crash the process."""
 
     kind: Literal["trying"] = "trying"
     name: str
@@ -155,32 +172,21 @@ class Later(StrictModel):
     key: str
 
 
-class Received(StrictModel):
-    """A `Settled` has come, so that there is room for another one."""
-
-    kind: Literal["received"] = "received"
-
-
 class Gone(StrictModel):
-    """Pictures that were read are no longer there, and need not be remembered."""
+    """Pictures that were read no longer exist, and need not be remembered."""
 
     kind: Literal["gone"] = "gone"
     keys: tuple[str, ...]
 
 
-class Unreadable(StrictModel):
-    """A picture can't be read; it holds a slot, as a frame does, until it is taken."""
+class Received(StrictModel):
+    """A `Settled` has arrived, so that the next one may be sent."""
 
-    kind: Literal["unreadable"] = "unreadable"
-    generation: int
-    slot: int
-    name: str
-    cause: str
-    origin: Origin | None = None
+    kind: Literal["received"] = "received"
 
 
 class Lost(StrictModel):
-    """The source can't be opened, or ended unasked; the process tries again by itself."""
+    """The source can't be opened, or ended unexpectedly; the process retries by itself."""
 
     kind: Literal["lost"] = "lost"
     text: str

@@ -1,6 +1,6 @@
-"""What the daemon knows of the pictures of a folder or a video while capture processes come and go.
+"""Which pictures of a folder or frames of a video were read, while capture processes come and go.
 
-A new process gets it as a file: each key with a sign before it, `+` where the picture is settled.
+A new process gets this as a file: each key with a sign before it, `+` if the picture is settled.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from ..cameras.files import AT_ONCE, Remembered
+from ..cameras.files import KEYS_PER_MESSAGE, Remembered
 from .messages import Settled
-from .shared_frames import create
+from .shared_frames import create_memory
 
-_MOST_TRIES = 2
-"""After so many processes that it ended, a picture is told as unreadable."""
+_MOST_CRASHES = 2
+"""A picture that ended so many processes counts as unreadable."""
 _SETTLED, _READ = "+", "-"
 
 
 class Pictures:
-    """Kept by the thread that listens to the process; only `settle` is for any.
+    """The pictures of a camera; used by the monitor's thread, but `settle` by any.
 
     Args:
-        judged: Keys of pictures that were judged in an earlier life of the station.
-        settled: Those among them that may be moved or deleted.
-        gone: Called with the keys of pictures that are no longer there.
+        judged: Keys of pictures that were judged before the station started.
+        settled: Those of them that may be moved or deleted.
+        gone: Called with the keys of pictures that no longer exist.
+
+    Example:
+        >>> pictures = Pictures(judged={"a.png|1024|1700000000000000000"})
     """
 
     def __init__(
@@ -39,78 +42,84 @@ class Pictures:
         """Keys of pictures that were given, or are being read."""
         self._settled: set[str] = set(settled)
         self._gone = gone
-        self._tries: Counter[str] = Counter()
-        self._to_tell: deque[str] = deque()
-        self._under_way = False
+        self._crashes: Counter[str] = Counter()
+        self._unsent: deque[str] = deque()
+        self._in_flight = False
 
     def settle(self, key: str) -> None:
         """Notes that a picture's verdict is on disk, so that it may be moved or deleted."""
-        self._to_tell.append(key)
+        self._unsent.append(key)
 
     def read_later(self, key: str) -> None:
         """Notes that a picture was not complete."""
         self.seen.discard(key)
 
-    def gave(self, key: str) -> None:
-        """Notes that a picture was given, good or bad."""
+    def given(self, key: str) -> None:
+        """Notes that a picture was given to the station, readable or not."""
         self.seen.add(key)
-        self._tries.pop(key, None)
+        self._crashes.pop(key, None)
 
-    def are_gone(self, keys: tuple[str, ...]) -> None:
-        """Notes that pictures are no longer there."""
+    def forget(self, keys: tuple[str, ...]) -> None:
+        """Notes that pictures no longer exist."""
         self.seen.difference_update(keys)
         self._settled.difference_update(keys)
         for key in keys:
-            self._tries.pop(key, None)
+            self._crashes.pop(key, None)
         self._gone(keys)
 
-    def ended_its_reader(self, key: str) -> bool:
+    def crashed_reader(self, key: str) -> bool:
         """Notes that a process ended while it read a picture.
 
         Returns:
-            Whether that is the picture's fault; else it is read again.
+            Whether the picture is to blame; otherwise it is read again.
         """
-        self._tries[key] += 1
-        if self._tries[key] >= _MOST_TRIES:
-            self.gave(key)
-            return True
-        self.read_later(key)
-        return False
+        self._crashes[key] += 1
+        blamed = self._crashes[key] >= _MOST_CRASHES
+        if blamed:
+            self.given(key)
+        else:
+            self.read_later(key)
+        return blamed
 
-    def written(self) -> int | None:
-        """Returns a descriptor of a file that says all this to a new process, or None."""
-        self._under_way = False
-        self._settled.update(self._to_tell)
-        self._to_tell.clear()
+    def write(self) -> int | None:
+        """Writes all this to a file in memory for a new process.
+
+        Returns:
+            Its file descriptor; None if no picture was read yet.
+        """
+        self._in_flight = False
+        self._settled.update(self._unsent)
+        self._unsent.clear()
         if not self.seen:
             return None
         lines = (f"{_SETTLED if key in self._settled else _READ}{key}" for key in self.seen)
-        descriptor = create(0)
+        descriptor = create_memory(0)
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write("\0".join(lines).encode())
         os.lseek(descriptor, 0, os.SEEK_SET)
         return descriptor
 
-    def tell(self, channel: socket.socket) -> None:
-        """Tells the process of some settled pictures, if it has heard of those before.
+    def send_settled(self, channel: socket.socket) -> None:
+        """Sends some settled pictures, if the process has received those before.
 
-        The daemon must always find room on the channel for the slots that it gives back.
+        The channel must always have room for the slots that the station gives back.
         """
-        if self._under_way or not self._to_tell:
+        if self._in_flight or not self._unsent:
             return
-        keys = tuple(self._to_tell.popleft() for _ in range(min(AT_ONCE, len(self._to_tell))))
+        count = min(KEYS_PER_MESSAGE, len(self._unsent))
+        keys = tuple(self._unsent.popleft() for _ in range(count))
         self._settled.update(keys)
-        with contextlib.suppress(OSError):  # it has ended: the next one is told with the others
+        with contextlib.suppress(OSError):  # it has ended: the next one gets them with the others
             channel.send(Settled(keys=keys).model_dump_json().encode(), socket.MSG_DONTWAIT)
-            self._under_way = True
+            self._in_flight = True
 
-    def heard(self) -> None:
-        """Notes that the process has heard of them."""
-        self._under_way = False
+    def received(self) -> None:
+        """Notes that the process has received the settled pictures."""
+        self._in_flight = False
 
 
-def read_written(descriptor: int | None, remembered: Remembered) -> None:
-    """Takes in what `Pictures.written` wrote."""
+def restore(descriptor: int | None, remembered: Remembered) -> None:
+    """Reads what `Pictures.write` wrote; closes the descriptor."""
     if descriptor is None:
         return
     with os.fdopen(descriptor, "rb") as file:

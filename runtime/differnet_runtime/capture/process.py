@@ -1,9 +1,4 @@
-"""Listens to one capture process, and tells when it has to be ended.
-
-The state of a camera as it is told, and its counts.
-
-A camera in a process of its own: started, watched by its stamps, killed when it stalls.
-"""
+"""A camera in a process of its own: started, watched by its stamps, and killed when it stalls."""
 
 from __future__ import annotations
 
@@ -16,26 +11,27 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
-from ..cameras.base import Setting
+from ..backoff import Backoff
 from ..cameras.gstreamer import END_S
 from ..cameras.sources import describe, hidden, is_live, locate
 from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
 from ..processes import PACKET, Child
-from ..records import Frame, Origin
+from ..records import Frame, Image, Origin
 from ..sentences import sentence
 from .messages import (
     MESSAGE,
     MOST_TEXT,
-    Backoff,
     CameraState,
     CameraStatus,
     Captured,
     Ended,
     Gone,
+    LastFrame,
     Later,
     Lost,
     Memory,
@@ -47,17 +43,161 @@ from .messages import (
     Unreadable,
 )
 from .pictures import Pictures
-from .shared_frames import FrameQueue, FrameSlots, Shown
+from .shared_frames import FrameQueue, FrameSlots, create_memory
 
-_OVER_S = 5.0
+_JOIN_S = 2.0
+_SLACK_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class CaptureProcess:
+    """Gives the frames of a camera, which may be absent, hang or crash.
+
+    Args:
+        name: The camera's name, for the log.
+        config: The camera's configuration, as the station's file has it.
+        pictures: The pictures of the camera that were read already; none by default.
+
+    Example:
+        >>> capture = CaptureProcess("top", CameraConfig(source="rtsp://10.0.0.7/live"))
+        >>> capture.start()
+        >>> frame = capture.take() if capture.wait(1.0) else None
+    """
+
+    def __init__(self, name: str, config: CameraConfig, pictures: Pictures | None = None) -> None:
+        self.name = name
+        self._config = locate(config)
+        self.live = is_live(self._config)
+        """Whether only the newest frame counts; otherwise every frame comes, in order."""
+        self._queue = FrameQueue(self.live)
+        self._stats = CaptureStats(describe(self._config))
+        self._pictures = pictures or Pictures()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last: tuple[Image, int] | None = None
+        self._logged: set[type[Exception]] = set()
+
+    @property
+    def status(self) -> CameraStatus:
+        """The state of the camera at this moment."""
+        return self._stats.status
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that looks after the process runs, or has come to its end."""
+        ended = self.status.state in (CameraState.ENDED, CameraState.STOPPED)
+        return ended or (self._thread is not None and self._thread.is_alive())
+
+    def start(self) -> None:
+        """Starts the process and returns at once; a camera that is absent is retried for ever."""
+        self._stopping.clear()
+        self._stats.update(state=CameraState.STARTING, reason=None)
+        self._thread = threading.Thread(target=self._run, name=f"capture-{self.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = _JOIN_S) -> None:
+        """Ends the process; may be called in any state, and again."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._stats.update(state=CameraState.STOPPED, reason=None, pid=None)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until something can be taken: a frame, a picture's read error, or the end."""
+        return self._queue.wait(timeout_s)
+
+    def take(self) -> Frame | None:
+        """Returns the newest frame not taken yet (live), or the next one; None if there is none.
+
+        Raises:
+            ImageReadError: The next picture can't be read; there may be more behind it.
+        """
+        return self._queue.take()
+
+    def settle(self, key: str) -> None:
+        """Notes that a picture's verdict is on disk, so that it may be moved or deleted."""
+        self._pictures.settle(key)
+
+    def _run(self) -> None:
+        backoff = Backoff()
+        while not self._stopping.wait(backoff.next_s()):
+            monitor = CaptureMonitor(
+                self._config, self.live, self._queue, self._stats, self._pictures
+            )
+            try:
+                self._run_process(monitor)
+            except Exception as error:  # whatever it is, nobody else would try the camera again
+                monitor.give_up_picture(self._report(error))
+            if monitor.ended:
+                return
+            self._last = monitor.last_frame() or self._last
+            if monitor.gave_frames:
+                backoff.reset()
+
+    def _run_process(self, monitor: CaptureMonitor) -> None:
+        """Runs a capture process until it has ended or must be ended."""
+        child = self._spawn()
+        try:
+            self._stats.update(pid=child.pid)
+            while not self._stopping.is_set() and monitor.listen(child):
+                pass
+        finally:
+            if self._config.kind == "gstreamer":  # its sensor must be given back
+                child.end(END_S + _SLACK_S)
+            else:
+                child.kill()
+            self._queue.close(child.channel)
+            self._stats.update(pid=None)
+
+    def _report(self, error: Exception) -> str:
+        """Logs an unexpected error, each kind once, and returns its text."""
+        cause = f"{type(error).__name__}: {error}"
+        text = sentence("capture_failed", camera=self.name, error=cause)
+        if type(error) not in self._logged:
+            log.error("%s; trying again", text, exc_info=error)
+        self._logged.add(type(error))
+        self._stats.absent(CameraState.LOST, text)
+        return text
+
+    def _spawn(self) -> Child:
+        seen = self._pictures.write()
+        last = _share(*self._last) if self._last else None
+        passed = [one for one in (seen, last.descriptor if last else None) if one is not None]
+        try:
+            child = Child(
+                f"{__package__}.child",
+                title=sentence("capture_process", camera=self.name),
+                pass_fds=tuple(passed),
+                environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
+                redact=lambda text: hidden(text, self._config),
+            )
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+        source = Source(config=self._config, live=self.live, seen=seen, last=last)
+        with contextlib.suppress(OSError):  # it has ended already, which is reported next
+            child.send(source)
+        return child
+
+
+def _share(image: Image, since_ns: int) -> LastFrame:
+    """Writes a frame to a file in memory for a new process."""
+    descriptor = create_memory(image.nbytes)
+    os.pwrite(descriptor, image.data, 0)
+    dtype = "uint8" if image.itemsize == 1 else "uint16"
+    return LastFrame(descriptor=descriptor, shape=image.shape, dtype=dtype, since_ns=since_ns)
+
+
+_FPS_OVER_S = 5.0
 _MOST_STAMPS = 500
 
 
 class CaptureStats:
-    """Written by the thread that listens to the process, read by any.
+    """Status and counts of a camera: written by the monitor's thread, read by any.
 
     Args:
-        source: What is read; never a password.
+        source: The source, without passwords.
     """
 
     def __init__(self, source: str) -> None:
@@ -65,14 +205,14 @@ class CaptureStats:
         self._stamps: deque[int] = deque(maxlen=_MOST_STAMPS)
         self._frames = 0
         self._newest: Captured | None = None
-        # Of the frames it says nothing yet: `status` adds that, since most are never asked for.
+        # Without what `status` adds of the frames: it is asked for far less often than they come.
         self._status = CameraStatus(
             CameraState.STOPPED, None, 0, 0, None, None, None, None, (), None, source
         )
 
     @property
     def status(self) -> CameraStatus:
-        """At this moment."""
+        """The state of the camera at this moment."""
         with self._lock:
             newest = self._newest
             if newest is None:
@@ -90,112 +230,95 @@ class CaptureStats:
 
     def _fps(self) -> float | None:
         now = time.monotonic_ns()
-        recent = [stamp for stamp in self._stamps if now - stamp < _OVER_S * 1e9]
+        recent = [stamp for stamp in self._stamps if now - stamp < _FPS_OVER_S * 1e9]
         if len(recent) < 2 or recent[-1] <= recent[0]:
             return None
         return (len(recent) - 1) / ((recent[-1] - recent[0]) / 1e9)
 
-    def starting(self) -> None:
-        """The camera is to be opened for the first time."""
+    def update(self, **changes: Any) -> None:  # noqa: ANN401 - each field has a type of its own
+        """Sets fields of the status."""
         with self._lock:
-            self._status = replace(self._status, state=CameraState.STARTING, reason=None)
+            self._status = replace(self._status, **changes)
 
-    def process(self, pid: int | None) -> None:
-        """The capture process was started, or has ended."""
+    def live(self, newest: Captured | None = None) -> None:
+        """Notes that the camera works, as its newest frame shows.
+
+        A source that is not live, as a folder, works once it is open, with nothing to give yet.
+        """
         with self._lock:
-            self._status = replace(self._status, pid=pid)
-
-    def opened(self, settings: tuple[Setting, ...], live: bool) -> None:
-        """The source is open; one that is not live, as a folder, may have nothing to give."""
-        with self._lock:
-            self._status = replace(self._status, settings=settings)
-            if not live:
-                self._live()
-
-    def frame(self, message: Captured) -> None:
-        """A frame came."""
-        with self._lock:
-            self._live()
-            self._frames += 1
-            self._stamps.append(message.captured_ns)
-            self._newest = message
-
-    def _live(self) -> None:
-        status = self._status
-        if status.state is CameraState.LIVE and status.reason is None:
-            return
-        back = status.state in (CameraState.STALLED, CameraState.LOST) and self._frames > 0
-        reconnects = status.reconnects + back
-        self._status = replace(status, state=CameraState.LIVE, reason=None, reconnects=reconnects)
+            status = self._status
+            if status.state is not CameraState.LIVE or status.reason is not None:
+                absent = status.state in (CameraState.STALLED, CameraState.LOST)
+                reconnects = status.reconnects + (absent and self._frames > 0)
+                self._status = replace(
+                    status, state=CameraState.LIVE, reason=None, reconnects=reconnects
+                )
+            if newest is not None:
+                self._frames += 1
+                self._stamps.append(newest.captured_ns)
+                self._newest = newest
 
     def absent(self, state: CameraState, reason: str) -> None:
-        """No frames come; a camera that is LOST stays so until they do, whatever it tries."""
+        """Notes that no frames come; a camera that is LOST stays so until they do."""
         with self._lock:
-            if self._status.state is CameraState.LOST:
-                state = CameraState.LOST
-            self._status = replace(self._status, state=state, reason=reason)
-
-    def over(self, state: CameraState) -> None:
-        """The source has ended, or was stopped."""
-        with self._lock:
-            self._status = replace(self._status, state=state, reason=None, pid=None)
+            lost = self._status.state is CameraState.LOST
+            changed = CameraState.LOST if lost else state
+            self._status = replace(self._status, state=changed, reason=reason)
 
 
 _POLL_MS = 100
 _START_S = 15.0
-"""For Python and OpenCV to be loaded on a device that has much else to do."""
+"""For Python and OpenCV to be loaded on a busy device."""
 _FIRST_FRAME_S = 10.0
 _PICTURE_S = 30.0
-_LATE = 3
-"""Intervals between frames."""
-
-log = logging.getLogger(__name__)
+_LATE_INTERVALS = 3
+"""A frame is late after so many intervals between frames."""
 
 
 class CaptureMonitor:
-    """Knows what one process has said, and when.
+    """Listens to one capture process, and says when it has to be ended.
 
     Args:
-        config: Of the camera.
-        live: Whether it must give frames without being asked.
-        inbox: Takes what it gives.
-        tally: Takes its state.
-        pictures: What is known of a folder's pictures; kept up to date.
+        config: The camera's configuration, as `locate` returns it.
+        live: Whether frames must come without being asked for.
+        queue: Receives the frames, to be taken by the judge.
+        stats: Receives the state of the camera, and counts.
+        pictures: The pictures of a folder that were read; kept up to date.
     """
 
     def __init__(
         self,
         config: CameraConfig,
         live: bool,
-        inbox: FrameQueue,
-        tally: CaptureStats,
+        queue: FrameQueue,
+        stats: CaptureStats,
         pictures: Pictures,
     ) -> None:
-        self.frames = 0
-        """How many it gave, those among them that can't be read."""
+        self.gave_frames = False
+        """Whether the process gave a frame, readable or not."""
         self.ended = False
         """Whether the source has given all it had."""
         self._config, self._live = config, live
-        self._inbox, self._tally, self._pictures = inbox, tally, pictures
+        self._queue, self._stats, self._pictures = queue, stats, pictures
         self._slots: FrameSlots | None = None
         self._last: Captured | None = None
         self._trying: Trying | None = None
-        self._told = False
-        self._opening = config.kind == "folder"  # a share may hang; a video may be long to skip
+        self._reported = False
+        self._opening = config.kind == "folder"  # a share may hang
         # A camera that was set to give few frames gives them late.
-        self._stall_s = max(config.stall_s, _LATE / config.fps if config.fps else 0.0)
+        self._stall_s = max(config.stall_s, _LATE_INTERVALS / config.fps if config.fps else 0.0)
         self._expect("camera_not_opening", _START_S + open_limit_s(config.stall_s))
 
-    def _expect(self, missing: str, within_s: float) -> None:
-        """Sets what is said if nothing comes, and when the process is taken for hung."""
+    def _expect(self, missing: str, within_s: float, since_ns: int | None = None) -> None:
+        """Sets the deadline of the next message, and the sentence that says what is missing."""
         self._missing, self._within_s = missing, within_s
-        self._until_ns = time.monotonic_ns() + int(within_s * 1e9)
+        self._until_ns = (since_ns or time.monotonic_ns()) + int(within_s * 1e9)
 
     def listen(self, child: Child) -> bool:
         """Waits a moment for the next message.
 
         Returns:
-            False if the process has ended or must be.
+            Whether the process goes on; False if it has ended or must be ended.
         """
         try:
             message, descriptors = _receive(child.channel)
@@ -204,100 +327,105 @@ class CaptureMonitor:
             return False
         if message is not None:
             self._handle(message, descriptors, child)
-        self._pictures.tell(child.channel)
-        if self.ended:
-            return False
-        return not self._overdue()
+        self._pictures.send_settled(child.channel)
+        return not self.ended and not self._overdue()
 
     def _handle(self, message: Message, descriptors: list[int], child: Child) -> None:
-        if isinstance(message, Captured):
-            self._captured(message, child.channel)
-        elif isinstance(message, Memory):
-            (descriptor,) = descriptors
-            try:
-                self._slots = FrameSlots(
-                    descriptor, message.generation, message.slots, message.slot_bytes
-                )
-            finally:
-                os.close(descriptor)
-        elif isinstance(message, Opened):
-            settings = tuple(Setting(*fields) for fields in message.settings)
-            self._opening = False
-            self._tally.opened(settings, self._live)
-            self._expect("camera_no_first_frame", max(_FIRST_FRAME_S, self._stall_s))
-        elif isinstance(message, Lost):
-            self._lost(hidden(message.text, self._config), child.said)
-        elif isinstance(message, Ended):
-            self.ended = True
-            self._tally.over(CameraState.ENDED)
-            self._inbox.end()
-        else:
-            self._picture(message, child.channel)
+        match message:
+            case Captured():
+                self._captured(message, child.channel)
+            case Memory():
+                (descriptor,) = descriptors
+                try:
+                    self._slots = FrameSlots(descriptor, message)
+                finally:
+                    os.close(descriptor)
+            case Opened():
+                self._opening = False
+                self._stats.update(settings=message.settings)
+                if not self._live:
+                    self._stats.live()
+                self._expect("camera_no_first_frame", max(_FIRST_FRAME_S, self._stall_s))
+            case Lost():
+                self._lost(hidden(message.text, self._config), child.said)
+            case Ended():
+                self.ended = True
+                self._stats.update(state=CameraState.ENDED, reason=None, pid=None)
+                self._queue.put(None)
+            case _:
+                self._handle_picture(message, child.channel)
 
-    def _picture(
-        self, message: Trying | Later | Received | Unreadable | Gone, channel: socket.socket
+    def _handle_picture(
+        self, message: Trying | Unreadable | Later | Received | Gone, channel: socket.socket
     ) -> None:
-        if isinstance(message, Trying):
-            self._pictures.seen.add(message.key)
-            self._trying = message
-            self._expect("camera_decodes_long", _PICTURE_S)
-        elif isinstance(message, Unreadable):
-            self._trying = None
-            self.frames += 1  # as `VideoCamera` counts those that it skips
-            self._gave(message.origin)
-            self._inbox.unreadable(message, channel)
-        elif isinstance(message, Received):
-            self._pictures.heard()
-        elif isinstance(message, Later):
-            self._trying = None
-            self._pictures.read_later(message.key)
-        else:
-            self._pictures.are_gone(message.keys)
-
-    def _gave(self, origin: Origin | None) -> None:
-        if origin is not None:
-            self._pictures.gave(origin.key)
+        match message:
+            case Trying():
+                self._pictures.seen.add(message.key)
+                self._trying = message
+                self._expect("camera_decodes_long", _PICTURE_S)
+            case Unreadable():
+                self._given(message.origin)
+                self._queue.put(message, channel)
+            case Later():
+                self._trying = None
+                self._pictures.read_later(message.key)
+            case Received():
+                self._pictures.received()
+            case Gone():
+                self._pictures.forget(message.keys)
 
     def _captured(self, message: Captured, channel: socket.socket) -> None:
         if self._slots is None or self._slots.generation != message.generation:
             raise AssertionError("a frame came before its memory")
-        self._trying, self._told = None, False
-        self.frames += 1
+        self._reported = False
         self._last = message
-        self._gave(message.origin)
-        self._tally.frame(message)
-        self._inbox.frame(message, self._slots, channel)
-        self._missing, self._within_s = "camera_no_new_frame", self._stall_s
+        self._given(message.origin)
+        self._stats.live(message)
+        self._queue.put(message, channel, self._slots)
         # By its stamp: a message that lay there for long is no proof of a camera at work.
-        self._until_ns = message.captured_ns + int(self._within_s * 1e9)
+        self._expect("camera_no_new_frame", self._stall_s, message.captured_ns)
 
-    def shown(self) -> Shown | None:
-        """Returns the last frame of a live camera, once the process has ended."""
+    def _given(self, origin: Origin | None) -> None:
+        """Notes that the process gave a frame, readable or not."""
+        self._trying = None
+        self.gave_frames = True
+        if origin is not None:
+            self._pictures.given(origin.key)
+
+    def last_frame(self) -> tuple[Image, int] | None:
+        """Copies the last frame of a live camera, once its process has ended.
+
+        The process may have begun to write the next frame there; then no later frame equals it.
+
+        Returns:
+            The image, and the stamp of the first frame with its pixels; None if there was none.
+        """
         last, slots = self._last, self._slots
         if not self._live or last is None or slots is None or slots.generation != last.generation:
             return None
-        return Shown.of(last, slots)
+        since_ns = last.captured_ns - round(last.unchanged_s * 1e9)
+        return slots.copy(last.slot, last.shape, last.dtype), since_ns
 
     def _lost(self, text: str, said: str | None) -> None:
         if said is not None and said not in text:
             text = sentence("source_said", what=text, text=said)
-        if not self._told:  # and not again with each try
+        if not self._reported:  # and not again with each try
             log.warning("%s", text)
-        self._told = True
-        self._tally.absent(CameraState.LOST, text)
+        self._reported = True
+        self._stats.absent(CameraState.LOST, text)
         self._expect("camera_not_opening", _START_S + open_limit_s(self._config.stall_s))
 
     def _overdue(self) -> bool:
         watched = self._live or self._trying is not None or self._opening
         if time.monotonic_ns() < self._until_ns or not watched:
             return False
-        source = self._tally.status.source
+        source = self._stats.status.source
         text = sentence(self._missing, source=source, waited_s=self._within_s)
         log.warning("%s; its process is ended", text)
         if self._trying:
             self.give_up_picture("decoding it takes too long")
         else:
-            self._tally.absent(CameraState.STALLED, text)
+            self._stats.absent(CameraState.STALLED, text)
         return True
 
     def _died(self, child: Child, error: Exception) -> None:
@@ -306,26 +434,27 @@ class CaptureMonitor:
             death += f" ({type(error).__name__}: {error})"
         if self._trying:
             self.give_up_picture(f"reading it ended {death}")
-        elif not self._told:
+        elif not self._reported:
             log.warning("%s", death)
-            self._tally.absent(CameraState.LOST, death)
+            self._stats.absent(CameraState.LOST, death)
 
     def give_up_picture(self, cause: str) -> None:
-        """Tells of the picture that is being decoded, if there is one, that it can't be read.
+        """Reports the picture that is being decoded, if there is one, as unreadable.
 
         The first time it is only read again: the process may have ended for another reason.
         """
         tried, self._trying = self._trying, None
         if tried is None:
             return
-        if not self._pictures.ended_its_reader(tried.key):
+        if not self._pictures.crashed_reader(tried.key):
             log.warning("%s: %s; it is read once more", tried.name, cause)
             return
         origin = Origin(tried.name, tried.key)
-        message = Unreadable(
-            generation=0, slot=0, name=tried.name, cause=cause[:MOST_TEXT], origin=origin
+        self._queue.put(
+            Unreadable(
+                generation=0, slot=0, name=tried.name, cause=cause[:MOST_TEXT], origin=origin
+            )
         )
-        self._inbox.unreadable(message, None)
 
 
 def _receive(channel: socket.socket) -> tuple[Message | None, list[int]]:
@@ -337,148 +466,3 @@ def _receive(channel: socket.socket) -> tuple[Message | None, list[int]]:
     if not packet:
         raise EOFError
     return MESSAGE.validate_json(packet), descriptors
-
-
-_JOIN_S = 2.0
-_SLACK_S = 1.0
-
-
-class CaptureProcess:
-    """Gives the frames of a camera, which may be absent, hang or crash.
-
-    Args:
-        name: Of the camera, for the log.
-        config: Of the camera.
-        pictures: What is known of its pictures; None where it is new.
-    """
-
-    def __init__(self, name: str, config: CameraConfig, pictures: Pictures | None = None) -> None:
-        self.name = name
-        self._config = locate(config)
-        self._live = is_live(self._config)
-        self._inbox = FrameQueue(self._live)
-        self._tally = CaptureStats(describe(self._config))
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._skip = 0
-        self._pictures = pictures or Pictures()
-        self._shown: Shown | None = None
-        self._told: set[type[Exception]] = set()
-
-    @property
-    def live(self) -> bool:
-        """Whether only the newest frame counts; else every frame comes, in order."""
-        return self._live
-
-    @property
-    def status(self) -> CameraStatus:
-        """Of this moment."""
-        return self._tally.status
-
-    def start(self) -> None:
-        """Starts it and returns at once; a camera that is absent is tried for ever."""
-        self._stopping.clear()
-        self._tally.starting()
-        self._thread = threading.Thread(target=self._run, name=f"capture-{self.name}", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float = _JOIN_S) -> None:
-        """Ends the process; may be called in any state, and again."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        self._tally.over(CameraState.STOPPED)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread that looks after the process runs, or has come to the end."""
-        ended = self.status.state in (CameraState.ENDED, CameraState.STOPPED)
-        return ended or (self._thread is not None and self._thread.is_alive())
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until something can be taken: a frame, a picture's read error, or the end."""
-        return self._inbox.wait(timeout_s)
-
-    def take(self) -> Frame | None:
-        """Returns the newest frame not taken yet (live), or the next one; None if there is none.
-
-        Raises:
-            ImageReadError: The next picture can't be read; there may be more behind it.
-        """
-        return self._inbox.take()
-
-    def settle(self, key: str) -> None:
-        """Says that a picture's verdict is on disk, so that it may be moved or deleted."""
-        self._pictures.settle(key)
-
-    def _run(self) -> None:
-        backoff = Backoff()
-        while not self._stopping.wait(backoff.next_s()):
-            watch = CaptureMonitor(
-                self._config, self._live, self._inbox, self._tally, self._pictures
-            )
-            try:
-                self._attend(watch)
-            except Exception as error:  # whatever it is, nobody else would try the camera again
-                watch.give_up_picture(self._failed(error))
-            if watch.ended:
-                return
-            self._shown = watch.shown() or self._shown
-            self._skip += watch.frames
-            if watch.frames:
-                backoff.reset()
-
-    def _attend(self, watch: CaptureMonitor) -> None:
-        """Runs a capture process until it has ended or must be."""
-        child = self._spawn()
-        try:
-            self._tally.process(child.pid)
-            while not self._stopping.is_set() and watch.listen(child):
-                pass
-        finally:
-            self._end(child)
-            self._inbox.close(child.channel)
-            self._tally.process(None)
-
-    def _end(self, child: Child) -> None:
-        """Ends a capture process: at once, but for a pipeline, whose sensor must be given back."""
-        if self._config.kind == "gstreamer":
-            child.end(END_S + _SLACK_S)
-        else:
-            child.kill()
-
-    def _failed(self, error: Exception) -> str:
-        text = sentence(
-            "capture_failed", camera=self.name, error=f"{type(error).__name__}: {error}"
-        )
-        if type(error) not in self._told:
-            log.error("%s; trying again", text, exc_info=error)
-        self._told.add(type(error))
-        self._tally.absent(CameraState.LOST, text)
-        return text
-
-    def _spawn(self) -> Child:
-        seen, last = self._pictures.written(), self._shown
-        shown = last.written() if last is not None else None
-        passed = tuple(one for one in (seen, shown) if one is not None)
-        try:
-            child = Child(
-                f"{__package__}.child",
-                title=sentence("capture_process", camera=self.name),
-                pass_fds=passed,
-                environment={"OPENCV_LOG_LEVEL": "ERROR"},  # FFmpeg's own lines say more
-                redact=lambda text: hidden(text, self._config),
-            )
-        finally:
-            for descriptor in passed:
-                os.close(descriptor)
-        source = Source(
-            config=self._config,
-            live=self._live,
-            skip=self._skip,
-            seen=seen,
-            shown=last.told(shown) if last is not None and shown is not None else None,
-        )
-        with contextlib.suppress(OSError):  # it has ended already, which is told next
-            child.send(source)
-        return child

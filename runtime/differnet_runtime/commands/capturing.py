@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 
-from ..cameras import Camera, open_camera
-from ..cameras.base import lock_settings
+from ..cameras.base import Camera
+from ..cameras.device import lock_settings
+from ..cameras.sources import open_camera
 from ..command import progress, warn
 from ..errors import CameraError, DataError, DifferNetError, ImageReadError
 from ..images import decode_image, list_images, read_bytes, write_image

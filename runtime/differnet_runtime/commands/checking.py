@@ -21,11 +21,11 @@ from typing import Any, Literal
 
 from ..backends.fake import FakeOptions
 from ..backends.selection import check_backend, runs_on_cpu
-from ..cameras import redact
 from ..cameras.sources import describe as describe_camera
 from ..cameras.sources import refuse_commands, refuse_leaving
 from ..capture.process import CaptureProcess
 from ..config import Config, PlannedModel, WebConfig, load_config, planned_models
+from ..config.grammar import redact
 from ..config.paths import fingerprint, read_secret, secret_files
 from ..config.problems import Key, dotted
 from ..errors import ConfigError, DifferNetError, FrameError, ImageReadError

@@ -69,8 +69,6 @@ _CAMERAS = {
     "device_not_opened": "{source}: the camera can't be opened. Look whether it is listed "
     "(`ls /dev/v4l/by-id`), whether another program uses it, and whether you may read it (group "
     "video)",
-    "device_late": "{source}: no new frame for {waited_s:.1f} s after {frames} frames. Look at the "
-    "camera and its network, then open it again.",
     "device_ended": "{source}: the camera stopped giving frames after {frames}. Look at its cable, "
     "power and network, then open it again.",
     "pipeline_not_started": "{source}: the pipeline can't be started ({why}).",

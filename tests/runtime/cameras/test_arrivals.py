@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from differnet_runtime.cameras.folder import OPEN_S, QUIET_S, SETTLE_S, Arrivals
+from differnet_runtime.cameras.arrivals import OPEN_S, QUIET_S, SETTLE_S, Arrivals
 
 
 def arrived(name: str = "a.png", stamp: int = 5) -> Arrivals:

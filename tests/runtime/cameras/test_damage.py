@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
 
+from differnet_runtime.cameras.base import Decoded
 from differnet_runtime.cameras.damage import Quarantine
 from differnet_runtime.records import Frame
 
 MS = 1000 / 30
+
+
+def decoded(picture_type: str, key: bool) -> Decoded:
+    return Decoded(None, 0, picture_type=picture_type, key=key)
 
 
 def judged(pictures: str, lost: set[int] = frozenset(), fps: float | None = 30.0) -> str:
@@ -18,7 +23,7 @@ def played(frames: list[tuple[float, str]], fps: float | None = 30.0) -> str:
     image = np.zeros((2, 2, 3), np.uint8)
     for number, (stamp_ms, picture) in enumerate(frames):
         frame = Frame(image, picture, number, 0, 0.0, stamp_ms)
-        out += quarantine.judge(frame, picture, picture == "I")
+        out += quarantine.judge(frame, decoded(picture, picture == "I"))
     assert [frame.index for frame in out] == sorted(frame.index for frame in out)
     return "".join(f.name if f.damage is None else f.name.lower() for f in out)
 
@@ -90,7 +95,7 @@ def test_the_damage_says_what_was_seen() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     frames = [Frame(image, "f", n, 0, 0.0, at * MS) for n, at in enumerate([0, 1, 2, 4])]
     last = [
-        quarantine.judge(frame, "I" if not frame.index else "P", not frame.index)
+        quarantine.judge(frame, decoded("P" if frame.index else "I", not frame.index))
         for frame in frames
     ]
     assert "66.7 ms between two frames, usually 33.3 ms" in str(last[-1][0].damage)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras.opencv import DeviceCamera
+from differnet_runtime.cameras.device import DeviceCamera
 from differnet_runtime.config.models import CameraConfig
 
 
@@ -34,7 +34,7 @@ class Driver:
     def grab(self) -> bool:
         return True
 
-    def retrieve(self, _room: object) -> tuple[bool, np.ndarray]:
+    def retrieve(self, _buffer: object) -> tuple[bool, np.ndarray]:
         return True, self.image
 
     def release(self) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.cameras import FilesCamera, folder_camera
+from differnet_runtime.cameras.files import FilesCamera, folder_camera
 from differnet_runtime.errors import CameraError, ImageReadError
 
 

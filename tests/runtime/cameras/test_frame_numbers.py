@@ -1,6 +1,6 @@
 import pytest
 
-from differnet_runtime.cameras.bitstream import FrameNumbers, in_configuration
+from differnet_runtime.cameras.bitstream import FrameNumbers, avc_configuration
 from tests.fakes.clips import Clip
 from tests.fakes.damaged_streams import units_of
 
@@ -40,5 +40,5 @@ def test_parts_of_two_pictures_are_no_picture() -> None:
 @pytest.mark.parametrize("data", [b"", b"\1", b"\1" * 6, bytes(40), b"\xff" * 40])
 def test_what_is_no_configuration_is_none(data: bytes) -> None:
     numbers = FrameNumbers()
-    assert numbers.damage(in_configuration(data)) is None
+    assert numbers.damage(avc_configuration(data)) is None
     assert numbers.damage([b"\x65", b"\x67\x64", b"", b"\x41\xff"]) is None

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras.base import Camera
-from differnet_runtime.cameras.files import Newest
+from differnet_runtime.cameras.base import Camera, Newest
 from differnet_runtime.errors import CameraError, ImageReadError
 from differnet_runtime.records import Frame
 
@@ -109,7 +108,7 @@ def test_a_bad_picture_is_told_and_read_on(opened: Opened) -> None:
 def test_a_source_that_is_being_read_is_closed_by_its_reader(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("differnet_runtime.cameras.files._CLOSE_S", 0.0)
+    monkeypatch.setattr("differnet_runtime.cameras.base._CLOSE_S", 0.0)
     script, camera = opened(frame(0))
     camera.close()
     assert script.closings == 0

@@ -1,4 +1,6 @@
+import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +10,18 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras import OpenCvCamera, open_camera, redact
+from differnet_runtime.cameras import Camera, open_camera
+from differnet_runtime.cameras.device import DeviceCamera
+from differnet_runtime.cameras.stream import StreamCamera
+from differnet_runtime.cameras.video import VideoCamera
+from differnet_runtime.config.grammar import redact
+from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError, ImageReadError
 
+OpenVideo = Callable[[Path], VideoCamera]
 
-def drain(camera: OpenCvCamera) -> list[int | str]:
+
+def drain(camera: Camera) -> list[int | str]:
     """Reads to the end: brightness per frame, or the cause why there is none."""
     seen: list[int | str] = []
     while True:
@@ -26,8 +35,15 @@ def drain(camera: OpenCvCamera) -> list[int | str]:
         seen.append(round(float(frame.image.mean())))
 
 
-def test_a_video_is_read_to_its_end(video: Path) -> None:
-    with OpenCvCamera(str(video), "file") as camera:
+@pytest.fixture
+def open_video(monkeypatch: pytest.MonkeyPatch) -> OpenVideo:
+    """Opens a video where PyAV is not installed."""
+    monkeypatch.setitem(sys.modules, "differnet_runtime.cameras.libav", None)
+    return lambda path: VideoCamera(CameraConfig(source=str(path), kind="video"))
+
+
+def test_a_video_is_read_to_its_end(video: Path, open_video: OpenVideo) -> None:
+    with open_video(video) as camera:
         assert (camera.live, camera.length) == (False, 12)
         first = camera.read()
         assert first
@@ -40,22 +56,26 @@ def frame_starts(data: bytes) -> list[int]:
     return [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
 
 
-def test_a_damaged_frame_is_reported_and_the_rest_is_read(video: Path) -> None:
+def test_a_damaged_frame_is_reported_and_the_rest_is_read(
+    video: Path, open_video: OpenVideo
+) -> None:
     data = bytearray(video.read_bytes())
     starts = frame_starts(data)
     data[starts[4] : starts[5] - 16] = bytes(starts[5] - 16 - starts[4])
     video.write_bytes(data)
-    seen = drain(OpenCvCamera(str(video), "file"))
+    seen = drain(open_video(video))
     assert [item for item in seen if isinstance(item, str)] == ["1 frame(s) can't be decoded"]
     assert isinstance(seen[4], str)
     assert len(seen) == 12
     assert seen[-1] == pytest.approx(220, abs=3)
 
 
-def test_a_video_cut_short_does_not_end_as_if_it_were_whole(video: Path) -> None:
+def test_a_video_cut_short_does_not_end_as_if_it_were_whole(
+    video: Path, open_video: OpenVideo
+) -> None:
     data = video.read_bytes()
     video.write_bytes(data[: frame_starts(data)[7]])
-    seen = drain(OpenCvCamera(str(video), "file"))
+    seen = drain(open_video(video))
     assert seen[:-1] == pytest.approx([20 * number for number in range(7)], abs=3)
     assert "promises 12 frames and ends after 7" in str(seen[-1])
 
@@ -90,7 +110,7 @@ class ScriptedCapture:
     def grab(self) -> bool:
         return True
 
-    def retrieve(self, _room: object) -> tuple[bool, object]:
+    def retrieve(self, _buffer: object) -> tuple[bool, object]:
         step = type(self).script.pop(0) if type(self).script else None
         if isinstance(step, Exception):
             raise step
@@ -101,11 +121,12 @@ class ScriptedCapture:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OpenCvCamera]:
-    def open_device(*script: object) -> OpenCvCamera:
+def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeviceCamera]:
+    def open_device(*script: object) -> DeviceCamera:
         monkeypatch.setattr(ScriptedCapture, "script", list(script))
         monkeypatch.setattr(cv2, "VideoCapture", ScriptedCapture)
-        return OpenCvCamera("0", "device")
+        monkeypatch.setattr(os, "environ", dict(os.environ))
+        return DeviceCamera(CameraConfig(source="0", kind="device"))
 
     return open_device
 
@@ -115,7 +136,7 @@ def plain(value: int) -> np.ndarray:
 
 
 def test_a_device_is_asked_for_compressed_frames_and_a_short_queue(
-    device: Callable[..., OpenCvCamera],
+    device: Callable[..., DeviceCamera],
 ) -> None:
     camera = device(plain(1))
     assert camera.live
@@ -127,7 +148,7 @@ def test_a_device_is_asked_for_compressed_frames_and_a_short_queue(
 
 @pytest.mark.parametrize("failure", [None, np.empty((0, 0, 3), np.uint8), cv2.error("broken")])
 def test_one_failed_read_is_one_bad_picture_not_a_lost_camera(
-    device: Callable[..., OpenCvCamera], failure: object
+    device: Callable[..., DeviceCamera], failure: object
 ) -> None:
     camera = device(plain(1), failure, failure, plain(2), plain(3))
     assert camera.read()
@@ -139,7 +160,7 @@ def test_one_failed_read_is_one_bad_picture_not_a_lost_camera(
         assert (frame.index, int(frame.image[0, 0, 0])) == (value, value)
 
 
-def test_jpegs_of_a_device_are_decoded_strictly(device: Callable[..., OpenCvCamera]) -> None:
+def test_jpegs_of_a_device_are_decoded_strictly(device: Callable[..., DeviceCamera]) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)
     data = cv2.imencode(".jpg", noise)[1].ravel()
     padded = np.pad(data, (0, 40))
@@ -153,7 +174,7 @@ def test_jpegs_of_a_device_are_decoded_strictly(device: Callable[..., OpenCvCame
     assert "cut short" in (damage[1] or "")
 
 
-def test_a_device_without_jpegs_is_read_all_the_same(device: Callable[..., OpenCvCamera]) -> None:
+def test_a_device_without_jpegs_is_read_all_the_same(device: Callable[..., DeviceCamera]) -> None:
     camera = device(np.full((4, 4, 2), 128, np.uint8), plain(9))
     grey, given = camera.read(), camera.read()
     assert grey is not None
@@ -161,7 +182,7 @@ def test_a_device_without_jpegs_is_read_all_the_same(device: Callable[..., OpenC
     assert grey.image.shape == given.image.shape == (4, 4, 3)
 
 
-def test_a_device_that_stops_is_lost_and_says_so(device: Callable[..., OpenCvCamera]) -> None:
+def test_a_device_that_stops_is_lost_and_says_so(device: Callable[..., DeviceCamera]) -> None:
     camera = device(plain(1), plain(2))
     camera.read()
     camera.read()
@@ -209,20 +230,21 @@ def stream() -> Iterator[Callable[[int, bool], str]]:
 
 
 @pytest.mark.parametrize(
-    ("hang_up", "message"), [(True, "stopped giving frames after 30"), (False, "no new frame for")]
+    ("hang_up", "message"), [(True, "stopped giving frames after 4"), (False, "no new frame for")]
 )
 def test_a_stream_that_ends_or_stalls_is_lost_and_gives_no_old_frame(
     stream: Callable[[int, bool], str], hang_up: bool, message: str
 ) -> None:
-    with OpenCvCamera(stream(30, hang_up), "url", timeout_ms=3000) as camera:
+    source = stream(4, hang_up)
+    with StreamCamera(CameraConfig(source=source, kind="stream", stall_s=2)) as camera:
         assert camera.live
-        frames = [camera.read() for _ in range(30)]
+        frames = [camera.read() for _ in range(4)]
         with pytest.raises(CameraError, match=message) as caught:
             camera.read()
         names = [frame.name for frame in frames if frame]
         assert "hunter2" not in str(caught.value) + camera.describe() + "".join(names)
     seen = [float(frame.image.mean()) for frame in frames if frame]
-    assert seen == pytest.approx([number * 5 for number in range(30)], abs=3)
+    assert seen == pytest.approx([number * 5 for number in range(4)], abs=3)
 
 
 def test_a_stream_nobody_serves_is_refused_without_its_password() -> None:

@@ -29,12 +29,12 @@ def test_what_was_appended_of_the_next_picture_is_cut_off(extra: str) -> None:
     pictures = units_of(Clip(frames=24, gop=10, codec="h265", slices=SLICES, extra=extra))
     units = Units("hevc", None)
     for picture, following in itertools.pairwise(pictures):
-        assert units.parted(picture) == (picture, None)
-        assert units.parted(picture + following[1:]) == (picture, following[1:])
+        assert units.split_pictures(picture) == (picture, None)
+        assert units.split_pictures(picture + following[1:]) == (picture, following[1:])
         slices = slices_of(following)
         assert len(slices) == SLICES
         for first in range(1, SLICES):
-            assert units.parted(picture + b"".join(slices[first:])) == (picture, b"")
+            assert units.split_pictures(picture + b"".join(slices[first:])) == (picture, b"")
 
 
 def test_a_picture_that_lacks_slices_is_left_as_it_is() -> None:
@@ -42,13 +42,13 @@ def test_a_picture_that_lacks_slices_is_left_as_it_is() -> None:
     units = Units("hevc", None)
     for lost in slices_of(picture):
         left = picture.replace(lost, b"")
-        assert units.parted(left) == (left, None)
+        assert units.split_pictures(left) == (left, None)
 
 
 def test_units_of_an_unknown_stream_are_left_as_they_are() -> None:
     slices = b"".join(START + bytes([2, 1, 0x40 + k % 2, 0x55, 0x55]) for k in range(9))
-    assert Units("hevc", None).parted(slices) == (slices, None)
-    assert Units("hevc", None).parted(b"") == (b"", None)
+    assert Units("hevc", None).split_pictures(slices) == (slices, None)
+    assert Units("hevc", None).split_pictures(b"") == (b"", None)
 
 
 def test_a_loss_behind_a_picture_is_not_of_it() -> None:
@@ -59,4 +59,4 @@ def test_a_loss_behind_a_picture_is_not_of_it() -> None:
     signs.demuxed(Packet(20, is_corrupt=True), [], True)
     signs.found(20, "it is broken")
     signs.lost_behind(20)
-    assert [signs.of(10), signs.of(20)] == [None, "it is broken"]
+    assert [signs.take(10), signs.take(20)] == [None, "it is broken"]

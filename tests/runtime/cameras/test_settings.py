@@ -4,7 +4,8 @@ import sys
 import cv2
 import pytest
 
-from differnet_runtime.cameras.base import Setting, apply_settings, lock_settings
+from differnet_runtime.cameras.base import Setting
+from differnet_runtime.cameras.device import apply_settings, lock_settings
 
 AUTO_EXPOSURE, EXPOSURE = cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE
 GAIN, AUTO_WB, WB = cv2.CAP_PROP_GAIN, cv2.CAP_PROP_AUTO_WB, cv2.CAP_PROP_WB_TEMPERATURE

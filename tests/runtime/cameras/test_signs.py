@@ -37,7 +37,7 @@ def told(of: Signs, packet: Packet, *lines: str) -> bool:
     """Whether a packet's picture is damaged; lines are what the demuxer said when it was read."""
     of.demuxed(packet, [(WARNING, line) for line in lines], True)
     of.decoded(packet, None, [])
-    return of.of(packet.pts) is not None
+    return of.take(packet.pts) is not None
 
 
 def test_a_transport_stream_names_the_picture_of_a_lost_packet() -> None:
@@ -77,5 +77,5 @@ def test_one_packet_that_was_found_missing_is_not_missed_twice(count: int, secon
     of = signs()
     of.demuxed(Packet(10), [(WARNING, f"RTP: missed {count} packets")], True)
     of.found(10, "parts are missing")
-    assert of.of(10) is not None
+    assert of.take(10) is not None
     assert told(of, Packet(20)) == second

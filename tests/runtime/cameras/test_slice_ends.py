@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.stream_kinds import reference_of
-from differnet_runtime.cameras import signs
+from differnet_runtime.cameras import h265
 from differnet_runtime.cameras.base import Camera
 from differnet_runtime.cameras.stream import StreamCamera
 from differnet_runtime.cameras.video import VideoCamera
@@ -71,7 +71,7 @@ def test_without_the_library_one_warning_says_what_is_not_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = Clip(frames=60, codec="h265").folder / "clip.mp4"
-    monkeypatch.setattr(signs, "_LIBRARY", "libde265-which-is-not-here.so")
+    monkeypatch.setattr(h265, "_LIBRARY", "libde265-which-is-not-here.so")
     stream = config(path).model_copy(update={"kind": "stream"})
     for camera in (VideoCamera(config(path)), StreamCamera(stream)):
         with camera:

@@ -14,11 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras import folder as arrivals
-from differnet_runtime.cameras import folder as leaving
-from differnet_runtime.cameras import looking
+from differnet_runtime.cameras import arrivals
 from differnet_runtime.cameras.files import Remembered, UnreadablePictureError
-from differnet_runtime.cameras.folder import WatchedFolder
+from differnet_runtime.cameras.folder import JUDGED, WatchedFolder
 from differnet_runtime.config.models import AfterVerdict
 from differnet_runtime.errors import CameraError
 from differnet_runtime.records import Frame, Origin
@@ -158,7 +156,7 @@ def without_notices(monkeypatch: pytest.MonkeyPatch, hasty: None) -> None:
 def test_without_notices_it_is_looked_at(
     tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(looking, "_FULL_S", 0.5)
+    monkeypatch.setattr(arrivals, "_FULL_S", 0.5)
     folder = opened()
     assert "watchdog is not installed" in caplog.text
     put(tmp_path / "a.png", 5, age_s=0)
@@ -312,7 +310,7 @@ def test_what_can_not_be_moved_is_said_once_and_stays(
 ) -> None:
     for name in ("a.png", "b.png"):
         put(tmp_path / name, 5)
-    (tmp_path / leaving.JUDGED).write_text("no folder")
+    (tmp_path / JUDGED).write_text("no folder")
     folder = opened(after="move")
     settle(folder, taken(folder))
     assert not taken(folder)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from differnet_runtime.capture import process as watch
+from differnet_runtime.capture import process as monitoring
 from differnet_runtime.capture.messages import CameraState
 from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.capture.shared_frames import FrameSlots
@@ -235,7 +235,7 @@ def test_an_unexpected_error_is_told_once_and_the_camera_tried_again(
             raise error
         return FrameSlots(*arguments)
 
-    monkeypatch.setattr(watch, "FrameSlots", mapping)
+    monkeypatch.setattr(monitoring, "FrameSlots", mapping)
     with capture(video, paced=True) as process:
         wait_for_state(process, CameraState.LOST)
         assert str(error) in str(process.status.reason)
@@ -249,12 +249,12 @@ def test_no_picture_is_lost_by_a_failure_of_the_capture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: int) -> FrameSlots:
-        monkeypatch.setattr(watch, "FrameSlots", FrameSlots)
+        monkeypatch.setattr(monitoring, "FrameSlots", FrameSlots)
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(watch, "FrameSlots", failing)
+    monkeypatch.setattr(monitoring, "FrameSlots", failing)
     with capture(tmp_path) as process:
         assert [next_frame(process).name for _ in range(2)] == ["a.png", "b.png"]
 

@@ -486,7 +486,6 @@ export default {
   "said.stream_ended": "{source}: Der Stream liefert nach {frames} Bildern nichts mehr. Bitte Kamera, Stromversorgung und Netzwerk prüfen.",
   "said.stream_slow": "{source}: Die Bilder sind beim Lesen schon {behind_s} s alt, weil dieser Rechner sie zu langsam dekodiert. Bitte die Kamera auf eine kleinere Auflösung oder Bildrate einstellen oder eine Pipeline (gst:) mit Hardware-Decoder verwenden.",
   "said.device_not_opened": "{source}: Die Kamera lässt sich nicht öffnen. Bitte prüfen, ob sie aufgeführt ist (`ls /dev/v4l/by-id`), ob ein anderes Programm sie benutzt und ob Leserechte bestehen (Gruppe video).",
-  "said.device_late": "{source}: Nach {frames} Bildern kam {waited_s} s lang kein neues. Bitte Kamera und Netzwerk prüfen.",
   "said.device_ended": "{source}: Die Kamera liefert nach {frames} Bildern nichts mehr. Bitte Kabel, Stromversorgung und Netzwerk prüfen.",
   "said.pipeline_not_started": "{source}: Die Pipeline lässt sich nicht starten ({why}).",
   "said.pipeline_ended": "{source}: Die Pipeline liefert nach {frames} Bildern nichts mehr.",

@@ -486,7 +486,6 @@ export default {
   "said.stream_ended": "{source}: The stream stopped giving frames after {frames}. Check the camera, its power and network.",
   "said.stream_slow": "{source}: The frames are {behind_s} s old when they are read, since this machine decodes them too slowly. Set the camera to a smaller size or rate, or use a pipeline (gst:) with a hardware decoder.",
   "said.device_not_opened": "{source}: The camera cannot be opened. Check whether it is listed (`ls /dev/v4l/by-id`), whether another program uses it, and whether you may read it (group video).",
-  "said.device_late": "{source}: No new frame for {waited_s} s after {frames} frames. Check the camera and its network.",
   "said.device_ended": "{source}: The camera stopped giving frames after {frames}. Check its cable, power and network.",
   "said.pipeline_not_started": "{source}: The pipeline cannot be started ({why}).",
   "said.pipeline_ended": "{source}: The pipeline stopped giving frames after {frames}.",

@@ -486,7 +486,6 @@ export default {
   "said.stream_ended": "{source}：视频流在 {frames} 帧后中断。请检查相机、供电和网络。",
   "said.stream_slow": "{source}：图像读取时已滞后 {behind_s} 秒，本机解码过慢。请降低相机的分辨率或帧率，或使用带硬件解码器的管线（gst:）。",
   "said.device_not_opened": "{source}：无法打开相机。请检查是否能列出该设备（`ls /dev/v4l/by-id`）、是否被其他程序占用，以及是否有读取权限（video 组）。",
-  "said.device_late": "{source}：在 {frames} 帧之后已有 {waited_s} 秒没有新图像。请检查相机和网络。",
   "said.device_ended": "{source}：相机在 {frames} 帧后停止出图。请检查线缆、供电和网络。",
   "said.pipeline_not_started": "{source}：无法启动管线（{why}）。",
   "said.pipeline_ended": "{source}：管线在 {frames} 帧后停止输出。",

@@ -23,8 +23,8 @@ def noise(seed: int) -> Image:
     return np.random.RandomState(seed).randint(0, 256, SHAPE).astype(np.uint8)
 
 
-def seconds(repetition: FreezeDetector, image: Image, at_s: float) -> float:
-    return repetition.seconds(Frame(image, "f", 0, round(at_s * 1e9), 0.0))
+def seconds(freeze: FreezeDetector, image: Image, at_s: float) -> float:
+    return freeze.seconds(Frame(image, "f", 0, round(at_s * 1e9), 0.0))
 
 
 def test_it_is_counted_by_the_stamps_from_the_first_of_them() -> None:

@@ -26,21 +26,21 @@ class Process:
 
     said = "401 Unauthorized"
 
-    def __init__(self, live: bool, **options: object) -> None:
+    def __init__(self, live: bool, pictures: Pictures | None = None, **options: object) -> None:
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link = CaptureLink(self.theirs, live)
-        self.inbox, self.tally = FrameQueue(live), CaptureStats("a camera")
-        self.pictures = Pictures({"old"})
-        self.tally.starting()
+        self.queue, self.stats = FrameQueue(live), CaptureStats("a camera")
+        self.pictures = pictures or Pictures({"old"})
+        self.stats.update(state=CameraState.STARTING)
         options = {"source": "x", "kind": "device" if live else "folder", **options}
         config = CameraConfig(**options)  # type: ignore[arg-type]
-        self.watch = CaptureMonitor(config, live, self.inbox, self.tally, self.pictures)
+        self.monitor = CaptureMonitor(config, live, self.queue, self.stats, self.pictures)
 
     def death(self) -> str:
         return "the capture process was ended by SIGSEGV"
 
     def listen(self, times: int = 1) -> bool:
-        return all(self.watch.listen(self) for _ in range(times))  # type: ignore[arg-type]
+        return all(self.monitor.listen(self) for _ in range(times))  # type: ignore[arg-type]
 
     def give_frame(self, age_s: float = 0.0) -> None:
         stamp = time.monotonic_ns() - int(age_s * 1e9)
@@ -48,8 +48,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def process(live: bool, **options: object) -> Iterator[Process]:
-    made = Process(live, **options)
+def process(live: bool, pictures: Pictures | None = None, **options: object) -> Iterator[Process]:
+    made = Process(live, pictures, **options)
     with made.channel, made.theirs:
         yield made
 
@@ -59,7 +59,7 @@ def test_frames_keep_a_camera_alive() -> None:
         one.link.send(Opened())
         one.give_frame()
         assert one.listen(3)
-        status = one.tally.status
+        status = one.stats.status
         assert (status.state, status.frames, status.width) == (CameraState.LIVE, 1, 4)
 
 
@@ -68,8 +68,8 @@ def test_an_old_frame_does_not() -> None:
         one.link.send(Opened())
         one.give_frame(age_s=0.5)
         assert not one.listen(3)
-        assert one.tally.status.state is CameraState.STALLED
-        assert one.tally.status.reason == "a camera gives no new frame for 0.3 s"
+        assert one.stats.status.state is CameraState.STALLED
+        assert one.stats.status.reason == "a camera gives no new frame for 0.3 s"
 
 
 def test_a_camera_that_gives_few_frames_is_given_time() -> None:
@@ -82,7 +82,7 @@ def test_what_it_cannot_open_is_told_with_what_it_said() -> None:
     with process(True) as one:
         one.link.send(Lost(text="a camera can't be opened."))
         assert one.listen()
-        status = one.tally.status
+        status = one.stats.status
         assert status.state is CameraState.LOST
         assert status.reason == "a camera can't be opened. It said: 401 Unauthorized"
 
@@ -91,35 +91,34 @@ def test_a_process_that_ends_is_lost() -> None:
     with process(True) as one:
         one.theirs.close()
         assert not one.listen()
-        assert "SIGSEGV" in str(one.tally.status.reason)
+        assert "SIGSEGV" in str(one.stats.status.reason)
 
 
 def test_what_is_no_message_ends_it() -> None:
     with process(True) as one:
         one.theirs.send(os.urandom(100))
         assert not one.listen()
-        assert one.tally.status.state is CameraState.LOST
+        assert one.stats.status.state is CameraState.LOST
 
 
 def die_over_a_picture(pictures: Pictures) -> FrameQueue:
-    with process(False) as one:
-        one.pictures = one.watch._pictures = pictures
+    with process(False, pictures) as one:
         one.link.send(Opened())
         one.link.send(Trying(name="evil.tiff", key="evil.tiff|7|7"))
         assert one.listen(2)
         one.theirs.close()
         assert not one.listen()
-        return one.inbox
+        return one.queue
 
 
 def test_a_picture_that_kills_two_readers_is_named_and_not_read_again() -> None:
     pictures = Pictures({"old"})
     assert not die_over_a_picture(pictures).wait(0.0)
     assert pictures.seen == {"old"}
-    inbox = die_over_a_picture(pictures)
+    queue = die_over_a_picture(pictures)
     assert pictures.seen == {"old", "evil.tiff|7|7"}
     with pytest.raises(ImageReadError, match=r"evil\.tiff: reading it ended .*SIGSEGV"):
-        inbox.take()
+        queue.take()
 
 
 def test_pictures_that_are_gone_are_forgotten() -> None:
@@ -133,7 +132,7 @@ def test_a_folder_without_pictures_may_wait_for_ever() -> None:
     with process(False, stall_s=0.2) as one:
         one.link.send(Opened())
         assert one.listen(5)
-        assert one.tally.status.state is CameraState.LIVE
+        assert one.stats.status.state is CameraState.LIVE
 
 
 def test_what_a_process_tells_of_its_source_shows_no_password(
@@ -145,6 +144,6 @@ def test_what_a_process_tells_of_its_source_shows_no_password(
         one.link.send(Lost(text=f"{source} is lost"))
         for says in ("cam/s does not answer", "user-pw=*** is lost"):
             assert one.listen()
-            assert says in str(one.tally.status.reason)
-            assert "hunter2" not in str(one.tally.status.reason)
+            assert says in str(one.stats.status.reason)
+            assert "hunter2" not in str(one.stats.status.reason)
     assert "hunter2" not in caplog.text
