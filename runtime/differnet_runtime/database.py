@@ -6,9 +6,9 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import StoreError
 from .sentences import sentence
@@ -16,6 +16,7 @@ from .sentences import sentence
 _BUSY_S = 5.0
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class DamagedError(StoreError):
@@ -132,6 +133,26 @@ def set_aside(path: Path) -> Path:
                 beside.rename(aside.with_name(aside.name + ending))
     log.error("%s is damaged: kept as %s, and a new one is begun", path, aside.name)
     return aside
+
+
+def open_or_replace(path: Path, open_it: Callable[[], T], *, damaged: bool = False) -> T:
+    """Opens a database; a damaged one is set aside, and a new one opened in its place.
+
+    Args:
+        path: File of the database.
+        open_it: Opens the file, or creates it.
+        damaged: Whether it is known to be damaged.
+
+    Raises:
+        StoreError: It can't be opened, or not be set aside.
+    """
+    if damaged and path.exists():
+        set_aside(path)
+    try:
+        return open_it()
+    except DamagedError:
+        set_aside(path)
+        return open_it()
 
 
 def size(path: Path) -> int:
