@@ -1,1 +1,1 @@
-"""Durable outbox: events are committed before they are sent, and deleted once every sink has them."""
+"""Durable outbox: events are committed before sending, and deleted once every sink has them."""

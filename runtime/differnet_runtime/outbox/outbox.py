@@ -1,4 +1,4 @@
-"""Durable outbox: takes events at once, commits them in a thread, keeps them until they are sent."""
+"""Takes events at once, commits them in a thread, and keeps them until every sink has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is committed to the outbox, and what the outbox and its deliveries report about themselves."""
+"""What is committed to the outbox, and the status of the outbox and its deliveries."""
 
 from __future__ import annotations
 

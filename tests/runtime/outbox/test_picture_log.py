@@ -127,9 +127,7 @@ def test_whoever_can_wait_is_told_to_while_nothing_is_written(make: Make) -> Non
     wait_for(lambda: log.has_room)
 
 
-def test_the_table_is_bounded(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_is_bounded(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_GONE", 5)
     monkeypatch.setattr(pictures, "MOST", 12)
     monkeypatch.setattr(pictures, "_PRUNE_EVERY", 1)
