@@ -146,6 +146,7 @@ class Delivery(Service):
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Stops the thread and closes the sink; unacknowledged events stay in the outbox."""
         self._stopping.set()
+        self._outbox.wake()
         self.sink.close()
         super().stop(timeout_s)
 
@@ -169,7 +170,7 @@ class Delivery(Service):
             events = self._outbox.batch(self.sink.name, _BATCH)
             self._mark(waiting=bool(events))
             if not events:
-                self._outbox.wait(self.sink.name, _IDLE_S)
+                self._outbox.wait(self.sink.name, _IDLE_S, self._stopping)
                 continue
             self._of_batch = 0
             try:

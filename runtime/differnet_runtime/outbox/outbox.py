@@ -83,8 +83,6 @@ class Outbox(Service):
         """Commits what is still waiting, and closes the database."""
         self._stopping.set()
         self._wake.set()
-        with self._news:
-            self._news.notify_all()
         super().stop(timeout_s)
         if self._thread.ident is None:  # it was never started
             self._close()
@@ -171,10 +169,15 @@ class Outbox(Service):
                 self._upto[sink] = last.row
                 self._marked = True
 
-    def wait(self, sink: str, timeout_s: float) -> None:
-        """Waits until there is an event for a sink, at most `timeout_s` seconds."""
+    def wait(self, sink: str, timeout_s: float, stopping: threading.Event) -> None:
+        """Waits until there is an event for a sink, or `stopping` is set and `wake` called."""
         with self._news:
-            self._news.wait_for(lambda: self._stopping.is_set() or self._has(sink), timeout_s)
+            self._news.wait_for(lambda: stopping.is_set() or self._has(sink), timeout_s)
+
+    def wake(self) -> None:
+        """Wakes everybody who waits, so that a delivery can stop."""
+        with self._news:
+            self._news.notify_all()
 
     def _has(self, sink: str) -> bool:
         table, row = self._table, self._upto.get(sink)
