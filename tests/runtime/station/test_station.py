@@ -160,7 +160,7 @@ def test_a_command_is_answered_with_the_verdict_on_its_part(line: Line) -> None:
     assert (event.verdict, event.part, event.trigger) == ("DEFECT", "part 7", "http")
     with pytest.raises(CameraError, match="top"):
         line.station.control.trigger("top", None, "10.0.0.9")
-    with pytest.raises(CameraError, match="did you mean 'side'|there is no camera 'sidee'"):
+    with pytest.raises(CameraError, match="there is no camera 'sidee'"):
         line.station.ask("sidee", None, "http", "10.0.0.9")
     waiting = line.station.ask("side", "part 8", "http", "10.0.0.9")
     line.station.stop()
