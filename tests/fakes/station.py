@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from differnet_runtime.errors import CameraError, LabelError, ModelStoreError, TooManyCommandsError
 from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, ModelRef, Trigger
 from differnet_runtime.labels import Labelled, ThresholdChange, misses, summary
-from differnet_runtime.outbox.records import PartsView
+from differnet_runtime.outbox.table import PartsView
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
 from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.teaching.teaching import Teaching

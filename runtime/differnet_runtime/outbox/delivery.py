@@ -15,7 +15,6 @@ from ..events import Event
 from ..service import STOP_S, Service, stop_all
 from ..sinks import BusyError, OnCommand, Sink, Stored, build_sinks, sink_tables
 from .outbox import Outbox
-from .records import DeliveryStatus
 
 _BATCH = 100
 _IDLE_S = 1.0
@@ -123,6 +122,29 @@ def _origin(name: str, config: Config, files: Mapping[Key, str]) -> object:
     return sink_tables(config)[name], own
 
 
+@dataclass(frozen=True)
+class DeliveryStatus:
+    """A snapshot of the delivery to one sink.
+
+    Args:
+        sink: Name of the sink.
+        problem: The last error, without passwords; None if the last attempt worked and the sink
+            reports no problem.
+        delivered: Events acknowledged since the start.
+        stuck_s: Seconds for which it has acknowledged nothing although events wait, or could not
+            be connected; None while it works or has nothing to do.
+        caution: What is delivered differently from the configuration, or not at all; or None.
+        undeliverable: Events skipped since the start because the receiver can never take them.
+    """
+
+    sink: str
+    problem: str | None
+    delivered: int
+    stuck_s: float | None = None
+    caution: str | None = None
+    undeliverable: int = 0
+
+
 class Delivery(Service):
     """Delivers events to a sink in order, each again until the sink has acknowledged it.
 
@@ -134,7 +156,7 @@ class Delivery(Service):
     def __init__(self, outbox: Outbox, sink: Sink) -> None:
         super().__init__(f"sink-{sink.name}")
         self._outbox, self.sink = outbox, sink
-        self._delivered = self._failures = self._in_a_row = self._of_batch = 0
+        self._delivered = self._in_a_row = self._of_batch = 0
         self._problem: str | None = None
         self._stuck_since: float | None = None
 
@@ -156,10 +178,8 @@ class Delivery(Service):
         sink, problem, since = self.sink, self._problem or self.sink.problem, self._stuck_since
         return DeliveryStatus(
             sink=sink.name,
-            connected=problem is None,
             problem=problem,
             delivered=self._delivered - sink.undeliverable,
-            failures=self._failures,
             stuck_s=None if since is None else time.monotonic() - since,
             caution=sink.caution,
             undeliverable=sink.undeliverable,
@@ -207,7 +227,6 @@ class Delivery(Service):
     def _failed(self, error: SinkError) -> None:
         if self._stopping.is_set():
             return
-        self._failures += 1
         if str(error) != self._problem:
             log.warning("sink %s: %s; still trying", self.sink.name, error)
         self._problem = str(error)

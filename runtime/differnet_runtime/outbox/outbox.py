@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +18,17 @@ from ..events import Event, InspectionEvent
 from ..records import Origin
 from ..service import STOP_S, Service
 from ..sinks import Stored
-from .records import (
+from .table import (
     Count,
+    EventTable,
     GonePictures,
     Item,
     JudgedPicture,
     OutboxEntry,
-    OutboxStatus,
     PartsView,
     Reset,
+    text_of,
 )
-from .table import EventTable, text_of
 
 _GATHER_S = 0.02
 """Events of this time are committed together, since flash memory wears with each commit."""
@@ -41,6 +42,30 @@ _ROOM = 1000
 _DAY_S = 86400.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutboxStatus:
+    """A snapshot of the outbox.
+
+    Args:
+        pending: By sink, the events that it has not acknowledged yet.
+        waiting_in_memory: Entries that are not committed yet.
+        committed: Events committed since the start.
+        dropped: Events lost to a cap since the start.
+        oldest_age_s: Age of the oldest event that some sink has not acknowledged, in seconds that
+            the station ran; None if there is none.
+        bytes: Size of the database.
+        problem: Why events can't be committed, or None.
+    """
+
+    pending: dict[str, int]
+    waiting_in_memory: int
+    committed: int
+    dropped: int
+    oldest_age_s: float | None
+    bytes: int
+    problem: str | None
 
 
 class Outbox(Service):

@@ -9,16 +9,17 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ..database import RunningClock, connect, mapped, transaction
 from ..events import Event
+from ..model_file.contract import StrictModel
 from ..records import Origin
 from ..sinks import Stored
-from .records import Count, GonePictures, Item, JudgedPicture, OutboxEntry, PartsView, Reset
 
 MOST, MOST_GONE = 1_000_000, 100_000
 """Most rows of judged pictures: in all, and of those that are no longer in their folder."""
@@ -89,6 +90,100 @@ INSERT INTO tally VALUES (?, ?, ?, 0, 0, 0)
 ON CONFLICT (camera) DO UPDATE SET
     day = excluded.day, since_s = excluded.since_s, good = 0, defect = 0, undecided = 0
 """
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a verdict adds to its camera's part counts; a part that turns out worse is moved.
+
+    Args:
+        camera: Name of the camera.
+        at_s: Wall clock, seconds since the epoch.
+        good: Parts judged good.
+        defect: Parts judged defective.
+        undecided: Parts without a decision; they count as rejected.
+    """
+
+    camera: str
+    at_s: float
+    good: int = 0
+    defect: int = 0
+    undecided: int = 0
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Cameras whose part counts restart at zero, at a wall-clock time in seconds."""
+
+    cameras: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True)
+class JudgedPicture:
+    """A picture in a folder or video that has its verdict.
+
+    Args:
+        camera: Name of the camera.
+        source: Path of the folder or the video.
+        origin: Identifies the picture within the source.
+        verdict: GOOD, DEFECT or NO_DECISION.
+        committed: Called by the writing thread once the verdict is on disk.
+    """
+
+    camera: str
+    source: str
+    origin: Origin
+    verdict: str
+    committed: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class GonePictures:
+    """Pictures that are no longer in their folder, by their keys; see `JudgedPicture`."""
+
+    camera: str
+    source: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """An event with what is committed in the same transaction.
+
+    Args:
+        id: The event's id.
+        text: The event as JSON; None if no sink is to get it.
+        picture: The picture that it is about, if that is in a folder or video.
+        count: What it adds to its camera's part counts.
+    """
+
+    id: str
+    text: str | None
+    picture: JudgedPicture | None = None
+    count: Count | None = None
+
+
+Item = OutboxEntry | GonePictures | Reset
+"""Everything that can be committed."""
+
+
+class PartsView(StrictModel):
+    """The part counts of a camera since midnight or a reset.
+
+    Args:
+        since_s: Wall clock, seconds since the epoch.
+        good: Parts judged good.
+        defect: Parts judged defective.
+        undecided: Parts without a decision; they count as rejected.
+        yield_percent: Share of good parts; None before the first part.
+    """
+
+    since_s: float
+    good: int = 0
+    defect: int = 0
+    undecided: int = 0
+    yield_percent: float | None = None
 
 
 class EventTable:

@@ -21,7 +21,8 @@ from ..labels import Labelled
 from ..model_file.contract import StrictModel
 from ..models.cards import card_of
 from ..models.store import StoredModel
-from ..outbox.records import OutboxStatus, PartsView
+from ..outbox.outbox import OutboxStatus
+from ..outbox.table import PartsView
 from ..processes import return_memory
 from ..records import Frame, decided_by, note
 from ..sentences import sentence

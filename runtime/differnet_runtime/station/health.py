@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..events import StateEvent
 from ..gpu import nvidia_gpu
 from ..inference.messages import EngineState, EngineStatus
-from ..outbox.records import DeliveryStatus
+from ..outbox.delivery import DeliveryStatus
 from ..sentences import sentence
 from ..web.views import Health, StateView
 

@@ -20,7 +20,7 @@ from ..inference.switch import ModelSwitch
 from ..inspection.image_checks import IntegrityGate
 from ..inspection.verdict import Answer, engine_code, inspect_frame, unreadable
 from ..model_file.metadata import ModelMetadata
-from ..outbox.records import JudgedPicture
+from ..outbox.table import JudgedPicture
 from ..records import Decision, Frame, Inspection, Score, Verdict, decided_by, note
 from ..sentences import sentence
 

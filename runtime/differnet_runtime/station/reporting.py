@@ -13,7 +13,7 @@ from ..config import DecisionConfig
 from ..events import AlarmEvent, InspectionEvent
 from ..evidence.store import EvidenceStore
 from ..outbox.outbox import Outbox
-from ..outbox.records import Count
+from ..outbox.table import Count
 from ..records import Verdict
 from ..web.live import LivePicture
 from ..web.views import RecentEvents

@@ -216,10 +216,6 @@ class Notifier:
         """Reports the end of the start, or of a reload."""
         self._send("READY=1", f"STATUS={_line(status)}")
 
-    def status(self, text: str) -> None:
-        """Sets the line that `systemctl status` shows."""
-        self._send(f"STATUS={_line(text)}")
-
     def reloading(self) -> None:
         """Reports that the configuration is read again; `ready` ends it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -98,7 +98,7 @@ class Shadow(Service):
     def _begin(self) -> None:
         """Sets all counts to zero, at the start and after a change of the live model."""
         self._since = _iso(time.time())
-        self._skipped = self._agree = self._only_live = self._only_shadow = 0
+        self._counts: Counter[str] = Counter()
         self._differing: deque[tuple[Difference, bytes]] = deque(maxlen=KEPT)
 
     @property
@@ -145,7 +145,7 @@ class Shadow(Service):
             if event.model.hash != self._live_hash:
                 self._live_hash, self._waiting = event.model.hash, None
                 self._begin()
-            self._skipped += self._waiting is not None
+            self._counts["skipped"] += self._waiting is not None
             if self._state == "running":
                 live = Side(verdict=event.verdict, score=event.score, threshold=event.threshold)
                 self._waiting = _Waiting(frame, live, event.model.hash, event.at_s)
@@ -160,11 +160,8 @@ class Shadow(Service):
                 since=self._since,
                 state=self._state,
                 error=self._error,
-                judged=self._agree + self._only_live + self._only_shadow,
-                skipped=self._skipped,
-                agree=self._agree,
-                only_live_rejects=self._only_live,
-                only_shadow_rejects=self._only_shadow,
+                judged=self._counts.total() - self._counts["skipped"],
+                **self._counts,
                 differing=[one for one, _ in reversed(self._differing)],
             )
 
@@ -213,15 +210,16 @@ class Shadow(Service):
         with self._changed:
             if waiting.live_hash != self._live_hash:
                 return  # another model has become the live one
-            if live == shadow:
-                self._agree += 1
-                return
-            self._only_live += live
-            self._only_shadow += shadow
+            differ = "only_live_rejects" if live else "only_shadow_rejects"
+            self._counts["agree" if live == shadow else differ] += 1
             if picture is not None:
-                at, number = _iso(waiting.at_s), str(next(self._ids))
-                told = Difference(id=number, time=at, live=waiting.live, shadow=side)
-                self._differing.append((told, picture))
+                difference = Difference(
+                    id=str(next(self._ids)),
+                    time=_iso(waiting.at_s),
+                    live=waiting.live,
+                    shadow=side,
+                )
+                self._differing.append((difference, picture))
 
     def _reason(self) -> str:
         status = self.engine.status

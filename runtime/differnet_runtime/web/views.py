@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from ..events import InspectionEvent, ModelRef
 from ..model_file.contract import StrictModel
-from ..outbox.records import PartsView
+from ..outbox.table import PartsView
 from ..telling import Telling
 from .model_views import EngineView
 
