@@ -38,11 +38,6 @@ AuditAction = Literal[
 ]
 
 
-def new_id() -> str:
-    """Returns the id of a new event, which stays the same however often it is delivered."""
-    return uuid.uuid4().hex
-
-
 def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
     """Returns the id of the event on a picture in a file, the same whenever it is judged.
 
@@ -87,14 +82,14 @@ class Event(StrictModel):
     """Base class of all events.
 
     Args:
-        schema_version: See `SCHEMA`.
+        schema_version: Version of the schema; see `SCHEMA`.
         id: Stable id, by which a receiver recognises an event that is delivered twice.
         at_s: Wall clock, seconds since the epoch.
         station: Name of the station.
     """
 
     schema_version: Literal[1, 2] = SCHEMA
-    id: str = Field(default_factory=new_id)
+    id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     at_s: float = Field(default_factory=time.time)
     station: str
 
@@ -103,7 +98,7 @@ class InspectionEvent(Event):
     """A verdict.
 
     Args:
-        type: Always `inspection`.
+        type: Kind of event, always `inspection`.
         camera: Name of the camera.
         part: Id of the part that came with the trigger; None if it had none.
         trigger: What asked for the verdict; `free` if the camera runs free.
@@ -170,7 +165,7 @@ class StateEvent(Event):
     """A component of the station changed its state.
 
     Args:
-        type: Always `state`.
+        type: Kind of event, always `state`.
         component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
             `labels`, `model`, `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` for a
             camera's own model.
@@ -188,7 +183,7 @@ class AuditEvent(Event):
     """Somebody changed something, logged in, or tried to.
 
     Args:
-        type: Always `audit`.
+        type: Kind of event, always `audit`.
         action: What was done; `activate` and `rollback` are changes of the model.
         by: `token`, `session` and its name, `anybody` if no token is needed, `files` if the
             configuration, the model store or the model file changed; `stranger` for wrong tokens.

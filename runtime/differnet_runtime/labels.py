@@ -60,7 +60,7 @@ class Labelled(StrictModel):
         id: Id of the kept picture, and of its event.
         label: What the part really is.
         kind: Kind of the defect; None if not given.
-        comment: The person's comment.
+        comment: Comment of that person.
         labelled_at_s: Time of the label, seconds since the epoch.
         labelled_by: Who labelled it, as in the audit trail.
         at_s: Time of the verdict, seconds since the epoch.
@@ -110,7 +110,7 @@ class ThresholdChange(StrictModel):
         camera: Name of the camera whose verdicts it decides.
         model: Content hash of the model that it is for.
         old: Threshold before; None if there was none.
-        new: Threshold since then.
+        new: Threshold from then on.
         configured: The configuration's own threshold at that time. If that is changed later, the
             configuration counts again.
         undone: Whether it was taken back.

@@ -149,8 +149,8 @@ class Delivery(Service):
     """Delivers events to a sink in order, each again until the sink has acknowledged it.
 
     Args:
-        outbox: Holds the events.
-        sink: Receives them; opened by `start`, closed by `stop`.
+        outbox: Outbox that holds the events.
+        sink: Receives the events; opened by `start`, closed by `stop`.
     """
 
     def __init__(self, outbox: Outbox, sink: Sink) -> None:

@@ -99,9 +99,9 @@ class Count:
     Args:
         camera: Name of the camera.
         at_s: Wall clock, seconds since the epoch.
-        good: Parts judged good.
-        defect: Parts judged defective.
-        undecided: Parts without a decision; they count as rejected.
+        good: Number of parts judged good.
+        defect: Number of parts judged defective.
+        undecided: Number of parts without a decision, which count as rejected.
     """
 
     camera: str
@@ -152,7 +152,7 @@ class OutboxEntry:
     """An event with what is committed in the same transaction.
 
     Args:
-        id: The event's id.
+        id: Stable id of the event.
         text: The event as JSON; None if no sink is to get it.
         picture: The picture that it is about, if that is in a folder or video.
         count: What it adds to its camera's part counts.
@@ -173,9 +173,9 @@ class PartsView(StrictModel):
 
     Args:
         since_s: Wall clock, seconds since the epoch.
-        good: Parts judged good.
-        defect: Parts judged defective.
-        undecided: Parts without a decision; they count as rejected.
+        good: Number of parts judged good.
+        defect: Number of parts judged defective.
+        undecided: Number of parts without a decision, which count as rejected.
         yield_percent: Share of good parts; None before the first part.
     """
 

@@ -41,7 +41,7 @@ class CameraLoop(Service):
         name: Name of the camera.
         config: Configuration of the camera.
         capture: Its capture process, not yet started.
-        judge: Judges its frames.
+        judge: Judges the frames of this camera.
         report: Receives every verdict; returns the event as it leaves the station.
         pictures: Has the pictures of a folder or video judged; None if the source is live.
 
@@ -91,10 +91,9 @@ class CameraLoop(Service):
         """Returns whether a frame is about to be judged: one is there, and wanted."""
         if self._resting or self._stopping.is_set():
             return False
-        if self.config.trigger == "command":
-            asked = self._asking or not self._commands.empty()
-            return asked and self._capture.wait(0.0)
-        return self._capture.wait(0.0)
+        free = self.config.trigger != "command"
+        wanted = free or self._asking or not self._commands.empty()
+        return wanted and self._capture.wait(0.0)
 
     def start(self) -> None:
         """Starts capture and judging; does not wait for the camera."""
@@ -275,7 +274,7 @@ class CommandRate:
 
     Args:
         per_second: Commands per second, at least 1.
-        clock: Returns monotonic seconds.
+        clock: Returns the time in monotonic seconds.
 
     Example:
         >>> CommandRate(per_second=5).take("10.0.0.9")

@@ -14,7 +14,7 @@ from ..cameras.sources import is_live, locate
 from ..capture.messages import CameraState
 from ..config import Config
 from ..errors import CameraError, TeachError
-from ..events import Event, InspectionEvent, ModelRef
+from ..events import InspectionEvent, ModelRef
 from ..evidence.index import EvidenceItem
 from ..gpu import nvidia_gpu
 from ..labels import Labelled
@@ -76,16 +76,14 @@ class StationControl(Control):
     """
 
     def __init__(self, station: Station) -> None:
-        audit = AuditTrail(station.config.station.name, self._send, self._settle)
+        audit = AuditTrail(
+            station.config.station.name,
+            lambda event: station.results.add(event),  # noqa: PLW0108 - made later
+            lambda: station.results.outbox.flush(_ON_DISK_S),
+        )
         super().__init__(station.recent, audit)
         self._station = station
         self._version = version("differnet-edge")
-
-    def _send(self, event: Event) -> None:
-        self._station.results.add(event)
-
-    def _settle(self) -> None:
-        self._station.results.outbox.flush(_ON_DISK_S)
 
     def cameras(self) -> Collection[str]:
         """See `Control.cameras`."""

@@ -51,7 +51,7 @@ def inspecting(station: Station, states: Mapping[str, StateView]) -> list[str]:
     """Returns the cameras whose parts get verdicts now.
 
     Args:
-        station: The station.
+        station: The station that is asked.
         states: States by component, at least those of the cameras and engines.
     """
 
@@ -151,7 +151,7 @@ class StateWatch:
 
     Args:
         station: Name of the station, for the events.
-        tell: Receives the events.
+        tell: Called with each event.
     """
 
     def __init__(self, station: str, tell: Callable[[StateEvent], None]) -> None:

@@ -65,11 +65,11 @@ def ask(folder: Path, path: str, timeout_s: float) -> int:
 
     Args:
         folder: State folder of the station.
-        path: `/livez` or `/readyz`.
+        path: Path of the request, `/livez` or `/readyz`.
         timeout_s: Time for the connection, and again for the answer.
 
     Raises:
-        OSError: Nobody answers.
+        OSError: No station answers there.
         http.client.HTTPException: Something else answers.
     """
     connection = http.client.HTTPConnection("station", timeout=timeout_s)

@@ -163,7 +163,7 @@ class StationModel(Service):
         """Adds a model file to this model's store, without activating it.
 
         Args:
-            path: The file.
+            path: Path of the model file.
             name: Name in the store, used if this model is a `path` and not from a store.
 
         Raises:
@@ -173,7 +173,7 @@ class StationModel(Service):
         return ModelStore(self._root).add(path, self.config.store or name)
 
     def find(self, model: str) -> StoredModel:
-        """Returns a model of the store by its hash; under several names, that of this model's name.
+        """Returns a model of the store by its hash; this model's own name comes first.
 
         Raises:
             ModelStoreError: There is no such model, or there are several.

@@ -49,8 +49,8 @@ class PictureQueue:
 
     Args:
         config: Configuration of the camera.
-        capture: Reads the pictures.
-        judge: Judges the pictures.
+        capture: Capture process that reads the pictures.
+        judge: Judges the pictures of this camera.
         switch: Holds the engine that judges now.
         pictures: Remembers which pictures were judged.
         station: Name of the station.

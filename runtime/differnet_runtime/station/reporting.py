@@ -34,11 +34,11 @@ class Reporter:
     """Passes every verdict on; nothing here waits for a disk or a network.
 
     Args:
-        outbox: Receives the events.
-        evidence: Stores pictures.
+        outbox: Receives an event per verdict.
+        evidence: Stores pictures of verdicts.
         board: Latest picture of each camera, for the page.
         recent: Latest verdicts in memory.
-        metrics: Counters for Prometheus.
+        metrics: Counts verdicts for Prometheus.
         same_part_s: Returns the `same_part_s` of a camera by its name; by default each frame is a
             part of its own.
 

@@ -38,7 +38,7 @@ def run_station(path: Path) -> int:
     """Runs `differnet run --config`.
 
     Args:
-        path: The configuration file.
+        path: Path of the configuration file.
 
     Returns:
         The exit code, 0 after it was told to stop.
@@ -142,7 +142,7 @@ class Runner:
         """Replaces the page's server if needed; the old one comes back if the new one can't start.
 
         Args:
-            new: The new `[web]`.
+            new: `[web]` of the new configuration.
             others: Whether its token or certificate may have changed in the same files.
         """
         old = self._web_config

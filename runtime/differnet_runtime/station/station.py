@@ -57,7 +57,7 @@ class Station:
     """Owns every part of a station; the parts know nothing of each other.
 
     Args:
-        config: A valid configuration.
+        config: Configuration of the station, as `load_config` checked it.
         models: Root of the model store; None for the device's.
 
     Raises:
@@ -122,20 +122,17 @@ class Station:
         the engine takes too long.
         """
         self._stopping, until = True, time.monotonic() + timeout_s
-        self._stop_cameras(0.4 * timeout_s)
+        stop_all(self.cameras.values(), 0.4 * timeout_s)
         self.shadows.stop_all(_LAST_ANSWER_S)
         self.teaching.stop(0.1 * timeout_s)
         self.models.stop(0.2 * timeout_s)
-        self._stop_cameras(_LAST_ANSWER_S)
+        stop_all(self.cameras.values(), _LAST_ANSWER_S)
         self.evidence.stop(max(0.2, (until - time.monotonic()) / 2))
         self.results.stop(max(0.2, until - time.monotonic()))
-        self._stop_cameras(_PIPELINE_S)
+        stop_all(self.cameras.values(), _PIPELINE_S)
         self.labelling.book.close()
         if self._lock is not None:
             self._lock.close()
-
-    def _stop_cameras(self, timeout_s: float) -> None:
-        stop_all(self.cameras.values(), timeout_s)
 
     @property
     def uptime_s(self) -> float:
@@ -299,7 +296,7 @@ class Renewal:
     """Everything that a station needs to change to another configuration; not in use yet.
 
     Args:
-        config: The new configuration.
+        config: The new configuration of the station.
         files: Fingerprints of its files of secrets and certificates.
         changes: What differs from the old configuration.
         sinks: The sinks that change.
