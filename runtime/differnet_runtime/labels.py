@@ -206,6 +206,15 @@ class LabelDatabase:
                         set_aside(self._path)
                 raise
 
+    def execute(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        """Executes a statement in a transaction of its own; returns the rows that it gives.
+
+        Raises:
+            StoreError: It can't be opened, read or written.
+        """
+        with self.use() as connection:
+            return connection.execute(query, values).fetchall()
+
     def close(self) -> None:
         """Closes the database."""
         with self._lock:
@@ -272,8 +281,7 @@ class Thresholds:
         Raises:
             StoreError: It can't be written; nothing changes.
         """
-        with self._book.use() as connection:
-            connection.execute(_ADD, tuple(change.model_dump().values()))
+        self._book.execute(_ADD, *change.model_dump().values())
         self._read()
 
     def undo(self, camera: str, model: str) -> None:
@@ -282,8 +290,7 @@ class Thresholds:
         Raises:
             StoreError: It can't be written; nothing changes.
         """
-        with self._book.use() as connection:
-            connection.execute(_UNDO, (camera, model))
+        self._book.execute(_UNDO, camera, model)
         self._read()
 
     def history(self, camera: str) -> list[ThresholdChange]:
@@ -326,8 +333,7 @@ class LabelStore:
         Raises:
             StoreError: It can't be written.
         """
-        with self._book.use() as connection:
-            connection.execute(_SET, tuple(labelled.model_dump().values()))
+        self._book.execute(_SET, *labelled.model_dump().values())
 
     def remove(self, id_: str) -> None:
         """Removes a label.
@@ -335,8 +341,7 @@ class LabelStore:
         Raises:
             StoreError: It can't be written.
         """
-        with self._book.use() as connection:
-            connection.execute("DELETE FROM label WHERE id = ?", (id_,))
+        self._book.execute("DELETE FROM label WHERE id = ?", id_)
 
     def find(self, id_: str) -> Labelled | None:
         """Returns the label of a picture.
@@ -344,9 +349,8 @@ class LabelStore:
         Raises:
             StoreError: It can't be read.
         """
-        with self._book.use() as connection:
-            row = connection.execute(_FIND, (id_,)).fetchone()
-        return None if row is None else _record(Labelled, row)
+        rows = self._book.execute(_FIND, id_)
+        return _record(Labelled, rows[0]) if rows else None
 
     def all(self) -> list[Labelled]:
         """Returns every label, latest first.
@@ -354,8 +358,7 @@ class LabelStore:
         Raises:
             StoreError: They can't be read.
         """
-        with self._book.use() as connection:
-            return [_record(Labelled, row) for row in connection.execute(LIST).fetchall()]
+        return [_record(Labelled, row) for row in self._book.execute(LIST)]
 
     def ids(self) -> list[str]:
         """Returns the id of every labelled picture.
@@ -363,8 +366,7 @@ class LabelStore:
         Raises:
             StoreError: They can't be read.
         """
-        with self._book.use() as connection:
-            return [id_ for (id_,) in connection.execute("SELECT id FROM label")]
+        return [str(id_) for (id_,) in self._book.execute("SELECT id FROM label")]
 
 
 def _record(kind: type[R], row: tuple[object, ...]) -> R:

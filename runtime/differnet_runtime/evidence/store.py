@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import EvidenceConfig
-from ..database import DamagedError, FullError, set_aside
+from ..database import DamagedError, FullError, open_or_replace
 from ..errors import OutputError, StoreError
 from ..events import InspectionEvent
 from ..files import write_bytes
 from ..model_file.metadata import ModelMetadata
 from ..records import Image, Verdict
 from ..sentences import sentence
+from ..service import STOP_S, Service
 from .index import EvidenceItem, EvidenceStatus, Index, Kind, item_of
 from .room import Files, RetentionPolicy, disk_is_full, encode, file_names, find, free_bytes, id_of
 
@@ -174,7 +175,7 @@ class _Job:
     replaces: str | None
 
 
-class EvidenceStore:
+class EvidenceStore(Service):
     """Keeps pictures within caps. Nobody waits for its disk.
 
     Args:
@@ -189,6 +190,7 @@ class EvidenceStore:
         config: EvidenceConfig,
         labelled: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        super().__init__("evidence")
         self.config = config
         self.notes = Notes(labelled, self._wake)
         self._folder, self._room = folder, RetentionPolicy(folder)
@@ -198,25 +200,13 @@ class EvidenceStore:
         self._good = self._dropped = 0
         self._problem: str | None = None
         self._damaged = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread; it first sweeps up what a crash has left."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 2.0) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Writes what waits, if that goes so fast, and ends."""
         self._stopping.set()
         with contextlib.suppress(queue.Full):
             self._jobs.put_nowait(None)
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread that writes runs."""
-        return self._thread.is_alive()
+        super().stop(timeout_s)
 
     def wants(self, verdict: str) -> bool:
         """Says whether the picture of such a verdict is to be kept; counts the good ones."""
@@ -363,14 +353,8 @@ class EvidenceStore:
 
     def _open(self) -> Index:
         path = self._folder / "index.sqlite"
-        if self._damaged and path.exists():
-            set_aside(path)
-        self._damaged = False
-        try:
-            index = Index(path)
-        except DamagedError:
-            set_aside(path)
-            index = Index(path)
+        damaged, self._damaged = self._damaged, False
+        index = open_or_replace(path, lambda: Index(path), damaged=damaged)
         with contextlib.ExitStack() as undo:
             undo.callback(index.close)
             try:

@@ -18,6 +18,7 @@ from ..backends.selection import ON_CPU, ORT_CPU
 from ..errors import DifferNetError, EngineFault
 from ..processes import Child
 from ..sentences import sentence
+from ..service import STOP_S, Service
 from .memory import RestartBudget, SharedMemory
 from .messages import (
     ANSWER,
@@ -225,7 +226,7 @@ _RESTART_LEAST_S, _RESTART_FACTOR = 10.0, 3.0
 log = logging.getLogger(__name__)
 
 
-class Supervisor:
+class Supervisor(Service):
     """Owns the processes, in a thread of its own: the kernel ends them with the thread.
 
     Args:
@@ -255,6 +256,7 @@ class Supervisor:
         batch: int | None = None,
         gives_way: bool = False,
     ) -> None:
+        super().__init__("engine")
         self.model = model
         self.state = EngineState.STOPPED
         self.worker: Worker | None = None
@@ -270,18 +272,12 @@ class Supervisor:
         self._started_once, self._failed_starts = False, 0
         self._told: set[str] = set()
         self._lock = threading.Lock()
-        self._wake, self._stopping, self._settled = (threading.Event() for _ in range(3))
-        self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
+        self._wake, self._settled = threading.Event(), threading.Event()
 
     def start(self) -> None:
         """Starts the thread, and with it the first process."""
         self.state = EngineState.STARTING
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        super().start()
 
     @property
     def stopping(self) -> bool:
@@ -292,12 +288,11 @@ class Supervisor:
         """Waits until the first start has come to an end, good or bad."""
         self._settled.wait(timeout_s)
 
-    def stop(self, timeout_s: float) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Kills the process and ends the thread."""
         self._stopping.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
         self.state = EngineState.STOPPED
         self._settled.set()
 
@@ -317,7 +312,7 @@ class Supervisor:
         self._wake.set()
         return True
 
-    def _supervise(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.is_set():
             self._guarded(self._bring_up)
             self._wake.wait(_WATCH_S)

@@ -15,9 +15,9 @@ from ..web.views import StateView
 from .judging import NO_MODEL
 
 ALL_REJECTED_S, FEWEST = 60.0, 5
-"""A camera rejects everything after so many seconds of rejects with at least so many parts, or"""
+"""The state `all_rejected` needs this many seconds of nothing but rejects, and this many parts,"""
 IN_A_ROW = 20
-"""after so many rejected parts in a row, however fast they came."""
+"""or this many rejected parts in a row, however fast they came."""
 _ALL_REJECTED = (
     "every part is rejected: look at the camera, the light and whether this model is for this part"
 )
