@@ -31,7 +31,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from differnet_runtime.station.running import ask
+from differnet_runtime.station.health_socket import ask
 from tests.broker import Broker, Listener, listening
 from tests.fakes.running import RunningStation
 from tests.fakes.usage import usage

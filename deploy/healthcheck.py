@@ -13,7 +13,7 @@ from pathlib import Path
 
 from differnet_runtime.config import load_config
 from differnet_runtime.errors import DifferNetError
-from differnet_runtime.station.running import NAME, ask
+from differnet_runtime.station.health_socket import NAME, ask
 
 TIMEOUT_S = 4.0
 

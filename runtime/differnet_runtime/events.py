@@ -1,4 +1,4 @@
-"""What leaves the station: events with a stable id and a versioned form."""
+"""Events, which leave the station: their ids are stable, and their schema is versioned."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .names import Shown, ShownLines
 from .records import Origin
 
 _PICTURES = uuid.UUID("850c3a0f-4ecf-5cb7-83cf-48a4721a616e")
-"""The namespace of the ids of events on pictures in files."""
+"""Namespace of the ids of events on pictures in files."""
 
 SCHEMA: Literal[2] = 2
-"""Raised whenever an older reader would misread a newer event; keys may be added without.
+"""Version of the schema, raised if older readers would misread newer events; not for new keys.
 
-2: the score may be joined from those of several heads, so that the heatmap need not show why.
+2: the score may be joined from those of several heads, so the heatmap may not show the reason.
 """
 
 Trigger = Literal["free", "http", "mqtt"]
@@ -38,41 +38,36 @@ AuditAction = Literal[
 ]
 
 
-def new_id() -> str:
-    """Returns an event's id: it stays the same however often the event is delivered."""
-    return uuid.uuid4().hex
-
-
 def picture_id(station: str, camera: str, source: str, origin: Origin) -> str:
-    """Returns the id of the event on a picture in a file: the same whenever it is judged.
+    """Returns the id of the event on a picture in a file, the same whenever it is judged.
 
     Args:
-        station: Name.
-        camera: Name.
+        station: Name of the station.
+        camera: Name of the camera.
         source: Path of the folder or the video.
-        origin: The picture.
+        origin: Identifies the picture within the source.
     """
-    told = "\0".join((station, camera, source, origin.key, origin.digest))
-    return uuid.uuid5(_PICTURES, told).hex
+    name = "\0".join((station, camera, source, origin.key, origin.digest))
+    return uuid.uuid5(_PICTURES, name).hex
 
 
 class ModelRef(StrictModel):
-    """Which model judged."""
+    """The model that judged, by its name and content hash."""
 
     name: Shown
     hash: str
 
 
 class FrameRef(StrictModel):
-    """Which frame was judged.
+    """The frame that was judged.
 
     Args:
         name: File name, or source and number.
         index: Position in the source since it was opened.
         captured_at_s: Wall clock after the read, seconds since the epoch.
-        age_ms: From the read to the verdict, by the monotonic clock.
-        width: In pixels; likewise height.
-        height: See width.
+        age_ms: Milliseconds from the read to the verdict, by the monotonic clock.
+        width: In pixels.
+        height: In pixels.
     """
 
     name: Shown
@@ -84,17 +79,17 @@ class FrameRef(StrictModel):
 
 
 class Event(StrictModel):
-    """What every event has.
+    """Base class of all events.
 
     Args:
-        schema_version: See `SCHEMA`.
-        id: Stable; a sink may deliver an event twice, and its id tells.
+        schema_version: Version of the schema; see `SCHEMA`.
+        id: Stable id, by which a receiver recognises an event that is delivered twice.
         at_s: Wall clock, seconds since the epoch.
-        station: Name.
+        station: Name of the station.
     """
 
     schema_version: Literal[1, 2] = SCHEMA
-    id: str = Field(default_factory=new_id)
+    id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     at_s: float = Field(default_factory=time.time)
     station: str
 
@@ -103,31 +98,31 @@ class InspectionEvent(Event):
     """A verdict.
 
     Args:
-        type: Always `inspection`.
-        camera: Name.
-        part: Id that came with the trigger, or None.
-        trigger: What asked for it.
+        type: Kind of event, always `inspection`.
+        camera: Name of the camera.
+        part: Id of the part that came with the trigger; None if it had none.
+        trigger: What asked for the verdict; `free` if the camera runs free.
         verdict: GOOD, DEFECT or NO_DECISION.
-        reject: Whether the part must go: true for everything but GOOD.
-        code: Of a NO_DECISION's reason, for programs (`frozen`, `engine_timeout`).
-        reason: The same for people.
-        score: None where there is none.
-        threshold: Of the model that judged, or the station's own.
-        good_percentile: Share in percent of good calibration parts that score at most so much.
+        reject: Whether the part must be rejected: true for everything but GOOD.
+        code: Reason of a NO_DECISION, for programs (`frozen`, `engine_timeout`).
+        reason: Reason of a NO_DECISION, for people.
+        score: Anomaly score of the frame; None if there is none.
+        threshold: Threshold of the model that judged, or the station's own.
+        good_percentile: Percentage of the good calibration parts with at most this score.
         head: Name of the head with the greatest score, which decides (`whole`, `coarse`, `fine`);
-            None where the model has no heads or there is no score.
-        heads: Score of each head by its name; None likewise.
-        decided_by: In words, what the head judges that decided; None where nothing was decided.
-        note: For people, where the heatmap need not show what is wrong.
-        model: None where no model saw the frame.
-        backend: What ran it.
-        frame: None where there was no frame.
+            None if the model has no heads or there is no score.
+        heads: Score of each head by its name; None if `head` is.
+        decided_by: In words, what the deciding head looks at; None if nothing was decided.
+        note: For people, if the heatmap may not show what is wrong.
+        model: Model that judged; None if no model saw the frame.
+        backend: Backend that ran the model.
+        frame: The frame; None if there was none.
         stages_ms: Milliseconds per stage.
         evidence: Id of the kept picture, or None.
-        identical_to: Name of a picture that this camera judged before, with the same content; None
-            where there was none, or the source is live.
-        first_event: Id of the event on the first frame of the same part; the event's own id on
-            that frame; None where there is no part (a camera that was lost).
+        identical_to: Name of a picture with the same content that this camera judged before; None
+            if there is none, or the source is live.
+        first_event: Id of the event on the first frame of the same part, which may be this one;
+            None if the verdict is on no part (a camera that was lost).
         part_frame: Number of the frame within its part, from 1.
     """
 
@@ -157,7 +152,7 @@ class InspectionEvent(Event):
 
 
 class AlarmEvent(Event):
-    """k of the last n parts were not good."""
+    """k of the last n frames were not GOOD; see `[decision]`."""
 
     type: Literal["alarm"] = "alarm"
     camera: str
@@ -167,15 +162,15 @@ class AlarmEvent(Event):
 
 
 class StateEvent(Event):
-    """Something of the station changed its state.
+    """A component of the station changed its state.
 
     Args:
-        type: Always `state`.
+        type: Kind of event, always `state`.
         component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
-            `labels`, `model`, `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` of a
+            `labels`, `model`, `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` for a
             camera's own model.
-        state: The new one (`ok`, `stalled`, `degraded`).
-        reason: In words.
+        state: The new state (`ok`, `stalled`, `degraded`).
+        reason: Why, in words; None if it is ok.
     """
 
     type: Literal["state"] = "state"
@@ -188,15 +183,15 @@ class AuditEvent(Event):
     """Somebody changed something, logged in, or tried to.
 
     Args:
-        type: Always `audit`.
+        type: Kind of event, always `audit`.
         action: What was done; `activate` and `rollback` are changes of the model.
-        by: `token`, `session` and its name, `anybody` where no token is needed, `files` where the
-            configuration, the model store or the model file changed; `stranger` sent wrong tokens.
-        address: Where it came from over the network; of several wrong tokens, most of them.
+        by: `token`, `session` and its name, `anybody` if no token is needed, `files` if the
+            configuration, the model store or the model file changed; `stranger` for wrong tokens.
+        address: Network address of the sender; for several wrong tokens, the most frequent one.
         old: What was valid before, or None.
         new: What is valid now, or None.
-        error: Why it failed; None where it was done.
-        count: How often, since the entry before: wrong tokens are told once a minute.
+        error: Why it failed; None if it succeeded.
+        count: Number of occurrences since the last entry; wrong tokens are reported once a minute.
     """
 
     type: Literal["audit"] = "audit"

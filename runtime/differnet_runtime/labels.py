@@ -1,15 +1,4 @@
-"""Thresholds that were set on the station: who, when, old, new; each can be undone.
-
-A label and a change of threshold, as they are stored.
-
-The database of what people enter: a file of its own, which no cap of others touches.
-
-Labels: a row a picture, committed before the person is answered.
-
-What labels say of a model: its false rejects and misses, and what another threshold would do.
-
-What people say of the station's verdicts: labels, and thresholds that were set here.
-"""
+"""What people say about verdicts: labels, and thresholds set on the station, in a database."""
 
 from __future__ import annotations
 
@@ -17,17 +6,17 @@ import contextlib
 import logging
 import sqlite3
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from .database import DamagedError, connect, mapped, set_aside, transaction
+from .database import DamagedError, connect, mapped, open_or_replace, set_aside, transaction
 from .errors import StoreError
-from .inspection.operating_points import OperatingPoint, operating_points
+from .inspection.operating_points import operating_points
 from .model_file.contract import StrictModel
 from .names import Lines, in_words
 from .text import UNPRINTABLE
@@ -60,29 +49,29 @@ Kind = Annotated[
     ),
     AfterValidator(_own_folder),
 ]
-"""Of a defect: the folder that the export puts its pictures into."""
+"""Kind of a defect, which is also the name of the folder that its pictures are exported to."""
 Comment = Annotated[Lines, Field(max_length=LONGEST_COMMENT)]
 
 
 class Labelled(StrictModel):
-    """A picture that a person has labelled, with all that must be known when the picture is gone.
+    """A labelled picture, with everything that must be known when the picture is gone.
 
     Args:
-        id: Of the kept picture, and of its event.
+        id: Id of the kept picture, and of its event.
         label: What the part really is.
-        kind: Of the defect; None where it was not said.
-        comment: Of the person.
-        labelled_at_s: Wall clock, seconds since the epoch.
-        labelled_by: As in the audit trail.
-        at_s: Of the verdict.
-        camera: Name.
+        kind: Kind of the defect; None if not given.
+        comment: Comment of that person.
+        labelled_at_s: Time of the label, seconds since the epoch.
+        labelled_by: Who labelled it, as in the audit trail.
+        at_s: Time of the verdict, seconds since the epoch.
+        camera: Name of the camera.
         part: Id of the part that came with the trigger.
         first: Id of the event on the part's first frame.
-        verdict: That the station gave.
-        score: None where there was none; likewise threshold.
-        threshold: See score.
+        verdict: Verdict of the station.
+        score: Score of the frame; None if there was none.
+        threshold: Threshold at that time; None if there was none.
         model: Content hash of the model that judged.
-        view: What it sees of the frame, as JSON (`capture_record.View`).
+        view: The region of the frame that the model sees, as JSON (`capture_record.View`).
     """
 
     id: str
@@ -103,7 +92,7 @@ class Labelled(StrictModel):
 
     @property
     def rejected(self) -> bool:
-        """Whether the station rejected it."""
+        """Whether the station rejected the part."""
         return self.verdict != "GOOD"
 
     @property
@@ -117,14 +106,14 @@ class ThresholdChange(StrictModel):
 
     Args:
         at_s: Wall clock, seconds since the epoch.
-        by: Who, as in the audit trail.
-        camera: Whose verdicts it decides.
+        by: Who set it, as in the audit trail.
+        camera: Name of the camera whose verdicts it decides.
         model: Content hash of the model that it is for.
-        old: What was valid before.
-        new: What is valid since.
-        configured: The configuration's own threshold at that time. Where that is changed later, the
+        old: Threshold before; None if there was none.
+        new: Threshold from then on.
+        configured: The configuration's own threshold at that time. If that is changed later, the
             configuration counts again.
-        undone: It was taken back.
+        undone: Whether it was taken back.
     """
 
     at_s: float
@@ -138,7 +127,7 @@ class ThresholdChange(StrictModel):
 
 
 FILE = "station.sqlite"
-"""Below the state folder of a station."""
+"""Name of the database in a station's state folder."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -174,10 +163,16 @@ CREATE TABLE threshold (
 
 
 class LabelDatabase:
-    """Opens the database when it is first needed; any thread may use it. A commit outlives a crash.
+    """The database of what people enter, apart from all others, so that no cap deletes from it.
+
+    It is opened when first needed; any thread may use it. A commit survives a power cut.
 
     Args:
-        path: Of the file; a damaged one is set aside and a new one begun.
+        path: File of the database; a damaged one is set aside, and a new one created.
+
+    Example:
+        >>> book = LabelDatabase(state / FILE)  # doctest: +SKIP
+        >>> LabelStore(book).set(labelled)  # doctest: +SKIP
     """
 
     def __init__(self, path: Path) -> None:
@@ -185,11 +180,11 @@ class LabelDatabase:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self.problem: str | None = None
-        """Why nothing can be entered; None after what went well."""
+        """Why nothing can be stored; None after the last access worked."""
 
     @contextlib.contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
-        """Gives the database for one transaction.
+        """Yields the connection within one transaction.
 
         Raises:
             StoreError: It can't be opened, read or written.
@@ -197,62 +192,63 @@ class LabelDatabase:
         with self._lock:
             try:
                 with mapped(self._path):
-                    connection = self._opened()
-                    with transaction(connection):
-                        yield connection
+                    if self._connection is None:
+                        open_it = partial(connect, self._path, _SCHEMA, _VERSION, durable=True)
+                        self._connection = open_or_replace(self._path, open_it)
+                    with transaction(self._connection):
+                        yield self._connection
                 self.problem = None
-            except DamagedError as error:
-                self.problem = str(error)
-                self._set_aside()
-                raise
             except StoreError as error:
                 self.problem = str(error)
+                if isinstance(error, DamagedError):
+                    self._close()
+                    with contextlib.suppress(StoreError):
+                        set_aside(self._path)
                 raise
 
+    def execute(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        """Executes a statement in a transaction of its own; returns the rows that it gives.
+
+        Raises:
+            StoreError: It can't be opened, read or written.
+        """
+        with self.use() as connection:
+            return connection.execute(query, values).fetchall()
+
     def close(self) -> None:
-        """Closes it."""
+        """Closes the database."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._close()
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            try:
-                self._connection = connect(self._path, _SCHEMA, _VERSION, durable=True)
-            except DamagedError:
-                set_aside(self._path)
-                self._connection = connect(self._path, _SCHEMA, _VERSION, durable=True)
-        return self._connection
-
-    def _set_aside(self) -> None:
+    def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        with contextlib.suppress(StoreError):
-            set_aside(self._path)
 
 
-_THRESHOLD_FIELDS = tuple(ThresholdChange.model_fields)
-_THRESHOLD_COLUMNS = ", ".join(_THRESHOLD_FIELDS)
-_ADD = (
-    f"INSERT INTO threshold ({_THRESHOLD_COLUMNS}) "  # noqa: S608 - no value is in it
-    f"VALUES ({', '.join('?' * len(_THRESHOLD_FIELDS))})"
-)
-_LIST = f"SELECT {_THRESHOLD_COLUMNS} FROM threshold ORDER BY row"  # noqa: S608 - likewise
+def _columns(record: type[StrictModel]) -> tuple[str, str]:
+    """Returns the columns of a table that are a record's fields, and placeholders for them."""
+    fields = tuple(record.model_fields)
+    return ", ".join(fields), ", ".join("?" * len(fields))
+
+
+_COLUMNS, _PLACES = _columns(ThresholdChange)
+_ADD = f"INSERT INTO threshold ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608 - no value is in it
+_LIST = f"SELECT {_COLUMNS} FROM threshold ORDER BY row"  # noqa: S608 - likewise
 _UNDO = """
 UPDATE threshold SET undone = 1 WHERE row =
 (SELECT max(row) FROM threshold WHERE camera = ? AND model = ? AND NOT undone)
 """
 
 log = logging.getLogger(__name__)
+R = TypeVar("R", bound=StrictModel)
 
 
 class Thresholds:
-    """The thresholds of one station, by camera and model; model files stay untouched.
+    """Thresholds that were set on a station, by camera and model; model files stay untouched.
 
     Args:
-        book: The database.
+        book: Database of the station.
     """
 
     def __init__(self, book: LabelDatabase) -> None:
@@ -264,43 +260,41 @@ class Thresholds:
             log.warning("thresholds that were set on this station are not used: %s", error)
 
     def valid(self, camera: str, model: str, configured: float | None) -> ThresholdChange | None:
-        """Returns the change that holds now; None where configuration or model decide.
+        """Returns the change that applies now; None if the configuration or the model decides.
 
         Args:
-            camera: Whose verdicts are decided.
+            camera: Name of the camera.
             model: Content hash of the model that judges.
-            configured: The configuration's own threshold: one that was changed since counts again.
+            configured: The configuration's own threshold; a change was made beside the same one.
         """
         change = self._valid.get((camera, model))
         return change if change is not None and change.configured == configured else None
 
     def threshold(self, camera: str, model: str, configured: float | None) -> float | None:
-        """Returns the threshold that is used in place of the model's; None for the model's."""
+        """Returns the threshold that replaces the model's own; None to use the model's."""
         change = self.valid(camera, model, configured)
         return configured if change is None else change.new
 
     def set(self, change: ThresholdChange) -> None:
-        """Stores a change; it holds from the next frame on.
+        """Stores a change, which applies from the next frame on.
 
         Raises:
             StoreError: It can't be written; nothing changes.
         """
-        with self._book.use() as connection:
-            connection.execute(_ADD, tuple(change.model_dump().values()))
+        self._book.execute(_ADD, *change.model_dump().values())
         self._read()
 
     def undo(self, camera: str, model: str) -> None:
-        """Takes the latest change of a camera and a model back; the one before holds again.
+        """Takes back the latest change of a camera and a model; the one before applies again.
 
         Raises:
             StoreError: It can't be written; nothing changes.
         """
-        with self._book.use() as connection:
-            connection.execute(_UNDO, (camera, model))
+        self._book.execute(_UNDO, camera, model)
         self._read()
 
     def history(self, camera: str) -> list[ThresholdChange]:
-        """Returns a camera's changes, the latest first.
+        """Returns the changes of a camera, latest first.
 
         Raises:
             StoreError: They can't be read.
@@ -309,11 +303,7 @@ class Thresholds:
 
     def _read(self) -> list[ThresholdChange]:
         with self._book.use() as connection:
-            rows = connection.execute(_LIST).fetchall()
-            changes = [
-                ThresholdChange.model_validate(dict(zip(_THRESHOLD_FIELDS, row, strict=True)))
-                for row in rows
-            ]
+            changes = [_record(ThresholdChange, row) for row in connection.execute(_LIST)]
             # Within the transaction: an earlier reading must not take the place of a later one.
             self._valid = {
                 (change.camera, change.model): change for change in changes if not change.undone
@@ -321,52 +311,37 @@ class Thresholds:
         return changes
 
 
-def changed(
-    camera: str, model: str, by: str, *, old: float | None, new: float, configured: float | None
-) -> ThresholdChange:
-    """Returns a change that is made now; see `ThresholdChange`."""
-    return ThresholdChange(
-        at_s=time.time(), by=by, camera=camera, model=model, old=old, new=new,
-        configured=configured,
-    )  # fmt: skip
-
-
-_LABEL_FIELDS = tuple(Labelled.model_fields)
-_LABEL_COLUMNS = ", ".join(_LABEL_FIELDS)
-_SET = (
-    f"INSERT OR REPLACE INTO label ({_LABEL_COLUMNS}) "  # noqa: S608 - no value is in it
-    f"VALUES ({', '.join('?' * len(_LABEL_FIELDS))})"
-)
-LIST = f"SELECT {_LABEL_COLUMNS} FROM label ORDER BY labelled_at_s DESC, id"  # noqa: S608 - likewise
+_COLUMNS, _PLACES = _columns(Labelled)
+_SET = f"INSERT OR REPLACE INTO label ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608 - no value is in it
+LIST = f"SELECT {_COLUMNS} FROM label ORDER BY labelled_at_s DESC, id"  # noqa: S608 - likewise
+_FIND = f"SELECT {_COLUMNS} FROM label WHERE id = ?"  # noqa: S608 - likewise
 
 
 class LabelStore:
-    """The labels of one station.
+    """The labels of a station, one row per picture.
 
     Args:
-        book: The database.
+        book: Database of the station.
     """
 
     def __init__(self, book: LabelDatabase) -> None:
         self._book = book
 
     def set(self, labelled: Labelled) -> None:
-        """Stores a label; an earlier one of the same picture is replaced.
+        """Stores a label in place of an earlier one of the same picture.
 
         Raises:
             StoreError: It can't be written.
         """
-        with self._book.use() as connection:
-            connection.execute(_SET, tuple(labelled.model_dump().values()))
+        self._book.execute(_SET, *labelled.model_dump().values())
 
     def remove(self, id_: str) -> None:
-        """Takes a label back.
+        """Removes a label.
 
         Raises:
             StoreError: It can't be written.
         """
-        with self._book.use() as connection:
-            connection.execute("DELETE FROM label WHERE id = ?", (id_,))
+        self._book.execute("DELETE FROM label WHERE id = ?", id_)
 
     def find(self, id_: str) -> Labelled | None:
         """Returns the label of a picture.
@@ -374,20 +349,16 @@ class LabelStore:
         Raises:
             StoreError: It can't be read.
         """
-        with self._book.use() as connection:
-            query = f"SELECT {_LABEL_COLUMNS} FROM label WHERE id = ?"  # noqa: S608 - no value is in it
-            row = connection.execute(query, (id_,)).fetchone()
-        return None if row is None else read(row)
+        rows = self._book.execute(_FIND, id_)
+        return _record(Labelled, rows[0]) if rows else None
 
     def all(self) -> list[Labelled]:
-        """Returns every label, the latest first.
+        """Returns every label, latest first.
 
         Raises:
             StoreError: They can't be read.
         """
-        with self._book.use() as connection:
-            rows = connection.execute(LIST).fetchall()
-        return [read(row) for row in rows]
+        return [_record(Labelled, row) for row in self._book.execute(LIST)]
 
     def ids(self) -> list[str]:
         """Returns the id of every labelled picture.
@@ -395,17 +366,15 @@ class LabelStore:
         Raises:
             StoreError: They can't be read.
         """
-        with self._book.use() as connection:
-            return [id_ for (id_,) in connection.execute("SELECT id FROM label")]
+        return [str(id_) for (id_,) in self._book.execute("SELECT id FROM label")]
 
 
-def read(row: tuple[object, ...]) -> Labelled:
-    """Returns a row as a label."""
-    return Labelled.model_validate(dict(zip(_LABEL_FIELDS, row, strict=True)))
+def _record(kind: type[R], row: tuple[object, ...]) -> R:
+    return kind.model_validate(dict(zip(kind.model_fields, row, strict=True)))
 
 
 class Point(StrictModel):
-    """A threshold, and what it does to the labelled parts; see `OperatingPoint`."""
+    """A threshold, and what it would do to the labelled parts; see `OperatingPoint`."""
 
     threshold: float
     false_rejects: int
@@ -413,15 +382,15 @@ class Point(StrictModel):
 
 
 class LabelCounts(StrictModel):
-    """What the labels of one camera say of one model.
+    """What the labels of one camera say about one model.
 
     Args:
-        good: Parts labelled good that have a score by this model.
-        defect: Parts labelled defective; likewise.
-        unscored: Labelled parts without a score: they had no decision.
-        false_rejects: Good parts that were rejected.
-        misses: Defective parts that were judged good.
-        points: What each threshold that changes a verdict would have done, the lowest first.
+        good: Number of parts labelled good with a score by this model.
+        defect: Number of parts labelled defective with a score by this model.
+        unscored: Number of labelled parts without a score, since they had no decision.
+        false_rejects: Number of good parts that were rejected.
+        misses: Number of defective parts that were judged good.
+        points: What each threshold that changes a verdict would have done, lowest first.
     """
 
     good: int
@@ -433,7 +402,7 @@ class LabelCounts(StrictModel):
 
 
 def misses(labels: Iterable[Labelled], camera: str, model: str, threshold: float) -> int:
-    """Returns how many labelled defects of a camera a threshold lets pass."""
+    """Returns the number of labelled defects of a camera that a threshold lets pass."""
     return sum(
         one.label == "defect" and one.score is not None and one.score <= threshold
         for one in labels
@@ -444,13 +413,13 @@ def misses(labels: Iterable[Labelled], camera: str, model: str, threshold: float
 def summary(
     labels: Iterable[Labelled], camera: str, model: str, in_use: float | None
 ) -> LabelCounts:
-    """Sums up the labels on a camera's verdicts by a model.
+    """Summarises the labels on a camera's verdicts by a model.
 
     Args:
-        labels: All there are.
-        camera: Name.
-        model: Content hash.
-        in_use: The threshold that judges now; it gets a point of its own.
+        labels: All labels of the station.
+        camera: Name of the camera.
+        model: Content hash of the model.
+        in_use: Threshold that judges now, which gets a point of its own; None without one.
     """
     found = [one for one in labels if (one.camera, one.model) == (camera, model)]
     scored = [one for one in found if one.score is not None]
@@ -458,7 +427,7 @@ def summary(
         np.array([one.score for one in scored if one.label == label], np.float64)
         for label in ("good", "defect")
     )
-    points: Sequence[OperatingPoint] = operating_points(good, defect, in_use)
+    points = operating_points(good, defect, in_use)
     return LabelCounts(
         good=len(good),
         defect=len(defect),
@@ -467,18 +436,3 @@ def summary(
         misses=sum(one.wrong and one.label == "defect" for one in scored),
         points=[Point(**point.model_dump(exclude={"cost"})) for point in points],
     )
-
-
-__all__ = [
-    "FILE",
-    "Label",
-    "LabelCounts",
-    "LabelDatabase",
-    "LabelStore",
-    "Labelled",
-    "ThresholdChange",
-    "Thresholds",
-    "changed",
-    "misses",
-    "summary",
-]

@@ -1,4 +1,4 @@
-"""What is written to the log: each record on its lines, printable, and without passwords."""
+"""The log: each record on lines of its own, printable, and without passwords."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class PrintableFormatter(logging.Formatter):
-    """Writes a record so that no name in it can begin a line, or command a terminal.
+    """Formats a record so that no name in it can start a line or control the terminal.
 
     Args:
-        form: As `logging.Formatter` takes it.
-        several_lines: For a command's own messages, which may have several lines; whoever writes
-            one escapes the names in it.
+        form: Format, as for `logging.Formatter`.
+        several_lines: Whether messages may have several lines, as a command's own messages do;
+            their authors escape the names in them.
+
+    Example:
+        >>> handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))  # doctest: +SKIP
     """
 
     def __init__(self, form: str | None = None, *, several_lines: bool = False) -> None:
@@ -30,7 +33,7 @@ class PrintableFormatter(logging.Formatter):
         self._shown = printable_lines if several_lines else printable
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the record's line; those of a traceback after it are indented."""
+        """Returns the message, with the lines of a traceback indented after it."""
         from .config.grammar import redact_text  # heavy, and most commands log nothing
 
         whole = super().format(record)
@@ -39,23 +42,18 @@ class PrintableFormatter(logging.Formatter):
             traceback = "\n".join(text for text in (record.exc_text, record.stack_info) if text)
             message = whole[: -len(traceback) - 1]
         after = [printable(line) for line in redact_text(traceback).splitlines()]
-        return "\n  ".join([self._coloured(self._shown(redact_text(message)), record), *after])
+        return "\n  ".join([_coloured(self._shown(redact_text(message)), record), *after])
 
-    def _coloured(self, text: str, record: logging.LogRecord) -> str:
-        """Colours the level at the beginning of a line; a command's message has none: all of it."""
-        meaning = _MEANINGS.get(record.levelno)
-        if not text.startswith(record.levelname):
-            return coloured(text, meaning, sys.stderr)
-        level = coloured(record.levelname, meaning, sys.stderr)
-        return level + text.removeprefix(record.levelname)
+
+def _coloured(text: str, record: logging.LogRecord) -> str:
+    """Colours the level at the start of a message, or all of a message without one."""
+    meaning = _MEANINGS.get(record.levelno)
+    level = record.levelname if text.startswith(record.levelname) else text
+    return coloured(level, meaning, sys.stderr) + text[len(level) :]
 
 
 def start(level: str) -> None:
-    """Begins to write the daemon's log to standard error.
-
-    Args:
-        level: See `set_level`.
-    """
+    """Starts the log of a station on standard error; see `set_level` for the level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter(_FORMAT))
     logging.basicConfig(handlers=[handler])
@@ -63,11 +61,11 @@ def start(level: str) -> None:
 
 
 def set_level(level: str) -> None:
-    """Changes how much is logged.
+    """Sets how much is logged.
 
     Args:
-        level: `debug`, `info`, `warning` or `error`; libraries stay at `info`, since what they say
-            beyond that holds addresses with their secrets.
+        level: `debug`, `info`, `warning` or `error`. Libraries stay at `info`, since their debug
+            messages contain addresses with secrets.
     """
     number = logging.getLevelName(level.upper())
     logging.getLogger(_OURS).setLevel(number)

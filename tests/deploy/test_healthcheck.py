@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.station.running import NAME, HealthSocket
+from differnet_runtime.station.health_socket import NAME, HealthSocket
 from tests.runtime.waiting import wait_for
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "healthcheck.py"

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from differnet_runtime.errors import CameraError, LabelError, ModelStoreError, TooManyCommandsError
 from differnet_runtime.events import AuditEvent, FrameRef, InspectionEvent, ModelRef, Trigger
-from differnet_runtime.labels import Labelled, ThresholdChange, changed, misses, summary
+from differnet_runtime.labels import Labelled, ThresholdChange, misses, summary
+from differnet_runtime.outbox.table import PartsView
 from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdict
 from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.teaching.teaching import Teaching
@@ -39,7 +40,6 @@ from differnet_runtime.web.views import (
     Health,
     OutboxView,
     Overview,
-    PartsView,
     RecentEvents,
     SettingView,
     SinkView,
@@ -382,7 +382,12 @@ class FakeStation(FakeTrials, Control):
         passed = misses(self.labelled.values(), camera, HASHES[0], new)
         if passed and not wanted.force:
             raise LabelError(f"{passed} parts that are labelled as defects would be judged good")
-        self.changes.append(changed(camera, HASHES[0], by, old=old, new=new, configured=None))
+        self.changes.append(
+            ThresholdChange(
+                at_s=time.time(), by=by, camera=camera, model=HASHES[0], old=old, new=new,
+                configured=None,
+            )
+        )  # fmt: skip
 
     def undo_threshold(self, camera: str) -> None:
         mine = [one for one in self.changes if one.camera == camera and not one.undone]

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
-from differnet_runtime.station.running import ask
+from differnet_runtime.station.health_socket import ask
 from tests.fakes.running import RunningStation
 from tests.fakes.usage import Usage, descendants, usage
 from tests.faults.test_station import write_clip

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.station import running
-from differnet_runtime.station.running import NAME, HealthSocket, ask
+from differnet_runtime.station import health_socket
+from differnet_runtime.station.health_socket import NAME, HealthSocket, ask
 from tests.runtime.waiting import wait_for
 
 
@@ -63,7 +63,7 @@ def test_one_that_asks_nothing_holds_others_up_for_a_moment_only(tmp_path: Path)
 def test_a_folder_that_comes_later_is_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(health_socket, "_AGAIN_S", 0.02)
     folder = tmp_path / "state"
     health = HealthSocket(folder, answer)
     with caplog.at_level(logging.WARNING):

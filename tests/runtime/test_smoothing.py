@@ -2,30 +2,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from differnet_runtime.records import Decision, Verdict
-from differnet_runtime.station.health import Alarm, Smoother
+from differnet_runtime.config import DecisionConfig
+from differnet_runtime.records import Verdict
+from differnet_runtime.station.alarms import Alarm, Smoother
 
-GOOD, DEFECT, NONE = (
-    Decision(verdict) for verdict in (Verdict.GOOD, Verdict.DEFECT, Verdict.NO_DECISION)
-)
+GOOD, DEFECT, NONE = Verdict.GOOD, Verdict.DEFECT, Verdict.NO_DECISION
 
 
 def test_an_alarm_needs_k_of_the_last_n() -> None:
-    smoother = Smoother(k=2, n=3)
+    smoother = Smoother(DecisionConfig(k=2, n=3))
     given = (DEFECT, GOOD, GOOD, DEFECT, NONE)
     alarms = [smoother.add(decision, now) for now, decision in enumerate(given)]
     assert alarms == [None, None, None, None, Alarm(rejects=2, undecided=1, frames=3)]
 
 
 def test_one_of_one_alarms_at_each_reject() -> None:
-    smoother = Smoother()
+    smoother = Smoother(DecisionConfig())
     assert smoother.add(GOOD, 0) is None
     assert smoother.add(DEFECT, 1) == Alarm(1, 0, 1)
     assert smoother.add(NONE, 2) == Alarm(1, 1, 1)
 
 
 def test_there_is_silence_after_an_alarm_and_then_the_fault_that_is_still_there() -> None:
-    smoother = Smoother(k=1, n=2, cooldown_s=1.0)
+    smoother = Smoother(DecisionConfig(k=1, n=2, cooldown_s=1.0))
     assert smoother.add(DEFECT, 0) is not None
     assert smoother.add(DEFECT, 999_999_999) is None
     assert smoother.add(GOOD, 1_000_000_000) == Alarm(1, 0, 2)
@@ -35,12 +34,12 @@ def test_there_is_silence_after_an_alarm_and_then_the_fault_that_is_still_there(
 def test_there_are_never_more_alarms_than_k_rejects_each(
     rejects: list[bool], k: int, more: int
 ) -> None:
-    smoother = Smoother(k, k + more)
+    smoother = Smoother(DecisionConfig(k=k, n=k + more))
     alarms = [smoother.add(DEFECT if bad else GOOD, now) for now, bad in enumerate(rejects)]
     assert sum(alarm is not None for alarm in alarms) * k <= sum(rejects)
 
 
 @pytest.mark.parametrize(("k", "n", "cooldown_s"), [(0, 1, 0.0), (3, 2, 0.0), (1, 1, -1.0)])
 def test_what_makes_no_sense_is_refused(k: int, n: int, cooldown_s: float) -> None:
-    with pytest.raises(ValueError, match="k of n"):
-        Smoother(k, n, cooldown_s)
+    with pytest.raises(ValueError, match="DecisionConfig"):
+        Smoother(DecisionConfig(k=k, n=n, cooldown_s=cooldown_s))

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from differnet_runtime.labels import LabelDatabase, Thresholds, changed
+from differnet_runtime.labels import LabelDatabase, ThresholdChange, Thresholds
 
 
 class Interrupted(LabelDatabase):
@@ -29,7 +29,9 @@ def test_a_threshold_that_is_set_while_the_page_asks_for_the_history_counts(
 ) -> None:
     book = Interrupted(tmp_path / "labels.sqlite")
     thresholds = Thresholds(book)
-    change = changed("top", "a" * 64, "page", old=None, new=3.0, configured=None)
+    change = ThresholdChange(
+        at_s=1.0, by="page", camera="top", model="a" * 64, old=None, new=3.0, configured=None
+    )
     book.then = lambda: thresholds.set(change)
     thresholds.history("top")
     assert thresholds.threshold("top", "a" * 64, None) == 3.0

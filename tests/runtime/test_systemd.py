@@ -58,8 +58,6 @@ def test_a_life_is_told_in_order(manager: Manager) -> None:
     told = manager.read()
     assert told["RELOADING"] == "1"
     assert before <= int(told["MONOTONIC_USEC"]) <= time.clock_gettime_ns(1) // 1000
-    notifier.status("camera top is lost")
-    assert manager.read() == {"STATUS": "camera top is lost"}
     notifier.stopping()
     assert manager.read() == {"STOPPING": "1"}
     notifier.close()

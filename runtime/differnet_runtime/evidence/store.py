@@ -23,6 +23,7 @@ from ..files import write_bytes
 from ..model_file.metadata import ModelMetadata
 from ..records import Image, Verdict
 from ..sentences import sentence
+from ..service import STOP_S, Service
 from .index import EvidenceItem, Index, NoteColumn, Sum, item_of
 from .pictures import Files, Kind, encode, find, open_index
 from .retention import RetentionPolicy, disk_is_full, free_bytes
@@ -122,7 +123,7 @@ class _Job:
     replaces: str | None
 
 
-class EvidenceStore:
+class EvidenceStore(Service):
     """Keeps images of inspections within limits; no caller waits for the disk.
 
     Args:
@@ -144,6 +145,7 @@ class EvidenceStore:
         config: EvidenceConfig,
         labelled: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        super().__init__("evidence")
         self.config = config
         self.notes = Notes(labelled, self._wake)
         self._folder, self._retention = folder, RetentionPolicy(folder)
@@ -153,29 +155,17 @@ class EvidenceStore:
         self._good = self._dropped = 0
         self._problem: str | None = None
         self._damaged = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread, which first cleans up after a crash."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 2.0) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Writes what waits, within the timeout, and ends the thread."""
         self._stopping.set()
         self._wake()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
 
     def _wake(self) -> None:
         if self._jobs.empty():
             with contextlib.suppress(queue.Full):
                 self._jobs.put_nowait(None)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
 
     def wants(self, verdict: str) -> bool:
         """Returns whether to keep an inspection with this verdict; counts the good ones."""

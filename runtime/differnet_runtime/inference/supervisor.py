@@ -25,6 +25,7 @@ from ..model_file.metadata import ModelMetadata
 from ..model_file.signing import require_signature
 from ..processes import Child
 from ..sentences import sentence
+from ..service import STOP_S, Service
 from .memory import SharedMemory
 from .messages import (
     ANSWER,
@@ -48,7 +49,7 @@ _RESTART_LEAST_S, _RESTART_FACTOR = 10.0, 3.0
 log = logging.getLogger(__name__)
 
 
-class Supervisor:
+class Supervisor(Service):
     """Owns the engine processes, in a thread of its own: the kernel ends them with the thread.
 
     Args:
@@ -71,6 +72,7 @@ class Supervisor:
         budget: RestartBudget,
         fallback: bool,
     ) -> None:
+        super().__init__("engine")
         self.model = model
         self.state = EngineState.STOPPED
         self.worker: Worker | None = None
@@ -85,18 +87,12 @@ class Supervisor:
         self._started_once, self._failed_starts = False, 0
         self._told: set[str] = set()
         self._lock = threading.Lock()
-        self._wake, self._stopping, self._settled = (threading.Event() for _ in range(3))
-        self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
+        self._wake, self._settled = threading.Event(), threading.Event()
 
     def start(self) -> None:
         """Starts the thread, and with it the first process."""
         self.state = EngineState.STARTING
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        super().start()
 
     @property
     def stopping(self) -> bool:
@@ -107,12 +103,11 @@ class Supervisor:
         """Waits until the first start has succeeded or failed."""
         self._settled.wait(timeout_s)
 
-    def stop(self, timeout_s: float) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Kills the process and ends the thread."""
         self._stopping.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
         self.state = EngineState.STOPPED
         self._settled.set()
 
@@ -132,7 +127,7 @@ class Supervisor:
         self._wake.set()
         return True
 
-    def _supervise(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.is_set():
             self._guarded(self._bring_up)
             self._wake.wait(_WATCH_S)

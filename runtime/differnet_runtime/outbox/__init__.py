@@ -1,1 +1,1 @@
-"""Events that outlive everything: written down before they are sent, kept until they are taken."""
+"""Durable outbox: events are committed before sending, and deleted once every sink has them."""

@@ -1,11 +1,4 @@
-"""The outbox: events are committed to disk before they are sent, and stay until they are taken.
-
-What waits in memory to be committed: events, and what became of pictures.
-
-How many parts the cameras had since midnight or a reset, over restarts.
-
-What was judged of one folder or video, whether it is in the outbox's database or on its way.
-"""
+"""Takes events at once, commits them in a thread, and keeps them until every sink has them."""
 
 from __future__ import annotations
 
@@ -14,120 +7,89 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..config import EventsConfig
-from ..database import DamagedError, size
+from ..database import DamagedError, open_or_replace, size
 from ..errors import StoreError
 from ..events import Event, InspectionEvent
 from ..records import Origin
+from ..service import STOP_S, Service
 from ..sinks import Stored
-from .records import (
+from .table import (
     Count,
+    EventTable,
     GonePictures,
+    Item,
     JudgedPicture,
     OutboxEntry,
-    OutboxStatus,
-    PartCounts,
+    PartsView,
     Reset,
+    text_of,
 )
-from .table import EventTable, open_table, text_of
-
-_MOST = 10_000
-"""Entries that wait while the disk takes none; then the oldest go."""
-_ROOM = 1000
-
-Item = OutboxEntry | GonePictures | Reset
-
-
-class Waiting:
-    """A queue that takes back what could not be written; its user holds a lock."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Item] = deque()
-        self._writing: list[Item] = []
-        self.dropped = 0
-        """Events that were dropped at the limit."""
-        self.arrived = 0
-        """All items that were ever added, dropped ones too."""
-
-    def __len__(self) -> int:
-        return len(self._waiting) + len(self._writing)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether so few wait that whoever can wait need not."""
-        return len(self) < _ROOM
-
-    @property
-    def gone(self) -> int:
-        """Number of arrived items that are written or dropped."""
-        return self.arrived - len(self)
-
-    def put(self, item: Item) -> None:
-        """Adds to the end."""
-        self._waiting.append(item)
-        self.arrived += 1
-        self._bound()
-
-    def take(self, most: int) -> list[Item]:
-        """Returns the first ones, which are kept until `written` or `take_back`."""
-        count = min(len(self._waiting), most)
-        self._writing = [self._waiting.popleft() for _ in range(count)]
-        return self._writing
-
-    def written(self) -> list[JudgedPicture]:
-        """Lets go of what was taken; returns the pictures among it."""
-        written, self._writing = self._writing, []
-        return list(_pictures(written))
-
-    def take_back(self) -> None:
-        """Puts back in front what was taken."""
-        self._waiting.extendleft(reversed(self._writing))
-        self._writing = []
-        self._bound()
-
-    def _bound(self) -> None:
-        while len(self._waiting) > _MOST:
-            dropped = self._waiting.popleft()
-            self.dropped += isinstance(dropped, OutboxEntry) and dropped.text is not None
-
-    def pictures(self) -> Iterator[JudgedPicture]:
-        """Yields the pictures that wait, the latest first."""
-        yield from _pictures(reversed(self._waiting))
-        yield from _pictures(reversed(self._writing))
-
-
-def _pictures(items: Iterable[Item]) -> Iterator[JudgedPicture]:
-    for item in items:
-        if isinstance(item, OutboxEntry) and item.picture is not None:
-            yield item.picture
-
 
 _GATHER_S = 0.02
-"""What comes within it is committed together: a card or an SSD wears by the commit."""
+"""Events of this time are committed together, since flash memory wears with each commit."""
 _TIDY_S = _RETRY_S = 1.0
-_COMMITTED_AT_ONCE = 2000
+_MOST_COMMITTED = 2000
+"""Entries committed in one transaction."""
+_MOST_WAITING = 10_000
+"""Entries that wait while the disk takes none; beyond that the oldest are dropped."""
+_ROOM = 1000
+"""With fewer entries waiting, pictures that can wait are judged too."""
 _DAY_S = 86400.0
 
 log = logging.getLogger(__name__)
 
 
-class Outbox:
-    """Keeps events until every sink has them. One thread writes; nobody waits for it.
+@dataclass(frozen=True)
+class OutboxStatus:
+    """A snapshot of the outbox.
 
     Args:
-        path: Of the database; a damaged one is set aside and a new one begun.
+        pending: By sink, the events that it has not acknowledged yet.
+        waiting_in_memory: Entries that are not committed yet.
+        committed: Events committed since the start.
+        dropped: Events lost to a cap since the start.
+        oldest_age_s: Age of the oldest event that some sink has not acknowledged, in seconds that
+            the station ran; None if there is none.
+        bytes: Size of the database.
+        problem: Why events can't be committed, or None.
+    """
+
+    pending: dict[str, int]
+    waiting_in_memory: int
+    committed: int
+    dropped: int
+    oldest_age_s: float | None
+    bytes: int
+    problem: str | None
+
+
+class Outbox(Service):
+    """Keeps events until every sink has acknowledged them; one thread writes, and nobody waits.
+
+    Args:
+        path: File of the database; a damaged one is set aside, and a new one created.
         config: What is kept, and how much of it; may be replaced at any time.
+
+    Example:
+        >>> outbox = Outbox(state / "outbox.sqlite", config.events)  # doctest: +SKIP
+        >>> outbox.use_sinks(["mqtt"])  # doctest: +SKIP
+        >>> outbox.start()  # doctest: +SKIP
+        >>> outbox.add(event)  # doctest: +SKIP
     """
 
     def __init__(self, path: Path, config: EventsConfig) -> None:
+        super().__init__("outbox")
         self.config = config
         self._path = path
         self._sinks: tuple[str, ...] | None = None
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._waiting = Waiting()
+        self._waiting = WaitingItems()
         self._upto: dict[str, int] = {}
         self._marked = False
         self._committed = self._deleted = self._opened = 0
@@ -135,33 +97,23 @@ class Outbox:
         self._problem: str | None = None
         self._table: EventTable | None = None
         self._damaged = self._sinks_changed = False
-        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._wake = threading.Event()
         self._tidied = time.monotonic()
-        self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
-        self._guarded_open()
+        try:
+            self._open()
+        except StoreError as error:
+            self._fail(error)
 
-    def start(self) -> None:
-        """Starts the thread that writes."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 2.0) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Commits what is still waiting, and closes the database."""
         self._stopping.set()
         self._wake.set()
-        with self._news:
-            self._news.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-        elif self._thread.ident is None:
+        super().stop(timeout_s)
+        if self._thread.ident is None:  # it was never started
             self._close()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread that writes runs."""
-        return self._thread.is_alive()
-
     def use_sinks(self, names: Iterable[str]) -> None:
-        """Says which receivers there are; a new one gets what comes from now on."""
+        """Sets the names of the sinks; a new one gets the events from now on."""
         with self._lock:
             self._sinks, self._sinks_changed = tuple(names), True
         self._wake.set()
@@ -172,43 +124,56 @@ class Outbox:
         """Takes an event; returns at once, whatever disk and receivers do.
 
         Args:
-            event: On anything.
-            picture: Its picture in a file; stored also without any receiver.
-            count: What it adds to its camera's parts; likewise.
+            event: The event; `[events] publish` may keep it from the sinks.
+            picture: The picture that it is about, if in a file; stored even without any sink.
+            count: What it adds to its camera's part counts; stored likewise.
         """
-        unwanted = isinstance(event, InspectionEvent) and not event.reject
+        rejects_only = self.config.publish == "rejects"
+        unwanted = rejects_only and isinstance(event, InspectionEvent) and not event.reject
         text = text_of(event)
         with self._lock:
-            wanted = self._sinks != () and not (unwanted and self.config.publish == "rejects")
+            wanted = self._sinks != () and not unwanted
             if not wanted and picture is None and count is None:
                 return
             self._waiting.put(OutboxEntry(event.id, text if wanted else None, picture, count))
         self._wake.set()
 
-    def flush(self, timeout_s: float) -> bool:
-        """Waits until what was added so far is on disk; False if that takes too long."""
-        with self._news:
-            arrived = self._waiting.arrived
-            return self._news.wait_for(lambda: self._waiting.gone >= arrived, timeout_s)
-
     def note(self, what: GonePictures | Reset) -> None:
-        """Notes what is no event: pictures that have left their folder, or a count begun anew."""
+        """Takes what is no event: pictures that have left their folder, or counts to reset."""
         with self._lock:
             self._waiting.put(what)
         self._wake.set()
 
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until everything added so far is on disk; returns False if that takes too long."""
+        with self._news:
+            arrived = self._waiting.arrived
+            return self._news.wait_for(lambda: self._waiting.gone >= arrived, timeout_s)
+
     @property
     def has_room(self) -> bool:
-        """Whether pictures that can wait may be judged, or the disk takes too few events."""
-        return self._sinks == () or self._waiting.has_room
+        """Whether pictures that can wait may be judged; False while the disk falls behind."""
+        return self._sinks == () or len(self._waiting) < _ROOM
+
+    def parts(self, cameras: Collection[str]) -> dict[str, PartsView]:
+        """Returns the part counts of cameras; empty while the database can't be read."""
+        _, table = self.pictures()
+        try:
+            return {} if table is None else table.parts(cameras)
+        except StoreError:
+            return {}
+
+    def reset_parts(self, cameras: Collection[str]) -> None:
+        """Restarts the part counts of cameras at zero."""
+        self.note(Reset(tuple(cameras), time.time()))
 
     def pictures(self) -> tuple[list[JudgedPicture], EventTable | None]:
-        """Returns those that wait to be committed, the latest first, and where all others are."""
+        """Returns the pictures not committed yet, latest first, and the table of all others."""
         with self._lock:
             return list(self._waiting.pictures()), self._table
 
     def batch(self, sink: str, limit: int) -> list[Stored]:
-        """Returns the next events that a sink has not taken, in order; may be none."""
+        """Returns the next events that a sink has not acknowledged, in order; may be empty."""
         with self._lock:
             table, row = self._table, self._upto.get(sink)
         if table is None or row is None or row >= table.last:
@@ -221,18 +186,23 @@ class Outbox:
             return []
 
     def delivered(self, sink: str, last: Stored) -> None:
-        """Notes that a sink has everything up to an event; after a crash it may get some again."""
+        """Marks all events up to one as acknowledged; after a crash some may be sent again."""
         with self._lock:
             if self._table is None or last.table != self._table.number:
-                return  # another table has taken the place of the event's while the sink waited
+                return  # the database was replaced while the sink waited
             if last.row > self._upto.get(sink, last.row):
                 self._upto[sink] = last.row
                 self._marked = True
 
-    def wait(self, sink: str, timeout_s: float) -> None:
-        """Waits until there is something for a sink, but no longer than so many seconds."""
+    def wait(self, sink: str, timeout_s: float, stopping: threading.Event) -> None:
+        """Waits until there is an event for a sink, or `stopping` is set and `wake` called."""
         with self._news:
-            self._news.wait_for(lambda: self._stopping.is_set() or self._has(sink), timeout_s)
+            self._news.wait_for(lambda: stopping.is_set() or self._has(sink), timeout_s)
+
+    def wake(self) -> None:
+        """Wakes everybody who waits, so that a delivery can stop."""
+        with self._news:
+            self._news.notify_all()
 
     def _has(self, sink: str) -> bool:
         table, row = self._table, self._upto.get(sink)
@@ -242,7 +212,7 @@ class Outbox:
 
     @property
     def status(self) -> OutboxStatus:
-        """How things stand."""
+        """A snapshot of the outbox."""
         bytes_ = size(self._path)  # before the lock: a disk may take its time
         with self._lock:
             table, oldest_s = self._table, self._oldest_s
@@ -259,26 +229,24 @@ class Outbox:
                 problem=self._problem,
             )
 
-    def _write(self) -> None:
-        """The writing thread: commits, tidies up, and opens anew what was damaged."""
-        while True:
+    def _run(self) -> None:
+        """Commits, deletes old events, and replaces a damaged database."""
+        stopping = False
+        while not stopping:
             if not self._stopping.is_set():
                 self._wake.wait(_TIDY_S)
             stopping = self._stopping.is_set()
             self._stopping.wait(_GATHER_S)
             self._wake.clear()
             try:
-                self._turn()
+                self._write()
                 self._problem = None
-            except StoreError as error:
+            except Exception as error:  # a bug must not end the writing of events unseen
+                if not isinstance(error, StoreError):
+                    log.exception("outbox")
+                    error = StoreError(f"{type(error).__name__} in the outbox (a bug): {error}")
                 self._fail(error)
                 self._stopping.wait(_RETRY_S)
-            except Exception as error:  # a bug must not end the writing of events unseen
-                log.exception("outbox")
-                self._fail(StoreError(f"{type(error).__name__} in the outbox (a bug): {error}"))
-                self._stopping.wait(_RETRY_S)
-            if stopping:
-                break
         self._close()
 
     def _close(self) -> None:
@@ -287,7 +255,7 @@ class Outbox:
         if table is not None:
             table.close()
 
-    def _turn(self) -> None:
+    def _write(self) -> None:
         if self._damaged:
             self._close()
         table = self._table or self._open()
@@ -301,15 +269,10 @@ class Outbox:
             else:
                 self._tidied = time.monotonic()
 
-    def _guarded_open(self) -> None:
-        try:
-            self._open()
-        except StoreError as error:
-            self._fail(error)
-
     def _open(self) -> EventTable:
         self._opened += 1
-        table = open_table(self._path, self._opened, damaged=self._damaged)
+        open_it = partial(EventTable, self._path, self._opened)
+        table = open_or_replace(self._path, open_it, damaged=self._damaged)
         self._damaged = False
         with self._lock:
             self._table, self._upto = table, table.sinks()
@@ -318,9 +281,7 @@ class Outbox:
 
     def _keep_sinks(self, table: EventTable) -> None:
         with self._lock:
-            names, self._sinks_changed = self._sinks, False
-        if names is None:
-            return
+            names, self._sinks_changed = self._sinks or (), False
         try:
             kept = table.keep_sinks(names)
         except StoreError:
@@ -333,7 +294,7 @@ class Outbox:
     def _commit(self, table: EventTable) -> bool:
         """Commits what waits in one transaction; returns whether there may be more."""
         with self._lock:
-            items = self._waiting.take(_COMMITTED_AT_ONCE)
+            items = self._waiting.take(_MOST_COMMITTED)
             marked, self._marked = self._marked, False
             upto = dict(self._upto)
         if not items and not marked:
@@ -351,13 +312,13 @@ class Outbox:
             self._news.notify_all()
         for picture in committed:
             picture.committed()
-        return len(items) == _COMMITTED_AT_ONCE
+        return len(items) == _MOST_COMMITTED
 
     def _tidy(self, table: EventTable) -> bool:
-        """Deletes what every sink has, and what the caps no longer allow, some rows at a time.
+        """Deletes some events that every sink has, or that exceed a cap.
 
         Returns:
-            Whether there is more to delete.
+            Whether there are more to delete.
         """
         with self._lock:
             taken = min(self._upto.values(), default=table.last)
@@ -376,43 +337,78 @@ class Outbox:
     def _fail(self, error: StoreError, table: EventTable | None = None) -> None:
         with self._lock:
             if table is not None and table is not self._table:
-                return  # read from one that another has replaced since
-            if isinstance(error, DamagedError):
-                self._damaged = True
+                return  # it has been replaced since
+            self._damaged = self._damaged or isinstance(error, DamagedError)
         if self._problem is None:
             log.error("events wait in memory: %s", error)
         self._problem = str(error)
 
 
-class PartLog:
-    """Reads and resets the counts that the outbox commits with each event.
+class WaitingItems:
+    """A queue that takes back what could not be written; its user holds a lock."""
 
-    Args:
-        outbox: Commits them.
-    """
+    def __init__(self) -> None:
+        self._waiting: deque[Item] = deque()
+        self._writing: list[Item] = []
+        self.dropped = 0
+        """Events that were dropped at the limit."""
+        self.arrived = 0
+        """All items that were ever added, dropped ones included."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._writing)
 
-    def read(self, cameras: Collection[str]) -> dict[str, PartCounts]:
-        """Returns the cameras' parts; none while the database can't be read."""
-        _, table = self._outbox.pictures()
-        try:
-            return {} if table is None else table.tally(time.time(), cameras)
-        except StoreError:
-            return {}
+    @property
+    def gone(self) -> int:
+        """Number of added items that are written or dropped."""
+        return self.arrived - len(self)
 
-    def reset(self, cameras: Collection[str]) -> None:
-        """Begins the counting of these cameras' parts anew."""
-        self._outbox.note(Reset(tuple(cameras), time.time()))
+    def put(self, item: Item) -> None:
+        """Appends an item."""
+        self._waiting.append(item)
+        self.arrived += 1
+        self._drop_oldest()
+
+    def take(self, most: int) -> list[Item]:
+        """Returns at most `most` of the first items, kept until `written` or `take_back`."""
+        count = min(len(self._waiting), most)
+        self._writing = [self._waiting.popleft() for _ in range(count)]
+        return self._writing
+
+    def written(self) -> list[JudgedPicture]:
+        """Forgets the items that were taken; returns the pictures among them."""
+        written, self._writing = self._writing, []
+        return list(_pictures(written))
+
+    def take_back(self) -> None:
+        """Puts the items that were taken back to the front."""
+        self._waiting.extendleft(reversed(self._writing))
+        self._writing = []
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        while len(self._waiting) > _MOST_WAITING:
+            dropped = self._waiting.popleft()
+            self.dropped += isinstance(dropped, OutboxEntry) and dropped.text is not None
+
+    def pictures(self) -> Iterator[JudgedPicture]:
+        """Yields the pictures that wait, latest first."""
+        yield from _pictures(reversed(self._waiting))
+        yield from _pictures(reversed(self._writing))
+
+
+def _pictures(items: Iterable[Item]) -> Iterator[JudgedPicture]:
+    for item in items:
+        if isinstance(item, OutboxEntry) and item.picture is not None:
+            yield item.picture
 
 
 class PictureLog:
-    """Remembers the pictures of a camera's source over restarts.
+    """Remembers, across restarts, which pictures of a camera's folder or video were judged.
 
     Args:
         outbox: Commits each picture with its event.
-        camera: Name.
+        camera: Name of the camera.
         source: Path of the folder or the video.
     """
 
@@ -425,7 +421,7 @@ class PictureLog:
         return self._outbox.has_room
 
     def judged(self) -> dict[str, str]:
-        """Returns the verdicts on the pictures that were there last, by the pictures' keys."""
+        """Returns the verdicts on the pictures that were in the source last, by their keys."""
         _, table = self._outbox.pictures()
         try:
             return {} if table is None else table.judged(self._camera, self.source)
@@ -438,13 +434,13 @@ class PictureLog:
             return {}
 
     def under_way(self) -> set[str]:
-        """Returns the keys of pictures that were judged, but whose events may not be on disk."""
+        """Returns the keys of judged pictures whose events may not be on disk yet."""
         waiting, _ = self._outbox.pictures()
         mine = (self._camera, self.source)
         return {one.origin.key for one in waiting if (one.camera, one.source) == mine}
 
     def identical(self, origin: Origin) -> str | None:
-        """Returns the name of another picture with the same content that was judged before."""
+        """Returns the name of another judged picture with the same content, or None."""
         if not origin.digest:
             return None
         waiting, table = self._outbox.pictures()
@@ -458,9 +454,9 @@ class PictureLog:
             return None
 
     def entry(self, origin: Origin, verdict: str, committed: Callable[[], None]) -> JudgedPicture:
-        """Returns what is to be committed with a picture's event."""
+        """Returns what is to be committed with a picture's event; see `JudgedPicture`."""
         return JudgedPicture(self._camera, self.source, origin, verdict, committed)
 
     def forget(self, keys: tuple[str, ...]) -> None:
-        """Notes that pictures are no longer there."""
+        """Marks pictures as no longer in the source."""
         self._outbox.note(GonePictures(self._camera, self.source, keys))

@@ -1,8 +1,6 @@
-"""The outbox's database: events in order, and how far each sink has taken them.
+"""The outbox's database: events, how far each sink is, judged pictures, and part counts.
 
-Which pictures of folders and videos were judged: rows beside the events, in the same database.
-
-A row is committed together with its event, so a crash leaves both or neither.
+An event, its picture and its count are committed together, so a crash loses all of them or none.
 """
 
 from __future__ import annotations
@@ -10,111 +8,24 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from ..database import DamagedError, RunningClock, connect, mapped, set_aside, transaction
+from ..database import RunningClock, connect, mapped, transaction
 from ..events import Event
+from ..model_file.contract import StrictModel
 from ..records import Origin
 from ..sinks import Stored
-from . import records
-from .records import GonePictures, JudgedPicture, OutboxEntry
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS judged (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    camera TEXT NOT NULL,
-    source TEXT NOT NULL,
-    key TEXT NOT NULL,
-    name TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    verdict TEXT NOT NULL,
-    present INTEGER NOT NULL DEFAULT 1,
-    UNIQUE (camera, source, key)
-);
-CREATE INDEX IF NOT EXISTS judged_digest ON judged (camera, digest);
-CREATE INDEX IF NOT EXISTS judged_gone ON judged (row) WHERE NOT present
-"""
 MOST, MOST_GONE = 1_000_000, 100_000
-"""Rows that are kept: all together, and those of pictures that are no longer in their folder."""
-_PRUNED_EVERY = 1000
-
-_ADD = """
-INSERT INTO judged (camera, source, key, name, digest, verdict) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET digest = excluded.digest, verdict = excluded.verdict, present = 1
-"""
-_GONE = "UPDATE judged SET present = 0 WHERE camera = ? AND source = ? AND key = ?"
-_PRUNE_GONE = """
-DELETE FROM judged WHERE row IN
-(SELECT row FROM judged WHERE NOT present ORDER BY row DESC LIMIT -1 OFFSET ?)
-"""
-_PRUNE = """
-DELETE FROM judged WHERE row IN (SELECT row FROM judged ORDER BY row DESC LIMIT -1 OFFSET ?)
-"""
-
-
-def make_table(connection: sqlite3.Connection) -> None:
-    """Makes the table where there is none; a database of before had events only."""
-    for statement in SCHEMA.split(";"):
-        connection.execute(statement)
-
-
-def is_judged(connection: sqlite3.Connection, picture: JudgedPicture) -> bool:
-    """Whether a picture has been judged and is still in its folder."""
-    found = connection.execute(
-        "SELECT 1 FROM judged WHERE camera = ? AND source = ? AND key = ? AND present",
-        (picture.camera, picture.source, picture.origin.key),
-    )
-    return found.fetchone() is not None
-
-
-def add(connection: sqlite3.Connection, picture: JudgedPicture) -> None:
-    """Adds a picture, within a transaction; the oldest rows beyond the bounds go."""
-    origin = picture.origin
-    row = connection.execute(
-        _ADD,
-        (
-            picture.camera,
-            picture.source,
-            origin.key,
-            origin.name,
-            origin.digest,
-            picture.verdict,
-        ),
-    ).lastrowid
-    if row and row % _PRUNED_EVERY == 0:
-        connection.execute(_PRUNE_GONE, (MOST_GONE,))
-        connection.execute(_PRUNE, (MOST,))
-
-
-def note_gone(
-    connection: sqlite3.Connection, camera: str, source: str, keys: Iterable[str]
-) -> None:
-    """Notes that pictures are no longer in their folder, within a transaction."""
-    connection.executemany(_GONE, [(camera, source, key) for key in keys])
-
-
-def judged(connection: sqlite3.Connection, camera: str, source: str) -> dict[str, str]:
-    """Returns the verdicts on the pictures of a folder that were there last, by their keys."""
-    return dict(
-        connection.execute(
-            "SELECT key, verdict FROM judged WHERE camera = ? AND source = ? AND present",
-            (camera, source),
-        )
-    )
-
-
-def identical(
-    connection: sqlite3.Connection, camera: str, source: str, origin: Origin
-) -> str | None:
-    """Returns the name of the latest other picture with the same content, or None."""
-    found = connection.execute(
-        "SELECT name FROM judged WHERE camera = ? AND digest = ?"
-        " AND NOT (source = ? AND key = ?) ORDER BY row DESC LIMIT 1",
-        (camera, origin.digest, source, origin.key),
-    )
-    return next((str(name) for (name,) in found), None)
-
+"""Most rows of judged pictures: in all, and of those that are no longer in their folder."""
+_PRUNE_EVERY = 1000
+_MOST_DELETED = 5000
+"""Rows deleted in one transaction; more would hold up the commit of new events."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -128,24 +39,163 @@ CREATE TABLE sink (name TEXT PRIMARY KEY, upto INTEGER NOT NULL);
 CREATE TABLE clock (seconds REAL NOT NULL);
 INSERT INTO clock VALUES (0)
 """
-_DELETED_AT_ONCE = 5000
-"""Rows; more would hold up the commit of new events."""
+_LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS judged (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    camera TEXT NOT NULL,
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    present INTEGER NOT NULL DEFAULT 1,
+    UNIQUE (camera, source, key)
+);
+CREATE INDEX IF NOT EXISTS judged_digest ON judged (camera, digest);
+CREATE INDEX IF NOT EXISTS judged_gone ON judged (row) WHERE NOT present;
+CREATE TABLE IF NOT EXISTS tally (
+    camera TEXT PRIMARY KEY,
+    day TEXT NOT NULL,
+    since_s REAL NOT NULL,
+    good INTEGER NOT NULL,
+    defect INTEGER NOT NULL,
+    undecided INTEGER NOT NULL
+)
+"""
+"""Tables that the first version did not have."""
+
+_ADD_PICTURE = """
+INSERT INTO judged (camera, source, key, name, digest, verdict) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET digest = excluded.digest, verdict = excluded.verdict, present = 1
+"""
+_GONE = "UPDATE judged SET present = 0 WHERE camera = ? AND source = ? AND key = ?"
+_PRUNE_GONE = """
+DELETE FROM judged WHERE row IN
+(SELECT row FROM judged WHERE NOT present ORDER BY row DESC LIMIT -1 OFFSET ?)
+"""
+_PRUNE = """
+DELETE FROM judged WHERE row IN (SELECT row FROM judged ORDER BY row DESC LIMIT -1 OFFSET ?)
+"""
+_ADD_COUNT = """
+INSERT INTO tally VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (camera) DO UPDATE SET
+    good = max(0, excluded.good + CASE WHEN day = excluded.day THEN good ELSE 0 END),
+    defect = max(0, excluded.defect + CASE WHEN day = excluded.day THEN defect ELSE 0 END),
+    undecided = max(0, excluded.undecided + CASE WHEN day = excluded.day THEN undecided ELSE 0 END),
+    since_s = CASE WHEN day = excluded.day THEN since_s ELSE excluded.since_s END,
+    day = excluded.day
+"""
+_RESET = """
+INSERT INTO tally VALUES (?, ?, ?, 0, 0, 0)
+ON CONFLICT (camera) DO UPDATE SET
+    day = excluded.day, since_s = excluded.since_s, good = 0, defect = 0, undecided = 0
+"""
 
 
-Item = OutboxEntry | GonePictures | records.Reset
-"""What is committed."""
+@dataclass(frozen=True)
+class Count:
+    """What a verdict adds to its camera's part counts; a part that turns out worse is moved.
+
+    Args:
+        camera: Name of the camera.
+        at_s: Wall clock, seconds since the epoch.
+        good: Number of parts judged good.
+        defect: Number of parts judged defective.
+        undecided: Number of parts without a decision, which count as rejected.
+    """
+
+    camera: str
+    at_s: float
+    good: int = 0
+    defect: int = 0
+    undecided: int = 0
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Cameras whose part counts restart at zero, at a wall-clock time in seconds."""
+
+    cameras: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True)
+class JudgedPicture:
+    """A picture in a folder or video that has its verdict.
+
+    Args:
+        camera: Name of the camera.
+        source: Path of the folder or the video.
+        origin: Identifies the picture within the source.
+        verdict: GOOD, DEFECT or NO_DECISION.
+        committed: Called by the writing thread once the verdict is on disk.
+    """
+
+    camera: str
+    source: str
+    origin: Origin
+    verdict: str
+    committed: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class GonePictures:
+    """Pictures that are no longer in their folder, by their keys; see `JudgedPicture`."""
+
+    camera: str
+    source: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """An event with what is committed in the same transaction.
+
+    Args:
+        id: Stable id of the event.
+        text: The event as JSON; None if no sink is to get it.
+        picture: The picture that it is about, if that is in a folder or video.
+        count: What it adds to its camera's part counts.
+    """
+
+    id: str
+    text: str | None
+    picture: JudgedPicture | None = None
+    count: Count | None = None
+
+
+Item = OutboxEntry | GonePictures | Reset
+"""Everything that can be committed."""
+
+
+class PartsView(StrictModel):
+    """The part counts of a camera since midnight or a reset.
+
+    Args:
+        since_s: Wall clock, seconds since the epoch.
+        good: Number of parts judged good.
+        defect: Number of parts judged defective.
+        undecided: Number of parts without a decision, which count as rejected.
+        yield_percent: Share of good parts; None before the first part.
+    """
+
+    since_s: float
+    good: int = 0
+    defect: int = 0
+    undecided: int = 0
+    yield_percent: float | None = None
 
 
 class EventTable:
-    """Written by one thread; read by any.
+    """The database as one thread writes it and any thread reads it.
 
     Args:
-        path: Of the database.
-        number: Tells it from the tables that were there before.
+        path: File of the database; created if it does not exist.
+        number: Distinguishes it from databases that were opened before at the same path.
 
     Raises:
-        DamagedError: It is damaged.
-        StoreError: It can't be opened.
+        DamagedError: The database is damaged.
+        StoreError: The database can't be opened.
     """
 
     def __init__(self, path: Path, number: int = 0) -> None:
@@ -154,21 +204,21 @@ class EventTable:
         self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
         self._reading = threading.Lock()
         with mapped(path):
-            make_table(self._writer)
-            self._writer.execute(records.SCHEMA)
+            for statement in _LATER_TABLES.split(";"):
+                self._writer.execute(statement)
             (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
             self.clock = RunningClock(seconds)
-            self.last = self._last_row()
-            self.first = self._first_row()
-            """Rows `first` to `last` are there, without a gap."""
+            last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'")
+            self.last = int((last.fetchone() or (0,))[0])
+            (first,) = self._writer.execute("SELECT min(row) FROM event").fetchone()
+            self.first = self.last + 1 if first is None else int(first)
+            """Rows `first` to `last` exist, without a gap."""
 
-    def _last_row(self) -> int:
-        found = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'")
-        return int((found.fetchone() or (0,))[0])
-
-    def _first_row(self) -> int:
-        (first,) = self._writer.execute("SELECT min(row) FROM event").fetchone()
-        return self.last + 1 if first is None else int(first)
+    def close(self) -> None:
+        """Closes the database."""
+        with self._reading:
+            self._reader.close()
+        self._writer.close()
 
     def sinks(self) -> dict[str, int]:
         """Returns, by sink, the row up to which it has everything."""
@@ -176,31 +226,34 @@ class EventTable:
             return dict(self._writer.execute("SELECT name, upto FROM sink"))
 
     def keep_sinks(self, names: Iterable[str]) -> dict[str, int]:
-        """Forgets sinks that are no more; a new one begins after the last event.
+        """Removes sinks that are not named; a new one starts after the last event.
 
         Returns:
-            By sink: the row up to which it has everything.
+            By sink, the row up to which it has everything.
         """
+        known = self.sinks()
+        kept = {name: known.get(name, self.last) for name in names}
         with mapped(self._path), transaction(self._writer):
-            known: dict[str, int] = dict(self._writer.execute("SELECT name, upto FROM sink"))
-            kept = {name: known.get(name, self.last) for name in names}
             self._writer.execute("DELETE FROM sink")
             self._writer.executemany("INSERT INTO sink VALUES (?, ?)", kept.items())
         return kept
 
     def write(self, items: Sequence[Item], upto: Mapping[str, int]) -> int:
-        """Commits events, pictures and how far the sinks are, in one transaction.
+        """Commits entries and how far the sinks are, in one transaction.
+
+        Args:
+            items: What to commit; an event on a picture that was judged before is skipped.
+            upto: By sink, the row up to which it has everything.
 
         Returns:
-            How many events there are now more; one on a picture that was judged before is left out.
+            Number of events that were added.
         """
         now_s = self.clock.now_s()
         with mapped(self._path), transaction(self._writer):
-            new = [item for item in items if self._is_new(item)]
             events = [
                 (item.id, now_s, item.text)
-                for item in new
-                if isinstance(item, OutboxEntry) and item.text is not None
+                for item in items
+                if self._is_new(item) and isinstance(item, OutboxEntry) and item.text is not None
             ]
             self._writer.executemany(
                 "INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)", events
@@ -214,100 +267,126 @@ class EventTable:
         return len(events)
 
     def _is_new(self, item: Item) -> bool:
-        """Notes what became of pictures and parts; returns whether there is an event to write."""
-        if isinstance(item, records.Reset):
-            records.reset(self._writer, item)
+        """Writes an item's pictures and counts; returns whether its event must be written too."""
+        if isinstance(item, Reset):
+            day, _ = _day(item.at_s)
+            self._writer.executemany(_RESET, [(name, day, item.at_s) for name in item.cameras])
             return False
         if isinstance(item, GonePictures):
-            note_gone(self._writer, item.camera, item.source, item.keys)
+            self._writer.executemany(_GONE, [(item.camera, item.source, key) for key in item.keys])
             return False
-        if item.picture is not None:
-            if is_judged(self._writer, item.picture):
-                return False
-            add(self._writer, item.picture)
+        if item.picture is not None and not self._add_picture(item.picture):
+            return False
         if item.count is not None:
-            records.add(self._writer, item.count)
+            self._add_count(item.count)
         return True
 
-    def judged(self, camera: str, source: str) -> dict[str, str]:
-        """Returns the verdicts on a folder's pictures; see `pictures.judged`."""
+    def _add_picture(self, picture: JudgedPicture) -> bool:
+        """Adds a picture; returns False if it was judged before and is still in its folder."""
+        origin = picture.origin
+        place = (picture.camera, picture.source, origin.key)
+        query = "SELECT 1 FROM judged WHERE camera = ? AND source = ? AND key = ? AND present"
+        if self._writer.execute(query, place).fetchone() is not None:
+            return False
+        values = (*place, origin.name, origin.digest, picture.verdict)
+        row = self._writer.execute(_ADD_PICTURE, values).lastrowid
+        if row and row % _PRUNE_EVERY == 0:
+            self._writer.execute(_PRUNE_GONE, (MOST_GONE,))
+            self._writer.execute(_PRUNE, (MOST,))
+        return True
+
+    def _add_count(self, count: Count) -> None:
+        day, midnight_s = _day(count.at_s)
+        counts = (count.good, count.defect, count.undecided)
+        self._writer.execute(_ADD_COUNT, (count.camera, day, midnight_s, *counts))
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
         with self._reading, mapped(self._path):
-            return judged(self._reader, camera, source)
+            yield self._reader
+
+    def judged(self, camera: str, source: str) -> dict[str, str]:
+        """Returns the verdicts on the pictures that are in a source, by the pictures' keys."""
+        query = "SELECT key, verdict FROM judged WHERE camera = ? AND source = ? AND present"
+        with self._read() as reader:
+            return dict(reader.execute(query, (camera, source)))
 
     def identical(self, camera: str, source: str, origin: Origin) -> str | None:
-        """Returns the name of a picture with the same content; see `pictures.identical`."""
-        with self._reading, mapped(self._path):
-            return identical(self._reader, camera, source, origin)
+        """Returns the name of the latest other picture with the same content, or None."""
+        query = (
+            "SELECT name FROM judged WHERE camera = ? AND digest = ?"
+            " AND NOT (source = ? AND key = ?) ORDER BY row DESC LIMIT 1"
+        )
+        with self._read() as reader:
+            found = reader.execute(query, (camera, origin.digest, source, origin.key)).fetchone()
+        return None if found is None else str(found[0])
 
-    def tally(self, now_s: float, cameras: Iterable[str]) -> dict[str, records.PartCounts]:
-        """Returns the cameras' parts; see `tally.read`."""
-        with self._reading, mapped(self._path):
-            return records.read(self._reader, now_s, cameras)
+    def parts(self, cameras: Iterable[str]) -> dict[str, PartsView]:
+        """Returns the part counts of cameras since midnight or their reset."""
+        day, midnight_s = _day(time.time())
+        query = "SELECT camera, since_s, good, defect, undecided FROM tally WHERE day = ?"
+        with self._read() as reader:
+            found = {name: _parts(*counts) for name, *counts in reader.execute(query, (day,))}
+        return {name: found.get(name, PartsView(since_s=midnight_s)) for name in cameras}
 
-    def delete(self, before: int) -> int:
-        """Deletes the oldest rows, some thousand at most.
+    def after(self, row: int, limit: int) -> list[Stored]:
+        """Returns at most `limit` events after a row, in order."""
+        query = "SELECT row, id, text FROM event WHERE row > ? ORDER BY row LIMIT ?"
+        with self._read() as reader:
+            found = reader.execute(query, (row, limit)).fetchall()
+        return [Stored(row, id_, text, self.number) for row, id_, text in found]
 
-        Args:
-            before: The first row to be kept.
-
-        Returns:
-            How many are gone.
-        """
-        end = min(before, self.first + _DELETED_AT_ONCE)
+    def delete(self, before: int) -> None:
+        """Deletes the oldest rows before a row, at most 5000 of them."""
+        end = min(before, self.first + _MOST_DELETED)
         with mapped(self._path), transaction(self._writer):
             self._writer.execute("DELETE FROM event WHERE row < ?", (end,))
-        gone = end - self.first
         self.first = end
-        return gone
 
     def first_since(self, clock_s: float) -> int:
-        """Returns the first row that was written at that time or later."""
+        """Returns the first row that was written at that time of `clock` or later."""
         with mapped(self._path):
-            # Rows lie in the order of time: the first young one ends the search.
+            # Rows are in the order of time, so the first young one ends the search.
             found = self._writer.execute(
                 "SELECT row FROM event WHERE clock_s >= ? ORDER BY row LIMIT 1", (clock_s,)
             ).fetchone()
         return self.last + 1 if found is None else int(found[0])
 
     def written_s(self, row: int) -> float | None:
-        """Returns when a row was written, or None if it is not there."""
+        """Returns when a row was written, by `clock`; None if it does not exist."""
         with mapped(self._path):
             found = self._writer.execute("SELECT clock_s FROM event WHERE row = ?", (row,))
             return next((float(clock_s) for (clock_s,) in found), None)
 
-    def after(self, row: int, limit: int) -> list[Stored]:
-        """Returns the events after a row, in order."""
-        query = "SELECT row, id, text FROM event WHERE row > ? ORDER BY row LIMIT ?"
-        with self._reading, mapped(self._path):
-            found = self._reader.execute(query, (row, limit)).fetchall()
-        return [Stored(row, id_, text, self.number) for row, id_, text in found]
-
-    def close(self) -> None:
-        """Closes it."""
-        with self._reading:
-            self._reader.close()
-        self._writer.close()
-
-
-def open_table(path: Path, number: int, *, damaged: bool) -> EventTable:
-    """Opens the database; a damaged one is set aside, and a new one begun.
-
-    Raises:
-        StoreError: It can't be opened.
-    """
-    if damaged and path.exists():
-        set_aside(path)
-    try:
-        return EventTable(path, number)
-    except DamagedError:
-        set_aside(path)
-        return EventTable(path, number)
-
 
 def text_of(event: Event) -> str:
-    """Returns an event as one line of JSON, whatever its texts hold."""
+    """Returns an event as one line of JSON; characters that are no Unicode are replaced."""
     try:
         return event.model_dump_json()
-    except ValueError:  # a file's name that is no Unicode
+    except ValueError:  # a file name that is no Unicode
         text = json.dumps(event.model_dump(), ensure_ascii=False)
         return text.encode(errors="replace").decode()
+
+
+def _parts(since_s: float, good: int, defect: int, undecided: int) -> PartsView:
+    parts = good + defect + undecided
+    return PartsView(
+        since_s=since_s,
+        good=good,
+        defect=defect,
+        undecided=undecided,
+        yield_percent=round(100.0 * good / parts, 2) if parts else None,
+    )
+
+
+def _day(at_s: float) -> tuple[str, float]:
+    """Returns the local date of a time, and its midnight in seconds since the epoch."""
+    return _day_of(int(at_s // 60))
+
+
+@lru_cache(maxsize=1)
+def _day_of(minute: int) -> tuple[str, float]:
+    """Does `_day` for a minute since the epoch: most counts share it, and time zones are slow."""
+    local = time.localtime(minute * 60)
+    midnight_s = time.mktime((*local[:3], 0, 0, 0, *local[6:8], -1))
+    return time.strftime("%Y-%m-%d", local), midnight_s

@@ -1,7 +1,4 @@
-"""A camera's thread: waits for frames or commands, has them judged, and reports every verdict.
-
-The limit on a camera's commands, and how senders share it.
-"""
+"""A camera's thread: waits for frames or commands, has them judged, and reports every verdict."""
 
 from __future__ import annotations
 
@@ -19,82 +16,39 @@ from ..errors import TooManyCommandsError
 from ..events import InspectionEvent, Trigger
 from ..records import Frame
 from ..sentences import sentence
+from ..service import STOP_S, Service
 from .judging import NO_MODEL, FrameJudge, JudgedFrame, TriggerCommand
 from .picture_queue import PictureQueue
 
-_SHARED_OVER_S = 1.0
-"""Shares are counted over the last second."""
-
-
-class CommandRate:
-    """Limits the commands of one camera with a token bucket that its senders share. Thread-safe.
-
-    `per_second` commands are accepted on average, and as many in a burst. A sender within its equal
-    share is accepted even if others have just emptied the bucket: the balance then goes below zero,
-    and the others wait until it has recovered.
-
-    Args:
-        per_second: Commands per second, at least 1.
-        clock: Returns monotonic seconds.
-    """
-
-    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second, self._clock = per_second, clock
-        self._lock = threading.Lock()
-        self._left, self._at_s = float(per_second), clock()
-        self._taken: deque[tuple[float, str]] = deque()
-
-    def take(self, sender: str) -> bool:
-        """Returns whether a command is accepted, and counts it if so.
-
-        Args:
-            sender: Identifies the sender, for example by its address.
-        """
-        with self._lock:
-            now_s = self._clock()
-            self._pass_time(now_s)
-            if self._left < 1.0 and not (self._in_share(sender) and self._left > -self._per_second):
-                return False
-            self._left -= 1.0
-            self._taken.append((now_s, sender))
-            return True
-
-    def _pass_time(self, now_s: float) -> None:
-        most = float(self._per_second)
-        self._left = min(most, self._left + (now_s - self._at_s) * most)
-        self._at_s = now_s
-        while self._taken and now_s - self._taken[0][0] >= _SHARED_OVER_S:
-            self._taken.popleft()
-
-    def _in_share(self, sender: str) -> bool:
-        """Whether there are other senders, and this one has used less than its share."""
-        senders = {one for _, one in self._taken} | {sender}
-        own = sum(one == sender for _, one in self._taken)
-        return len(senders) > 1 and own + 1 <= max(1.0, self._per_second / len(senders))
-
-
 _WAIT_S, _POLL_S = 0.2, 0.02
 _HUNG_S = 30.0
-"""A thread that has not gone round for so long, beyond its deadline, hangs."""
+"""A thread that makes no progress for so long, beyond its deadline, hangs."""
 _MOST_COMMANDS = 64
 _SHOWN_S = 0.2
 """How long each picture of a folder is shown while there is no model."""
+_SHARED_OVER_S = 1.0
+"""Time over which the shares of senders are counted."""
 _ABSENT = {CameraState.STALLED: "camera_stalled", CameraState.LOST: "camera_lost"}
 
 Report = Callable[[JudgedFrame], InspectionEvent]
 log = logging.getLogger(__name__)
 
 
-class CameraLoop:
+class CameraLoop(Service):
     """Owns a camera's capture process and the thread that judges its frames.
 
     Args:
-        name: Of the camera.
-        config: Of the camera.
+        name: Name of the camera.
+        config: Configuration of the camera.
         capture: Its capture process, not yet started.
-        judge: Judges its frames.
-        report: Takes every verdict; returns the event as it leaves the station.
-        pictures: Has the pictures judged where the source is not live; None where it is.
+        judge: Judges the frames of this camera.
+        report: Receives every verdict; returns the event as it leaves the station.
+        pictures: Has the pictures of a folder or video judged; None if the source is live.
+
+    Example:
+        >>> loop = CameraLoop("left", config, capture, judge, reporter.report)  # doctest: +SKIP
+        >>> loop.start()  # doctest: +SKIP
+        >>> loop.ask("part 7", "http", "10.0.0.9").answer.result()  # doctest: +SKIP
     """
 
     def __init__(
@@ -106,6 +60,7 @@ class CameraLoop:
         report: Report,
         pictures: PictureQueue | None = None,
     ) -> None:
+        super().__init__(f"camera-{name}")
         self.name, self.config = name, config
         self._progress_ns = time.monotonic_ns()
         self._capture, self._judge, self._report = capture, judge, report
@@ -115,59 +70,58 @@ class CameraLoop:
         self._told_refusals = CommandRate(config.max_commands_per_s)
         self._asking, self._counting = False, threading.Lock()
         self.refused_commands = 0
-        """Commands that were refused."""
-        self._stopping = threading.Event()
+        """Number of commands that were refused."""
         self._resting = False
         self._absent: CameraState | None = None
         self._noted = ""
-        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
 
     @property
     def status(self) -> CameraStatus:
-        """Of the capture process."""
+        """Status of the capture process."""
         return self._capture.status
 
     @property
-    def live(self) -> bool:
-        """Whether its thread goes round, and the one that looks after the capture process runs."""
+    def alive(self) -> bool:
+        """Whether its thread makes progress, and the capture process is supervised."""
         allowed_ns = (_HUNG_S + self.config.deadline_ms / 1e3) * 1e9
-        goes_round = time.monotonic_ns() - self._progress_ns < allowed_ns
-        return goes_round and self._thread.is_alive() and self._capture.alive
+        progresses = time.monotonic_ns() - self._progress_ns < allowed_ns
+        return progresses and super().alive and self._capture.alive
 
     def lies_there(self) -> bool:
-        """Whether it is about to have a frame judged: one lies there, or was asked for."""
+        """Returns whether a frame is about to be judged: one is there, and wanted."""
         if self._resting or self._stopping.is_set():
             return False
-        if self.config.trigger == "command":
-            asked = self._asking or not self._commands.empty()
-            return asked and self._capture.wait(0.0)
-        return self._capture.wait(0.0)
+        free = self.config.trigger != "command"
+        wanted = free or self._asking or not self._commands.empty()
+        return wanted and self._capture.wait(0.0)
 
     def start(self) -> None:
-        """Starts capture and judging; an absent camera holds nothing up."""
+        """Starts capture and judging; does not wait for the camera."""
         self._capture.start()
-        self._thread.start()
+        super().start()
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends both; commands that wait are answered with NO_DECISION."""
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stops both; commands that wait are answered with NO_DECISION."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
         self._capture.stop(timeout_s)
-        if self._thread.is_alive():
-            self._thread.join(max(0.1, until - time.monotonic()))
+        super().stop(max(0.1, until - time.monotonic()))
         while not self._commands.empty():
             self._answer_without(self._commands.get(), "stopped", sentence("station_stops"))
 
     def ask(self, part: str | None, trigger: Trigger, sender: str) -> TriggerCommand:
-        """Asks for a verdict; its future gets it within the camera's deadline.
+        """Asks for a verdict on the next frame.
 
         Args:
-            part: The part's id.
-            trigger: The way by which the command came.
+            part: Id of the part, which the verdict will carry.
+            trigger: How the command came.
             sender: Who sent it, for example an address.
 
+        Returns:
+            The command, whose `answer` gets the verdict within the camera's deadline.
+
         Raises:
-            TooManyCommandsError: They come faster than configured, or too many wait.
+            TooManyCommandsError: Commands come faster than configured, or too many wait.
         """
         command = TriggerCommand(part, trigger)
         if not self._rate.take(sender):
@@ -196,17 +150,14 @@ class CameraLoop:
                     self._next_frame()
             except Exception as error:  # a camera's thread never ends by itself
                 self._note(error)
-                self._report_unexpected(error)
+                try:
+                    self._report(self._judge.undecided(*_unexpected(error)))
+                except Exception as another:  # it was the reporting that failed
+                    self._note(another)
                 self._stopping.wait(_WAIT_S)
 
-    def _report_unexpected(self, error: Exception) -> None:
-        try:
-            self._report(self._judge.undecided(*_unexpected(error)))
-        except Exception as another:  # it was the reporting that failed
-            self._note(another)
-
     def _note(self, error: Exception) -> None:
-        """Writes each kind of error to the log once: the next frame may bring it again."""
+        """Logs an error unless it repeats the last one, as the next frame may."""
         kind = f"{type(error).__name__}: {error}"
         if kind != self._noted:
             self._noted = kind
@@ -219,7 +170,7 @@ class CameraLoop:
             return
         judged = self._judge.judge(self._capture.take)
         if judged is None:
-            self._stopping.wait(0.001)  # a frame that vanished
+            self._stopping.wait(0.001)  # the frame vanished
             return
         self._absent = None
         self._report(judged)
@@ -249,7 +200,7 @@ class CameraLoop:
         self._resting = False
 
     def _note_absence(self) -> None:
-        """Says NO_DECISION once when a camera stops giving frames."""
+        """Reports NO_DECISION once when a camera stops giving frames."""
         status = self._capture.status
         code = _ABSENT.get(status.state)
         if code is not None and status.state is not self._absent:
@@ -299,13 +250,12 @@ class CameraLoop:
         return frame
 
     def refuse(self, part: str | None, trigger: Trigger, reason: str) -> None:
-        """Reports NO_DECISION for a part whose command can't be taken.
+        """Reports NO_DECISION for a part whose command is refused.
 
-        No more of them than commands: a flood must not push verdicts out of the outbox.
+        These reports are limited like commands: a flood must not push verdicts out of the outbox.
         """
-        if not self._told_refusals.take(trigger):
-            return
-        self._answer_without(TriggerCommand(part, trigger), "refused", reason)
+        if self._told_refusals.take(trigger):
+            self._answer_without(TriggerCommand(part, trigger), "refused", reason)
 
     def _answer_without(self, command: TriggerCommand, code: str, reason: str) -> None:
         command.answer.set_result(self._report(self._judge.undecided(code, reason, command)))
@@ -313,3 +263,50 @@ class CameraLoop:
 
 def _unexpected(error: Exception) -> tuple[str, str]:
     return "exception", sentence("bug", error=f"{type(error).__name__}: {error}")
+
+
+class CommandRate:
+    """Limits the commands of one camera with a token bucket that its senders share. Thread-safe.
+
+    `per_second` commands are accepted on average, and as many in a burst. A sender within its equal
+    share is accepted even if others have just emptied the bucket: the balance then goes below zero,
+    and the others wait until it has recovered.
+
+    Args:
+        per_second: Commands per second, at least 1.
+        clock: Returns the time in monotonic seconds.
+
+    Example:
+        >>> CommandRate(per_second=5).take("10.0.0.9")
+        True
+    """
+
+    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second, self._clock = per_second, clock
+        self._lock = threading.Lock()
+        self._left, self._at_s = float(per_second), clock()
+        self._taken: deque[tuple[float, str]] = deque()
+
+    def take(self, sender: str) -> bool:
+        """Returns whether a command is accepted, and counts it if so.
+
+        Args:
+            sender: Identifies the sender, for example by its address.
+        """
+        with self._lock:
+            now_s, most = self._clock(), float(self._per_second)
+            self._left = min(most, self._left + (now_s - self._at_s) * most)
+            self._at_s = now_s
+            while self._taken and now_s - self._taken[0][0] >= _SHARED_OVER_S:
+                self._taken.popleft()
+            if self._left < 1.0 and not (self._in_share(sender) and self._left > -self._per_second):
+                return False
+            self._left -= 1.0
+            self._taken.append((now_s, sender))
+            return True
+
+    def _in_share(self, sender: str) -> bool:
+        """Whether there are other senders, and this one has used less than its share."""
+        senders = {one for _, one in self._taken} | {sender}
+        own = sum(one == sender for _, one in self._taken)
+        return len(senders) > 1 and own + 1 <= max(1.0, self._per_second / len(senders))

@@ -1,32 +1,30 @@
-"""The station as the web server sees it.
-
-What the page shows of kept pictures, parts, and the events that wait.
-
-What is shown of a station's models.
-"""
+"""The station as the web server and teaching see it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..backends.selection import ORT_CPU
+from ..cameras.sources import is_live, locate
 from ..capture.messages import CameraState
-from ..errors import CameraError
-from ..events import Event, InspectionEvent, ModelRef
+from ..config import Config
+from ..errors import CameraError, TeachError
+from ..events import InspectionEvent, ModelRef
 from ..evidence.index import EvidenceItem
 from ..gpu import nvidia_gpu
-from ..inference.process import EngineProcess
 from ..labels import Labelled
-from ..models.cards import Card, card_of, note_of
+from ..model_file.contract import StrictModel
+from ..models.cards import card_of, note_of
 from ..models.store import StoredModel
-from ..outbox.records import PartCounts
+from ..outbox.outbox import OutboxStatus
+from ..outbox.table import PartsView
 from ..processes import return_memory
-from ..records import decided_by, note
+from ..records import Frame, decided_by, note
 from ..sentences import sentence
 from ..teaching.teaching import Teaching
 from ..web.audit import AuditTrail
@@ -51,222 +49,41 @@ from ..web.views import (
     Health,
     OutboxView,
     Overview,
-    PartsView,
     SettingView,
     SinkView,
+    StateView,
     WebView,
 )
 from .camera_loop import CameraLoop
-from .health import State, health_of
+from .health import health_of
 from .models import StationModel
 
 if TYPE_CHECKING:
     from .station import Station
 
 
-_VERDICTS = ("GOOD", "DEFECT", "NO_DECISION")
-
-
-def entry_view(item: EvidenceItem, label: Labelled | None) -> EvidenceEntry:
-    """Returns a kept picture, with what a person said of it."""
-    return EvidenceEntry(
-        id=item.id,
-        at_s=item.at_s,
-        camera=item.camera,
-        part=item.part,
-        verdict=item.verdict if item.verdict in _VERDICTS else "NO_DECISION",
-        reason=item.code,
-        score=item.score,
-        threshold=item.threshold,
-        head=item.head,
-        decided_by=decided_by(item.head, item.verdict),
-        note=note(item.head, item.verdict, heatmap=item.heatmap),
-        kinds=["image", "heatmap"] if item.heatmap else ["image"],
-        bytes=item.bytes,
-        frames=item.frames,
-        label=label.label if label else None,
-        defect=label.kind if label else None,
-        comment=label.comment if label else None,
-    )
-
-
-def parts_view(tally: PartCounts) -> PartsView:
-    """Returns the parts of a camera, with their yield."""
-    parts = tally.good + tally.defect + tally.undecided
-    return PartsView(
-        since_s=tally.since_s,
-        good=tally.good,
-        defect=tally.defect,
-        undecided=tally.undecided,
-        yield_percent=round(100.0 * tally.good / parts, 2) if parts else None,
-    )
-
-
-def sink_views(station: Station) -> list[SinkView]:
-    """Returns the receivers of events."""
-    pending = station.results.outbox.status.pending
-    return [
-        SinkView(
-            name=status.sink,
-            state="down" if status.problem else "limited" if status.caution else "ok",
-            reason=status.problem or status.caution,
-            pending=pending.get(status.sink, 0),
-            delivered=status.delivered,
-            undeliverable=status.undeliverable,
-        )
-        for status in (delivery.status for delivery in station.results.deliveries)
-    ]
-
-
-def outbox_view(station: Station, state: State) -> OutboxView:
-    """Returns the events that wait for delivery."""
-    status = station.results.outbox.status
-    return OutboxView(
-        state=state.state,
-        reason=state.reason,
-        pending=max(status.pending.values(), default=0) + status.waiting_in_memory,
-        oldest_s=status.oldest_age_s,
-        dropped=status.dropped,
-        bytes=status.bytes,
-    )
-
-
-def evidence_view(station: Station, state: State) -> EvidenceView:
-    """Returns what the kept pictures take."""
-    status, config = station.evidence.status, station.config.evidence
-    return EvidenceView(
-        state=state.state,
-        reason=state.reason,
-        pictures=status.count,
-        bytes=status.bytes,
-        max_bytes=config.max_bytes,
-        free_bytes=status.free_bytes,
-        skipped=status.dropped,
-    )
-
-
-def model_ref(model: StationModel) -> ModelRef | None:
-    """Returns the model that judges now; None if there is none yet."""
-    engine = model.switch.engine
-    if engine.absent:
-        return None
-    return ModelRef(name=engine.metadata.name, hash=engine.model_hash)
-
-
-def engine_view(model: StationModel) -> EngineView:
-    """Returns the state of the engine that judges now."""
-    engine = model.switch.engine
-    status = engine.status
-    return EngineView(
-        name=model.planned.name,
-        cameras=list(model.planned.cameras),
-        state=status.state.value,
-        backend=status.backend,
-        reasons={"model": status.last_fault or ""} if engine.absent else status.reasons,
-        fallback=status.fallback,
-        model=status.model,
-        model_hash=status.model_hash,
-        restarts=status.restarts,
-        faults=status.faults,
-        answers=status.answers,
-        last_fault=None if engine.absent else status.last_fault,
-        limited_by=engine_limit(status.backend, status.reasons, nvidia_gpu()),
-        batches=status.batches,
-        card=None if engine.absent else _card(model, engine),
-    )
-
-
-def engine_limit(
-    backend: str | None, reasons: Mapping[str, str], gpu: str | None
-) -> EngineLimit | None:
-    """Returns why no faster backend runs; None if there is no faster one, or nothing runs.
-
-    Args:
-        backend: The backend that runs.
-        reasons: Why each better backend does not run, by name; empty if it was chosen by name.
-        gpu: The machine's NVIDIA GPU in words; None if there is none.
-    """
-    if backend == ORT_CPU:
-        if not reasons:
-            return "chosen"
-        return "gpu_unusable" if gpu else "no_gpu"
-    return "no_tensorrt" if backend and reasons else None
-
-
-def _card(model: StationModel, engine: EngineProcess) -> ModelCard:
-    store, name = model.config.store, engine.metadata.name
-    note = note_of(model.store.root / store, engine.model_hash) if store is not None else None
-    card = card_of(engine.metadata, note).model_dump()
-    return ModelCard(**card, id=engine.model_hash, name=store or name)
-
-
-def stored_models(models: Iterable[StationModel]) -> list[ModelView]:
-    """Returns those in the store that could judge; none of a model that is a file."""
-    found = [
-        _view(stored, model)
-        for model in models
-        if model.config.store is not None
-        for stored in model.store.list()
-        if stored.name == model.config.store
-    ]
-    return_memory()  # every one of them was read and compared with its hash
-    return found
-
-
-def noted(models: Iterable[StationModel], model_hash: str, note: str) -> ModelView | None:
-    """Stores a note on a model, under each of its names; returns None if there is no such model.
-
-    Raises:
-        OutputError: The store can't be written.
-    """
-    found = None
-    for model in models:
-        name = model.config.store
-        if name is not None and model.store.path_of(name, model_hash).is_file():
-            found = _view(model.store.note(model_hash, note, name), model)
-    return found
-
-
-def _view(stored: StoredModel, model: StationModel) -> ModelView:
-    return ModelView(
-        id=stored.hash,
-        name=stored.name,
-        hash=stored.hash,
-        active=stored.active,
-        previous=stored.previous,
-        added=stored.added,
-        threshold=stored.threshold,
-        damaged=stored.damaged,
-        caution=stored.caution,
-        cameras=list(model.planned.cameras),
-        **{key: getattr(stored, key) for key in Card.model_fields},
-    )
-
-
 _ON_DISK_S = 1.0
-"""A change is answered once its audit entry is on disk, or after so long on a disk in trouble."""
+"""A change is answered once its audit entry is on disk, or after this time on a failing disk."""
 _SLACK_S = 2.0
-"""A verdict that is due comes at the latest so long after its deadline."""
+"""How long after its deadline a verdict may come at the latest."""
 
 
 class StationControl(Control):
     """Answers the web server from the station's parts.
 
     Args:
-        station: Being built; it is asked once it runs.
+        station: The station; may still be under construction.
     """
 
     def __init__(self, station: Station) -> None:
-        audit = AuditTrail(station.config.station.name, self._send, self._settle)
+        audit = AuditTrail(
+            station.config.station.name,
+            lambda event: station.results.add(event),  # noqa: PLW0108 - made later
+            lambda: station.results.outbox.flush(_ON_DISK_S),
+        )
         super().__init__(station.recent, audit)
         self._station = station
         self._version = version("differnet-edge")
-
-    def _send(self, event: Event) -> None:
-        self._station.results.add(event)
-
-    def _settle(self) -> None:
-        self._station.results.outbox.flush(_ON_DISK_S)
 
     def cameras(self) -> Collection[str]:
         """See `Control.cameras`."""
@@ -281,7 +98,7 @@ class StationControl(Control):
         models = {
             camera: ref
             for model in self._station.models
-            if (ref := model_ref(model)) is not None
+            if (ref := _model_ref(model)) is not None
             for camera in model.planned.cameras
         }
         found = health_of(self._station.states().values())
@@ -299,10 +116,10 @@ class StationControl(Control):
 
     def overview(self) -> Overview:
         """See `Control.overview`."""
-        station, cameras = self._station, self._station.cameras
-        states = station.states()
-        parts = {name: parts_view(one) for name, one in station.parts.read(list(cameras)).items()}
-        engines = [engine_view(model) for model in station.models]
+        station = self._station
+        states, outbox = station.states(), station.results.outbox
+        engines = [_engine_view(model) for model in station.models]
+        parts = outbox.parts(list(station.cameras))
         return Overview(
             station=station.config.station.name,
             version=self._version,
@@ -311,70 +128,41 @@ class StationControl(Control):
             health=health_of(states.values()),
             threshold=station.labelling.common(),
             cameras=[
-                self._camera(
-                    name,
-                    loop,
-                    states[f"camera:{name}"],
-                    parts.get(name),
-                    states[f"parts:{name}"].reason,
-                )
-                for name, loop in cameras.items()
+                self._camera(name, loop, states, parts.get(name))
+                for name, loop in station.cameras.items()
                 if f"camera:{name}" in states  # a reload may just have removed it
             ],
             engine=engines[0],
             engines=engines,
-            sinks=sink_views(station),
-            outbox=outbox_view(station, states["outbox"]),
-            evidence=evidence_view(station, states["evidence"]),
+            sinks=_sink_views(station),
+            outbox=_outbox_view(outbox.status, states["outbox"]),
+            evidence=_evidence_view(station, states["evidence"]),
             web=WebView(troubles=self.troubles.counts),
         )
 
     def _camera(
-        self,
-        name: str,
-        loop: CameraLoop,
-        state: State,
-        parts: PartsView | None,
-        alarm: str | None,
+        self, name: str, loop: CameraLoop, states: Mapping[str, StateView], parts: PartsView | None
     ) -> CameraView:
-        seen = self._station.board.of(name)
-        status = loop.status
+        station, status = self._station, loop.status
+        state, board = states[f"camera:{name}"], station.board.of(name)
+        model, shadow = station.models.of(name), station.shadows.of(name)
         age_s = None
         if status.last_frame_ns is not None:
             age_s = (time.monotonic_ns() - status.last_frame_ns) / 1e9
-        running = status.state is CameraState.LIVE
-        model = self._station.models.of(name)
-        return CameraView(
-            name=name,
-            state="running" if running else status.state.value,
-            reason=state.reason,
-            source=status.source,
-            trigger=loop.config.trigger,
-            fps=seen.rate,
-            frame_age_s=age_s,
-            width=status.width,
-            height=status.height,
-            frames=status.frames,
-            waiting=status.waiting,
-            reconnects=status.reconnects,
-            refused_commands=loop.refused_commands,
-            verdicts=seen.verdicts,
-            parts=parts,
-            threshold=self._station.labelling.in_use(name),
-            alarm=alarm,
-            last=seen.last,
-            settings=[
-                SettingView(
-                    name=setting.name,
-                    requested=setting.requested,
-                    actual=setting.actual,
-                    warning=setting.warning,
-                )
-                for setting in status.settings
-            ],
-            model=model_ref(model) if model else None,
-            shadow=shadow.model if (shadow := self._station.shadows.of(name)) else None,
-        )
+        own = {
+            "name": name,
+            "state": "running" if status.state is CameraState.LIVE else status.state.value,
+            "trigger": loop.config.trigger,
+            "frame_age_s": age_s,
+            "refused_commands": loop.refused_commands,
+            "parts": parts,
+            "threshold": station.labelling.in_use(name),
+            "alarm": states[f"parts:{name}"].reason,
+            "settings": [SettingView(**vars(setting)) for setting in status.settings],
+            "model": _model_ref(model) if model else None,
+            "shadow": shadow.model if shadow else None,
+        }
+        return CameraView(**_shared(CameraView, state, board, status) | own)
 
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
         """See `Control.jpeg`."""
@@ -409,7 +197,15 @@ class StationControl(Control):
 
     def models(self) -> list[ModelView]:
         """See `Control.models`."""
-        return stored_models(self._station.models)
+        found = [
+            _model_view(stored, model)
+            for model in self._station.models
+            if model.config.store is not None
+            for stored in model.store.list()
+            if stored.name == model.config.store
+        ]
+        return_memory()  # every one of them was read and compared with its hash
+        return found
 
     def activate(self, model_hash: str, name: str | None = None) -> None:
         """See `Control.activate`."""
@@ -421,7 +217,12 @@ class StationControl(Control):
 
     def note_model(self, model_hash: str, note: str) -> ModelView | None:
         """See `Control.note_model`."""
-        return noted(self._station.models, model_hash, note)
+        found = None
+        for model in self._station.models:
+            name = model.config.store
+            if name is not None and model.store.path_of(name, model_hash).is_file():
+                found = _model_view(model.store.note(model_hash, note, name), model)
+        return found
 
     def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
         """See `Control.start_shadow`."""
@@ -468,4 +269,162 @@ class StationControl(Control):
 
     def reset_parts(self, cameras: Collection[str]) -> None:
         """See `Control.reset_parts`."""
-        self._station.parts.reset(cameras)
+        self._station.results.outbox.reset_parts(cameras)
+
+
+class StationSite:
+    """Answers teaching from the station's parts; implements `teaching.Site`.
+
+    Args:
+        station: The station; may still be under construction.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    @property
+    def config(self) -> Config:
+        """See `Site.config`."""
+        return self._station.config
+
+    def live(self, camera: str) -> bool:
+        """See `Site.live`."""
+        config = self.config.camera.get(camera)  # a reload removes it
+        return config is not None and is_live(locate(config))
+
+    def obstacle(self, camera: str, name: str) -> str | None:
+        """See `Site.obstacle`."""
+        model = self._station.models.of(camera)
+        if model is None or model.config.store is not None:
+            return None
+        code = "teach_model_file" if model.config.path else "teach_no_store"
+        return sentence(code, key=model.planned.key, camera=camera, name=name)
+
+    def frame(self, camera: str) -> Frame | None:
+        """See `Site.frame`."""
+        return self._station.board.of(camera).picture.frame
+
+    def on_gpu(self, camera: str) -> bool:
+        """See `Site.on_gpu`."""
+        backend = self._model(camera).switch.engine.status.backend or "cpu"
+        return "cpu" not in backend and not backend.startswith("fake")
+
+    def add_model(self, camera: str, name: str, path: Path) -> StoredModel:
+        """See `Site.add_model`."""
+        try:
+            return self._model(camera).add(path, name)
+        finally:
+            return_memory()  # of reading the file
+
+    def _model(self, camera: str) -> StationModel:
+        model = self._station.models.of(camera)
+        if model is None:  # a reload removes it
+            raise TeachError(sentence("camera_gone", camera=camera))
+        return model
+
+
+def _shared(view: type[StrictModel], *sources: object) -> dict[str, Any]:
+    """Returns the values of a view's fields that a source has under the same name.
+
+    Args:
+        view: Class of the view.
+        sources: Where to look; the first one that has a name wins.
+    """
+    return {
+        field: getattr(source, field)
+        for source in reversed(sources)
+        for field in view.model_fields
+        if hasattr(source, field)
+    }
+
+
+def entry_view(item: EvidenceItem, label: Labelled | None) -> EvidenceEntry:
+    """Returns a kept picture, with what a person said of it."""
+    own = {
+        "verdict": "NO_DECISION" if item.verdict == "UNKNOWN" else item.verdict,
+        "reason": item.code,
+        "decided_by": decided_by(item.head, item.verdict),
+        "note": note(item.head, item.verdict, heatmap=item.heatmap),
+        "kinds": ["image", "heatmap"] if item.heatmap else ["image"],
+        "defect": label.kind if label else None,
+    }
+    labelled = {"label": label.label, "comment": label.comment} if label else {}
+    return EvidenceEntry(**_shared(EvidenceEntry, item) | own | labelled)
+
+
+def _sink_views(station: Station) -> list[SinkView]:
+    pending = station.results.outbox.status.pending
+    return [
+        SinkView(
+            name=status.sink,
+            state="down" if status.problem else "limited" if status.caution else "ok",
+            reason=status.problem or status.caution,
+            pending=pending.get(status.sink, 0),
+            delivered=status.delivered,
+            undeliverable=status.undeliverable,
+        )
+        for status in (delivery.status for delivery in station.results.deliveries)
+    ]
+
+
+def _outbox_view(status: OutboxStatus, state: StateView) -> OutboxView:
+    own = {
+        "pending": max(status.pending.values(), default=0) + status.waiting_in_memory,
+        "oldest_s": status.oldest_age_s,
+    }
+    return OutboxView(**_shared(OutboxView, state, status) | own)
+
+
+def _evidence_view(station: Station, state: StateView) -> EvidenceView:
+    status = station.evidence.status
+    own = {"pictures": status.count, "skipped": status.dropped}
+    return EvidenceView(**_shared(EvidenceView, state, status, station.config.evidence) | own)
+
+
+def _model_ref(model: StationModel) -> ModelRef | None:
+    """Returns the model that judges now; None if there is none yet."""
+    engine = model.switch.engine
+    return None if engine.absent else ModelRef(name=engine.metadata.name, hash=engine.model_hash)
+
+
+def _engine_view(model: StationModel) -> EngineView:
+    engine = model.switch.engine
+    status = engine.status
+    own: dict[str, Any] = {
+        "state": status.state.value,
+        "limited_by": engine_limit(status.backend, status.reasons, nvidia_gpu()),
+    }
+    if engine.absent:
+        own |= {"reasons": {"model": status.last_fault or ""}, "last_fault": None}
+    else:
+        own["card"] = _card(model)
+    return EngineView(**_shared(EngineView, model.planned, status) | own)
+
+
+def engine_limit(
+    backend: str | None, reasons: Mapping[str, str], gpu: str | None
+) -> EngineLimit | None:
+    """Returns why no faster backend runs; None if there is no faster one, or nothing runs.
+
+    Args:
+        backend: The backend that runs.
+        reasons: Why each better backend does not run, by name; empty if it was chosen by name.
+        gpu: Description of the machine's NVIDIA GPU; None if there is none.
+    """
+    if backend == ORT_CPU:
+        if not reasons:
+            return "chosen"
+        return "gpu_unusable" if gpu else "no_gpu"
+    return "no_tensorrt" if backend and reasons else None
+
+
+def _card(model: StationModel) -> ModelCard:
+    store, engine = model.config.store, model.switch.engine
+    note = note_of(model.store.root / store, engine.model_hash) if store is not None else None
+    card = card_of(engine.metadata, note).model_dump()
+    return ModelCard(**card, id=engine.model_hash, name=store or engine.metadata.name)
+
+
+def _model_view(stored: StoredModel, model: StationModel) -> ModelView:
+    own = {"id": stored.hash, "cameras": model.planned.cameras}
+    return ModelView(**_shared(ModelView, stored) | own)

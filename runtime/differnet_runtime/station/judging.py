@@ -1,4 +1,4 @@
-"""One frame of one camera to a verdict: taken at the last moment, checked, scored, decided."""
+"""From a camera's frame to its verdict: taken at the last moment, checked, scored, decided."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..inference.switch import ModelSwitch
 from ..inspection.image_checks import IntegrityGate
 from ..inspection.verdict import Answer, engine_code, inspect_frame, unreadable
 from ..model_file.metadata import ModelMetadata
-from ..outbox.records import JudgedPicture
+from ..outbox.table import JudgedPicture
 from ..records import Decision, Frame, Inspection, Score, Verdict, decided_by, note
 from ..sentences import sentence
 
@@ -32,13 +32,13 @@ NO_MODEL = "no_model"
 
 @dataclass(frozen=True)
 class TriggerCommand:
-    """Somebody asks for a verdict on the part before the camera now.
+    """A request for a verdict on the part in front of the camera now.
 
     Args:
-        part: Its id, which the verdict will carry.
-        trigger: Who asks.
-        asked_ns: `time.monotonic_ns()` of the asking; an earlier frame does not count.
-        answer: Gets the verdict.
+        part: Id of the part, which the verdict will carry; None if it has none.
+        trigger: How the request came.
+        asked_ns: `time.monotonic_ns()` of the request; frames captured earlier are skipped.
+        answer: Future that gets the verdict.
     """
 
     part: str | None
@@ -49,14 +49,14 @@ class TriggerCommand:
 
 @dataclass(frozen=True)
 class JudgedFrame:
-    """A verdict, and what it was given on.
+    """A verdict, with the frame and everything else that it was based on.
 
     Args:
-        event: What leaves the station.
-        frame: None where there was none.
-        heatmap: `(rows, columns) float32`, where the model has one and saw the frame.
-        metadata: Of the model that judged.
-        picture: To be remembered with the event, where the source is not live.
+        event: The event that leaves the station.
+        frame: The frame; None if there was none.
+        heatmap: `(rows, columns) float32`; None if the model has none, or did not see the frame.
+        metadata: Metadata of the model that judged; None if none did.
+        picture: Record of the picture to commit with the event; None for a live source.
     """
 
     event: InspectionEvent
@@ -66,9 +66,8 @@ class JudgedFrame:
     picture: JudgedPicture | None = None
 
     def inspection(self) -> Inspection:
-        """Returns it in the form that pictures are drawn from."""
-        event = self.event
-        score = None
+        """Returns the verdict in the form that pictures are drawn from."""
+        event, frame, score = self.event, self.event.frame, None
         if event.score is not None:
             score = Score(
                 event.score,
@@ -78,9 +77,9 @@ class JudgedFrame:
                 heads=event.heads or {},
             )
         return Inspection(
-            name=event.frame.name if event.frame else "",
-            index=event.frame.index if event.frame else 0,
-            captured_at_s=event.frame.captured_at_s if event.frame else event.at_s,
+            name=frame.name if frame else "",
+            index=frame.index if frame else 0,
+            captured_at_s=frame.captured_at_s if frame else event.at_s,
             decision=Decision(Verdict(event.verdict), event.reason, event.code),
             score=score,
             stages_ms=event.stages_ms,
@@ -88,16 +87,19 @@ class JudgedFrame:
 
 
 class FrameJudge:
-    """Judges the frames of one camera; used by its thread alone.
+    """Judges the frames of one camera; used by its thread only.
 
     Args:
-        station: Name, for the events.
-        camera: Name.
-        config: Of the camera.
+        station: Name of the station, for the events.
+        camera: Name of the camera.
+        config: Configuration of the camera.
         switch: Holds the engine that judges now.
-        live: Whether frames come by themselves.
-        threshold: Gives the station's own threshold for what an engine scores; None takes the
-            model's.
+        live: Whether the source is live, so that a frame that comes late is worthless.
+        threshold: Returns the threshold that replaces the model's own for an engine, or None.
+
+    Example:
+        >>> judge = FrameJudge("line 3", "left", config, switch, live=True)  # doctest: +SKIP
+        >>> judged = judge.judge(capture.take)  # doctest: +SKIP
     """
 
     def __init__(
@@ -120,11 +122,11 @@ class FrameJudge:
         """Waits for the engine, takes a frame and judges it.
 
         Args:
-            take: Gives the newest frame (or the next one in order), or None.
-            command: What asked for it.
+            take: Returns the newest frame of a live source, the next one of others, or None.
+            command: The command that asked for it; None if the camera runs free.
 
         Returns:
-            The verdict, or None where `take` gave no frame.
+            The verdict, or None if `take` returned no frame.
         """
         with self._switch.lease() as engine:
             if engine.absent:
@@ -134,31 +136,27 @@ class FrameJudge:
                     frame = take()
                     return None if frame is None else self._judged(frame, engine, command)
             except ImageReadError as error:
+                now_s = time.time()
                 ref = FrameRef(
-                    name=error.name,
-                    index=0,
-                    captured_at_s=time.time(),
-                    age_ms=0.0,
-                    width=0,
-                    height=0,
+                    name=error.name, index=0, captured_at_s=now_s, age_ms=0.0, width=0, height=0
                 )
                 return JudgedFrame(self._event(unreadable(error), command, frame=ref))
             except EngineFault as fault:  # the turn did not come
                 if not self._live:
-                    return None  # the frame waits
+                    return None  # the frame can wait
                 return self.undecided(engine_code(fault), fault.text, command)
 
     def _unjudged(
         self, take: Take, engine: EngineProcess, command: TriggerCommand | None
     ) -> JudgedFrame | None:
-        """Returns a frame to be shown only; there is no model to judge it."""
+        """Returns a frame that is only shown, because there is no model to judge it."""
         try:
             frame = take()
         except ImageReadError:
             return None
         if frame is None:
             return None
-        ref = _frame_ref(frame, time.monotonic_ns())
+        ref = frame_ref(frame, time.monotonic_ns())
         unjudged = self.undecided(NO_MODEL, engine.status.last_fault or "", command, ref)
         return replace(unjudged, frame=frame)
 
@@ -175,7 +173,7 @@ class FrameJudge:
         command: TriggerCommand | None = None,
         frame: FrameRef | None = None,
     ) -> JudgedFrame:
-        """Returns a NO_DECISION where there is no frame to be judged."""
+        """Returns a NO_DECISION without judging a frame, with a code and a reason for people."""
         decision = Decision(Verdict.NO_DECISION, reason, code)
         return JudgedFrame(self._event(decision, command, frame=frame))
 
@@ -208,7 +206,7 @@ class FrameJudge:
         event = self._event(
             decision,
             command,
-            frame=_frame_ref(frame, now_ns),
+            frame=frame_ref(frame, now_ns),
             answer=answer,
             engine=engine,
             stages_ms=found.stages_ms,
@@ -221,7 +219,7 @@ class FrameJudge:
                 self._config.integrity,
                 engine.metadata,
                 live=self._live,
-                # A picture file does not go stale while it waits for its turn.
+                # A picture in a file does not go stale while it waits for its turn.
                 stale_after_s=self._config.deadline_ms / 1e3 if self._live else math.inf,
                 one_size=True,
             )
@@ -272,7 +270,8 @@ def _model_ref(name: str, hash_: str) -> ModelRef:
     return ModelRef(name=name, hash=hash_)
 
 
-def _frame_ref(frame: Frame, now_ns: int) -> FrameRef:
+def frame_ref(frame: Frame, now_ns: int) -> FrameRef:
+    """Returns what an event says of its frame; `now_ns` is the monotonic time of the verdict."""
     height, width = frame.image.shape[:2]
     return FrameRef(
         name=frame.name,

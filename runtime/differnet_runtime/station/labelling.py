@@ -1,4 +1,4 @@
-"""What an operator corrects: labels of kept pictures, and the threshold that follows from them."""
+"""What an operator corrects: labels of kept pictures, and the threshold that follows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..labels import (
     LabelStore,
     ThresholdChange,
     Thresholds,
-    changed,
     misses,
     summary,
 )
@@ -30,41 +29,38 @@ if TYPE_CHECKING:
 _MOST_REJECTED = 0.5
 """A threshold that rejects a greater share of the calibration's good parts must be forced."""
 _CHANGES = 20
-"""So many changes of threshold are shown."""
+"""Number of threshold changes that are shown."""
 
 
 class Labelling:
-    """Answers what concerns labels and thresholds.
+    """Stores labels and thresholds that people set, and says what follows from them.
 
     Args:
-        station: Being built; it is asked once it runs.
-        book: Where both are stored.
+        station: The station; may still be under construction.
+        book: Database of labels and thresholds.
     """
 
     def __init__(self, station: Station, book: LabelDatabase) -> None:
         self._station, self.book = station, book
-        self.store, self._thresholds = LabelStore(book), Thresholds(book)
+        self.store, self.thresholds = LabelStore(book), Thresholds(book)
 
     def threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        """Returns the threshold in place of the model's for what an engine scores; None for it.
+        """Returns the threshold that replaces the model's own for a frame; None to use the model's.
 
         Args:
-            camera: Name.
-            model: That judges it; in a reload the camera's last frames are still the old one's.
-            engine: One of the model's.
+            camera: Name of the camera.
+            model: Model of the camera; during a reload its last frames still use the old one.
+            engine: Engine of the model that scores the frame.
 
         Raises:
             EngineFault: The engine was never meant for this camera.
         """
         model.require_its_own(camera, engine)
-        return self._threshold(camera, model, engine)
+        return self._own(camera, model, engine)
 
-    def threshold_of(self, camera: str, model: str, configured: float | None) -> float | None:
-        """Returns the threshold in place of a model's; None for it; see `Thresholds.threshold`."""
-        return self._thresholds.threshold(camera, model, configured)
-
-    def _threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        return self.threshold_of(camera, engine.model_hash, model.threshold(camera, engine))
+    def _own(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
+        configured = model.threshold(camera, engine)
+        return self.thresholds.threshold(camera, engine.model_hash, configured)
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
         """See `Control.label`."""
@@ -72,33 +68,33 @@ class Labelling:
         if wanted.label is None:
             self.store.remove(entry)
         else:
-            item = self._station.evidence.find(entry)
-            known = before if item is None else _labelled(item)
+            known = self._station.evidence.find(entry) or before
             if known is None:
                 raise LabelError(sentence("picture_gone", picture=entry))
-            update = {**wanted.model_dump(), "labelled_at_s": time.time(), "labelled_by": by}
-            self.store.set(known.model_copy(update=update))
+            said = {**wanted.model_dump(), "labelled_at_s": time.time(), "labelled_by": by}
+            self.store.set(_labelled(known, **said))
         self._station.evidence.notes.mark(entry, labelled=wanted.label is not None)
         return before
 
     def known(self) -> dict[str, Labelled]:
-        """Returns every label by its picture's id; none while they can't be read."""
+        """Returns every label by the id of its picture; empty while they can't be read."""
         try:
             return {one.id: one for one in self.store.all()}
         except StoreError:
             return {}
 
     def in_use(self, camera: str) -> float | None:
-        """Returns the threshold that decides on a camera's frames now; None without one."""
+        """Returns the threshold that decides on a camera's frames now; None if there is none."""
         return self._in_use(camera, *self._judging(camera))
 
     def common(self) -> float | None:
-        """Returns the threshold of all cameras where they have the same; else the engine's own."""
+        """Returns the common threshold of all cameras, or else the first model's configured one."""
         found = {self.in_use(name) for name in self._station.cameras}
         if len(found) == 1:
             return found.pop()
         first = self._station.models.first
-        return first.judging(first.planned.cameras[0])
+        engine = first.switch.engine
+        return _effective(first.threshold(first.planned.cameras[0], engine), engine)
 
     def labels(self) -> list[LabelView]:
         """See `Control.labels`."""
@@ -111,10 +107,10 @@ class Labelling:
     def summary(self, camera: str) -> LabelSummary:
         """See `Control.label_summary`."""
         model, engine = self._judging(camera)
-        in_use, change = self._in_use(camera, model, engine), self._change(camera, model, engine)
-        configured = model.threshold(camera, engine)
+        in_use, configured = self._in_use(camera, model, engine), model.threshold(camera, engine)
+        set_here = self.thresholds.valid(camera, engine.model_hash, configured)
         set_by: Literal["model", "configuration", "station"] = (
-            "station" if change else "model" if configured is None else "configuration"
+            "station" if set_here else "model" if configured is None else "configuration"
         )
         found = summary(self.store.all(), camera, engine.model_hash, in_use)
         return LabelSummary(
@@ -124,7 +120,7 @@ class Labelling:
             hash=engine.model_hash,
             threshold=in_use,
             set_by=set_by,
-            changes=self._thresholds.history(camera)[:_CHANGES],
+            changes=self.thresholds.history(camera)[:_CHANGES],
         )
 
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
@@ -140,11 +136,12 @@ class Labelling:
             )
         if not wanted.force:
             self._refuse(camera, engine, old, new)
-        self._thresholds.set(
-            changed(
-                camera,
-                engine.model_hash,
-                by,
+        self.thresholds.set(
+            ThresholdChange(
+                at_s=time.time(),
+                by=by,
+                camera=camera,
+                model=engine.model_hash,
                 old=old,
                 new=new,
                 configured=model.threshold(camera, engine),
@@ -171,48 +168,36 @@ class Labelling:
     def undo_threshold(self, camera: str) -> None:
         """See `Control.undo_threshold`."""
         model, engine = self._judging(camera)
-        if self._change(camera, model, engine) is None:
+        configured = model.threshold(camera, engine)
+        if self.thresholds.valid(camera, engine.model_hash, configured) is None:
             raise LabelError(sentence("threshold_not_set", camera=camera))
-        self._thresholds.undo(camera, engine.model_hash)
+        self.thresholds.undo(camera, engine.model_hash)
 
     def _judging(self, camera: str) -> tuple[StationModel, EngineProcess]:
-        """Returns what judges a camera; the first model where a reload just removes it."""
+        """Returns what judges a camera; the first model if a reload just removes the camera."""
         model = self._station.models.of(camera) or self._station.models.first
         return model, model.switch.engine
 
-    def _change(
-        self, camera: str, model: StationModel, engine: EngineProcess
-    ) -> ThresholdChange | None:
-        configured = model.threshold(camera, engine)
-        return self._thresholds.valid(camera, engine.model_hash, configured)
-
     def _in_use(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        if engine.absent:
-            return None
-        own, calibration = self._threshold(camera, model, engine), engine.metadata.calibration
-        return own if own is not None else calibration.threshold if calibration else None
+        return _effective(self._own(camera, model, engine), engine)
 
 
-def _labelled(item: EvidenceItem) -> Labelled:
-    return Labelled(
-        id=item.id,
-        label="good",  # what is wanted takes its place
-        labelled_at_s=0.0,
-        labelled_by="",
-        at_s=item.at_s,
-        camera=item.camera,
-        part=item.part,
-        first=item.first,
-        verdict=item.verdict,
-        score=item.score,
-        threshold=item.threshold,
-        model=item.model,
-        view=item.view,
-    )
+def _effective(own: float | None, engine: EngineProcess) -> float | None:
+    """Returns the threshold that decides: the station's own, or else the model's."""
+    if engine.absent:
+        return None
+    calibration = engine.metadata.calibration
+    return own if own is not None else calibration.threshold if calibration else None
+
+
+def _labelled(item: EvidenceItem | Labelled, **label: object) -> Labelled:
+    """Returns the label of a kept picture, with all that must be known when the picture is gone."""
+    fields = {name: getattr(item, name) for name in Labelled.model_fields if hasattr(item, name)}
+    return Labelled.model_validate(fields | label)
 
 
 def _rejected(calibration: Calibration, threshold: float) -> float:
-    """Returns the share of the calibration's good parts above a threshold."""
+    """Returns the share of the calibration's good parts that a threshold rejects, from 0 to 1."""
     scores = calibration.good_scores
     above = sum(score > threshold for score in scores) + calibration.rejected
     return above / (len(scores) + calibration.rejected)

@@ -1,4 +1,4 @@
-"""What a station's processes take of the memory, before they are started.
+"""The memory that a station's processes will need, estimated before they start.
 
 The figures are proportional set sizes: memory that processes share counts once.
 """
@@ -20,10 +20,10 @@ from ..sentences import sentence
 
 MIB = 1 << 20
 _STATION = 65 * MIB
-"""The station's own process, with results and page."""
+"""The station's own process, with its results and its page."""
 _CAPTURE = 35 * MIB
 _FRAMES = 8
-"""Of a camera, in the memory that it shares with the station, and kept by it."""
+"""Frames of a camera in its shared memory and in the station."""
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Share:
-    """What a model needs.
+    """The memory that a model needs.
 
     Args:
-        name: Of the model in the station.
+        name: Name of the model in the station.
         engine: Bytes of its engine process on the CPU; a GPU's libraries take more.
         captures: Bytes of its cameras' capture processes.
     """
@@ -45,7 +45,7 @@ class Share:
 
 
 def share_without_model(planned: PlannedModel) -> Share:
-    """Returns the share of a model that does not exist yet: only what its cameras need."""
+    """Returns what a model that does not exist yet needs: only its cameras' memory."""
     return replace(share_of(planned, NO_METADATA, 0), engine=0)
 
 
@@ -53,9 +53,9 @@ def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) ->
     """Returns what a model needs.
 
     Args:
-        planned: The model, and its cameras.
-        metadata: Of its file.
-        file_bytes: Size of its file.
+        planned: The model, and the cameras that it judges.
+        metadata: Metadata of the model file.
+        file_bytes: Size of the model file.
     """
     sizes, contract = metadata.picture_sizes, metadata.input
     height, width = (sizes.height[1], sizes.width[1]) if sizes else contract.shape[:2]
@@ -68,29 +68,29 @@ def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) ->
 
 
 def total_bytes(shares: Sequence[Share]) -> int:
-    """Returns what the station takes while it judges."""
+    """Returns the bytes that the station takes while it judges."""
     return _STATION + sum(share.engine + share.captures for share in shares)
 
 
 def changing_bytes(shares: Sequence[Share]) -> int:
-    """Returns what it takes while the largest model changes: two of its engines then run."""
+    """Returns the bytes that it takes while the largest model changes, with two of its engines."""
     return total_bytes(shares) + max((share.engine for share in shares), default=0)
 
 
 def describe(shares: Sequence[Share]) -> str:
-    """Returns the parts of the sum in words."""
+    """Returns the parts of `total_bytes` in words."""
     captures = sum(share.captures for share in shares)
     engines = ", ".join(f"{share.name} {mib(share.engine)}" for share in shares)
     return f"station {mib(_STATION)}, captures {mib(captures)}, engines {engines}"
 
 
 def mib(count: int) -> str:
-    """Writes bytes in MiB."""
+    """Formats bytes as MiB."""
     return f"{count / MIB:.0f} MiB"
 
 
 def machine_bytes() -> int | None:
-    """Returns the memory that this process may take: the machine's, or its control group's."""
+    """Returns the bytes that this process may take: the machine's, or its control group's limit."""
     found = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         kib = next(line.split()[1] for line in _MEMINFO.read_text().splitlines() if "Total" in line)
@@ -110,13 +110,13 @@ def require_room(
     """Refuses models that need more than `[station] memory_mb`, if that is given.
 
     Args:
-        shares: Of all models.
-        limit_mb: What is allowed, in MiB.
-        another: Bytes of an engine that is to run beside them for a change.
+        shares: Needs of all models.
+        limit_mb: Limit in MiB; None without a limit.
+        another: Bytes of an engine that runs beside them during a change.
         of_the_machine: Whether the machine's memory is the limit if none is given.
 
     Raises:
-        ConfigError: They need more.
+        ConfigError: The models need more.
     """
     needed = total_bytes(shares) + another
     change = f", another during the change {mib(another)}" if another else ""
@@ -131,7 +131,7 @@ def require_room(
 
 
 def warn_of_room(shares: Sequence[Share]) -> None:
-    """Logs it where the models need more memory than there is."""
+    """Logs a warning if the models need more memory than the machine has."""
     there, needed = machine_bytes(), total_bytes(shares)
     if there is not None and needed > there:
         log.warning("the models need %s, but this machine has only %s", mib(needed), mib(there))

@@ -1,8 +1,8 @@
-"""A station's figures for Prometheus."""
+"""A station's metrics for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from ..errors import BackendUnavailableError
@@ -20,19 +20,24 @@ except ImportError as error:
     ) from error
 
 Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
+_GAUGE, _COUNTER = GaugeMetricFamily, CounterMetricFamily
 
 STAGE_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Upper limits of the histograms' buckets, in seconds."""
+"""Upper bounds of the histogram buckets, in seconds."""
 
 
 class Metrics:
-    """Counts what happens to frames, and asks for the rest when it is scraped.
+    """Counts what happens to frames; reads everything else when it is scraped.
 
-    Labels are names from the configuration and codes from this package, so their number is
-    bounded.
+    Labels are names from the configuration and codes of this package, so their number is bounded.
 
     Args:
-        overview: Gives the station's state at a scrape (`Control.overview`).
+        overview: Returns the state of the station at a scrape (`Control.overview`).
+
+    Example:
+        >>> metrics = Metrics(control.overview)  # doctest: +SKIP
+        >>> metrics.verdict("left", "DEFECT", None)  # doctest: +SKIP
+        >>> generate_latest(metrics.registry)  # doctest: +SKIP
     """
 
     def __init__(self, overview: Callable[[], Overview]) -> None:
@@ -57,7 +62,7 @@ class Metrics:
             ("camera", "verdict", "code"),
             registry=self.registry,
         )
-        # For each frame: to look labels up takes prometheus_client longer than to count.
+        # Cached, because prometheus_client takes longer to look labels up than to count.
         self._stage, self._age = cache(stage.labels), cache(age.labels)
         self._verdicts = cache(verdicts.labels)
         self._faults = Counter(
@@ -72,165 +77,180 @@ class Metrics:
         """Counts a judged frame.
 
         Args:
-            camera: Name.
+            camera: Name of the camera.
             stages_ms: Milliseconds per stage.
-            age_s: From the read to the verdict.
+            age_s: Seconds from the read to the verdict.
         """
         for stage, ms in stages_ms.items():
             self._stage(camera, stage).observe(ms / 1e3)
         self._age(camera).observe(age_s)
 
     def verdict(self, camera: str, verdict: str, code: str | None) -> None:
-        """Counts a verdict; the code is that of a NO_DECISION's reason."""
+        """Counts a verdict, with the code of a NO_DECISION."""
         self._verdicts(camera, verdict, code or "").inc()
 
     def fault(self, component: str, code: str) -> None:
-        """Counts a fault (`camera:left`, `stalled`)."""
+        """Counts a fault of a component, for example `camera:left` and `stalled`."""
         self._faults.labels(component, code).inc()
 
 
 class _StationCollector(Collector):
-    """The station's state at the moment of a scrape."""
+    """Reads the state of the station at each scrape."""
 
     def __init__(self, overview: Callable[[], Overview]) -> None:
         self._overview = overview
 
     def describe(self) -> Iterable[Metric]:
-        """Names nothing: registering must not ask a station that is still being built."""
+        """Returns nothing: at registration the station is still under construction."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
         """Returns the metrics of one overview."""
-        overview = self._overview()
-        names = {"station": overview.station, "version": overview.version}
-        yield _one(GaugeMetricFamily, "station_info", "The station.", 1, names)
-        yield _gauge("ready", "Whether every camera gives verdicts.", overview.health.ready)
-        yield _gauge("degraded", "Whether something is amiss.", overview.health.degraded)
-        yield _gauge("start_time_seconds", "Start, since the epoch.", overview.started_at_s)
-        if overview.threshold is not None:
-            yield _gauge("threshold", "Scores above it are defects.", overview.threshold)
-        yield from _of_cameras(overview.cameras)
-        yield from _of_engines(overview.engines or [overview.engine])
-        yield from _of_outbox(overview.outbox, overview.sinks)
-        yield from _of_evidence(overview.evidence)
-        yield from _of_web(overview.web)
+        view = self._overview()
+        station = [((view.station, view.version), 1.0)]
+        return [
+            _metric(_GAUGE, "station_info", "The station.", ("station", "version"), station),
+            _gauge("ready", "Whether every camera gives verdicts.", view.health.ready),
+            _gauge("degraded", "Whether something is amiss.", view.health.degraded),
+            _gauge("start_time_seconds", "Start, since the epoch.", view.started_at_s),
+            *(
+                [_gauge("threshold", "Scores above it are defects.", view.threshold)]
+                if view.threshold is not None
+                else []
+            ),
+            *_of_cameras(view.cameras),
+            *_of_engines(view.engines or [view.engine]),
+            *_of_outbox(view.outbox, view.sinks),
+            *_of_evidence(view.evidence),
+            *_of_web(view.web),
+        ]
 
 
-def _of_cameras(cameras: Sequence[CameraView]) -> Iterator[Metric]:
+def _of_cameras(cameras: Sequence[CameraView]) -> list[Metric]:
     def each(
-        family: Family, name: str, text: str, value: Callable[[CameraView], float | None]
+        kind: Family, name: str, text: str, value: Callable[[CameraView], float | None]
     ) -> Metric:
-        values = {camera.name: value(camera) for camera in cameras}
-        return _each(family, f"camera_{name}", text, "camera", values)
+        samples = [((camera.name,), value(camera)) for camera in cameras]
+        return _metric(kind, f"camera_{name}", text, ("camera",), samples)
 
-    gauge, counter = GaugeMetricFamily, CounterMetricFamily
-    yield each(gauge, "up", "Whether it gives verdicts.", lambda c: c.state == "running")
-    yield each(
-        gauge, "frame_age_seconds", "Since its last frame was read.", lambda c: c.frame_age_s
-    )
-    yield each(gauge, "verdicts_per_second", "Its recent frame rate.", lambda c: c.fps)
-    yield each(counter, "frames", "Frames read.", lambda c: c.frames)
-    yield each(counter, "reconnects", "Times that it was opened again.", lambda c: c.reconnects)
-    yield each(counter, "refused_commands", "Refused commands.", lambda c: c.refused_commands)
-    yield each(gauge, "threshold", "Scores above it are defects.", lambda c: c.threshold)
-    info = gauge(
-        "differnet_camera_model_info",
-        "The model that judges the camera.",
-        labels=["camera", "model", "hash"],
-    )
-    for camera in cameras:
-        if camera.model is not None:
-            info.add_metric((camera.name, camera.model.name, camera.model.hash), 1.0)
-    yield info
-
-
-def _of_engines(engines: Sequence[EngineView]) -> Iterator[Metric]:
-    def each(family: Family, name: str, text: str, value: Callable[[EngineView], float]) -> Metric:
-        values = {engine.name: value(engine) for engine in engines}
-        return _each(family, f"engine_{name}", text, "engine", values)
-
-    gauge, counter = GaugeMetricFamily, CounterMetricFamily
-    labels = ["engine", "model", "hash", "backend"]
-    info = gauge("differnet_model_info", "The models that judge.", labels=labels)
-    size = counter(
-        "differnet_engine_batches",
-        "Runs of the engine by their frames.",
-        labels=["engine", "frames"],
-    )
-    for engine in engines:
-        if engine.model:
-            told = (engine.name, engine.model, engine.model_hash, engine.backend or "")
-            info.add_metric(told, 1.0)
-        for frames, runs in engine.batches.items():
-            size.add_metric((engine.name, str(frames)), float(runs))
-    yield info
-    yield each(gauge, "up", "Whether it scores frames.", lambda e: e.state == "ready")
-    yield each(gauge, "fallback", "Whether the fallback backend runs.", lambda e: e.fallback)
-    yield each(
-        counter, "restarts", "Times that its process was started again.", lambda e: e.restarts
-    )
-    yield each(counter, "faults", "Frames without a score, and deaths.", lambda e: e.faults)
-    yield each(counter, "answers", "Frames with a score.", lambda e: e.answers)
-    yield size
+    models = [(camera.name, camera.model) for camera in cameras if camera.model is not None]
+    return [
+        each(_GAUGE, "up", "Whether it gives verdicts.", lambda c: c.state == "running"),
+        each(
+            _GAUGE, "frame_age_seconds", "Since its last frame was read.", lambda c: c.frame_age_s
+        ),
+        each(_GAUGE, "verdicts_per_second", "Its recent frame rate.", lambda c: c.fps),
+        each(_COUNTER, "frames", "Frames read.", lambda c: c.frames),
+        each(_COUNTER, "reconnects", "Times that it was opened again.", lambda c: c.reconnects),
+        each(_COUNTER, "refused_commands", "Refused commands.", lambda c: c.refused_commands),
+        each(_GAUGE, "threshold", "Scores above it are defects.", lambda c: c.threshold),
+        _metric(
+            _GAUGE,
+            "camera_model_info",
+            "The model that judges the camera.",
+            ("camera", "model", "hash"),
+            [((name, model.name, model.hash), 1.0) for name, model in models],
+        ),
+    ]
 
 
-def _of_outbox(outbox: OutboxView, sinks: Sequence[SinkView]) -> Iterator[Metric]:
-    yield _gauge("outbox_up", "Whether events can be stored.", outbox.state == "ok")
-    yield _gauge("outbox_pending_events", "Events not yet delivered.", outbox.pending)
-    yield _gauge("outbox_oldest_seconds", "Age of the oldest of them.", outbox.oldest_s or 0.0)
-    yield _gauge("outbox_size_bytes", "Of the database.", outbox.bytes)
-    yield _counter("outbox_dropped_events", "Events deleted at a cap.", outbox.dropped)
-    for family, name, text, values in (
-        (GaugeMetricFamily, "sink_up", "Whether it takes events.", {
-            sink.name: float(sink.state != "down") for sink in sinks
-        }),
-        (GaugeMetricFamily, "sink_pending_events", "Events that it has not confirmed.", {
-            sink.name: sink.pending for sink in sinks
-        }),
-        (CounterMetricFamily, "sink_delivered_events", "Events that it confirmed.", {
-            sink.name: sink.delivered for sink in sinks
-        }),
-        (CounterMetricFamily, "sink_undeliverable_events", "Events that it can never take.", {
-            sink.name: sink.undeliverable for sink in sinks
-        }),
-    ):  # fmt: skip
-        yield _each(family, name, text, "sink", values)
+def _of_engines(engines: Sequence[EngineView]) -> list[Metric]:
+    def each(kind: Family, name: str, text: str, value: Callable[[EngineView], float]) -> Metric:
+        samples = [((engine.name,), value(engine)) for engine in engines]
+        return _metric(kind, f"engine_{name}", text, ("engine",), samples)
+
+    return [
+        _metric(
+            _GAUGE,
+            "model_info",
+            "The models that judge.",
+            ("engine", "model", "hash", "backend"),
+            [
+                ((engine.name, engine.model, engine.model_hash, engine.backend or ""), 1.0)
+                for engine in engines
+                if engine.model
+            ],
+        ),
+        each(_GAUGE, "up", "Whether it scores frames.", lambda e: e.state == "ready"),
+        each(_GAUGE, "fallback", "Whether the fallback backend runs.", lambda e: e.fallback),
+        each(
+            _COUNTER, "restarts", "Times that its process was started again.", lambda e: e.restarts
+        ),
+        each(_COUNTER, "faults", "Frames without a score, and deaths.", lambda e: e.faults),
+        each(_COUNTER, "answers", "Frames with a score.", lambda e: e.answers),
+        _metric(
+            _COUNTER,
+            "engine_batches",
+            "Runs of the engine by their frames.",
+            ("engine", "frames"),
+            [
+                ((engine.name, str(frames)), runs)
+                for engine in engines
+                for frames, runs in engine.batches.items()
+            ],
+        ),
+    ]
 
 
-def _of_evidence(evidence: EvidenceView) -> Iterator[Metric]:
-    yield _gauge("evidence_up", "Whether pictures can be kept.", evidence.state == "ok")
-    yield _gauge("evidence_pictures", "Kept.", evidence.pictures)
-    yield _gauge("evidence_size_bytes", "All kept files together.", evidence.bytes)
-    yield _gauge("evidence_limit_bytes", "The cap on them.", evidence.max_bytes)
-    if evidence.free_bytes is not None:
-        yield _gauge("disk_free_bytes", "Where evidence is kept.", evidence.free_bytes)
-    yield _counter("evidence_skipped_pictures", "Pictures not kept.", evidence.skipped)
+def _of_outbox(outbox: OutboxView, sinks: Sequence[SinkView]) -> list[Metric]:
+    def each(kind: Family, name: str, text: str, value: Callable[[SinkView], float]) -> Metric:
+        samples = [((sink.name,), value(sink)) for sink in sinks]
+        return _metric(kind, f"sink_{name}", text, ("sink",), samples)
+
+    return [
+        _gauge("outbox_up", "Whether events can be stored.", outbox.state == "ok"),
+        _gauge("outbox_pending_events", "Events not yet delivered.", outbox.pending),
+        _gauge("outbox_oldest_seconds", "Age of the oldest of them.", outbox.oldest_s or 0.0),
+        _gauge("outbox_size_bytes", "Of the database.", outbox.bytes),
+        _counter("outbox_dropped_events", "Events deleted at a cap.", outbox.dropped),
+        each(_GAUGE, "up", "Whether it takes events.", lambda sink: sink.state != "down"),
+        each(_GAUGE, "pending_events", "Events that it has not confirmed.", lambda s: s.pending),
+        each(_COUNTER, "delivered_events", "Events that it confirmed.", lambda s: s.delivered),
+        each(
+            _COUNTER,
+            "undeliverable_events",
+            "Events that it can never take.",
+            lambda sink: sink.undeliverable,
+        ),
+    ]
 
 
-def _of_web(web: WebView) -> Iterator[Metric]:
+def _of_evidence(evidence: EvidenceView) -> list[Metric]:
+    free = evidence.free_bytes
+    return [
+        _gauge("evidence_up", "Whether pictures can be kept.", evidence.state == "ok"),
+        _gauge("evidence_pictures", "Kept.", evidence.pictures),
+        _gauge("evidence_size_bytes", "All kept files together.", evidence.bytes),
+        _gauge("evidence_limit_bytes", "The cap on them.", evidence.max_bytes),
+        *([] if free is None else [_gauge("disk_free_bytes", "Where evidence is kept.", free)]),
+        _counter("evidence_skipped_pictures", "Pictures not kept.", evidence.skipped),
+    ]
+
+
+def _of_web(web: WebView) -> list[Metric]:
     text = "Connections closed and requests refused by the page's server, by kind."
-    yield _each(CounterMetricFamily, "web_troubles", text, "kind", web.troubles)
+    samples = [((kind,), count) for kind, count in web.troubles.items()]
+    return [_metric(_COUNTER, "web_troubles", text, ("kind",), samples)]
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
-    return _one(GaugeMetricFamily, name, text, value, {})
+    return _metric(_GAUGE, name, text, (), [((), value)])
 
 
 def _counter(name: str, text: str, value: float) -> Metric:
-    return _one(CounterMetricFamily, name, text, value, {})
+    return _metric(_COUNTER, name, text, (), [((), value)])
 
 
-def _one(family: Family, name: str, text: str, value: float, labels: dict[str, str]) -> Metric:
-    metric = family(f"differnet_{name}", text, labels=list(labels))
-    metric.add_metric(list(labels.values()), float(value))
-    return metric
-
-
-def _each(
-    family: Family, name: str, text: str, label: str, values: Mapping[str, float | None]
+def _metric(
+    kind: Family,
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    samples: Iterable[tuple[tuple[str, ...], float | None]],
 ) -> Metric:
-    metric = family(f"differnet_{name}", text, labels=[label])
-    for key, value in values.items():
+    """Returns a metric with samples, each with the values of its labels; None is left out."""
+    metric = kind(f"differnet_{name}", text, labels=labels)
+    for values, value in samples:
         if value is not None:
-            metric.add_metric([key], float(value))
+            metric.add_metric(values, float(value))
     return metric

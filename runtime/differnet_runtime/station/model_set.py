@@ -1,15 +1,15 @@
-"""All models of a station, each in an engine of its own, under one budget of memory."""
+"""All models of a station, each in its own engine, within one memory limit."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import Config, PlannedModel, planned_models
 from ..errors import ConfigError, ModelStoreError
@@ -17,20 +17,24 @@ from ..inference.process import EngineProcess
 from ..models.store import ModelStore, default_folder
 from ..processes import return_memory
 from ..sentences import sentence
+from ..service import STOP_S, stop_all
 from .memory import Share, require_room, share_of, share_without_model, warn_of_room
 from .models import StationModel
+
+if TYPE_CHECKING:
+    from .shadows import Shadows
 
 Tell = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True)
 class NextModels:
-    """Those of a configuration, not in use yet.
+    """The models of a configuration that is not in use yet.
 
     Args:
-        by_plan: All of them, in order.
-        made: Those among them that don't run yet.
-        memory_mb: What all may take.
+        by_plan: All models, in the order of the configuration.
+        made: The models among them that do not run yet.
+        memory_mb: Memory limit for all of them, in MiB; None without a limit.
     """
 
     by_plan: Mapping[PlannedModel, StationModel]
@@ -39,15 +43,15 @@ class NextModels:
 
 
 class StationModels:
-    """One `StationModel` for each model that the cameras name.
+    """One `StationModel` for each model that the cameras name; iterate to get them in order.
 
-    Models change one at a time, since a change takes the memory of one engine more.
+    Models change one at a time, since a change takes the memory of one more engine.
 
     Args:
-        config: Of the station.
-        tell: Called with a component, a state and a reason when a model has changed, or could not.
-        root: Of the model store; None takes the device's.
-        audited: Stands around each change that follows the store or a file.
+        config: Configuration of the station.
+        tell: Called with a component, a state and a reason after each change and each failure.
+        root: Root of the model store; None for the device's.
+        audited: Context of each change that follows the store or a file.
         begun: Called with a store's first model, once it judges.
 
     Raises:
@@ -67,10 +71,9 @@ class StationModels:
         self._begun = begun
         self._one_change = threading.Lock()
         self.memory_mb = config.station.memory_mb
-        """Memory that all models together may take, in MiB; None without a limit."""
-        self.beside: Callable[[], Sequence[Share]] = tuple
-        """Returns the memory of trials; `give_way` ends them."""
-        self.give_way: Callable[[], None] = lambda: None
+        """Memory limit for all models together, in MiB; None without a limit."""
+        self.trials: Shadows | None = None
+        """The trials, which end when live models need their memory."""
         self._models = tuple(map(self._made, planned_models(config)))
         require_room(self.shares, self.memory_mb)
         warn_of_room(self.shares)
@@ -80,39 +83,37 @@ class StationModels:
 
     @property
     def first(self) -> StationModel:
-        """The one of `[model]`, or else of the first camera."""
+        """The model of `[model]`, or else of the first camera."""
         return self._models[0]
 
     def of(self, camera: str) -> StationModel | None:
-        """Returns the one that judges a camera; None where the configuration has none of it."""
+        """Returns the model that judges a camera; None if the configuration has no such camera."""
         return next((model for model in self._models if camera in model.planned.cameras), None)
 
     @property
     def shares(self) -> list[Share]:
-        """What each of them needs of the memory."""
+        """The memory that each model needs."""
         return [_share(model.planned, model.switch.engine) for model in self._models]
 
     def start(self) -> None:
-        """Starts their engine processes."""
+        """Starts the engine processes."""
         return_memory()  # each file was read
         for model in self._models:
             model.start()
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Stops them, and a change that is under way."""
-        with ThreadPoolExecutor(max_workers=len(self._models)) as pool:
-            for model in self._models:
-                pool.submit(model.stop, timeout_s)
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stops the engine processes, and a change that is under way."""
+        stop_all(self._models, timeout_s)
 
     def prepare(self, config: Config) -> NextModels:
-        """Makes the models that another configuration needs; changes and starts nothing.
+        """Creates the models that another configuration needs; changes and starts nothing.
 
-        A model that is still named goes on. One that nobody names any more gives way to the one
-        that its cameras name now: it judges until that one has passed.
+        A model that is still named goes on. A model that is no longer named is replaced by the
+        model that its cameras name now, and judges until that one has passed.
 
         Raises:
-            ConfigError: As in the making.
-            ModelFileError: Likewise.
+            ConfigError: The models need more memory than is allowed.
+            ModelFileError: A model file can't be used.
         """
         planned = planned_models(config)
         free = list(self._models)
@@ -133,7 +134,7 @@ class StationModels:
         """Changes to the models of another configuration.
 
         Returns:
-            Those that no camera needs any more; to be stopped once the cameras have changed.
+            The models that no camera needs any more, to be stopped once the cameras have changed.
         """
         self.memory_mb = models.memory_mb
         for planned, model in models.by_plan.items():
@@ -149,12 +150,12 @@ class StationModels:
         """Changes to a model of the store; see `StationModel.activate`.
 
         Args:
-            model: The model's content hash.
-            name: The model's name in the store; needed if this station uses it under several.
+            model: Content hash of the model.
+            name: Name of the model in the store; needed if this station uses it under several.
 
         Raises:
-            ModelStoreError: There is none, or no camera is judged by models of its name.
-            BackendError: It failed under load; the one before judges again.
+            ModelStoreError: There is no such model, or no camera is judged by models of its name.
+            BackendError: It failed under load; the previous one judges again.
         """
         stores = self._stores()
         store = ModelStore(self._root)
@@ -171,12 +172,12 @@ class StationModels:
         """Changes to the model that was active before.
 
         Args:
-            name: Whose, in the store; None where the station runs one of the store only.
-            reason: Kept in the history.
+            name: Name in the store; None if the station uses only one name of the store.
+            reason: Reason for the store's history.
 
         Raises:
-            ModelStoreError: There is none, or several have one.
-            BackendError: It can't be run any more; the present one judges on.
+            ModelStoreError: There is no previous model, or the station uses several names.
+            BackendError: It can't be run any more; the present model judges on.
         """
         stores = self._stores()
         if name is None and len(stores) > 1:
@@ -187,7 +188,7 @@ class StationModels:
         stores[name].rollback(reason)
 
     def _stores(self) -> dict[str, StationModel]:
-        """Those that the store provides, by their name there; at least one."""
+        """Returns the models from the store, by their name there; at least one."""
         found = {one.config.store: one for one in self._models if one.config.store is not None}
         if not found:
             _ = self.first.store  # says what is to be configured
@@ -208,10 +209,12 @@ class StationModels:
 
     def _make_room(self, another: int = 0) -> None:
         """Ends the trials if live models need their memory."""
+        if self.trials is None:
+            return
         try:
-            require_room([*self.shares, *self.beside()], self.memory_mb, another)
+            require_room([*self.shares, *self.trials.shares()], self.memory_mb, another)
         except ConfigError:
-            self.give_way()
+            self.trials.give_way()
 
 
 def _share(planned: PlannedModel, engine: EngineProcess) -> Share:
@@ -225,5 +228,5 @@ def _same_source(before: PlannedModel, after: PlannedModel) -> bool:
 
 
 def _same_cameras(before: PlannedModel, after: PlannedModel) -> bool:
-    """Whether one takes the other's place: that of `[model]`, or of a camera that both judge."""
+    """Whether one replaces the other: as `[model]`, or for a camera that both judge."""
     return before.key == after.key or bool({*before.cameras} & {*after.cameras})

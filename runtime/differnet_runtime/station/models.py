@@ -1,7 +1,4 @@
-"""One of the models that the station runs, and the change to another one under load.
-
-What an engine should run, as far as it can be told without reading the file.
-"""
+"""One model of the station: the engine that judges, and its change to another model under load."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,19 +20,20 @@ from ..models.cards import advice
 from ..models.store import ModelStore, StoredModel, default_folder
 from ..processes import return_memory
 from ..sentences import sentence
+from ..service import STOP_S, Service
 
 File = tuple[Path | None, tuple[int, int] | None]
-"""A model file, and what tells that it was replaced."""
+"""A model file with its size and modification time in ns, which tell whether it was replaced."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A model file and what its engine is made of.
+    """What an engine should run, as far as that can be told without reading the model file.
 
     Args:
-        path: The model file; None with a fake backend, and where the store has no model yet.
-        stamp: The file's size and time of change, which tell that it was replaced.
-        config: `[model]`, or a camera's, without the threshold, which needs no other engine.
+        path: The model file; None with a fake backend, and if the store has no model yet.
+        stamp: Size and modification time in ns, which tell whether the file was replaced.
+        config: `[model]`, or a camera's own; a change of it needs another engine.
     """
 
     path: Path | None
@@ -44,7 +42,7 @@ class Wanted:
 
     @classmethod
     def of(cls, path: Path | None, config: ModelConfig) -> Wanted:
-        """Looks at the file, which may be gone."""
+        """Returns what a configuration wants with a file, which may be gone."""
         stamp = None
         with contextlib.suppress(OSError):
             if path is not None:
@@ -54,7 +52,7 @@ class Wanted:
 
     @property
     def file(self) -> File:
-        """The file itself, whatever else is configured."""
+        """The file, whatever else is configured."""
         return self.path, self.stamp
 
 
@@ -62,20 +60,25 @@ _FOLLOW_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class StationModel:
-    """An engine, and where its model comes from; follows the store's link and the file.
+class StationModel(Service):
+    """Owns the engine of a model; follows the active model of the store, or the model file.
 
     Args:
-        planned: What is to run, and for whom.
+        planned: The model and the cameras that it judges.
         tell: Called with a state and a reason after each change and each failure.
-        root: Of the model store; None takes the device's.
-        audited: Stands around each change that follows the store or the file.
-        one_change: Held while another engine runs beside the one that judges.
-        admit: Refuses such an engine where there is no memory for it, before it is started.
+        root: Root of the model store; None for the device's.
+        audited: Context of each change that follows the store or the file.
+        one_change: Lock held while another engine runs beside the one that judges.
+        admit: Raises if there is no memory for such an engine; called before it is started.
         begun: Called once a first model judges, if there was none at the start.
 
     Raises:
         ModelFileError: The file can't be used.
+
+    Example:
+        >>> model = StationModel(planned, tell=lambda state, reason: None)  # doctest: +SKIP
+        >>> model.start()  # doctest: +SKIP
+        >>> with model.switch.lease() as engine: ...  # doctest: +SKIP
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class StationModel:
         admit: Callable[[EngineProcess], None] = lambda _: None,
         begun: Callable[[StationModel], None] = lambda _: None,
     ) -> None:
+        super().__init__("model")
         self.planned, self._audited, self._begun = planned, audited, begun
         self._one_change, self._admit = one_change or threading.Lock(), admit
         self.problem: str | None = None
@@ -95,58 +99,52 @@ class StationModel:
         self.callers = Callers()
         """The cameras that it judges."""
         self._tell, self._root = tell, root or default_folder()
-        self._changing, self._stopping = threading.Lock(), threading.Event()
+        self._changing = threading.Lock()
         self._runs = Wanted.of(self._path(), self.config)
         self._refused: Wanted | None = None
-        self._made: weakref.WeakKeyDictionary[EngineProcess, PlannedModel]
+        self._made: weakref.WeakKeyDictionary[EngineProcess, tuple[File, PlannedModel]]
         self._made = weakref.WeakKeyDictionary()
-        self._files: weakref.WeakKeyDictionary[EngineProcess, File] = weakref.WeakKeyDictionary()
         self.switch = ModelSwitch(self._engine(self._runs.path), self._another)
-        self._thread = threading.Thread(target=self._follow, name="model", daemon=True)
 
     @property
     def config(self) -> ModelConfig:
-        """What the engine is made of, as it was last given; the engine follows it."""
+        """`[model]`, or a camera's own, as last configured; the engine follows it."""
         return self.planned.config
 
     def configure(self, planned: PlannedModel) -> None:
-        """Takes another plan; a threshold that comes with another model waits for that one.
+        """Takes another plan; a threshold that comes with another model applies once that judges.
 
-        So it does where the file was replaced, or another model of the store activated. A camera
-        that leaves keeps its threshold for its last frames.
+        The same holds if the file was replaced, or another model of the store activated. A camera
+        that is removed keeps its threshold for its last frames.
         """
         self.planned = planned
-        with contextlib.suppress(DifferNetError):  # it is told where the store is followed
+        with contextlib.suppress(DifferNetError):  # `follow` reports it
             self._hand_on_thresholds(self._wanted())
 
     def _hand_on_thresholds(self, wanted: Wanted) -> None:
-        """Gives the plan's thresholds to the engines of the file that it is about."""
+        """Applies the plan's thresholds to the engines of the same model file."""
         planned = self.planned
-        for engine, made in list(self._made.items()):
-            if made.config.source == planned.config.source and self._files[engine] == wanted.file:
+        for engine, (file, made) in list(self._made.items()):
+            if made.config.source == planned.config.source and file == wanted.file:
                 thresholds = {**made.thresholds, **planned.thresholds}
-                self._made[engine] = replace(planned, thresholds=thresholds)
+                self._made[engine] = file, replace(planned, thresholds=thresholds)
 
     def require_its_own(self, camera: str, engine: EngineProcess) -> None:
-        """Refuses an engine that judges other cameras until the model of this one is there.
+        """Refuses an engine of other cameras, which runs until this camera's model is ready.
 
         Raises:
             EngineFault: The engine was never meant for this camera.
         """
-        if camera not in self._made[engine].thresholds:
+        if camera not in self._thresholds(engine):
             raise EngineFault("starting", sentence("engine_of_others", camera=camera))
 
     def threshold(self, camera: str, engine: EngineProcess) -> float | None:
-        """Returns a camera's own threshold for what an engine scores; None for the model's."""
-        return self._made[engine].thresholds.get(camera)
+        """Returns a camera's configured threshold for an engine; None for the model's own."""
+        return self._thresholds(engine).get(camera)
 
-    def judging(self, camera: str) -> float | None:
-        """Returns the threshold that judges a camera's frames now; None where there is none."""
-        engine = self.switch.engine
-        if engine.absent:
-            return None
-        own, calibration = self.threshold(camera, engine), engine.metadata.calibration
-        return own if own is not None else calibration.threshold if calibration else None
+    def _thresholds(self, engine: EngineProcess) -> Mapping[str, float | None]:
+        _, planned = self._made[engine]
+        return planned.thresholds
 
     @property
     def store(self) -> ModelStore:
@@ -165,53 +163,49 @@ class StationModel:
         """Adds a model file to this model's store, without activating it.
 
         Args:
-            path: The file.
-            name: Name in the store, if this model is a `path` and not from a store.
+            path: Path of the model file.
+            name: Name in the store, used if this model is a `path` and not from a store.
 
         Raises:
-            ModelFileError: It is no model.
+            ModelFileError: The file is not a model.
             OutputError: The store can't be written.
         """
         return ModelStore(self._root).add(path, self.config.store or name)
 
     def find(self, model: str) -> StoredModel:
-        """Returns a model of the store: that of its own name, where it is there under others too.
+        """Returns a model of the store by its hash; this model's own name comes first.
 
         Raises:
-            ModelStoreError: There is none, or there are several.
+            ModelStoreError: There is no such model, or there are several.
         """
         store, own = self.store, self.config.store or ""
         return store.find(model, own if store.path_of(own, model).is_file() else None)
 
-    def start(self) -> None:
-        """Starts the engine process."""
-        self.switch.engine.start()
-        self._thread.start()
+    @property
+    def alive(self) -> bool:
+        """Whether the engine is supervised; its process may be dead."""
+        return self.switch.engine.alive
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Stops it, and a change that is under way."""
+    def start(self) -> None:
+        """Starts the engine process, and follows the store."""
+        self.switch.engine.start()
+        super().start()
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stops the engine process, and a change that is under way."""
         self._stopping.set()
         self.switch.stop(timeout_s)
 
     def activate(self, model: str) -> None:
-        """Changes to a model of the store, by hash or name; it is taken back if it fails.
+        """Changes to a model of the store, by its hash; a model that fails is taken back.
 
         Raises:
-            ModelStoreError: There is none, or it does not pass.
-            BackendError: It failed under load; the one before judges again.
+            ModelStoreError: There is no such model, or it does not pass.
+            BackendError: It failed under load; the previous one judges again.
         """
         store = self.store
         with self._changing:
             chosen = self.find(model)
-            if chosen.name != self.config.store:
-                raise ModelStoreError(
-                    sentence(
-                        "model_other_name",
-                        model=model,
-                        name=chosen.name,
-                        known=repr(self.config.store),
-                    )
-                )
             self._change(chosen.path)
             store.activate(chosen.hash, chosen.name, checked=True)
 
@@ -219,8 +213,8 @@ class StationModel:
         """Changes to the model that was active before.
 
         Raises:
-            ModelStoreError: There is none.
-            BackendError: It can't be run any more; the present one judges on.
+            ModelStoreError: There is no previous model.
+            BackendError: It can't be run any more; the present model judges on.
         """
         store, name = self.store, self.config.store or ""
         with self._changing:
@@ -230,31 +224,31 @@ class StationModel:
             self._change(previous)
             store.rollback(name, reason=reason)
 
-    def _follow(self) -> None:
-        """Changes to what the store's link or the configuration names, whenever that changes."""
+    def _run(self) -> None:
         while not self._stopping.wait(_FOLLOW_S):
             try:
-                with self._changing:
-                    self._follow_once()
+                self.follow()
             except Exception as error:  # noqa: PERF203 - the only way to another model
                 self._fail(f"{type(error).__name__}: {error}")
 
-    def _follow_once(self) -> None:
-        try:
-            wanted = self._wanted()
-        except DifferNetError as error:
-            self._fail(str(error))
-            return
-        if wanted == self._runs:
-            self._refused = None  # what was taken back may be activated again
-            self._hand_on_thresholds(wanted)
-        elif wanted.path is None and wanted.config.store is not None:
-            self._runs = wanted  # there is still no model
-        elif wanted != self._refused:
-            self._follow_to(wanted)
+    def follow(self) -> None:
+        """Changes to the model that the store or the configuration names, if it has changed."""
+        with self._changing:
+            try:
+                wanted = self._wanted()
+            except DifferNetError as error:
+                self._fail(str(error))
+                return
+            if wanted == self._runs:
+                self._refused = None  # what was taken back may be activated again
+                self._hand_on_thresholds(wanted)
+            elif wanted.path is None and wanted.config.store is not None:
+                self._runs = wanted  # there is still no model
+            elif wanted != self._refused:
+                self._follow_to(wanted)
 
     def _follow_to(self, wanted: Wanted) -> None:
-        """A model that fails is taken back in the store too: the next start runs one that works."""
+        """Changes to another model; one that fails is taken back in the store too."""
         other = wanted.path != self._runs.path
         try:
             with self._audited():
@@ -264,8 +258,8 @@ class StationModel:
                 return  # it did not fail, it was interrupted
             self._refused = wanted
             name, store = wanted.config.store, ModelStore(self._root)
-            # Where only a setting changed, the model in the store is not at fault; nor is one that
-            # was activated since. The first one has none before it.
+            # If only a setting changed, the model in the store is not at fault; nor is one that
+            # was activated since. A first model has none before it.
             if name is None or not other or store.active(name) != wanted.path:
                 return
             if store.previous(name) is not None:
@@ -294,7 +288,7 @@ class StationModel:
             self._begun(self)
 
     def _path(self) -> Path | None:
-        """Returns the file that is to judge; None for a fake backend, or where there is none."""
+        """Returns the file that should judge; None for a fake backend, or if there is none."""
         if self.config.store is None:
             return self.config.path
         return ModelStore(self._root).active(self.config.store)
@@ -309,8 +303,8 @@ class StationModel:
         return Wanted.of(path, self.config)
 
     def _engine(self, path: Path | None) -> EngineProcess:
-        planned = self.planned
-        config, file = planned.config, Wanted.of(path, planned.config).file
+        planned, config = self.planned, self.config
+        file = Wanted.of(path, config).file
         if path is None and config.store is not None:
             engine: EngineProcess = AbsentEngine(
                 lambda: sentence("model_absent", why=self._advice())
@@ -327,7 +321,7 @@ class StationModel:
                 batch_wait_s=config.batch_wait_ms / 1e3,
                 callers=self.callers,
             )
-        self._files[engine], self._made[engine] = file, planned
+        self._made[engine] = file, planned
         return engine
 
     def _another(self, path: Path | None) -> EngineProcess:

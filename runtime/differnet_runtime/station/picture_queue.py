@@ -1,4 +1,4 @@
-"""Pictures that can wait: each is judged once, whatever becomes of engine and station meanwhile."""
+"""Pictures of folders and videos: each is judged once, even if engine or station fail meanwhile."""
 
 from __future__ import annotations
 
@@ -10,28 +10,23 @@ from ..cameras.files import UnreadablePictureError
 from ..capture.pictures import Pictures
 from ..capture.process import CaptureProcess
 from ..config import CameraConfig
-from ..events import FrameRef, InspectionEvent, picture_id
+from ..events import picture_id
 from ..inference.switch import ModelSwitch
 from ..outbox.outbox import PictureLog
 from ..records import Frame, Origin, Verdict
 from ..sentences import sentence
-from .judging import NO_MODEL, FrameJudge, JudgedFrame
+from .judging import NO_MODEL, FrameJudge, JudgedFrame, frame_ref
 
 _MOST_TRIES = 3
-"""A picture for which the engine fails so often is not tried again."""
-_ENGINE, _NOT_FINITE, _UNSCORABLE = "engine_", "not_finite", "unscorable"
-_NOT_THE_PICTURES = (
-    *(_ENGINE + code for code in ("starting", "no_model", "busy")),
-    "stopped",
-    NO_MODEL,
-)
-"""Codes of faults that came before the engine saw the picture, or when it was told to stop."""
+"""Number of engine failures after which a picture is not tried again."""
+_NOT_THE_PICTURES = ("engine_starting", "engine_no_model", "engine_busy", "stopped", NO_MODEL)
+"""Codes of faults before the engine saw the picture, or when it was told to stop."""
 
 log = logging.getLogger(__name__)
 
 
 def remembered(pictures: PictureLog, config: CameraConfig) -> Pictures:
-    """Returns what a new capture process is to know of a source's pictures."""
+    """Returns what a new capture process must know about a source's pictures."""
     under_way = pictures.under_way()  # asked for first: they may be committed just now
     judged = pictures.judged()
     if judged:
@@ -43,25 +38,23 @@ def remembered(pictures: PictureLog, config: CameraConfig) -> Pictures:
 
 
 def _leaves(config: CameraConfig, verdict: str) -> bool:
-    """Whether a judged picture is to be moved or deleted; one without a decision is not deleted."""
-    if config.after == "delete":
-        return verdict != Verdict.NO_DECISION
-    return config.after == "move"
+    """Whether a judged picture must be moved or deleted; without a decision it is not deleted."""
+    return config.after == "move" or (config.after == "delete" and verdict != Verdict.NO_DECISION)
 
 
 class PictureQueue:
-    """Judges the pictures of a source that is not live; used by its camera's thread alone.
+    """Judges the pictures of a source that is not live; used by its camera's thread only.
 
-    A picture waits until the engine is ready, and is judged again when the engine failed.
+    A picture waits until the engine is ready, and is judged again if the engine failed.
 
     Args:
-        config: Of the camera.
-        capture: Gives the pictures.
-        judge: Judges them.
-        switch: Holds the engine.
-        pictures: Remembers them.
-        station: Name.
-        camera: Name.
+        config: Configuration of the camera.
+        capture: Capture process that reads the pictures.
+        judge: Judges the pictures of this camera.
+        switch: Holds the engine that judges now.
+        pictures: Remembers which pictures were judged.
+        station: Name of the station.
+        camera: Name of the camera.
     """
 
     def __init__(
@@ -83,14 +76,14 @@ class PictureQueue:
 
     @property
     def waits(self) -> bool:
-        """Whether a picture was taken and has no verdict yet."""
+        """Whether a picture was taken that has no verdict yet."""
         return self._frame is not None
 
     def next(self) -> JudgedFrame | None:
         """Judges the next picture.
 
         Returns:
-            The verdict; None where there is nothing to judge, or it is to be tried again.
+            The verdict; None if there is nothing to judge now, or the picture is tried again.
         """
         if self._switch.engine.absent:
             return self._shown()
@@ -102,14 +95,16 @@ class PictureQueue:
         code = judged.event.code or ""
         if code in _NOT_THE_PICTURES:
             return None
-        if code.startswith(_ENGINE) or code == _NOT_FINITE:
+        if code.startswith("engine_") or code == "not_finite":
             if not self._fails(judged.event.reason or code):
                 return None
-            judged = replace(judged, event=_unscorable(judged.event))
+            reason = sentence("picture_unscorable", tries=_MOST_TRIES, why=judged.event.reason)
+            update = {"code": "unscorable", "reason": reason}
+            judged = replace(judged, event=judged.event.model_copy(update=update))
         return judged if self._origin is None else self._identified(judged, self._origin)
 
     def _shown(self) -> JudgedFrame | None:
-        """Returns the next picture to be shown only; the first model gets all of them again."""
+        """Returns the next picture, only to show it; the first model will judge all of them."""
         judged = self._judge.judge(self._capture.take)
         return judged if judged is not None and judged.event.code == NO_MODEL else None
 
@@ -121,10 +116,11 @@ class PictureQueue:
             log.exception("camera %s", self._camera)
             if not self._fails(why):
                 return None
-            return self._judge.undecided("exception", why, frame=self._frame_ref())
+            ref = frame_ref(self._frame, self._frame.captured_ns) if self._frame else None
+            return self._judge.undecided("exception", why, frame=ref)
 
     def done(self) -> None:
-        """Lets go of the picture, whose verdict was passed on."""
+        """Forgets the picture, whose verdict was passed on."""
         self._frame, self._origin, self._tries = None, None, 0
 
     def _take(self) -> Frame | None:
@@ -139,7 +135,7 @@ class PictureQueue:
         return self._frame
 
     def _fails(self, why: str) -> bool:
-        """Counts a failed try; returns whether it was the last."""
+        """Counts a failed try; returns whether it was the last one."""
         name = self._origin.name if self._origin else "a picture"
         self._tries += 1
         if self._tries < _MOST_TRIES:
@@ -148,22 +144,8 @@ class PictureQueue:
         log.error("%s has no verdict after %d tries: %s", name, self._tries, why)
         return True
 
-    def _frame_ref(self) -> FrameRef | None:
-        frame = self._frame
-        if frame is None:
-            return None
-        height, width = frame.image.shape[:2]
-        return FrameRef(
-            name=frame.name,
-            index=frame.index,
-            captured_at_s=frame.captured_at_s,
-            age_ms=0.0,
-            width=width,
-            height=height,
-        )
-
     def _identified(self, judged: JudgedFrame, origin: Origin) -> JudgedFrame:
-        """Gives the event the id that this picture always has, and has it remembered."""
+        """Gives the event the id that this picture always has, and the record to commit with it."""
         event = judged.event.model_copy(
             update={
                 "id": picture_id(self._station, self._camera, self._pictures.source, origin),
@@ -177,8 +159,3 @@ class PictureQueue:
     def _settle(self, key: str, verdict: str) -> None:
         if _leaves(self._config, verdict):
             self._capture.settle(key)
-
-
-def _unscorable(event: InspectionEvent) -> InspectionEvent:
-    reason = sentence("picture_unscorable", tries=_MOST_TRIES, why=event.reason)
-    return event.model_copy(update={"code": _UNSCORABLE, "reason": reason})

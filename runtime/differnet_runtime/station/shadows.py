@@ -1,7 +1,4 @@
-"""A trial (shadow): a second model scores a camera's frames, without any effect on verdicts.
-
-The trials of a station: at most one for each camera, until the station stops.
-"""
+"""Trials (shadows): a second model scores a camera's frames, without any effect on verdicts."""
 
 from __future__ import annotations
 
@@ -9,9 +6,8 @@ import itertools
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -30,6 +26,7 @@ from ..inspection.verdict import Inspected, inspect_frame
 from ..models.store import StoredModel
 from ..records import Frame, Verdict
 from ..sentences import sentence
+from ..service import STOP_S, Service, stop_all
 from ..web.live import encoded
 from ..web.model_views import Difference, ShadowView, Side
 from .judging import JudgedFrame
@@ -41,9 +38,11 @@ if TYPE_CHECKING:
 
 
 KEPT = 24
-"""Pictures kept in memory, of the latest frames on which the two models differ."""
+"""Number of the latest frames on which the two models differ whose pictures stay in memory."""
 _START_S = 1800.0
 _IDLE_S, _POLL_S = 0.2, 0.005
+_DEADLINE_S = 30.0
+"""Deadline of a frame on trial: long, since its process only gets the CPU time left over."""
 _OF_THE_FRAME = ("not_finite", "exception", "bad_shape")
 """Codes of faults that concern one frame only: the engine keeps running."""
 
@@ -60,12 +59,12 @@ class _Waiting:
     at_s: float
 
 
-class Shadow:
+class Shadow(Service):
     """Runs a model on trial: owns its engine process, and the thread that gives it frames.
 
     Live frames come first: at most one frame waits here, and is scored only when no engine of the
-    station is busy or wanted. The process has the lowest priority. The thread keeps its normal one:
-    it shares Python's GIL with the threads that judge, and must not lose the CPU while it holds it.
+    station is busy or wanted. The process has the lowest priority. The thread keeps its normal
+    priority, because it must not lose the CPU while it holds the GIL that the judging threads need.
 
     Args:
         camera: Name of the camera.
@@ -84,6 +83,7 @@ class Shadow:
         free: Callable[[], bool],
         threshold: Callable[[], float | None] = lambda: None,
     ) -> None:
+        super().__init__(f"shadow-{camera}")
         self.camera, self.engine = camera, engine
         self._gate = IntegrityGate(integrity, engine.metadata)
         self._free, self._threshold = free, threshold
@@ -91,15 +91,14 @@ class Shadow:
         self._error: str | None = None
         self._live_hash: str | None = None
         self._waiting: _Waiting | None = None
-        self._changed, self._stopping = threading.Condition(), threading.Event()
+        self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._begin()
-        self._thread = threading.Thread(target=self._run, name=f"shadow-{camera}", daemon=True)
 
     def _begin(self) -> None:
-        """Sets all counts to zero: those beside another live model no longer count."""
+        """Sets all counts to zero, at the start and after a change of the live model."""
         self._since = _iso(time.time())
-        self._skipped = self._agree = self._only_live = self._only_shadow = 0
+        self._counts: Counter[str] = Counter()
         self._differing: deque[tuple[Difference, bytes]] = deque(maxlen=KEPT)
 
     @property
@@ -112,16 +111,11 @@ class Shadow:
         """Whether it has failed, or was stopped."""
         return self._state == "failed" or self._stopping.is_set()
 
-    def start(self) -> None:
-        """Starts its process and its thread."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends the process and the thread; the counts can still be read."""
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stops the process and the thread; the counts can still be read."""
         self._stopping.set()
         self.engine.stop(timeout_s)
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
 
     def fail(self, why: str) -> None:
         """Ends the trial as failed.
@@ -151,7 +145,7 @@ class Shadow:
             if event.model.hash != self._live_hash:
                 self._live_hash, self._waiting = event.model.hash, None
                 self._begin()
-            self._skipped += self._waiting is not None
+            self._counts["skipped"] += self._waiting is not None
             if self._state == "running":
                 live = Side(verdict=event.verdict, score=event.score, threshold=event.threshold)
                 self._waiting = _Waiting(frame, live, event.model.hash, event.at_s)
@@ -160,19 +154,15 @@ class Shadow:
     def view(self) -> ShadowView:
         """Returns the state of the trial, its counts and the latest differences."""
         with self._changed:
-            differing = [one for one, _ in reversed(self._differing)]
             return ShadowView(
                 camera=self.camera,
                 model=self.model,
                 since=self._since,
                 state=self._state,
                 error=self._error,
-                judged=self._agree + self._only_live + self._only_shadow,
-                skipped=self._skipped,
-                agree=self._agree,
-                only_live_rejects=self._only_live,
-                only_shadow_rejects=self._only_shadow,
-                differing=differing,
+                judged=self._counts.total() - self._counts["skipped"],
+                **self._counts,
+                differing=[one for one, _ in reversed(self._differing)],
             )
 
     def picture(self, number: str) -> bytes | None:
@@ -203,13 +193,11 @@ class Shadow:
             self._stopping.wait(_POLL_S)
         elif self._waiting is not None and not self._free():
             self._stopping.wait(_POLL_S)
-        elif (waiting := self._taken()) is not None:
-            self._compare(waiting)
-
-    def _taken(self) -> _Waiting | None:
-        with self._changed:
-            waiting, self._waiting = self._waiting, None
-            return waiting
+        else:
+            with self._changed:
+                waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self._compare(waiting)
 
     def _compare(self, waiting: _Waiting) -> None:
         found = inspect_frame(waiting.frame, self.engine, self._gate, threshold=self._threshold())
@@ -222,15 +210,16 @@ class Shadow:
         with self._changed:
             if waiting.live_hash != self._live_hash:
                 return  # another model has become the live one
-            if live == shadow:
-                self._agree += 1
-                return
-            self._only_live += live
-            self._only_shadow += shadow
+            differ = "only_live_rejects" if live else "only_shadow_rejects"
+            self._counts["agree" if live == shadow else differ] += 1
             if picture is not None:
-                at, number = _iso(waiting.at_s), str(next(self._ids))
-                told = Difference(id=number, time=at, live=waiting.live, shadow=side)
-                self._differing.append((told, picture))
+                difference = Difference(
+                    id=str(next(self._ids)),
+                    time=_iso(waiting.at_s),
+                    live=waiting.live,
+                    shadow=side,
+                )
+                self._differing.append((difference, picture))
 
     def _reason(self) -> str:
         status = self.engine.status
@@ -257,12 +246,8 @@ def _iso(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")
 
 
-_DEADLINE_S = 30.0
-"""The deadline of a frame on trial: long, since its process only gets the CPU time left over."""
-
-
 class Shadows:
-    """Starts and ends trials, and passes frames on to them.
+    """The trials of a station, at most one per camera: starts and ends them, and feeds them frames.
 
     Args:
         station: The station; may still be under construction.
@@ -293,21 +278,17 @@ class Shadows:
         config = self._station.config.camera.get(camera)
         if config is None:
             raise ModelStoreError(sentence("camera_removed", camera=camera))
+        configured = judged_by.planned.thresholds.get(camera)
+        threshold = partial(
+            self._station.labelling.thresholds.threshold, camera, chosen.hash, configured
+        )
+        shadow = Shadow(camera, engine, config.integrity, free=self._free, threshold=threshold)
         with self._changing:
-            self._require_room(camera, engine)
+            self._require_room(shadow)
             self._end(camera)
-            configured = judged_by.planned.thresholds.get(camera)
-            threshold = self._station.labelling.threshold_of
-            shadow = Shadow(
-                camera,
-                engine,
-                config.integrity,
-                free=self._free,
-                threshold=partial(threshold, camera, chosen.hash, configured),
-            )
             self._by_camera = {**self._by_camera, camera: shadow}
             shadow.start()
-        self.review()  # what it rests on may have changed meanwhile
+        self.review()  # the models may have changed meanwhile
         return shadow.view()
 
     def of(self, camera: str) -> Shadow | None:
@@ -321,10 +302,7 @@ class Shadows:
 
     def stop_all(self, timeout_s: float) -> None:
         """Ends all trials at the same time."""
-        shadows = list(self._by_camera.values())
-        with ThreadPoolExecutor(max_workers=len(shadows) or 1) as pool:
-            for shadow in shadows:
-                pool.submit(shadow.stop, timeout_s)
+        stop_all(self._by_camera.values(), timeout_s)
 
     def offer(self, judged: JudgedFrame) -> None:
         """Passes a frame to its camera's trial after the live verdict; returns at once."""
@@ -339,17 +317,18 @@ class Shadows:
             engine = model.switch.engine if model else None
             if engine is None or engine.model_hash == shadow.model or not _of_store(model, shadow):
                 with self._changing:
-                    if self._by_camera.get(camera) is shadow:  # no other was begun meanwhile
+                    if self._by_camera.get(camera) is shadow:  # no other has started meanwhile
                         self._end(camera)
 
     def give_way(self) -> None:
-        """Ends all trials, since their memory is needed for a change of a live model."""
+        """Ends all trials, because a live model needs their memory."""
         for shadow in self._by_camera.values():
             shadow.fail(sentence("trial_gave_way"))
 
-    def room(self) -> list[Share]:
-        """Returns the memory that the trials take."""
-        return _shares(self._by_camera.values())
+    def shares(self, but: str | None = None) -> list[Share]:
+        """Returns the memory that the trials take, without that of one camera."""
+        shadows = self._by_camera.values()
+        return [_share(one) for one in shadows if not one.ended and one.camera != but]
 
     def _end(self, camera: str) -> Shadow | None:
         shadow = self._by_camera.get(camera)
@@ -361,22 +340,17 @@ class Shadows:
     def _free(self) -> bool:
         return not any(model.switch.engine.wanted for model in self._station.models)
 
-    def _require_room(self, camera: str, engine: EngineProcess) -> None:
+    def _require_room(self, shadow: Shadow) -> None:
         models = self._station.models
-        others = [one for one in self._by_camera.values() if one.camera != camera]
+        shares = [*models.shares, *self.shares(but=shadow.camera), _share(shadow)]
         try:
-            shares = [*models.shares, *_shares(others), _share(camera, engine)]
             require_room(shares, models.memory_mb, of_the_machine=True)
         except ConfigError as error:
             raise ModelStoreError(sentence("trial_no_room", why=error)) from error
 
 
-def _shares(shadows: Iterable[Shadow]) -> list[Share]:
-    return [_share(one.camera, one.engine) for one in shadows if not one.ended]
-
-
-def _share(camera: str, engine: EngineProcess) -> Share:
-    return Share(f"on trial at {camera}", engine.expected_memory, 0)
+def _share(shadow: Shadow) -> Share:
+    return Share(f"on trial at {shadow.camera}", shadow.engine.expected_memory, 0)
 
 
 def _chosen(judged_by: StationModel, camera: str, model: str) -> StoredModel:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ..events import InspectionEvent, ModelRef
 from ..model_file.contract import StrictModel
+from ..outbox.table import PartsView
 from ..telling import Telling
 from .model_views import EngineView
 
@@ -97,11 +98,13 @@ class Alive(StrictModel):
 
 
 class StateView(Telling):
-    """A component that is not well; see `station.health.State`.
+    """The state of a component.
 
     Args:
-        component: `camera:NAME`, `parts:NAME`, `engine`, `sink:NAME`, ...
-        state: What is wrong, as a code for programs.
+        component: `camera:NAME`, `parts:NAME`, `engine`, `gpu`, `sink:NAME`, `outbox`, `evidence`,
+            `labels`, `model`, `configuration`; `engine:NAME`, `gpu:NAME` and `model:NAME` for a
+            camera's own model.
+        state: `ok`, or what is wrong, as a code for programs.
         reason: What is wrong, in words.
         stops: Whether there are no verdicts while it lasts.
         values: The figures that `reason` mentions, by name.
@@ -110,7 +113,7 @@ class StateView(Telling):
     SENTENCES: ClassVar = ("reason",)
 
     component: str
-    state: str
+    state: str = "ok"
     reason: str | None = None
     stops: bool = False
     values: dict[str, float] = Field(default_factory=dict)
@@ -146,24 +149,6 @@ class SettingView(Telling):
     requested: float | str | None = None
     actual: float | str | None = None
     warning: str | None = None
-
-
-class PartsView(StrictModel):
-    """The parts of a camera since midnight or a reset.
-
-    Args:
-        since_s: Wall clock, seconds since the epoch.
-        good: Judged good.
-        defect: Judged defective.
-        undecided: Without a decision; they count as rejected.
-        yield_percent: Share of good ones; None before the first part.
-    """
-
-    since_s: float
-    good: int = 0
-    defect: int = 0
-    undecided: int = 0
-    yield_percent: float | None = None
 
 
 class CameraView(Telling):

@@ -16,8 +16,7 @@ from differnet_runtime.evidence.index import EvidenceItem, Index
 from differnet_runtime.inspection.calibration import HEADROOM
 from differnet_runtime.model_file.file import content_hash, read_model_file
 from differnet_runtime.model_file.metadata import Appearance, Calibration
-from differnet_runtime.outbox.records import OutboxEntry
-from differnet_runtime.outbox.table import EventTable
+from differnet_runtime.outbox.table import EventTable, OutboxEntry
 from tests.command_line import differnet
 
 Make = Callable[..., Path]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_caps_drop_the_oldest_and_count_them(make: Make, tmp_path: Path) -> None
     wait_for(lambda: rows(tmp_path) == 0)
     wait_for(lambda: outbox.status.dropped == 250)
     start = time.monotonic()
-    outbox.wait("mqtt", 0.5)  # there is nothing to be had
+    outbox.wait("mqtt", 0.5, threading.Event())  # there is nothing to be had
     assert time.monotonic() - start > 0.4
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from differnet_runtime.config import EventsConfig
+from differnet_runtime.database import read_rows
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.outbox import table as pictures
 from differnet_runtime.outbox.outbox import Outbox, PictureLog
@@ -124,20 +127,18 @@ def test_whoever_can_wait_is_told_to_while_nothing_is_written(make: Make) -> Non
     wait_for(lambda: log.has_room)
 
 
-def test_the_table_is_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_bounded(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_GONE", 5)
     monkeypatch.setattr(pictures, "MOST", 12)
-    monkeypatch.setattr(pictures, "_PRUNED_EVERY", 1)
+    monkeypatch.setattr(pictures, "_PRUNE_EVERY", 1)
     outbox = make("jsonl")
     log = PictureLog(outbox, "top", "/in")
     judge(outbox, *(origin(f"{number:02d}") for number in range(10)))
     log.forget(tuple(f"{number:02d}|7|8" for number in range(8)))
     judge(outbox, origin("10", "new"))
     assert set(log.judged()) == {"08|7|8", "09|7|8", "10|7|8"}
-    _, table = outbox.pictures()
-    assert table is not None
-    (rows,) = table._reader.execute("SELECT count(*) FROM judged WHERE NOT present").fetchone()
-    assert rows == 5
+    gone = read_rows(tmp_path / "outbox.sqlite", "SELECT key FROM judged WHERE NOT present")
+    assert len(list(gone)) == 5
     judge(outbox, *(origin(f"{number:02d}") for number in range(11, 30)))
     assert len(log.judged()) == 12
 
@@ -146,9 +147,9 @@ def test_a_database_of_before_takes_pictures(make: Make, tmp_path: Path) -> None
     outbox = make("jsonl")
     outbox.add(event("old"))
     wait_for(lambda: outbox.status.committed == 1)
-    _, table = outbox.pictures()
-    assert table is not None
-    table._writer.execute("DROP TABLE judged")
+    outbox.stop()
+    with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as before:
+        before.execute("DROP TABLE judged")
     outbox = make("jsonl")
     judge(outbox, origin("a"))
     assert ids(outbox) == ["old", "a"]

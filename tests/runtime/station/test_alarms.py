@@ -6,7 +6,7 @@ import pytest
 
 from differnet_runtime.config import CameraConfig, DecisionConfig
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.station.health import ALL_REJECTED_S, IN_A_ROW, Alarms
+from differnet_runtime.station.alarms import ALL_REJECTED_S, IN_A_ROW, Alarms
 
 CAMERA = CameraConfig(source="0")
 ALWAYS = DecisionConfig()

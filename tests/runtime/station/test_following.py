@@ -57,7 +57,7 @@ def test_a_threshold_that_came_with_a_model_of_the_store_holds_once_that_is_take
     model.configure(plans[1])
     assert model.threshold("top", model.switch.engine) == 1.0
     store.rollback("nut")
-    model._follow_once()
+    model.follow()
     assert model.threshold("top", model.switch.engine) == 2.0
 
 
@@ -87,7 +87,7 @@ def test_only_the_model_that_failed_is_taken_back(
         raise BackendError("it fails under load")
 
     monkeypatch.setattr(model, "_change", fails)
-    model._follow_once()
+    model.follow()
     expected = "three" if meanwhile == "another is activated" else "one"
     assert store.active("washer") == store.find(hashes[expected]).path
     assert store.active("nut") == store.find(hashes["nut2"]).path

@@ -7,10 +7,10 @@ import pytest
 from differnet_runtime.config import ModelConfig
 from differnet_runtime.gpu import nvidia_gpu
 from differnet_runtime.inference.messages import EngineState, EngineStatus
-from differnet_runtime.station import station as module
+from differnet_runtime.station import health as module
 from differnet_runtime.station.control import engine_limit
-from differnet_runtime.station.health import State, health_of
-from differnet_runtime.station.station import gpu_state
+from differnet_runtime.station.health import gpu_state, health_of
+from differnet_runtime.web.views import StateView
 
 ORIN = b"nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0"
 
@@ -44,7 +44,7 @@ def test_auto_on_the_cpu_is_degraded_and_says_why() -> None:
 
 @pytest.mark.usefixtures("jetson")
 def test_what_is_meant_so_or_told_elsewhere_is_well() -> None:
-    well = State("gpu")
+    well = StateView(component="gpu")
     assert gpu_state(config("onnxruntime-cpu"), status("onnxruntime-cpu")) == well
     assert gpu_state(config("auto"), status("tensorrt")) == well
     assert gpu_state(config("auto"), status("onnxruntime-cuda")) == well
@@ -55,7 +55,7 @@ def test_what_is_meant_so_or_told_elsewhere_is_well() -> None:
 
 def test_without_a_gpu_the_cpu_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "nvidia_gpu", lambda: None)
-    assert gpu_state(config("auto"), status("onnxruntime-cpu")) == State("gpu")
+    assert gpu_state(config("auto"), status("onnxruntime-cpu")) == StateView(component="gpu")
 
 
 def write(path: Path, content: bytes) -> None:

@@ -4,13 +4,13 @@ from differnet_runtime.capture.messages import CameraState, CameraStatus
 from differnet_runtime.events import StateEvent
 from differnet_runtime.inference.messages import EngineState, EngineStatus
 from differnet_runtime.station.health import (
-    State,
     StateWatch,
     camera_state,
     engine_state,
     health_of,
     problem_state,
 )
+from differnet_runtime.web.views import StateView
 
 
 def camera(state: CameraState, reason: str | None = None) -> CameraStatus:
@@ -34,7 +34,7 @@ def test_a_camera_is_well_while_it_gives_frames_and_at_the_end_of_its_file() -> 
 
 
 def test_a_fallback_gives_verdicts_and_says_why_it_runs() -> None:
-    assert engine_state(engine(EngineState.READY)) == State("engine")
+    assert engine_state(engine(EngineState.READY)) == StateView(component="engine")
     found = engine_state(engine(EngineState.READY, fallback=True))
     assert (found.state, found.stops) == ("fallback", False)
     assert "tensorrt: no driver" in (found.reason or "")
@@ -43,23 +43,25 @@ def test_a_fallback_gives_verdicts_and_says_why_it_runs() -> None:
 
 
 def test_what_stops_inspection_is_not_ready_and_what_does_not_is_degraded() -> None:
-    assert health_of([State("engine"), problem_state("outbox", None)]).reasons == []
+    assert health_of([StateView(component="engine"), problem_state("outbox", None)]).reasons == []
     health = health_of([problem_state("outbox", "the disk is full")])
     assert (health.ready, health.degraded) == (True, True)
     assert health.reasons == ["outbox: degraded: the disk is full"]
     told = health.problems[0]
     assert (told.component, told.state, told.reason) == ("outbox", "degraded", "the disk is full")
-    health = health_of([State("camera:top", "stalled", stops=True)])
+    health = health_of([StateView(component="camera:top", state="stalled", stops=True)])
     assert (health.ready, health.degraded) == (False, False)
 
 
 def test_a_change_of_state_is_told_once() -> None:
     told: list[StateEvent] = []
     watch = StateWatch("line", told.append)
-    stalled = State("camera:top", "stalled", "no frame for 2 s", stops=True)
+    stalled = StateView(
+        component="camera:top", state="stalled", reason="no frame for 2 s", stops=True
+    )
     for states in (
-        {"camera:top": State("camera:top")},
-        {"camera:top": State("camera:top")},
+        {"camera:top": StateView(component="camera:top")},
+        {"camera:top": StateView(component="camera:top")},
         {"camera:top": stalled},
         {"camera:top": stalled},
         {},
