@@ -21,7 +21,7 @@ from differnet_training.heads import (
     moments,
 )
 from differnet_training.model import load_metadata, load_model
-from differnet_training.strange import Scale, joined_scores
+from differnet_training.scoring import Scale, joined_scores
 
 
 def block(features: int = 5, seed: int = 0) -> CouplingBlock:

@@ -6,8 +6,7 @@ import pytest
 
 from differnet_training.evaluation import evaluate
 from differnet_training.model import load_metadata, read_training
-from differnet_training.pictures import LOOK_HTML, look_section
-from differnet_training.report import write_report
+from differnet_training.report import LOOK_HTML, look_section, write_report
 from tests.drawn import write_parts
 
 

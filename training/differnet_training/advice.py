@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,10 @@ import numpy as np
 
 from differnet_runtime.errors import DataError, ImageReadError
 from differnet_runtime.images import read_image
-from differnet_runtime.inspection.preprocess import fitted
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import ModelMetadata
 
+from .geometry import seen_area
 from .metrics import read_mask
 from .results import ImageResult, Report
 
@@ -124,14 +125,10 @@ def _size(report: Report) -> Iterator[str]:
 
 
 def _seen(results: Sequence[ImageResult], contract: InputContract) -> tuple[int, int] | None:
-    """Returns height and width of what the model sees, in pixels of the camera."""
+    """Returns the area that the model sees of the first readable image; see `seen_area`."""
     for result in results:
-        try:
-            height, width = read_image(Path(result.path)).shape[:2]
-        except ImageReadError:
-            continue
-        region = contract.region
-        return fitted(contract, *((region.height, region.width) if region else (height, width)))
+        with suppress(ImageReadError):
+            return seen_area(contract, *read_image(Path(result.path)).shape[:2])
     return None
 
 

@@ -242,6 +242,18 @@ class FeatureExtractor(nn.Module):
             return averaged
         return torch.index_select(averaged, 1, self.get_buffer(f"kept_{position}"))
 
+    @property
+    def taps(self) -> tuple[int | None, ...]:
+        """The numbers of the feature maps that are read; None for the network's default."""
+        tap = self.spec.tap
+        return tap if isinstance(tap, tuple) else (tap,)
+
+    def channels_by_tap(self) -> dict[int | None, int]:
+        """Returns the number of channels of each tap; runs the network on a small image."""
+        with torch.no_grad():
+            found = self.maps(torch.zeros(1, 3, 64, 64))
+        return {tap: int(one.shape[1]) for tap, one in zip(self.taps, found, strict=True)}
+
     def maps(self, x: Tensor) -> list[Tensor]:
         """Returns all feature maps, `(N, channels, h, w)` each, of normalised input."""
         return [found for scale in self.spec.scales for found in self._scale_maps(x, scale)]

@@ -24,7 +24,7 @@ from differnet_runtime.errors import DataError, TrainingError
 from differnet_runtime.model_file.metadata import Head
 
 from .datasets import ImageFile
-from .gaussian import CHUNK, Gaussian, PlacedMoments, best_share, shrunk_moments
+from .gaussian import CHUNK, Gaussian, PlacedMoments, best_share, chunks, shrunk_moments
 from .heads import HeadFlow, greatest
 from .recipes import Recipe
 
@@ -33,16 +33,16 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class FoldPart:
-    """Pictures with their features and their groups.
+    """Images with their features and their groups.
 
     Args:
-        pictures: N pictures.
-        content: Their files' SHA-256.
-        values: `(N, D) float32`, perhaps in a file that is mapped into memory.
-        groups: Pictures of one part, which folds never divide.
+        images: N normal images.
+        content: SHA-256 of each file.
+        values: `(N, D) float32`, which may be memory-mapped.
+        groups: Name of each image's group; folds never divide a group.
     """
 
-    pictures: tuple[ImageFile, ...]
+    images: tuple[ImageFile, ...]
     content: tuple[str, ...]
     values: NDArray[np.float32]
     groups: tuple[str, ...]
@@ -60,14 +60,14 @@ class FoldPart:
         of them; this part must not be used any more.
         """
         gone, rows = self.taken(out), np.flatnonzero(~out)
-        if len(gone.pictures):
+        if len(gone.images):
             for place, row in enumerate(rows):
                 self.values[place] = self.values[row]
         return self._of(rows, self.values[: len(rows)]), gone
 
     def _of(self, rows: NDArray[np.intp], values: NDArray[np.float32]) -> FoldPart:
         return FoldPart(
-            tuple(self.pictures[row] for row in rows),
+            tuple(self.images[row] for row in rows),
             tuple(self.content[row] for row in rows),
             values,
             tuple(self.groups[row] for row in rows),
@@ -239,7 +239,7 @@ def fit_head(
     Raises:
         TrainingError: The features or the loss are not finite, or never differ.
     """
-    if not all(np.isfinite(data.values[part]).all() for part in _parts(data.but())):
+    if not all(np.isfinite(data.values[part]).all() for part in chunks(data.but())):
         raise TrainingError(f"the features of the {head.name} head are not finite")
     gaussians = Gaussians(head, data, seed)
     fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
@@ -273,7 +273,7 @@ def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[
     """Returns a head's scores `(M,)` of the chosen pictures, before they are scaled."""
     found = []
     with torch.inference_mode():
-        for part in _parts(chosen):
+        for part in chunks(chosen):
             x = torch.from_numpy(values[part].reshape(len(part), -1))
             found.append(greatest(flow.couple(flow.whiten(x))).double().numpy())
     return np.concatenate(found)
@@ -317,7 +317,7 @@ class Gaussians:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             flow = HeadFlow(self.head)
-        flow.start_as_identity()
+        flow.blocks.start_as_identity()
         centre, matrix = self.without(*folds)
         flow.centre.copy_(centre)
         flow.matrix.copy_(matrix)
@@ -340,15 +340,10 @@ class Gaussians:
 
 
 def _moments(values: Values, chosen: NDArray[np.intp]) -> PlacedMoments:
-    first, *others = (PlacedMoments.of(values[part]) for part in _parts(chosen))
+    first, *others = (PlacedMoments.of(values[part]) for part in chunks(chosen))
     for other in others:
         first = first + other
     return first
-
-
-def _parts(chosen: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    for begin in range(0, len(chosen), CHUNK):
-        yield chosen[begin : begin + CHUNK]
 
 
 @dataclass

@@ -25,7 +25,8 @@ from differnet_runtime.model_file.contract import InputContract, Tiles, Views
 from differnet_runtime.model_file.metadata import Head, Windows
 
 from .extractors import FeatureExtractor, window_means
-from .flow import CouplingBlock, likelihood_score, z2_score
+from .flow import CouplingBlocks
+from .loss import likelihood_score, z2_score
 
 
 def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:
@@ -139,12 +140,8 @@ class HeadFeatures(nn.Module):
     ) -> None:
         super().__init__()
         self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
-        tap = extractor.spec.tap
-        self.taps = tap if isinstance(tap, tuple) else (tap,)
         self.sizes = [feature_count(head) for head in self.heads]
-        with torch.no_grad():
-            found = extractor.maps(torch.zeros(1, 3, 64, 64))
-        channels = {tap: int(one.shape[1]) for tap, one in zip(self.taps, found, strict=True)}
+        channels = extractor.channels_by_tap()
         for head in self.heads:
             if head.kept is not None and not head.whole:
                 kept = torch.from_numpy(_kept(sum(channels[t] for t in head.taps), head.kept))
@@ -154,7 +151,11 @@ class HeadFeatures(nn.Module):
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
         # Cast first: TensorRT can't transpose uint8. The result is channels last in memory.
         x = self.extractor.normalise(images.to(torch.float32).permute(0, 3, 1, 2))
-        maps = dict(zip(self.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True))
+        maps = dict(
+            zip(
+                self.extractor.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True
+            )
+        )
         return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
 
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
@@ -210,16 +211,7 @@ class HeadFlow(nn.Module):
         eye = torch.eye(features).expand(windows, features, features).clone()
         self.register_buffer("centre", torch.zeros(windows, features))
         self.register_buffer("matrix", eye)
-        self.blocks = nn.ModuleList(
-            CouplingBlock(features, head.flow.width, head.flow.clamp, 0.0, seed, head.flow.kernel)
-            for seed in range(head.flow.blocks)
-        )
-
-    def start_as_identity(self) -> None:
-        """Sets the coupling blocks to the identity, so that they change nothing before training."""
-        for block in self.blocks:
-            assert isinstance(block, CouplingBlock)
-            block.start_as_identity()
+        self.blocks = CouplingBlocks(head.flow)
 
     def whiten(self, x: Tensor) -> Tensor:
         """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
@@ -239,31 +231,12 @@ class HeadFlow(nn.Module):
         """
         if not len(self.blocks):
             return z2_score(z)
-        log_det = z[:, 0] * 0.0
-        for block in self.blocks:
-            z, block_log_det = block(z)
-            log_det = log_det + block_log_det
-        return likelihood_score(z, log_det)
+        return likelihood_score(*self.blocks.forward(z, z[:, 0] * 0.0))
 
     def standardized(self, scores: Tensor) -> Tensor:
         """Returns z = log(s / typical) / spread of scores of any shape; see `metadata.Head`."""
         positive = (F.elu(scores - 1.0) + 1.0).clamp(min=LEAST)
         return torch.log(positive / self.head.typical) / self.head.spread
-
-    @contextmanager
-    def folded(self) -> Iterator[None]:
-        """Merges the first block's permutation into the whitening, as one operation."""
-        if not len(self.blocks):
-            yield
-            return
-        first = self.blocks[0]
-        assert isinstance(first, CouplingBlock)
-        kept = self.matrix, first.permutation
-        self.matrix, first.permutation = self.matrix[..., first.permutation], None
-        try:
-            yield
-        finally:
-            self.matrix, first.permutation = kept
 
 
 def greatest(windows: Tensor) -> Tensor:
@@ -367,5 +340,5 @@ class HeadedModel(nn.Module):
         with ExitStack() as stack:
             stack.enter_context(self.extractor.reading(channels))
             for flow in self.flows:
-                stack.enter_context(flow.folded())
+                stack.enter_context(flow.blocks.folded_into(flow))
             yield

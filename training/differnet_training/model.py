@@ -34,8 +34,9 @@ from differnet_runtime.model_file.file import parse_metadata
 from differnet_runtime.model_file.metadata import FlowSpec, ModelMetadata, ScoreKind, Windows
 
 from .extractors import FeatureExtractor, empty_extractor
-from .flow import NormalizingFlow, likelihood_score, z2_score
+from .flow import NormalizingFlow
 from .heads import HeadedModel, ScoresAndMaps
+from .loss import likelihood_score, z2_score
 
 
 class Rotations(nn.Module):

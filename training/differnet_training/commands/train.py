@@ -144,7 +144,7 @@ def _run(args: argparse.Namespace) -> int:
     from differnet_runtime.model_file.detection_limits import said, warning
 
     from ..api import train
-    from ..pictures import LOOK_HTML
+    from ..report import LOOK_HTML
 
     if args.threads:
         torch.set_num_threads(args.threads)

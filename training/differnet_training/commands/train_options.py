@@ -119,9 +119,8 @@ def check(args: argparse.Namespace) -> None:
     """
     from differnet_runtime.errors import TrainingError
 
-    from ..api import find_recipe
-    from ..job import check_tiles
     from ..model import MODEL_JSON
+    from ..recipes import find_recipe
 
     if (args.output / MODEL_JSON).exists() and not args.overwrite:
         raise TrainingError(
@@ -132,7 +131,7 @@ def check(args: argparse.Namespace) -> None:
     if find_recipe(args.recipe).heads and not recipe.heads:
         _log.warning("one flow in place of heads, with the other settings of edge-global")
     recipe.views()
-    check_tiles(recipe, args.tiles)
+    recipe.check_tiles(args.tiles)
     _check_extractor(args, recipe)
     _check_size(args, recipe)
 
@@ -178,8 +177,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
     from differnet_runtime.errors import TrainingError
 
-    from ..api import find_recipe
-    from ..recipes import RECIPES
+    from ..recipes import RECIPES, find_recipe
 
     names = (*OVERRIDES, "tap", "pooling", "rotation", "score")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
