@@ -93,7 +93,7 @@ def roc_curves(report: Report) -> str:
     for name, values in methods.items():
         false_rejects, detected = roc(values[labels == "good"], values[labels == "defect"])
         colour, width = _METHOD_COLOURS[name], 2.2 if name == "flow" else 1.4
-        label = f"{_NAMES.get(name, 'flow')} {figures[name].value:.3f}"
+        label = f"{_NAMES[name]} {figures[name].value:.3f}"
         axes.plot(false_rejects, detected, color=colour, linewidth=width, label=label)
     if report.false_reject is not None and report.miss is not None:
         axes.plot(
