@@ -19,11 +19,11 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -34,7 +34,6 @@ from torch import Tensor, nn
 from differnet_runtime.command import progress
 from differnet_runtime.errors import (
     DataError,
-    DifferNetError,
     FrameError,
     ImageReadError,
     OutputError,
@@ -49,6 +48,8 @@ from differnet_runtime.model_file.metadata import Head, Windows
 from .datasets import ImageFile
 from .extractors import FeatureExtractor
 from .heads import HeadFeatures
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -302,22 +303,46 @@ class FeatureReader:
         cache = self._cache(views)
         kept: list[ImageFile] = []
         contents: list[str] = []
-        unreadable: list[str] = []
         values: NDArray[np.float32] | None = None
-        for image in progress(images, what, unit="image"):
-            try:
-                content, rows = self._features(image, views, cache)
-            except (ImageReadError, FrameError) as error:
-                unreadable.append(_named(image, error))
-                continue
+        for image, (content, rows) in self._each(
+            images, what, lambda file: self._features(file, views, cache)
+        ):
             if values is None:
                 values = self._mapped((len(images), *rows.shape))
             values[len(kept)] = rows
             kept.append(image)
             contents.append(content)
-        self._report(unreadable, kept)
         assert values is not None
         return Features(values[: len(kept)], tuple(kept), tuple(contents))
+
+    def _each(
+        self, images: Sequence[ImageFile], what: str, read: Callable[[ImageFile], T]
+    ) -> Iterator[tuple[ImageFile, T]]:
+        """Yields what is read of each image, with a progress bar.
+
+        Raises:
+            DataError: After the last image: some can't be read and `skip_unreadable` is not set
+                (each is listed), or none is left.
+        """
+        unreadable: list[str] = []
+        for image in progress(images, what, unit="image"):
+            try:
+                found = read(image)
+            except (ImageReadError, FrameError) as error:
+                path, text = str(image.path), str(error)
+                unreadable.append(text if path in text else f"{path}: {text}")
+                continue
+            yield image, found
+        if not images:
+            raise DataError("there are no pictures to read")
+        if unreadable:
+            listed = "\n".join(f"  {line}" for line in unreadable)
+            message = f"{len(unreadable)} of {len(images)} pictures can't be used:\n{listed}"
+            if not self.skip_unreadable or len(unreadable) == len(images):
+                raise DataError(
+                    f"{message}\nMend or remove them, or go on without them: --skip-unreadable."
+                )
+            _log.warning("%s", message)
 
     def _mapped(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Returns an array in an unnamed file, which is deleted with the array."""
@@ -346,23 +371,17 @@ class FeatureReader:
         Raises:
             DataError: Images can't be read (each is listed), or none is left.
         """
-        kept, measured, unreadable, brightest = [], [], [], []
-        for file in progress(images, "checking the pictures", unit="image"):
-            try:
-                data = read_bytes(file.path)
-                image = decode_image(data, str(file.path))
-                prepared = preprocess(image, self.contract)
-            except (ImageReadError, FrameError) as error:
-                unreadable.append(_named(file, error))
-                continue
-            kept.append(file)
-            content = hashlib.sha256(data).hexdigest()
-            measured.append(measure(file.path, content, image, prepared))
-            if image.dtype == np.uint16:
-                brightest.append(int(image.max()))
-        self._report(unreadable, kept)
-        self._doubt_white_level(brightest)
-        return tuple(kept), tuple(measured)
+        found = list(self._each(images, "checking the pictures", self._measured))
+        self._doubt_white_level([brightest for _, (_, brightest) in found if brightest is not None])
+        return tuple(image for image, _ in found), tuple(one for _, (one, _) in found)
+
+    def _measured(self, file: ImageFile) -> tuple[Measured, int | None]:
+        """Returns what is measured of an image, and the greatest value of a 16-bit one."""
+        data = read_bytes(file.path)
+        image = decode_image(data, str(file.path))
+        content = hashlib.sha256(data).hexdigest()
+        measured = measure(file.path, content, image, preprocess(image, self.contract))
+        return measured, int(image.max()) if image.dtype == np.uint16 else None
 
     def _doubt_white_level(self, brightest: Sequence[int]) -> None:
         """Warns if the greatest values of all 16-bit images are far below the widest scale."""
@@ -466,24 +485,3 @@ class FeatureReader:
                 for view, angle in zip(found, angles, strict=True)
             ]
         )
-
-    def _report(self, unreadable: list[str], kept: list[ImageFile]) -> None:
-        """Refuses unreadable images, or warns of them with `skip_unreadable`."""
-        if not unreadable:
-            if not kept:
-                raise DataError("there are no pictures to read")
-            return
-        listed = "\n".join(f"  {line}" for line in unreadable)
-        message = (
-            f"{len(unreadable)} of {len(unreadable) + len(kept)} pictures can't be used:\n{listed}"
-        )
-        if not self.skip_unreadable or not kept:
-            raise DataError(
-                f"{message}\nMend or remove them, or go on without them: --skip-unreadable."
-            )
-        _log.warning("%s", message)
-
-
-def _named(file: ImageFile, error: DifferNetError) -> str:
-    text = str(error)
-    return text if str(file.path) in text else f"{file.path}: {text}"

@@ -48,8 +48,7 @@ class FoldPart:
     def taken(self, chosen: NDArray[np.bool_]) -> FoldPart:
         """Returns the chosen images; their features are copied, unless all are chosen."""
         rows = np.flatnonzero(chosen)
-        values = self.values if chosen.all() else self.values[rows]
-        return self._of(rows, values)
+        return self._of(rows, self.values if chosen.all() else self.values[rows])
 
     def divided(self, out: NDArray[np.bool_]) -> tuple[FoldPart, FoldPart]:
         """Divides into the images that stay and the few that go out.

@@ -113,8 +113,7 @@ def moments(feature_map: Tensor) -> Tensor:
 
 
 def _kept(channels: int, count: int) -> np.ndarray:
-    order = np.random.RandomState(0).permutation(channels)
-    return np.sort(order[:count])
+    return np.sort(np.random.RandomState(0).permutation(channels)[:count])
 
 
 class HeadFlow(nn.Module):

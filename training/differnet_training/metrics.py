@@ -192,8 +192,7 @@ def _curve(maps: Sequence[Map], masks: Sequence[Mask], *, by_region: bool) -> tu
     values, weights, good = values[order], weights[order], good[order]
     last = np.append(values[1:] != values[:-1], True)  # equal values pass a threshold together
     found = np.cumsum(weights, dtype=np.float64)[last] / weights.sum(dtype=np.float64)
-    false = np.cumsum(good)[last] / good.sum()
-    return np.append(0.0, false), np.append(0.0, found)
+    return np.append(0.0, np.cumsum(good)[last] / good.sum()), np.append(0.0, found)
 
 
 def _weights(mask: Mask, *, by_region: bool) -> NDArray[np.float64]:

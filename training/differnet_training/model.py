@@ -68,8 +68,7 @@ class Rotations(nn.Module):
         if angle % 90 != 0:
             flat = x.flatten(2)
             # A tensor of zeros would make the traced graph compute its shape.
-            outside = flat[:, :, :1] * 0.0 + black[:, :, :, 0]
-            padded = torch.cat([flat, outside], dim=2)
+            padded = torch.cat([flat, flat[:, :, :1] * 0.0 + black[:, :, :, 0]], dim=2)
             index = self.get_buffer(f"index_{position}")
             return torch.index_select(padded, 2, index).reshape(-1, int(x.shape[1]), *self.shape)
         return quarter_turns(x, int(angle // 90))
@@ -179,8 +178,7 @@ class DifferNet(nn.Module):
         rows, columns = self.windows.rows, self.windows.columns
         heatmaps = scores.reshape(views, -1, rows, columns)
         heatmaps = heatmaps.mean(dim=0) if views > 1 else heatmaps.reshape(-1, rows, columns)
-        smooth = neighbourhood_means(heatmaps.unsqueeze(1))
-        return smooth.flatten(1).amax(dim=1), heatmaps
+        return neighbourhood_means(heatmaps.unsqueeze(1)).flatten(1).amax(dim=1), heatmaps
 
     def judge(self, features: Tensor) -> ScoresAndMaps:
         """Scores the rows of `features`."""

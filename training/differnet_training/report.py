@@ -281,8 +281,7 @@ def _gallery(
 def _caption(result: ImageResult) -> tuple[str, str]:
     score = "not finite" if result.score is None else f"{result.score:.3g}"
     remark = f" ({result.code})" if result.code else ""
-    name = Path(result.path.replace("\\", "/")).name
-    return name, f"{result.kind}, score {score}{remark}"
+    return Path(result.path.replace("\\", "/")).name, f"{result.kind}, score {score}{remark}"
 
 
 def summary_table(report: Report) -> str:

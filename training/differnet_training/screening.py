@@ -281,8 +281,7 @@ def _middle(unseen: NDArray[np.float64]) -> Scale:
     The spread estimates the standard deviation of normal images from two quantiles: the mean of
     (median - 16 % quantile) and (75 % quantile - median) / 0.6745.
     """
-    logs = np.log(positive(unseen))
-    low, median, high = np.quantile(logs, (0.16, 0.5, 0.75))
+    low, median, high = np.quantile(np.log(positive(unseen)), (0.16, 0.5, 0.75))
     spread = (median - low + (high - median) / 0.6745) / 2.0
     return Scale(float(np.exp(median)), max(float(spread), 1e-9))
 

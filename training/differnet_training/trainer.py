@@ -169,7 +169,7 @@ def fit_flow(
     if checkpoint is not None:
         state.resume(checkpoint)
     history, saved_at = state.history, time.monotonic()
-    with _few_threads(recipe.width), _denormals_flushed():
+    with _quick_cpu(recipe.width):
         if held_out is not None and not history.held_out_nll:
             history.held_out_nll.append(_held_out_loss(state.flow, held_out))
         for epoch in progress(range(len(history.train_nll), epochs), description, unit="epoch"):
@@ -185,32 +185,20 @@ def fit_flow(
 
 
 @contextmanager
-def _few_threads(width: int) -> Iterator[None]:
-    """Trains a narrow flow on one thread.
+def _quick_cpu(width: int) -> Iterator[None]:
+    """Sets torch up for a quick training on the CPU, and restores its settings on exit.
 
-    Its matrices are too small for a second thread to help; beside another busy process, a second
-    one makes training slower.
+    A narrow flow is trained on one thread: its matrices are too small for a second one to help.
+    Denormal numbers are flushed to zero: they make a step ten times slower and do not matter.
     """
-    threads = torch.get_num_threads()
+    threads, flushed = torch.get_num_threads(), not bool(torch.tensor(1e-39) * 1.0)
     torch.set_num_threads(1 if width <= NARROW else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Flushes denormal numbers to zero: they make a step ten times slower and do not matter.
-
-    The mode holds for the whole thread, so it is restored on exit.
-    """
-    flushed_before = not bool(torch.tensor(1e-39) * 1.0)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(flushed_before)
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
 
 
 def build_flow(recipe: Recipe, features: int, seed: int) -> NormalizingFlow:

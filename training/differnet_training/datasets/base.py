@@ -306,5 +306,4 @@ def _is_two_valued(path: Path) -> bool:
     except ImageReadError:
         return False
     low, high = image.min(), image.max()
-    near = (image <= low + _NEAR) | (image >= high - _NEAR)
-    return bool(near.mean() >= _TWO_VALUED)
+    return bool(((image <= low + _NEAR) | (image >= high - _NEAR)).mean() >= _TWO_VALUED)
