@@ -118,7 +118,7 @@ def verdicts(
     """Returns the verdict on each image: NO_DECISION where a camera's frame would get it.
 
     Args:
-        images: N images.
+        images: The N images judged.
         values: `(N,)` scores.
         metadata: Calibration, input and limits of the image checks.
         threshold: Used in place of the model's.

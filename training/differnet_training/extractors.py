@@ -324,7 +324,7 @@ def timm_network(
 
     Args:
         name: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or `timm:NAME`.
-        tap: See `build_extractor`.
+        tap: Blocks to pool; see `build_extractor`.
         weights: A weights file; None takes the default.
         pretrained: False leaves the weights random.
 

@@ -135,7 +135,7 @@ class ExtractorSession:
     """Runs a traced extractor in ONNX Runtime.
 
     Args:
-        model: The ONNX graph.
+        model: Bytes of the ONNX graph.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -235,7 +235,7 @@ class Features:
         values: `(N, V, D) float32` for V views, or `(N, V, windows, D)`, where a window shows the
             same place of the image in all views. Memory-mapped, so that memory does not grow with
             the number of images.
-        images: The N images.
+        images: The N images, in order.
         content: SHA-256 of each file.
     """
 
@@ -248,7 +248,7 @@ class FeatureReader:
     """Reads the features of images through the cache.
 
     Args:
-        extractor: The frozen extractor.
+        extractor: The frozen extractor, in eval mode.
         contract: How an image becomes the extractor's input.
         cache_folder: Folder of the cache; None computes everything afresh.
         windows: Average over each window of a grid; None averages over the whole image.

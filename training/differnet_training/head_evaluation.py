@@ -35,7 +35,7 @@ def start_model(model: HeadedModel, record: dict[str, Any]) -> HeadedModel:
     """Returns the model before its flows were trained: Gaussians without coupling blocks.
 
     Args:
-        model: The trained model.
+        model: The trained model with heads.
         record: Its training record, which holds the scales of the untrained heads.
     """
     history = record.get("history", {}).get("heads", {})
@@ -134,11 +134,11 @@ def refit(
 
     Args:
         model: The trained model, which is not changed.
-        record: Its training record.
+        record: Its training record, with the images' hashes.
         reader: Reads the features of its training images.
         features: Features of the test images, which each refitted model scores.
-        base: The first seed.
-        count: Number of seeds.
+        base: Seed of the first refit.
+        count: Number of seeds to try.
 
     Raises:
         TrainingError: There is no record, or the training images are gone or have changed.

@@ -34,7 +34,7 @@ class FoldPart:
     """Images with their features and their groups.
 
     Args:
-        images: N normal images.
+        images: N normal images, in order.
         content: SHA-256 of each file.
         values: `(N, D) float32`, which may be memory-mapped.
         groups: Name of each image's group; folds never divide a group.
@@ -80,7 +80,7 @@ def groups_of(
     """Returns the name of each image's group: images of one part, which folds never divide.
 
     Args:
-        images: Normal images.
+        images: Normal images of the data set.
         contents: Name of the part that each shows as far as the pixels tell; equal names form one
             group.
         pattern: See `part_names`. An image that it does not match keeps the name of `contents`.
@@ -96,7 +96,7 @@ def part_names(images: Sequence[ImageFile], pattern: str | None) -> list[str | N
     """Returns the name of the part that each image shows, from its path alone.
 
     Args:
-        images: Normal images.
+        images: Normal images of the data set.
         pattern: Regular expression for the image's path; its first group, or the whole match,
             names the part. Without a pattern, the image's folder names it, if the data set has a
             folder for each part.
@@ -230,7 +230,7 @@ def fit_head(
 
     Args:
         head: Shape of the head.
-        data: Features and folds.
+        data: The head's features, and the folds.
         recipe: Settings of the coupling blocks' training.
         seed: Seed of initial weights, order and noise.
         step: Called after each fold and after the fit on all images: `FOLDS + 1` times.

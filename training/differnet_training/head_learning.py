@@ -168,7 +168,7 @@ def fit_heads(
     """Fits heads by cross-validation; see `head_fitting.fit_head`.
 
     Args:
-        heads: Their shapes.
+        heads: Shapes of the heads.
         values: `(N, D) float32`: all heads' features, in the heads' order.
         groups: Each image's group; folds never divide a group.
         recipe: Settings of the coupling blocks' training.
@@ -215,7 +215,7 @@ def joined_model(
 
     Args:
         contract: How frames become input.
-        extractor: The frozen extractor.
+        extractor: The frozen extractor, in eval mode.
         fitted: The heads, in the recipe's order.
         recipe: Holds each head's handicap.
         without_last: Take the heads fitted without the last fold.

@@ -180,7 +180,7 @@ class HeadedModel(nn.Module):
 
     Args:
         contract: How frames become input.
-        extractor: The frozen extractor.
+        extractor: The frozen extractor, in eval mode.
         heads: Shapes and scales of the heads.
 
     Example:

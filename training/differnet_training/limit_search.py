@@ -259,7 +259,7 @@ class _Search:
         Args:
             kind: The kind of defect.
             contrast: Contrast in grey levels.
-            placed: Images and places.
+            placed: Images and the places to paint.
             most: Position of a size that is found at a lower contrast, or one past the largest.
         """
         low = 0

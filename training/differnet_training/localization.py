@@ -99,7 +99,7 @@ def localize(
 
     Args:
         model: In eval mode.
-        images: Labelled images.
+        images: Labelled images; uncertain ones are skipped.
         output: Folder for `INDEX_NAME.png`, the frame beside the heatmap.
         windows: The calibrated model's windows; None for gradient maps.
 

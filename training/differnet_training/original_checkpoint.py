@@ -42,7 +42,7 @@ def import_original(
     """Reads an original checkpoint as a model without a threshold.
 
     Args:
-        file: The state dict.
+        file: File of the state dict.
         views: Number of evenly spaced rotations: 1, 4, 16 or 64. The original trains on random
             ones, so any angle is covered.
         size: Side of the input in pixels.

@@ -37,7 +37,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
     """Writes a page.
 
     Args:
-        path: The HTML file.
+        path: Path of the HTML file.
         title: Heading and title of the browser's tab.
         sections: Sections from top to bottom.
 
@@ -95,7 +95,7 @@ def thumbnail(
     """Reads an image for the gallery.
 
     Args:
-        path: The image file.
+        path: Path of the image file.
         contract: How the image becomes the model's input.
         caption: Lines below the image.
         heatmap: `(rows, columns)` window scores.

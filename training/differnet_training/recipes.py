@@ -96,7 +96,7 @@ class Recipe(BaseModel):
 
     Args:
         name: Name recorded in the model.
-        extractor: See `extractors.build_extractor`.
+        extractor: Name of the extractor; see `extractors.build_extractor`.
         tap: Block (or blocks) of the extractor to pool; None for its default.
         pooling: `global` averages the whole image, as the original does; n averages each of n x n
             windows, whose greatest score is the image's.

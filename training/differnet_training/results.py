@@ -201,7 +201,7 @@ class Groups:
     """Scores of images by label and kind.
 
     Args:
-        images: N images.
+        images: The N images judged.
         values: `(N,)` scores.
         undecided: `(N,)`, whether an image is NO_DECISION, whatever its score; None if none is.
 

@@ -82,9 +82,9 @@ def set_scale(windows: Windows, heatmaps: NDArray[np.float32], threshold: float)
     """Sets the fixed colour scale of heatmaps; see `metadata.Windows`.
 
     Args:
-        windows: The grid.
+        windows: The grid, without a scale.
         heatmaps: `(N, rows, columns)`, of normal images.
-        threshold: The model's threshold.
+        threshold: The threshold, halfway between low and high.
     """
     low = float(np.median(heatmaps))
     return windows.model_copy(update={"low": low, "high": 2 * threshold - low})

@@ -251,7 +251,7 @@ def strangeness(
     spread is that of `_middle`.
 
     Args:
-        heads: Their shapes.
+        heads: Shapes of the heads.
         values: `(N, D) float32`: all heads' features.
         groups: Name of each image's part; folds never divide a part.
         seed: Seed of the folds.

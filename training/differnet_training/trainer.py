@@ -57,7 +57,7 @@ class Checkpoint:
     """A file from which a killed run resumes.
 
     Args:
-        path: Written atomically.
+        path: The file, written atomically.
         fingerprint: Hash of data, recipe and seed; a file with another one is not resumed from.
         every_s: Least time between two writes in seconds; 0 writes after every epoch.
     """

@@ -59,7 +59,7 @@ class DataSet:
     """Normal images to learn from, and test images that nothing is chosen by.
 
     Args:
-        name: Title of reports.
+        name: Title of the reports on it.
         good: Normal images for training, validation and calibration.
         test: Labelled images; may be empty.
         note: What a reader of the results must know (licence, pitfalls).
@@ -103,7 +103,7 @@ def split_good(
     If 20 % are too few to promise the false-reject rate, calibration takes what it needs.
 
     Args:
-        good: The normal images.
+        good: Normal images in any order.
         seed: Seed of the shuffled order.
         false_reject_rate: The rate that the calibration images must be able to promise.
         groups: Name of each image's group; a group is never divided and counts as one. None makes
@@ -157,9 +157,9 @@ def left_to_judge(
     together.
 
     Args:
-        good: The normal images.
+        good: Normal images in any order.
         part_names: Name of the part that each shows; None for a part with one image.
-        seed: Changes the hash.
+        seed: Seed that changes the hash.
     """
     parts: dict[str, list[ImageFile]] = {}
     for image, name in zip(good, part_names, strict=True):
