@@ -42,9 +42,11 @@ def test_findings_are_shown_with_their_cause(headed, look, tmp_path):
     (path,) = write_parts(tmp_path, 1)
     finding = {"path": str(path), "cause": "blurred", "detail": "soft", "left_out": True}
     gone = {**finding, "path": str(Path(tmp_path) / "gone.png"), "left_out": False}
-    (found,) = look_section({**look, "findings": [finding, gone]}, load_metadata(headed.folder))
-    assert found.values["left_out"] == 1
-    first, second = found.values["findings"]
+    ((_, found),) = look_section(
+        {**look, "findings": [finding, gone]}, load_metadata(headed.folder)
+    )
+    assert found["left_out"] == 1
+    first, second = found["findings"]
     assert (first.caption, second.caption) == (
         (path.name, "blurred, left out: soft"),
         ("gone.png", "blurred: soft"),
