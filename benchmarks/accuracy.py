@@ -29,7 +29,8 @@ from differnet_training.datasets import ImageFile, Label, split_good
 from differnet_training.datasets.elpv import elpv_pictures
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
-from differnet_training.flow import NormalizingFlow, likelihood_score, z2_score
+from differnet_training.flow import NormalizingFlow
+from differnet_training.loss import likelihood_score, z2_score
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE_GLOBAL, PAPER_LITE, Recipe
 from differnet_training.trainer import fit_flow
@@ -117,7 +118,7 @@ class Bench:
             reader = FeatureReader(extractor, self._contract, self._cache, windows=windows)
             views = ViewPlan.fixed(recipe.views().angles)
             read = reader.read(self._pictures, views, f"features {key}")
-            rows = {picture.path: row for row, picture in enumerate(read.pictures)}
+            rows = {picture.path: row for row, picture in enumerate(read.images)}
             self._read = (key, rows, read.values)
         return self._read[2][[self._read[1][picture.path] for picture in pictures]]
 
@@ -132,7 +133,7 @@ class Bench:
         """
         pool, held = split(half, seed)
         parts = split_good(pool, seed, 0.05)
-        train, stopping = list(parts.train), list(parts.stopping)
+        train, stopping = list(parts.train), list(parts.val)
         if images is not None:
             stopping = stopping[: images // 5]
             train = train[: images - len(stopping)]

@@ -26,9 +26,8 @@ from differnet_training.head_fitting import made
 from differnet_training.head_learning import fit_heads, head_shapes, joined_model
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import judge_features
-from differnet_training.strange import Scale
-from differnet_training.strange import joined_scores as joined
+from differnet_training.scoring import Scale, judge_features
+from differnet_training.scoring import joined_scores as joined
 
 from . import machine
 from .suite.sets import PictureSet, find_sets
@@ -53,7 +52,7 @@ class Drawn:
             self.extractor, self.contract, default_cache_folder(), heads=self.heads
         )
         self.features: Features = reader.read(pictures, ViewPlan.fixed((0.0,)), one.name)
-        self.good = np.array([p.label is Label.GOOD for p in self.features.pictures])
+        self.good = np.array([p.label is Label.GOOD for p in self.features.images])
 
     def run(self, count: int, seed: int) -> dict[str, Any]:
         """Fits on `count` good pictures drawn by `seed`; returns what came of it."""

@@ -25,9 +25,9 @@ from differnet_training.head_fitting import FoldPart, made
 from differnet_training.head_learning import fit_heads, joined_model
 from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import judge_features
-from differnet_training.strange import Scale, without_strange
-from differnet_training.strange import joined_scores as joined
+from differnet_training.scoring import Scale, judge_features
+from differnet_training.scoring import joined_scores as joined
+from differnet_training.screening import without_strange
 
 from . import machine
 from .few_pictures import RATE, Drawn
@@ -56,7 +56,7 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     wrong = ~drawn.good[rows]
     features = drawn.features
     part = FoldPart(
-        tuple(features.pictures[row] for row in rows),
+        tuple(features.images[row] for row in rows),
         tuple(features.content[row] for row in rows),
         features.values[rows, 0],
         tuple(features.content[row] for row in rows),
@@ -71,11 +71,11 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     scores = judge_features(model, features.values[others, 0]).scores.astype(np.float64)
     bad, fine = scores[~drawn.good[others]], scores[drawn.good[others]]
     bad_content = {features.content[row] for row in rows[wrong]}
-    again = judge_features(model, left_out.values).scores if left_out.pictures else np.empty(0)
+    again = judge_features(model, left_out.values).scores if left_out.images else np.empty(0)
     order = np.argsort(-np.concatenate([unseen, again]))
     ranked = np.array([*kept.content, *left_out.content])[order]
     called = {one.path for one in found}
-    caught = sum(part.pictures[k].path in called for k in np.flatnonzero(wrong))
+    caught = sum(part.images[k].path in called for k in np.flatnonzero(wrong))
     return {
         "image_auroc": auroc(fine, bad),
         "misses_at_5_percent": float((bad <= np.quantile(fine, 1 - RATE)).mean()),

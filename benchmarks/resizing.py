@@ -95,7 +95,7 @@ def aurocs(way: Way, size: int) -> dict[str, float]:
 def _auroc(bench: Bench, half: Half, seed: int) -> float:
     pool, held = split(half, seed)
     parts = split_good(pool, seed, 0.05)
-    features = bench.features(WINDOWS, [*parts.train, *parts.stopping])
+    features = bench.features(WINDOWS, [*parts.train, *parts.val])
     flow, _ = fit(torch.from_numpy(features), len(parts.train), WINDOWS, seed)
     good, defect = (bench.features(WINDOWS, group) for group in (held, half.defect))
     return auroc(image_scores(flow, good, "nll"), image_scores(flow, defect, "nll"))

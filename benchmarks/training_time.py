@@ -63,7 +63,7 @@ def time_edge(data: DataSet, runs: int) -> tuple[dict[str, Any], int]:
 def time_edge_reading(data: DataSet, epochs: int) -> dict[str, Any]:
     """Times the extraction, were each epoch to read its pictures anew, as the original does."""
     parts = split_good(data.good, 0, 0.05)
-    pictures = [*parts.train, *parts.stopping]
+    pictures = [*parts.train, *parts.val]
     reader = reader_of(EDGE)
     plan = ViewPlan.fixed(EDGE.views().angles)
     reader.read(pictures[:8], plan, "warming up")

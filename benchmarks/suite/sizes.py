@@ -10,7 +10,7 @@ from differnet_training.datasets import ImageFile
 from .sets import Region
 
 try:
-    from differnet_training.geometry import choose_size, picture_sizes
+    from differnet_training.geometry import choose_size, image_sizes
 except ImportError:  # 3f18aa6, which knows squares only
     choose_size = picture_sizes = None
 
@@ -21,7 +21,7 @@ def input_size(pictures: Sequence[ImageFile], region: Region | None = None) -> t
     """Returns the product's choice of height and width, for pictures or for their region."""
     if choose_size is None:
         return SQUARE
-    shapes = picture_sizes(pictures) if region is None else [(region[3], region[2])]
+    shapes = image_sizes(pictures) if region is None else [(region[3], region[2])]
     return choose_size(shapes)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from differnet_training.flow import NormalizingFlow
-from differnet_training.original_checkpoint import convert_flow, load_flow
+from differnet_training.original_checkpoint import convert_flow
 
 FIXTURE = Path(__file__).parent / "original_flow_48.npz"
 
@@ -25,5 +25,5 @@ def original_flow():
     }
     spec, converted = convert_flow(state)
     flow = NormalizingFlow(spec)
-    load_flow(flow, converted)
+    flow.load_state_dict(converted)
     return flow.eval(), recorded

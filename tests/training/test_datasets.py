@@ -114,7 +114,7 @@ class TestSplit:
     @pytest.mark.parametrize("count", [31, 50, 352, 1000])
     def test_parts_are_disjoint_and_complete(self, count):
         parts = split_good(self.pictures(count), 3, 0.05)
-        together = [*parts.train, *parts.stopping, *parts.calibration]
+        together = [*parts.train, *parts.val, *parts.calibration]
         assert sorted(p.path.name for p in together) == sorted(
             p.path.name for p in self.pictures(count)
         )
@@ -138,7 +138,7 @@ class TestSplit:
         of = dict(zip(pictures, groups, strict=True))
         shown = [
             {of[picture] for picture in part}
-            for part in (parts.train, parts.stopping, parts.calibration)
+            for part in (parts.train, parts.val, parts.calibration)
         ]
         assert sum(map(len, shown)) == len(set.union(*shown)) == 50
         assert len(shown[2]) == 19, "parts are counted, not pictures"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.cli import main
-from differnet_training.datasets.base import pictures_in
+from differnet_training.datasets.base import images_in
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.model import load_model, read_training
 from differnet_training.recipes import RECIPES
@@ -50,7 +50,7 @@ def rejected(model: Path, judged: Path, prefix: str = "") -> tuple[int, int]:
     assert metadata.calibration is not None
     counts = []
     for name in (f"{prefix}good", f"{prefix}defect"):
-        features = reader.read(pictures_in(judged / name), ViewPlan.fixed((0.0,)), name)
+        features = reader.read(images_in(judged / name), ViewPlan.fixed((0.0,)), name)
         scores = judge_features(loaded, features.values).scores
         counts.append(int((scores > metadata.calibration.threshold).sum()))
     return counts[0], counts[1]

@@ -165,7 +165,7 @@ class TestUnreadable:
         reader = FeatureReader(extractor, CONTRACT, None, skip_unreadable=True)
         with caplog.at_level(logging.WARNING):
             kept = reader.read(data, RIGHT, "x")
-        assert kept.pictures == (data[1],)
+        assert kept.images == (data[1],)
         assert "part0002.png" in caplog.text
 
     def test_nothing_readable_is_an_error_even_so(self, tmp_path, extractor):

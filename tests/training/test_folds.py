@@ -108,5 +108,5 @@ def test_what_goes_out_of_a_part_leaves_the_others_in_order():
     assert (kept.groups, gone.groups) == (tuple("uwxz"), tuple("vy"))
     assert kept.values[:, 0].tolist() == [0, 4, 6, 10]
     assert gone.values[:, 0].tolist() == [2, 8]
-    assert [picture.path.stem for picture in kept.pictures] == ["0", "2", "3", "5"]
+    assert [picture.path.stem for picture in kept.images] == ["0", "2", "3", "5"]
     assert np.shares_memory(kept.values, values)

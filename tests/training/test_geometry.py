@@ -18,9 +18,9 @@ from differnet_training.geometry import (
     STEP,
     choose_contract,
     choose_size,
+    image_sizes,
     parse_size,
     parse_tiles,
-    picture_sizes,
 )
 from differnet_training.recipes import EDGE, PAPER_LITE
 
@@ -150,14 +150,14 @@ class TestContract:
     @pytest.mark.parametrize("count", [1, LOOKED_AT, LOOKED_AT + 1, 127, 3 * LOOKED_AT, 1000])
     def test_no_more_are_looked_at_than_are_needed(self, tmp_path, count) -> None:
         (one,) = written(tmp_path, (20, 30))
-        sizes = picture_sizes([one] * count)
+        sizes = image_sizes([one] * count)
         assert min(count, LOOKED_AT // 2) <= len(sizes) <= LOOKED_AT
         assert set(sizes) == {(20, 30)}
 
     def test_unreadable_pictures_are_passed_over_here(self, tmp_path) -> None:
         taken = written(tmp_path, (20, 30), (20, 30))
         taken[0].path.write_text("broken")
-        assert picture_sizes(taken) == [(20, 30)]
+        assert image_sizes(taken) == [(20, 30)]
         taken[1].path.write_text("broken")
         with pytest.raises(DataError, match="none of the 2 pictures can be read"):
-            picture_sizes(taken)
+            image_sizes(taken)

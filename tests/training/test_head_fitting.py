@@ -13,7 +13,8 @@ from differnet_training.gaussian import Gaussian, PlacedMoments, shrunk_moments
 from differnet_training.head_fitting import FOLDS, HeadData, fit_head, fold_of, made, scores
 from differnet_training.head_learning import KeptOnDisk, fit_heads
 from differnet_training.recipes import EDGE
-from differnet_training.strange import Scale, scale_of
+from differnet_training.scoring import Scale, scale_of
+from differnet_training.trainer import Checkpoint
 
 RECIPE = EDGE.model_copy(
     update={"epochs": 5, "batch_images": 8, "learning_rate": 2e-2, "noise": 0.1}
@@ -225,8 +226,8 @@ class TestGoingOn:
         assert whole[0].epochs > 0
         path = tmp_path / "heads.checkpoint"
         with pytest.raises(KilledError):
-            self.fit(KeptOnDisk(path, "run"), die_after)
-        resumed = self.fit(KeptOnDisk(path, "run"))
+            self.fit(KeptOnDisk(Checkpoint(path, "run")), die_after)
+        resumed = self.fit(KeptOnDisk(Checkpoint(path, "run")))
         for a, b in zip(whole, resumed, strict=True):
             assert (a.epochs, a.held_out) == (b.epochs, b.held_out)
             assert np.array_equal(a.unseen, b.unseen)
@@ -235,30 +236,30 @@ class TestGoingOn:
 
     def test_what_is_stored_is_not_trained_again(self, tmp_path):
         path = tmp_path / "heads.checkpoint"
-        self.fit(KeptOnDisk(path, "run"))
-        self.fit(KeptOnDisk(path, "run"), die_after=0)
+        self.fit(KeptOnDisk(Checkpoint(path, "run")))
+        self.fit(KeptOnDisk(Checkpoint(path, "run")), die_after=0)
 
     @pytest.mark.parametrize("damage", ["cut short", "emptied", "another file"])
     def test_a_damaged_checkpoint_starts_over(self, tmp_path, caplog, damage):
         path = tmp_path / "heads.checkpoint"
-        KeptOnDisk(path, "run")("a", lambda: {"x": torch.ones(2)})
+        KeptOnDisk(Checkpoint(path, "run"))("a", lambda: {"x": torch.ones(2)})
         whole = path.read_bytes()
         if damage == "another file":
             torch.save([1, 2], path)
         else:
             path.write_bytes(whole[: len(whole) // 2] if damage == "cut short" else b"")
         with caplog.at_level(logging.WARNING):
-            keep = KeptOnDisk(path, "run")
+            keep = KeptOnDisk(Checkpoint(path, "run"))
         assert "is damaged; training starts over" in caplog.text
         assert torch.equal(keep("a", lambda: {"x": torch.zeros(2)})["x"], torch.zeros(2))
-        again = KeptOnDisk(path, "run")
+        again = KeptOnDisk(Checkpoint(path, "run"))
         assert torch.equal(again("a", lambda: {"x": torch.ones(2)})["x"], torch.zeros(2))
 
     def test_another_runs_checkpoint_is_not_used(self, tmp_path, caplog):
         path = tmp_path / "heads.checkpoint"
-        KeptOnDisk(path, "run")("a", lambda: {"x": torch.ones(2)})
+        KeptOnDisk(Checkpoint(path, "run"))("a", lambda: {"x": torch.ones(2)})
         with caplog.at_level(logging.WARNING):
-            keep = KeptOnDisk(path, "another")
+            keep = KeptOnDisk(Checkpoint(path, "another"))
         assert "is of other data or settings; training starts over" in caplog.text
         assert torch.equal(keep("a", lambda: {"x": torch.zeros(2)})["x"], torch.zeros(2))
 

@@ -21,7 +21,7 @@ from differnet_training.heads import (
     moments,
 )
 from differnet_training.model import load_metadata, load_model
-from differnet_training.strange import Scale, joined_scores
+from differnet_training.scoring import Scale, joined_scores
 
 
 def block(features: int = 5, seed: int = 0) -> CouplingBlock:
@@ -94,15 +94,15 @@ class TestHeadFlow:
         flow = random_flow(head(blocks=2))
         for block_ in flow.blocks:
             for subnet in (block_.subnet1, block_.subnet2):
-                subnet.last.bias.data.fill_(1e6)
-                subnet.last.bias.data[len(subnet.last.bias) // 2 :] = 0.0
+                subnet.conv2.bias.data.fill_(1e6)
+                subnet.conv2.bias.data[len(subnet.conv2.bias) // 2 :] = 0.0
         scores = flow.couple(torch.zeros(1, 6, 3, 4))
         assert scores.min() == pytest.approx(-2 * 1.9 * 2, rel=0.01)
         assert torch.isfinite(flow.standardized(scores)).all()
 
     def test_a_start_as_identity_scores_as_the_gaussian_does(self):
         flow = random_flow(head())
-        flow.start_as_identity()
+        flow.blocks.start_as_identity()
         x = torch.randn(7, 3 * 4 * 6)
         rows = x.reshape(7, 12, 6) - flow.centre
         z = torch.einsum("nwd,wde->nwe", rows, flow.matrix)

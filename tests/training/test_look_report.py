@@ -6,8 +6,7 @@ import pytest
 
 from differnet_training.evaluation import evaluate
 from differnet_training.model import load_metadata, read_training
-from differnet_training.pictures import LOOK_HTML, look_section
-from differnet_training.report import write_report
+from differnet_training.report import LOOK_HTML, look_section, write_report
 from tests.drawn import write_parts
 
 
@@ -43,9 +42,11 @@ def test_findings_are_shown_with_their_cause(headed, look, tmp_path):
     (path,) = write_parts(tmp_path, 1)
     finding = {"path": str(path), "cause": "blurred", "detail": "soft", "left_out": True}
     gone = {**finding, "path": str(Path(tmp_path) / "gone.png"), "left_out": False}
-    (found,) = look_section({**look, "findings": [finding, gone]}, load_metadata(headed.folder))
-    assert found.values["left_out"] == 1
-    first, second = found.values["findings"]
+    ((_, found),) = look_section(
+        {**look, "findings": [finding, gone]}, load_metadata(headed.folder)
+    )
+    assert found["left_out"] == 1
+    first, second = found["findings"]
     assert (first.caption, second.caption) == (
         (path.name, "blurred, left out: soft"),
         ("gone.png", "blurred: soft"),

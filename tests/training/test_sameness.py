@@ -11,10 +11,10 @@ import pytest
 from differnet_runtime.errors import DataError
 from differnet_runtime.model_file.contract import InputContract
 from differnet_training.datasets import open_data
-from differnet_training.head_learning import check_varied
 from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
 from differnet_training.recipes import Recipe
+from differnet_training.screening import check_varied
 from tests.conftest import HEADED, TINY
 from tests.drawn import draw_part
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.model_file.contract import InputContract, Region
-from differnet_training.pictures import thumbnail
+from differnet_training.page import thumbnail
 
 SIZE = 200
 

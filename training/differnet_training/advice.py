@@ -1,9 +1,10 @@
-"""What to do about misses and false rejects, in sentences."""
+"""Advice in sentences on misses and false rejects."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -11,32 +12,32 @@ import numpy as np
 
 from differnet_runtime.errors import DataError, ImageReadError
 from differnet_runtime.images import read_image
-from differnet_runtime.inspection.preprocess import fitted
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import ModelMetadata
 
+from .geometry import seen_area
 from .metrics import read_mask
 from .results import ImageResult, Report
 
 FEW_PICTURES = 100
-"""Fewer good pictures than this are called few."""
+"""Models trained on fewer images get the advice to take more."""
 
 _COARSE, _VERY_COARSE = 1.5, 3.0
-"""Pixels of the camera along one of the input, from which on a larger input or tiles help."""
+"""Pixels of the camera for each pixel of the input, from which a larger input or tiles help."""
 
 _TILE, _OVERLAP, _MOST_TILES = 256, 64, 16
 _LOOKED_AT = 50
-"""The most masks of missed defects that are measured."""
+"""Most masks of missed defects that are measured."""
 
 
 def missed(report: Report) -> list[ImageResult]:
-    """Returns defective parts that were judged good, the lowest score first."""
+    """Returns the defective parts that were judged good, the lowest score first."""
     found = [r for r in report.results if r.label == "defect" and r.verdict == "GOOD"]
     return sorted(found, key=lambda r: r.score or 0.0)
 
 
 def advise(report: Report) -> tuple[str, ...]:
-    """Returns sentences: how many defects were missed, and what may help."""
+    """Returns sentences on how many defects were missed, and what may help."""
     if report.threshold is None:
         return ("The model has no threshold yet, so nothing is missed or rejected: set one with "
                 "differnet calibrate, or try one with --threshold.",)  # fmt: skip
@@ -64,7 +65,7 @@ def _misses(report: Report) -> str:
 
 
 def _threshold(report: Report) -> Iterator[str]:
-    """Says what a lower threshold would change, at up to twice the false rejects."""
+    """Says what a lower threshold would change, with at most twice the false rejects."""
     now, miss = report.false_reject, report.miss
     if now is None or miss is None:
         return
@@ -81,19 +82,16 @@ def _threshold(report: Report) -> Iterator[str]:
         )
         return
     rate = max(1, math.ceil(100 * point.false_rejects / now.of)) / 100
+    defects = "1 defect" if point.misses == 1 else f"{point.misses} defects"
     yield (
-        f"A lower threshold would help: {point.threshold:g} misses {_defects(point.misses)} "
+        f"A lower threshold would help: {point.threshold:g} misses {defects} "
         f"instead of {miss.count}, with {rejects}. Ask for a higher rate when training or "
         f"calibrating, about --false-reject-rate {rate:g}."
     )
 
 
-def _defects(count: int) -> str:
-    return f"{count} defect" + ("" if count == 1 else "s")
-
-
 def _size(report: Report) -> Iterator[str]:
-    """Says whether the missed defects are too small for the input, or may be."""
+    """Says whether the missed defects are (or may be) too small for the input."""
     results, contract = missed(report), report.model.input
     area = _seen(results, contract)
     if area is None:
@@ -124,19 +122,15 @@ def _size(report: Report) -> Iterator[str]:
 
 
 def _seen(results: Sequence[ImageResult], contract: InputContract) -> tuple[int, int] | None:
-    """Returns height and width of what the model sees, in pixels of the camera."""
+    """Returns the area that the model sees of the first readable image; see `seen_area`."""
     for result in results:
-        try:
-            height, width = read_image(Path(result.path)).shape[:2]
-        except ImageReadError:
-            continue
-        region = contract.region
-        return fitted(contract, *((region.height, region.width) if region else (height, width)))
+        with suppress(ImageReadError):
+            return seen_area(contract, *read_image(Path(result.path)).shape[:2])
     return None
 
 
 def _typical_side(results: Sequence[ImageResult], contract: InputContract) -> float | None:
-    """Returns the side of a square as large as the median missed defect, in input pixels."""
+    """Returns the square root of the median missed defect's area, in input pixels."""
     sides = []
     for result in [one for one in results if one.mask is not None][:_LOOKED_AT]:
         try:
@@ -150,7 +144,7 @@ def _typical_side(results: Sequence[ImageResult], contract: InputContract) -> fl
 
 
 def _window(model: ModelMetadata) -> float:
-    """Returns the side of the smallest window that the model judges, in input pixels."""
+    """Returns the side of the smallest window that the model scores, in input pixels."""
     rows = [head.rows for head in model.heads] or [model.windows.rows if model.windows else 1]
     return model.input.height / max(rows)
 
@@ -179,7 +173,7 @@ def _pictures(model: ModelMetadata) -> Iterator[str]:
 
 
 def _false_rejects(report: Report) -> Iterator[str]:
-    """Says when more good parts are rejected than the model's own threshold was set for."""
+    """Says if more good parts are rejected than the model's own threshold was set for."""
     calibration, rejected = report.model.calibration, report.false_reject
     if calibration is None or rejected is None or report.threshold != report.model_threshold:
         return

@@ -11,14 +11,13 @@ from differnet_runtime.detector import Detector
 from differnet_runtime.errors import BackendError, DataError, ImageReadError, TrainingError
 from differnet_runtime.images import read_image
 from differnet_runtime.inspection.calibration import DEFAULT_FALSE_REJECT_RATE
-from differnet_runtime.inspection.capture_record import CaptureRecord, read_capture
+from differnet_runtime.inspection.capture_record import read_capture
 from differnet_runtime.inspection.examination import Doubtful
 from differnet_runtime.inspection.operating_points import Costs
 from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_runtime.inspection.verdict import frame_of, inspect_frame
-from differnet_runtime.model_file.contract import Fit, InputContract, Region, Tiles
+from differnet_runtime.model_file.contract import Fit, Region, Tiles
 from differnet_runtime.model_file.metadata import Calibration, ModelMetadata
-from differnet_runtime.text import instead
 
 from . import evaluation
 from .datasets import ClassNames, ImageFile, open_data, open_test
@@ -28,7 +27,7 @@ from .head_fitting import part_names
 from .job import HowCalibrated, TrainingSettings
 from .learning import learn
 from .model import MODEL_JSON, load_metadata
-from .recipes import RECIPES, Recipe
+from .recipes import Recipe, find_recipe
 from .report import write_report
 from .results import Report
 
@@ -56,44 +55,44 @@ def train(
     detection_limits: bool = True,
     doubtful: Doubtful = "drop",
 ) -> ModelMetadata:
-    """Trains a model on pictures of good parts, and sets its threshold.
+    """Trains a model on images of good parts and sets its threshold.
 
-    A run that was stopped goes on where it was when it is called again with the same arguments.
+    A run that was killed resumes when it is called again with the same arguments.
 
     Args:
-        data: Folder of good pictures, a folder in the layout of MVTec AD, VisA or MTD, or
+        data: Folder of normal images, a folder in the layout of MVTec AD, VisA or MTD, or
             `elpv:mono`, `elpv:poly`, `elpv:both`.
         output: Folder of the model.
         class_names: Names of the folders of good and of defective parts in `data`.
         recipe: Name of a recipe, or one of your own.
-        false_reject_rate: Share of good parts that the threshold may reject, above 0 and below 1.
-        seed: Of folds, weights, order and noise.
-        size: Height and width of the input in pixels; by default the pictures' aspect ratio at
+        false_reject_rate: Share of good parts that the threshold may reject, in (0, 1).
+        seed: Seed of folds, weights, order and noise.
+        size: Height and width of the input in pixels; by default the images' aspect ratio at
             about 256 x 256 pixels.
-        tiles: Divides large pictures, for small defects.
-        region: The part of the picture that is judged; by default what `capture` recorded, or all.
+        tiles: Divides large images, for small defects.
+        region: Part of the image that is judged; by default what `capture` recorded, or all of it.
         fit: How the region is made to fit the input; by default what `capture` recorded, or
             `stretch`.
-        white_level: The value of 16-bit pictures that becomes 255.
-        groups: Regular expression for a picture's path: what it matches names the part, and
-            pictures of one part are never on both sides of a fold; by default what an export of
-            labels recorded.
-        calibration: `folds` lets every picture train and calibrate, so the rate is estimated;
-            `split` keeps a fifth for calibration alone, so the rate is promised.
+        white_level: Value of 16-bit images that becomes 255.
+        groups: Regular expression for an image's path: what it matches names the part, and images
+            of one part are never on both sides of a fold; by default what an export of labels
+            recorded.
+        calibration: `folds` lets every image train and calibrate, so the rate is estimated;
+            `split` reserves a fifth for calibration, so the rate is promised.
         weights: File of the extractor's weights; None takes the packaged ones.
-        skip_unreadable: Go on without pictures that can't be read.
+        skip_unreadable: Continue without images that can't be read.
         cache: Folder of the feature cache; None takes the user's cache folder.
         use_cache: False computes every feature afresh.
         overwrite: Replace a finished model.
-        detection_limits: Paint defects on good pictures, to find out which sizes are found.
-        doubtful: What to do with pictures that may not be of a good part: `drop` them, `keep`
-            them, or `stop`. All are named.
+        detection_limits: Paint defects on normal images to measure which sizes are found.
+        doubtful: What to do with images that may not be normal: `drop` them, `keep` them, or
+            `stop`. All are named.
 
     Returns:
         The metadata of the model, with its threshold in `calibration`.
 
     Raises:
-        DataError: The pictures are unreadable, too few, or both trained and tested on.
+        DataError: The images are unreadable, too few, or both trained and tested on.
         TrainingError: A setting is wrong, or `output` holds a finished model.
         WeightsError: The extractor's weights can't be had.
         OutputError: The model can't be written.
@@ -110,23 +109,22 @@ def train(
             "--overwrite, in Python overwrite=True."
         )
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    if groups is None:
-        groups = _recorded_groups(data)
-    by_part = partial(part_names, pattern=groups)
-    opened = open_data(str(data), seed, class_names, by_part)
-    part_names(opened.good, groups)  # a bad pattern is refused before a picture is read
+    if (captured := read_capture(Path(data)) if Path(data).is_dir() else None) is not None:
+        groups = captured.groups if groups is None else groups
+        region, fit = region or captured.roi, fit or captured.fit
+    opened = open_data(str(data), seed, class_names, partial(part_names, pattern=groups))
+    part_names(opened.good, groups)  # a bad pattern is refused before an image is read
     return learn(
         TrainingSettings(
             data=opened,
             recipe=recipe,
-            contract=_contract(
-                data,
-                opened.good,
+            contract=choose_contract(
                 recipe,
+                opened.good,
                 size=size,
                 tiles=tiles,
                 region=region,
-                fit=fit,
+                fit=fit or "stretch",
                 white_level=white_level,
             ),
             output=output,
@@ -158,29 +156,29 @@ def evaluate(
     cache: str | Path | None = None,
     skip_unreadable: bool = False,
 ) -> Report:
-    """Judges a trained model by labelled pictures that it has not seen.
+    """Judges a trained model by labelled images that it has not seen.
 
     Args:
         model: Folder that `train` wrote.
         data: Folder with `good` beside folders of defects, a folder in the layout of MVTec AD,
             VisA or MTD, or `elpv:mono`, `elpv:poly`, `elpv:both`.
         output: Folder for `report.html` and `report.json`; None writes none.
-        onnx: An exported file that scores the pictures, in place of torch.
+        onnx: An exported file that scores the images, in place of torch.
         class_names: Names of the folders of good and of defective parts in `data`.
-        threshold: Judge at this one in place of the model's.
+        threshold: Used in place of the model's.
         costs: What wrong verdicts cost, to name the cheapest threshold.
-        seeds: Fit the flow again with so many seeds, to show the spread.
-        heatmaps: Write heatmaps of the defective pictures to `output`, and judge them by the masks.
-        seed: Of the split, where the data set has none of its own; as in training.
+        seeds: Number of seeds to refit the flow with, to show the spread.
+        heatmaps: Write heatmaps of the defective images to `output`, and judge them by the masks.
+        seed: Seed of the split, if the data set has none of its own; as in training.
         cache: Folder of the feature cache; None takes the user's cache folder.
-        skip_unreadable: Go on without pictures that can't be read.
+        skip_unreadable: Continue without images that can't be read.
 
     Returns:
-        Figures with their intervals, and the result of each picture.
+        Figures with their intervals, and the result of each image.
 
     Raises:
-        DataError: A class is missing, a picture was trained on or can't be read, or `onnx` is
-            of another model.
+        DataError: A class is missing, an image was trained on or can't be read, or `onnx` is of
+            another model.
         ModelFileError: There is no whole model.
 
     Example:
@@ -215,59 +213,14 @@ def evaluate(
     return report
 
 
-def find_recipe(name: str) -> Recipe:
-    """Returns the recipe of a name.
-
-    Raises:
-        TrainingError: There is none; lists those that there are.
-    """
-    if name not in RECIPES:
-        raise TrainingError(f"there is no recipe {name!r}; {instead(name, RECIPES)}")
-    return RECIPES[name]
-
-
 def _cache_folder(cache: str | Path | None) -> Path:
     return default_cache_folder() if cache is None else Path(cache)
 
 
-def _contract(
-    source: str | Path,
-    good: Sequence[ImageFile],
-    recipe: Recipe,
-    *,
-    size: tuple[int, int] | None,
-    tiles: Tiles | None,
-    region: Region | None,
-    fit: Fit | None,
-    white_level: int,
-) -> InputContract:
-    """Chooses the input; what is not given is what `capture` recorded beside the pictures."""
-    captured = _recorded(source)
-    return choose_contract(
-        recipe,
-        good,
-        size=size,
-        tiles=tiles,
-        region=region or (captured.roi if captured else None),
-        fit=fit or (captured.fit if captured else "stretch"),
-        white_level=white_level,
-    )
-
-
-def _recorded(source: str | Path) -> CaptureRecord | None:
-    folder = Path(source)
-    return read_capture(folder) if folder.is_dir() else None
-
-
-def _recorded_groups(source: str | Path) -> str | None:
-    recorded = _recorded(source)
-    return recorded.groups if recorded is not None else None
-
-
 def _score_with_file(
-    file: Path, folder: Path, pictures: Sequence[ImageFile]
+    file: Path, folder: Path, images: Sequence[ImageFile]
 ) -> tuple[dict[Path, float], list[float], Calibration | None]:
-    """Scores pictures with an exported file; returns scores, milliseconds and its calibration."""
+    """Scores images with an exported file; returns scores, milliseconds and its calibration."""
     scores, latency = {}, []
     with Detector(file) as detector:
         if detector.metadata.weights_sha256 != load_metadata(folder).weights_sha256:
@@ -275,18 +228,18 @@ def _score_with_file(
                 f"{file} was not exported from {folder}: its weights have another hash. Name the "
                 f"folder that it came from, or export again: differnet export {folder} -o {file}"
             )
-        # The first frame is slower (memory is laid out); it would be the p99 of a small set.
+        # The first frame is slower (memory is allocated) and would be the p99 of a small set.
         detector.score_input(golden_frames(detector.metadata.input, 1)[0])
         gate = detector.gate()
-        for picture in progress(pictures, f"scoring with {file.name}", unit="image"):
+        for image in progress(images, f"scoring with {file.name}", unit="image"):
             try:
-                frame = frame_of(read_image(picture.path), str(picture.path))
+                frame = frame_of(read_image(image.path), str(image.path))
             except ImageReadError:
                 continue  # reading the features names it, and refuses or skips it
             found = inspect_frame(frame, detector, gate, score_refused=True)
             if isinstance(found.error, BackendError):
                 raise found.error
             if found.answer is not None:
-                scores[picture.path] = found.answer.score.value
+                scores[image.path] = found.answer.score.value
                 latency.append(found.total_ms)
         return scores, latency, detector.metadata.calibration

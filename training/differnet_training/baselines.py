@@ -1,4 +1,4 @@
-"""What a flow must beat to earn its place: a Gaussian and nearest neighbours, same features."""
+"""The baselines that a flow must beat: a Gaussian and nearest neighbours on the same features."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ from sklearn.neighbors import NearestNeighbors
 from differnet_runtime.errors import ModelFileError
 from differnet_runtime.files import write_bytes
 
-from .gaussian import CHUNK, Gaussian
+from .gaussian import Gaussian, chunks
 from .model import neighbourhood_means
 
 NEIGHBOURS = 3
 
 BANK = 5_000
-"""Most rows that are kept to search for neighbours; a picture of 64 windows gives 64."""
+"""Most rows that are searched for neighbours; an image with 64 windows gives 64."""
 
 
 class Baselines:
-    """The Gaussian that the flow starts from, and the mean distance to the 3 nearest neighbours.
+    """Scores by the Gaussian that the flow starts from, and by the 3 nearest neighbours.
 
     Neighbours are searched among features scaled to unit variance, one row per view and window.
-    A picture's score is made of its rows as the flow's is: see `picture_scores`.
+    Rows are combined to an image's score as the flow's are; see `image_scores`.
 
     Args:
-        gaussian: Of the same features; None for a model with heads, which hold their own.
+        gaussian: Fitted to the same features; None for a model with heads, which hold their own.
         bank: `(M, D) float32` training features.
+
+    Example:
+        >>> baselines = Baselines.fit(features.values)
+        >>> scores = baselines.nearest(test.values)
     """
 
     def __init__(self, gaussian: Gaussian | None, bank: NDArray[np.float32]) -> None:
@@ -43,9 +47,11 @@ class Baselines:
 
     @classmethod
     def fit(cls, features: NDArray[np.float32], *, placed: bool = False) -> Baselines:
-        """Fits both to `(N, V, ..., D) float32` features of good parts.
+        """Fits both to `(N, V, ..., D) float32` features of normal images.
 
-        Of more than `BANK` rows, so many are kept, drawn at random by a fixed seed.
+        Args:
+            features: Training features; at most `BANK` rows are kept for the search.
+            placed: Fit one Gaussian for each window; see `Gaussian.fit`.
         """
         return cls(Gaussian.fit(features, placed=placed), bank_of(features))
 
@@ -61,8 +67,8 @@ class Baselines:
     def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns mean distances `(...)` to the nearest neighbours of rows `(..., D)`."""
         rows = self._scaled(features.reshape(-1, features.shape[-1]))
-        means: NDArray[np.float64] = self._neighbours.kneighbors(rows)[0].mean(axis=1)
-        return means.reshape(features.shape[:-1])
+        means = self._neighbours.kneighbors(rows)[0].mean(axis=1)
+        return np.asarray(means.reshape(features.shape[:-1]))
 
     def save(self, path: Path) -> None:
         """Writes the baselines."""
@@ -81,10 +87,9 @@ class Baselines:
         """
         try:
             tensors = {name: tensor.numpy() for name, tensor in load(path.read_bytes()).items()}
-            if "mean" not in tensors:
-                return cls(None, tensors["bank"])
-            mean = tensors["mean"]
-            gaussian = Gaussian(mean, tensors["matrix"], np.zeros(mean.shape[:-1]))
+            gaussian = None
+            if (mean := tensors.get("mean")) is not None:
+                gaussian = Gaussian(mean, tensors["matrix"], np.zeros(mean.shape[:-1]))
             return cls(gaussian, tensors["bank"])
         except Exception as error:  # safetensors' and numpy's errors share no base class
             raise ModelFileError(
@@ -92,8 +97,7 @@ class Baselines:
             ) from error
 
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        scaled: NDArray[np.float64] = (rows - self._centre) / self._scale
-        return scaled
+        return np.asarray((rows - self._centre) / self._scale)
 
 
 def bank_of(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,12 +108,12 @@ def bank_of(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows
 
 
-def picture_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Makes `(N,)` scores of `(N, V)` or, with windows, `(N, V, n * n)` ones.
+def image_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Combines scores of views `(N, V)`, or of windows `(N, V, n * n)`, to scores of images `(N,)`.
 
-    The mean over the views; of windows, the greatest mean of 3 x 3 neighbours (those there are).
+    Views are averaged; of windows, the greatest mean of 3 x 3 neighbours counts.
     """
-    means: NDArray[np.float64] = rows.mean(axis=1)
+    means = np.asarray(rows.mean(axis=1))
     if means.ndim == 1:
         return means
     n = math.isqrt(means.shape[1])
@@ -120,14 +124,13 @@ def picture_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def in_chunks(
     features: NDArray[np.float32], score: Callable[[NDArray[np.float32]], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Scores the pictures of `(N, V, ..., D)` features, some at a time.
+    """Scores images in chunks.
 
     Args:
-        features: Of N pictures, a file mapped into memory perhaps.
-        score: From `(M, V, ..., D)` to `(M, V, ...)`.
+        features: `(N, V, ..., D)`, which may be memory-mapped.
+        score: Maps `(M, V, ..., D)` to `(M, V, ...)`.
 
     Returns:
-        `(N,)`; see `picture_scores`.
+        `(N,)`; see `image_scores`.
     """
-    parts = (features[k : k + CHUNK] for k in range(0, len(features), CHUNK))
-    return np.concatenate([picture_scores(score(part)) for part in parts])
+    return np.concatenate([image_scores(score(part)) for part in chunks(features)])

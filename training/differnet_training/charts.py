@@ -1,84 +1,51 @@
-"""The report's charts, as SVG text.
-
-A report's page: sections with a template each, as one HTML file that needs nothing else.
-"""
+"""Draws the report's charts as SVG text."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-from numpy.typing import NDArray
 
 from differnet_runtime.model_file.detection_limits import DEFECT_WORDS, DetectionLimits
 
 from .metrics import roc
 from .results import Report
 
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Args:
-        template: Name of its template, `templates/report/TEMPLATE.html.j2`.
-        values: What the template shows, by name.
-    """
-
-    template: str
-    values: Mapping[str, object]
-
-
-def render(title: str, sections: Sequence[Section]) -> str:
-    """Returns the page's HTML.
-
-    Args:
-        title: Shown as the heading and in the browser's tab.
-        sections: From top to bottom.
-    """
-    environment = Environment(
-        loader=PackageLoader("differnet_training"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    rendered = [
-        Markup(environment.get_template(f"report/{one.template}.html.j2").render(**one.values))  # noqa: S704 - the templates escape what they show
-        for one in sections
-    ]
-    style = Markup(environment.get_template("report/style.css").render())  # noqa: S704 - our own file
-    return environment.get_template("report.html.j2").render(
-        title=title, style=style, sections=rendered
-    )
-
-
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
-_NAMES = {"gaussian": "Gaussian", "nearest_neighbour": "nearest neighbour"}
+_LABEL_COLOURS = {"good": GOOD, "defect": DEFECT, "uncertain": UNCERTAIN}
+_NAMES = {"flow": "flow", "gaussian": "Gaussian", "nearest_neighbour": "nearest neighbour"}
 _METHOD_COLOURS = {"flow": "#009E73", "gaussian": "#E69F00", "nearest_neighbour": "#56B4E9"}
 _CONTRAST_COLOURS = ("#D55E00", "#0072B2", "#009E73")
+
+
+def draw(report: Report) -> dict[str, str]:
+    """Returns the charts of a report by their titles; empty text for those without values."""
+    return {
+        "Scores": histogram(report),
+        "ROC": roc_curves(report),
+        "Does the flow earn its place?": comparison(report),
+        "Training": training_curves(report),
+    }
 
 
 def histogram(report: Report) -> str:
     """Draws the scores of good and defective parts, with the threshold, on a logarithmic axis."""
     canvas, axes = _axes()
     groups = {
-        "good": (_scores(report, "good"), GOOD),
-        "defect": (_scores(report, "defect"), DEFECT),
-        "uncertain": (_scores(report, "uncertain"), UNCERTAIN),
+        label: np.array(
+            [r.score for r in report.results if r.label == label and r.score is not None]
+        )
+        for label in _LABEL_COLOURS
     }
-    everything = np.concatenate([values for values, _ in groups.values()])
+    everything = np.concatenate(list(groups.values()))
     if not len(everything):
         return ""
     logarithmic = everything.min() > 0
@@ -86,13 +53,13 @@ def histogram(report: Report) -> str:
     if low == high:
         low, high = 0.9 * low, 1.1 * high + 1e-9
     bins = np.geomspace(low, high, 45) if logarithmic else np.linspace(low, high, 45)
-    for name, (values, colour) in groups.items():
+    for name, values in groups.items():
         if len(values):
             outlined = name == "uncertain"
             axes.hist(
                 np.clip(values, low, high),
                 bins=list(bins),
-                color=colour,
+                color=_LABEL_COLOURS[name],
                 alpha=0.9 if outlined else 0.6,
                 histtype="step" if outlined else "bar",
                 linewidth=1.5,
@@ -105,8 +72,7 @@ def histogram(report: Report) -> str:
         axes.xaxis.set_minor_formatter(NullFormatter())
     if report.threshold is not None:
         axes.axvline(report.threshold, color=INK, linestyle="--", linewidth=1.5, label="threshold")
-    axes.set_xlabel("anomaly score")
-    axes.set_ylabel("pictures")
+    axes.set(xlabel="anomaly score", ylabel="pictures")
     axes.legend(frameon=False)
     return _svg(canvas)
 
@@ -121,21 +87,20 @@ def roc_curves(report: Report) -> str:
     canvas, axes = _axes()
     labels = np.array([result.label for result in report.results])
     figures = {"flow": report.image_auroc, **(report.baselines or {})}
-    methods = {"flow": _all_scores(report)}
+    scores = [np.nan if result.score is None else result.score for result in report.results]
+    methods = {"flow": np.array(scores)}
     methods |= {name: np.array(values) for name, values in report.baseline_scores.items()}
     for name, values in methods.items():
         false_rejects, detected = roc(values[labels == "good"], values[labels == "defect"])
         colour, width = _METHOD_COLOURS[name], 2.2 if name == "flow" else 1.4
-        label = f"{_NAMES.get(name, 'flow')} {figures[name].value:.3f}"
+        label = f"{_NAMES[name]} {figures[name].value:.3f}"
         axes.plot(false_rejects, detected, color=colour, linewidth=width, label=label)
     if report.false_reject is not None and report.miss is not None:
         axes.plot(
             report.false_reject.value, 1 - report.miss.value, "o", color=INK, label="threshold"
         )
-    axes.set_xlabel("false-reject rate")
-    axes.set_ylabel("defects found")
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_ylim(-0.01, 1.01)
+    limits = (-0.01, 1.01)
+    axes.set(xlabel="false-reject rate", ylabel="defects found", xlim=limits, ylim=limits)
     axes.legend(frameon=False, loc="lower right", title="image AUROC")
     return _svg(canvas)
 
@@ -154,9 +119,8 @@ def comparison(report: Report) -> str:
             f"{figure.value:.3f}", (figure.value, position), (0, 9), textcoords="offset points",
             ha="center", color=INK, fontsize=9,
         )  # fmt: skip
-    axes.set_yticks(range(len(figures)), [_NAMES.get(name, "flow") for name in reversed(figures)])
-    axes.set_ylim(-0.6, len(figures) - 0.4)
-    axes.set_xlabel("image AUROC with 95 % bootstrap interval")
+    axes.set_yticks(range(len(figures)), [_NAMES[name] for name in reversed(figures)])
+    axes.set(ylim=(-0.6, len(figures) - 0.4), xlabel="image AUROC with 95 % bootstrap interval")
     return _svg(canvas)
 
 
@@ -174,10 +138,9 @@ def training_curves(report: Report) -> str:
         axes.axvline(
             report.training["best_epochs"], color=INK, linestyle="--", linewidth=1.2, label="chosen"
         )
-        spread = [*train, *held_out[: len(held_out)]]
+        spread = [*train, *held_out]
         axes.set_ylim(min(spread) - 0.02, float(np.quantile(spread, 0.95)) + 0.05)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("negative log-likelihood per feature")
+    axes.set(xlabel="epoch", ylabel="negative log-likelihood per feature")
     axes.legend(frameon=False)
     return _svg(canvas)
 
@@ -192,8 +155,7 @@ def _head_curves(heads: dict[str, Any]) -> str:
         losses = np.array(head["held_out"]) / 2
         axes.plot(range(len(losses)), losses, color=color, label=f"held-out pictures, {name} head")
         axes.axvline(head["epochs"], color=color, linestyle="--", linewidth=1.2, label="chosen")
-    axes.set_xlabel("epoch (0: the Gaussian alone)")
-    axes.set_ylabel("negative log-likelihood per feature")
+    axes.set(xlabel="epoch (0: the Gaussian alone)", ylabel="negative log-likelihood per feature")
     axes.legend(frameon=False)
     return _svg(canvas)
 
@@ -224,18 +186,12 @@ def detection_limits(limits: DetectionLimits) -> str:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}\n({limits.in_picture(x)})")
     axes.set_yticks(range(len(kinds)), [DEFECT_WORDS[kind] for kind in kinds])
-    axes.set_ylim(-0.5, len(kinds) - 0.5)
-    axes.set_xlabel(f"pixels of the input (of the picture); hollow: not up to {limits.largest}")
+    axes.set(
+        ylim=(-0.5, len(kinds) - 0.5),
+        xlabel=f"pixels of the input (of the picture); hollow: not up to {limits.largest}",
+    )
     canvas.legend(frameon=False, loc="outside upper right", ncols=4, handletextpad=0.1)
     return _svg(canvas)
-
-
-def _all_scores(report: Report) -> NDArray[np.float64]:
-    return np.array([np.nan if r.score is None else r.score for r in report.results])
-
-
-def _scores(report: Report, label: str) -> NDArray[np.float64]:
-    return np.array([r.score for r in report.results if r.label == label and r.score is not None])
 
 
 def _axes(height: float = 3.2) -> tuple[Canvas, Axes]:

@@ -1,13 +1,10 @@
-"""What a model is worth on labelled pictures, beside a Gaussian and nearest neighbours.
+"""Judges a trained model by labelled images, beside a Gaussian and nearest neighbours.
 
-Keeps pictures that a model learned from out of its evaluation.
-
-The verdicts on labelled pictures, as a camera would get them, from scores at hand.
+Images that the model learned from are left out, or refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress, step
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.errors import DataError, ImageReadError
-from differnet_runtime.images import read_bytes, read_image
+from differnet_runtime.images import read_image
 from differnet_runtime.inspection.calibration import describe, judged
 from differnet_runtime.inspection.image_checks import IntegrityGate
 from differnet_runtime.inspection.operating_points import Costs, cheapest, operating_points
@@ -32,8 +29,9 @@ from differnet_runtime.records import Decision, Verdict
 from .advice import advise
 from .baselines import Baselines
 from .datasets import DataSet, ImageFile, Label
+from .datasets.base import digest
 from .features import FeatureReader, Features, ViewPlan
-from .head_evaluation import head_rows, heads_sentence, nearest_scores, refit, start_model_scores
+from .head_evaluation import head_rows, heads_sentence, nearest_scores, refit, start_model
 from .heads import HeadedModel
 from .localization import localize
 from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
@@ -43,14 +41,14 @@ from .scoring import Model, ModelScores, judge_features
 
 
 def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:
-    """Leaves out the good pictures that trained a model, of a data set that is not divided.
+    """Leaves out the normal images that a model was trained on, if the data set is undivided.
 
     Args:
-        data: Any data set; one that is divided stays as it is.
-        record: The training record, with the pictures' hashes.
+        data: Any data set; one that is divided is returned unchanged.
+        record: The training record, with the images' hashes.
 
     Returns:
-        The data set; its note says how many pictures were left out.
+        The data set; its note says how many images were left out.
 
     Raises:
         DataError: Nothing is left.
@@ -58,9 +56,10 @@ def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:
     trained = _trained(record)
     if not data.undivided or not trained:
         return data
-    doubtful = _doubtful(record)
-    contents = {p: _content(p) for p in data.test if p.label is Label.GOOD}
-    test = tuple(p for p in data.test if contents.get(p) not in trained | doubtful)
+    findings = record.get("look", {}).get("findings", ())
+    doubtful = {one["sha256"] for one in findings if one["left_out"]}  # no fair test either
+    contents = {image: digest(image.path) for image in data.test if image.label is Label.GOOD}
+    test = tuple(image for image in data.test if contents.get(image) not in trained | doubtful)
     left_out = sum(content in trained for content in contents.values())
     dropped = len(data.test) - len(test) - left_out
     if not test:
@@ -76,17 +75,16 @@ def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:
     return replace(data, test=test, note=f"{data.note} {note}".strip())
 
 
-def check_unseen(features: Features, record: dict[str, Any]) -> None:
-    """Refuses pictures that the model was trained on, byte for byte.
+def _trained(record: dict[str, Any]) -> set[str]:
+    return {entry["sha256"] for part in record.get("parts", {}).values() for entry in part}
 
-    Raises:
-        DataError: Lists them.
-    """
-    seen = _trained(record)
+
+def _refuse_trained(features: Features, trained: set[str]) -> None:
+    """Refuses images that the model was trained on, byte for byte; lists them."""
     doubled = [
-        str(picture.path)
-        for picture, content in zip(features.pictures, features.content, strict=True)
-        if content in seen
+        str(image.path)
+        for image, content in zip(features.images, features.content, strict=True)
+        if content in trained
     ]
     if doubled:
         listed = "\n".join(f"  {path}" for path in doubled[:20])
@@ -96,28 +94,8 @@ def check_unseen(features: Features, record: dict[str, Any]) -> None:
         )
 
 
-def _trained(record: dict[str, Any]) -> set[str]:
-    return {entry["sha256"] for part in record.get("parts", {}).values() for entry in part}
-
-
-def _doubtful(record: dict[str, Any]) -> set[str]:
-    """Returns the hashes of good pictures that training left out: they are no fair test."""
-    findings = record.get("look", {}).get("findings", ())
-    return {one["sha256"] for one in findings if one["left_out"]}
-
-
-def _content(picture: ImageFile) -> str | None:
-    try:
-        return hashlib.sha256(read_bytes(picture.path)).hexdigest()
-    except ImageReadError:
-        return None  # reading its features names it
-
-
-_NO_THRESHOLD = "no_threshold"
-
-
 class _KnownScore:
-    """An engine that gives a score which was computed before."""
+    """A stand-in for an engine that answers with a score computed before."""
 
     def __init__(self, metadata: ModelMetadata) -> None:
         self.metadata = metadata
@@ -132,26 +110,26 @@ class _KnownScore:
 
 
 def verdicts(
-    pictures: Sequence[ImageFile],
+    images: Sequence[ImageFile],
     values: NDArray[np.float64],
     metadata: ModelMetadata,
     threshold: float | None,
 ) -> tuple[Decision, ...]:
-    """Returns the verdict on each picture: NO_DECISION where a camera's frame would get none.
+    """Returns the verdict on each image: NO_DECISION where a camera's frame would get it.
 
     Args:
-        pictures: N of them.
+        images: The N images judged.
         values: `(N,)` scores.
-        metadata: Of the model.
+        metadata: Calibration, input and limits of the image checks.
         threshold: Used in place of the model's.
     """
     engine, gate = _KnownScore(metadata), IntegrityGate(IntegrityConfig(), metadata)
     found = []
-    pairs = zip(pictures, values, strict=True)
-    for picture, value in progress(pairs, "checking", total=len(pictures), unit="image"):
+    pairs = zip(images, values, strict=True)
+    for image, value in progress(pairs, "checking", total=len(images), unit="image"):
         engine.value = float(value)
         try:
-            frame = frame_of(read_image(picture.path), str(picture.path))
+            frame = frame_of(read_image(image.path), str(image.path))
         except ImageReadError as error:
             found.append(unreadable(error))
             continue
@@ -160,22 +138,14 @@ def verdicts(
     return tuple(found)
 
 
-def is_undecided(decision: Decision) -> bool:
-    """Whether a picture is NO_DECISION for its own sake, and not for want of a threshold."""
-    return decision.verdict is Verdict.NO_DECISION and decision.code != _NO_THRESHOLD
-
-
-def count_undecided(pictures: Sequence[ImageFile], decisions: Sequence[Decision]) -> Undecided:
-    """Counts the pictures without a decision, by label and by code."""
-    chosen = [pair for pair in zip(pictures, decisions, strict=True) if is_undecided(pair[1])]
-    labels = Counter(picture.label for picture, _ in chosen)
-    codes = Counter(decision.code or "" for _, decision in chosen)
-    return Undecided(
-        good=labels[Label.GOOD],
-        defect=labels[Label.DEFECT],
-        uncertain=labels[Label.UNCERTAIN],
-        codes=dict(codes.most_common()),
-    )
+def _count_undecided(
+    images: Sequence[ImageFile], decisions: Sequence[Decision], undecided: NDArray[np.bool_]
+) -> Undecided:
+    """Counts the images without a decision, by label and by code."""
+    rows = np.flatnonzero(undecided).tolist()
+    labels = Counter(images[row].label.value for row in rows)
+    codes = Counter(decisions[row].code or "" for row in rows)
+    return Undecided(**labels, codes=dict(codes.most_common()))
 
 
 def evaluate(
@@ -193,28 +163,28 @@ def evaluate(
     heatmaps: Path | None = None,
     skip_unreadable: bool = False,
 ) -> Report:
-    """Judges a trained model by labelled pictures.
+    """Judges a trained model by labelled images.
 
     Args:
-        folder: The model's folder.
-        data: Labelled pictures in `data.test`; with good or with defective ones alone, what
-            compares the two is left out.
+        folder: Folder of the model.
+        data: Labelled images in `data.test`. With good or defective parts alone, the figures that
+            compare the two are left out.
         cache: Folder of the feature cache.
-        scores: Scores by an exported file, by path, in place of torch's; a picture without one
+        scores: Scores of an exported file by path, in place of torch's; an image without one
             counts as rejected.
-        latency_ms: Milliseconds of each frame, where they were measured: here, just now.
-        scored_by: What gave the scores.
-        calibration: The exported file's, which `differnet calibrate` may have set again; None
-            takes the model's.
-        threshold: Judge at this one in place of the model's.
-        costs: What wrong verdicts cost; needs good and defective pictures.
-        seeds: Refit the flow with so many seeds, to show the spread.
-        heatmaps: Folder for heatmaps of the defective pictures; None draws none.
-        skip_unreadable: Go on without pictures that can't be read.
+        latency_ms: Milliseconds of each frame, if they were measured on this machine just now.
+        scored_by: Name of what gave the scores.
+        calibration: The exported file's, which `differnet calibrate` may have changed; None takes
+            the model's.
+        threshold: Used in place of the model's.
+        costs: What wrong verdicts cost; needs good and defective parts.
+        seeds: Number of seeds to refit the flow with, to show the spread.
+        heatmaps: Folder for heatmaps of the defective images; None draws none.
+        skip_unreadable: Continue without images that can't be read.
 
     Raises:
-        DataError: Nothing is left to judge, test pictures were trained on, or one class is
-            missing where both are needed.
+        DataError: Nothing is left to judge, test images were trained on, or one class is missing
+            where both are needed.
         ModelFileError: There is no whole model.
         TrainingError: `seeds` is asked of a model without a record of its training.
     """
@@ -234,24 +204,26 @@ def evaluate(
         skip_unreadable=skip_unreadable,
     )
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
-    check_unseen(features, record)
+    _refuse_trained(features, _trained(record))
     with step("judging"):
         found = judge_features(model, features.values)
         values = found.scores.astype(np.float64)
         if scores is not None:
-            values = np.array([scores.get(p.path, np.nan) for p in features.pictures])
-        in_use = _threshold(metadata) if threshold is None else threshold
-        decisions = verdicts(features.pictures, values, metadata, in_use)
-        undecided = np.array([is_undecided(decision) for decision in decisions])
-        groups = Groups(features.pictures, values, undecided)
-        judged = _judged(groups, metadata, in_use, costs)
+            values = np.array([scores.get(image.path, np.nan) for image in features.images])
+        own = metadata.calibration.threshold if metadata.calibration else None
+        in_use = own if threshold is None else threshold
+        decisions = verdicts(features.images, values, metadata, in_use)
+        undecided = np.array(
+            [one.verdict is Verdict.NO_DECISION and one.code != "no_threshold" for one in decisions]
+        )
+        groups = Groups(features.images, values, undecided)
+        figures = _figures(groups, in_use, costs)
     with step("comparing with the baselines"):
         baseline_scores = _baseline_scores(folder, model, record, features)
         heads: tuple[HeadRow, ...] = ()
         if isinstance(model, HeadedModel) and groups.both:
             heads = head_rows(model, record, features, groups)
         compared = _compared(groups, baseline_scores, metadata, heads)
-    base = metadata.provenance.seed
     report = Report(
         name=printable(data.name),
         scored_by=scored_by,
@@ -261,15 +233,21 @@ def evaluate(
         look=json.loads(printable(json.dumps(record.get("look", {}), ensure_ascii=False))),
         latency_ms=_latency(latency_ms),
         machine=describe_machine() if latency_ms else None,
-        seeds=refit(model, record, reader, features, base, seeds) if seeds > 1 else None,
-        localization=localize(model, features.pictures, heatmaps, metadata.windows)
+        seeds=refit(model, record, reader, features, metadata.provenance.seed, seeds)
+        if seeds > 1
+        else None,
+        localization=localize(model, features.images, heatmaps, metadata.windows)
         if heatmaps
         else None,
         no_decision=int(undecided.sum()),
-        undecided=count_undecided(features.pictures, decisions),
-        results=_results(features, values, found, metadata, decisions),
+        undecided=_count_undecided(features.images, decisions, undecided),
+        threshold=in_use,
+        model_threshold=own,
+        calibration=describe(metadata.calibration) if metadata.calibration else None,
+        costs=costs,
+        results=_results(features.images, values, found, metadata, decisions),
         heads=heads,
-        **judged,
+        **figures,
         **compared,
     )
     with step("advice"):
@@ -278,7 +256,7 @@ def evaluate(
 
 def _refuse_one_class(data: DataSet, seeds: int, costs: Costs | None) -> None:
     """Refuses options that compare good with defective parts where one of the two is missing."""
-    labels = {picture.label for picture in data.test}
+    labels = {image.label for image in data.test}
     if {Label.GOOD, Label.DEFECT} <= labels:
         return
     for option, asked in (("--seeds", seeds > 1), ("--cost-miss and --cost-reject", costs)):
@@ -290,17 +268,10 @@ def _refuse_one_class(data: DataSet, seeds: int, costs: Costs | None) -> None:
             )
 
 
-def _threshold(metadata: ModelMetadata) -> float | None:
-    return metadata.calibration.threshold if metadata.calibration else None
-
-
-def _judged(
-    groups: Groups, metadata: ModelMetadata, threshold: float | None, costs: Costs | None
-) -> dict[str, Any]:
-    good, defect = groups.of(Label.GOOD), groups.of(Label.DEFECT)
-    good_or_refused = groups.of(Label.GOOD, groups.rejectable)
-    defect_or_refused = groups.of(Label.DEFECT, groups.rejectable)
-    calibration = metadata.calibration
+def _figures(groups: Groups, threshold: float | None, costs: Costs | None) -> dict[str, Any]:
+    """Returns the report's figures on good and defective parts."""
+    good, defect = groups.pair(groups.values)
+    good_or_refused, defect_or_refused = groups.pair(groups.rejectable)
     false_reject = miss = None
     if threshold is not None and len(good):
         false_reject = rate(rejected(good_or_refused, threshold), len(good))
@@ -312,13 +283,9 @@ def _judged(
         "defect": len(defect),
         "image_auroc": bootstrap_auroc(good, defect) if groups.both else None,
         "image_aupr": aupr(good, defect) if groups.both else None,
-        "threshold": threshold,
-        "model_threshold": _threshold(metadata),
-        "calibration": describe(calibration) if calibration else None,
         "false_reject": false_reject,
         "miss": miss,
         "operating_points": points,
-        "costs": costs,
         "cheapest": cheapest(points, threshold),
         "kinds": groups.rows(Label.DEFECT, threshold),
         "uncertain": groups.rows(Label.UNCERTAIN, threshold),
@@ -331,6 +298,7 @@ def _compared(
     metadata: ModelMetadata,
     heads: Sequence[HeadRow],
 ) -> dict[str, Any]:
+    """Returns the report's figures on the baselines."""
     if not baseline_scores or not groups.both:
         return {
             "baselines": None,
@@ -340,22 +308,18 @@ def _compared(
             else "No baselines: the model was imported, not trained here.",
             "baseline_scores": {},
         }
-
-    def pair(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return groups.of(Label.GOOD, values), groups.of(Label.DEFECT, values)
-
-    difference = paired_difference(pair(groups.values), pair(baseline_scores["gaussian"]))
+    difference = paired_difference(
+        groups.pair(groups.values), groups.pair(baseline_scores["gaussian"])
+    )
+    sentence = heads_sentence(heads, difference) if heads else _sentence(difference, metadata)
     return {
         "baselines": {
-            name: bootstrap_auroc(*pair(values)) for name, values in baseline_scores.items()
+            name: bootstrap_auroc(*groups.pair(values)) for name, values in baseline_scores.items()
         },
         "minus_gaussian": difference,
-        "earns_its_place": heads_sentence(heads, difference)
-        if heads
-        else _sentence(difference, metadata),
+        "earns_its_place": sentence,
         "baseline_scores": {
-            name: tuple(float(value) for value in values)
-            for name, values in baseline_scores.items()
+            name: tuple(values.tolist()) for name, values in baseline_scores.items()
         },
     }
 
@@ -383,58 +347,52 @@ def _baseline_scores(
     if not (folder / BASELINES).is_file():
         return {}
     baselines = Baselines.load(folder / BASELINES)
-    if isinstance(model, HeadedModel):
+    if not isinstance(model, HeadedModel):
         return {
-            "gaussian": start_model_scores(model, record, features).scores.astype(np.float64),
-            "nearest_neighbour": nearest_scores(model, baselines, features),
+            "gaussian": baselines.gaussian(features.values),
+            "nearest_neighbour": baselines.nearest(features.values),
         }
+    start = judge_features(start_model(model, record), features.values)
     return {
-        "gaussian": baselines.gaussian(features.values),
-        "nearest_neighbour": baselines.nearest(features.values),
+        "gaussian": start.scores.astype(np.float64),
+        "nearest_neighbour": nearest_scores(model, baselines, features),
     }
 
 
 def _latency(latency_ms: Sequence[float] | None) -> dict[str, float] | None:
     if not latency_ms:
         return None
-    quantiles = np.quantile(latency_ms, [0.5, 0.95, 0.99])
-    names = ("p50", "p95", "p99")
-    return {
-        **{name: float(value) for name, value in zip(names, quantiles, strict=True)},
-        "max": float(max(latency_ms)),
-        "frames": float(len(latency_ms)),
-    }
+    p50, p95, p99 = (float(value) for value in np.quantile(latency_ms, [0.5, 0.95, 0.99]))
+    most, frames = float(max(latency_ms)), float(len(latency_ms))
+    return {"p50": p50, "p95": p95, "p99": p99, "max": most, "frames": frames}
 
 
 def _results(
-    features: Features,
+    images: Sequence[ImageFile],
     values: NDArray[np.float64],
     found: ModelScores,
     metadata: ModelMetadata,
     decisions: Sequence[Decision],
 ) -> tuple[ImageResult, ...]:
     results = []
-    rows = zip(features.pictures, values, decisions, strict=True)
-    for index, (picture, value, decision) in enumerate(rows):
-        result = _result(picture, value, decision)
+    for index, (image, value, decision) in enumerate(zip(images, values, decisions, strict=True)):
+        heatmap = head = None
         if found.heatmaps is not None:
-            heat = (tuple(float(f"{v:.4g}") for v in row) for row in found.heatmaps[index])
-            result = result.model_copy(update={"heatmap": tuple(heat)})
+            heatmap = tuple(tuple(float(f"{v:.4g}") for v in row) for row in found.heatmaps[index])
         if found.heads is not None:
             head = metadata.heads[int(found.heads[index].argmax())].name
-            result = result.model_copy(update={"head": head})
-        results.append(result)
+        results.append(
+            ImageResult(
+                path=printable(str(image.path)),
+                label=image.label.value,
+                kind=printable(image.kind),
+                score=float(value) if np.isfinite(value) else None,
+                verdict=decision.verdict.value,
+                code=decision.code,
+                reason=decision.reason,
+                heatmap=heatmap,
+                head=head,
+                mask=None if image.mask is None else printable(str(image.mask)),
+            )
+        )
     return tuple(results)
-
-
-def _result(picture: ImageFile, value: float, decision: Decision) -> ImageResult:
-    return ImageResult(
-        path=printable(str(picture.path)),
-        label=picture.label.value,
-        kind=printable(picture.kind),
-        score=float(value) if np.isfinite(value) else None,
-        verdict=decision.verdict.value,
-        code=decision.code,
-        reason=decision.reason,
-        mask=None if picture.mask is None else printable(str(picture.mask)),
-    )

@@ -1,10 +1,8 @@
-"""Frozen ImageNet extractors, read at several scales and averaged over their pixels.
+"""Frozen ImageNet networks that give the features of images, at several scales.
 
-`alexnet` is the paper's (256 channels at three scales: 768 features). `efficientnet_lite0` comes
-with weights from the package index, so it needs no download at run time. `timm:NAME` is any
-network that timm can give feature maps of.
-
-The networks whose feature maps are read: AlexNet, EfficientNet-Lite0, any of timm.
+`alexnet` is the paper's (256 channels at three scales: 768 features). `efficientnet_lite0`, 1 and 2
+have their weights on the package index, so that they need no download at run time. `timm:NAME` is
+any network of timm that gives feature maps.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 import numpy as np
 import torch
@@ -33,6 +31,7 @@ from .weights import (
     load_state,
     normalisation,
     timm_model,
+    timm_name,
 )
 
 Tap = int | tuple[int, ...] | None
@@ -40,131 +39,20 @@ LITE0_TAP = 10
 """Default block of EfficientNet-Lite0 whose output is pooled (112 channels, stride 16)."""
 
 
-def alexnet_features() -> nn.Sequential:
-    """Returns AlexNet's convolutions with random weights, to be loaded."""
-    from torchvision.models import alexnet
-
-    features: nn.Sequential = alexnet(weights=None).features
-    return features
-
-
-def timm_network(
-    name: str, tap: Tap, weights: Path | None, *, pretrained: bool = True
-) -> nn.Module:
-    """Returns an extractor of timm's, with constant padding.
-
-    Args:
-        name: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or `timm:NAME`.
-        tap: See `extractors.build_extractor`.
-        weights: A weights file; None for the default.
-        pretrained: False leaves the weights random, to be loaded later.
-
-    Raises:
-        WeightsError: Unknown name, tap or weights.
-    """
-    if name in PACKAGED:
-        network = timm_model(f"tf_{name}", name, weights, pretrained=pretrained)
-        return _static_padding(_EfficientNetTap(network, LITE0_TAP if tap is None else tap))
-    if name.startswith("timm:"):
-        network = timm_model(name.removeprefix("timm:"), name, weights, pretrained=pretrained)
-        return _static_padding(_TimmTap(network, tap))
-    if close := nearest(name, ("alexnet", *PACKAGED)):
-        raise WeightsError(f"there is no extractor {name!r}; did you mean {close}?")
-    raise WeightsError(
-        f"there is no extractor {name!r}; choose alexnet, {', '.join(PACKAGED)} or timm:NAME "
-        "(`python -c 'import timm; print(timm.list_models())'` lists the names)"
-    )
-
-
-class _EfficientNetTap(nn.Module):
-    """EfficientNet up to the last of the blocks `tap`, counted from 0 over all stages."""
-
-    def __init__(self, network: nn.Module, tap: int | tuple[int, ...]) -> None:
-        super().__init__()
-        blocks = [block for stage in network.blocks for block in stage]  # type: ignore[union-attr]
-        self.taps = (tap,) if isinstance(tap, int) else tap
-        for one in self.taps:
-            if not 0 <= one < len(blocks):
-                raise WeightsError(
-                    f"the extractor has blocks 0 to {len(blocks) - 1}; received tap {one}"
-                )
-        self.stem = nn.Sequential(network.conv_stem, network.bn1)  # type: ignore[arg-type]
-        self.blocks = nn.Sequential(*blocks[: max(self.taps) + 1])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        maps = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in self.taps:
-                maps.append(x)
-        return maps
-
-
-class _TimmTap(nn.Module):
-    """Any timm network's feature maps number `tap` (None: its last), each `(N, C, h, w)`."""
-
-    def __init__(self, network: nn.Module, tap: Tap) -> None:
-        super().__init__()
-        if not hasattr(network, "forward_intermediates"):
-            raise WeightsError(
-                f"timm's {type(network).__name__} gives no feature maps; choose a network that has "
-                "`forward_intermediates`"
-            )
-        self.network = network
-        self.indices = 1 if tap is None else [tap] if isinstance(tap, int) else list(tap)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
-            x, indices=self.indices, intermediates_only=True, output_fmt="NCHW"
-        )
-        return maps
-
-
-def _static_padding(network: nn.Module) -> nn.Module:
-    """Replaces timm's TensorFlow-style "same" convolutions by ones whose padding is a constant.
-
-    Padding computed from a traced shape becomes shape arithmetic in the graph, and rounds wrongly
-    on odd sizes.
-    """
-    for module in network.modules():
-        for child_name, child in module.named_children():
-            if type(child).__name__ == "Conv2dSame" and isinstance(child, nn.Conv2d):
-                setattr(module, child_name, _StaticSameConv.like(child))
-    return network
-
-
-class _StaticSameConv(nn.Conv2d):
-    """A convolution padded like TensorFlow's "same": the odd pixel goes to the right and bottom."""
-
-    @classmethod
-    def like(cls, conv: nn.Conv2d) -> _StaticSameConv:
-        """Returns one with the weights and settings of `conv`."""
-        same = cls.__new__(cls)
-        same.__dict__.update(conv.__dict__)
-        return same
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pads by Python numbers, then convolves."""
-        pads = []
-        for axis in (1, 0):
-            size, stride = int(x.shape[2 + axis]), self.stride[axis]
-            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-            pads += [total // 2, total - total // 2]
-        x = F.pad(x, pads)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-
 class FeatureExtractor(nn.Module):
-    """Normalises, reads at each scale, averages each feature map, concatenates.
+    """Runs a network at each scale and concatenates the averages of its feature maps.
 
-    The network is frozen: no gradients, and eval mode for good (a BatchNorm in training mode
-    would drift with the data).
+    The network is frozen: it has no gradients and stays in eval mode, since a BatchNorm in
+    training mode would drift with the data.
 
     Args:
-        network: `(N, 3, H, W)` to a feature map `(N, channels, h, w)`, or a list of several.
-        spec: Scales, normalisation and identity.
+        network: Maps `(N, 3, H, W)` to a feature map `(N, channels, h, w)`, or a list of several.
+        spec: Scales, normalisation and identity of the weights.
+
+    Example:
+        >>> extractor = build_extractor("efficientnet_lite0", tap=10)
+        >>> extractor(torch.zeros(1, 3, 256, 256)).shape
+        torch.Size([1, 336])
     """
 
     mean: Tensor
@@ -192,36 +80,30 @@ class FeatureExtractor(nn.Module):
         return super().train(mode=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Extracts features.
-
-        Args:
-            x: `(N, 3, H, W) float32` BGR in 0..255.
-
-        Returns:
-            `(N, D) float32`, the scales side by side, full size first.
-        """
+        """Extracts features `(N, D) float32` from `(N, 3, H, W) float32` BGR in 0..255."""
         return self.pooled(self.normalise(x))
 
     @property
     def black(self) -> Tensor:
-        """A black pixel as `normalise` gives it, `(1, C, 1, 1) float32`."""
+        """A normalised black pixel, `(1, C, 1, 1) float32`."""
         return -self.mean / self.std
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Brings BGR in 0..255 to the network's own order and range: `(N, 3, H, W)` both."""
+        """Converts BGR in 0..255 to the network's channel order and range: `(N, 3, H, W)` both."""
         if not self.reads_bgr:
             x = torch.index_select(x, 1, self.rgb)
         return (x - self.mean) / self.std
 
     def pooled(self, x: Tensor, windows: Windows | None = None) -> Tensor:
-        """Averages the feature maps of each scale: all of a map, or each window of a grid.
+        """Averages the feature maps of each scale over the image, or over each window of a grid.
 
         Args:
             x: `(N, 3, H, W) float32`, normalised.
-            windows: n x n windows; None averages the whole map.
+            windows: The grid; None averages the whole map.
 
         Returns:
-            `(N, D)`, or `(N, n * n, D)`, rows of windows first.
+            `(N, D)`, or `(N, windows, D)` with the windows in row-major order; the scales are side
+            by side, full size first.
         """
         found = [self._averaged(x, position, windows) for position in range(len(self.spec.scales))]
         features = torch.cat(found, dim=1)
@@ -231,19 +113,35 @@ class FeatureExtractor(nn.Module):
         return rows.reshape(-1, windows.count, self.spec.features)
 
     def _averaged(self, x: Tensor, position: int, windows: Windows | None) -> Tensor:
-        """Returns one scale's `(N, channels)` or `(N, channels, n, n)`, those that are kept."""
+        """Returns one scale's kept channels, `(N, channels)` or `(N, channels, rows, columns)`."""
         maps = self._scale_maps(x, self.spec.scales[position])
-        if windows is None:
-            averaged = torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
-        else:
-            grid = windows.rows, windows.columns
-            averaged = torch.cat([window_means(one, *grid) for one in maps], dim=1)
+        averaged = torch.cat(
+            [
+                one.mean(dim=(2, 3))
+                if windows is None
+                else window_means(one, windows.rows, windows.columns)
+                for one in maps
+            ],
+            dim=1,
+        )
         if self.spec.kept is None:
             return averaged
         return torch.index_select(averaged, 1, self.get_buffer(f"kept_{position}"))
 
+    @property
+    def taps(self) -> tuple[int | None, ...]:
+        """The numbers of the feature maps that are read; None for the network's default."""
+        tap = self.spec.tap
+        return tap if isinstance(tap, tuple) else (tap,)
+
+    def channels_by_tap(self) -> dict[int | None, int]:
+        """Returns the number of channels of each tap; runs the network on a small image."""
+        with torch.no_grad():
+            found = self.maps(torch.zeros(1, 3, 64, 64))
+        return {tap: int(one.shape[1]) for tap, one in zip(self.taps, found, strict=True)}
+
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Returns all feature maps, `(N, channels, h, w)` each, of normalised input."""
+        """Returns all feature maps of normalised input, `(N, channels, h, w)` each."""
         return [found for scale in self.spec.scales for found in self._scale_maps(x, scale)]
 
     def _scale_maps(self, x: Tensor, scale: int) -> list[Tensor]:
@@ -253,11 +151,11 @@ class FeatureExtractor(nn.Module):
 
     @contextmanager
     def reading(self, channels: int) -> Iterator[None]:
-        """Lets the network take BGR (3) or BGRx (4 channels) without a copy of the frame.
+        """Makes the network take BGR (3 channels) or BGRx (4) without a copy of the frame.
 
-        The order of the channels moves into the first convolution's weights, where the fourth
-        channel's are zero. The sums are the same, added in another order. A network whose first
-        convolution is not plain to see keeps the copy.
+        The channel order moves into the weights of the first convolution, where the fourth
+        channel's are zero. The sums are the same, added in another order. A network without a
+        single recognisable first convolution keeps the copy.
         """
         readers = [m for m in self.network.modules() if _reads_rgb(m)]
         if len(readers) != 1:
@@ -281,8 +179,8 @@ class FeatureExtractor(nn.Module):
 def window_means(feature_map: Tensor, rows: int, columns: int) -> Tensor:
     """Averages a map over a grid of equal windows: `(N, C, h, w) -> (N, C, rows, columns)`.
 
-    Exact for every size: a pixel that lies in several windows counts in each by the share of it
-    that lies there. Only slices, repetitions and means, which any exporter and engine knows.
+    A pixel on the border of windows counts in each by its share of area, so the means are exact
+    for every size. Only slices, repetitions and means are used, which every exporter supports.
     """
     return _means_along(_means_along(feature_map, 2, rows), 3, columns)
 
@@ -324,10 +222,10 @@ def build_extractor(
     Args:
         name: `alexnet`, `efficientnet_lite0` (or 1, 2) or `timm:NAME`.
         tap: Index of the block (for timm: of the feature map) to pool, or several in ascending
-            order; None for the default.
+            order; None takes the default.
         weights: A weights file, for machines without internet.
-        scales: Divisors of the input size that are read.
-        kept: At most so many channels of each scale, drawn by a fixed seed; None keeps all.
+        scales: Divisors of the input size at which the network runs.
+        kept: Largest number of channels of each scale, drawn by a fixed seed; None keeps all.
 
     Raises:
         WeightsError: Unknown name, or weights that are missing or don't fit.
@@ -345,11 +243,11 @@ def build_extractor(
 
 
 ALEXNET_SIDE = 256
-"""Least side of AlexNet's input in pixels: at a quarter of it one pixel of its last map is left."""
+"""Least side of AlexNet's input in pixels: at a quarter of it, its last map has one pixel."""
 
 
 def check_extractor(name: str, tap: Tap) -> None:
-    """Refuses a network, or feature maps of it, that can't be read; needs no weights.
+    """Refuses a network or feature maps that can't be read, without loading weights.
 
     Raises:
         WeightsError: There is no such network, block or feature map.
@@ -368,7 +266,7 @@ def check_extractor(name: str, tap: Tap) -> None:
 
 
 def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
-    """Builds the paper's extractor from the state of AlexNet's `features`.
+    """Builds the paper's extractor from a state dict of AlexNet's `features`.
 
     Raises:
         WeightsError: A tensor is missing or has another shape.
@@ -379,14 +277,14 @@ def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
 
 
 def empty_extractor(spec: ExtractorSpec) -> FeatureExtractor:
-    """Builds the network of `spec` without weights, for a saved model to be loaded into."""
+    """Builds the extractor of `spec` with random weights, to load a saved model into."""
     if spec.name == "alexnet":
         return FeatureExtractor(alexnet_features(), spec)
     return FeatureExtractor(timm_network(spec.name, spec.tap, None, pretrained=False), spec)
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:
-    """Returns the SHA-256 over names, shapes and bytes of tensors, in the order of their names."""
+    """Returns the SHA-256 of names, types, shapes and bytes of tensors, sorted by name."""
     digest = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()
@@ -410,3 +308,117 @@ def _with_spec(network: nn.Module, name: str, tap: Tap, fed: Normalisation) -> F
         weights_sha256=tensors_sha256(network.state_dict()),
     )
     return FeatureExtractor(network, spec)
+
+
+def alexnet_features() -> nn.Sequential:
+    """Returns AlexNet's convolutions with random weights."""
+    from torchvision.models import alexnet
+
+    return cast("nn.Sequential", alexnet(weights=None).features)
+
+
+def timm_network(
+    name: str, tap: Tap, weights: Path | None, *, pretrained: bool = True
+) -> nn.Module:
+    """Builds a network of timm that gives feature maps, with constant padding.
+
+    Args:
+        name: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or `timm:NAME`.
+        tap: Blocks to pool; see `build_extractor`.
+        weights: A weights file; None takes the default.
+        pretrained: False leaves the weights random.
+
+    Raises:
+        WeightsError: Unknown name, tap or weights.
+    """
+    if name in PACKAGED or name.startswith("timm:"):
+        network = timm_model(timm_name(name), name, weights, pretrained=pretrained)
+        if name in PACKAGED:
+            return _static_padding(_EfficientNetTap(network, LITE0_TAP if tap is None else tap))
+        return _static_padding(_TimmTap(network, tap))
+    if close := nearest(name, ("alexnet", *PACKAGED)):
+        raise WeightsError(f"there is no extractor {name!r}; did you mean {close}?")
+    raise WeightsError(
+        f"there is no extractor {name!r}; choose alexnet, {', '.join(PACKAGED)} or timm:NAME "
+        "(`python -c 'import timm; print(timm.list_models())'` lists the names)"
+    )
+
+
+class _EfficientNetTap(nn.Module):
+    """EfficientNet up to the last of the tapped blocks, which are counted from 0 in all stages."""
+
+    def __init__(self, network: nn.Module, tap: int | tuple[int, ...]) -> None:
+        super().__init__()
+        blocks = [block for stage in network.blocks for block in stage]  # type: ignore[union-attr]
+        self.taps = (tap,) if isinstance(tap, int) else tap
+        for one in self.taps:
+            if not 0 <= one < len(blocks):
+                raise WeightsError(
+                    f"the extractor has blocks 0 to {len(blocks) - 1}; received tap {one}"
+                )
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*blocks[: max(self.taps) + 1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+
+class _TimmTap(nn.Module):
+    """The feature maps of a timm network with the numbers `tap` (None: the last)."""
+
+    def __init__(self, network: nn.Module, tap: Tap) -> None:
+        super().__init__()
+        if not hasattr(network, "forward_intermediates"):
+            raise WeightsError(
+                f"timm's {type(network).__name__} gives no feature maps; choose a network that has "
+                "`forward_intermediates`"
+            )
+        self.network = network
+        self.indices = 1 if tap is None else [tap] if isinstance(tap, int) else list(tap)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = self.network.forward_intermediates(  # type: ignore[operator]
+            x, indices=self.indices, intermediates_only=True, output_fmt="NCHW"
+        )
+        return cast("list[Tensor]", maps)
+
+
+def _static_padding(network: nn.Module) -> nn.Module:
+    """Replaces timm's TensorFlow-style "same" convolutions by ones with constant padding.
+
+    Padding computed from a traced shape becomes shape arithmetic in the graph, which rounds
+    wrongly on odd sizes.
+    """
+    for module in network.modules():
+        for child_name, child in module.named_children():
+            if type(child).__name__ == "Conv2dSame" and isinstance(child, nn.Conv2d):
+                setattr(module, child_name, _StaticSameConv.like(child))
+    return network
+
+
+class _StaticSameConv(nn.Conv2d):
+    """A convolution padded like TensorFlow's "same": an odd pixel is added right and below."""
+
+    @classmethod
+    def like(cls, conv: nn.Conv2d) -> _StaticSameConv:
+        """Returns a copy of `conv` with constant padding."""
+        same = cls.__new__(cls)
+        same.__dict__.update(conv.__dict__)
+        return same
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pads by Python numbers, then convolves."""
+        pads = []
+        for axis in (1, 0):
+            size, stride = int(x.shape[2 + axis]), self.stride[axis]
+            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            pads += [total // 2, total - total // 2]
+        x = F.pad(x, pads)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)

@@ -1,14 +1,12 @@
-"""Features of pictures, computed once: the extractor is frozen, so they never change.
+"""Reads the features of images, through a cache on disk.
 
-Each picture is extracted on its own (all its views as one batch), so its features do not depend
-on which pictures stand beside it, and a run that was killed half-way goes on bit for bit.
+The extractor is frozen, so the features of an image never change. Each image is extracted on its
+own (all its views as one batch): its features do not depend on the images beside it, and a killed
+run resumes with the same bits.
 
-Features on disk: what was computed once is read again, or found damaged and computed anew.
-
-The extractor in ONNX Runtime: the same features as torch's in a third of the time, on a CPU.
-
-It is used where onnx and onnxruntime are installed and the extractor can be traced; else torch
-computes the features. The two differ by rounding, so the feature cache tells them apart.
+On a CPU, ONNX Runtime takes a third of torch's time, so it runs the extractor if onnx and
+onnxruntime are installed and the extractor can be traced. The two differ by rounding; the cache's
+key tells them apart.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -36,7 +34,6 @@ from torch import Tensor, nn
 from differnet_runtime.command import progress
 from differnet_runtime.errors import (
     DataError,
-    DifferNetError,
     FrameError,
     ImageReadError,
     OutputError,
@@ -52,19 +49,20 @@ from .datasets import ImageFile
 from .extractors import FeatureExtractor
 from .heads import HeadFeatures
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
 class FeatureCache:
-    """Features on disk, under a key of all that they depend on; shared between runs.
+    """Features on disk under a key of all that they depend on; runs may share it.
 
-    An entry is a file: the SHA-256 of its payload, then the payload. It appears by renaming, so a
-    killed run leaves none half-written, and an entry that was damaged later is found by its hash
-    and computed again, never served.
+    An entry is a file with the SHA-256 of its payload, then the payload. It is written atomically,
+    and an entry that was damaged later is recognised by its hash and computed again.
 
     Args:
-        folder: Where the entries lie.
-        key: Everything besides the picture that the features depend on; see `cache_key`.
+        folder: Folder of all caches.
+        key: Everything besides the image that the features depend on.
     """
 
     def __init__(self, folder: Path, key: dict[str, object]) -> None:
@@ -74,21 +72,25 @@ class FeatureCache:
             write_bytes(self.folder / "key.json", text.encode())
 
     def get(self, content: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-        """Returns the float32 features of that shape of the picture with that hash, or None."""
+        """Returns the cached `float32` features of a shape; None if there are none.
+
+        Args:
+            content: SHA-256 of the image file.
+            shape: Expected shape of the features.
+        """
         path = self._path(content)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
         digest, payload = data[:32], data[32:]
-        whole = hashlib.sha256(payload).digest() == digest
-        if not whole or len(payload) != 4 * math.prod(shape):
+        if hashlib.sha256(payload).digest() != digest or len(payload) != 4 * math.prod(shape):
             _log.warning("the cached features %s are damaged; they are computed again", path)
             return None
         return np.frombuffer(payload, np.float32).reshape(shape)
 
     def put(self, content: str, values: NDArray[np.float32]) -> None:
-        """Stores float32 features.
+        """Stores the features of the image with a hash.
 
         Raises:
             OutputError: The disk is full or the folder can't be written.
@@ -112,11 +114,11 @@ _OPSET = 17
 
 
 class Pooled(nn.Module):
-    """Pictures to features, normalising and pooling included: what is traced.
+    """Maps images to pooled features, normalising included; this is what is traced.
 
     Args:
         extractor: In eval mode, as it always is.
-        windows: Average over each window of a grid; None over the whole picture.
+        windows: Average over each window of a grid; None averages over the whole image.
     """
 
     def __init__(self, extractor: FeatureExtractor, windows: Windows | None) -> None:
@@ -130,10 +132,10 @@ class Pooled(nn.Module):
 
 
 class ExtractorSession:
-    """Runs a traced extractor.
+    """Runs a traced extractor in ONNX Runtime.
 
     Args:
-        model: The graph's bytes.
+        model: Bytes of the ONNX graph.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -148,12 +150,11 @@ class ExtractorSession:
 
     def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns the features of `(V, height, width, 3) uint8` BGR."""
-        found: NDArray[np.float32] = self._session.run(None, {"images": images})[0]
-        return found
+        return np.asarray(self._session.run(None, {"images": images})[0], np.float32)
 
 
 def runs_on() -> str:
-    """Returns what computes features here, with its version, for the cache's key."""
+    """Returns the name and version of what computes features here, for the cache's key."""
     try:
         import onnx  # noqa: F401 - torch's exporter needs it
         import onnxruntime
@@ -162,37 +163,31 @@ def runs_on() -> str:
     return f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}"
 
 
-def open_session(
-    reading: Pooled | HeadFeatures, contract: InputContract
-) -> ExtractorSession | None:
-    """Traces what reads features; returns None where that can't be done here."""
+def open_session(module: Pooled | HeadFeatures, contract: InputContract) -> ExtractorSession | None:
+    """Traces a module for ONNX Runtime; returns None if that can't be done here."""
     if not runs_on().startswith("onnxruntime"):
         return None
+    buffer, example = io.BytesIO(), (2, contract.height, contract.width, 3)
     try:
-        return ExtractorSession(_traced(reading.eval(), contract))
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore", DeprecationWarning)  # only this exporter is as quick
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+            warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+            torch.onnx.export(
+                module.eval(),
+                (torch.zeros(example, dtype=torch.uint8),),
+                buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
+                input_names=["images"],
+                dynamic_axes={"images": {0: "V"}},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).partition("\n")[0]
-        name = reading.extractor.spec.name
-        _log.info("%s runs in torch, for it can't be traced: %s", name, reason)
+        name = module.extractor.spec.name
+        _log.info("%s runs in torch because it can't be traced: %s", name, reason)
         return None
-
-
-def _traced(reading: Pooled | HeadFeatures, contract: InputContract) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore", DeprecationWarning)  # only the tracing exporter is as quick
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
-        torch.onnx.export(
-            reading,
-            (torch.zeros(2, contract.height, contract.width, 3, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]  # the tracing exporter takes a file object
-            input_names=["images"],
-            dynamic_axes={"images": {0: "V"}},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-    return buffer.getvalue()
+    return ExtractorSession(buffer.getvalue())
 
 
 WIDEST_WHITE = 65535
@@ -201,11 +196,15 @@ _FEATURES_VERSION = 7
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """Which rotations of each picture are extracted.
+    """The rotations in which each image is extracted.
 
     Args:
-        key: Names the plan in the feature cache's key.
-        angles: From a picture's content hash to its angles, in degrees.
+        key: Name of the plan in the cache's key.
+        angles: Maps the SHA-256 of an image file to its angles in degrees.
+
+    Example:
+        >>> ViewPlan.fixed((0.0, 90.0)).angles("any image")
+        (0.0, 90.0)
     """
 
     key: str
@@ -213,12 +212,12 @@ class ViewPlan:
 
     @classmethod
     def fixed(cls, angles: tuple[float, ...]) -> ViewPlan:
-        """The same angles for every picture."""
+        """Takes the same angles for every image."""
         return cls("fixed " + " ".join(f"{angle:g}" for angle in angles), lambda _: angles)
 
     @classmethod
     def random(cls, draws: int, seed: str) -> ViewPlan:
-        """Angles drawn uniformly from (-180, 180), as the original's RandomRotation(180)."""
+        """Draws angles uniformly from (-180, 180), as the original's RandomRotation(180)."""
 
         def draw(content: str) -> tuple[float, ...]:
             word = hashlib.sha256(f"{seed} {content}".encode()).digest()[:4]
@@ -230,31 +229,36 @@ class ViewPlan:
 
 @dataclass(frozen=True)
 class Features:
-    """What was extracted.
+    """Features of images.
 
     Args:
-        values: `(N, V, D) float32`, a row of views for each picture; `(N, V, windows, D)` of
-            windows, which lie on each other in all views. In a file that is mapped into memory,
-            so that memory does not grow with the number of pictures.
-        pictures: The N pictures.
-        content: Their files' SHA-256.
+        values: `(N, V, D) float32` for V views, or `(N, V, windows, D)`, where a window shows the
+            same place of the image in all views. Memory-mapped, so that memory does not grow with
+            the number of images.
+        images: The N images, in order.
+        content: SHA-256 of each file.
     """
 
     values: NDArray[np.float32]
-    pictures: tuple[ImageFile, ...]
+    images: tuple[ImageFile, ...]
     content: tuple[str, ...]
 
 
 class FeatureReader:
-    """Pictures to features, through the cache.
+    """Reads the features of images through the cache.
 
     Args:
-        extractor: The frozen extractor.
-        contract: How a picture becomes the extractor's input.
-        cache_folder: Where the cache lies; None computes everything afresh.
-        windows: Average over each window of a grid; None over the whole picture.
+        extractor: The frozen extractor, in eval mode.
+        contract: How an image becomes the extractor's input.
+        cache_folder: Folder of the cache; None computes everything afresh.
+        windows: Average over each window of a grid; None averages over the whole image.
         heads: Read the features of these heads instead.
-        skip_unreadable: Go on without pictures that can't be read, instead of refusing.
+        skip_unreadable: Continue without images that can't be read, instead of refusing.
+
+    Example:
+        >>> extractor = build_extractor("efficientnet_lite0", tap=15)
+        >>> reader = FeatureReader(extractor, InputContract(height=256, width=256), None)
+        >>> features = reader.read(data.good, ViewPlan.fixed((0.0,)), "features")
     """
 
     def __init__(
@@ -274,7 +278,7 @@ class FeatureReader:
         self.windows = windows
         self.heads = tuple(heads)
         self.skip_unreadable = skip_unreadable
-        self._reading = (
+        self._module = (
             HeadFeatures(self.extractor, heads, contract)
             if heads
             else Pooled(self.extractor, windows)
@@ -282,42 +286,66 @@ class FeatureReader:
 
     @cached_property
     def _session(self) -> ExtractorSession | None:
-        return open_session(self._reading, self.contract)
+        return open_session(self._module, self.contract)
 
-    def read(self, pictures: Sequence[ImageFile], views: ViewPlan, what: str) -> Features:
-        """Extracts all pictures, with a progress bar.
+    def read(self, images: Sequence[ImageFile], views: ViewPlan, what: str) -> Features:
+        """Extracts all images, with a progress bar.
 
         Args:
-            pictures: To be read.
+            images: The images to read.
             views: The rotations of each.
-            what: Shown by the progress bar.
+            what: Text of the progress bar.
 
         Raises:
-            DataError: Pictures can't be read (each is listed), or none is left.
-            OutputError: The disk has no room for them.
+            DataError: Images can't be read (each is listed), or none is left.
+            OutputError: The disk has no room for the features.
         """
         cache = self._cache(views)
         kept: list[ImageFile] = []
         contents: list[str] = []
-        unreadable: list[str] = []
         values: NDArray[np.float32] | None = None
-        for picture in progress(pictures, what, unit="image"):
-            try:
-                content, rows = self._features(picture, views, cache)
-            except (ImageReadError, FrameError) as error:
-                unreadable.append(_named(picture, error))
-                continue
+        for image, (content, rows) in self._each(
+            images, what, lambda file: self._features(file, views, cache)
+        ):
             if values is None:
-                values = self._mapped((len(pictures), *rows.shape))
+                values = self._mapped((len(images), *rows.shape))
             values[len(kept)] = rows
-            kept.append(picture)
+            kept.append(image)
             contents.append(content)
-        self._report(unreadable, kept)
         assert values is not None
         return Features(values[: len(kept)], tuple(kept), tuple(contents))
 
+    def _each(
+        self, images: Sequence[ImageFile], what: str, read: Callable[[ImageFile], T]
+    ) -> Iterator[tuple[ImageFile, T]]:
+        """Yields what is read of each image, with a progress bar.
+
+        Raises:
+            DataError: After the last image: some can't be read and `skip_unreadable` is not set
+                (each is listed), or none is left.
+        """
+        unreadable: list[str] = []
+        for image in progress(images, what, unit="image"):
+            try:
+                found = read(image)
+            except (ImageReadError, FrameError) as error:
+                path, text = str(image.path), str(error)
+                unreadable.append(text if path in text else f"{path}: {text}")
+                continue
+            yield image, found
+        if not images:
+            raise DataError("there are no pictures to read")
+        if unreadable:
+            listed = "\n".join(f"  {line}" for line in unreadable)
+            message = f"{len(unreadable)} of {len(images)} pictures can't be used:\n{listed}"
+            if not self.skip_unreadable or len(unreadable) == len(images):
+                raise DataError(
+                    f"{message}\nMend or remove them, or go on without them: --skip-unreadable."
+                )
+            _log.warning("%s", message)
+
     def _mapped(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Returns an array in a nameless file, which goes with it."""
+        """Returns an array in an unnamed file, which is deleted with the array."""
         size = 4 * math.prod(shape)
         try:
             if self.cache_folder is not None:
@@ -333,39 +361,30 @@ class FeatureReader:
             ) from error
 
     def check(
-        self, pictures: Sequence[ImageFile]
+        self, images: Sequence[ImageFile]
     ) -> tuple[tuple[ImageFile, ...], tuple[Measured, ...]]:
-        """Reads all pictures before anything is made of them.
-
-        Warns of 16-bit pictures that seem to need another white level.
+        """Reads and measures all images; warns of 16-bit images with an unlikely white level.
 
         Returns:
-            The pictures that can be read, and what was measured of each.
+            The images that can be read, and what was measured of each.
 
         Raises:
-            DataError: Pictures can't be read (each is listed), or none is left.
+            DataError: Images can't be read (each is listed), or none is left.
         """
-        kept, measured, unreadable, brightest = [], [], [], []
-        for picture in progress(pictures, "checking the pictures", unit="image"):
-            try:
-                data = read_bytes(picture.path)
-                image = decode_image(data, str(picture.path))
-                prepared = preprocess(image, self.contract)
-            except (ImageReadError, FrameError) as error:
-                unreadable.append(_named(picture, error))
-                continue
-            kept.append(picture)
-            measured.append(
-                measure(picture.path, hashlib.sha256(data).hexdigest(), image, prepared)
-            )
-            if image.dtype == np.uint16:
-                brightest.append(int(image.max()))
-        self._report(unreadable, kept)
-        self._doubt_white_level(brightest)
-        return tuple(kept), tuple(measured)
+        found = list(self._each(images, "checking the pictures", self._measured))
+        self._doubt_white_level([brightest for _, (_, brightest) in found if brightest is not None])
+        return tuple(image for image, _ in found), tuple(one for _, (one, _) in found)
+
+    def _measured(self, file: ImageFile) -> tuple[Measured, int | None]:
+        """Returns what is measured of an image, and the greatest value of a 16-bit one."""
+        data = read_bytes(file.path)
+        image = decode_image(data, str(file.path))
+        content = hashlib.sha256(data).hexdigest()
+        measured = measure(file.path, content, image, preprocess(image, self.contract))
+        return measured, int(image.max()) if image.dtype == np.uint16 else None
 
     def _doubt_white_level(self, brightest: Sequence[int]) -> None:
-        """Warns if the greatest values of all 16-bit pictures lie far below the widest scale."""
+        """Warns if the greatest values of all 16-bit images are far below the widest scale."""
         white = self.contract.white_level
         likely = likely_white_level(max(brightest)) if brightest else None
         if likely is None or white != WIDEST_WHITE:
@@ -399,16 +418,17 @@ class FeatureReader:
         return FeatureCache(self.cache_folder, key)
 
     def _features(
-        self, picture: ImageFile, views: ViewPlan, cache: FeatureCache | None
+        self, file: ImageFile, views: ViewPlan, cache: FeatureCache | None
     ) -> tuple[str, NDArray[np.float32]]:
-        data = read_bytes(picture.path)
+        """Returns an image's SHA-256 and its features, cached or extracted."""
+        data = read_bytes(file.path)
         content = hashlib.sha256(data).hexdigest()
         angles = views.angles(content)
         if cache is not None:
             cached = cache.get(content, (len(angles), *self._row_shape))
             if cached is not None:
                 return content, cached
-        image = preprocess(decode_image(data, str(picture.path)), self.contract)
+        image = preprocess(decode_image(data, str(file.path)), self.contract)
         rows = self.extract_views([image], angles)[0]
         if cache is not None:
             cache.put(content, rows)
@@ -417,11 +437,14 @@ class FeatureReader:
     def extract_views(
         self, images: Sequence[NDArray[np.uint8]], angles: tuple[float, ...]
     ) -> NDArray[np.float32]:
-        """Extracts inputs `(height, width, 3) uint8` in views at the angles, all as one batch.
+        """Extracts preprocessed images in all views, as one batch.
+
+        Args:
+            images: N inputs, `(height, width, 3) uint8` BGR.
+            angles: Rotations of each, in degrees.
 
         Returns:
-            `(N, V, D) float32`, or `(N, V, windows, D)` with windows, which lie on each other in
-            all views.
+            `(N, V, D) float32`, or `(N, V, windows, D)`; see `Features`.
         """
         found = self.extract(np.stack([rotate(image, a) for image in images for a in angles]))
         rows = found.reshape(len(images), len(angles), *found.shape[1:])
@@ -431,54 +454,34 @@ class FeatureReader:
         """Runs the extractor on `(V, height, width, 3) uint8` BGR.
 
         Returns:
-            `(V, D) float32`, or `(V, windows, D)` as each view sees its windows.
+            `(V, D) float32`, or `(V, windows, D)` with the windows as each view sees them.
         """
         if self._session is not None:
             return self._session.extract(images)
         return self.extract_by_torch(images)
 
     def extract_by_torch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Does the same where there is no ONNX Runtime, or it can't run this extractor."""
+        """Does the same in torch, if ONNX Runtime is missing or can't run the extractor."""
         with torch.inference_mode():
-            rows: NDArray[np.float32] = self._reading(torch.from_numpy(images)).numpy()
-        return rows
+            return np.asarray(self._module(torch.from_numpy(images)))
 
     @property
     def _row_shape(self) -> tuple[int, ...]:
-        if isinstance(self._reading, HeadFeatures):
-            return (sum(self._reading.sizes),)
+        if isinstance(self._module, HeadFeatures):
+            return (sum(self._module.sizes),)
         features = self.extractor.spec.features
         return (features,) if self.windows is None else (self.windows.count, features)
 
     def _aligned(
         self, found: NDArray[np.float32], angles: tuple[float, ...]
     ) -> NDArray[np.float32]:
-        """Turns the windows of right-angle views back to where they are in the frame."""
+        """Turns the windows of right-angle views back to their places in the frame."""
         if self.windows is None:
             return found
         rows, columns = self.windows.rows, self.windows.columns
-        turned = [
-            np.rot90(view.reshape(rows, columns, -1), -int(angle // 90)).reshape(view.shape)
-            for view, angle in zip(found, angles, strict=True)
-        ]
-        return np.stack(turned)
-
-    def _report(self, unreadable: list[str], kept: list[ImageFile]) -> None:
-        if not unreadable:
-            if not kept:
-                raise DataError("there are no pictures to read")
-            return
-        listed = "\n".join(f"  {line}" for line in unreadable)
-        message = (
-            f"{len(unreadable)} of {len(unreadable) + len(kept)} pictures can't be used:\n{listed}"
+        return np.stack(
+            [
+                np.rot90(view.reshape(rows, columns, -1), -int(angle // 90)).reshape(view.shape)
+                for view, angle in zip(found, angles, strict=True)
+            ]
         )
-        if not self.skip_unreadable or not kept:
-            raise DataError(
-                f"{message}\nMend or remove them, or go on without them: --skip-unreadable."
-            )
-        _log.warning("%s", message)
-
-
-def _named(picture: ImageFile, error: DifferNetError) -> str:
-    text = str(error)
-    return text if str(picture.path) in text else f"{picture.path}: {text}"

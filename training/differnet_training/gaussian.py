@@ -1,33 +1,38 @@
-"""The Gaussian of good parts' features, which a whitened flow starts from.
+"""The Gaussian of normal images' features, which a whitened flow starts from.
 
-One for all rows, or, where parts lie the same in every picture, one for each window of the grid
-(as PaDiM has one for each position: Defard et al., 2020, arXiv:2011.08785). A window alone has
-few pictures to learn a covariance from, so its own is trusted by a share only, the rest is the
-shared one; held-out good pictures choose the share, and 0 is the shared Gaussian.
+There is one for all rows, or one for each window of the grid if parts lie the same in every image
+(as PaDiM has one for each position: Defard et al. 2020, arXiv:2011.08785). One window has few
+samples to estimate a covariance from, so its own covariance is blended with the shared one:
+
+    C = share * C_window + (1 - share) * C_shared
+
+Held-out normal images choose the share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 CHUNK = 64
-"""Pictures at a time, where all of them are gone through."""
+"""Number of images processed at a time."""
 
 SHARES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
-"""How far a window's own covariance may be trusted."""
+"""Candidates for the weight of a window's own covariance."""
 
 LEAST_DEVIATION = 1e-3
-"""A feature's standard deviation counts as at least this share of the median feature's."""
+"""Lower bound of a feature's standard deviation, as a share of the median feature's."""
 
 RIDGE = 0.01
-"""Added to each feature's variance in a window, as a share of its variance over all windows."""
+"""Added to each feature's variance in a window, as a share of its mean variance."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,13 @@ class Gaussian:
     Args:
         mean: `(D,) float64`, or `(W, D)` for W windows.
         matrix: `(D, D) float64`, or `(W, D, D)`.
-        log_det: Of the map, `()` or `(W,)`.
-        share: How far windows' own covariances are trusted; 0 for one Gaussian.
+        log_det: log |det matrix|, `()` or `(W,)`.
+        share: Weight of the windows' own covariances, 0 to 1; 0 for one Gaussian.
+
+    Example:
+        >>> gaussian = Gaussian.fit(np.random.randn(100, 1, 8).astype(np.float32))
+        >>> gaussian.squares(np.zeros((5, 1, 8), np.float32)).shape
+        (5, 1)
     """
 
     mean: Array
@@ -50,18 +60,19 @@ class Gaussian:
     def of(
         cls, mean: Array, covariance: Array, share: float = 0.0, *, symmetric: bool = False
     ) -> Gaussian:
-        """From means and positive definite covariances: W = E diag(1 / sqrt(lambda)).
+        """Builds one from means and positive definite covariances: W = E diag(1 / sqrt(lambda)).
 
         Args:
             mean: `(D,)` or `(W, D)`.
             covariance: `(D, D)` or `(W, D, D)`.
-            share: Recorded.
-            symmetric: Turn back into the features' axes, W = E diag(1 / sqrt(lambda)) E', so that
+            share: Weight of the windows' own covariances, to be recorded.
+            symmetric: Rotate back to the features' axes, W = E diag(1 / sqrt(lambda)) E', so that
                 a latent means the same in neighbouring windows.
         """
         # torch's solver: numpy's takes ten times as long for many small matrices.
-        found = torch.linalg.eigh(torch.from_numpy(covariance))
-        eigenvalues, eigenvectors = found.eigenvalues.numpy(), found.eigenvectors.numpy()
+        eigenvalues, eigenvectors = (
+            found.numpy() for found in torch.linalg.eigh(torch.from_numpy(covariance))
+        )
         matrix = eigenvectors / np.sqrt(eigenvalues)[..., None, :]
         if symmetric:
             matrix = matrix @ eigenvectors.swapaxes(-1, -2)
@@ -70,12 +81,12 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: NDArray[np.float32], *, placed: bool = False) -> Gaussian:
-        """Fits `(N, V, ..., D)` features of good parts.
+        """Fits features of normal images.
 
         Args:
-            features: Mapped into memory, perhaps; gone through in chunks.
-            placed: One Gaussian for each window; the features are `(N, V, W, D)` then. A fifth
-                of the pictures choose how far the windows are trusted.
+            features: `(N, V, ..., D) float32`, read in chunks, so they may be memory-mapped.
+            placed: Fit one Gaussian for each window of `(N, V, W, D)`; a fifth of the images
+                chooses the share.
         """
         if not placed:
             return cls.of(*shrunk_moments(features))
@@ -84,14 +95,14 @@ class Gaussian:
         return PlacedMoments.of(features).gaussian(share)
 
     def squares(self, features: NDArray[np.floating]) -> Array:
-        """Returns the mean over D of z squared, `(N, V, ...)` of `(N, V, ..., D)`."""
+        """Returns the mean over D of z squared: `(N, V, ..., D) -> (N, V, ...) float64`."""
         return np.asarray((self._latents(features) ** 2).mean(axis=-1), np.float64)
 
     def negative_log_likelihood(self, features: NDArray[np.floating]) -> float:
-        """Returns the mean over all rows, up to a constant; 0 of no rows."""
+        """Returns the mean negative log-likelihood of all rows, up to a constant; 0 for no rows."""
         total: float = sum(
             float((0.5 * (self._latents(part) ** 2).sum(axis=-1) - self.log_det).sum())
-            for part in _parts(features)
+            for part in chunks(features)
         )
         return float(total / max(features.size // features.shape[-1], 1))
 
@@ -108,17 +119,17 @@ class Gaussian:
 def shrunk_moments(features: NDArray[np.floating]) -> tuple[Array, Array]:
     """Returns mean `(D,)` and covariance `(D, D)`, float64, of features `(N, ..., D)`.
 
-    The covariance is shrunk as Ledoit and Wolf do (A well-conditioned estimator for
-    large-dimensional covariance matrices, 2004), after scaling each feature to unit variance, and
-    scaled back. Twice through the features, a chunk at a time: memory does not grow with them.
+    The covariance of the features, scaled to unit variance, is shrunk towards a multiple of the
+    identity (Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance
+    matrices, 2004) and scaled back. The features are read in chunks: memory does not grow with N.
     """
     dimension = features.shape[-1]
     count = features.size // dimension
-    mean = sum(rows.sum(axis=0) for rows in _chunks(features)) / count
-    variance = sum(((rows - mean) ** 2).sum(axis=0) for rows in _chunks(features)) / count
+    mean = sum(rows.sum(axis=0) for rows in _float_rows(features)) / count
+    variance = sum(((rows - mean) ** 2).sum(axis=0) for rows in _float_rows(features)) / count
     scale = floored(np.sqrt(variance))
     product, fourth = np.zeros((dimension, dimension)), 0.0
-    for rows in _chunks(features):
+    for rows in _float_rows(features):
         scaled = (rows - mean) / scale
         product += scaled.T @ scaled
         fourth += float(((scaled**2).sum(axis=1) ** 2).sum())
@@ -133,10 +144,10 @@ def shrunk_moments(features: NDArray[np.floating]) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class PlacedMoments:
-    """Sums over pictures of each window's features; those of disjoint pictures add up.
+    """Sums over images of each window's features; `+` joins those of disjoint images.
 
     Args:
-        count: Rows of each window.
+        count: Number of rows summed for each window.
         total: `(W, D) float64`, the sum.
         product: `(W, D, D) float64`, the sum of outer products.
     """
@@ -150,7 +161,7 @@ class PlacedMoments:
         """Sums `(N, V, W, D)` features, or `(N, W, D)`."""
         windows, dimension = features.shape[-2:]
         total, product = np.zeros((windows, dimension)), np.zeros((windows, dimension, dimension))
-        for part in _parts(features):
+        for part in chunks(features):
             rows = part.reshape(-1, windows, dimension).astype(np.float64).transpose(1, 0, 2)
             total += rows.sum(axis=1)
             product += rows.transpose(0, 2, 1) @ rows
@@ -162,7 +173,7 @@ class PlacedMoments:
         )
 
     def gaussian(self, share: float, *, symmetric: bool = False) -> Gaussian:
-        """Returns a Gaussian for each window that trusts its own covariance by `share`."""
+        """Returns a Gaussian for each window, given the weight of its own covariance."""
         mean, covariance = self._mixed(share)
         if share:
             return Gaussian.of(mean, covariance, share, symmetric=symmetric)
@@ -170,15 +181,16 @@ class PlacedMoments:
         return Gaussian(mean, np.broadcast_to(one.matrix, covariance.shape), one.log_det, share)
 
     def losses(self, share: float, held_out: NDArray[np.floating]) -> Array:
-        """Returns -2 log p of each of N pictures `(N, ..., W, D)`, the mean over its rows: `(N,)`.
+        """Returns -2 log p of each of N images `(N, ..., W, D)`, averaged over its rows: `(N,)`.
 
-        Up to a constant. By Cholesky's factors: `gaussian` would take five times as long.
+        The result is exact up to a constant. Cholesky factors take a fifth of the time of
+        `gaussian`.
         """
         mean, covariance = self._mixed(share)
         low = torch.linalg.cholesky(torch.from_numpy(covariance))
         constant = 2.0 * float(low.diagonal(dim1=-2, dim2=-1).log().sum()) / len(mean)
         found = []
-        for part in _parts(held_out):
+        for part in chunks(held_out):
             rows = (part - mean).reshape(-1, *mean.shape).transpose(1, 2, 0)
             z = torch.linalg.solve_triangular(low, torch.from_numpy(rows), upper=False)
             by_row = z.square().sum(dim=1).mean(dim=0).numpy()
@@ -186,7 +198,7 @@ class PlacedMoments:
         return np.concatenate(found) + constant
 
     def _mixed(self, share: float) -> tuple[Array, Array]:
-        """Returns means `(W, D)` and covariances `(W, D, D)` that trust a window by `share`."""
+        """Returns means `(W, D)` and blended covariances `(W, D, D)`."""
         mean = self.total / self.count
         covariance = self.product / self.count - mean[:, :, None] * mean[:, None, :]
         scale = floored(np.sqrt(covariance.diagonal(axis1=1, axis2=2).mean(axis=0).clip(0)))
@@ -200,32 +212,31 @@ class PlacedMoments:
 
 
 def floored(deviations: Array) -> Array:
-    """Returns standard deviations `(D,)`, none far below the others.
+    """Raises standard deviations `(D,)` to at least `LEAST_DEVIATION` of their median.
 
-    A channel that is dead in all training pictures but one, or all, would otherwise make any later
-    sign of life as unlikely as can be.
+    A channel that is constant over the training images would otherwise make any later change of it
+    extremely unlikely.
     """
     alive = deviations[deviations > 0]
     least = LEAST_DEVIATION * float(np.median(alive)) if alive.size else 1e-12
-    floor: Array = np.maximum(deviations, least)
-    return floor
+    return np.asarray(np.maximum(deviations, least), np.float64)
 
 
 def best_share(moments: PlacedMoments, held_out: NDArray[np.floating]) -> float:
-    """Returns the share for which held-out `(N, ..., W, D)` are most likely.
+    """Returns the share for which held-out features `(N, ..., W, D)` are most likely.
 
-    The median picture decides: a few strange ones are so unlikely that they would outweigh all
-    others in the mean, and ask for smaller shares.
+    The median image decides: in the mean, a few outliers would outweigh all others.
     """
     losses = {share: float(np.median(moments.losses(share, held_out))) for share in SHARES}
     return min(losses, key=losses.__getitem__)
 
 
-def _parts(features: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
-    for start in range(0, len(features), CHUNK):
-        yield features[start : start + CHUNK]
+def chunks(values: NDArray[ScalarT]) -> Iterator[NDArray[ScalarT]]:
+    """Yields the rows of an array in slices of `CHUNK`."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
 
 
-def _chunks(features: NDArray[np.floating]) -> Iterator[Array]:
-    for part in _parts(features):
+def _float_rows(features: NDArray[np.floating]) -> Iterator[Array]:
+    for part in chunks(features):
         yield part.reshape(-1, features.shape[-1]).astype(np.float64)

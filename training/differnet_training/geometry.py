@@ -1,16 +1,17 @@
-"""Chooses the input's shape from the pictures: same aspect ratio, sides multiples of 32."""
+"""Chooses the shape of the model's input from the images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 from pydantic import ValidationError
 
 from differnet_runtime.errors import DataError, ImageReadError, TrainingError
 from differnet_runtime.images import read_image
+from differnet_runtime.inspection.preprocess import fitted
 from differnet_runtime.model_file.contract import Fit, InputContract, Region, Tiles
 
 from .datasets import ImageFile
@@ -20,10 +21,10 @@ STEP = 32
 """Sides are multiples of the extractor's greatest stride, so that its maps tile the input."""
 
 PIXELS = 256 * 256
-"""About how many pixels an input has if no size was requested."""
+"""Approximate number of pixels of an input if no size was requested."""
 
 LOOKED_AT = 64
-"""The most pictures that are read to choose the shape."""
+"""Most images that are read to choose the shape."""
 
 LONGEST = 2048
 """Longest side that is chosen if no size was requested."""
@@ -32,10 +33,12 @@ LONGEST = 2048
 def choose_size(
     sizes: Sequence[tuple[int, int]], pixels: int = PIXELS, longest: int = LONGEST
 ) -> tuple[int, int]:
-    """Returns height and width of the input for pictures of these heights and widths.
+    """Chooses height and width of the input: multiples of 32 near the median aspect ratio.
 
-    The input keeps the median aspect ratio as closely as multiples of 32 allow, at about `pixels`
-    pixels.
+    Args:
+        sizes: Heights and widths of images.
+        pixels: Approximate number of pixels of the input.
+        longest: Longest side in pixels.
     """
     aspect = float(np.median([height / width for height, width in sizes]))
     ideal = math.sqrt(pixels * aspect)
@@ -51,7 +54,7 @@ def choose_size(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Reads `HEIGHTxWIDTH`, or one number for a square.
+    """Parses `HEIGHTxWIDTH`, or one number for a square.
 
     Raises:
         TrainingError: The text is neither.
@@ -66,7 +69,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_tiles(text: str, overlap: int = 64) -> Tiles:
-    """Reads `ROWSxCOLUMNS`.
+    """Parses `ROWSxCOLUMNS`.
 
     Raises:
         TrainingError: The text has another form, or asks for more than 16 x 16 tiles.
@@ -81,9 +84,21 @@ def parse_tiles(text: str, overlap: int = 64) -> Tiles:
         ) from error
 
 
+def seen_area(contract: InputContract, height: int, width: int) -> tuple[int, int]:
+    """Returns height and width, in the camera's pixels, of what the model sees of an image.
+
+    Args:
+        contract: How the image becomes the model's input.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+    """
+    region = contract.region
+    return fitted(contract, *((region.height, region.width) if region else (height, width)))
+
+
 def choose_contract(
     recipe: Recipe,
-    pictures: Sequence[ImageFile],
+    images: Sequence[ImageFile],
     *,
     size: tuple[int, int] | None = None,
     tiles: Tiles | None = None,
@@ -91,17 +106,17 @@ def choose_contract(
     fit: Fit = "stretch",
     white_level: int = 65535,
 ) -> InputContract:
-    """Returns how frames become input.
+    """Chooses how frames become the model's input.
 
     Args:
-        recipe: Sets the size, or leaves it to the pictures.
-        pictures: Of good parts; up to `LOOKED_AT` of them are read to choose the shape. Those that
-            can't be read are skipped here; training lists them.
-        size: Requested height and width.
-        tiles: See `metadata.Tiles`; a chosen height and width are made to fit it.
-        region: The region of interest, which is cut out and resized.
+        recipe: Sets the size, or leaves it to the images.
+        images: Up to `LOOKED_AT` of them are read to choose the shape. Those that can't be read
+            are skipped here; training lists them.
+        size: Requested height and width in pixels.
+        tiles: Division of a large input; a chosen height and width are multiples of it.
+        region: Region of interest, which is cut out and resized.
         fit: How the region is made to fit the input's shape.
-        white_level: The value of 16-bit pictures that becomes 255.
+        white_level: Value of 16-bit images that becomes 255.
 
     Raises:
         TrainingError: Size and tiles don't fit one another, or are out of range.
@@ -110,11 +125,12 @@ def choose_contract(
         size = (recipe.size, recipe.size)
     if size is None:
         rows, columns = (tiles.rows, tiles.columns) if tiles else (1, 1)
-        shapes = [(region.height, region.width)] if region else picture_sizes(pictures)
+        shapes = [(region.height, region.width)] if region else image_sizes(images)
         height, width = choose_size(
             shapes, PIXELS * rows * columns, min(8192, LONGEST * max(rows, columns))
         )
-        size = _multiple(height, STEP * rows), _multiple(width, STEP * columns)
+        down, across = STEP * rows, STEP * columns
+        size = max(1, round(height / down)) * down, max(1, round(width / across)) * across
     try:
         return InputContract(
             height=size[0],
@@ -126,32 +142,23 @@ def choose_contract(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        which = "".join(f"{part}: " for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise TrainingError(f"--size {size[0]}x{size[1]}: {which}{message}") from error
+        message = "".join(f"{part}: " for part in first["loc"]) + first["msg"].removeprefix(
+            "Value error, "
+        )
+        raise TrainingError(f"--size {size[0]}x{size[1]}: {message}") from error
 
 
-def picture_sizes(pictures: Sequence[ImageFile]) -> list[tuple[int, int]]:
-    """Returns heights and widths of up to `LOOKED_AT` pictures, spread over all of them.
+def image_sizes(images: Sequence[ImageFile]) -> list[tuple[int, int]]:
+    """Returns heights and widths of up to `LOOKED_AT` images, spread over all of them.
 
     Raises:
         DataError: None of them can be read.
     """
-    step = max(1, math.ceil(len(pictures) / LOOKED_AT))
-    found = [_size_of(picture.path) for picture in pictures[::step]]
-    sizes = [size for size in found if size is not None]
+    sizes = []
+    for image in images[:: max(1, math.ceil(len(images) / LOOKED_AT))]:
+        with suppress(ImageReadError):
+            height, width = read_image(image.path).shape[:2]
+            sizes.append((height, width))
     if not sizes:
-        raise DataError(f"none of the {len(pictures)} pictures can be read")
+        raise DataError(f"none of the {len(images)} pictures can be read")
     return sizes
-
-
-def _size_of(path: Path) -> tuple[int, int] | None:
-    try:
-        height, width = read_image(path).shape[:2]
-    except ImageReadError:
-        return None
-    return height, width
-
-
-def _multiple(length: int, step: int) -> int:
-    return max(step, round(length / step) * step)

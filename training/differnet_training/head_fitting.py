@@ -1,11 +1,8 @@
-"""Fits a head by cross-validation: every picture trains, and is judged once by a model without it.
+"""Fits a head by cross-validation: a model without the image scores each image once.
 
-Each fold's sums of outer products are computed once; the Gaussian without any one fold, or any
-two, is made by adding these up. The coupling blocks learn from latents of pictures that the
-Gaussian in front of them has not seen, since these are what they meet at the camera: the
-Gaussian's own pictures have smaller latents than any others.
-
-Divides good pictures into folds, so that each is judged once by a model without it.
+The sums of outer products of each fold are computed once; the Gaussian without any one or two folds
+is made by adding up the others. The coupling blocks learn from latents of images that the Gaussian
+in front of them has not seen, as at the camera: the latents of its own images are smaller.
 """
 
 from __future__ import annotations
@@ -13,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -24,8 +22,8 @@ from differnet_runtime.errors import DataError, TrainingError
 from differnet_runtime.model_file.metadata import Head
 
 from .datasets import ImageFile
-from .gaussian import CHUNK, Gaussian, PlacedMoments, best_share, shrunk_moments
-from .heads import HeadFlow, greatest
+from .gaussian import CHUNK, Gaussian, PlacedMoments, best_share, chunks, shrunk_moments
+from .heads import HeadFlow, feature_count, greatest
 from .recipes import Recipe
 
 FOLDS = 5
@@ -33,41 +31,43 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class FoldPart:
-    """Pictures with their features and their groups.
+    """Images with their features and their groups.
 
     Args:
-        pictures: N pictures.
-        content: Their files' SHA-256.
-        values: `(N, D) float32`, perhaps in a file that is mapped into memory.
-        groups: Pictures of one part, which folds never divide.
+        images: N normal images, in order.
+        content: SHA-256 of each file.
+        values: `(N, D) float32`, which may be memory-mapped.
+        groups: Name of each image's group; folds never divide a group.
     """
 
-    pictures: tuple[ImageFile, ...]
+    images: tuple[ImageFile, ...]
     content: tuple[str, ...]
     values: NDArray[np.float32]
     groups: tuple[str, ...]
 
     def taken(self, chosen: NDArray[np.bool_]) -> FoldPart:
-        """Returns the chosen pictures; features are copied, unless all are chosen."""
+        """Returns the chosen images; their features are copied, unless all are chosen."""
         rows = np.flatnonzero(chosen)
-        values = self.values if chosen.all() else self.values[rows]
-        return self._of(rows, values)
+        return self._of(rows, self.values if chosen.all() else self.values[rows])
 
     def divided(self, out: NDArray[np.bool_]) -> tuple[FoldPart, FoldPart]:
-        """Returns all others, then the few that go out.
+        """Divides into the images that stay and the few that go out.
 
-        The others' features move together where they lie, so that memory holds no second copy
-        of them; this part must not be used any more.
+        The features that stay are moved within their array, so that memory holds no second copy;
+        this part must not be used afterwards.
+
+        Args:
+            out: `(N,)`, whether an image goes out.
         """
         gone, rows = self.taken(out), np.flatnonzero(~out)
-        if len(gone.pictures):
+        if len(gone.images):
             for place, row in enumerate(rows):
                 self.values[place] = self.values[row]
         return self._of(rows, self.values[: len(rows)]), gone
 
     def _of(self, rows: NDArray[np.intp], values: NDArray[np.float32]) -> FoldPart:
         return FoldPart(
-            tuple(self.pictures[row] for row in rows),
+            tuple(self.images[row] for row in rows),
             tuple(self.content[row] for row in rows),
             values,
             tuple(self.groups[row] for row in rows),
@@ -75,55 +75,55 @@ class FoldPart:
 
 
 def groups_of(
-    pictures: Sequence[ImageFile], contents: Sequence[str], pattern: str | None
+    images: Sequence[ImageFile], contents: Sequence[str], pattern: str | None
 ) -> list[str]:
-    """Returns each picture's group: pictures of one part, which folds never divide.
+    """Returns the name of each image's group: images of one part, which folds never divide.
 
     Args:
-        pictures: Good pictures.
-        contents: Names the part that each shows as far as the pixels tell; equal names form one
+        images: Normal images of the data set.
+        contents: Name of the part that each shows as far as the pixels tell; equal names form one
             group.
-        pattern: See `part_names`. A picture that it does not match is a group of its own.
+        pattern: See `part_names`. An image that it does not match keeps the name of `contents`.
 
     Raises:
         DataError: The pattern is not a regular expression, or matches no picture.
     """
-    names = part_names(pictures, pattern)
+    names = part_names(images, pattern)
     return [name or content for name, content in zip(names, contents, strict=True)]
 
 
-def part_names(pictures: Sequence[ImageFile], pattern: str | None) -> list[str | None]:
-    """Returns the name of the part that each picture shows, from its path alone.
+def part_names(images: Sequence[ImageFile], pattern: str | None) -> list[str | None]:
+    """Returns the name of the part that each image shows, from its path alone.
 
     Args:
-        pictures: Good pictures.
-        pattern: A regular expression for the picture's path; its first group, or the
-            whole match, names the part. Without a pattern, the picture's folder names it, if the
-            data set has a folder for each part.
+        images: Normal images of the data set.
+        pattern: Regular expression for the image's path; its first group, or the whole match,
+            names the part. Without a pattern, the image's folder names it, if the data set has a
+            folder for each part.
 
     Returns:
-        The names; None for pictures without one.
+        The names; None for images without one.
 
     Raises:
-        DataError: The pattern is not a regular expression, or matches no picture.
+        DataError: The pattern is not a regular expression, or matches no image.
     """
     if pattern is None:
-        return [picture.part for picture in pictures]
+        return [image.part for image in images]
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise DataError(f"--groups {pattern!r} is not a regular expression: {error}") from error
-    found = [expression.search(picture.path.as_posix()) for picture in pictures]
+    found = [expression.search(image.path.as_posix()) for image in images]
     if not any(found):
         raise DataError(
-            f"--groups {pattern!r} matches none of the {len(pictures)} pictures, of which the "
-            f"first is {pictures[0].path}"
+            f"--groups {pattern!r} matches none of the {len(images)} pictures, of which the "
+            f"first is {images[0].path}"
         )
-    return [None if match is None else match.group(1 if match.re.groups else 0) for match in found]
+    return [match and match.group(1 if match.re.groups else 0) for match in found]
 
 
 def of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
-    """Returns each group's greatest score: pictures of one part are not independent."""
+    """Returns the greatest score of each group: images of one part are not independent."""
     greatest: dict[str, float] = {}
     for score, group in zip(scores, groups, strict=True):
         greatest[group] = max(score, greatest.get(group, score))
@@ -131,7 +131,7 @@ def of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
 
 
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
-    """Assigns groups to folds, in random order but the largest first; returns folds `(N,)`.
+    """Assigns groups to folds, the largest first, in random order; returns folds `(N,)`.
 
     Raises:
         DataError: There are fewer than two groups per fold.
@@ -157,49 +157,49 @@ def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.
 Values = NDArray[np.float32]
 
 LEAST_GAIN = 0.01
-"""A flow is kept if held-out -2 log p per feature falls by this; less is noise on small sets."""
+"""A flow is kept if held-out -2 log p per feature falls by at least this; less is noise."""
 
 EPOCH_PICTURES = 2000
-"""The most pictures in an epoch, which draws them anew."""
+"""Largest number of images in an epoch; each epoch draws them anew."""
 
 Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 """Returns the tensors stored under a name, or makes and stores them."""
 
 
 def made(_name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A `Keep` that stores nothing: it makes the tensors each time."""
+    """Makes the tensors each time; a `Keep` that stores nothing."""
     return make()
 
 
 @dataclass(frozen=True)
 class HeadData:
-    """What a head is fitted on.
+    """The features that a head is fitted on.
 
     Args:
-        values: `(N, windows, D) float32` features; may be memory-mapped.
-        fold: `(N,)`, each picture's fold.
+        values: `(N, windows, D) float32`, which may be memory-mapped.
+        fold: `(N,)`, the fold of each image.
     """
 
     values: Values
     fold: NDArray[np.intp]
 
     def but(self, *folds: int) -> NDArray[np.intp]:
-        """Returns the positions of pictures outside some folds."""
+        """Returns the positions of the images outside some folds."""
         return np.flatnonzero(~np.isin(self.fold, folds))
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head fitted on all pictures, and the results of the folds.
+    """A head fitted on all images, and the results of the folds.
 
     Args:
-        flow: Fitted; the constants of its scale are not set yet.
-        without_last: The same, fitted without the last fold, whose pictures it has not seen.
-        unseen: `(N,) float64`, each picture's score by a model that did not see it.
-        unseen_start: The same without coupling blocks: by the Gaussian alone.
-        epochs: Number of training epochs, chosen by held-out pictures.
-        held_out: -2 log p per feature of held-out pictures, before training and after each epoch.
-        share: How far each window's own covariance is trusted.
+        flow: The fitted head; the constants of its scale are not set yet.
+        without_last: The head fitted without the last fold.
+        unseen: `(N,) float64`, the score of each image by a model that did not see it.
+        unseen_start: The same by the Gaussian alone, without coupling blocks.
+        epochs: Number of training epochs, chosen by held-out images.
+        held_out: -2 log p per feature of held-out images, before training and after each epoch.
+        share: Weight of each window's own covariance, 0 to 1.
     """
 
     flow: HeadFlow
@@ -214,32 +214,32 @@ class FittedHead:
 def head_data(
     heads: Sequence[Head], values: Values, fold: NDArray[np.intp]
 ) -> Iterator[tuple[Head, HeadData]]:
-    """Goes through heads and their share of all heads' features `(N, D) float32`."""
+    """Yields each head with its columns of all heads' features `(N, D) float32`."""
     begin = 0
     for head in heads:
-        windows, features = head.rows * head.columns, head.flow.features
-        part = values[:, begin : begin + windows * features]
-        begin += windows * features
-        yield head, HeadData(part.reshape(len(fold), windows, features), fold)
+        end = begin + feature_count(head)
+        part = values[:, begin:end].reshape(len(fold), -1, head.flow.features)
+        begin = end
+        yield head, HeadData(part, fold)
 
 
 def fit_head(
     head: Head, data: HeadData, recipe: Recipe, seed: int, step: Callable[[], object], keep: Keep
 ) -> FittedHead:
-    """Fits a head on all pictures, and on all but each fold to judge that fold.
+    """Fits a head on all images, and on all but each fold to score that fold.
 
     Args:
-        head: Its shape.
-        data: Features and folds.
-        recipe: Settings of the training of coupling blocks.
-        seed: Of initial weights, order and noise.
-        step: Called after each fold and after the fit on all pictures: `FOLDS + 1` times.
+        head: Shape of the head.
+        data: The head's features, and the folds.
+        recipe: Settings of the coupling blocks' training.
+        seed: Seed of initial weights, order and noise.
+        step: Called after each fold and after the fit on all images: `FOLDS + 1` times.
         keep: Stores what was trained, so that a run can be resumed.
 
     Raises:
         TrainingError: The features or the loss are not finite, or never differ.
     """
-    if not all(np.isfinite(data.values[part]).all() for part in _parts(data.but())):
+    if not all(np.isfinite(data.values[part]).all() for part in chunks(data.but())):
         raise TrainingError(f"the features of the {head.name} head are not finite")
     gaussians = Gaussians(head, data, seed)
     fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
@@ -270,34 +270,33 @@ def fit_head(
 
 
 def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Returns a head's scores `(M,)` of the chosen pictures, before they are scaled."""
+    """Returns a head's unscaled scores `(M,)` of the chosen images."""
     found = []
     with torch.inference_mode():
-        for part in _parts(chosen):
+        for part in chunks(chosen):
             x = torch.from_numpy(values[part].reshape(len(part), -1))
             found.append(greatest(flow.couple(flow.whiten(x))).double().numpy())
     return np.concatenate(found)
 
 
 class Gaussians:
-    """The Gaussians of a head: without one fold, without two folds, and on all pictures."""
+    """The Gaussians of a head without one fold, without two folds, and on all images."""
 
     def __init__(self, head: Head, data: HeadData, seed: int) -> None:
         self.head, self.data, self.seed = head, data, seed
         self.share = 0.0
         self.without = cache(self._without)
         if not head.whole:
+            parts = [chunks(np.flatnonzero(data.fold == fold)) for fold in range(FOLDS)]
             self._sums = [
-                _moments(data.values, np.flatnonzero(data.fold == fold)) for fold in range(FOLDS)
+                reduce(add, (PlacedMoments.of(data.values[rows]) for rows in part))
+                for part in parts
             ]
             held_out = data.values[np.flatnonzero(data.fold == 0)[: 4 * CHUNK]]
             self.share = best_share(self._sum(0), held_out)
 
     def _sum(self, *folds: int) -> PlacedMoments:
-        first, *others = [m for fold, m in enumerate(self._sums) if fold not in folds]
-        for other in others:
-            first = first + other
-        return first
+        return reduce(add, [m for fold, m in enumerate(self._sums) if fold not in folds])
 
     def _without(self, *folds: int) -> tuple[Tensor, Tensor]:
         """Returns means `(windows, D)` and matrices `(windows, D, D)`, both float32."""
@@ -317,14 +316,14 @@ class Gaussians:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             flow = HeadFlow(self.head)
-        flow.start_as_identity()
+        flow.blocks.start_as_identity()
         centre, matrix = self.without(*folds)
         flow.centre.copy_(centre)
         flow.matrix.copy_(matrix)
         return flow.eval()
 
     def latents(self, chosen: NDArray[np.intp], *folds: int) -> Tensor:
-        """Whitens each picture by the Gaussian without its own fold and without `folds`.
+        """Whitens the chosen images, each by the Gaussian without its own fold and `folds`.
 
         Returns:
             `(M, D, rows, columns) float32`.
@@ -337,18 +336,6 @@ class Gaussians:
             x = torch.from_numpy(self.data.values[chosen[rows]]) - centre
             z[rows] = torch.matmul(x.transpose(0, 1), matrix).permute(1, 2, 0)
         return z.reshape(-1, head.flow.features, head.rows, head.columns)
-
-
-def _moments(values: Values, chosen: NDArray[np.intp]) -> PlacedMoments:
-    first, *others = (PlacedMoments.of(values[part]) for part in _parts(chosen))
-    for other in others:
-        first = first + other
-    return first
-
-
-def _parts(chosen: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    for begin in range(0, len(chosen), CHUNK):
-        yield chosen[begin : begin + CHUNK]
 
 
 @dataclass
@@ -365,7 +352,7 @@ class _Couplings:
     held_out: list[float] = field(default_factory=list)
 
     def load(self, flow: HeadFlow, fold: int | None) -> None:
-        """Gives a flow the blocks trained without a fold, or on all pictures if `fold` is None."""
+        """Loads the blocks trained without a fold, or on all images if `fold` is None."""
         if fold == 0:
             kept = self.keep(f"{self.head.name} 0", lambda: self._choose(flow))
             self.held_out = kept.pop("held_out").tolist()
@@ -390,7 +377,7 @@ class _Couplings:
         return _copied(flow)
 
     def _trained(self, flow: HeadFlow, fold: int | None, epochs: int) -> Iterator[None]:
-        """Trains for the first `epochs` of the recipe's schedule; yields after each."""
+        """Trains for the first `epochs` of the recipe's schedule and yields after each."""
         recipe, folds = self.recipe, () if fold is None else (fold,)
         chosen = self.data.but(*folds)
         batches = -(-min(len(chosen), EPOCH_PICTURES) // recipe.batch_images)
@@ -412,8 +399,8 @@ class _Couplings:
                     if latents is None
                     else latents[batch]
                 )
-                z = z + recipe.noise * torch.randn(z.shape, generator=generator)
-                _step(flow, z, optimizer)
+                noise = recipe.noise * torch.randn(z.shape, generator=generator)
+                _step(flow, z + noise, optimizer)
                 schedule.step()
             yield
 

@@ -1,33 +1,21 @@
-"""Trains and calibrates a model of several heads from good pictures.
-
-Refuses good pictures that are all alike: what they teach is nothing but rounding.
-"""
+"""Trains and calibrates a model of several heads on normal images."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from differnet_runtime.command import progress
-from differnet_runtime.errors import CalibrationError, DataError
-from differnet_runtime.files import write_bytes
+from differnet_runtime.errors import CalibrationError
 from differnet_runtime.inspection.calibration import calibrate, check_enough, check_rate
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.detection_limits import DetectionLimits
-from differnet_runtime.model_file.metadata import Calibration, Head, ModelMetadata, Windows
+from differnet_runtime.model_file.metadata import Calibration, Head, ModelMetadata
 
-from . import strange
 from .baselines import Baselines, bank_of
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, ViewPlan
@@ -44,52 +32,39 @@ from .head_fitting import (
     part_names,
 )
 from .heads import ONE_VIEW, HeadedModel
-from .job import TrainingSettings, parts_are_named, provenance
+from .job import TrainingSettings, image_records
 from .limit_search import measure_limits
-from .model import BASELINES, save_model, write_training
 from .recipes import Recipe
-from .scoring import judge_features
-from .strange import Scale, examine_good, joined_scores, scale_of, without_strange
-
-
-def check_varied(values: NDArray[np.float32], least: int) -> None:
-    """Refuses pictures of which too few differ, though their files do.
-
-    Args:
-        values: `(N, ...) float32` features; those of equal pixels are equal bit for bit.
-        least: So many pictures must differ.
-
-    Raises:
-        DataError: Fewer differ.
-    """
-    different = len({hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in values})
-    if different < least:
-        raise DataError(
-            f"of the {len(values)} good pictures only {different} differ; the others equal one of "
-            f"them pixel for pixel. At least {least} different ones are needed: take pictures of "
-            "different parts."
-        )
-
+from .scoring import Model, Scale, joined_scores, judge_features, scale_of, set_scale
+from .screening import JudgedImages, check_varied, examine_good, ranking, without_strange
+from .trainer import Checkpoint
 
 HEAD_CHECKPOINT = "heads.checkpoint"
 BANK_HEAD = "coarse"
 """The head whose features the nearest-neighbour baseline uses."""
 
 SHOWN = 256
-"""How many pictures are used to find out what heatmaps of good parts look like."""
-
-_log = logging.getLogger(__name__)
+"""Number of images that tell what heatmaps of good parts look like."""
 
 
-def learn_heads(job: TrainingSettings) -> ModelMetadata:
-    """Trains and calibrates a model of several heads and saves it.
+class Learned(NamedTuple):
+    """What training gives: a model with its metadata and baselines, and the training record."""
+
+    model: Model
+    metadata: ModelMetadata
+    baselines: Baselines
+    record: dict[str, Any]
+
+
+def learn_heads(job: TrainingSettings) -> Learned:
+    """Trains and calibrates a model of several heads.
 
     Raises:
-        DataError: Pictures are unreadable, too few or duplicated, or the pattern matches none.
-        CalibrationError: There are too few pictures for the requested rate.
+        DataError: Images are unreadable, too few or duplicated, or the pattern matches none.
+        CalibrationError: There are too few images for the requested rate.
         WeightsError: The extractor's weights can't be had.
         TrainingError: Training can't start or continue.
-        OutputError: The model can't be written.
+        OutputError: The checkpoint can't be written.
     """
     _refuse_early(job)
     extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
@@ -97,20 +72,25 @@ def learn_heads(job: TrainingSettings) -> ModelMetadata:
     reader = FeatureReader(
         extractor, job.contract, job.cache, heads=heads, skip_unreadable=job.skip_unreadable
     )
-    examined = examine_good(reader, job.data.good, job.doubtful, grouped=parts_are_named(job))
-    features = reader.read(examined.pictures, ViewPlan.fixed(ONE_VIEW.angles), "features")
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=job.parts_are_named)
+    features = reader.read(examined.images, ViewPlan.fixed(ONE_VIEW.angles), "features")
     check_varied(features.values, 2 * FOLDS)
-    groups = groups_of(features.pictures, examined.parts(features.content), job.groups)
-    everything = FoldPart(features.pictures, features.content, features.values[:, 0], tuple(groups))
+    groups = groups_of(features.images, examined.parts(features.content), job.groups)
+    everything = FoldPart(features.images, features.content, features.values[:, 0], tuple(groups))
     kept, left_out, found = without_strange(heads, everything, job.seed, job.doubtful)
-    parts = _divided(job, kept)
-    fingerprint = _fingerprint(job, extractor, kept)
-    keep = KeptOnDisk(job.output / HEAD_CHECKPOINT, fingerprint)
-    train = parts.train
+    fingerprint = job.fingerprint(
+        extractor.spec, kept.content, groups=kept.groups, calibration=job.calibration
+    )
+    calibrating = _calibrating_alone(job, kept.groups)
+    train, calibration = kept.taken(~calibrating), kept.taken(calibrating)
+    keep = KeptOnDisk(Checkpoint(job.output / HEAD_CHECKPOINT, fingerprint))
     fitted = fit_heads(heads, train.values, train.groups, job.recipe, job.seed, keep)
     model = joined_model(job.contract, extractor, fitted, job.recipe)
-    unseen = _unseen(model, fitted)
-    threshold = _threshold(job, model, unseen, parts)
+    scales = [Scale(head.typical, head.spread) for head in model.heads]
+    unseen = joined_scores([one.unseen for one in fitted], scales)
+    threshold = _calibrate(job, model, unseen, train, calibration)
+    heatmaps = judge_features(model, train.values[:SHOWN]).heatmaps
+    assert heatmaps is not None
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
@@ -118,73 +98,63 @@ def learn_heads(job: TrainingSettings) -> ModelMetadata:
         extractor=extractor.spec,
         heads=model.heads,
         score="likelihood",
-        windows=_scaled(model, parts.train.values[:SHOWN], threshold.threshold),
+        windows=set_scale(model.windows, heatmaps, threshold.threshold),
         calibration=threshold,
         appearance=examined.appearance,
         picture_sizes=examined.sizes,
-        detection_limits=_limits(job, reader, model, fitted, parts, threshold.threshold),
-        provenance=provenance(
-            job, max(head.epochs for head in model.heads), fingerprint, parts.train.content
+        detection_limits=_measure_limits(
+            job, reader, model, fitted, train, calibration, threshold.threshold
+        )
+        if job.detection_limits
+        else None,
+        provenance=job.provenance(
+            max(head.epochs for head in model.heads), fingerprint, train.content
         ),
     )
-    bank = bank_of(model.reader.part(parts.train.values, BANK_HEAD))
-    Baselines(None, bank).save(job.output / BASELINES)
-    look = {
-        **examined.with_strange(found, left_out.pictures).record(),
-        "different_parts": len(set(kept.groups)),
-        "strangest": _strangest(job, model, unseen, parts.train, left_out),
+    record = {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "history": {"heads": _history(fitted, job.recipe)},
+        "groups": list(train.groups),
+        "parts": {
+            name: image_records(part.images, part.content)
+            for name, part in (("train", train), ("calibration", calibration))
+        },
+        "look": {
+            **examined.with_strange(found, left_out.images).record(),
+            "different_parts": len(set(kept.groups)),
+            "strangest": _strangest(job, model, unseen, train, left_out),
+        },
     }
-    write_training(job.output, {**_record(job, fitted, parts), "look": look})
-    metadata = save_model(job.output, model.eval(), metadata)
-    (job.output / HEAD_CHECKPOINT).unlink(missing_ok=True)  # last: a full disk loses no fit
-    return metadata
+    baselines = Baselines(None, bank_of(model.reader.part(train.values, BANK_HEAD)))
+    return Learned(model, metadata, baselines, record)
 
 
 def _refuse_early(job: TrainingSettings) -> None:
-    """Checks what needs only the names and the number of pictures, before any is read."""
+    """Checks what needs only the names and the number of images, before any is read."""
     check_rate(job.false_reject_rate)
     names = part_names(job.data.good, job.groups)
-    groups = [n or str(p.path) for n, p in zip(names, job.data.good, strict=True)]
-    left = _left_to_calibration(job, groups)
-    fold_of([group for group, out in zip(groups, left, strict=True) if not out], job.seed)
+    groups = [n or str(image.path) for n, image in zip(names, job.data.good, strict=True)]
+    alone = _calibrating_alone(job, groups)
+    fold_of([group for group, out in zip(groups, alone, strict=True) if not out], job.seed)
 
 
-def _left_to_calibration(job: TrainingSettings, groups: Sequence[str]) -> NDArray[np.bool_]:
-    """Returns which pictures only calibrate: none, or a fifth of the groups."""
+def _calibrating_alone(job: TrainingSettings, groups: Sequence[str]) -> NDArray[np.bool_]:
+    """Returns which images only calibrate, `(N,)`: none with folds, else a fifth of the groups."""
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
-    left: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
-    calibrating = {group for group, out in zip(groups, left, strict=True) if out}
-    check_enough(len(calibrating), job.false_reject_rate)
-    return left
+    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1) == 0
+    check_enough(len(set(np.array(groups)[alone])), job.false_reject_rate)
+    return alone
 
 
 def head_shapes(
     recipe: Recipe, extractor: FeatureExtractor, contract: InputContract
 ) -> tuple[Head, ...]:
     """Returns the shapes of a recipe's heads on an extractor's taps, for an input."""
-    tap = extractor.spec.tap
-    assert isinstance(tap, tuple)
-    with torch.no_grad():
-        maps = extractor.maps(torch.zeros(1, 3, 64, 64))
-    channels = {one: int(found.shape[1]) for one, found in zip(tap, maps, strict=True)}
+    channels = extractor.channels_by_tap()
     return tuple(
-        head.head(sum(channels[one] for one in head.taps), contract) for head in recipe.heads
+        head.head(sum(channels[tap] for tap in head.taps), contract) for head in recipe.heads
     )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The pictures that heads are fitted on, and those that only calibrate (none, with folds)."""
-
-    train: FoldPart
-    calibration: FoldPart
-
-
-def _divided(job: TrainingSettings, part: FoldPart) -> _Parts:
-    """Divides the pictures; `split` leaves a fifth of the groups to calibration."""
-    left = _left_to_calibration(job, part.groups)
-    return _Parts(part.taken(~left), part.taken(left))
 
 
 def fit_heads(
@@ -198,15 +168,15 @@ def fit_heads(
     """Fits heads by cross-validation; see `head_fitting.fit_head`.
 
     Args:
-        heads: Their shapes.
+        heads: Shapes of the heads.
         values: `(N, D) float32`: all heads' features, in the heads' order.
-        groups: Each picture's group; folds never divide a group.
-        recipe: The settings.
-        seed: Of the folds, the order and the noise.
+        groups: Each image's group; folds never divide a group.
+        recipe: Settings of the coupling blocks' training.
+        seed: Seed of the folds, the order and the noise.
         keep: Stores what was trained, so that a run can be resumed.
 
     Raises:
-        DataError: There are too few different pictures.
+        DataError: There are too few different images.
         TrainingError: The features or the loss are not finite.
     """
     fold = fold_of(groups, seed)
@@ -220,36 +190,16 @@ def fit_heads(
 
 
 class KeptOnDisk:
-    """Stores trained tensors on disk, so that a run that was killed can be resumed.
+    """Stores trained tensors in a checkpoint, so that a killed run can be resumed; a `Keep`."""
 
-    Args:
-        path: The file.
-        fingerprint: Identifies data, recipe and seed; a file with another one is not used.
-    """
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path = path
-        self._stored: dict[str, Any] = {"fingerprint": fingerprint}
-        if path.is_file():
-            try:
-                found = torch.load(path, weights_only=True)
-            except Exception:  # a damaged file raises many kinds; training then starts over
-                _log.warning("the checkpoint %s is damaged; training starts over", path)
-                return
-            if not isinstance(found, dict):
-                _log.warning("the checkpoint %s is damaged; training starts over", path)
-            elif found.get("fingerprint") == fingerprint:
-                self._stored = found
-            else:
-                _log.warning("%s is of other data or settings; training starts over", path)
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint, self._stored = checkpoint, checkpoint.load()
 
     def __call__(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors stored under a name, or makes and stores them."""
         if name not in self._stored:
             self._stored[name] = make()
-            buffer = io.BytesIO()
-            torch.save(self._stored, buffer)
-            write_bytes(self._path, buffer.getvalue())
+            self._checkpoint.save(self._stored)
         return dict(self._stored[name])
 
 
@@ -261,13 +211,13 @@ def joined_model(
     *,
     without_last: bool = False,
 ) -> HeadedModel:
-    """Makes a model of fitted heads, scaled by scores of pictures that they had not seen.
+    """Builds a model from fitted heads, scaled by scores of images that they had not seen.
 
     Args:
-        contract: The input.
-        extractor: Frozen.
-        fitted: The heads.
-        recipe: Of the heads.
+        contract: How frames become input.
+        extractor: The frozen extractor, in eval mode.
+        fitted: The heads, in the recipe's order.
+        recipe: Holds each head's handicap.
         without_last: Take the heads fitted without the last fold.
     """
     heads = [
@@ -278,25 +228,22 @@ def joined_model(
     ]
     model = HeadedModel(contract, extractor, heads)
     for flow, one in zip(model.flows, fitted, strict=True):
-        source = one.without_last if without_last else one.flow
-        flow.load_state_dict(source.state_dict())
+        flow.load_state_dict((one.without_last if without_last else one.flow).state_dict())
     return model.eval()
 
 
-def _unseen(model: HeadedModel, fitted: Sequence[FittedHead]) -> NDArray[np.float64]:
-    """Returns the joined out-of-fold scores of the pictures that heads were fitted on."""
-    scales = [Scale(head.typical, head.spread) for head in model.heads]
-    return joined_scores([one.unseen for one in fitted], scales)
-
-
-def _threshold(
-    job: TrainingSettings, model: HeadedModel, unseen: NDArray[np.float64], parts: _Parts
+def _calibrate(
+    job: TrainingSettings,
+    model: HeadedModel,
+    unseen: NDArray[np.float64],
+    train: FoldPart,
+    calibration: FoldPart,
 ) -> Calibration:
+    """Sets the threshold by out-of-fold scores, or by images that only calibrate."""
     if job.calibration == "folds":
-        return _by_folds(job, unseen.tolist(), parts.train.groups)
-    scores = judge_features(model, parts.calibration.values).scores.tolist()
-    groups = parts.calibration.groups
-    return calibrate(of_parts(scores, groups), job.false_reject_rate, scored_by="torch")
+        return _by_folds(job, unseen.tolist(), train.groups)
+    scores = judge_features(model, calibration.values).scores.tolist()
+    return calibrate(of_parts(scores, calibration.groups), job.false_reject_rate, scored_by="torch")
 
 
 def _by_folds(job: TrainingSettings, scores: Sequence[float], groups: Sequence[str]) -> Calibration:
@@ -305,21 +252,20 @@ def _by_folds(job: TrainingSettings, scores: Sequence[float], groups: Sequence[s
     )
 
 
-def _limits(
+def _measure_limits(
     job: TrainingSettings,
     reader: FeatureReader,
     model: HeadedModel,
     fitted: Sequence[FittedHead],
-    parts: _Parts,
+    train: FoldPart,
+    calibration: FoldPart,
     threshold: float,
 ) -> DetectionLimits | None:
-    """Paints on pictures that the judging model has not seen, if the job asks for it."""
-    if not job.detection_limits:
-        return None
+    """Measures detection limits on images that the judging model has not seen."""
     if job.calibration == "split":
-        return measure_limits(model, reader, parts.calibration.pictures, threshold, seed=job.seed)
-    fold = fold_of(parts.train.groups, job.seed)
-    last = [parts.train.pictures[row] for row in np.flatnonzero(fold == FOLDS - 1)]
+        return measure_limits(model, reader, calibration.images, threshold, seed=job.seed)
+    rows = np.flatnonzero(fold_of(train.groups, job.seed) == FOLDS - 1)
+    last = [train.images[row] for row in rows]
     judge = joined_model(job.contract, model.extractor, fitted, job.recipe, without_last=True)
     return measure_limits(judge, reader, last, threshold, seed=job.seed, judged_by="fold")
 
@@ -331,75 +277,38 @@ def _strangest(
     kept: FoldPart,
     left_out: FoldPart,
 ) -> list[dict[str, Any]]:
-    """Returns what the record says of the strangest good pictures; see `strange.ranking`."""
+    """Returns the record's entries on the strangest images; see `screening.ranking`."""
 
-    def judged(part: FoldPart, scores: NDArray[np.float64] | None) -> strange.JudgedPictures:
-        if scores is None:
-            found = judge_features(model, part.values).scores if part.pictures else np.empty(0)
-            scores = found.astype(np.float64)
-
+    def judged(part: FoldPart, scores: NDArray[np.float64]) -> JudgedImages:
         def heatmaps(rows: NDArray[np.intp]) -> NDArray[np.float32]:
             maps = judge_features(model, part.values[rows]).heatmaps
             assert maps is not None
             return maps
 
-        return strange.JudgedPictures(part, scores, heatmaps)
+        return JudgedImages(part, scores, heatmaps)
 
     def threshold(scores: Sequence[float], groups: Sequence[str]) -> float | None:
         try:
             return _by_folds(job, scores, groups).threshold
-        except CalibrationError:  # one picture would spoil it: the reason why it was left out
+        except CalibrationError:  # one image would spoil it: the reason why it was left out
             return None
 
-    by_folds = threshold if job.calibration == "folds" else None
-    return strange.ranking(judged(kept, unseen), judged(left_out, None), by_folds)
+    out = judge_features(model, left_out.values).scores if left_out.images else np.empty(0)
+    return ranking(
+        judged(kept, unseen),
+        judged(left_out, out.astype(np.float64)),
+        threshold if job.calibration == "folds" else None,
+    )
 
 
-def _scaled(model: HeadedModel, values: NDArray[np.float32], threshold: float) -> Windows:
-    """Sets the fixed scale of the heatmaps' colours; see `metadata.Windows`."""
-    heatmaps = judge_features(model, values).heatmaps
-    assert heatmaps is not None
-    low = float(np.median(heatmaps))
-    return model.windows.model_copy(update={"low": low, "high": 2 * threshold - low})
-
-
-def _fingerprint(job: TrainingSettings, extractor: FeatureExtractor, part: FoldPart) -> str:
-    what = {
-        "recipe": job.recipe.model_dump(mode="json"),
-        "input": job.contract.model_dump(mode="json"),
-        "extractor": extractor.spec.weights_sha256,
-        "seed": job.seed,
-        "pictures": part.content,
-        "groups": part.groups,
-        "calibration": job.calibration,
-    }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _record(job: TrainingSettings, fitted: Sequence[FittedHead], parts: _Parts) -> dict[str, Any]:
-    starts = [
-        scale_of(one.unseen_start, of.handicap)
-        for one, of in zip(fitted, job.recipe.heads, strict=True)
-    ]
+def _history(fitted: Sequence[FittedHead], recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Returns each head's training curve, and the scale of the Gaussian that it starts from."""
     return {
-        "recipe": job.recipe.model_dump(mode="json"),
-        "history": {
-            "heads": {
-                one.flow.head.name: {
-                    "epochs": one.epochs,
-                    "held_out": one.held_out,
-                    "share": one.share,
-                    "start": start._asdict(),
-                }
-                for one, start in zip(fitted, starts, strict=True)
-            },
-        },
-        "groups": list(parts.train.groups),
-        "parts": {
-            name: [
-                {"path": str(picture.path), "sha256": content}
-                for picture, content in zip(part.pictures, part.content, strict=True)
-            ]
-            for name, part in (("train", parts.train), ("calibration", parts.calibration))
-        },
+        one.flow.head.name: {
+            "epochs": one.epochs,
+            "held_out": one.held_out,
+            "share": one.share,
+            "start": scale_of(one.unseen_start, of.handicap)._asdict(),
+        }
+        for one, of in zip(fitted, recipe.heads, strict=True)
     }

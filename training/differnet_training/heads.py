@@ -1,19 +1,18 @@
 """A model of several heads: one pass of the extractor, a flow for each head, one joined score.
 
-The `whole` head judges each channel's mean and the logarithm of its standard deviation; the others
-judge every window of a grid, each with a Gaussian of its own (as PaDiM has one for each
-position: Defard et al. 2020, arXiv:2011.08785) and, where it helps, coupling blocks whose subnets
-see the neighbouring windows (as FastFlow: Yu et al. 2021, arXiv:2111.07677).
-
-Divides large inputs into tiles, extracts them as one batch, and joins their feature maps.
+The `whole` head scores each channel's mean and the logarithm of its standard deviation. The others
+score every window of a grid, each with its own Gaussian (as PaDiM has one for each position: Defard
+et al. 2020, arXiv:2011.08785) and coupling blocks whose subnets see the neighbouring windows (as
+in FastFlow: Yu et al. 2021, arXiv:2111.07677). Large inputs are divided into tiles.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -25,94 +24,20 @@ from differnet_runtime.model_file.contract import InputContract, Tiles, Views
 from differnet_runtime.model_file.metadata import Head, Windows
 
 from .extractors import FeatureExtractor, window_means
-from .flow import CouplingBlock, likelihood_score, z2_score
-
-
-def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:
-    """Runs an extractor on tiles and joins their feature maps.
-
-    Each tile covers its share of the input, and half of the overlap beyond it on every inner side;
-    of its maps only the share is kept. Where the receptive field of a map's cells extends at most
-    half of the overlap beyond the share, the joined map equals the untiled one.
-
-    Args:
-        maps: Turns `(N, C, h, w)` into feature maps `(N, C', h / stride, w / stride)`.
-        x: `(N, C, H, W)`, normalised.
-        tiles: None runs all of it at once.
-
-    Returns:
-        The maps of the whole input.
-    """
-    if tiles is None or tiles.rows * tiles.columns == 1:
-        return maps(x)
-    rows = _Spans.of(int(x.shape[2]), tiles.rows, tiles.overlap)
-    columns = _Spans.of(int(x.shape[3]), tiles.columns, tiles.overlap)
-    batch = torch.cat(
-        [
-            x[:, :, top : top + rows.tile, left : left + columns.tile]
-            for top in rows.starts
-            for left in columns.starts
-        ]
-    )
-    count = tiles.rows * tiles.columns
-    return [
-        _joined(one.reshape(count, -1, *(int(side) for side in one.shape[1:])), rows, columns)
-        for one in maps(batch)
-    ]
-
-
-@dataclass(frozen=True)
-class _Spans:
-    """Where tiles lie along one side, in pixels.
-
-    Args:
-        tile: Length of a tile.
-        share: Length of the part of a tile that is kept.
-        starts: Where each tile starts in the input.
-    """
-
-    tile: int
-    share: int
-    starts: tuple[int, ...]
-
-    @classmethod
-    def of(cls, length: int, parts: int, overlap: int) -> _Spans:
-        share = length // parts
-        tile = min(length, share + overlap)
-        starts = (min(max(k * share - overlap // 2, 0), length - tile) for k in range(parts))
-        return cls(tile, share, tuple(starts))
-
-    def kept(self, position: int, stride: int) -> slice:
-        """Returns which cells of a tile's map are kept."""
-        begin = (position * self.share - self.starts[position]) // stride
-        return slice(begin, begin + self.share // stride)
-
-
-def _joined(maps: Tensor, rows: _Spans, columns: _Spans) -> Tensor:
-    """Joins the maps of tiles, `(tiles, N, C, h, w)`, into one of the whole input."""
-    stride = rows.tile // int(maps.shape[3])
-    width = len(columns.starts)
-    bands = []
-    for r in range(len(rows.starts)):
-        cells = [
-            maps[r * width + c][:, :, rows.kept(r, stride), columns.kept(c, stride)]
-            for c in range(width)
-        ]
-        bands.append(torch.cat(cells, dim=3))
-    return torch.cat(bands, dim=2)
-
+from .flow import CouplingBlocks
+from .loss import likelihood_score, z2_score
 
 LEAST = 1e-6
-"""A head's score is raised to at least this, so that its logarithm stays finite."""
+"""Lower bound of a head's score, which keeps its logarithm finite."""
 
 DEVIATION_OFFSET = 0.01
-"""Added to a channel's standard deviation, so that a dead channel's logarithm stays finite."""
+"""Added to a channel's standard deviation, which keeps the logarithm of a dead channel finite."""
 
 ONE_VIEW = Views(angles=(0.0,), trained=(0.0,))
 
 
 class ScoresAndMaps(NamedTuple):
-    """A model's scores and heatmaps of N pictures.
+    """A model's scores and heatmaps of N images.
 
     Args:
         scores: `(N,) float32`, joined from the heads' scores.
@@ -126,11 +51,11 @@ class ScoresAndMaps(NamedTuple):
 
 
 class HeadFeatures(nn.Module):
-    """Extracts the features of all heads from pictures, side by side.
+    """Extracts the features of all heads, side by side.
 
     Args:
-        extractor: Its taps include those of every head.
-        heads: In the order of the features.
+        extractor: An extractor whose taps include those of every head.
+        heads: The heads, in the order of the features.
         contract: The input, which may be tiled.
     """
 
@@ -139,12 +64,8 @@ class HeadFeatures(nn.Module):
     ) -> None:
         super().__init__()
         self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
-        tap = extractor.spec.tap
-        self.taps = tap if isinstance(tap, tuple) else (tap,)
         self.sizes = [feature_count(head) for head in self.heads]
-        with torch.no_grad():
-            found = extractor.maps(torch.zeros(1, 3, 64, 64))
-        channels = {tap: int(one.shape[1]) for tap, one in zip(self.taps, found, strict=True)}
+        channels = extractor.channels_by_tap()
         for head in self.heads:
             if head.kept is not None and not head.whole:
                 kept = torch.from_numpy(_kept(sum(channels[t] for t in head.taps), head.kept))
@@ -152,18 +73,21 @@ class HeadFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
-        # Cast first: TensorRT can't transpose uint8. The result is channels last in memory.
+        # Cast first, as TensorRT can't transpose uint8. The result is channels last in memory.
         x = self.extractor.normalise(images.to(torch.float32).permute(0, 3, 1, 2))
-        maps = dict(zip(self.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True))
+        maps = dict(
+            zip(
+                self.extractor.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True
+            )
+        )
         return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
 
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
-        """Returns one head's `(N, windows, D)` of all heads' features `(N, sum of sizes)`."""
+        """Selects one head's features `(N, windows, D)` from all heads' `(N, sum of sizes)`."""
         position = next(k for k, head in enumerate(self.heads) if head.name == name)
-        begin = sum(self.sizes[:position])
-        head = self.heads[position]
-        shape = (len(values), head.rows * head.columns, head.flow.features)
-        return values[:, begin : begin + self.sizes[position]].reshape(shape)
+        begin, features = sum(self.sizes[:position]), self.heads[position].flow.features
+        chosen = values[:, begin : begin + self.sizes[position]]
+        return chosen.reshape(len(values), -1, features)
 
     def _of(self, head: Head, maps: list[Tensor]) -> Tensor:
         if head.whole:
@@ -176,7 +100,7 @@ class HeadFeatures(nn.Module):
 
 
 def feature_count(head: Head) -> int:
-    """Returns how many feature values of a picture a head judges: windows times features."""
+    """Returns the number of values of an image that a head scores: windows times features."""
     return head.rows * head.columns * head.flow.features
 
 
@@ -189,15 +113,14 @@ def moments(feature_map: Tensor) -> Tensor:
 
 
 def _kept(channels: int, count: int) -> np.ndarray:
-    order = np.random.RandomState(0).permutation(channels)
-    return np.sort(order[:count])
+    return np.sort(np.random.RandomState(0).permutation(channels)[:count])
 
 
 class HeadFlow(nn.Module):
-    """Turns features into scores: a Gaussian for each window, then coupling blocks over the grid.
+    """Maps features to scores: a Gaussian for each window, then coupling blocks over the grid.
 
     Args:
-        head: Its shape, and the constants of its scale.
+        head: Shape of the head, and the constants of its scale.
     """
 
     centre: Tensor
@@ -210,21 +133,12 @@ class HeadFlow(nn.Module):
         eye = torch.eye(features).expand(windows, features, features).clone()
         self.register_buffer("centre", torch.zeros(windows, features))
         self.register_buffer("matrix", eye)
-        self.blocks = nn.ModuleList(
-            CouplingBlock(features, head.flow.width, head.flow.clamp, 0.0, seed, head.flow.kernel)
-            for seed in range(head.flow.blocks)
-        )
-
-    def start_as_identity(self) -> None:
-        """Sets the coupling blocks to the identity, so that they change nothing before training."""
-        for block in self.blocks:
-            assert isinstance(block, CouplingBlock)
-            block.start_as_identity()
+        self.blocks = CouplingBlocks(head.flow)
 
     def whiten(self, x: Tensor) -> Tensor:
         """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
         head = self.head
-        # As one long row: the engine's audit takes a two-axis constant for a layer's weights.
+        # As one row: the engine's audit takes a two-axis constant for a layer's weights.
         centred = (x - self.centre.flatten()).reshape(
             -1, head.rows * head.columns, head.flow.features
         )
@@ -234,36 +148,20 @@ class HeadFlow(nn.Module):
     def couple(self, z: Tensor) -> Tensor:
         """Returns the window scores `(N, rows, columns)` of whitened features.
 
-        Twice the negative log-likelihood per feature, up to a constant: the mean of z squared
-        where no block changes anything.
+        They are `loss.likelihood_score`, which without coupling blocks is the mean of z squared.
         """
         if not len(self.blocks):
             return z2_score(z)
-        log_det = z[:, 0] * 0.0
-        for block in self.blocks:
-            z, block_log_det = block(z)
-            log_det = log_det + block_log_det
-        return likelihood_score(z, log_det)
+        return likelihood_score(*self.blocks.forward(z, z[:, 0] * 0.0))
 
     def standardized(self, scores: Tensor) -> Tensor:
-        """Returns z = log(s / typical) / spread of scores of any shape; see `metadata.Head`."""
+        """Standardizes scores of any shape: z = log(s / typical) / spread; see `metadata.Head`."""
         positive = (F.elu(scores - 1.0) + 1.0).clamp(min=LEAST)
         return torch.log(positive / self.head.typical) / self.head.spread
 
-    @contextmanager
-    def folded(self) -> Iterator[None]:
-        """Merges the first block's permutation into the whitening, as one operation."""
-        if not len(self.blocks):
-            yield
-            return
-        first = self.blocks[0]
-        assert isinstance(first, CouplingBlock)
-        kept = self.matrix, first.permutation
-        self.matrix, first.permutation = self.matrix[..., first.permutation], None
-        try:
-            yield
-        finally:
-            self.matrix, first.permutation = kept
+    def folded(self) -> AbstractContextManager[None]:
+        """Merges the first block's permutation into the whitening; see `CouplingBlocks`."""
+        return self.blocks.folded_into(self)
 
 
 def greatest(windows: Tensor) -> Tensor:
@@ -278,12 +176,16 @@ def log_mean_exp(z: Tensor) -> Tensor:
 
 
 class HeadedModel(nn.Module):
-    """An extractor and its heads: what training fits, export traces and evaluation runs.
+    """A model of an extractor and several heads: scores frames as at the camera.
 
     Args:
         contract: How frames become input.
-        extractor: Frozen.
-        heads: Shapes and scales.
+        extractor: The frozen extractor, in eval mode.
+        heads: Shapes and scales of the heads.
+
+    Example:
+        >>> model, metadata = load_model(Path("model"))
+        >>> scores = model(torch.zeros(2, 256, 256, 3, dtype=torch.uint8))
     """
 
     views = ONE_VIEW
@@ -337,7 +239,11 @@ class HeadedModel(nn.Module):
         return min(head.spread for head in self.heads)
 
     def join(self, maps: Sequence[Tensor]) -> ScoresAndMaps:
-        """Joins the heads' window scores, `(N, rows, columns)` each."""
+        """Joins the heads' window scores, `(N, rows, columns)` each.
+
+        With z_h of a head's highest window score and u the smallest spread, the joined score is
+        exp(u * log(mean over h of exp(z_h))).
+        """
         z = torch.stack(
             [flow.standardized(greatest(one)) for flow, one in zip(self.flows, maps, strict=True)],
             dim=1,
@@ -346,26 +252,97 @@ class HeadedModel(nn.Module):
         return ScoresAndMaps(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
 
     def _heatmap(self, maps: Sequence[Tensor]) -> Tensor:
-        """Returns exp(unit * the window heads' weighted mean of z), on the finest grid.
+        """Returns exp(unit * weighted mean of the window heads' z), on the finest grid.
 
         A head's weight is the square root of the number of its windows.
         """
-        grid = self.windows
-        total, weights = None, 0.0
+        grid, weighted, weights = self.windows, [], 0.0
         for flow, one in zip(self.flows, maps, strict=True):
             if not flow.head.whole:
                 weight = math.sqrt(flow.head.rows * flow.head.columns)
                 z = window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
-                total = weight * z if total is None else total + weight * z
+                weighted.append(weight * z)
                 weights += weight
-        assert total is not None
-        return torch.exp(self.unit / weights * total)
+        return torch.exp(self.unit / weights * reduce(torch.add, weighted))
 
     @contextmanager
     def ready_to_trace(self, channels: int) -> Iterator[None]:
-        """Folds channel order and permutations into weights while the graph is traced."""
+        """Folds the channel order and the permutations into weights, for tracing."""
         with ExitStack() as stack:
             stack.enter_context(self.extractor.reading(channels))
             for flow in self.flows:
                 stack.enter_context(flow.folded())
             yield
+
+
+def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:
+    """Runs an extractor on tiles, as one batch, and joins their feature maps.
+
+    Each tile covers its share of the input and half of the overlap beyond it on every inner side;
+    only the share of its maps is kept. If the receptive field of a map's cells extends at most
+    half of the overlap beyond the share, the joined map equals the untiled one.
+
+    Args:
+        maps: Maps `(N, C, h, w)` to feature maps `(N, C', h / stride, w / stride)`.
+        x: `(N, C, H, W)`, normalised.
+        tiles: None runs the whole input at once.
+
+    Returns:
+        The maps of the whole input.
+    """
+    if tiles is None or tiles.rows * tiles.columns == 1:
+        return maps(x)
+    rows = _Spans.of(int(x.shape[2]), tiles.rows, tiles.overlap)
+    columns = _Spans.of(int(x.shape[3]), tiles.columns, tiles.overlap)
+    batch = torch.cat(
+        [
+            x[:, :, top : top + rows.tile, left : left + columns.tile]
+            for top in rows.starts
+            for left in columns.starts
+        ]
+    )
+    count = tiles.rows * tiles.columns
+    return [
+        _joined(one.reshape(count, -1, *(int(side) for side in one.shape[1:])), rows, columns)
+        for one in maps(batch)
+    ]
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Places of tiles along one side, in pixels.
+
+    Args:
+        tile: Length of a tile.
+        share: Length of the part of a tile that is kept.
+        starts: Where each tile starts in the input.
+    """
+
+    tile: int
+    share: int
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, length: int, parts: int, overlap: int) -> _Spans:
+        share = length // parts
+        tile = min(length, share + overlap)
+        starts = (min(max(k * share - overlap // 2, 0), length - tile) for k in range(parts))
+        return cls(tile, share, tuple(starts))
+
+    def kept(self, position: int, stride: int) -> slice:
+        """Returns the cells of a tile's map that are kept."""
+        begin = (position * self.share - self.starts[position]) // stride
+        return slice(begin, begin + self.share // stride)
+
+
+def _joined(maps: Tensor, rows: _Spans, columns: _Spans) -> Tensor:
+    """Joins the maps of tiles, `(tiles, N, C, h, w)`, into one of the whole input."""
+    stride, width = rows.tile // int(maps.shape[3]), len(columns.starts)
+    bands = [
+        [
+            maps[r * width + c][:, :, rows.kept(r, stride), columns.kept(c, stride)]
+            for c in range(width)
+        ]
+        for r in range(len(rows.starts))
+    ]
+    return torch.cat([torch.cat(cells, dim=3) for cells in bands], dim=2)

@@ -1,7 +1,9 @@
-"""The settings of one training run, and the record of where its model comes from."""
+"""The settings of one training run, and the records of how a model came about."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from differnet_runtime.errors import TrainingError
 from differnet_runtime.inspection.calibration import DEFAULT_FALSE_REJECT_RATE
 from differnet_runtime.inspection.examination import Doubtful
-from differnet_runtime.model_file.contract import InputContract, Tiles
-from differnet_runtime.model_file.metadata import Provenance, packed_hashes
+from differnet_runtime.model_file.contract import InputContract
+from differnet_runtime.model_file.metadata import ExtractorSpec, Provenance, packed_hashes
 
-from .datasets import DataSet
+from .datasets import DataSet, ImageFile
 from .recipes import Recipe
 
 HowCalibrated = Literal["folds", "split"]
@@ -27,24 +28,35 @@ class TrainingSettings:
     """The settings of one training run.
 
     Args:
-        data: Good pictures (and test pictures, which are only checked against duplicates).
-        recipe: The settings.
+        data: Normal images, and test images that are only checked against duplicates.
+        recipe: Extractor, heads or flow, and the settings of the optimizer.
         contract: How frames become input.
         output: Folder of the model.
         cache: Folder of the feature cache; None computes every feature afresh.
-        seed: Of the folds or the split, the weights, the order and the noise.
-        false_reject_rate: Share of good parts that the threshold may reject.
+        seed: Seed of the folds or the split, the weights, the order and the noise.
+        false_reject_rate: Share of good parts that the threshold may reject, in (0, 1).
         weights: Extractor weights file; None takes the default.
-        skip_unreadable: Go on without pictures that can't be read.
-        checkpoint_every_s: Least time between checkpoints, from which a killed run resumes.
-        groups: Pattern that names the part in a picture; see `folds.groups_of`.
-        calibration: `folds` lets every picture train and calibrate; `split` leaves a fifth to
-            calibration alone, so that an exact law holds for the threshold. Recipes
-            without heads always split.
-        detection_limits: Paint defects on good pictures and record from which size on they are
-            found; `differnet train` does so unless told otherwise.
-        doubtful: What to do with pictures that may not be of a good part: `stop`, `drop` them or
-            `keep` them. All are named.
+        skip_unreadable: Continue without images that can't be read.
+        checkpoint_every_s: Least time in seconds between checkpoints, from which a killed run
+            resumes.
+        groups: Regular expression that names the part in an image's path; see
+            `head_fitting.groups_of`.
+        calibration: `folds` lets every image train and calibrate; `split` reserves a fifth for
+            calibration, so that an exact law holds for the threshold. Recipes without heads
+            always split.
+        detection_limits: Paint defects on normal images and record the smallest sizes found.
+        doubtful: What to do with images that may not be normal: `stop`, `drop` them or `keep`
+            them. All are named.
+
+    Example:
+        >>> settings = TrainingSettings(
+        ...     data=open_data("good/"),
+        ...     recipe=EDGE,
+        ...     contract=InputContract(height=256, width=256),
+        ...     output=Path("model"),
+        ...     cache=None,
+        ... )
+        >>> metadata = learn(settings)
     """
 
     data: DataSet
@@ -62,47 +74,56 @@ class TrainingSettings:
     detection_limits: bool = False
     doubtful: Doubtful = "drop"
 
+    @property
+    def parts_are_named(self) -> bool:
+        """Whether the user named the parts, by a pattern or by folders."""
+        return self.groups is not None or any(image.part for image in self.data.good)
 
-def parts_are_named(job: TrainingSettings) -> bool:
-    """Whether the user named the parts, by a pattern or by folders."""
-    return job.groups is not None or any(picture.part for picture in job.data.good)
+    def fingerprint(
+        self, extractor: ExtractorSpec, content: Sequence[str], **details: object
+    ) -> str:
+        """Returns the SHA-256 of settings and images, which decides whether a run resumes.
 
+        Args:
+            extractor: Identity of the extractor's weights.
+            content: SHA-256 of each training image.
+            details: What else the trained weights depend on.
+        """
+        what = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "input": self.contract.model_dump(mode="json"),
+            "extractor": extractor.weights_sha256,
+            "seed": self.seed,
+            "pictures": content,
+            **details,
+        }
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
-def check_tiles(recipe: Recipe, tiles: Tiles | None) -> None:
-    """Refuses tiles if the recipe has no heads.
+    def provenance(self, epochs: int, fingerprint: str, content: Sequence[str]) -> Provenance:
+        """Returns the record of how a model was trained.
 
-    Raises:
-        TrainingError: The recipe has one flow.
-    """
-    if tiles is not None and not recipe.heads:
-        raise TrainingError(
-            f"--tiles needs a recipe with heads, such as edge; the recipe {recipe.name!r} has one "
-            "flow"
+        Args:
+            epochs: Number of training epochs.
+            fingerprint: Hash of settings and images.
+            content: SHA-256 of each image that the model was fitted on.
+        """
+        packages = ("differnet-edge", "torch", "timm", "numpy")
+        return Provenance(
+            recipe=self.recipe.name,
+            seed=self.seed,
+            images=len(content),
+            epochs=epochs,
+            data_sha256=fingerprint,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in packages},
+            },
+            pictures=packed_hashes(content),
         )
 
 
-def provenance(
-    job: TrainingSettings, epochs: int, fingerprint: str, content: Sequence[str]
-) -> Provenance:
-    """Returns the record of how a model was trained.
-
-    Args:
-        job: The settings.
-        epochs: Epochs of training.
-        fingerprint: Hash of settings and pictures.
-        content: SHA-256 of each picture that the model was fitted on.
-    """
-    packages = ("differnet-edge", "torch", "timm", "numpy")
-    return Provenance(
-        recipe=job.recipe.name,
-        seed=job.seed,
-        images=len(content),
-        epochs=epochs,
-        data_sha256=fingerprint,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-        pictures=packed_hashes(content),
-    )
+def image_records(images: Sequence[ImageFile], content: Sequence[str]) -> list[dict[str, str]]:
+    """Returns each image's path and SHA-256 as `training.json` holds them."""
+    pairs = zip(images, content, strict=True)
+    return [{"path": str(image.path), "sha256": sha256} for image, sha256 in pairs]

@@ -1,14 +1,13 @@
-"""From good pictures to a calibrated model: split, features, flow, baselines, threshold."""
+"""Trains, calibrates and saves a model on normal images; recipes with one flow are trained here.
+
+Recipes with heads are trained in `head_learning`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,199 +18,190 @@ from differnet_runtime.model_file.metadata import ModelMetadata
 from .baselines import Baselines
 from .datasets import ImageFile, Splits, check_no_overlap, split_good
 from .datasets.base import FEWEST_TRAINING_IMAGES
-from .extractors import FeatureExtractor, build_extractor
+from .extractors import build_extractor
 from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_fitting import groups_of, of_parts
-from .head_learning import check_varied, learn_heads
-from .job import TrainingSettings, check_tiles, parts_are_named, provenance
+from .head_learning import HEAD_CHECKPOINT, Learned, learn_heads
+from .job import TrainingSettings, image_records
 from .limit_search import measure_limits
 from .model import BASELINES, DifferNet, save_model, write_training
-from .pictures import write_look_page
 from .recipes import Recipe
-from .scoring import scaled, score_features, window_scores
-from .strange import Examined, examine_good
+from .report import write_look_page
+from .scoring import score_features, set_scale, window_scores
+from .screening import check_varied, examine_good
 from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
-__all__ = ["CHECKPOINTS", "TrainingSettings", "learn", "training_features"]
-
-CHECKPOINTS = ("selection.checkpoint", "training.checkpoint")
+CHECKPOINTS = ("selection.checkpoint", "training.checkpoint", HEAD_CHECKPOINT)
 
 
 def learn(job: TrainingSettings) -> ModelMetadata:
-    """Trains and calibrates a model and saves it; a run that was cut short goes on.
+    """Trains and calibrates a model and saves it; resumes a run that was killed.
 
     Raises:
-        DataError: Unreadable, too few or doubled pictures.
+        DataError: Images are unreadable, too few or duplicated.
+        CalibrationError: There are too few images for the requested rate.
         WeightsError: The extractor's weights can't be had.
-        TrainingError: Training can't start or go on.
+        TrainingError: Training can't start or continue.
         OutputError: The model can't be written.
     """
-    check_tiles(job.recipe, job.contract.tiles)
-    metadata = _learn(job)
+    job.recipe.check_tiles(job.contract.tiles)
+    check_no_overlap(job.data)
+    learned = learn_heads(job) if job.recipe.heads else _learn_one_flow(job)
+    learned.baselines.save(job.output / BASELINES)
+    write_training(job.output, learned.record)
+    metadata = save_model(job.output, learned.model.eval(), learned.metadata)
+    for name in CHECKPOINTS:  # last: a full disk loses no trained weights
+        (job.output / name).unlink(missing_ok=True)
     write_look_page(job.output, metadata)
     return metadata
 
 
-def _learn(job: TrainingSettings) -> ModelMetadata:
-    check_no_overlap(job.data)
-    return learn_heads(job) if job.recipe.heads else _learn_one_flow(job)
-
-
-def _learn_one_flow(job: TrainingSettings) -> ModelMetadata:
-    extractor = build_extractor(**job.recipe.reading(), weights=job.weights)
-    windows = job.recipe.windows()
+def _learn_one_flow(job: TrainingSettings) -> Learned:
+    """Trains one flow; a share of the images is kept for early stopping and for calibration."""
+    recipe, views, windows = job.recipe, job.recipe.views(), job.recipe.windows()
+    extractor = build_extractor(**recipe.reading(), weights=job.weights)
     reader = FeatureReader(
-        extractor,
-        job.contract,
-        job.cache,
-        windows=windows,
-        skip_unreadable=job.skip_unreadable,
+        extractor, job.contract, job.cache, windows=windows, skip_unreadable=job.skip_unreadable
     )
-    examined = examine_good(reader, job.data.good, job.doubtful, grouped=parts_are_named(job))
-    groups = _groups(job, examined)
-    of_pictures = [groups[picture.path] for picture in examined.pictures]
-    parts = split_good(examined.pictures, job.seed, job.false_reject_rate, of_pictures)
-    if job.recipe.patience is None:  # nothing stops early, so all may be learned from
-        parts = Splits((*parts.train, *parts.stopping), (), parts.calibration)
-    calibration_views = ViewPlan.fixed(job.recipe.views().angles)
-    material = _read_material(job, reader, parts)
-    calibration = reader.read(parts.calibration, calibration_views, "calibration features")
-    fingerprint = _fingerprint(job, extractor, material)
-    flow, history = _fit(job, material, extractor.spec.features, fingerprint)
-    views, score = job.recipe.views(), job.recipe.score
-    model = DifferNet(job.contract, views, extractor, flow.spec, score, windows)
+    examined = examine_good(reader, job.data.good, job.doubtful, grouped=job.parts_are_named)
+    contents = [examined.content[image.path] for image in examined.images]
+    names = groups_of(examined.images, examined.parts(contents), job.groups)
+    splits = split_good(examined.images, job.seed, job.false_reject_rate, names)
+    if recipe.patience is None:  # nothing stops early, so the validation images are trained on too
+        splits = Splits((*splits.train, *splits.val), (), splits.calibration)
+    seen = _read_training(job, reader, splits)
+    calibration = reader.read(
+        splits.calibration, ViewPlan.fixed(views.angles), "calibration features"
+    )
+    fingerprint = job.fingerprint(extractor.spec, seen.first.content, train_images=seen.train)
+    flow, history = _fit(job, seen, extractor.spec.features, fingerprint)
+    model = DifferNet(job.contract, views, extractor, flow.spec, recipe.score, windows)
     model.flow = flow
-    scores = score_features(model, calibration.values).tolist()
-    scores = of_parts(scores, [groups[picture.path] for picture in calibration.pictures])
+    group_of = {image.path: name for image, name in zip(examined.images, names, strict=True)}
+    scores = of_parts(
+        score_features(model, calibration.values).tolist(),
+        [group_of[image.path] for image in calibration.images],
+    )
     threshold = calibrate(scores, job.false_reject_rate, scored_by="torch")
     if windows is not None:
         maps = window_scores(model, calibration.values)
-        windows = scaled(windows, maps, threshold.threshold)
-    limits = None
-    if job.detection_limits:
-        limits = measure_limits(
-            model, reader, calibration.pictures, threshold.threshold, seed=job.seed
-        )
+        windows = set_scale(windows, maps, threshold.threshold)
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,
-        views=model.views,
+        views=views,
         extractor=extractor.spec,
         flow=flow.spec,
-        score=score,
+        score=recipe.score,
         windows=windows,
         calibration=threshold,
         appearance=examined.appearance,
         picture_sizes=examined.sizes,
-        detection_limits=limits,
-        provenance=provenance(job, history.best_epochs, fingerprint, material.first.content),
+        detection_limits=measure_limits(
+            model, reader, calibration.images, threshold.threshold, seed=job.seed
+        )
+        if job.detection_limits
+        else None,
+        provenance=job.provenance(history.best_epochs, fingerprint, seen.first.content),
     )
-    Baselines.fit(material.first.values, placed=flow.spec.places > 0).save(job.output / BASELINES)
-    record = _record(job.recipe, history, material, calibration)
-    write_training(job.output, {**record, "look": examined.record()})
-    metadata = save_model(job.output, model.eval(), metadata)
-    for name in CHECKPOINTS:
-        (job.output / name).unlink(missing_ok=True)
-    return metadata
-
-
-def _groups(job: TrainingSettings, examined: Examined) -> dict[Path, str]:
-    """Names the part that each picture shows; no part is divided."""
-    contents = [examined.content[picture.path] for picture in examined.pictures]
-    names = groups_of(examined.pictures, examined.parts(contents), job.groups)
-    return {picture.path: name for picture, name in zip(examined.pictures, names, strict=True)}
+    records = image_records(seen.first.images, seen.first.content)
+    record = {
+        "recipe": recipe.model_dump(mode="json"),
+        "history": {**vars(history), "best_epochs": history.best_epochs},
+        "parts": {
+            "train": records[: seen.train],
+            "stopping": records[seen.train :],
+            "calibration": image_records(calibration.images, calibration.content),
+        },
+        "look": examined.record(),
+    }
+    baselines = Baselines.fit(seen.first.values, placed=flow.spec.places > 0)
+    return Learned(model, metadata, baselines, record)
 
 
 @dataclass(frozen=True)
-class _Material:
-    """What the flow learns from: the training part, then the part that stops training early.
+class _TrainingFeatures:
+    """What the flow learns from: the training images, then the validation images.
 
     Args:
-        first: Features of epoch 0, of both parts.
-        epoch: Features of any epoch, of both parts.
-        train_images: The first so many pictures are the training part.
-        held_out: `(M, V, ..., D) float32` of the other part, in the views of calibration; None
-            where nothing stops training early.
+        first: Features of epoch 0, of all images.
+        epoch: Features of any epoch, of all images.
+        train: The first so many images are the training images.
+        val: `(M, V, ..., D) float32` of the validation images, in the views of calibration; None
+            if nothing stops training early.
     """
 
     first: Features
     epoch: EpochFeatures
-    train_images: int
-    held_out: Tensor | None
-
-    def train_epoch(self, epoch: int) -> Tensor:
-        """Returns the training part's features of an epoch."""
-        return self.epoch(epoch)[: self.train_images]
+    train: int
+    val: Tensor | None
 
 
-def _read_material(job: TrainingSettings, reader: FeatureReader, parts: Splits) -> _Material:
-    recipe, views = job.recipe, job.recipe.views()
-    first, epoch = training_features(recipe, reader, (*parts.train, *parts.stopping), job.seed)
+def _read_training(
+    job: TrainingSettings, reader: FeatureReader, splits: Splits
+) -> _TrainingFeatures:
+    views = job.recipe.views()
+    first, epoch = training_features(job.recipe, reader, (*splits.train, *splits.val), job.seed)
     check_varied(first.values, FEWEST_TRAINING_IMAGES)
-    train = set(parts.train)
-    train_images = sum(picture in train for picture in first.pictures)
-    held_out = None
-    if recipe.patience is not None and views.angles == views.trained:
-        held_out = torch.from_numpy(first.values[train_images:])
-    elif recipe.patience is not None:
+    train = len(set(splits.train).intersection(first.images))
+    if job.recipe.patience is None:
+        return _TrainingFeatures(first, epoch, train, None)
+    values = first.values[train:]
+    if views.angles != views.trained:
         plan = ViewPlan.fixed(views.angles)
-        kept = first.pictures[train_images:]
-        held_out = torch.from_numpy(reader.read(kept, plan, "held-out features").values)
-    return _Material(first, epoch, train_images, held_out)
+        values = reader.read(first.images[train:], plan, "held-out features").values
+    return _TrainingFeatures(first, epoch, train, torch.from_numpy(values))
 
 
 def _fit(
-    job: TrainingSettings, material: _Material, dimension: int, fingerprint: str
+    job: TrainingSettings, seen: _TrainingFeatures, dimension: int, fingerprint: str
 ) -> tuple[NormalizingFlow, History]:
-    """Chooses the number of epochs by held-out likelihood, then trains on both parts."""
+    """Chooses the number of epochs by held-out likelihood, then trains on all images."""
     recipe, epochs, history = job.recipe, job.recipe.epochs, None
     selection, final = (
-        Checkpoint(job.output / name, fingerprint, job.checkpoint_every_s) for name in CHECKPOINTS
+        Checkpoint(job.output / name, fingerprint, job.checkpoint_every_s)
+        for name in CHECKPOINTS[:2]
     )
-    if material.held_out is not None:
+    if seen.val is not None:
         _, history = fit_flow(
-            material.train_epoch,
+            lambda epoch: seen.epoch(epoch)[: seen.train],
             dimension,
             recipe,
             job.seed,
             epochs=epochs,
-            held_out=material.held_out,
+            held_out=seen.val,
             checkpoint=selection,
             description="choosing the number of epochs",
         )
         epochs = history.best_epochs
-    flow, last = fit_flow(
-        material.epoch, dimension, recipe, job.seed, epochs=epochs, checkpoint=final
-    )
+    flow, last = fit_flow(seen.epoch, dimension, recipe, job.seed, epochs=epochs, checkpoint=final)
     return flow, history or last
 
 
 def training_features(
-    recipe: Recipe, reader: FeatureReader, pictures: Sequence[ImageFile], seed: int
+    recipe: Recipe, reader: FeatureReader, images: Sequence[ImageFile], seed: int
 ) -> tuple[Features, EpochFeatures]:
     """Reads what a flow trains on, in the views that the recipe trains on.
 
     Args:
         recipe: Its rotation decides between fixed and random views, drawn once or every epoch.
-        reader: Reads the pictures.
-        pictures: To learn from.
-        seed: Of random views.
+        reader: Reads the images through the cache.
+        images: The images to train on.
+        seed: Seed of random views.
 
     Returns:
-        The features of epoch 0, and the source of every epoch's.
+        The features of epoch 0, and the source of every epoch's features.
 
     Raises:
-        DataError: Pictures can't be read.
+        DataError: Images can't be read.
     """
     if recipe.rotation != "random-fresh":
-        trained = recipe.views().trained
+        angles = recipe.views().trained
         plan = (
-            ViewPlan.random(recipe.draws, str(seed))
-            if trained == "any"
-            else ViewPlan.fixed(trained)
+            ViewPlan.random(recipe.draws, str(seed)) if angles == "any" else ViewPlan.fixed(angles)
         )
-        cached = reader.read(pictures, plan, "training features")
+        cached = reader.read(images, plan, "training features")
         tensor = torch.from_numpy(cached.values)
         return cached, lambda _: tensor
 
@@ -226,44 +216,6 @@ def training_features(
     @lru_cache(maxsize=1)
     def fresh(epoch: int) -> Features:
         plan = ViewPlan.random(recipe.draws, f"{seed} {epoch}")
-        return uncached.read(pictures, plan, f"features of epoch {epoch + 1}")
+        return uncached.read(images, plan, f"features of epoch {epoch + 1}")
 
-    return fresh(0), _tensors(fresh)
-
-
-def _tensors(features: Callable[[int], Features]) -> EpochFeatures:
-    def source(epoch: int) -> Tensor:
-        return torch.from_numpy(features(epoch).values)
-
-    return source
-
-
-def _fingerprint(job: TrainingSettings, extractor: FeatureExtractor, material: _Material) -> str:
-    what = {
-        "recipe": job.recipe.model_dump(mode="json"),
-        "input": job.contract.model_dump(mode="json"),
-        "extractor": extractor.spec.weights_sha256,
-        "seed": job.seed,
-        "pictures": material.first.content,
-        "train_images": material.train_images,
-    }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _record(
-    recipe: Recipe, history: History, material: _Material, calibration: Features
-) -> dict[str, Any]:
-    seen, n = material.first, material.train_images
-    parts = {
-        "train": zip(seen.pictures[:n], seen.content[:n], strict=True),
-        "stopping": zip(seen.pictures[n:], seen.content[n:], strict=True),
-        "calibration": zip(calibration.pictures, calibration.content, strict=True),
-    }
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "history": {**vars(history), "best_epochs": history.best_epochs},
-        "parts": {
-            name: [{"path": str(picture.path), "sha256": content} for picture, content in pairs]
-            for name, pairs in parts.items()
-        },
-    }
+    return fresh(0), lambda epoch: torch.from_numpy(fresh(epoch).values)

@@ -1,17 +1,18 @@
-"""Where the defect is: the scores of a model's windows, or else the score's gradient.
+"""Anomaly maps in pixels, drawn as heatmaps and judged by the masks of defects.
 
-The gradient is how the original finds it. Rudolph et al. 2021, section 3.4: the loss is propagated
-back to the image, its gradient's absolute values are summed over the colours, averaged over the
-rotations and smoothed by a Gaussian. It costs a backward pass for each view, so it belongs to
-evaluation and is not in the exported graph; the scores of the windows are.
+A map shows the scores of a model's windows. A model without windows gives the gradient of its
+score, as the original does (Rudolph et al. 2021, section 3.4): the gradient with respect to the
+image in absolute values, summed over the colours, averaged over the rotations and smoothed by a
+Gaussian. It needs a backward pass for each view, so it is used in evaluation only and is not in
+the exported graph.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,7 +24,6 @@ from differnet_runtime.errors import DataError
 from differnet_runtime.images import read_image, write_image
 from differnet_runtime.inspection.drawing import blended, resized
 from differnet_runtime.inspection.preprocess import preprocess
-from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import Windows
 
 from .datasets import ImageFile, Label
@@ -33,32 +33,33 @@ from .results import Localization, printable
 from .scoring import Model
 
 SMOOTHING = 1 / 48
-"""The Gaussian's standard deviation, as a share of the input's side."""
+"""Standard deviation of the Gaussian, as a share of the input's height."""
 
 SCALE_QUANTILE = 0.999
-"""Share of good pictures' pixels below the full colour; the rest is what stands out."""
+"""Share of the pixels of normal images that lie below the full colour."""
 
 Map = NDArray[np.float32]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Located:
-    picture: ImageFile
+class _Located(NamedTuple):
+    """An image file, its size in pixels, the frame `(H, W, 3)` that the model sees, and its map."""
+
+    file: ImageFile
     size: tuple[int, ...]
     frame: NDArray[np.uint8]
     heat: Map
 
 
 def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
-    """Returns how strongly each pixel moves the score.
+    """Returns how strongly the score depends on each pixel.
 
     Args:
         model: In eval mode, without windows.
-        frame: `(H, W, 3) uint8` BGR, as `preprocess` gives it.
+        frame: `(H, W, 3) uint8` BGR, preprocessed.
 
     Returns:
-        `(H, W) float32`, not negative; every view's gradient lies where its pixel came from.
+        `(H, W) float32`, not negative; the gradients of all views in the frame's pixels.
     """
     image = torch.from_numpy(frame).float()[None].requires_grad_()
     scores = model.score_features(model.features(image))
@@ -72,11 +73,11 @@ def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
 
 
 def window_map(model: Model, frame: NDArray[np.uint8]) -> Map:
-    """Returns the scores of the windows, brought to the frame's size as the camera does.
+    """Returns the scores of the windows, resized to the frame as at the camera.
 
     Args:
         model: In eval mode, with windows.
-        frame: `(H, W, 3) uint8` BGR, as `preprocess` gives it.
+        frame: `(H, W, 3) uint8` BGR, preprocessed.
 
     Returns:
         `(H, W) float32`.
@@ -88,80 +89,64 @@ def window_map(model: Model, frame: NDArray[np.uint8]) -> Map:
 
 
 def localize(
-    model: Model, pictures: Sequence[ImageFile], output: Path, windows: Windows | None = None
+    model: Model, images: Sequence[ImageFile], output: Path, windows: Windows | None = None
 ) -> Localization:
-    """Draws a heatmap of every defective picture, and judges them where there are masks.
+    """Draws a heatmap of every defective image and judges them by masks.
 
-    All are drawn at one scale, so that colours compare: the model's own for windows, else one of
-    the good pictures, where there are any. A mask that can't be used is named, and its picture
-    left out of the pixel figures.
+    All heatmaps have one colour scale: the model's own for windows, else one from the normal
+    images (or the defective ones if there are none). A mask that can't be used is named, and its
+    image left out of the pixel figures.
 
     Args:
         model: In eval mode.
-        pictures: Labelled; those that can't be read are an error.
-        output: Folder for `INDEX_NAME.png`, the picture on the left of each.
-        windows: The calibrated model's; None for gradient maps.
+        images: Labelled images; uncertain ones are skipped.
+        output: Folder for `INDEX_NAME.png`, the frame beside the heatmap.
+        windows: The calibrated model's windows; None for gradient maps.
 
     Raises:
-        ImageReadError: A picture can't be read.
+        ImageReadError: An image can't be read.
         OutputError: A heatmap can't be written.
     """
     located = [
-        _located(model, picture)
-        for picture in progress(pictures, "heatmaps", unit="image")
-        if picture.label is not Label.UNCERTAIN
+        _located(model, image)
+        for image in progress(images, "heatmaps", unit="image")
+        if image.label is not Label.UNCERTAIN
     ]
-    good = [one.heat for one in located if one.picture.label is Label.GOOD]
-    scale = windows or _gradient_scale(good or [one.heat for one in located])
-    defects = [one for one in located if one.picture.label is Label.DEFECT]
+    good = [one.heat for one in located if one.file.label is Label.GOOD]
+    defects = [one for one in located if one.file.label is Label.DEFECT]
+    if windows is None:
+        heats = np.stack(good or [one.heat for one in located])
+        high = max(float(np.quantile(heats, SCALE_QUANTILE)), 1e-12)
+        windows = Windows(rows=2, columns=2, low=0.0, high=high)
     for index, one in enumerate(defects):
-        name = f"{index:04d}_{one.picture.path.stem}.png"
-        mixed = blended(one.frame, one.heat, scale)
+        mixed = blended(one.frame, one.heat, windows)
+        name = f"{index:04d}_{one.file.path.stem}.png"
         write_image(output / name, np.hstack([one.frame, mixed]))
-    return _judged(str(output), scale, good, defects, model.contract)
-
-
-def _judged(
-    folder: str,
-    scale: Windows,
-    good: Sequence[Map],
-    defects: Sequence[_Located],
-    contract: InputContract,
-) -> Localization:
-    """Judges heatmaps by masks; one that can't be used costs its own picture only."""
     maps, masks, unusable = [*good], [np.zeros(heat.shape, bool) for heat in good], []
     for one in defects:
-        if one.picture.mask is None:
-            continue
-        try:
-            masks.append(read_mask(one.picture.mask, one.size, contract))
-        except DataError as error:
-            unusable.append(printable(str(error)))
-            continue
-        maps.append(one.heat)
-    for line in unusable:
-        _log.warning("%s; this picture is not in the pixel figures", line)
+        if one.file.mask is not None:
+            try:
+                masks.append(read_mask(one.file.mask, one.size, model.contract))
+                maps.append(one.heat)
+            except DataError as error:
+                unusable.append(printable(str(error)))
+                _log.warning("%s; this picture is not in the pixel figures", unusable[-1])
     with_masks = len(masks) - len(good)
     with step("pixel figures"):
         return Localization(
-            folder=folder,
+            folder=str(output),
             drawn=len(defects),
             with_masks=with_masks,
-            scale=float(scale.high or 0.0),
+            scale=float(windows.high or 0.0),
             pixel_auroc=pixel_auroc(maps, masks) if with_masks else None,
             aupro=aupro(maps, masks) if with_masks else None,
             unusable_masks=tuple(unusable),
         )
 
 
-def _located(model: Model, picture: ImageFile) -> _Located:
-    image = read_image(picture.path)
+def _located(model: Model, file: ImageFile) -> _Located:
+    image = read_image(file.path)
     frame = np.ascontiguousarray(preprocess(image, model.contract)[:, :, :3])
     if isinstance(model, DifferNet) and model.windows is None:
-        return _Located(picture, image.shape, frame, gradient_map(model, frame))
-    return _Located(picture, image.shape, frame, window_map(model, frame))
-
-
-def _gradient_scale(good: Sequence[Map]) -> Windows:
-    high = max(float(np.quantile(np.stack(good), SCALE_QUANTILE)), 1e-12)
-    return Windows(rows=2, columns=2, low=0.0, high=high)
+        return _Located(file, image.shape, frame, gradient_map(model, frame))
+    return _Located(file, image.shape, frame, window_map(model, frame))

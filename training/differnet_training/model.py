@@ -1,14 +1,13 @@
-"""DifferNet: views, frozen extractor, flow and score in one module; what export traces.
-
-A trained model on disk: `model.json`, `weights.safetensors`, and what evaluation needs.
+"""DifferNet as one module, which export traces, and a trained model on disk.
 
     model/
       model.json              the metadata that the exported file will carry
       weights.safetensors     extractor and flow
-      baselines.safetensors   Gaussian and nearest neighbour on the same features
-      training.json           curves, and the pictures of each part with their hashes
+      baselines.safetensors   Gaussian and nearest neighbours on the same features
+      training.json           training curves, and the images of each split with their hashes
 
-`model.json` is written last and names the hash of the weights: where it is, the model is whole.
+`model.json` is written last and holds the hash of the weights: a folder with it holds a whole
+model.
 """
 
 from __future__ import annotations
@@ -34,18 +33,19 @@ from differnet_runtime.model_file.file import parse_metadata
 from differnet_runtime.model_file.metadata import FlowSpec, ModelMetadata, ScoreKind, Windows
 
 from .extractors import FeatureExtractor, empty_extractor
-from .flow import NormalizingFlow, likelihood_score, z2_score
+from .flow import NormalizingFlow
 from .heads import HeadedModel, ScoresAndMaps
+from .loss import likelihood_score, z2_score
 
 
 class Rotations(nn.Module):
-    """Rotates a batch to every view: `(N, C, H, W) -> (V * N, C, H, W)`, views outermost.
+    """Rotates a batch into every view: `(N, C, H, W) -> (V * N, C, H, W)`, views outermost.
 
-    Right angles are flips and transpositions; other angles read each pixel by a constant index
-    (`preprocess.rotation_index`), so that the graph and training see the same pixels.
+    Right angles are flips and transpositions. Other angles gather pixels by a constant index
+    (`preprocess.rotation_index`), so that graph and training see the same pixels.
 
     Args:
-        angles: Degrees, counter-clockwise.
+        angles: Angles in degrees, counter-clockwise.
         shape: Height and width in pixels; equal for angles other than 0 and 180.
     """
 
@@ -59,7 +59,7 @@ class Rotations(nn.Module):
                 self.register_buffer(f"index_{position}", index, persistent=False)
 
     def forward(self, x: Tensor, black: Tensor) -> Tensor:
-        """Returns all views of the batch; what comes from outside is `black`, `(1, C, 1, 1)`."""
+        """Returns all views of the batch; pixels from outside are `black`, `(1, C, 1, 1)`."""
         if self.angles == (0.0,):
             return x
         return torch.cat([self._view(x, black, k, angle) for k, angle in enumerate(self.angles)])
@@ -67,16 +67,15 @@ class Rotations(nn.Module):
     def _view(self, x: Tensor, black: Tensor, position: int, angle: float) -> Tensor:
         if angle % 90 != 0:
             flat = x.flatten(2)
-            # Not zeros of that shape: a traced graph would have to compute the shape.
-            outside = flat[:, :, :1] * 0.0 + black[:, :, :, 0]
-            padded = torch.cat([flat, outside], dim=2)
+            # A tensor of zeros would make the traced graph compute its shape.
+            padded = torch.cat([flat, flat[:, :, :1] * 0.0 + black[:, :, :, 0]], dim=2)
             index = self.get_buffer(f"index_{position}")
             return torch.index_select(padded, 2, index).reshape(-1, int(x.shape[1]), *self.shape)
         return quarter_turns(x, int(angle // 90))
 
 
 def quarter_turns(x: Tensor, turns: int) -> Tensor:
-    """Turns the last two axes of four by so many right angles, counter-clockwise."""
+    """Rotates `(N, C, H, W)` by a number of right angles, counter-clockwise."""
     turns %= 4
     if turns == 1:
         return x.transpose(2, 3).flip(2)
@@ -91,18 +90,22 @@ def neighbourhood_means(maps: Tensor) -> Tensor:
 
 
 class DifferNet(nn.Module):
-    """From frames to scores, as at the camera.
+    """A model with one flow: scores frames as at the camera.
 
     Args:
-        contract: Size of the input.
-        views: Rotations that are averaged.
-        extractor: Frozen; stays in eval mode whatever `train()` says.
+        contract: How frames become input.
+        views: Rotations that the score is averaged over.
+        extractor: Frozen; stays in eval mode.
         flow: Shape of the flow.
         score: `z2` (the original) or `likelihood`.
-        windows: Judge each window of a grid; None judges the whole picture, as the original.
+        windows: Judge each window of a grid; None judges the whole image, as the original does.
 
     Raises:
-        ViewsError: Angles that training never saw, or windows turned by other than right angles.
+        ViewsError: Angles that training never saw, or windows with other than right angles.
+
+    Example:
+        >>> model, metadata = load_model(Path("model"))
+        >>> scores = model(torch.zeros(2, 448, 448, 3, dtype=torch.uint8))
     """
 
     def __init__(
@@ -130,21 +133,13 @@ class DifferNet(nn.Module):
         self.flow = NormalizingFlow(flow)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scores frames.
-
-        Args:
-            image: `(N, height, width, 3) uint8` BGR.
-
-        Returns:
-            `(N,) float32`: the score, averaged over the views.
-        """
+        """Scores `(N, height, width, 3) uint8` BGR frames; returns `(N,) float32`."""
         return self.combine(self.score_features(self.features(image)))[0]
 
     def features(self, image: Tensor) -> Tensor:
-        """Extracts features, views outermost, then pictures, then windows.
+        """Extracts features; the rows are ordered by view, then image, then window.
 
-        Normalised once, before the views: elementwise, so the numbers are those of normalised
-        views.
+        Frames are normalised once, before they are rotated, which gives the same values.
 
         Args:
             image: `(N, height, width, C) uint8`.
@@ -155,30 +150,27 @@ class DifferNet(nn.Module):
         x = self.extractor.normalise(image.to(torch.float32).permute(0, 3, 1, 2))
         x = self.extractor.pooled(self.rotations(x, self.extractor.black), self.windows)
         if self.windows is not None and self.views.angles != (0.0,):
-            x = self._as_the_frame_lies(x, self.windows)
+            x = self._turned_back(x, self.windows)
         return x.reshape(-1, self.extractor.spec.features)
 
-    def _as_the_frame_lies(self, x: Tensor, grid: Windows) -> Tensor:
-        """Turns each view's windows back, `(V * N, windows, D)` both."""
-        features = self.extractor.spec.features
+    def _turned_back(self, x: Tensor, grid: Windows) -> Tensor:
+        """Turns each view's windows back to the frame, `(V * N, windows, D)` both."""
+        features, angles = self.extractor.spec.features, self.views.angles
         grids = x.transpose(1, 2).reshape(-1, features, grid.rows, grid.columns)
         turned = [
             quarter_turns(view, -int(angle // 90))
-            for view, angle in zip(
-                torch.chunk(grids, len(self.views.angles)), self.views.angles, strict=True
-            )
+            for view, angle in zip(torch.chunk(grids, len(angles)), angles, strict=True)
         ]
-        rows = torch.cat(turned).reshape(-1, features, grid.count)
-        return rows.transpose(1, 2)
+        return torch.cat(turned).reshape(-1, features, grid.count).transpose(1, 2)
 
     def combine(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Averages over the views, and takes the greatest mean of 3 x 3 windows.
+        """Averages scores over the views; takes the greatest mean of 3 x 3 windows, if any.
 
         Args:
-            scores: In the order of `features`.
+            scores: One for each row of `features`.
 
         Returns:
-            Scores `(N,)`, and the heatmaps `(N, rows, columns)` where there are windows.
+            Scores `(N,)`, and heatmaps `(N, rows, columns)` or None without windows.
         """
         views = len(self.views.angles)
         if self.windows is None:
@@ -186,17 +178,16 @@ class DifferNet(nn.Module):
         rows, columns = self.windows.rows, self.windows.columns
         heatmaps = scores.reshape(views, -1, rows, columns)
         heatmaps = heatmaps.mean(dim=0) if views > 1 else heatmaps.reshape(-1, rows, columns)
-        smooth = neighbourhood_means(heatmaps.unsqueeze(1))
-        return smooth.flatten(1).amax(dim=1), heatmaps
+        return neighbourhood_means(heatmaps.unsqueeze(1)).flatten(1).amax(dim=1), heatmaps
 
     def judge(self, features: Tensor) -> ScoresAndMaps:
-        """Judges features, in the order of `features`."""
+        """Scores the rows of `features`."""
         scores, heatmaps = self.combine(self.score_features(features))
         return ScoresAndMaps(scores, None, heatmaps)
 
     @contextmanager
     def ready_to_trace(self, channels: int) -> Iterator[None]:
-        """Folds channel order and permutation into weights while the graph is traced."""
+        """Folds the channel order and the permutation into weights, for tracing."""
         with self.extractor.reading(channels), self.flow.folded():
             yield
 
@@ -214,16 +205,12 @@ TRAINING_JSON, BASELINES = "training.json", "baselines.safetensors"
 def save_model(
     folder: Path, model: DifferNet | HeadedModel, metadata: ModelMetadata
 ) -> ModelMetadata:
-    """Writes weights and metadata; the metadata last, with the hash of the weights.
-
-    Returns:
-        The metadata as written.
+    """Writes the weights, then the metadata with their hash; returns the metadata as written.
 
     Raises:
         OutputError: The folder can't be written.
     """
-    state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    weights = save(state)
+    weights = save({key: value.contiguous() for key, value in model.state_dict().items()})
     write_bytes(folder / WEIGHTS, weights)
     metadata = metadata.replaced(weights_sha256=hashlib.sha256(weights).hexdigest())
     write_bytes(folder / MODEL_JSON, metadata.model_dump_json(indent=2).encode())
@@ -231,13 +218,10 @@ def save_model(
 
 
 def load_model(folder: Path) -> tuple[DifferNet | HeadedModel, ModelMetadata]:
-    """Reads a trained model.
-
-    Returns:
-        The model, in eval mode, and its metadata.
+    """Reads a trained model in eval mode, and its metadata.
 
     Raises:
-        ModelFileError: No model is there, or it is damaged.
+        ModelFileError: There is no whole model in the folder, or it is damaged.
     """
     metadata = load_metadata(folder)
     weights = _read(folder / WEIGHTS)
@@ -256,7 +240,7 @@ def load_model(folder: Path) -> tuple[DifferNet | HeadedModel, ModelMetadata]:
 
 
 def empty_model(metadata: ModelMetadata) -> DifferNet | HeadedModel:
-    """Builds the model that metadata describes, without weights."""
+    """Builds the model that metadata describes, with random weights."""
     extractor = empty_extractor(metadata.extractor)
     if metadata.flow is None:
         return HeadedModel(metadata.input, extractor, metadata.heads)
@@ -287,7 +271,7 @@ def load_metadata(folder: Path) -> ModelMetadata:
 
 
 def write_training(folder: Path, record: dict[str, Any]) -> None:
-    """Writes `training.json`: curves and the pictures of each part."""
+    """Writes `training.json`."""
     write_bytes(folder / TRAINING_JSON, json.dumps(record, indent=1).encode())
 
 

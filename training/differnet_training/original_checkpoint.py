@@ -1,8 +1,8 @@
-"""Reading a checkpoint of the original repository: what its `save_weights` wrote.
+"""Reads a checkpoint of the original repository, as its `save_weights` wrote it.
 
-It holds the whole AlexNet, classifier included, and the flow as `nf.module_list.I.sK.fcJ.*`,
-where I = 2, 4, 6, ... are the coupling layers. Left unread are the classifier and BatchNorms that
-the original builds and never calls. The permutations are not in it: they come from the seeds.
+It holds the whole AlexNet and the flow as `nf.module_list.I.sK.fcJ.*`, where I = 2, 4, 6, ... are
+the coupling layers. The classifier and BatchNorms that the original never calls are ignored. The
+permutations are not in the file: they follow from the seeds.
 
 Source of the format: https://github.com/marco-rudolph/differnet (freia_funcs.py, model.py).
 """
@@ -23,7 +23,6 @@ from differnet_runtime.model_file.contract import InputContract, Views
 from differnet_runtime.model_file.metadata import FlowSpec, ModelMetadata, Provenance
 
 from .extractors import alexnet_extractor, tensors_sha256
-from .flow import NormalizingFlow
 from .model import DifferNet
 from .recipes import even_angles
 from .weights import features_of, load_state, read_state
@@ -43,19 +42,28 @@ def import_original(
     """Reads an original checkpoint as a model without a threshold.
 
     Args:
-        file: The state dict.
-        views: 1, 4, 16 or 64 evenly spread rotations (the original trains on random ones, so any
-            angle is covered).
+        file: File of the state dict.
+        views: Number of evenly spaced rotations: 1, 4, 16 or 64. The original trains on random
+            ones, so any angle is covered.
         size: Side of the input in pixels.
 
     Raises:
-        WeightsError: Not such a checkpoint, or one that holds NaN; says which tensors are missing
-            or wrong, or which prefix of their names to strip.
+        WeightsError: The file is no such checkpoint, or holds NaN; names the tensors that are
+            missing or wrong, or the prefix of their names to strip.
+
+    Example:
+        >>> model, metadata = import_original(Path("weights.pt"), views=4)
     """
     state = read_state(file)
     _check_names(state, file)
     _check_finite(state, file)
-    extractor = alexnet_extractor(_alexnet_state(state, file))
+    alexnet = features_of(state, _ALEXNET_PREFIX)
+    if not alexnet:
+        raise WeightsError(
+            f"{file} holds no AlexNet (no tensor named {_ALEXNET_PREFIX}*). Expected what the "
+            "original's save_weights wrote: the whole model's state dict."
+        )
+    extractor = alexnet_extractor(alexnet)
     spec, flow_state = convert_flow(state)
     if spec.features != extractor.spec.features:
         raise WeightsError(
@@ -66,19 +74,27 @@ def import_original(
     contract = InputContract(height=size, width=size)
     rotations = Views(angles=even_angles(views), trained="any")
     model = DifferNet(contract, rotations, extractor, spec)
-    load_flow(model.flow, flow_state)
+    load_state(model.flow, flow_state, "the original's flow")
     return model.eval(), ModelMetadata(
         name=file.stem,
         input=contract,
         views=rotations,
         extractor=extractor.spec,
         flow=spec,
-        provenance=_provenance(state),
+        provenance=Provenance(
+            recipe="imported from the original",
+            seed=0,
+            images=0,
+            epochs=0,
+            data_sha256=tensors_sha256(state),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions={name: version(name) for name in ("differnet-edge", "torch")},
+        ),
     )
 
 
 def convert_flow(state: Mapping[str, Tensor]) -> tuple[FlowSpec, dict[str, Tensor]]:
-    """Renames the flow's tensors and reads its shape off them.
+    """Renames the flow's tensors and derives its shape from them.
 
     Args:
         state: An original state dict, with or without AlexNet.
@@ -115,15 +131,6 @@ def convert_flow(state: Mapping[str, Tensor]) -> tuple[FlowSpec, dict[str, Tenso
     return spec, renamed
 
 
-def load_flow(flow: NormalizingFlow, state: Mapping[str, Tensor]) -> None:
-    """Loads converted tensors.
-
-    Raises:
-        WeightsError: Tensors are missing or of another shape.
-    """
-    load_state(flow, state, "the original's flow")
-
-
 def _check_names(state: Mapping[str, Tensor], file: Path) -> None:
     """Refuses names with a prefix, as `nn.DataParallel` and wrappers give them; says which."""
     prefixes = {found[1] for key in state if (found := _PREFIXED.match(key))}
@@ -142,25 +149,3 @@ def _check_finite(state: Mapping[str, Tensor], file: Path) -> None:
             f"{file}: {len(broken)} of its tensors hold NaN or infinity, the first {broken[0]}, so "
             "that every score would be NaN. Its training diverged; save an earlier state."
         )
-
-
-def _alexnet_state(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    alexnet = features_of(state, _ALEXNET_PREFIX)
-    if not alexnet:
-        raise WeightsError(
-            f"{file} holds no AlexNet (no tensor named {_ALEXNET_PREFIX}*). Expected what the "
-            "original's save_weights wrote: the whole model's state dict."
-        )
-    return alexnet
-
-
-def _provenance(state: Mapping[str, Tensor]) -> Provenance:
-    return Provenance(
-        recipe="imported from the original",
-        seed=0,
-        images=0,
-        epochs=0,
-        data_sha256=tensors_sha256(state),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        versions={name: version(name) for name in ("differnet-edge", "torch")},
-    )

@@ -1,4 +1,4 @@
-"""Named settings of training. What each costs and reaches stands in docs/accuracy.md."""
+"""Recipes: named settings of training. docs/accuracy.md gives their accuracy and cost."""
 
 from __future__ import annotations
 
@@ -7,61 +7,40 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from differnet_runtime.errors import TrainingError
-from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Views
+from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Tiles, Views
 from differnet_runtime.model_file.metadata import FlowSpec, Head, HeadName, ScoreKind, Windows
+from differnet_runtime.text import instead
 
 Rotation = Literal["none", "right-angles", "random", "random-fresh"]
 
 
 _LITE1_BLOCKS = {2: 3, 4: 6, 7: 10, 10: 14, 14: 19}
-_SAME_DEPTH: dict[str, dict[int, int]] = {
-    "efficientnet_lite1": _LITE1_BLOCKS,
-    "efficientnet_lite2": _LITE1_BLOCKS,
-}
-"""Blocks of EfficientNet-Lite0, and those of other extractors at the same depth."""
+"""Blocks of EfficientNet-Lite0, and those of Lite1 and Lite2 at the same depth."""
 
 _STRIDES = {2: 4, 4: 8, 7: 16, 10: 16, 14: 32}
-"""Strides of EfficientNet-Lite0's blocks; of timm's networks the maps with these are read."""
+"""Strides of EfficientNet-Lite0's blocks; other networks of timm are read at the same strides."""
 
 MOST_NUMBERS = 2**24
-"""The windows' matrices of a head hold at most so many numbers, 64 MiB in FP32."""
-
-
-def map_of_stride(extractor: str) -> dict[int, int]:
-    """Returns the number of the last feature map of each stride, of a `timm:` network.
-
-    Raises:
-        TrainingError: It lacks one of the strides 4, 8, 16 and 32.
-        WeightsError: timm does not know it.
-    """
-    from .weights import timm_model
-
-    network = timm_model(extractor.removeprefix("timm:"), extractor, None, pretrained=False)
-    found = getattr(network, "feature_info", [])
-    maps = {int(info["reduction"]): number for number, info in enumerate(found)}
-    if missing := [stride for stride in _STRIDES.values() if stride not in maps]:
-        raise TrainingError(
-            f"{extractor} has feature maps of strides {sorted(maps)}; the heads of this recipe "
-            f"need strides 4, 8, 16 and 32 ({missing[0]} is missing). Choose another network, or "
-            "--recipe edge-global."
-        )
-    return maps
+"""Largest number of values in the windows' matrices of a head: 64 MiB in FP32."""
 
 
 class HeadRecipe(BaseModel):
     """Settings of one head; see `metadata.Head`.
 
     Args:
-        name: Of the head.
-        taps: The extractor's blocks that it reads.
-        stride: Pixels of the input from one window to the next, doubled where an input is so large
-            that the windows' matrices would hold more than `MOST_NUMBERS`; None for the whole
-            picture.
-        kept: At most so many channels; None keeps all.
-        blocks: Coupling blocks after the whitening; 0 leaves the Gaussian alone.
+        name: `whole`, `coarse` or `fine`.
+        taps: The extractor's blocks that the head reads.
+        stride: Pixels of the input from one window to the next, doubled until the windows'
+            matrices hold at most `MOST_NUMBERS`; None for the whole image.
+        kept: Largest number of channels; None keeps all.
+        blocks: Number of coupling blocks after the whitening; 0 leaves the Gaussian alone.
         width: Channels between the two convolutions of a subnet.
         clamp: Bound of the log-scales.
-        handicap: Standard deviations of good scores that the head stands back behind the others.
+        handicap: Lowers the head's score by so many standard deviations of normal scores.
+
+    Example:
+        >>> HeadRecipe(name="fine", taps=(2, 4), stride=16, kept=96).blocks
+        0
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,15 +58,18 @@ class HeadRecipe(BaseModel):
         """Returns the head's shape.
 
         Args:
-            channels: Of its taps together.
+            channels: Total number of channels of its taps.
             contract: The input, which the windows divide.
         """
-        if self.stride is None:
-            rows = columns = 1
-            features = 2 * channels
-        else:
+        rows = columns = 1
+        features = 2 * channels
+        if (stride := self.stride) is not None:
             features = channels if self.kept is None else min(channels, self.kept)
-            rows, columns = _grid(contract, self.stride, MOST_NUMBERS // features**2)
+            while (contract.height // stride) * (contract.width // stride) * features**2 > (
+                MOST_NUMBERS
+            ):
+                stride *= 2
+            rows, columns = max(2, contract.height // stride), max(2, contract.width // stride)
         flow = FlowSpec(
             features=features,
             blocks=self.blocks,
@@ -107,52 +89,47 @@ class HeadRecipe(BaseModel):
         )
 
 
-def _grid(contract: InputContract, stride: int, most: int) -> tuple[int, int]:
-    """Returns rows and columns of windows, at most so many: of a larger input, larger ones."""
-    while (contract.height // stride) * (contract.width // stride) > most:
-        stride *= 2
-    return max(2, contract.height // stride), max(2, contract.width // stride)
-
-
 class Recipe(BaseModel):
-    """Everything that training decides, but the data and the seed.
+    """All settings of training besides the data and the seed.
+
+    The optimizer is Adam; `learning_rate`, `betas` and `epsilon` are its own.
 
     Args:
-        name: Recorded in the model.
-        extractor: See `extractors.build_extractor`.
-        tap: Block, or blocks, of the extractor that are pooled; None for its default.
-        pooling: `global` averages the whole picture, as the original does; n averages each of
-            n x n windows, whose greatest score is the picture's.
-        scales: Divisors of the input size that are read.
-        kept: At most so many channels of each scale; None keeps all.
-        size: Side of the input in pixels; None takes height and width from the pictures.
-        heads: Judges of the whole picture and of its windows, on one pass of the extractor; with
-            them `tap`, `pooling`, `scales`, `kept`, `rotation`, `blocks`, `width`, `clamp`,
-            `placed`, `score`, `betas`, `epsilon` and `patience` have no say. Empty for one flow on
-            the extractor's features, as the original has it.
-        rotation: `right-angles` or `none` train on exactly the views that are judged later.
-            `random` draws angles for each picture once (cached); `random-fresh` anew in every
-            epoch, as the original does, which runs the extractor in every epoch.
-        draws: Random rotations of each picture (an epoch).
+        name: Name recorded in the model.
+        extractor: Name of the extractor; see `extractors.build_extractor`.
+        tap: Block (or blocks) of the extractor to pool; None for its default.
+        pooling: `global` averages the whole image, as the original does; n averages each of n x n
+            windows, whose greatest score is the image's.
+        scales: Divisors of the input size at which the extractor runs.
+        kept: Largest number of channels of each scale; None keeps all.
+        size: Side of the input in pixels; None takes height and width from the images.
+        heads: Heads on one pass of the extractor. With heads, `tap`, `pooling`, `scales`, `kept`,
+            `rotation`, `blocks`, `width`, `clamp`, `placed`, `score`, `betas`, `epsilon` and
+            `patience` have no effect. Empty for one flow, as in the original.
+        rotation: `right-angles` and `none` train on exactly the views that are judged later.
+            `random` draws angles for each image once (cached); `random-fresh` draws them in every
+            epoch, as the original does, and runs the extractor in every epoch.
+        draws: Number of random rotations of each image (and epoch).
         test_views: Number of rotations that the score is averaged over.
-        blocks: Coupling blocks.
-        width: Width of their subnets.
+        blocks: Number of coupling blocks.
+        width: Hidden width of the subnets.
         clamp: Bound of the log-scales.
         dropout: Dropout probability in the subnets.
-        whitened: Put a whitening of the features (Ledoit-Wolf covariance) before the flow.
-        placed: One whitening for each window, for parts that lie the same in every picture; how
-            far each window is trusted is chosen by held-out good pictures.
-        identity_start: Begin with couplings that change nothing.
+        whitened: Whiten the features (Ledoit-Wolf covariance) before the flow.
+        placed: Whiten each window by its own Gaussian, for parts that lie the same in every image;
+            held-out normal images choose the weight of its own covariance.
+        identity_start: Start with coupling blocks that change nothing.
         noise: Standard deviation of Gaussian noise on the flow's input, in training only.
-        epochs: At most.
-        patience: Epochs without a better likelihood of held-out good pictures, after which
-            training stops and the best epoch is kept; None keeps the last epoch, always.
-        batch_images: Pictures in a batch; each brings all its views.
-        learning_rate: Of Adam.
-        betas: Of Adam.
-        epsilon: Of Adam.
-        weight_decay: Of Adam (L2 on the weights, not decoupled).
-        score: See `metadata.ScoreKind`.
+        epochs: Largest number of epochs.
+        patience: Epochs without a better likelihood of held-out normal images, after which
+            training stops and the best epoch is kept; None always keeps the last epoch.
+        batch_images: Images in a batch; each brings all its views.
+        weight_decay: L2 penalty on the weights, not decoupled.
+        score: `z2` or `likelihood`; see `loss`.
+
+    Example:
+        >>> RECIPES["edge"].model_copy(update={"name": "edge-long", "epochs": 20}).epochs
+        20
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -186,20 +163,20 @@ class Recipe(BaseModel):
     score: ScoreKind = "z2"
 
     def on(self, extractor: str) -> Recipe:
-        """Returns the recipe with its heads on another extractor, at the same depths.
+        """Returns a copy whose heads read another extractor, at the same depths.
 
         Raises:
             TrainingError: The extractor has no feature maps at several depths.
-            WeightsError: timm does not know it.
+            WeightsError: timm does not know the extractor.
         """
         if extractor == "alexnet":
             raise TrainingError(
                 "alexnet has one feature map, and the heads of this recipe read several. Use "
                 "--recipe paper, or another extractor."
             )
-        blocks = _SAME_DEPTH.get(extractor, {})
+        blocks = _LITE1_BLOCKS if extractor in ("efficientnet_lite1", "efficientnet_lite2") else {}
         if extractor.startswith("timm:"):
-            maps = map_of_stride(extractor)
+            maps = _map_of_stride(extractor)
             blocks = {block: maps[stride] for block, stride in _STRIDES.items()}
         heads = tuple(
             head.model_copy(
@@ -209,15 +186,27 @@ class Recipe(BaseModel):
         )
         return self.model_copy(update={"extractor": extractor, "heads": heads})
 
+    def check_tiles(self, tiles: Tiles | None) -> None:
+        """Refuses tiles if the recipe has no heads.
+
+        Raises:
+            TrainingError: The recipe has one flow.
+        """
+        if tiles is not None and not self.heads:
+            raise TrainingError(
+                f"--tiles needs a recipe with heads, such as edge; the recipe {self.name!r} has "
+                "one flow"
+            )
+
     def reading(self) -> dict[str, Any]:
-        """Returns what `extractors.build_extractor` takes, but for a weights file."""
+        """Returns the arguments of `extractors.build_extractor`, without a weights file."""
         if self.heads:
             taps = sorted({tap for head in self.heads for tap in head.taps})
             return {"name": self.extractor, "tap": tuple(taps), "scales": (1,), "kept": None}
         return {"name": self.extractor, "tap": self.tap, "scales": self.scales, "kept": self.kept}
 
     def flow(self, features: int) -> FlowSpec:
-        """Returns the flow's shape for feature vectors of that length."""
+        """Returns the flow's shape for feature vectors of a length."""
         return FlowSpec(
             features=features,
             blocks=self.blocks,
@@ -230,9 +219,8 @@ class Recipe(BaseModel):
 
     def windows(self) -> Windows | None:
         """Returns the grid of windows, or None."""
-        if self.pooling == "global":
-            return None
-        return Windows(rows=self.pooling, columns=self.pooling)
+        grid = self.pooling
+        return None if grid == "global" else Windows(rows=grid, columns=grid)
 
     def views(self) -> Views:
         """Returns the views that calibration, export and camera use."""
@@ -249,8 +237,29 @@ class Recipe(BaseModel):
 
 
 def even_angles(count: int) -> tuple[float, ...]:
-    """Returns `count` angles spread evenly over the circle, as the original's fixed rotations."""
+    """Returns `count` evenly spaced angles in degrees, as the original's fixed rotations."""
     return tuple(index * 360.0 / count for index in range(count))
+
+
+def _map_of_stride(extractor: str) -> dict[int, int]:
+    """Returns the number of the last feature map of each stride, for a `timm:` network.
+
+    Raises:
+        TrainingError: It lacks one of the strides 4, 8, 16 and 32.
+        WeightsError: timm does not know it.
+    """
+    from .weights import timm_model
+
+    network = timm_model(extractor.removeprefix("timm:"), extractor, None, pretrained=False)
+    found = getattr(network, "feature_info", [])
+    maps = {int(info["reduction"]): number for number, info in enumerate(found)}
+    if missing := [stride for stride in _STRIDES.values() if stride not in maps]:
+        raise TrainingError(
+            f"{extractor} has feature maps of strides {sorted(maps)}; the heads of this recipe "
+            f"need strides 4, 8, 16 and 32 ({missing[0]} is missing). Choose another network, or "
+            "--recipe edge-global."
+        )
+    return maps
 
 
 PAPER = Recipe(
@@ -288,10 +297,10 @@ EDGE_GLOBAL = Recipe(
     epochs=200,
     patience=10,
 )
-"""The whole picture averaged, in four right angles, and a flow that earns its place.
+"""One flow on the average of the whole image, in four right-angle views.
 
-It starts as the Gaussian of the features (whitening, then couplings that change nothing) and
-leaves it only as far as held-out good pictures grow more likely.
+The flow starts as the Gaussian of the features (a whitening, then coupling blocks that change
+nothing) and is trained for as long as held-out normal images grow more likely.
 """
 
 EDGE = Recipe(
@@ -311,6 +320,17 @@ EDGE = Recipe(
     learning_rate=2e-3,
     score="likelihood",
 )
-"""The default: what measurements on every data set recommend (docs/accuracy.md)."""
+"""The default: best over all data sets measured (docs/accuracy.md)."""
 
 RECIPES = {recipe.name: recipe for recipe in (EDGE, EDGE_GLOBAL, PAPER_LITE, PAPER)}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Returns a recipe by name.
+
+    Raises:
+        TrainingError: There is none; lists those that there are.
+    """
+    if name not in RECIPES:
+        raise TrainingError(f"there is no recipe {name!r}; {instead(name, RECIPES)}")
+    return RECIPES[name]

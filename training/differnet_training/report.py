@@ -1,14 +1,13 @@
-"""The report: one HTML file that needs nothing else, the same as JSON, and a text table.
+"""The report of an evaluation: an HTML page, the same as JSON, and a text table.
 
-The report's section on the threshold: table, slider, confusion matrix, costs.
-
-The report's section on what the model can see: a chart, sentences and a table.
+`write_look_page` writes the page on the normal images that training leaves beside the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from differnet_runtime.files import write_bytes
 from differnet_runtime.inspection.operating_points import OperatingPoint
@@ -27,112 +26,184 @@ from differnet_runtime.text import table
 
 from . import charts
 from .advice import missed
-from .charts import Section, render
 from .metrics import rate
-from .pictures import THUMBNAIL, look_section, thumbnail
+from .model import read_training
+from .page import THUMBNAIL, Section, Thumbnail, thumbnail, write_page
 from .results import ImageResult, Localization, Report
 
+LOOK_HTML = "look.html"
+
 RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Shares of good parts rejected, or else of defects missed, that the table has a row for."""
+"""False-reject rates (miss rates, without good parts) that have a row in the threshold table."""
 
 WIDTH, HEIGHT = 1000, 200
-"""Of the chart, in its own units."""
+"""Size of the threshold chart in its own units."""
+
+LONGEST_SIDE, LOOK_SIDE = 1600, 640
+"""Longest side in pixels of an image among the misses and false rejects, and on the look page."""
+
+PIXELS = 60_000_000
+"""About how many pixels all misses and false rejects have together: 15 to 30 MB."""
+
+LOOK_MOST = 24
+"""Most images shown of each kind on the look page."""
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Writes `report.json` and `report.html`; returns the path of the HTML file.
+
+    Raises:
+        OutputError: They can't be written.
+    """
+    write_bytes(folder / "report.json", report.model_dump_json(indent=1).encode())
+    path = folder / "report.html"
+    everything = {"report": report, "head_words": WORDS}
+    sections = [
+        *look_section(report.look, report.model),
+        ("summary", {"report": report, "origin": _origin(report), "rows": _rows(report)}),
+        *threshold_section(report),
+        *limit_section(report.model),
+        *_galleries(report),
+        ("charts", {"charts": charts.draw(report), "earns_its_place": report.earns_its_place}),
+        ("heads", everything),
+        ("kinds", everything),
+        ("origin", everything),
+    ]
+    write_page(path, report.name, sections)
+    return path
+
+
+def write_look_page(folder: Path, model: ModelMetadata) -> None:
+    """Writes the section on the normal images as a page beside the trained model.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    sections = look_section(read_training(folder).get("look", {}), model)
+    write_page(folder / LOOK_HTML, model.name, sections)
+
+
+def look_section(look: Mapping[str, Any], model: ModelMetadata) -> list[Section]:
+    """Returns the section on the normal images.
+
+    Args:
+        look: The entry of the training record; empty for models trained without screening.
+        model: How images become the model's input, and the threshold.
+    """
+    if not look:
+        return []
+
+    def shown(one: Mapping[str, Any], lines: Sequence[str]) -> Thumbnail:
+        path, heatmap = Path(one["path"]), one.get("heatmap")
+        return thumbnail(
+            path,
+            model.input,
+            [path.name, *lines],
+            heatmap=heatmap,
+            windows=model.windows,
+            side=LOOK_SIDE,
+        )
+
+    def strange(one: Mapping[str, Any]) -> Thumbnail:
+        out = ", left out" if one["left_out"] else ""
+        lines = [f"score {one['score']:.3g}{out}"]
+        if one["threshold"] is not None:
+            lines.append(f"threshold {'with' if out else 'without'} it {one['threshold']:.4g}")
+        return shown(one, lines)
+
+    def odd(one: Mapping[str, Any]) -> Thumbnail:
+        out = ", left out" if one["left_out"] else ""
+        return shown(one, [f"{one['cause']}{out}: {one['detail']}"])
+
+    findings = look["findings"]
+    values = {
+        "pictures": look["pictures"],
+        "parts": look["different_parts"],
+        "left_out": sum(one["left_out"] for one in findings),
+        "threshold": model.calibration and model.calibration.threshold,
+        "strangest": [strange(one) for one in look.get("strangest", [])[:LOOK_MOST]],
+        "findings": [odd(one) for one in findings[:LOOK_MOST]],
+        "found": len(findings),
+    }
+    return [("look", values)]
 
 
 def threshold_section(report: Report) -> list[Section]:
-    """Returns the section, or nothing where no score is finite."""
+    """Returns the section on the threshold; none if no score is finite."""
     points = report.operating_points
     if not points:
         return []
     start = _start(report)
-    return [
-        Section(
-            "threshold",
-            {
-                "report": report,
-                "rows": [_row(report, point) for point in chosen(report)],
-                "now": _row(report, points[start]),
-                "curves": _curves(report),
-                "ticks": [points[round(k * (len(points) - 1) / 4)].threshold for k in range(5)],
-                "width": WIDTH,
-                "height": HEIGHT,
-                "data": {
-                    "start": start,
-                    "good": report.good,
-                    "defect": report.defect,
-                    "points": [[p.threshold, p.false_rejects, p.misses] for p in points],
-                },
-            },
-        )
-    ]
+    values = {
+        "report": report,
+        "rows": [_row(report, point) for point in chosen(report)],
+        "now": _row(report, points[start]),
+        "curves": _curves(report),
+        "ticks": [points[round(k * (len(points) - 1) / 4)].threshold for k in range(5)],
+        "width": WIDTH,
+        "height": HEIGHT,
+        "data": {
+            "start": start,
+            "good": report.good,
+            "defect": report.defect,
+            "points": [[p.threshold, p.false_rejects, p.misses] for p in points],
+        },
+    }
+    return [("threshold", values)]
 
 
 def chosen(report: Report) -> list[OperatingPoint]:
-    """Returns the table's points, the lowest threshold first.
+    """Returns the points of the table in ascending order of their thresholds.
 
     They are those at round false-reject rates (or miss rates, without good parts), the one in use
     and the cheapest.
     """
     points = report.operating_points
-    found = {point.threshold: point for point in points if _in_use(report, point)}
+    found = {point.threshold: point for point in points if point.threshold == report.threshold}
     if report.cheapest is not None:
         found[report.cheapest.threshold] = report.cheapest
     for share in RATES:
-        point = _at_false_rejects(points, share * report.good)
-        if not report.good:
-            point = _at_misses(points, share * report.defect)
-        if point is not None and not any(_same(point, other) for other in found.values()):
+        if report.good:
+            point = _at_false_rejects(report, share)
+        else:  # the highest threshold with few enough misses rejects least
+            most = share * report.defect
+            point = next((point for point in reversed(points) if point.misses <= most), None)
+        wrong = {(other.false_rejects, other.misses) for other in found.values()}
+        if point is not None and (point.false_rejects, point.misses) not in wrong:
             found[point.threshold] = point
     return [found[threshold] for threshold in sorted(found)]
 
 
-def _at_false_rejects(points: Sequence[OperatingPoint], most: float) -> OperatingPoint | None:
-    """Returns the lowest threshold with few enough false rejects: it misses least."""
-    return next((point for point in points if point.false_rejects <= most), None)
-
-
-def _at_misses(points: Sequence[OperatingPoint], most: float) -> OperatingPoint | None:
-    """Returns the highest threshold with few enough misses: it rejects least."""
-    return next((point for point in reversed(points) if point.misses <= most), None)
-
-
-def _same(first: OperatingPoint, second: OperatingPoint) -> bool:
-    return (first.false_rejects, first.misses) == (second.false_rejects, second.misses)
-
-
-def _in_use(report: Report, point: OperatingPoint) -> bool:
-    return point.threshold == report.threshold
+def _at_false_rejects(report: Report, share: float) -> OperatingPoint | None:
+    """Returns the lowest threshold that rejects at most a share of good parts: it misses least."""
+    most = share * report.good
+    return next((point for point in report.operating_points if point.false_rejects <= most), None)
 
 
 def _start(report: Report) -> int:
-    """Returns the position of the threshold in use, or of one at 5 % false rejects."""
-    points = report.operating_points
-    for position, point in enumerate(points):
-        if _in_use(report, point):
-            return position
-    usual = _at_false_rejects(points, 0.05 * report.good)
-    return 0 if usual is None else points.index(usual)
+    """Returns the position of the threshold in use, or else of one at 5 % false rejects."""
+    thresholds = [point.threshold for point in report.operating_points]
+    if report.threshold in thresholds:
+        return thresholds.index(report.threshold)
+    usual = _at_false_rejects(report, 0.05)
+    return 0 if usual is None else report.operating_points.index(usual)
 
 
 def _row(report: Report, point: OperatingPoint) -> dict[str, object]:
-    labels = [
-        word
-        for word, holds in (
-            ("in use", _in_use(report, point)),
-            ("cheapest", point == report.cheapest),
-        )
-        if holds
-    ]
+    tests = {
+        "in use": point.threshold == report.threshold,
+        "cheapest": point == report.cheapest,
+    }
     return {
         "point": point,
-        "labels": labels,
+        "labels": [label for label, holds in tests.items() if holds],
         "false_reject": rate(point.false_rejects, report.good) if report.good else None,
         "miss": rate(point.misses, report.defect) if report.defect else None,
     }
 
 
 def _curves(report: Report) -> dict[str, str]:
-    """Returns the steps of both rates over the thresholds' positions, as SVG paths."""
+    """Returns the curves of both rates over the points' positions, as SVG paths."""
     points, curves = report.operating_points, {}
     if report.good:
         curves["rejects"] = _path([point.false_rejects / report.good for point in points])
@@ -148,7 +219,7 @@ def _path(shares: Sequence[float]) -> str:
 
 
 def limit_section(metadata: ModelMetadata) -> list[Section]:
-    """Returns the section on a model's detection limits; none where it has none."""
+    """Returns the section on a model's detection limits; none if they were not measured."""
     limits, calibration = metadata.detection_limits, metadata.calibration
     if limits is None:
         return []
@@ -160,7 +231,7 @@ def limit_section(metadata: ModelMetadata) -> list[Section]:
         "sentences": tuple(sentences(limits).values()),
         "rows": tuple(_limit_row(limit, limits) for limit in limits.limits),
     }
-    return [Section("limits", values)]
+    return [("limits", values)]
 
 
 def _limit_row(limit: DetectionLimit, limits: DetectionLimits) -> tuple[str, str, str, str]:
@@ -174,46 +245,48 @@ def _limit_row(limit: DetectionLimit, limits: DetectionLimits) -> tuple[str, str
     return (DEFECT_WORDS[limit.kind], contrast, *sizes)
 
 
-LONGEST_SIDE = 1600
-"""Of a picture in the page, in pixels."""
-
-PIXELS = 60_000_000
-"""Of all pictures in the page together, about: 15 to 30 MB."""
-
-
-def write_report(report: Report, folder: Path) -> Path:
-    """Writes `report.json` and `report.html`.
-
-    Returns:
-        The path of the HTML file.
-
-    Raises:
-        OutputError: They can't be written.
-    """
-    write_bytes(folder / "report.json", report.model_dump_json(indent=1).encode())
-    path = folder / "report.html"
-    write_bytes(path, render(report.name, sections(report)).encode())
-    return path
-
-
-def sections(report: Report) -> list[Section]:
-    """Returns the page's sections, from top to bottom; one more is one more entry here."""
-    charted = {"charts": _charts(report), "earns_its_place": report.earns_its_place}
+def _galleries(report: Report) -> list[Section]:
+    """Returns the sections with every miss and every false reject, the worst first."""
+    misses, rejects = missed(report), false_rejects(report)
+    side = (PIXELS / max(1, len(misses) + len(rejects))) ** 0.5  # so that all of them fit
+    side = int(min(LONGEST_SIDE, max(THUMBNAIL, side)))
     return [
-        *look_section(report.look, report.model),
-        Section("summary", {"report": report, "origin": _origin(report), "rows": _rows(report)}),
-        *threshold_section(report),
-        *limit_section(report.model),
-        *_galleries(report),
-        Section("charts", charted),
-        Section("heads", {"report": report, "head_words": WORDS}),
-        Section("kinds", {"report": report}),
-        Section("origin", {"report": report, "head_words": WORDS}),
+        _gallery(report, "Misses: defects judged good", misses, side, "No defect was judged good."),
+        _gallery(report, "False rejects: good parts rejected", rejects, side,
+                 "No good part was rejected."),
+    ]  # fmt: skip
+
+
+def _gallery(
+    report: Report, title: str, results: Sequence[ImageResult], side: int, empty: str
+) -> Section:
+    model = report.model
+    if report.threshold is None:
+        empty = "Without a threshold there are no verdicts."
+    pictures = [
+        thumbnail(
+            Path(result.path),
+            model.input,
+            _caption(result),
+            heatmap=result.heatmap,
+            windows=model.windows,
+            mask=None if result.mask is None else Path(result.mask),
+            side=side,
+        )
+        for result in results
     ]
+    note = f"The worst first. A click shows what the model saw, at up to {side} pixels a side."
+    return "gallery", {"title": title, "pictures": pictures, "note": note, "empty": empty}
+
+
+def _caption(result: ImageResult) -> tuple[str, str]:
+    score = "not finite" if result.score is None else f"{result.score:.3g}"
+    remark = f" ({result.code})" if result.code else ""
+    return Path(result.path.replace("\\", "/")).name, f"{result.kind}, score {score}{remark}"
 
 
 def summary_table(report: Report) -> str:
-    """Returns the report's head as a text table."""
+    """Returns the report's summary as a text table."""
     return table(_rows(report))
 
 
@@ -238,25 +311,14 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("no decision", _undecided(report)))
     for name, baseline in (report.baselines or {}).items():
         rows.append((name.replace("_", " "), f"{baseline.value:.3f} image AUROC, same features"))
-    if report.latency_ms is not None:
-        latency = report.latency_ms
-        rows.append(
-            (
-                "latency",
-                f"p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, "
-                f"p99 {latency['p99']:.1f} ms a frame, by {report.scored_by}",
-            )
-        )
+    if (latency := report.latency_ms) is not None:
+        quantiles = ", ".join(f"{name} {latency[name]:.1f} ms" for name in ("p50", "p95", "p99"))
+        rows.append(("latency", f"{quantiles} a frame, by {report.scored_by}"))
     if report.machine is not None:
         rows.append(("measured on", _machine(report.machine)))
-    if report.seeds is not None:
-        seeds = report.seeds
-        rows.append(
-            (
-                "seeds",
-                f"{len(seeds.seeds)} flows: {seeds.mean:.4f} +- {seeds.standard_deviation:.4f}",
-            )
-        )
+    if (seeds := report.seeds) is not None:
+        spread = f"{seeds.mean:.4f} +- {seeds.standard_deviation:.4f}"
+        rows.append(("seeds", f"{len(seeds.seeds)} flows: {spread}"))
     if report.localization is not None:
         rows += _localization(report.localization)
     return rows
@@ -292,19 +354,17 @@ def _costs(report: Report) -> list[tuple[str, str]]:
     best, costs = report.cheapest, report.costs
     if best is None or costs is None:
         return []
-    rows, assumed = [], f"for 1,000 parts, if {100 * costs.defect_share:g} % are defective"
-    rows += [
+    assumed = f"for 1,000 parts, if {100 * costs.defect_share:g} % are defective"
+    rows = [
         ("expected cost", f"{point.cost:.4g} {assumed}")
         for point in report.operating_points
         if point.threshold == report.threshold
     ]
-    if best.threshold == report.threshold:
-        return [*rows, ("cheapest", "the threshold in use")]
-    wrong = f"{best.false_rejects} false rejects and {best.misses} misses"
-    return [
-        *rows,
-        ("cheapest", f"threshold {best.threshold!r}: {best.cost:.4g} {assumed}, with {wrong}"),
-    ]
+    text = "the threshold in use"
+    if best.threshold != report.threshold:
+        wrong = f"{best.false_rejects} false rejects and {best.misses} misses"
+        text = f"threshold {best.threshold!r}: {best.cost:.4g} {assumed}, with {wrong}"
+    return [*rows, ("cheapest", text)]
 
 
 def _localization(found: Localization) -> list[tuple[str, str]]:
@@ -331,57 +391,3 @@ def _origin(report: Report) -> str:
         f"Learned from {provenance.images} good pictures (recipe {provenance.recipe}, "
         f"seed {provenance.seed})."
     )
-
-
-def _charts(report: Report) -> dict[str, str]:
-    return {
-        "Scores": charts.histogram(report),
-        "ROC": charts.roc_curves(report),
-        "Does the flow earn its place?": charts.comparison(report),
-        "Training": charts.training_curves(report),
-    }
-
-
-def _galleries(report: Report) -> list[Section]:
-    """Returns every miss and every false reject, the worst first."""
-    misses, rejects = missed(report), false_rejects(report)
-    side = _side(len(misses) + len(rejects))
-    return [
-        _gallery(report, "Misses: defects judged good", misses, side, "No defect was judged good."),
-        _gallery(report, "False rejects: good parts rejected", rejects, side,
-                 "No good part was rejected."),
-    ]  # fmt: skip
-
-
-def _side(pictures: int) -> int:
-    """Returns the longest side of a picture in the page, so that all of them fit."""
-    return int(min(LONGEST_SIDE, max(THUMBNAIL, (PIXELS / max(1, pictures)) ** 0.5)))
-
-
-def _gallery(
-    report: Report, title: str, results: Sequence[ImageResult], side: int, empty: str
-) -> Section:
-    model = report.model
-    if report.threshold is None:
-        empty = "Without a threshold there are no verdicts."
-    pictures = [
-        thumbnail(
-            Path(result.path),
-            model.input,
-            _caption(result),
-            heatmap=result.heatmap,
-            windows=model.windows,
-            mask=None if result.mask is None else Path(result.mask),
-            side=side,
-        )
-        for result in results
-    ]
-    note = f"The worst first. A click shows what the model saw, at up to {side} pixels a side."
-    return Section("gallery", {"title": title, "pictures": pictures, "note": note, "empty": empty})
-
-
-def _caption(result: ImageResult) -> tuple[str, str]:
-    score = "not finite" if result.score is None else f"{result.score:.3g}"
-    remark = f" ({result.code})" if result.code else ""
-    name = Path(result.path.replace("\\", "/")).name
-    return name, f"{result.kind}, score {score}{remark}"

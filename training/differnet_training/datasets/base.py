@@ -1,13 +1,9 @@
-"""What a data set is here: pictures of good parts to learn from, and labelled ones to judge by.
-
-Finds the masks of pictures: beside them, or in a folder of masks, by the usual names.
-"""
+"""A data set: normal images to learn from, labelled images to judge by, and their masks."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
@@ -20,15 +16,15 @@ from differnet_runtime.images import list_images, read_bytes, read_image
 from differnet_runtime.inspection.calibration import images_needed
 
 FEWEST_TRAINING_IMAGES = 8
-FEWEST_STOPPING_IMAGES = 4
+FEWEST_VAL_IMAGES = 4
 TEST_SHARE = 0.4
-"""Of the good pictures of a published data set that is not divided yet, left to judge by."""
+"""Share of the normal images of an undivided published data set that is kept for testing."""
 FOLDER_SHARE = 0.2
-"""The same of a user's folder, where every picture to learn from counts more."""
+"""The same for a user's folder, where every training image counts more."""
 
 
 class Label(str, Enum):
-    """What is known of a part; `uncertain` ones are scored and reported, but count for nothing."""
+    """The ground truth of an image; `uncertain` ones are scored and listed, but in no figure."""
 
     GOOD = "good"
     DEFECT = "defect"
@@ -37,14 +33,18 @@ class Label(str, Enum):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One picture file and what is known of it.
+    """An image file and what is known of it.
 
     Args:
-        path: The file.
+        path: Path of the file.
         label: Good, defect or uncertain.
-        kind: The class of defect (its folder's name), or `good`.
-        mask: Ground truth of the defect's pixels, where the data set has it.
+        kind: Class of defect (its folder's name), or `good`.
+        mask: File that marks the defect's pixels, if the data set has one.
         part: Name of the part that it shows, from its folder; None if the folder names none.
+
+    Example:
+        >>> ImageFile(Path("test/crack/001.png"), Label.DEFECT, "crack").kind
+        'crack'
     """
 
     path: Path
@@ -56,14 +56,18 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Good pictures to learn from, and test pictures that nothing is chosen by.
+    """Normal images to learn from, and test images that nothing is chosen by.
 
     Args:
-        name: Shown in reports.
-        good: The pool of good pictures: training, early stopping and calibration share it.
-        test: Labelled pictures; may be empty.
-        note: What a reader of the results must know (licence, traps).
-        undivided: Pictures that trained a model may be among `test`; evaluation leaves those out.
+        name: Title of the reports on it.
+        good: Normal images for training, validation and calibration.
+        test: Labelled images; may be empty.
+        note: What a reader of the results must know (licence, pitfalls).
+        undivided: `test` may contain training images of a model; evaluation leaves those out.
+
+    Example:
+        >>> good = [ImageFile(path) for path in sorted(Path("good").glob("*.png"))]
+        >>> data = DataSet("washers", tuple(good))
     """
 
     name: str
@@ -75,10 +79,16 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint parts of the good pool."""
+    """The normal images, divided for one flow.
+
+    Args:
+        train: Images that the flow is trained on.
+        val: Images whose likelihood ends training early.
+        calibration: Images that set the threshold.
+    """
 
     train: tuple[ImageFile, ...]
-    stopping: tuple[ImageFile, ...]
+    val: tuple[ImageFile, ...]
     calibration: tuple[ImageFile, ...]
 
 
@@ -88,35 +98,34 @@ def split_good(
     false_reject_rate: float,
     groups: Sequence[str] | None = None,
 ) -> Splits:
-    """Splits good pictures by seed: 70 % train, 10 % stop training early, 20 % calibrate.
+    """Splits normal images by seed: 70 % train, 10 % val, 20 % calibration.
 
-    Where 20 % are too few to promise the false-reject rate, calibration takes what it needs.
+    If 20 % are too few to promise the false-reject rate, calibration takes what it needs.
 
     Args:
-        good: The pictures.
+        good: Normal images in any order.
         seed: Seed of the shuffled order.
-        false_reject_rate: The rate that the calibration pictures must be able to promise.
-        groups: Name of each picture's group; a group is never divided and counts as one. None
-            makes each picture its own group.
+        false_reject_rate: The rate that the calibration images must be able to promise.
+        groups: Name of each image's group; a group is never divided and counts as one. None makes
+            each image its own group.
 
     Raises:
-        DataError: There are too few for the three parts; says how many each needs.
+        DataError: There are too few for the three splits; says how many each needs.
     """
     members: dict[str, list[ImageFile]] = {}
     names = map(str, range(len(good))) if groups is None else groups
-    for picture, name in zip(good, names, strict=True):
-        members.setdefault(name, []).append(picture)
-    count = len(members)
-    calibration = max(images_needed(false_reject_rate), round(0.2 * count))
-    stopping = max(FEWEST_STOPPING_IMAGES, round(0.1 * count))
-    train = count - calibration - stopping
+    for image, name in zip(good, names, strict=True):
+        members.setdefault(name, []).append(image)
+    count, needed = len(members), images_needed(false_reject_rate)
+    calibration = max(needed, round(0.2 * count))
+    val = max(FEWEST_VAL_IMAGES, round(0.1 * count))
+    train = count - calibration - val
     if train < FEWEST_TRAINING_IMAGES:
-        needed = images_needed(false_reject_rate)
         different = "" if count == len(good) else f" of {count} different parts"
         raise DataError(
             f"too few good pictures: found {len(good)}{different}, expected at least "
-            f"{FEWEST_TRAINING_IMAGES + FEWEST_STOPPING_IMAGES + needed} "
-            f"({FEWEST_TRAINING_IMAGES} to train, {FEWEST_STOPPING_IMAGES} to stop training early, "
+            f"{FEWEST_TRAINING_IMAGES + FEWEST_VAL_IMAGES + needed} "
+            f"({FEWEST_TRAINING_IMAGES} to train, {FEWEST_VAL_IMAGES} to stop training early, "
             f"{needed} to promise a false-reject rate of {false_reject_rate:g}). Take more "
             "pictures (`differnet capture`), or allow a higher --false-reject-rate."
         )
@@ -124,15 +133,15 @@ def split_good(
     shuffled = [listed[position] for position in np.random.RandomState(seed).permutation(count)]
     return Splits(
         train=tuple(chain(*shuffled[:train])),
-        stopping=tuple(chain(*shuffled[train : train + stopping])),
-        calibration=tuple(chain(*shuffled[train + stopping :])),
+        val=tuple(chain(*shuffled[train : train + val])),
+        calibration=tuple(chain(*shuffled[train + val :])),
     )
 
 
 def divided(
     name: str, good: Sequence[ImageFile], others: Sequence[ImageFile], seed: int, note: str = ""
 ) -> DataSet:
-    """Leaves `TEST_SHARE` of the good pictures, drawn by seed, to judge by, with all others."""
+    """Keeps `TEST_SHARE` of the normal images, drawn by seed, for testing with all others."""
     order = np.random.RandomState(seed).permutation(len(good))
     shuffled = [good[position] for position in order]
     held_out = round(TEST_SHARE * len(good))
@@ -142,20 +151,19 @@ def divided(
 def left_to_judge(
     good: Sequence[ImageFile], part_names: Sequence[str | None], seed: int
 ) -> list[ImageFile]:
-    """Returns `FOLDER_SHARE` of the good pictures, which are not to be learned from.
+    """Returns `FOLDER_SHARE` of the normal images, which are kept for testing.
 
-    Parts come in the order of a hash of their name, or of their picture's bytes, so equal files
-    stay together.
+    Parts are sorted by a hash of their name, or of the image's bytes, so equal files stay
+    together.
 
     Args:
-        good: The pictures.
-        part_names: What part each shows; None for a part with one picture.
-        seed: Goes into the hash.
+        good: Normal images in any order.
+        part_names: Name of the part that each shows; None for a part with one image.
+        seed: Seed that changes the hash.
     """
     parts: dict[str, list[ImageFile]] = {}
-    for picture, name in zip(good, part_names, strict=True):
-        key = name or _digest(picture.path) or str(picture.path)
-        parts.setdefault(key, []).append(picture)
+    for image, name in zip(good, part_names, strict=True):
+        parts.setdefault(name or digest(image.path) or str(image.path), []).append(image)
 
     def order(key: str) -> bytes:
         return hashlib.sha256(f"{seed} {key}".encode(errors="surrogateescape")).digest()
@@ -168,43 +176,37 @@ def left_to_judge(
     return left
 
 
-def pictures_in(
-    folder: Path, label: Label = Label.GOOD, kind: str = "good"
-) -> tuple[ImageFile, ...]:
-    """Returns the pictures directly in `folder`, by name."""
+def images_in(folder: Path, label: Label = Label.GOOD, kind: str = "good") -> tuple[ImageFile, ...]:
+    """Returns the images directly in a folder, sorted by name."""
     return tuple(ImageFile(path, label, kind) for path in list_images(folder))
 
 
 def check_no_overlap(data: DataSet) -> None:
-    """Refuses test pictures that are also good pictures to learn from, byte for byte.
+    """Refuses test images that are also training images, byte for byte.
 
-    Files that can't be read are passed over; reading them for training reports them.
+    Files that can't be read are skipped here; reading them for training names them.
 
     Raises:
         DataError: Lists the pairs.
     """
     if not data.test:
         return
-    known: dict[str, Path] = {}
-    for picture in data.good:
-        if digest := _digest(picture.path):
-            known[digest] = picture.path
+    known = {key: image.path for image in data.good if (key := digest(image.path))}
     pairs = [
-        f"  {picture.path}  =  {known[digest]}"
-        for picture in data.test
-        if (digest := _digest(picture.path)) in known
+        f"  {image.path}  =  {known[key]}"
+        for image in data.test
+        if (key := digest(image.path)) in known
     ]
     if pairs:
-        shown = "\n".join(pairs[:20]) + (
-            "" if len(pairs) <= 20 else f"\n  ... {len(pairs) - 20} more"
-        )
+        more = f"\n  ... {len(pairs) - 20} more" if len(pairs) > 20 else ""
         raise DataError(
             f"{len(pairs)} test pictures are also training pictures, which makes every figure look "
-            f"better than it is. Remove them from one side:\n{shown}"
+            "better than it is. Remove them from one side:\n" + "\n".join(pairs[:20]) + more
         )
 
 
-def _digest(path: Path) -> str | None:
+def digest(path: Path) -> str | None:
+    """Returns the SHA-256 of a file; None if it can't be read."""
     try:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except ImageReadError:
@@ -212,13 +214,13 @@ def _digest(path: Path) -> str | None:
 
 
 FOLDERS = frozenset({"ground_truth", "groundtruth", "gt", "masks", "mask"})
-"""Names of folders that hold masks, in small letters; they are no class of defects."""
+"""Names of folders of masks in lower case, which are no class of defects."""
 
 _ENDINGS = ("_mask", "-mask", "_gt")
 _TOKEN = "GT"  # noqa: S105 - PIPED's word in the name of a mask, in place of one of the picture's
 _NEAR, _TWO_VALUED = 8, 0.99
-"""A mask's pixels lie within so many grey values of its least or its greatest, nearly all of them:
-JPEG blurs the edges."""
+"""A mask has this share of its pixels within `_NEAR` grey values of its least or its greatest: JPEG
+blurs the edges."""
 
 
 def is_mask_folder(folder: Path) -> bool:
@@ -227,28 +229,33 @@ def is_mask_folder(folder: Path) -> bool:
     return name in FOLDERS or name.endswith(("_mask", "_masks"))
 
 
-def with_masks(pictures: Sequence[ImageFile], places: Sequence[Path]) -> tuple[ImageFile, ...]:
-    """Returns the pictures with their masks, and without those that are masks of others.
+def with_masks(images: Sequence[ImageFile], places: Sequence[Path]) -> tuple[ImageFile, ...]:
+    """Returns the images with their masks, without the files that are masks of others.
 
-    A mask is named as its picture (with another ending, or in another folder), with `_mask` added,
-    or with `GT` in place of a part of the name (`A_D_01.png` and `A_GT_01_mask.png`).
+    A mask has the name of its image (with another suffix, or in another folder), the same with
+    `_mask` added, or `GT` in place of a part of the name (`A_D_01.png` and `A_GT_01_mask.png`).
 
     Args:
-        pictures: Of one folder.
-        places: Folders of masks; those that are missing are passed over.
+        images: Images of one folder.
+        places: Folders of masks; missing ones are skipped.
     """
-    beside = _beside([picture.path for picture in pictures])
+    beside = _beside([image.path for image in images])
     masks = set(beside.values())
     found = _by_stem(path for place in places if place.is_dir() for path in list_images(place))
     return tuple(
-        replace(picture, mask=beside.get(picture.path) or _named(picture.path, found))
-        for picture in pictures
-        if picture.path not in masks
+        replace(image, mask=beside.get(image.path) or _named(image.path, found))
+        for image in images
+        if image.path not in masks
     )
 
 
 def mask_places(folder: Path, kind: str) -> list[Path]:
-    """Returns where the masks of a class may lie, given the folder that holds the classes."""
+    """Returns the folders in which the masks of a class may be.
+
+    Args:
+        folder: The folder that holds the classes.
+        kind: Name of the class.
+    """
     tops = [folder, *([folder.parent] if folder.name.lower() == "test" else [])]
     roots = [one for top in tops for one in _folders(top) if one.name.lower() in FOLDERS]
     inside = [one for one in _folders(folder / kind) if one.name.lower() in FOLDERS]
@@ -261,9 +268,8 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _beside(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Pairs pictures with the masks in the same folder."""
-    by_stem = _by_stem(paths)
-    pairs = {}
+    """Maps images to masks in the same folder."""
+    by_stem, pairs = _by_stem(paths), dict[Path, Path]()
     for stem, same in by_stem.items():
         for ending in _ENDINGS:
             for mask in by_stem.get(stem + ending, ()):
@@ -276,18 +282,18 @@ def _beside(paths: Sequence[Path]) -> dict[Path, Path]:
     return pairs
 
 
-def _by_stem(paths: Sequence[Path] | Iterator[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = defaultdict(list)
+def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
     for path in paths:
-        found[path.stem].append(path)
-    return dict(found)
+        found.setdefault(path.stem, []).append(path)
+    return found
 
 
-def _named(picture: Path, masks: dict[str, list[Path]]) -> Path | None:
-    """Returns the mask with one of the names that fit a picture."""
-    words = picture.stem.split("_")
+def _named(image: Path, masks: dict[str, list[Path]]) -> Path | None:
+    """Returns the mask whose name fits an image."""
+    words = image.stem.split("_")
     swapped = ["_".join([*words[:k], _TOKEN, *words[k + 1 :]]) for k in range(len(words))]
-    for stem in (picture.stem, *swapped):
+    for stem in (image.stem, *swapped):
         for ending in ("", *_ENDINGS):
             if found := masks.get(stem + ending):
                 return found[0]
@@ -300,5 +306,4 @@ def _is_two_valued(path: Path) -> bool:
     except ImageReadError:
         return False
     low, high = image.min(), image.max()
-    near = (image <= low + _NEAR) | (image >= high - _NEAR)
-    return bool(near.mean() >= _TWO_VALUED)
+    return bool(((image <= low + _NEAR) | (image >= high - _NEAR)).mean() >= _TWO_VALUED)
