@@ -42,7 +42,7 @@ class Bindings:
 
     Args:
         api: Classes, attributes, signatures.
-        ours: What `tensorrt_api` made of it.
+        ours: What `api` made of it.
     """
 
     api: Api

@@ -24,13 +24,20 @@ ONLY_WITH = {
 ONLY_WITHOUT = {("ICudaEngine", "device_memory_size"): ("ICudaEngine", "device_memory_size_v2")}
 
 # Names that TensorRT's classes have, and other things of ours too.
-COMMON = {"DEBUG", "append", "free", "log", "name", "release", "start"}
+COMMON = {"DEBUG", "append", "free", "log", "name", "pop", "release", "start", "update"}
+COMMON |= {"uint8", "float32"}  # numpy's
+COMMON |= {"device_memory", "enqueue"}  # of our own engine and graph
 
 
 def sources() -> list[Path]:
-    """Every file that reaches TensorRT; TensorRT-RTX is another product."""
-    found = [path for path in RUNTIME.rglob("*.py") if "tensorrt_api" in path.read_text("utf-8")]
-    return sorted({RUNTIME / "tensorrt_api.py", *found} - {RUNTIME / "engine" / "rtx.py"})
+    """Every file that reaches TensorRT; others only ask whether it can be loaded."""
+    asking = re.compile(r"tensorrt\.api import|from (\.api|\.) import .*\b(load|api)\b")
+    found = [
+        path
+        for path in (RUNTIME / "backends").rglob("*.py")
+        if asking.search(path.read_text("utf-8"))
+    ]
+    return sorted({RUNTIME / "backends" / "tensorrt" / "api.py", *found})
 
 
 def available() -> dict[str, Bindings]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.contract.bindings import Api
 
 MODULE = ""
-LOADER, ITS_MODULE = "load", "tensorrt_api"
+LOADER, ITS_MODULE = "load", "api"
 
 
 @dataclass(frozen=True)

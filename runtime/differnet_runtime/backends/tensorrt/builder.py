@@ -281,10 +281,12 @@ class _Build:
             raise EngineError(f"TensorRT {self._version} pins no layers; leave --pinned out")
         self._config.set_flag(flag.FP16)
         self._config.set_flag(flag.OBEY_PRECISION_CONSTRAINTS)
-        for layer in map(self._network.get_layer, range(self._network.num_layers)):
+        for index in range(self._network.num_layers):
+            layer = self._network.get_layer(index)
             if layer.type in (trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
                 continue
-            for number, output in enumerate(map(layer.get_output, range(layer.num_outputs))):
+            for number in range(layer.num_outputs):
+                output = layer.get_output(number)
                 if output.dtype == trt.DataType.FLOAT and not output.is_shape_tensor:
                     layer.precision = trt.DataType.FLOAT
                     layer.set_output_type(number, trt.DataType.FLOAT)
