@@ -1,4 +1,4 @@
-"""Mirrored copies add to covariances only, where held-out pictures grow more likely by them."""
+"""Mirrored copies add to covariances only, and only if held-out pictures become more likely."""
 
 import numpy as np
 import pytest
