@@ -25,6 +25,7 @@ from differnet_training.geometry import choose_contract
 from differnet_training.head_fitting import made
 from differnet_training.head_learning import fit_heads, head_shapes, joined_model
 from differnet_training.metrics import auroc
+from differnet_training.mirroring import read_copies
 from differnet_training.recipes import EDGE
 from differnet_training.scoring import Scale, judge_features
 from differnet_training.scoring import joined_scores as joined
@@ -48,10 +49,10 @@ class Drawn:
         self.contract = choose_contract(EDGE, data.good)
         self.extractor = build_extractor(**EDGE.reading())
         self.heads = head_shapes(EDGE, self.extractor, self.contract)
-        reader = FeatureReader(
+        self.reader = FeatureReader(
             self.extractor, self.contract, default_cache_folder(), heads=self.heads
         )
-        self.features: Features = reader.read(pictures, ViewPlan.fixed((0.0,)), one.name)
+        self.features: Features = self.reader.read(pictures, ViewPlan.fixed((0.0,)), one.name)
         self.good = np.array([p.label is Label.GOOD for p in self.features.images])
 
     def run(self, count: int, seed: int) -> dict[str, Any]:
@@ -61,7 +62,8 @@ class Drawn:
         chosen, others = np.sort(rows[:count]), rows[count:]
         values = self.features.values[:, 0]
         groups = [self.features.content[row] for row in chosen]
-        fitted = fit_heads(self.heads, values[chosen], groups, EDGE, seed, made)
+        copies = read_copies(self.reader, [self.features.images[row] for row in chosen])
+        fitted = fit_heads(self.heads, values[chosen], groups, EDGE, seed, made, copies)
         model = joined_model(self.contract, self.extractor, fitted, EDGE)
         scales = [Scale(head.typical, head.spread) for head in model.heads]
         unseen = joined([one.unseen for one in fitted], scales)
@@ -75,6 +77,7 @@ class Drawn:
             "bound": found.bound,
             "tail": found.tail,
             "epochs": max(head.epochs for head in model.heads),
+            "mirrored": fitted[0].mirrored,
             "seconds": round(time.perf_counter() - start, 1),
         }
 

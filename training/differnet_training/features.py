@@ -196,11 +196,13 @@ _FEATURES_VERSION = 7
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """The rotations in which each image is extracted.
+    """The rotations and mirrored copies in which each image is extracted.
 
     Args:
         key: Name of the plan in the cache's key.
         angles: Maps the SHA-256 of an image file to its angles in degrees.
+        mirrors: Axes that each copy is flipped along, 0 for rows and 1 for columns; all angles of
+            the first copy come first.
 
     Example:
         >>> ViewPlan.fixed((0.0, 90.0)).angles("any image")
@@ -209,11 +211,17 @@ class ViewPlan:
 
     key: str
     angles: Callable[[str], tuple[float, ...]]
+    mirrors: tuple[tuple[int, ...], ...] = ((),)
 
     @classmethod
     def fixed(cls, angles: tuple[float, ...]) -> ViewPlan:
         """Takes the same angles for every image."""
         return cls("fixed " + " ".join(f"{angle:g}" for angle in angles), lambda _: angles)
+
+    @classmethod
+    def mirrored(cls) -> ViewPlan:
+        """Takes three copies of every image: mirrored left to right, top to bottom, and both."""
+        return cls("mirrored", lambda _: (0.0,), ((1,), (0,), (0, 1)))
 
     @classmethod
     def random(cls, draws: int, seed: str) -> ViewPlan:
@@ -425,11 +433,13 @@ class FeatureReader:
         content = hashlib.sha256(data).hexdigest()
         angles = views.angles(content)
         if cache is not None:
-            cached = cache.get(content, (len(angles), *self._row_shape))
+            count = len(views.mirrors) * len(angles)
+            cached = cache.get(content, (count, *self._row_shape))
             if cached is not None:
                 return content, cached
         image = preprocess(decode_image(data, str(file.path)), self.contract)
-        rows = self.extract_views([image], angles)[0]
+        found = self.extract_views([np.flip(image, axes) for axes in views.mirrors], angles)
+        rows = found.reshape(-1, *found.shape[2:])
         if cache is not None:
             cache.put(content, rows)
         return content, rows

@@ -147,9 +147,11 @@ class PlacedMoments:
     """Sums over images of each window's features; `+` joins those of disjoint images.
 
     Args:
-        count: Number of rows summed for each window.
-        total: `(W, D) float64`, the sum.
-        product: `(W, D, D) float64`, the sum of outer products.
+        count: Number of rows summed for each window of a view.
+        total: `(V, W, D) float64`, the sum of each of V views. The first view is the images as they
+            are; the others are mirrored copies, which have their own means and add to the
+            covariance only.
+        product: `(W, D, D) float64`, the sum of outer products over all views.
     """
 
     count: int
@@ -158,14 +160,20 @@ class PlacedMoments:
 
     @classmethod
     def of(cls, features: NDArray[np.floating]) -> PlacedMoments:
-        """Sums `(N, V, W, D)` features, or `(N, W, D)`."""
+        """Sums `(N, V, W, D)` features, or `(N, W, D)`; all V count as rows of one view."""
         windows, dimension = features.shape[-2:]
         total, product = np.zeros((windows, dimension)), np.zeros((windows, dimension, dimension))
         for part in chunks(features):
             rows = part.reshape(-1, windows, dimension).astype(np.float64).transpose(1, 0, 2)
             total += rows.sum(axis=1)
             product += rows.transpose(0, 2, 1) @ rows
-        return cls(features.size // (windows * dimension), total, product)
+        return cls(features.size // (windows * dimension), total[None], product)
+
+    def with_view(self, other: PlacedMoments) -> PlacedMoments:
+        """Adds the sums of another view of the same images, which keeps its own mean."""
+        return PlacedMoments(
+            self.count, np.concatenate([self.total, other.total]), self.product + other.product
+        )
 
     def __add__(self, other: PlacedMoments) -> PlacedMoments:
         return PlacedMoments(
@@ -199,8 +207,9 @@ class PlacedMoments:
 
     def _mixed(self, share: float) -> tuple[Array, Array]:
         """Returns means `(W, D)` and blended covariances `(W, D, D)`."""
-        mean = self.total / self.count
-        covariance = self.product / self.count - mean[:, :, None] * mean[:, None, :]
+        means = self.total / self.count
+        outer_means = np.einsum("vwi,vwj->wij", means, means)
+        mean, covariance = means[0], (self.product / self.count - outer_means) / len(means)
         scale = floored(np.sqrt(covariance.diagonal(axis1=1, axis2=2).mean(axis=0).clip(0)))
         outer = np.outer(scale, scale)
         covariance /= outer
@@ -227,8 +236,13 @@ def best_share(moments: PlacedMoments, held_out: NDArray[np.floating]) -> float:
 
     The median image decides: in the mean, a few outliers would outweigh all others.
     """
-    losses = {share: float(np.median(moments.losses(share, held_out))) for share in SHARES}
+    losses = {share: median_loss(moments, share, held_out) for share in SHARES}
     return min(losses, key=losses.__getitem__)
+
+
+def median_loss(moments: PlacedMoments, share: float, held_out: NDArray[np.floating]) -> float:
+    """Returns -2 log p of the median held-out image; see `PlacedMoments.losses`."""
+    return float(np.median(moments.losses(share, held_out)))
 
 
 def chunks(values: NDArray[ScalarT]) -> Iterator[NDArray[ScalarT]]:

@@ -24,6 +24,7 @@ from .head_learning import BANK_HEAD, fit_heads, joined_model
 from .heads import HeadedModel
 from .learning import training_features
 from .metrics import Figure, auroc
+from .mirroring import read_copies
 from .model import DifferNet
 from .recipes import Recipe
 from .results import Groups, HeadRow, Seeds
@@ -183,9 +184,10 @@ def refit(
         if isinstance(model, HeadedModel):
             plan = ViewPlan.fixed(model.views.angles)
             values = unchanged(strict.read(images, plan, "training features")).values[:, 0]
+            copies = read_copies(strict, images)
             shapes = [head.model_copy(update={"epochs": 0}) for head in model.heads]
             for seed in seeds:
-                fitted = fit_heads(shapes, values, record["groups"], recipe, seed, made)
+                fitted = fit_heads(shapes, values, record["groups"], recipe, seed, made, copies)
                 yield joined_model(model.contract, model.extractor, fitted, recipe)
             return
         for seed in seeds:

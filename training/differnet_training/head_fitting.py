@@ -22,7 +22,15 @@ from differnet_runtime.errors import DataError, TrainingError
 from differnet_runtime.model_file.metadata import Head
 
 from .datasets import ImageFile
-from .gaussian import CHUNK, Gaussian, PlacedMoments, best_share, chunks, shrunk_moments
+from .gaussian import (
+    CHUNK,
+    Gaussian,
+    PlacedMoments,
+    best_share,
+    chunks,
+    median_loss,
+    shrunk_moments,
+)
 from .heads import HeadFlow, feature_count, greatest
 from .recipes import Recipe
 
@@ -178,10 +186,13 @@ class HeadData:
     Args:
         values: `(N, windows, D) float32`, which may be memory-mapped.
         fold: `(N,)`, the fold of each image.
+        copies: `(N, C, windows, D) float32`, features of C mirrored copies of each image, from
+            which the Gaussians' covariances are estimated too; None without copies.
     """
 
     values: Values
     fold: NDArray[np.intp]
+    copies: Values | None = None
 
     def but(self, *folds: int) -> NDArray[np.intp]:
         """Returns the positions of the images outside some folds."""
@@ -200,6 +211,7 @@ class FittedHead:
         epochs: Number of training epochs, chosen by held-out images.
         held_out: -2 log p per feature of held-out images, before training and after each epoch.
         share: Weight of each window's own covariance, 0 to 1.
+        mirrored: Whether the covariances were estimated from mirrored copies too.
     """
 
     flow: HeadFlow
@@ -209,18 +221,25 @@ class FittedHead:
     epochs: int = 0
     held_out: tuple[float, ...] = ()
     share: float = 0.0
+    mirrored: bool = False
 
 
 def head_data(
-    heads: Sequence[Head], values: Values, fold: NDArray[np.intp]
+    heads: Sequence[Head], values: Values, fold: NDArray[np.intp], copies: Values | None = None
 ) -> Iterator[tuple[Head, HeadData]]:
-    """Yields each head with its columns of all heads' features `(N, D) float32`."""
+    """Yields each head with its columns of all heads' features.
+
+    The features are `(N, D) float32`, those of C mirrored copies `(N, C, D)`.
+    """
     begin = 0
     for head in heads:
         end = begin + feature_count(head)
         part = values[:, begin:end].reshape(len(fold), -1, head.flow.features)
+        copied = copies
+        if copies is not None:
+            copied = copies[..., begin:end].reshape(*copies.shape[:2], *part.shape[1:])
         begin = end
-        yield head, HeadData(part, fold)
+        yield head, HeadData(part, fold, copied)
 
 
 def fit_head(
@@ -266,6 +285,7 @@ def fit_head(
         fitted.epochs if fitted else 0,
         tuple(fitted.held_out) if fitted else (),
         gaussians.share,
+        data.copies is not None,
     )
 
 
@@ -280,20 +300,22 @@ def scores(flow: HeadFlow, values: Values, chosen: NDArray[np.intp]) -> NDArray[
 
 
 class Gaussians:
-    """The Gaussians of a head without one fold, without two folds, and on all images."""
+    """The Gaussians of a head without one fold, without two folds, and on all images.
+
+    `share` is the weight of each window's own covariance; `held_out` is the median -2 log p of
+    fold 0 by the Gaussians without it. Both are 0 for the whole-image head.
+    """
 
     def __init__(self, head: Head, data: HeadData, seed: int) -> None:
         self.head, self.data, self.seed = head, data, seed
-        self.share = 0.0
+        self.share = self.held_out = 0.0
         self.without = cache(self._without)
         if not head.whole:
-            parts = [chunks(np.flatnonzero(data.fold == fold)) for fold in range(FOLDS)]
-            self._sums = [
-                reduce(add, (PlacedMoments.of(data.values[rows]) for rows in part))
-                for part in parts
-            ]
-            held_out = data.values[np.flatnonzero(data.fold == 0)[: 4 * CHUNK]]
-            self.share = best_share(self._sum(0), held_out)
+            rows = [np.flatnonzero(data.fold == fold) for fold in range(FOLDS)]
+            self._sums = [_placed_moments(data, one) for one in rows]
+            known, held_out = self._sum(0), data.values[rows[0][: 4 * CHUNK]]
+            self.share = best_share(known, held_out)
+            self.held_out = median_loss(known, self.share, held_out)
 
     def _sum(self, *folds: int) -> PlacedMoments:
         return reduce(add, [m for fold, m in enumerate(self._sums) if fold not in folds])
@@ -301,8 +323,8 @@ class Gaussians:
     def _without(self, *folds: int) -> tuple[Tensor, Tensor]:
         """Returns means `(windows, D)` and matrices `(windows, D, D)`, both float32."""
         if self.head.whole:
-            rows = self.data.values[self.data.but(*folds)]
-            gaussian = Gaussian.of(*shrunk_moments(rows), symmetric=True)
+            moments = _whole_moments(self.data, self.data.but(*folds))
+            gaussian = Gaussian.of(*moments, symmetric=True)
         else:
             gaussian = self._sum(*folds).gaussian(self.share, symmetric=True)
         features = self.head.flow.features
@@ -336,6 +358,29 @@ class Gaussians:
             x = torch.from_numpy(self.data.values[chosen[rows]]) - centre
             z[rows] = torch.matmul(x.transpose(0, 1), matrix).permute(1, 2, 0)
         return z.reshape(-1, head.flow.features, head.rows, head.columns)
+
+
+def _placed_moments(data: HeadData, chosen: NDArray[np.intp]) -> PlacedMoments:
+    """Sums the windows of the chosen images, and of their copies as further views."""
+    copies = () if data.copies is None else np.moveaxis(data.copies, 1, 0)
+    return reduce(
+        PlacedMoments.with_view,
+        [
+            reduce(add, (PlacedMoments.of(view[rows]) for rows in chunks(chosen)))
+            for view in (data.values, *copies)
+        ],
+    )
+
+
+def _whole_moments(
+    data: HeadData, chosen: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the mean `(D,)` and shrunk covariance `(D, D)` of the chosen images."""
+    if data.copies is None:
+        return shrunk_moments(data.values[chosen])
+    views = np.concatenate([data.values[chosen, None], data.copies[chosen]], 1).astype(np.float64)
+    means = views.mean(axis=0)
+    return means[0, 0], shrunk_moments(views - means)[1]
 
 
 @dataclass

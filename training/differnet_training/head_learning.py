@@ -34,6 +34,7 @@ from .head_fitting import (
 from .heads import ONE_VIEW, HeadedModel
 from .job import TrainingSettings, image_records
 from .limit_search import measure_limits
+from .mirroring import copies_help, read_copies
 from .recipes import Recipe
 from .scoring import Model, Scale, joined_scores, judge_features, scale_of, set_scale
 from .screening import JudgedImages, check_varied, examine_good, ranking, without_strange
@@ -84,7 +85,8 @@ def learn_heads(job: TrainingSettings) -> Learned:
     calibrating = _calibrating_alone(job, kept.groups)
     train, calibration = kept.taken(~calibrating), kept.taken(calibrating)
     keep = KeptOnDisk(Checkpoint(job.output / HEAD_CHECKPOINT, fingerprint))
-    fitted = fit_heads(heads, train.values, train.groups, job.recipe, job.seed, keep)
+    copies = read_copies(reader, train.images)
+    fitted = fit_heads(heads, train.values, train.groups, job.recipe, job.seed, keep, copies)
     model = joined_model(job.contract, extractor, fitted, job.recipe)
     scales = [Scale(head.typical, head.spread) for head in model.heads]
     unseen = joined_scores([one.unseen for one in fitted], scales)
@@ -164,6 +166,7 @@ def fit_heads(
     recipe: Recipe,
     seed: int,
     keep: Keep,
+    copies: NDArray[np.float32] | None = None,
 ) -> list[FittedHead]:
     """Fits heads by cross-validation; see `head_fitting.fit_head`.
 
@@ -174,16 +177,19 @@ def fit_heads(
         recipe: Settings of the coupling blocks' training.
         seed: Seed of the folds, the order and the noise.
         keep: Stores what was trained, so that a run can be resumed.
+        copies: `(N, C, D) float32`, features of mirrored copies, used only if they help.
 
     Raises:
         DataError: There are too few different images.
         TrainingError: The features or the loss are not finite.
     """
     fold = fold_of(groups, seed)
+    if copies is not None and not copies_help(heads, values, copies, fold):
+        copies = None
     steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
     fitted = [
         fit_head(head, data, recipe, seed, lambda: next(steps, None), keep)
-        for head, data in head_data(heads, values, fold)
+        for head, data in head_data(heads, values, fold, copies)
     ]
     next(steps, None)  # ends the line
     return fitted
@@ -308,6 +314,7 @@ def _history(fitted: Sequence[FittedHead], recipe: Recipe) -> dict[str, dict[str
             "epochs": one.epochs,
             "held_out": one.held_out,
             "share": one.share,
+            "mirrored": one.mirrored,
             "start": scale_of(one.unseen_start, of.handicap)._asdict(),
         }
         for one, of in zip(fitted, recipe.heads, strict=True)
