@@ -127,7 +127,7 @@ class TestParity:
 class TestFile:
     def test_golden_scores_are_carried_and_hold(self, exported):
         with Detector(exported) as detector:
-            assert detector.self_test(1e-4) <= 1e-4
+            assert detector.self_test() <= 1e-4
 
     def test_what_is_known_of_good_pictures_is_carried(self, trained, exported):
         trained_on, carried = load_model(trained.folder)[1], read_model_file(exported)[1]

@@ -225,7 +225,7 @@ class TestDevice:
         metadata = load_metadata(made.trained.folder)
         defect = read_image(list_images(made.trained.source / "test" / "scratch")[0])
         with Detector(made.file(precision), backend="onnxruntime-cpu") as detector:
-            assert detector.self_test(LIMITS["fp16"]) <= LIMITS["fp16"]
+            assert detector.self_test() <= LIMITS["fp16"]
             score = detector(defect)
         assert tuple(score.heads) == ("whole", "coarse", "fine")
         assert score.heatmap.shape == (metadata.windows.rows, metadata.windows.columns)

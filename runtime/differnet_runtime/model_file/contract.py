@@ -65,10 +65,10 @@ class Region(StrictModel):
         '100,50,640,480'
     """
 
-    x: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=LONGEST_SIDE)]
-    y: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=LONGEST_SIDE)]
-    width: Annotated[int, BeforeValidator(_whole), Field(ge=8, le=LONGEST_SIDE)]
-    height: Annotated[int, BeforeValidator(_whole), Field(ge=8, le=LONGEST_SIDE)]
+    x: Annotated[int, Field(ge=0, le=LONGEST_SIDE), BeforeValidator(_whole)]
+    y: Annotated[int, Field(ge=0, le=LONGEST_SIDE), BeforeValidator(_whole)]
+    width: Annotated[int, Field(ge=8, le=LONGEST_SIDE), BeforeValidator(_whole)]
+    height: Annotated[int, Field(ge=8, le=LONGEST_SIDE), BeforeValidator(_whole)]
 
     def __str__(self) -> str:
         """Returns the form that `--roi` takes."""

@@ -170,7 +170,7 @@ def test_a_refusal_is_said_beside_the_button(taught: Taught) -> None:
     browser.click("#take")
     says(browser, "#collect-said", "Taken: 1")
     browser.click("#take")
-    says(browser, "#collect-said", f"Not taken: {REPEAT}")
+    says(browser, "#collect-said", f"Not taken: {REPEAT[0].upper()}{REPEAT[1:]}")
     says(browser, "#counts", "1 repeat not counted")
 
 
