@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from differnet_runtime.cli import find_commands
 from differnet_runtime.commands import output
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.config.loading import tomllib
-from differnet_runtime.errors import OutputError
+from differnet_runtime.errors import BackendUnavailableError, OutputError
 from differnet_runtime.installation import NEVER_ON_A_JETSON, advice
 from tests.install_lines import ROOT, shown
 
@@ -79,7 +80,11 @@ def test_no_extra_is_advised_that_the_page_forbids(extra: str) -> None:
 @pytest.mark.usefixtures("jetson")
 def test_no_backend_advises_it(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [ort._remedy(name) for name in ort.PROVIDERS]
-    texts += [api._remedy(), cuda._INSTALL]
+    texts.append(cuda._INSTALL)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(BackendUnavailableError) as missing:
+        api.load()
+    texts.append(str(missing.value))
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(OutputError) as caught:
