@@ -33,6 +33,8 @@ from .text import printable
 PACKET = 65536
 """Greatest message in bytes."""
 
+_LIBC = ctypes.CDLL(None)
+"""Opened at once: a process that was just forked, as for `die_with_parent`, must not open it."""
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _BEFORE_THE_PARENT, _FIRST_OF_ALL = "500", "1000"
@@ -248,7 +250,7 @@ def join_parent() -> tuple[socket.socket, str]:
 
 def die_with_parent() -> None:
     """Has the kernel kill this process when the thread that started it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def give_way() -> None:
@@ -270,13 +272,13 @@ def share_freed_memory() -> None:
     every thread that once read a model file.
     """
     with contextlib.suppress(AttributeError, OSError):  # no other C library has this
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        _LIBC.mallopt(_M_ARENA_MAX, 1)
 
 
 def return_memory() -> None:
     """Returns freed memory to the system, as after a model file was read."""
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _LIBC.malloc_trim(0)
 
 
 def _private_folder(within: Path | None) -> Path:

@@ -229,9 +229,12 @@ def _lock(controls: Controls, control: _Control, requested: float | None) -> Set
     elif not controls.set(control.value, requested):
         refusals.append(sentence("setting_refused", name=name, requested=requested))
     actual = _value(controls, control.value)
-    if not refusals and requested is not None and actual is not None:
-        refusals.append(_difference(name, requested, actual) or "")
-    return Setting(name, requested, actual, "; ".join(filter(None, refusals)) or None)
+    if refusals or requested is None or actual is None:
+        return Setting(name, requested, actual, "; ".join(refusals) or None)
+    # A driver of whole numbers makes 1.5 to 1 or 2.
+    rounded = abs(actual - requested) <= 0.5
+    warning = None if rounded else _difference(name, requested, actual)
+    return Setting(name, requested, actual, warning)
 
 
 def _difference(name: str, requested: float, actual: float | None) -> str | None:

@@ -173,7 +173,7 @@ class Alarms:
                     reason=f"no part for more than {no_part_s:g} s",
                     values={"s": no_part_s},
                 )
-        return StateView(component=component)
+        return StateView(component=component, state="ok")
 
 
 def _all_rejected(seen: _Seen) -> bool:

@@ -69,7 +69,7 @@ def camera_state(name: str, status: CameraStatus) -> StateView:
     """Returns the state of a camera; one at the end of its file is ok."""
     component = f"camera:{name}"
     if status.state in _NORMAL:
-        return StateView(component=component)
+        return StateView(component=component, state=OK)
     return StateView(
         component=component, state=status.state.value, reason=status.reason, stops=True
     )
@@ -84,7 +84,7 @@ def engine_state(status: EngineStatus, component: str = "engine") -> StateView:
     if status.fallback:
         reason = sentence("engine_falls_back", backend=status.backend, why=_reasons(status))
         return StateView(component=component, state="fallback", reason=reason)
-    return StateView(component=component)
+    return StateView(component=component, state=OK)
 
 
 def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu") -> StateView:
@@ -101,7 +101,7 @@ def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu")
     present = nvidia_gpu()
     ready = status.state is EngineState.READY and not status.fallback
     if config.backend != AUTO or not present or not ready or status.backend != ORT_CPU:
-        return StateView(component=component)
+        return StateView(component=component, state=OK)
     reason = sentence("gpu_unused", gpu=present, why=_reasons(status), cpu=ORT_CPU)
     return problem_state(component, reason)
 
@@ -129,7 +129,7 @@ def sink_state(status: DeliveryStatus, after_s: float) -> StateView:
         return StateView(component=component, state="down", reason=reason)
     if status.caution is not None:
         return StateView(component=component, state="limited", reason=status.caution)
-    return StateView(component=component)
+    return StateView(component=component, state=OK)
 
 
 def health_of(states: Collection[StateView]) -> Health:

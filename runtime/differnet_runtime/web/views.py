@@ -113,7 +113,7 @@ class StateView(Telling):
     SENTENCES: ClassVar = ("reason",)
 
     component: str
-    state: str = "ok"
+    state: str
     reason: str | None = None
     stops: bool = False
     values: dict[str, float] = Field(default_factory=dict)

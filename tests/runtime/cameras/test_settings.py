@@ -53,6 +53,11 @@ def test_values_that_were_asked_for_are_set() -> None:
     assert settings["exposure"].requested == settings["exposure"].actual == 80.0
 
 
+def test_a_value_that_the_driver_rounds_is_no_warning() -> None:
+    settings = by_name(lock_settings(Webcam(), {"gain": 1.5}))
+    assert settings["gain"] == Setting("gain", 1.5, 2.0)
+
+
 def test_the_automatic_goes_off_before_its_value_is_set() -> None:
     camera = Webcam()
     lock_settings(camera, {})

@@ -44,7 +44,7 @@ def test_auto_on_the_cpu_is_degraded_and_says_why() -> None:
 
 @pytest.mark.usefixtures("jetson")
 def test_what_is_meant_so_or_told_elsewhere_is_well() -> None:
-    well = StateView(component="gpu")
+    well = StateView(component="gpu", state="ok")
     assert gpu_state(config("onnxruntime-cpu"), status("onnxruntime-cpu")) == well
     assert gpu_state(config("auto"), status("tensorrt")) == well
     assert gpu_state(config("auto"), status("onnxruntime-cuda")) == well
@@ -55,7 +55,9 @@ def test_what_is_meant_so_or_told_elsewhere_is_well() -> None:
 
 def test_without_a_gpu_the_cpu_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "nvidia_gpu", lambda: None)
-    assert gpu_state(config("auto"), status("onnxruntime-cpu")) == StateView(component="gpu")
+    assert gpu_state(config("auto"), status("onnxruntime-cpu")) == StateView(
+        component="gpu", state="ok"
+    )
 
 
 def write(path: Path, content: bytes) -> None:

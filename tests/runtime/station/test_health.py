@@ -34,7 +34,7 @@ def test_a_camera_is_well_while_it_gives_frames_and_at_the_end_of_its_file() -> 
 
 
 def test_a_fallback_gives_verdicts_and_says_why_it_runs() -> None:
-    assert engine_state(engine(EngineState.READY)) == StateView(component="engine")
+    assert engine_state(engine(EngineState.READY)) == StateView(component="engine", state="ok")
     found = engine_state(engine(EngineState.READY, fallback=True))
     assert (found.state, found.stops) == ("fallback", False)
     assert "tensorrt: no driver" in (found.reason or "")
@@ -43,7 +43,12 @@ def test_a_fallback_gives_verdicts_and_says_why_it_runs() -> None:
 
 
 def test_what_stops_inspection_is_not_ready_and_what_does_not_is_degraded() -> None:
-    assert health_of([StateView(component="engine"), problem_state("outbox", None)]).reasons == []
+    assert (
+        health_of(
+            [StateView(component="engine", state="ok"), problem_state("outbox", None)]
+        ).reasons
+        == []
+    )
     health = health_of([problem_state("outbox", "the disk is full")])
     assert (health.ready, health.degraded) == (True, True)
     assert health.reasons == ["outbox: degraded: the disk is full"]
@@ -60,8 +65,8 @@ def test_a_change_of_state_is_told_once() -> None:
         component="camera:top", state="stalled", reason="no frame for 2 s", stops=True
     )
     for states in (
-        {"camera:top": StateView(component="camera:top")},
-        {"camera:top": StateView(component="camera:top")},
+        {"camera:top": StateView(component="camera:top", state="ok")},
+        {"camera:top": StateView(component="camera:top", state="ok")},
         {"camera:top": stalled},
         {"camera:top": stalled},
         {},
