@@ -25,7 +25,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator
 
 from ...errors import BackendUnavailableError, EngineError
 from ...installation import install_line
@@ -40,6 +42,7 @@ _SMALL = 2 * 2**20
 """Bytes that padding and the compiler's constants may add to any model."""
 _PLAN_OVERHEAD = 16 * 2**20
 """Bytes that a plan may hold besides weights."""
+_LONGEST_DETAIL = 4000
 _MATRIX = 4096
 """Least number of weights of a matrix that matters for speed."""
 
@@ -58,6 +61,11 @@ _BYTES = {"FP32": 4, "FP16": 2, "BF16": 2, "INT8": 1, "INT32": 4, "INT64": 8, "B
 Outcome = Literal["shown", "contradicted", "not shown"]
 
 
+def _shortened(text: str) -> str:
+    """Cuts a text that names of fused layers made too long for a message between processes."""
+    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]} ..."
+
+
 class Check(StrictModel):
     """The outcome of one rule.
 
@@ -69,7 +77,7 @@ class Check(StrictModel):
 
     name: str
     outcome: Outcome
-    detail: str
+    detail: Annotated[str, AfterValidator(_shortened)]
 
     def __str__(self) -> str:
         """Returns one line for a terminal."""
