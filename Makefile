@@ -16,7 +16,8 @@ EXTRAS := train,export,onnx-cpu,opencv-headless,streams,service,demo,dev
 # whole stations have them to themselves.
 SHARING := $(addprefix tests/,benchmarks contract export training integration/test_install_lines.py \
 	integration/test_kill.py integration/test_notebook.py integration/test_python_api.py \
-	integration/test_wheel.py runtime/backends runtime/commands runtime/inspection runtime/model_file runtime/teaching runtime/tensorrt) \
+	integration/test_wheel.py runtime/backends runtime/commands runtime/inspection runtime/model_file \
+	runtime/teaching runtime/tensorrt test_house.py) \
 	$(wildcard tests/runtime/test_*.py)
 # These mostly wait: they share the cores too, but take longer than `make test` may.
 WAITING := $(addprefix tests/runtime/,config inference models station web)

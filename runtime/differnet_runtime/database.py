@@ -164,7 +164,7 @@ class RunningClock:
     Stored rows age by this clock: a wall clock that is set wrong must not delete anything.
 
     Args:
-        start_s: Its value when it was last stored.
+        start_s: Seconds counted before this start; 0 at the first start.
     """
 
     def __init__(self, start_s: float = 0.0) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+
+log = logging.getLogger(__name__)
 
 STOP_S = 2.0
 """Default time for a service to stop, in seconds."""
@@ -56,5 +59,7 @@ class Service(ABC):
 def stop_all(services: Collection[Service], timeout_s: float = STOP_S) -> None:
     """Stops services at the same time, so that one that hangs does not hold up the others."""
     with ThreadPoolExecutor(max_workers=len(services) or 1) as pool:
-        for service in services:
-            pool.submit(service.stop, timeout_s)
+        stopping = [pool.submit(service.stop, timeout_s) for service in services]
+    for one in stopping:
+        if (error := one.exception()) is not None:  # the others are stopped all the same
+            log.error("a service failed to stop", exc_info=error)

@@ -38,7 +38,7 @@ class WatchedFolder(Camera):
 
     Args:
         source: The folder, or a single picture.
-        pixels: How grey pixels are converted.
+        pixels: Whether grey pixels are grey (`mono`) or a Bayer pattern (`bayer_rggb`, ...).
         seen: The pictures that were read already.
         after: Whether a picture is kept, moved or deleted once its verdict is on disk.
 

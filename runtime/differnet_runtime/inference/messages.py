@@ -105,7 +105,7 @@ class EngineStart(StrictModel):
     Args:
         model: The model file; None runs the fake backend's model.
         model_hash: Content hash of the model file; a file that was changed meanwhile is refused.
-        options: How to run it.
+        options: Backend, CPU threads, greatest batch and priority.
         shape: `(height, width, channels)` of the graph's input.
         memory: File descriptor of the shared memory.
     """

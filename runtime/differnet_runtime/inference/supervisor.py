@@ -54,7 +54,7 @@ class Supervisor(Service):
 
     Args:
         model: The model that they run.
-        options: How they run it.
+        options: Backend, CPU threads, greatest batch and priority.
         memory: Shared memory for frames and heatmaps.
         start_timeout_s: How long the first start may take.
         budget: Limit of restarts; when it is used up, the next start waits for room.
@@ -253,7 +253,7 @@ class Worker:
 
     Args:
         model: The model that it runs.
-        options: How it runs it.
+        options: Backend, CPU threads, greatest batch and priority.
         memory: Shared memory for frames and heatmaps.
 
     Raises:

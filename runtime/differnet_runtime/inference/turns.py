@@ -53,7 +53,7 @@ class BatchEntry(Generic[T]):
     """A prepared frame in a batch.
 
     Args:
-        slot: Its slot in the shared memory.
+        slot: Number of the shared-memory slot that holds the frame, from 0 on.
         until_ns: `time.monotonic_ns()` until which its caller needs the score.
         outcome: Its result or fault; None before that.
     """

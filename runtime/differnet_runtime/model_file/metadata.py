@@ -328,7 +328,7 @@ class Int8(StrictModel):
         convolutions: How many of the extractor's convolutions are in INT8.
         left_in_float: How many of the first ones are not, depthwise ones not counted.
         share: Share of the extractor's multiplications that are in INT8.
-        pictures: How many pictures were compared.
+        pictures: Number of good pictures that both graphs scored.
         shift: Median of the scores divided by those of the FP32 graph; the threshold takes part in
             it.
         median_relative_error: Median error of the scores against the FP32 graph's times `shift`.
