@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .detector import Detector
     from .errors import DifferNetError
+    from .inspection.calibration import batch_bound
+    from .inspection.drawing import annotate
+    from .inspection.preprocess import golden_frames, preprocess
     from .inspection.verdict import Result, decide
+    from .model_file.contract import Region, Tiles
+    from .model_file.file import read_model_file
     from .records import Decision, Frame, Inspection, Score, Verdict
 
     __version__: str
@@ -31,10 +36,17 @@ _HOMES = {
     "DifferNetError": "errors",
     "Frame": "records",
     "Inspection": "records",
+    "Region": "model_file.contract",
     "Result": "inspection.verdict",
     "Score": "records",
+    "Tiles": "model_file.contract",
     "Verdict": "records",
+    "annotate": "inspection.drawing",
+    "batch_bound": "inspection.calibration",
     "decide": "inspection.verdict",
+    "golden_frames": "inspection.preprocess",
+    "preprocess": "inspection.preprocess",
+    "read_model_file": "model_file.file",
 }
 
 __all__ = [
@@ -43,11 +55,18 @@ __all__ = [
     "DifferNetError",
     "Frame",
     "Inspection",
+    "Region",
     "Result",
     "Score",
+    "Tiles",
     "Verdict",
     "__version__",
+    "annotate",
+    "batch_bound",
     "decide",
+    "golden_frames",
+    "preprocess",
+    "read_model_file",
 ]
 
 

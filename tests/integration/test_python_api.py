@@ -128,3 +128,8 @@ class TestDetector:
         with Detector(exported) as detector:
             result = detector(read_image(list_images(trained.source / "test" / "good")[0])[:, :, 0])
         assert result.finite
+
+
+def test_every_name_that_the_runtime_exports_is_there() -> None:
+    for name in differnet_runtime.__all__:
+        assert getattr(differnet_runtime, name) is not None
