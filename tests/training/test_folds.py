@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from differnet_runtime.errors import DataError
 from differnet_training.datasets import ImageFile
 from differnet_training.head_fitting import (
-    FEW,
     FOLDS,
+    MANY,
     MORE_FOLDS,
     FoldPart,
     fold_of,
@@ -50,10 +50,10 @@ def test_folds_are_balanced_to_the_largest_group(groups: list[str], seed: int) -
     assert counts.max() - counts.min() <= largest
 
 
-@given(count=st.integers(2 * FOLDS, 260), seed=SEEDS)
+@given(count=st.integers(2 * FOLDS, 90), seed=SEEDS)
 def test_different_pictures_are_divided_evenly(count: int, seed: int) -> None:
     counts = np.bincount(fold_of([str(k) for k in range(count)], seed))
-    assert len(counts) == (MORE_FOLDS if 2 * MORE_FOLDS <= count <= FEW else FOLDS)
+    assert len(counts) == (MORE_FOLDS if 2 * MORE_FOLDS <= count < MANY else FOLDS)
     assert counts.max() - counts.min() <= 1
 
 

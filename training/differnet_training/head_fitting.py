@@ -36,9 +36,9 @@ from .recipes import Recipe
 
 FOLDS = 5
 MORE_FOLDS = 10
-"""Number of folds for few images, where a model without a fifth of them scores noticeably worse."""
-FEW = 200
-"""Largest number of groups, or of images, that count as few."""
+"""Number of folds for few images: a model that lacks a fifth of them scores good ones too high."""
+MANY = 50
+"""From so many groups on, there are `FOLDS`."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +142,20 @@ def of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
     return list(greatest.values())
 
 
-def fold_of(groups: Sequence[str], seed: int) -> NDArray[np.intp]:
+def fold_of(groups: Sequence[str], seed: int, folds: int | None = None) -> NDArray[np.intp]:
     """Assigns groups to folds, the largest first, in random order; returns folds `(N,)`.
 
-    There are `MORE_FOLDS` if the groups are few but enough to fill them with two each, else `FOLDS`.
+    Args:
+        groups: Name of each image's group.
+        seed: Seed of the order.
+        folds: Number of folds. By default there are `MORE_FOLDS` if the groups are few, but enough
+            for two in each; else `FOLDS`.
 
     Raises:
         DataError: There are fewer than two groups per fold.
     """
     names, sizes = np.unique(groups, return_counts=True)
-    folds = MORE_FOLDS if 2 * MORE_FOLDS <= len(names) <= FEW else FOLDS
+    folds = folds or (MORE_FOLDS if 2 * MORE_FOLDS <= len(names) < MANY else FOLDS)
     if len(names) < 2 * folds:
         raise DataError(
             f"too few good pictures: found {len(names)} different ones, expected at least "

@@ -150,7 +150,7 @@ def _calibrating_alone(job: TrainingSettings, groups: Sequence[str]) -> NDArray[
     """Returns which images only calibrate, `(N,)`: none with folds, else a fifth of the groups."""
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
-    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1) == 0
+    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
     check_enough(len(set(np.array(groups)[alone])), job.false_reject_rate)
     return alone
 

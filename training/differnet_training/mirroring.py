@@ -17,7 +17,10 @@ from differnet_runtime.model_file.metadata import Head
 
 from .datasets import ImageFile
 from .features import FeatureReader, ViewPlan
-from .head_fitting import FEW, Gaussians, Values, head_data
+from .head_fitting import Gaussians, Values, head_data
+
+FEW = 200
+"""Largest number of images that copies are made of; more images are enough without them."""
 
 
 def read_copies(reader: FeatureReader, images: Sequence[ImageFile]) -> Values | None:
