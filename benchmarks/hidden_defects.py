@@ -38,14 +38,15 @@ SHARES = (0.0, 0.01, 0.02, 0.05)
 NAMES = {True: "hidden_defects", False: "hidden_defects_without_flow"}
 
 
-def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any]:
+def run(drawn: Drawn, share: float, seed: int, how: str) -> dict[str, Any]:
     """Trains on `GOOD` good pictures with a share of defects among them; returns what came of it.
 
     Args:
         drawn: The set's features.
         share: Number of hidden defects, as a share of the good pictures.
         seed: Draws both, and divides the folds.
-        robust: Leave strange pictures out, as `train` does; else keep them.
+        how: `robust` leaves strange pictures out, as `train` does; `keep` keeps them; `clean`
+            learns from the good ones alone and only ranks the hidden ones among them.
     """
     start = time.perf_counter()
     random = np.random.RandomState(seed)
@@ -55,13 +56,14 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     rows = np.sort(np.concatenate([good[:GOOD], defect[:hidden]]))
     wrong = ~drawn.good[rows]
     features = drawn.features
+    content = tuple(features.content[row] for row in rows)
     part = FoldPart(
-        tuple(features.images[row] for row in rows),
-        tuple(features.content[row] for row in rows),
-        features.values[rows, 0],
-        tuple(features.content[row] for row in rows),
+        tuple(features.images[row] for row in rows), content, features.values[rows, 0], content
     )
-    kept, left_out, found = without_strange(drawn.heads, part, seed, "drop" if robust else "keep")
+    learned, unlearned = part.divided(wrong & (how == "clean"))
+    kept, left_out, found = without_strange(
+        drawn.heads, learned, seed, "drop" if how == "robust" else "keep"
+    )
     fitted = fit_heads(drawn.heads, kept.values, kept.groups, EDGE, seed, made)
     model = joined_model(drawn.contract, drawn.extractor, fitted, EDGE)
     scales = [Scale(head.typical, head.spread) for head in model.heads]
@@ -71,9 +73,9 @@ def run(drawn: Drawn, share: float, seed: int, *, robust: bool) -> dict[str, Any
     scores = judge_features(model, features.values[others, 0]).scores.astype(np.float64)
     bad, fine = scores[~drawn.good[others]], scores[drawn.good[others]]
     bad_content = {features.content[row] for row in rows[wrong]}
-    again = judge_features(model, left_out.values).scores if left_out.images else np.empty(0)
-    order = np.argsort(-np.concatenate([unseen, again]))
-    ranked = np.array([*kept.content, *left_out.content])[order]
+    again = [judge_features(model, p.values).scores for p in (left_out, unlearned) if p.images]
+    order = np.argsort(-np.concatenate([unseen, *again]))
+    ranked = np.array([*kept.content, *left_out.content, *unlearned.content])[order]
     called = {one.path for one in found}
     caught = sum(part.images[k].path in called for k in np.flatnonzero(wrong))
     return {
@@ -96,7 +98,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["mtd", "casting_512"])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--how", nargs="+", default=["robust", "keep"])
+    parser.add_argument("--how", nargs="+", default=["robust", "keep", "clean"])
     parser.add_argument("--without-flow", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -113,7 +115,7 @@ def main() -> None:
                 for how in args.how if share else ("robust",):
                     runs = sets.setdefault(one.name, {}).setdefault(f"{share:g} {how}", {})
                     if str(seed) not in runs:
-                        runs[str(seed)] = run(drawn, share, seed, robust=how == "robust")
+                        runs[str(seed)] = run(drawn, share, seed, how)
                         machine.write(name, {"rate": RATE, "good": GOOD, "sets": sets})
                         print(one.name, share, how, seed, runs[str(seed)], flush=True)
 
