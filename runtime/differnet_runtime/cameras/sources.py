@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ..config.grammar import (
     ACCEPTED,
-    GST,
+    PREFIXES,
     check_source,
     kind_of,
     redact,
@@ -28,10 +28,8 @@ from .files import FilesCamera, Remembered, folder_camera
 def locate(config: CameraConfig) -> CameraConfig:
     """Returns the configuration with its kind resolved, and the source as libraries need it."""
     kind = config.kind if config.kind != "auto" else kind_of(config.source)
-    source = config.source
-    if kind == "gstreamer":
-        source = source.removeprefix(GST)
-    elif kind == "stream":
+    source = config.source.removeprefix(PREFIXES.get(kind, ""))
+    if kind == "stream":
         source = with_coded_login(source)
     elif kind in ("video", "folder"):
         source = str(Path(source).absolute())

@@ -10,11 +10,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
 
 from ..errors import ConfigError
 from ..model_file.contract import StrictModel
 from .grammar import is_path
+from .models import Config
 from .problems import Key, dotted
 
 _PRIVATE = ("password_file", "token_file", "key")
@@ -24,7 +27,6 @@ _LONGEST = 1 << 16
 """Bytes of a secret."""
 _LARGEST = 4 << 20
 """Bytes of a file; the authorities of a whole system take a quarter of a megabyte."""
-_PATHS: tuple[Key, ...] = (("station", "state"), ("model", "path"), ("jsonl", "path"))
 
 
 def read_secret(path: Path) -> str:
@@ -114,32 +116,34 @@ def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
     Raises:
         ConfigError: A path is empty.
     """
-    for key in _PATHS:
-        _replace(table, key, origin, _beside)
-    for key in list(_secret_keys(table)):
-        _replace(table, key, origin, _secret)
-    for name, camera in _tables(table.get("camera")):
-        if _is_path(camera.get("source"), camera.get("kind", "auto")):
+    for key in list(_path_keys(table, Config)):
+        _replace(table, key, origin, _secret if key[-1] in _SECRETS else _beside)
+    cameras = table.get("camera")
+    for name, camera in cameras.items() if isinstance(cameras, dict) else ():
+        if isinstance(camera, dict) and _is_path(camera.get("source"), camera.get("kind", "auto")):
             _replace(table, ("camera", name, "source"), origin, _beside)
-        _replace(table, ("camera", name, "model", "path"), origin, _beside)
 
 
-def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:
-    """Yields the keys of all passwords, tokens and certificates."""
-    places: list[tuple[Key, Any]] = [((name,), table.get(name)) for name in ("mqtt", "web")]
-    for kind in ("webhook", "camera"):
-        places += [((kind, name), one) for name, one in _tables(table.get(kind))]
-    for at, place in places:
-        if not isinstance(place, dict):
-            continue
-        yield from ((*at, name) for name in _SECRETS if name in place)
-        if isinstance(tls := place.get("tls"), dict):
-            yield from ((*at, "tls", name) for name in _SECRETS if name in tls)
+def _path_keys(value: object, declared: Any, at: Key = ()) -> Iterator[Key]:  # noqa: ANN401 - a type
+    """Yields the keys of all paths in tables as read, by the fields of the models.
 
-
-def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - not checked yet
-    items = value.items() if isinstance(value, dict) else ()
-    return [(name, item) for name, item in items if isinstance(item, dict)]
+    Args:
+        value: The tables, or a value in them.
+        declared: The type that the models declare for it.
+        at: The key of `value`.
+    """
+    if declared is Path:
+        yield at
+    elif isinstance(value, dict) and isinstance(declared, type) and issubclass(declared, BaseModel):
+        for name, below in value.items():
+            if name in declared.model_fields:
+                yield from _path_keys(below, declared.model_fields[name].annotation, (*at, name))
+    elif isinstance(value, dict) and get_origin(declared) is dict:
+        for name, below in value.items():
+            yield from _path_keys(below, get_args(declared)[1], (*at, name))
+    else:  # of a union, any
+        for one in get_args(declared):
+            yield from _path_keys(value, one, at)
 
 
 def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
