@@ -9,7 +9,7 @@ import torch
 
 from differnet_runtime.cli import main
 from differnet_runtime.errors import TrainingError
-from differnet_training.extractors import timm_network
+from differnet_training.extractors import build_network
 from differnet_training.head_fitting import fold_of
 from differnet_training.model import load_metadata, read_training
 from differnet_training.recipes import EDGE
@@ -226,7 +226,7 @@ def test_heads_on_another_extractor_read_the_same_depths(name: str) -> None:
     strides = {}
     for recipe in (EDGE, EDGE.on(name)):
         taps = recipe.reading()["tap"]
-        network = timm_network(recipe.extractor, taps, None, pretrained=False).eval()
+        network = build_network(recipe.extractor, taps, None, pretrained=False).eval()
         with torch.no_grad():
             maps = network(torch.zeros(1, 3, 64, 64))
         strides[recipe.extractor] = {64 // int(one.shape[2]) for one in maps}
