@@ -236,3 +236,10 @@ def test_heads_on_another_extractor_read_the_same_depths(name: str) -> None:
 def test_heads_need_an_extractor_with_several_maps() -> None:
     with pytest.raises(TrainingError, match="alexnet has one feature map"):
         EDGE.on("alexnet")
+
+
+def test_the_one_feature_map_of_a_network_has_no_number(tmp_path, capsys) -> None:
+    write_parts(tmp_path / "data", 10)
+    options = ("--recipe", "paper", "--tap", "3")
+    assert train_heads(tmp_path / "data", tmp_path / "model", *options) == 2
+    assert "--tap: alexnet has one feature map: leave the tap out" in capsys.readouterr().err

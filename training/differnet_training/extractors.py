@@ -259,7 +259,10 @@ def check_extractor(name: str, tap: Tap) -> None:
             f"{name} gives no feature map {tap} of a picture of 64 x 64 pixels ({reason})"
         ) from error
     if tap is not None and isinstance(found, Tensor):
-        raise WeightsError(f"{name} has one feature map: leave the tap out")
+        raise WeightsError(
+            f"{name} has one feature map: leave the tap out, and use a recipe with one flow "
+            "(--recipe edge-global)"
+        )
 
 
 def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
