@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"differnet_runtime": "runtime", "differnet_training": "training"}
 PACKAGES["differnet_export"] = "export"
 LONGEST_FILE = 500
+MOST_PRIVATE = 10
+DOCUMENTED = {"_asdict", "_replace", "_exit"}
+"""Public names of Python's library that begin with an underscore."""
 
 DEVICE = {
     "pycuda": "pycuda",
@@ -76,6 +79,24 @@ def test_no_file_is_too_long() -> None:
     }
     assert len(lengths) > 100
     assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def reaches_in(node: ast.AST) -> bool:
+    """Whether code reads or writes a private attribute of anything but its own object or class."""
+    if not isinstance(node, ast.Attribute) or not re.match(r"_(?!_)", node.attr):
+        return False
+    own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    return not own and node.attr not in DOCUMENTED
+
+
+def test_tests_ask_for_what_is_public() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.attr}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and reaches_in(node)
+    ]
+    assert len(found) <= MOST_PRIVATE, found
 
 
 def imported() -> set[str]:
