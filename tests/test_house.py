@@ -201,6 +201,38 @@ def test_every_name_in_a_recipe_stands_in_a_file_that_the_recipe_names() -> None
         assert missing == [], title
 
 
+def importers() -> dict[str, set[str]]:
+    """Returns the product's modules, each with those that import it, wherever in their code."""
+    trees = sources()
+    found: dict[str, set[str]] = {name: set() for name in trees}
+    for module, tree in trees.items():
+        is_package = any(name.startswith(f"{module}.") for name in trees)
+        for node in ast.walk(tree):
+            names = set()
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                parts = module.split(".") if node.level else []
+                base = parts[: len(parts) - node.level + is_package]
+                home = ".".join([*base, *filter(None, [node.module])])
+                whole = {f"{home}.{alias.name}" for alias in node.names}
+                names = {name if name in found else home for name in whole}
+            for name in names & found.keys() - {module}:
+                found[name].add(module)
+    return found
+
+
+def test_a_module_with_one_importer_has_a_reason() -> None:
+    section = ARCHITECTURE.partition("## Modules with one importer")[2].partition("\n## ")[0]
+    product = [path for path in paths() if path.startswith(tuple(PACKAGES.values()))]
+    listed = {name: called(name, product) for name in quoted(section) if name.endswith(".py")}
+    assert {name: found for name, found in listed.items() if len(found) != 1} == {}
+    modules = {
+        path.partition("/")[2].removesuffix(".py").replace("/", ".") for (path,) in listed.values()
+    }
+    assert modules == {name for name, by in importers().items() if len(by) == 1}
+
+
 def test_every_option_in_a_recipe_is_one_of_a_command() -> None:
     code = "".join(
         path.read_text() for folder in PACKAGES.values() for path in (ROOT / folder).rglob("*.py")
