@@ -48,7 +48,7 @@ def heard() -> dict[str, Any]:
         logger.log(severity, name)  # type: ignore[attr-defined]
     shares: list[float] = []
     if hasattr(tensorrt_bindings, "IProgressMonitor"):
-        monitor: Any = progress_monitor(tensorrt_bindings, shares.append)
+        monitor: Any = progress_monitor(shares.append)
         assert isinstance(monitor, tensorrt_bindings.IProgressMonitor)
         monitor.phase_start("Building engine", None, 2)
         assert monitor.step_complete("Building engine", 0)

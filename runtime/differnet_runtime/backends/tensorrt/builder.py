@@ -204,13 +204,13 @@ def build_plan(model: bytes, recipe: BuildRecipe, report: Callable[[float], None
     return _Build(recipe, report).run(model)
 
 
-def progress_monitor(trt: Any, report: Callable[[float], None]) -> object:  # noqa: ANN401 - a module
+def progress_monitor(report: Callable[[float], None]) -> object:
     """Makes the monitor that tells how much of a build is done.
 
     Args:
-        trt: The module `tensorrt`.
         report: Called with the share that is done, 0..1, from any thread.
     """
+    trt: Any = api.load()
     phases = Phases()
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
@@ -291,7 +291,7 @@ class _Build:
         if recipe.workspace_bytes is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
         if hasattr(trt, "IProgressMonitor"):
-            config.progress_monitor = progress_monitor(self._trt, self._report)
+            config.progress_monitor = progress_monitor(self._report)
 
     def _profile_batch(self) -> None:
         """Allows batches of 1 to N, with kernels chosen for N; a runner fixes one of them."""
