@@ -33,16 +33,22 @@ def changed(identity: EngineIdentity, field: str) -> EngineIdentity:
     return identity.model_copy(update={field: OTHER[field]})
 
 
-def test_every_field_has_a_test() -> None:
+def told(identity: EngineIdentity, other: EngineIdentity) -> str:
+    """Returns the one thing that is said of another engine."""
+    (text,) = [*identity.differences(other), *identity.updates(other)]
+    return text
+
+
+def test_every_field_has_a_test_and_words_of_its_own(identity: EngineIdentity) -> None:
     assert set(OTHER) == set(EngineIdentity.model_fields)
+    texts = [told(identity, changed(identity, field)) for field in OTHER]
+    assert len({text.partition(": built for ")[0] for text in texts}) == len(OTHER)
 
 
 @pytest.mark.parametrize("field", OTHER)
 def test_every_field_is_named_and_changes_the_key(identity: EngineIdentity, field: str) -> None:
     other = changed(identity, field)
-    (difference,) = [*identity.differences(other), *identity.updates(other)]
-    assert ": built for " in difference
-    assert difference.partition(":")[0] not in ("", field)  # in words
+    assert ": built for " in told(identity, other)
     assert other.key != identity.key
     assert len(other.key) == 16
 
