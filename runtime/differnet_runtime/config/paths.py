@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from ..errors import ConfigError
 from ..model_file.contract import StrictModel
-from .grammar import is_path
+from .grammar import ON_DISK, is_path
 from .models import Config
 from .problems import Key, dotted
 
@@ -149,7 +149,7 @@ def _path_keys(value: object, declared: Any, at: Key = ()) -> Iterator[Key]:  # 
 def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
     """Says whether a camera's source is a path, by its form and not by what exists."""
     written = isinstance(source, str) and source != ""
-    return written and (kind in ("video", "folder") or (kind == "auto" and is_path(source)))
+    return written and (kind in ON_DISK or (kind == "auto" and is_path(source)))
 
 
 def _replace(
