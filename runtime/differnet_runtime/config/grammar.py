@@ -16,7 +16,7 @@ from ..files import SUFFIXES
 
 CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
 
-ON_DISK: frozenset[CameraKind] = frozenset({"video", "folder"})
+ON_DISK: tuple[CameraKind, ...] = ("video", "folder")
 """Kinds whose source is a path, and whose frames do not arrive by themselves."""
 PREFIXES: dict[CameraKind, str] = {"gstreamer": "gst:"}
 """How a source of these kinds starts; what follows is what the camera's class is given."""

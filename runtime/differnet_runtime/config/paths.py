@@ -10,14 +10,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any
 
 from ..errors import ConfigError
 from ..model_file.contract import StrictModel
 from .grammar import ON_DISK, is_path
-from .models import Config
 from .problems import Key, dotted
 
 _PRIVATE = ("password_file", "token_file", "key")
@@ -27,6 +24,8 @@ _LONGEST = 1 << 16
 """Bytes of a secret."""
 _LARGEST = 4 << 20
 """Bytes of a file; the authorities of a whole system take a quarter of a megabyte."""
+_PATHS = (*_SECRETS, "path", "state")
+"""Keys of any table whose text is a path."""
 
 
 def read_secret(path: Path) -> str:
@@ -106,75 +105,37 @@ def _read(path: Path, *, private: bool) -> bytes:
     return data
 
 
-def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
+def resolve(table: dict[str, Any], origin: Callable[[Key], Path], at: Key = ()) -> None:
     """Makes the paths in a configuration's tables absolute, in place.
 
     Args:
-        table: The tables as read; values of a wrong type are left to the models.
+        table: The tables as read, or one of them; values of a wrong type are left to the models.
         origin: Returns the file that set a key.
+        at: The key of `table`.
 
     Raises:
         ConfigError: A path is empty.
     """
-    for key in list(_path_keys(table, Config)):
-        _replace(table, key, origin, _secret if key[-1] in _SECRETS else _beside)
-    cameras = table.get("camera")
-    for name, camera in cameras.items() if isinstance(cameras, dict) else ():
-        if isinstance(camera, dict) and _is_path(camera.get("source"), camera.get("kind", "auto")):
-            _replace(table, ("camera", name, "source"), origin, _beside)
+    for name, value in table.items():
+        key = (*at, name)
+        if isinstance(value, dict):
+            resolve(value, origin, key)
+        elif isinstance(value, str) and not value.startswith("/") and _is_path(table, name):
+            if not value:
+                raise ConfigError(f"{origin(key)}: {dotted(key)}: is empty; expected a path.")
+            table[name] = _place(value, name, origin(key).parent)
 
 
-def _path_keys(value: object, declared: Any, at: Key = ()) -> Iterator[Key]:  # noqa: ANN401 - a type
-    """Yields the keys of all paths in tables as read, by the fields of the models.
-
-    Args:
-        value: The tables, or a value in them.
-        declared: The type that the models declare for it.
-        at: The key of `value`.
-    """
-    if declared is Path:
-        yield at
-    elif isinstance(value, dict) and isinstance(declared, type) and issubclass(declared, BaseModel):
-        for name, below in value.items():
-            if name in declared.model_fields:
-                yield from _path_keys(below, declared.model_fields[name].annotation, (*at, name))
-    elif isinstance(value, dict) and get_origin(declared) is dict:
-        for name, below in value.items():
-            yield from _path_keys(below, get_args(declared)[1], (*at, name))
-    else:  # of a union, any
-        for one in get_args(declared):
-            yield from _path_keys(value, one, at)
+def _is_path(table: dict[str, Any], name: str) -> bool:
+    """Says whether a text is a path; that of a camera's source by its form, not by what exists."""
+    if name != "source":
+        return name in _PATHS
+    source, kind = table["source"], table.get("kind", "auto")
+    return source != "" and (kind in ON_DISK or (kind == "auto" and is_path(source)))
 
 
-def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
-    """Says whether a camera's source is a path, by its form and not by what exists."""
-    written = isinstance(source, str) and source != ""
-    return written and (kind in ON_DISK or (kind == "auto" and is_path(source)))
-
-
-def _replace(
-    table: dict[str, Any],
-    key: Key,
-    origin: Callable[[Key], Path],
-    place: Callable[[str, Path], str],
-) -> None:
-    for name in key[:-1]:
-        below = table.get(name)
-        if not isinstance(below, dict):
-            return
-        table = below
-    value = table.get(key[-1])
-    if value == "":
-        raise ConfigError(f"{origin(key)}: {dotted(key)}: is empty; expected a path.")
-    if isinstance(value, str) and not value.startswith("/"):
-        table[key[-1]] = place(value, origin(key).parent)
-
-
-def _beside(path: str, folder: Path) -> str:
-    return str(folder / path)
-
-
-def _secret(path: str, folder: Path) -> str:
+def _place(path: str, name: str, folder: Path) -> str:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    given = credentials and os.path.lexists(Path(credentials, path))
-    return _beside(path, Path(credentials) if credentials and given else folder)
+    if name in _SECRETS and credentials and os.path.lexists(Path(credentials, path)):
+        folder = Path(credentials)
+    return str(folder / path)
