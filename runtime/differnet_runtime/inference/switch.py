@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..backends.selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
+from ..backends.selection import ON_CPU, ON_GPU
 from ..errors import EngineFault
 from ..sentences import sentence
 from .process import EngineProcess
@@ -18,7 +18,6 @@ from .supervisor import RestartBudget
 
 _START_S = 1800.0
 _POLL_S = 0.02
-_ON_A_GPU = (TENSORRT, ORT_TENSORRT, ORT_CUDA)
 
 log = logging.getLogger(__name__)
 
@@ -170,10 +169,10 @@ def _require_ready(engine: EngineProcess, model: Path | None, timeout_s: float) 
 def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:
     """Refuses a model that runs only on the CPU, not by choice, after one that runs on a GPU."""
     found, before = new.status, old.status
-    if found.backend == ORT_CPU and found.reasons and before.backend in _ON_A_GPU:
+    if found.backend in ON_CPU and found.reasons and before.backend in ON_GPU:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
         text = sentence(
-            "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=ORT_CPU
+            "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=found.backend
         )
         raise EngineFault("no_model", text)
 
