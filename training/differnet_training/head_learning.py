@@ -150,7 +150,7 @@ def _calibrating_alone(job: TrainingSettings, groups: Sequence[str]) -> NDArray[
     """Returns which images only calibrate, `(N,)`: none with folds, else a fifth of the groups."""
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
-    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
+    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1) == 0
     check_enough(len(set(np.array(groups)[alone])), job.false_reject_rate)
     return alone
 
@@ -192,7 +192,7 @@ def fit_heads(
     fold = fold_of(groups, seed)
     if copies is not None and not copies_help(heads, values, copies, fold):
         copies = None
-    steps = iter(progress(range(len(heads) * (fold.max() + 2)), "fitting the heads", unit="fit"))
+    steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
     fitted = [
         fit_head(head, data, recipe, seed, lambda: next(steps, None), keep)
         for head, data in head_data(heads, values, fold, copies)
@@ -276,8 +276,7 @@ def _measure_limits(
     """Measures detection limits on images that the judging model has not seen."""
     if job.calibration == "split":
         return measure_limits(model, reader, calibration.images, threshold, seed=job.seed)
-    fold = fold_of(train.groups, job.seed)
-    rows = np.flatnonzero(fold == fold.max())
+    rows = np.flatnonzero(fold_of(train.groups, job.seed) == FOLDS - 1)
     last = [train.images[row] for row in rows]
     judge = joined_model(job.contract, model.extractor, fitted, job.recipe, without_last=True)
     return measure_limits(judge, reader, last, threshold, seed=job.seed, judged_by="fold")

@@ -149,10 +149,10 @@ def check_share(scores: Mapping[str, float], present: Calibration | None, what: 
 def most_by_chance(present: Calibration, parts: int) -> int:
     """Returns how many of `parts` good parts lie above the threshold at most, with `CONFIDENCE`.
 
-    The law is exact for a threshold by rank (beta-binomial: the binomial law, with what few
-    calibration pictures leave uncertain), and binomial at its bound for one by a log-normal.
+    The law is exact for a promised threshold (beta-binomial: the binomial law, with what few
+    calibration pictures leave uncertain), and binomial at its bound for an estimated one.
     """
-    if present.tail == "lognormal":
+    if present.estimated:
         return binomial_quantile(parts, present.bound, CONFIDENCE)
     rank = min(threshold_rank(present.images, present.false_reject_rate), present.images)
     return batch_bound(present.images, rank, parts, CONFIDENCE)

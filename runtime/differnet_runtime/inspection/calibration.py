@@ -8,10 +8,13 @@ BetaBinomial(m, n + 1 - k, k), so its quantile is a promise that can be counted.
 run, the share of good parts above it follows Beta(n + 1 - k, k). Ties only lower both.
 
 Scores that models of other folds gave (`out_of_fold`) are not those of the finished model, so the
-same figures are estimates there, and are called so.
+same figures are estimates there, and are called so. These scores depend on each other, since each
+image trains the models that judge the others: they tell no more than 1 / `DEPENDENCE` as many
+independent ones (Nadeau and Bengio 2003, Inference for the Generalization Error: the variance of a
+mean over J splits grows from 1 / J to 1 / J + test size / training size).
 
-Where so few scores are at hand that the rank would be the greatest, a log-normal may set the
-threshold: the prediction quantile of normal theory for the scores' logarithms. Of n scores with
+Where scores are few, the rank's score is one of the very highest and varies much from one draw of
+parts to another. There, a log-normal may set the threshold: the prediction quantile of normal theory for the scores' logarithms. Of n scores with
 mean m and standard deviation s, a new one exceeds m + t s sqrt(1 + 1/n) with probability `rate`,
 where t is Student's quantile at 1 - rate with n - 1 degrees of freedom (Hahn and Meeker 1991,
 Statistical Intervals, section 4.7). It is right as far as the logarithms are normal. Student's
@@ -43,8 +46,12 @@ BATCH = 1000
 HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
+DEPENDENCE = 2.25
+"""1 + K / (K - 1) for K = 5 folds: so many out-of-fold scores tell as much as an independent one."""
 LEAST = 3
 """The fewest scores that a log-normal can be fitted to."""
+ENOUGH = 100
+"""From so many scores on, `auto` takes the rank: the tail of the scores is not quite log-normal."""
 ABSURD = 1000
 """A threshold above this many times the median of the good scores is refused."""
 _TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
@@ -73,8 +80,8 @@ def calibrate(
         scored_by: Source of the scores: `torch` or the name of a backend.
         headroom: See `HEADROOM`; the error of FP16, where that is greater.
         method: `split` where one model gave all scores, `out_of_fold` where those of folds did.
-        tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be
-            the greatest score, or there are too few for any. None is `rank` for `split`, and
+        tail: `rank`; `lognormal`; or `auto`, which takes the log-normal for fewer than `ENOUGH`
+            scores, or where the rank would be the greatest score or beyond. None is `rank` for `split`, and
             `auto` for `out_of_fold`.
         rejected: Number of rejected parts without a label, which may be good and then score higher
             than all of these; see `metadata.Calibration`.
@@ -95,10 +102,11 @@ def calibrate(
         )
     check_rate(false_reject_rate)
     used = _chosen(tail or ("rank" if method == "split" else "auto"), scores, false_reject_rate)
+    dependence = 1.0 if method == "split" else DEPENDENCE
     score, bound = (
-        _by_rank(scores, false_reject_rate, confidence, rejected)
+        _by_rank(scores, false_reject_rate, confidence, rejected, dependence)
         if used == "rank"
-        else _by_lognormal(scores, false_reject_rate, confidence)
+        else _by_lognormal(scores, false_reject_rate, confidence, dependence)
     )
     threshold = score + headroom * abs(score)
     _refuse_absurd(scores, threshold)
@@ -131,12 +139,12 @@ def _chosen(tail: Tail | Literal["auto"], scores: NDArray[np.float64], rate: flo
     """Resolves `auto`: scores that a log-normal can't be fitted to leave the rank."""
     if tail != "auto":
         return tail
-    fits = scores.size >= LEAST and scores[0] > 0.0
-    return "lognormal" if fits and threshold_rank(scores.size, rate) >= scores.size else "rank"
+    few = scores.size < ENOUGH or threshold_rank(scores.size, rate) >= scores.size
+    return "lognormal" if few and scores.size >= LEAST and scores[0] > 0.0 else "rank"
 
 
 def _by_rank(
-    scores: NDArray[np.float64], rate: float, confidence: float, rejected: int
+    scores: NDArray[np.float64], rate: float, confidence: float, rejected: int, dependence: float
 ) -> tuple[float, float]:
     """Returns the score that sets the threshold, and the bound of the exact law."""
     parts = scores.size + rejected
@@ -149,11 +157,11 @@ def _by_rank(
             f"false-reject rate of {rate:g} allows, if they were good. Label them good or defect, "
             f"calibrate from pictures (--images), or ask for --false-reject-rate {lowest:g}."
         )
-    return float(scores[rank - 1]), upper_bound(parts, rank, confidence)
+    return float(scores[rank - 1]), upper_bound(parts, rank, confidence, dependence)
 
 
 def _by_lognormal(
-    scores: NDArray[np.float64], rate: float, confidence: float
+    scores: NDArray[np.float64], rate: float, confidence: float, dependence: float
 ) -> tuple[float, float]:
     """Returns the threshold of a log-normal fitted to the scores, and the bound under it."""
     if scores.size < LEAST or scores[0] <= 0.0:
@@ -163,7 +171,8 @@ def _by_lognormal(
             f"{scores.size}{lowest}. Take more pictures of good parts, or set the threshold by "
             "rank."
         )
-    return lognormal_threshold(scores, rate), lognormal_bound(scores.size, rate, confidence)
+    count = max(scores.size / dependence, 2.0)
+    return lognormal_threshold(scores, rate, count), lognormal_bound(count, rate, confidence)
 
 
 def check_enough(images: int, false_reject_rate: float) -> None:
@@ -214,7 +223,7 @@ def promised_rejects(calibration: Calibration, parts: int = BATCH) -> int:
 
     With its confidence; an estimate where `calibration.estimated`.
     """
-    if calibration.tail == "lognormal":
+    if calibration.estimated:
         return round(parts * calibration.bound)
     rank = threshold_rank(calibration.images, calibration.false_reject_rate)
     return batch_bound(calibration.images, rank, parts, calibration.confidence)
@@ -312,13 +321,14 @@ def batch_bound(images: int, rank: int, parts: int, confidence: float) -> int:
     return parts
 
 
-def upper_bound(images: int, rank: int, confidence: float) -> float:
+def upper_bound(images: int, rank: int, confidence: float, dependence: float = 1.0) -> float:
     """Returns the share of good parts above the `rank`-th of `images` scores, bounded from above.
 
-    The `confidence` quantile of Beta(images + 1 - rank, rank), through its binomial tail.
+    The `confidence` quantile of Beta(images + 1 - rank, rank), both divided by `dependence`.
     """
+    above, below = (images + 1 - rank) / dependence, rank / dependence
     return _bisected(
-        lambda share: binomial_cdf(images - rank, images, share) > 1.0 - confidence, 0.0, 1.0, 60
+        lambda share: _incomplete_beta(share, 1.0 - share, above, below) < confidence, 0.0, 1.0, 60
     )
 
 
@@ -350,25 +360,26 @@ def binomial_quantile(trials: int, probability: float, confidence: float) -> int
     return bisect_left(counts, confidence, key=lambda most: binomial_cdf(most, trials, probability))
 
 
-def lognormal_threshold(scores: NDArray[np.float64], rate: float) -> float:
+def lognormal_threshold(scores: NDArray[np.float64], rate: float, count: float) -> float:
     """Returns the value that a new good part exceeds with probability `rate`.
 
     Args:
         scores: `(n,) float64` of good parts, all above 0, n at least `LEAST`.
         rate: False-reject rate, within (0, 1).
+        count: Number of independent scores that tell as much, at least 2.
     """
     logarithms = np.log(scores)
     spread = float(np.std(logarithms, ddof=1))
-    return math.exp(float(np.mean(logarithms)) + reach(len(scores), rate) * spread)
+    return math.exp(float(np.mean(logarithms)) + reach(count, rate) * spread)
 
 
-def reach(count: int, rate: float) -> float:
+def reach(count: float, rate: float) -> float:
     """Returns how many standard deviations above the mean of `count` scores the threshold lies."""
     return student_quantile(1.0 - rate, count - 1) * math.sqrt(1.0 + 1.0 / count)
 
 
 @lru_cache(maxsize=64)
-def lognormal_bound(count: int, rate: float, confidence: float) -> float:
+def lognormal_bound(count: float, rate: float, confidence: float) -> float:
     """Returns an upper bound of the share of good parts above the threshold.
 
     It holds with this confidence over sets of `count` scores, if their logarithms are normal.
@@ -387,7 +398,7 @@ def lognormal_bound(count: int, rate: float, confidence: float) -> float:
     return normal.cdf(-_bisected(holds, -40.0, 40.0, 80))
 
 
-def _spreads(freedom: int) -> list[tuple[float, float]]:
+def _spreads(freedom: float) -> list[tuple[float, float]]:
     """Returns ratios of a sample's standard deviation to the true one, and their probabilities."""
     width = 10.0 / math.sqrt(2.0 * freedom)
     first, last = max(1e-9, 1.0 - width), 1.0 + width
@@ -402,7 +413,7 @@ def _spreads(freedom: int) -> list[tuple[float, float]]:
 
 
 @lru_cache(maxsize=64)
-def student_quantile(probability: float, freedom: int) -> float:
+def student_quantile(probability: float, freedom: float) -> float:
     """Returns the value that Student's t stays below with this probability, within (0, 1)."""
     if probability < 0.5:
         return -student_quantile(1.0 - probability, freedom)
@@ -429,7 +440,7 @@ def _bisected(
     return high
 
 
-def student_cdf(value: float, freedom: int) -> float:
+def student_cdf(value: float, freedom: float) -> float:
     """Returns P(T <= value) for Student's t."""
     square = value * value
     x, y = freedom / (freedom + square), square / (freedom + square)

@@ -19,11 +19,12 @@ from differnet_runtime.inspection.calibration import (
     good_percentile,
     images_for_confidence,
     images_needed,
+    lognormal_bound,
     promised_rejects,
     threshold_rank,
     upper_bound,
 )
-from differnet_runtime.model_file.metadata import Calibration
+from differnet_runtime.model_file.metadata import Calibration, Tail
 
 
 def calibrated(scores, rate: float = 0.05):
@@ -200,16 +201,26 @@ def test_a_split_calibration_is_by_rank_whatever_the_number_of_scores() -> None:
 
 @pytest.mark.parametrize(
     ("count", "rate", "tail"),
-    [(10, 0.05, "lognormal"), (31, 0.05, "lognormal"), (38, 0.05, "lognormal"),
-     (39, 0.05, "rank"), (150, 0.05, "rank"), (150, 0.01, "lognormal")],
+    [(10, 0.05, "lognormal"), (31, 0.05, "lognormal"), (99, 0.05, "lognormal"),
+     (100, 0.05, "rank"), (150, 0.05, "rank"), (150, 0.01, "lognormal")],
 )  # fmt: skip
 def test_few_out_of_fold_scores_take_the_log_normal(count: int, rate: float, tail: str) -> None:
     found = out_of_fold(np.linspace(0.5, 2.0, count), rate)
     assert (found.method, found.tail, found.estimated) == ("out_of_fold", tail, True)
     assert 0 < found.bound < 1
     assert found.images == count
-    by_rank = threshold_rank(count, rate)
-    assert (by_rank >= count) == (tail == "lognormal")
+
+
+@pytest.mark.parametrize("tail", ["rank", "lognormal"])
+def test_scores_that_depend_on_each_other_bound_less(tail: Tail) -> None:
+    scores = np.linspace(0.5, 2.0, 150)
+    alone = calibrate(scores, 0.05, scored_by="torch", tail=tail)
+    assert out_of_fold(scores, tail=tail).bound > alone.bound
+    assert alone.bound == pytest.approx(
+        upper_bound(150, threshold_rank(150, 0.05), 0.95)
+        if tail == "rank"
+        else lognormal_bound(150, 0.05, 0.95)
+    )
 
 
 def test_scores_that_no_log_normal_fits_keep_the_rank() -> None:
