@@ -5,8 +5,8 @@
 Features are read once. Each draw takes 300 good pictures by a seed and hides so many defective
 ones among them, trains the default as `train` does (and, to compare, with `--doubtful keep`), and
 judges all other pictures. `clean` learns from the 300 good ones alone and lists the hidden ones by
-its own scores: a list by a model that defects did not spoil. `--without-flow` leaves the coupling blocks out, for an answer in a
-sixth of the time. A repeated command goes on.
+its own scores: a list by a model that defects did not spoil. `--without-flow` leaves the coupling
+blocks out, for an answer in a sixth of the time. A repeated command goes on.
 """
 
 from __future__ import annotations

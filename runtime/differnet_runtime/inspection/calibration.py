@@ -14,11 +14,11 @@ independent ones (Nadeau and Bengio 2003, Inference for the Generalization Error
 mean over J splits grows from 1 / J to 1 / J + test size / training size).
 
 Where scores are few, the rank's score is one of the very highest and varies much from one draw of
-parts to another. There, a log-normal may set the threshold: the prediction quantile of normal theory for the scores' logarithms. Of n scores with
-mean m and standard deviation s, a new one exceeds m + t s sqrt(1 + 1/n) with probability `rate`,
-where t is Student's quantile at 1 - rate with n - 1 degrees of freedom (Hahn and Meeker 1991,
-Statistical Intervals, section 4.7). It is right as far as the logarithms are normal. Student's
-distribution is computed with the regularised incomplete beta function's continued fraction (Press
+parts to another. There, a log-normal may set the threshold: the prediction quantile of normal
+theory for the scores' logarithms. Of n scores with mean m and standard deviation s, a new one
+exceeds m + t s sqrt(1 + 1/n) with probability `rate`, where t is Student's quantile at 1 - rate
+with n - 1 degrees of freedom (Hahn and Meeker 1991, Statistical Intervals, section 4.7). It is
+right as far as the logarithms are normal. Student's distribution is computed with the regularised incomplete beta function's continued fraction (Press
 et al. 2007, Numerical Recipes, section 6.4): the runtime does without scipy.
 """
 
@@ -47,7 +47,7 @@ HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
 DEPENDENCE = 2.25
-"""1 + K / (K - 1) for K = 5 folds: so many out-of-fold scores tell as much as an independent one."""
+"""So many out-of-fold scores tell as much as an independent one: 1 + K / (K - 1) for K = 5 folds."""
 LEAST = 3
 """The fewest scores that a log-normal can be fitted to."""
 ENOUGH = 100
@@ -81,8 +81,8 @@ def calibrate(
         headroom: See `HEADROOM`; the error of FP16, where that is greater.
         method: `split` where one model gave all scores, `out_of_fold` where those of folds did.
         tail: `rank`; `lognormal`; or `auto`, which takes the log-normal for fewer than `ENOUGH`
-            scores, or where the rank would be the greatest score or beyond. None is `rank` for `split`, and
-            `auto` for `out_of_fold`.
+            scores, or where the rank would be the greatest score or beyond. None is `rank` for
+            `split`, and `auto` for `out_of_fold`.
         rejected: Number of rejected parts without a label, which may be good and then score higher
             than all of these; see `metadata.Calibration`.
 
