@@ -18,8 +18,9 @@ parts to another. There, a log-normal may set the threshold: the prediction quan
 theory for the scores' logarithms. Of n scores with mean m and standard deviation s, a new one
 exceeds m + t s sqrt(1 + 1/n) with probability `rate`, where t is Student's quantile at 1 - rate
 with n - 1 degrees of freedom (Hahn and Meeker 1991, Statistical Intervals, section 4.7). It is
-right as far as the logarithms are normal. Student's distribution is computed with the regularised incomplete beta function's continued fraction (Press
-et al. 2007, Numerical Recipes, section 6.4): the runtime does without scipy.
+right as far as the logarithms are normal. Student's distribution is computed with the regularised
+incomplete beta function's continued fraction (Press et al. 2007, Numerical Recipes, section 6.4):
+the runtime does without scipy.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ HEADROOM = 1e-4
 """The threshold lies this share above the score that sets it, so that rounding in another backend
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
 DEPENDENCE = 2.25
-"""So many out-of-fold scores tell as much as an independent one: 1 + K / (K - 1) for K = 5 folds."""
+"""So many out-of-fold scores tell as much as one alone would: 1 + K / (K - 1) for K = 5 folds."""
 LEAST = 3
 """The fewest scores that a log-normal can be fitted to."""
 ENOUGH = 100
