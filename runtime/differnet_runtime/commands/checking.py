@@ -52,6 +52,7 @@ from ..station.memory import (
 )
 from ..teaching.job import missing
 from ..text import Meaning, coloured, table
+from .run import require_service
 
 State = Literal["ok", "look", "wrong"]
 
@@ -364,9 +365,10 @@ def _sinks(config: Config) -> Iterator[CheckFinding]:
 def _web(config: WebConfig) -> Iterator[CheckFinding]:
     if not config.enabled:
         return
-    from ..web.server import access_of  # imports starlette and uvicorn
+    require_service()
+    from ..web.server import read_web_secrets  # imports starlette and uvicorn
 
-    access_of(config)
+    read_web_secrets(config)
     where = f"{config.host} port {config.port or '(a free one)'}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(

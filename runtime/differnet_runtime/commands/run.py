@@ -117,14 +117,23 @@ def _run_station(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"{option} and --config exclude each other: the station's file says all of it"
         )
+    require_service()
+    from ..station.running import run_station
+
+    return run_station(arguments.config)
+
+
+def require_service() -> None:
+    """Checks that the packages of a station are installed.
+
+    Raises:
+        BackendUnavailableError: One of them is missing.
+    """
     if lacking := [module for module in _OF_A_STATION if not installed(module)]:
         raise BackendUnavailableError(
             f"a station needs {', '.join(lacking)}, which is not installed. Run "
             f"`{install_line('service')}`."
         )
-    from ..station.running import run_station
-
-    return run_station(arguments.config)
 
 
 def _run_source(arguments: argparse.Namespace) -> int:

@@ -23,9 +23,8 @@ from pydantic import ValidationError
 from ..errors import ModelFileError
 from ..files import write_bytes
 from ..gpu import nvidia_gpu
-from .graph_check import check_graph
+from .graph_check import LENGTH, ProtobufReader, bytes_field, check_graph, text_field
 from .metadata import FORMAT_VERSION, ModelMetadata
-from .protobuf import LENGTH, ProtobufReader, bytes_field, text_field
 
 _METADATA_FIELD = 14
 _METADATA_KEY = "differnet"

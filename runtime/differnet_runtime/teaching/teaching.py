@@ -20,8 +20,7 @@ from ..model_file.metadata import ModelMetadata
 from ..records import Frame
 from ..sentences import sentence
 from ..text import printable
-from .collector import Collector, Stream
-from .dataset import Dataset, FrameOutcome, outside, size_of
+from .dataset import Collector, Dataset, FrameOutcome, Stream, outside, size_of
 from .files import FOLDER, DatasetFiles, read_all, zipped
 from .records import (
     DatasetFields,

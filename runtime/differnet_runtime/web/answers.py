@@ -32,6 +32,7 @@ from ..errors import (
     TooManyCommandsError,
     ViewsError,
 )
+from ..teaching.teaching import UnknownError
 from ..telling import Telling
 
 log = logging.getLogger(__name__)
@@ -68,37 +69,34 @@ TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
 
 
 @dataclass
-class _Kind:
+class Trouble:
+    """One kind of trouble, and how often it has happened since the last report.
+
+    Args:
+        kind: A key of `TEXTS`.
+        told_s: Monotonic time of the last report.
+        count: Number of times since then.
+        senders: Number of times by address, for the first 256 addresses.
+        detail: Detail of the latest one, for the log; may be empty.
+    """
+
+    kind: str
     told_s: float = float("-inf")
     count: int = 0
     senders: Counter[str] = field(default_factory=Counter)
     detail: str = ""
 
-
-@dataclass(frozen=True)
-class Trouble:
-    """What happened since it was last told.
-
-    Args:
-        kind: Of `TEXTS`.
-        count: How often.
-        sender: The address it came from most often; empty where it is not known.
-        senders: Number of addresses, as far as they were kept apart.
-        detail: Of the last one, or empty.
-    """
-
-    kind: str
-    count: int
-    sender: str
-    senders: int
-    detail: str
+    @property
+    def sender(self) -> str:
+        """The address that it came from most often; empty if none is known."""
+        return max(self.senders, key=self.senders.__getitem__, default="")
 
 
 class Troubles:
     """Counts by kind; neither memory nor log grows with the number of strangers. Thread-safe."""
 
     def __init__(self) -> None:
-        self._kinds = {kind: _Kind() for kind in TEXTS}
+        self._kinds = {kind: Trouble(kind) for kind in TEXTS}
         self._totals = dict.fromkeys(TEXTS, 0)
         self._lock = threading.Lock()
 
@@ -131,15 +129,12 @@ class Troubles:
             now_s: By the monotonic clock; None asks it.
         """
         now_s = time.monotonic() if now_s is None else now_s
-        found = []
         with self._lock:
-            for kind, known in self._kinds.items():
-                if not known.count or now_s - known.told_s < EVERY_S:
-                    continue
-                sender = max(known.senders, key=known.senders.__getitem__, default="")
-                found.append(Trouble(kind, known.count, sender, len(known.senders), known.detail))
-                self._kinds[kind] = _Kind(now_s)
-        return found
+            due = [
+                one for one in self._kinds.values() if one.count and now_s - one.told_s >= EVERY_S
+            ]
+            self._kinds |= {one.kind: Trouble(one.kind, now_s) for one in due}
+        return due
 
 
 def tell(trouble: Trouble) -> None:
@@ -151,16 +146,17 @@ def tell(trouble: Trouble) -> None:
 
 
 JSON = "application/json"
-_CONFLICTS = (
-    CameraError,
-    EngineFault,
-    LabelError,
-    ModelFileError,
-    ModelStoreError,
-    TeachError,
-    ViewsError,
+_STATUSES: Mapping[type[DifferNetError], int] = MappingProxyType(
+    {
+        UnknownError: 404,
+        TooManyCommandsError: 429,
+        **dict.fromkeys((CameraError, EngineFault, LabelError, ModelFileError), 409),
+        **dict.fromkeys((ModelStoreError, TeachError, ViewsError), 409),
+        DifferNetError: 503,
+    }
 )
-"""The request was understood, and the station's state forbids it."""
+"""Status by the kind of error, a subclass before its base class. 409: the request was understood,
+and the station's state forbids it."""
 
 _MOST_ERRORS = 5
 _NOT_ALLOWED = 405
@@ -205,16 +201,14 @@ def of_error(error: Exception) -> Response:
         error = _of_request(error)
     if isinstance(error, Refused):
         return error.response()
-    if isinstance(error, TooManyCommandsError):
-        return problem(429, Problem(error=str(error)), {"retry-after": "1"})
     if isinstance(error, HTTPException):  # FastAPI's own
         return _of_framework(error)
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)
-    if isinstance(error, _CONFLICTS):
-        return problem(409, Problem(error=str(error)))
-    if isinstance(error, DifferNetError):
-        return problem(503, Problem(error=str(error)))
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            headers = {"retry-after": "1"} if status == 429 else None
+            return problem(status, Problem(error=str(error)), headers)
     log.error("a request failed by a bug", exc_info=error)
     return problem(
         500, Problem(error="this is a bug of ours", what_to_do="send us the station's log")

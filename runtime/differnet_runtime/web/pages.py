@@ -24,8 +24,7 @@ from starlette.types import Receive, Scope, Send
 from ..model_file.contract import StrictModel
 from .answers import Refused
 from .connections import PIECE
-from .routing import StationRoute, media, problems
-from .threads import Threads
+from .routing import StationRoute, Threads, media, problems
 
 
 class FileAnswer(StreamingResponse):

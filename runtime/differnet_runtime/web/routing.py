@@ -16,10 +16,13 @@ including `call.note`, which adds a change to the audit trail. A query or a body
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
 from fastapi.routing import APIRoute
@@ -27,11 +30,71 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..errors import DifferNetError
 from ..events import AuditAction
 from ..sentences import sentence
 from .answers import JSON, Problem, Refused, of_error, of_faults
 from .control import Control
-from .threads import Threads, Workers
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs calls in daemon threads: a switch of models may take minutes, and a stop may not.
+
+    Args:
+        most: So many calls at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next call would have to wait."""
+        return self._free.locked()
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Returns what the call returns; raises what it raises."""
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(give: Callable[[], None]) -> None:
+            self._free.release()
+            if not future.done():  # else a stop cancelled it
+                give()
+
+        def work() -> None:
+            try:
+                give = partial(future.set_result, call())
+            except BaseException as error:  # it is raised where it is awaited
+                give = partial(future.set_exception, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, give)
+
+        try:
+            threading.Thread(target=work, name="web-call", daemon=True).start()
+        except RuntimeError:  # as many threads as the system allows
+            self._free.release()
+            raise
+        return await future
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Threads by what they are for, so that one kind of call can't keep another waiting.
+
+    Args:
+        reads: Quick calls.
+        changes: Slow ones.
+        health: What watches the station asks for.
+    """
+
+    reads: Threads
+    changes: Threads
+    health: Threads
+
 
 MOST_BODY = 64 << 10
 _BODY_S = 10.0
@@ -149,6 +212,15 @@ class Call:
         audit = self.control.audit
         audit.add(action, self.by, address=self.address, old=old, new=new, error=error)
         audit.settle()
+
+    @contextlib.contextmanager
+    def failure_noted(self, action: AuditAction, old: str | None) -> Iterator[None]:
+        """Adds a failure of the body to the audit trail; `note` adds its success."""
+        try:
+            yield
+        except DifferNetError as error:
+            self.note(action, old, error=str(error))
+            raise
 
 
 async def _call(request: Request) -> Call:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -21,20 +22,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ..config.models import WebConfig
+from ..config.models import TlsConfig, WebConfig
 from ..config.paths import read_secret
-from ..config.sinks import TlsConfig
-from ..errors import BackendUnavailableError, ConfigError
-from ..installation import install_line
+from ..errors import ConfigError
 from ..model_file.contract import StrictModel
 from ..sinks.tls import load_pair
-from . import guard, pages, routes, streams, teach_routes, trial_routes
-from .answers import JSON, of_status
-from .connections import Connections, Deadlines
+from . import guard, pages, routes, streams, teach_routes
+from .answers import JSON, of_status, tell
+from .connections import Connections, Deadlines, Listener
 from .control import Control
-from .guard import Access, Guard, is_loopback
-from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, media
-from .threads import Threads, Workers
+from .guard import Access, Guard, Sessions, is_loopback
+from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, Threads, Workers, media
 
 _LEAST_TOKEN = 16
 
@@ -114,7 +112,6 @@ own = APIRouter(route_class=StationRoute)
 ROUTERS = (
     pages.router,
     routes.router,
-    trial_routes.router,
     teach_routes.router,
     streams.router,
     own,
@@ -203,19 +200,6 @@ async def description(call: CallDep) -> Response:
     return JSONResponse(await call.reads.run(app.openapi))  # written when it is first asked for
 
 
-try:
-    import uvicorn
-    from prometheus_client import CollectorRegistry
-
-    from .answers import tell
-    from .connections import Connections, Listener
-    from .guard import Access, Sessions, is_loopback
-except ImportError as error:
-    raise BackendUnavailableError(
-        f"the web server needs {error.name}, which is not installed. Run "
-        f"`{install_line('service')}`."
-    ) from error
-
 _STREAM_S = 3600.0
 _START_S = 10.0
 _GRACE_S = 1
@@ -250,8 +234,9 @@ class WebServer:
         stream_s: float = _STREAM_S,
     ) -> None:
         secrets = read_web_secrets(config)
-        access = _access(config, secrets)
-        self._config, self._sessions = config, access.sessions
+        sessions = None if secrets.token is None else Sessions(secrets.token)
+        access = Access(is_loopback(config.host), config.changes, sessions, config.tls is not None)
+        self._config, self._sessions = config, sessions
         self._certificate = secrets.certificate
         self._loop: asyncio.AbstractEventLoop | None = None
         self._control = control
@@ -292,7 +277,9 @@ class WebServer:
         if self._certificate is not None:
             self._server.config.ssl = changeable(lambda: self._certificate)
         self._socket = self._bind()
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="web", daemon=True
+        )
         self._thread.start()
         until = time.monotonic() + _START_S
         while not self._server.started and self.alive and time.monotonic() < until:
@@ -314,9 +301,6 @@ class WebServer:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(take)  # never between a token's check and its session
         done.wait(_TAKE_S)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         assert self._socket is not None
@@ -379,20 +363,6 @@ class WebServer:
                 f"web.port: {host} port {port} can't be used ({error.strerror or error}); give "
                 "another"
             ) from error
-
-
-def access_of(config: WebConfig) -> Access:
-    """Returns who may ask what.
-
-    Raises:
-        ConfigError: See `read_web_secrets`.
-    """
-    return _access(config, read_web_secrets(config))
-
-
-def _access(config: WebConfig, secrets: WebSecrets) -> Access:
-    sessions = None if secrets.token is None else Sessions(secrets.token)
-    return Access(is_loopback(config.host), config.changes, sessions, config.tls is not None)
 
 
 def _settings(app: object) -> uvicorn.Config:

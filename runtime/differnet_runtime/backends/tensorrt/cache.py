@@ -20,14 +20,11 @@ https://github.com/NVIDIA/TensorRT/issues/4830 on Thor).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import itertools
 import logging
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -35,8 +32,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from ...errors import EngineError, OutputError
-from ...files import write_bytes
+from ...errors import OutputError
+from ...files import lock_file, write_bytes
 from ...model_file.contract import StrictModel
 from .audit import AuditReport
 from .identity import EngineIdentity
@@ -46,7 +43,6 @@ RETRY_AFTER = timedelta(days=1)
 FOLDER_VARIABLE = "DIFFERNET_ENGINES"
 _HASH_DIGITS, _PLAN_DIGITS = 16, 8
 _SUFFIX = ".engines"
-_POLL_S = 0.2
 _BUILDING = ".building-"
 
 log = logging.getLogger(__name__)
@@ -219,42 +215,33 @@ class EngineStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def lock(self, cancel: threading.Event) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Locks the folder against other builds; waits while another process builds.
 
         The kernel releases the lock when its holder dies.
 
         Raises:
-            EngineError: `cancel` was set.
             OutputError: The folder can't be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("w")
+            try:
+                file = lock_file(self.folder / "lock", wait=False)
+            except BlockingIOError:
+                log.warning("another process builds an engine in %s: waiting for it", self.folder)
+                file = lock_file(self.folder / "lock")
         except OSError as error:
             raise OutputError(
                 f"{self.folder} can't be written ({error.strerror or error}), and a TensorRT "
                 f"engine must be kept. Set {FOLDER_VARIABLE} to a folder that can."
             ) from error
         with file:
-            _wait_for(file.fileno(), self.folder, cancel)
             yield
 
 
 def plan_name(identity: EngineIdentity, plan_sha256: str) -> str:
     """Returns a plan's file name, which differs between plans of the same identity."""
     return f"{identity.key}-{plan_sha256[:_PLAN_DIGITS]}.plan"
-
-
-def _wait_for(descriptor: int, folder: Path, cancel: threading.Event) -> None:
-    for tries in itertools.count():
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        if tries == 0:
-            log.warning("another process builds an engine in %s: waiting for it", folder)
-        if cancel.wait(_POLL_S):
-            raise EngineError("the build was cancelled while it waited for another process's")
 
 
 def _cause(error: OSError | ValidationError) -> str:
