@@ -18,7 +18,6 @@ from .arguments import (
     add_threads,
     any_path,
     completed,
-    new_file,
     refused,
     source,
 )
@@ -98,7 +97,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_threads(parser)
     add_json(parser)
-    parser.add_argument("--svg", type=new_file, metavar="FILE", help="write a picture")
 
 
 def _contenders() -> tuple[str, ...]:
@@ -130,9 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
     from ..benchmark.machine import describe, doubt
     from ..benchmark.measuring import ON_DEVICE, BenchmarkTrial, Effort, measure
-    from ..benchmark.report import draw, tables
+    from ..benchmark.report import tables
     from ..errors import BackendUnavailableError
-    from ..files import write_bytes
 
     machine = describe()
     if warning := doubt(machine):
@@ -157,9 +154,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"{shown}\n\n{tables(rows)}",
         as_json=arguments.json,
     )
-    if arguments.svg is not None:
-        title = filter(None, (machine["board"], machine["gpu"], machine["processor"]))
-        write_bytes(arguments.svg, draw(rows, ", ".join(title)).encode())
     if all(row.reason for row in rows):
         raise BackendUnavailableError("nothing could be measured; the reasons are above")
     return 0
