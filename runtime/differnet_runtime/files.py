@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .errors import OutputError, StoreError
+from .errors import DifferNetError, OutputError, StoreError
 
 SUFFIXES = frozenset(
     {".bmp", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"}
@@ -66,14 +66,12 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OutputError: The folder can't be opened or synced.
     """
-    try:
+    with os_errors(OutputError, folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
 def try_file(path: Path) -> None:
@@ -130,6 +128,20 @@ def _is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def os_errors(kind: type[DifferNetError], what: object) -> Iterator[None]:
+    """Raises an `OSError` of the body as an error of the user: `WHAT: No space left on device`.
+
+    Args:
+        kind: Class of the error.
+        what: Beginning of the message, mostly the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

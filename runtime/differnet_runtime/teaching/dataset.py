@@ -35,7 +35,7 @@ Room = Callable[[int], str | None]
 
 
 class FrameOutcome(NamedTuple):
-    """What became of a frame.
+    """The outcome of a frame that was offered to a data set.
 
     Args:
         taken: Whether it is on disk and in the record.
@@ -109,7 +109,7 @@ class Dataset:
                 self.change()
 
     def consider(self, frame: Frame, gate: IntegrityGate) -> FrameOutcome:
-        """Takes a frame if it is intact and shows another part than those before.
+        """Takes a frame if it is intact and shows a different part than the frames before.
 
         Args:
             frame: A frame of the camera.

@@ -168,7 +168,7 @@ class TrainingProgress:
         self._started = time.monotonic()
 
     def at(self, step: str, done: float) -> None:
-        """Sets the current step and the share of the whole that is done, which never shrinks."""
+        """Sets the current step, and the share of the whole that is done, which never decreases."""
         self.step, self.done = step, max(self.done, done)
 
     @property

@@ -1,4 +1,4 @@
-"""Answers to requests that fail, as a `Problem` in words with its status, and counts of misuse.
+"""Responses to failed requests, each with a `Problem` in words, and counts of misuse.
 
 Each kind of misuse is counted, and logged at most once a minute.
 """
@@ -38,7 +38,7 @@ from ..telling import Telling
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-"""A kind of trouble is told when it begins, and then at most this often."""
+"""Each kind of trouble is logged when it begins, and then at most once in this time."""
 
 _MOST_SENDERS = 256
 TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
@@ -65,7 +65,7 @@ TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "answer": (logging.ERROR, "answers failed halfway"),
     }
 )
-"""Level and text of each kind."""
+"""Log level and message of each kind of trouble."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Trouble:
 
 
 class Troubles:
-    """Counts by kind; neither memory nor log grows with the number of strangers. Thread-safe."""
+    """Counts trouble by kind, with a bounded memory and a bounded log. Thread-safe."""
 
     def __init__(self) -> None:
         self._kinds = {kind: Trouble(kind) for kind in TEXTS}
@@ -102,17 +102,17 @@ class Troubles:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each kind happened since the start."""
+        """Number of times that each kind has happened since the start."""
         with self._lock:
             return dict(self._totals)
 
     def note(self, kind: str, sender: str = "", detail: str = "") -> None:
-        """Counts one.
+        """Counts one occurrence.
 
         Args:
-            kind: Of `TEXTS`.
-            sender: Address.
-            detail: For the log; only the last one is told.
+            kind: A key of `TEXTS`.
+            sender: Address of the client; empty if it is not known.
+            detail: The cause, for the log, which shows only the latest.
         """
         with self._lock:
             self._totals[kind] += 1
@@ -123,10 +123,10 @@ class Troubles:
                 known.senders[sender] += 1
 
     def due(self, now_s: float | None = None) -> list[Trouble]:
-        """Returns what is to be told now, and counts anew from there.
+        """Returns the kinds that are due for a report, and resets their counts.
 
         Args:
-            now_s: By the monotonic clock; None asks it.
+            now_s: Monotonic time in seconds; None reads the clock.
         """
         now_s = time.monotonic() if now_s is None else now_s
         with self._lock:
@@ -138,7 +138,7 @@ class Troubles:
 
 
 def tell(trouble: Trouble) -> None:
-    """Writes a line to the log."""
+    """Logs a kind of trouble in one line."""
     level, text = TEXTS[trouble.kind]
     source = f", most from {trouble.sender}" if trouble.sender else ""
     detail = f" ({trouble.detail})" if trouble.detail else ""
@@ -164,11 +164,11 @@ _NOTHING, _SEE = "there is nothing here", "see /openapi.json"
 
 
 class Problem(Telling):
-    """Why a request was not answered.
+    """Why a request failed.
 
     Args:
-        error: What happened.
-        what_to_do: Where it is not in the error itself.
+        error: What went wrong, in one sentence.
+        what_to_do: What the client can do, if `error` does not say so.
     """
 
     SENTENCES: ClassVar = ("error", "what_to_do")
@@ -178,25 +178,25 @@ class Problem(Telling):
 
 
 class Refused(HTTPException):
-    """Ends the handling of a request with a problem."""
+    """Raised by a handler to answer its request with a problem."""
 
     def __init__(self, status: int, error: str, what_to_do: str | None = None) -> None:
         super().__init__(status, error)
         self.problem = Problem(error=error, what_to_do=what_to_do)
 
     def response(self) -> Response:
-        """Returns the answer."""
+        """Returns the response with the problem."""
         return problem(self.status_code, self.problem)
 
 
 def problem(status: int, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns a problem as JSON."""
+    """Returns a response that holds a problem as JSON."""
     body = what.model_dump_json(exclude_none=True, exclude_defaults=True)
     return Response(body, status, headers=headers, media_type=JSON)
 
 
 def of_error(error: Exception) -> Response:
-    """Returns the answer to an exception; what is no error of ours is logged, not shown."""
+    """Returns the response to an exception; an unexpected one is logged, not shown."""
     if isinstance(error, RequestValidationError):
         error = _of_request(error)
     if isinstance(error, Refused):
@@ -216,10 +216,10 @@ def of_error(error: Exception) -> Response:
 
 
 def of_faults(faults: Sequence[Any]) -> Refused:
-    """Returns which keys are wrong; what was received is not repeated.
+    """Returns a refusal that names the invalid keys, without the values that were received.
 
     Args:
-        faults: As pydantic lists them.
+        faults: The errors, as `ValidationError.errors` returns them.
     """
     texts = [
         f"{'.'.join(str(key) for key in fault['loc']) or 'body'}: {fault['msg']}"
@@ -240,7 +240,7 @@ def _of_request(error: RequestValidationError) -> Refused:
 
 
 async def of_status(request: Request, error: Exception) -> Response:
-    """Returns the refusals (404, 405) of requests that reach no route."""
+    """Answers a request that matches no route with status 404 or 405."""
     if isinstance(error, HTTPException) and error.status_code == _NOT_ALLOWED:
         error = HTTPException(_NOT_ALLOWED, headers={"Allow": ", ".join(_methods(request))})
     return of_error(error)

@@ -1,4 +1,4 @@
-"""A camera's newest judged picture: encoded when somebody looks, once for all who do."""
+"""A camera's newest judged picture, encoded on demand, and once for all viewers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..records import Frame, Inspection
 from .control import Jpeg
 
 WIDTH = 960
-"""Of the pictures sent, in pixels at most: it is a view, and evidence keeps every pixel."""
+"""Maximum width of a picture in pixels; the evidence keeps every pixel."""
 
 _QUALITY = 80
 
@@ -31,7 +31,7 @@ class _Judged:
 
 
 class LivePicture:
-    """Keeps a reference to the newest judged frame; nothing is copied or encoded unasked."""
+    """Keeps a reference to the newest judged frame, and encodes it only on demand."""
 
     def __init__(self) -> None:
         self._judged: _Judged | None = None
@@ -40,7 +40,7 @@ class LivePicture:
 
     @property
     def frame(self) -> Frame | None:
-        """The frame that it shows; None before the first."""
+        """The newest judged frame; None before the first."""
         return self._judged.frame if self._judged is not None else None
 
     def put(
@@ -53,10 +53,10 @@ class LivePicture:
         """Replaces the picture; called by one thread only.
 
         Args:
-            event: The verdict on the frame; whoever gets the picture gets it too.
-            frame: Whose pixels nobody writes to afterwards.
-            inspect: Says what is known of it, to whoever looks.
-            metadata: The model's, for the scale of the heatmap.
+            event: The verdict on the frame, which is sent with the picture.
+            frame: The frame, whose pixels must not change afterwards.
+            inspect: Returns the inspection to draw; called on demand.
+            metadata: Metadata of the model, for the heatmap's colour scale.
         """
         number = self._judged.number + 1 if self._judged is not None else 1
         self._judged = _Judged(number, event, frame, inspect, metadata)
@@ -65,7 +65,7 @@ class LivePicture:
         """Returns the newest picture; None before the first.
 
         Args:
-            overlay: With heatmap and verdict drawn on it.
+            overlay: Whether heatmap and verdict are drawn on it.
 
         Raises:
             OutputError: It can't be encoded.
@@ -99,7 +99,7 @@ def encoded(picture: Picture, name: str) -> bytes:
 
     Args:
         picture: `(H, W, 3) uint8`, BGR.
-        name: Its name, for the message.
+        name: Name of the picture, for errors.
 
     Raises:
         OutputError: It can't be encoded.

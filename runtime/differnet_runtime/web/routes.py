@@ -50,7 +50,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Verdict = Literal["GOOD", "DEFECT", "NO_DECISION"]
 EntryId = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0,127}$")]
 EntryPath = Annotated[EntryId, PathKey(alias="id")]
-"""The kept picture that the path names."""
+"""Id of the kept picture in the path."""
 _MEDIA = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
@@ -61,7 +61,7 @@ class LiveQuery(StrictModel):
 
 
 class EventsQuery(StrictModel):
-    """Which verdicts: only later ones than a number, of one camera, at most so many."""
+    """Selects verdicts: number to start after, camera, and maximum number."""
 
     camera: Name | None = None
     after: Whole = 0
@@ -69,14 +69,14 @@ class EventsQuery(StrictModel):
 
 
 class Events(StrictModel):
-    """Verdicts since the start that are still in memory, the oldest first."""
+    """Verdicts since the start that are still in memory, oldest first."""
 
     events: list[RecentEvent]
     latest: int
 
 
 class EvidenceQuery(StrictModel):
-    """Which kept pictures: of one camera or verdict, older than one, at most so many."""
+    """Selects kept pictures: camera, verdict, id to start before, and maximum number."""
 
     camera: Name | None = None
     verdict: Verdict | None = None
@@ -85,7 +85,7 @@ class EvidenceQuery(StrictModel):
 
 
 class EvidencePage(StrictModel):
-    """Kept pictures, the newest first."""
+    """Kept pictures, newest first."""
 
     entries: list[EvidenceEntry]
 
@@ -97,7 +97,7 @@ class Models(StrictModel):
 
 
 class Activation(StrictModel):
-    """The model to switch to; its name may be left out where the station has it under one only."""
+    """The model to switch to; its name is needed only if the station has it under several."""
 
     hash: ContentHash
     name: Name | None = None
@@ -108,7 +108,7 @@ class Nothing(StrictModel):
 
 
 class Rollback(StrictModel):
-    """The model whose predecessor judges again; may be left out where there is only one."""
+    """The model to roll back; may be omitted if the station has only one."""
 
     name: Name | None = None
 
@@ -120,7 +120,7 @@ class PartToJudge(StrictModel):
 
 
 class AuditQuery(StrictModel):
-    """At most so many entries."""
+    """Maximum number of entries."""
 
     limit: Annotated[int, Field(ge=1, le=200), DIGITS] = 50
 
@@ -134,15 +134,15 @@ class Audit(StrictModel):
 @router.get("/livez", responses={503: {"model": Alive, "description": "It should be restarted."}})
 async def livez(call: CallDep, response: Response) -> Alive:
     """Whether every stage makes progress."""
-    live = await call.workers.health.run(call.control.live)
+    live = await call.health.run(call.control.live)
     response.status_code = 200 if live else 503
     return Alive(live=live)
 
 
 @router.get("/readyz", responses={503: {"model": Health, "description": "It does not."}})
 async def readyz(call: CallDep, response: Response) -> Health:
-    """Whether every camera gives verdicts; why not."""
-    health = await call.workers.health.run(call.control.health)
+    """Whether every camera gives verdicts, and the reasons if not."""
+    health = await call.health.run(call.control.health)
     response.status_code = 200 if health.ready else 503
     return health
 
@@ -150,10 +150,10 @@ async def readyz(call: CallDep, response: Response) -> Health:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses=media("The station's figures.", PROMETHEUS),
+    responses=media("The station's metrics.", PROMETHEUS),
 )
 async def metrics(call: CallDep) -> Response:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     registry: CollectorRegistry = call.request.app.state.registry
     figures = await call.reads.run(partial(generate_latest, registry))
     return Response(figures, media_type=PROMETHEUS)
@@ -194,7 +194,7 @@ async def live_picture(
 
 @router.get("/api/events", responses=problems(404))
 async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Events:
-    """The latest verdicts, numbered; `latest` is where to go on after."""
+    """The latest verdicts, numbered; the next request continues after `latest`."""
     call.check_camera(query.camera)
     recent = call.control.recent
     found = recent.after(query.after, camera=query.camera, limit=query.limit)
@@ -203,7 +203,7 @@ async def events(call: CallDep, query: Annotated[EventsQuery, Query()]) -> Event
 
 @router.get("/api/evidence", responses=problems(404))
 async def evidence(call: CallDep, query: Annotated[EvidenceQuery, Query()]) -> EvidencePage:
-    """Kept pictures, the newest first."""
+    """Kept pictures, newest first."""
     call.check_camera(query.camera)
     wanted = partial(call.control.evidence, query.camera, query.verdict, query.before, query.limit)
     return EvidencePage(entries=await call.reads.run(wanted))
@@ -264,7 +264,7 @@ async def _switch(call: Call, action: AuditAction, change: Callable[[], None]) -
 
 @router.get("/api/audit")
 async def audit(call: CallDep, query: Annotated[AuditQuery, Query()]) -> Audit:
-    """Who changed what, logged in or tried to; the newest first."""
+    """Who changed what, logged in, or sent a wrong token; newest first."""
     return Audit(entries=call.control.audit.latest(query.limit))
 
 
@@ -283,7 +283,7 @@ async def trigger(call: CallDep, camera: CameraDep, body: PartToJudge) -> ShownE
 
 
 class LabelsQuery(StrictModel):
-    """Which labels: of one camera, only good parts or defects, at most so many."""
+    """Selects labels: camera, good parts or defects, and maximum number."""
 
     camera: Name | None = None
     label: Label | None = None
@@ -291,20 +291,20 @@ class LabelsQuery(StrictModel):
 
 
 class LabelPage(StrictModel):
-    """Labels, the latest first."""
+    """Labels, latest first."""
 
     labels: list[LabelView]
 
 
 class CamerasToReset(StrictModel):
-    """Whose parts are counted anew: one camera, or all of them."""
+    """The camera whose part counts are reset; null for all cameras."""
 
     camera: Name | None = None
 
 
 @router.get("/api/labels", responses=problems(404))
 async def labels(call: CallDep, query: Annotated[LabelsQuery, Query()]) -> LabelPage:
-    """What people said of kept pictures; the latest first."""
+    """Labels of kept pictures, latest first."""
     call.check_camera(query.camera)
     found = [
         one
@@ -335,7 +335,7 @@ def _label_told(label: LabelToSet | Labelled) -> str:
 
 @router.get("/api/cameras/{camera}/labels", responses=problems(404))
 async def label_summary(call: CallDep, camera: CameraDep) -> LabelSummary:
-    """What labels say of a camera's model now, and which threshold decides."""
+    """What labels say about a camera's current model, and its threshold."""
     return await call.reads.run(partial(call.control.label_summary, camera))
 
 
@@ -371,7 +371,7 @@ def _threshold_text(call: Call, camera: str) -> str:
 
 @router.post("/api/parts/reset", responses=problems(404))
 async def reset_parts(call: CallDep, body: CamerasToReset) -> CamerasToReset:
-    """Starts the counts of parts again from zero."""
+    """Resets the counts of parts to zero."""
     call.check_camera(body.camera)
     names = call.control.cameras() if body.camera is None else [body.camera]
 
@@ -386,9 +386,9 @@ async def reset_parts(call: CallDep, body: CamerasToReset) -> CamerasToReset:
 _JPEG = "image/jpeg"
 _PICTURE = media("A frame on which the two models differ.", _JPEG)
 PictureDep = Annotated[str, PathKey(alias="id", pattern=r"^[0-9]{1,18}$")]
-"""The picture that the path names."""
+"""Number of the picture in the path."""
 ModelDep = Annotated[ContentHash, PathKey(alias="id")]
-"""The model that the path names, by its content hash."""
+"""Content hash of the model in the path."""
 
 
 class NoteToSet(StrictModel):

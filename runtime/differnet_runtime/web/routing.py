@@ -1,4 +1,4 @@
-"""How a request reaches its handler: the checks on it, and what every handler can use.
+"""How a request reaches its handler: the checks before it, and what every handler can use.
 
 Each module of routes makes a router, which `server.ROUTERS` lists:
 
@@ -40,10 +40,10 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Runs calls in daemon threads: a switch of models may take minutes, and a stop may not.
+    """Runs blocking calls in daemon threads, for which a stop of the station does not wait.
 
     Args:
-        most: So many calls at once.
+        most: Maximum number of calls at once.
     """
 
     def __init__(self, most: int) -> None:
@@ -55,7 +55,7 @@ class Threads:
         return self._free.locked()
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Returns what the call returns; raises what it raises."""
+        """Returns the result of a call, or raises its error."""
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -79,21 +79,6 @@ class Threads:
             self._free.release()
             raise
         return await future
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Threads by what they are for, so that one kind of call can't keep another waiting.
-
-    Args:
-        reads: Quick calls.
-        changes: Slow ones.
-        health: What watches the station asks for.
-    """
-
-    reads: Threads
-    changes: Threads
-    health: Threads
 
 
 MOST_BODY = 64 << 10
@@ -161,22 +146,16 @@ class Call:
     Args:
         request: The request itself.
         control: The station.
-        workers: Threads for calls that block.
+        reads: Threads for quick calls.
+        changes: Threads for slow calls.
+        health: Threads for `/livez` and `/readyz`, which no other call keeps waiting.
     """
 
     request: Request
     control: Control
-    workers: Workers
-
-    @property
-    def reads(self) -> Threads:
-        """The threads for quick calls."""
-        return self.workers.reads
-
-    @property
-    def changes(self) -> Threads:
-        """The threads for slow calls."""
-        return self.workers.changes
+    reads: Threads
+    changes: Threads
+    health: Threads
 
     @property
     def by(self) -> str:
@@ -224,7 +203,8 @@ class Call:
 
 
 async def _call(request: Request) -> Call:
-    return Call(request, request.app.state.control, request.app.state.workers)
+    state = request.app.state
+    return Call(request, state.control, state.reads, state.changes, state.health)
 
 
 CallDep = Annotated[Call, Depends(_call)]
@@ -236,7 +216,7 @@ async def _camera(call: CallDep, camera: str) -> str:
 
 
 CameraDep = Annotated[str, Depends(_camera)]
-"""The camera that the path names; 404 if there is none."""
+"""Name of the camera in the path; 404 if there is no such camera."""
 
 
 class StationRoute(APIRoute):

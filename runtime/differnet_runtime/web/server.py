@@ -32,18 +32,18 @@ from .answers import JSON, of_status, tell
 from .connections import Connections, Deadlines, Listener
 from .control import Control
 from .guard import Access, Guard, Sessions, is_loopback
-from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, Threads, Workers, media
+from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, Threads, media
 
 _LEAST_TOKEN = 16
 
 
 @dataclass(frozen=True)
 class WebSecrets:
-    """What a server needs of the files that `[web]` names.
+    """The token and the certificate in the files that `[web]` names.
 
     Args:
-        token: None where none is needed.
-        certificate: Loaded, with its key; None without TLS.
+        token: The token; None if none is needed.
+        certificate: TLS context with certificate and key; None without TLS.
     """
 
     token: str | None
@@ -54,7 +54,7 @@ def read_web_secrets(config: WebConfig) -> WebSecrets:
     """Reads token, certificate and key.
 
     Raises:
-        ConfigError: Bound wider than loopback without token and TLS; or these can't be used.
+        ConfigError: The host is wider than loopback without token and TLS, or they can't be used.
     """
     loopback = is_loopback(config.host)
     if config.tls is not None and config.tls.certificate is None:
@@ -78,10 +78,10 @@ def read_web_secrets(config: WebConfig) -> WebSecrets:
 
 
 def changeable(current: Callable[[], ssl.SSLContext | None]) -> ssl.SSLContext:
-    """Makes a context that shows each new connection the certificate of the current one.
+    """Returns a TLS context that takes the current certificate for each new connection.
 
     Args:
-        current: Returns it; called in each handshake.
+        current: Returns the context with the current certificate; called in each handshake.
     """
 
     def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: object) -> None:
@@ -106,7 +106,7 @@ def _context() -> ssl.SSLContext:
 
 
 _READS, _CHANGES, _HEALTH = 16, 72, 4
-"""Calls at once; 64 cameras can each wait for a part, and models still be switched."""
+"""Maximum numbers of calls at once; 64 cameras can wait for a part while models are switched."""
 
 own = APIRouter(route_class=StationRoute)
 ROUTERS = (
@@ -123,8 +123,8 @@ class Allowed(StrictModel):
     """What may be done over HTTP.
 
     Args:
-        changes: Models may be switched and parts triggered.
-        token: One is needed, and a session can be ended.
+        changes: Whether models may be switched, parts triggered, and so on.
+        token: Whether a token is needed, so that there are sessions.
     """
 
     changes: bool
@@ -144,16 +144,16 @@ def build(
 
     Args:
         control: The station.
-        registry: Of its metrics.
-        access: Who may ask for what.
-        connections: Of the server.
-        stream_s: How long a stream goes on before its viewer must ask again.
-        stopping: Ends streams.
+        registry: Registry of its metrics.
+        access: The access that is allowed.
+        connections: The connections of the server.
+        stream_s: Maximum duration of a stream in seconds, after which its viewer asks again.
+        stopping: Ends the streams when it is set.
     """
     app = _application(token=access.sessions is not None)
     state = app.state
     state.control, state.registry, state.access = control, registry, access
-    state.workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
+    state.reads, state.changes, state.health = map(Threads, (_READS, _CHANGES, _HEALTH))
     state.streams = streams.Streams(stream_s, stopping, connections, access.sessions)
     return Deadlines(Guard(app, access, control.troubles), connections, control.troubles)
 
@@ -216,13 +216,13 @@ class WebServer:
     """Serves a station's page and API, in a thread that ends with `stop`.
 
     Args:
-        config: `[web]`.
+        config: The table `[web]`.
         control: The station.
-        registry: Of its metrics.
-        stream_s: How long a stream goes on before its viewer must ask again.
+        registry: Registry of its metrics.
+        stream_s: Maximum duration of a stream in seconds, after which its viewer asks again.
 
     Raises:
-        ConfigError: Bound wider than loopback without token and TLS; or these can't be read.
+        ConfigError: See `read_web_secrets`.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where the page is; once it has started."""
+        """URL of the page; available after `start`."""
         assert self._socket is not None
         host, port = self._socket.getsockname()[:2]
         scheme = "https" if self._config.tls is not None else "http"
@@ -259,16 +259,16 @@ class WebServer:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """Whether the thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         return len(self._connections)
 
     def start(self) -> None:
-        """Binds the port and serves.
+        """Binds the port, and starts to serve.
 
         Raises:
             ConfigError: The address can't be bound.
@@ -286,9 +286,9 @@ class WebServer:
             time.sleep(0.005)
 
     def use(self, secrets: WebSecrets) -> None:
-        """Takes over another token and certificate, for what is asked from now on.
+        """Replaces token and certificate for all further requests.
 
-        Sessions and streams that another token opened end; other connections go on.
+        A new token ends the sessions and streams that the old one opened; connections stay open.
         """
         done = threading.Event()
 
@@ -316,7 +316,7 @@ class WebServer:
             watching.cancel()
 
     async def _watch(self) -> None:
-        """Ends what has waited too long, and tells of troubles."""
+        """Drops connections at their deadlines, and reports troubles."""
         while True:
             self._connections.sweep()
             for trouble in self._control.troubles.due():
@@ -335,13 +335,13 @@ class WebServer:
             await asyncio.sleep(0.01)
 
     def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Counts what asyncio would write a traceback of, for each connection that fails."""
+        """Counts a failed connection, for which asyncio would log a traceback."""
         error = context.get("exception")
         why = f"{context['message']}: {error!r}" if error is not None else context["message"]
         self._control.troubles.note("connection", detail=why)
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends all connections, streams among them, and the thread."""
+        """Ends all connections, streams included, and the thread."""
         self._stopping.set()
         self._server.should_exit = True
         if self._thread is not None:

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ..config.models import Name
 from ..errors import OutputError
+from ..files import os_errors
 from ..model_file.contract import Region, StrictModel
 from ..teaching.files import shown
 from ..teaching.records import DatasetName, DatasetView, PictureId, TakenView, TeachView
@@ -73,7 +74,7 @@ class Keeping(StrictModel):
 
 
 class TeachQuery(StrictModel):
-    """Whether to list the pictures; without them, `revision` still tells when they change."""
+    """Whether to list the pictures; even without them, `revision` shows when they change."""
 
     pictures: Flag = True
 
@@ -254,8 +255,5 @@ async def _next(pieces: AsyncIterator[bytes]) -> bytes:
 
 def _append(path: Path, piece: bytes, require_room: Callable[[int], None]) -> None:
     require_room(len(piece))
-    try:
-        with path.open("ab") as file:
-            file.write(piece)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: {error.strerror or error}") from error
+    with os_errors(OutputError, path.parent), path.open("ab") as file:
+        file.write(piece)

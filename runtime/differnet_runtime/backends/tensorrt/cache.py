@@ -33,7 +33,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from ...errors import OutputError
-from ...files import lock_file, write_bytes
+from ...files import lock_file, os_errors, write_bytes
 from ...model_file.contract import StrictModel
 from .audit import AuditReport
 from .identity import EngineIdentity
@@ -176,10 +176,8 @@ class EngineStore:
             OutputError: It can't be written; the older engines stay.
         """
         name = self.folder / record.plan
-        try:
+        with os_errors(OutputError, name):
             plan.replace(name)
-        except OSError as error:
-            raise OutputError(f"{name}: {error.strerror or error}") from error
         write_bytes(self.folder / f"{record.identity.key}.json", record.model_dump_json().encode())
         self._remove_older(record)
 
