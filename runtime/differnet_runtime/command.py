@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .installation import advice
 from .text import coloured
@@ -89,11 +89,10 @@ def print_json(record: object, indent: int = 2) -> None:
         record: What `json` can write; it may also be or contain pydantic models.
         indent: Spaces for each level.
     """
-    sys.stdout.write(json.dumps(record, indent=indent, default=_plain) + "\n")
-
-
-def _plain(model: Any) -> object:  # noqa: ANN401 - importing pydantic here would cost every start
-    return model.model_dump(mode="json")
+    sys.stdout.write(
+        json.dumps(record, indent=indent, default=lambda model: model.model_dump(mode="json"))
+        + "\n"
+    )
 
 
 def installed(module: str) -> bool:

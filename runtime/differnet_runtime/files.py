@@ -74,13 +74,26 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def numbers_in(path: Path) -> dict[str, int]:
+    """Returns the numbers in a file of the kernel with lines of `NAME: NUMBER`, by their names.
+
+    Empty if it can't be read. `/proc/meminfo` and `/proc/PID/status` count in KiB.
+    """
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in path.read_text(errors="replace").splitlines()]
+        return {
+            one[0].rstrip(":"): int(one[1]) for one in lines if len(one) > 1 and one[1].isdecimal()
+        }
+    return {}
+
+
 def try_file(path: Path) -> None:
     """Checks that `write_bytes` could write a file, and leaves nothing behind.
 
     Raises:
         OutputError: It is a folder or a device, or its folder can't be written.
     """
-    with _mapped(path):
+    with os_errors(OutputError, f"{path} can't be written"):
         if path.is_dir():
             raise OutputError(f"{path} is a folder; the name of a file is expected")
         if _is_there(path) and not path.is_file():
@@ -95,7 +108,7 @@ def try_folder(path: Path) -> None:
     Raises:
         OutputError: It is a file, or can't be written.
     """
-    with _mapped(path):
+    with os_errors(OutputError, f"{path} can't be written"):
         _try_folder(path)
 
 
@@ -105,7 +118,7 @@ def try_appending(path: Path) -> None:
     Raises:
         OutputError: It can't.
     """
-    with _mapped(path):
+    with os_errors(OutputError, f"{path} can't be written"):
         if not _is_there(path) or path.is_dir():
             try_file(path)
         elif not os.access(path, os.W_OK):  # opening a pipe would wait for its reader
@@ -142,14 +155,6 @@ def os_errors(kind: type[DifferNetError], what: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise kind(f"{what}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def lock_file(path: Path, *, wait: bool = True) -> IO[str]:

@@ -30,8 +30,7 @@ from ..inspection.verdict import inspect_frame
 from ..model_file.file import read_model_file
 from ..model_file.metadata import ModelMetadata
 from ..records import Frame, Inspection
-from .machine import peak_memory_mib, temperatures
-from .report import STAGES, Row, Samples
+from .report import STAGES, Row, Samples, peak_memory_mib, temperatures
 
 WITHOUT_GRAPH = "tensorrt-without-cuda-graph"
 WITHOUT_ZERO_COPY = "tensorrt-without-zero-copy"

@@ -71,7 +71,7 @@ class LibavReader(StreamReader):
             try:
                 self._container = av.open(source, options=dict(options or {}), timeout=timeouts_s)
             except (av.error.FFmpegError, OSError, ValueError) as error:
-                raise CameraError(f"{self._title}: {_cause(error, log)}") from error
+                raise CameraError(f"{self._title}: {_cause(error)}") from error
         if not self._container.streams.video:
             self._container.close()
             raise CameraError(f"{self._title}: there is no video in it")
@@ -147,7 +147,7 @@ class LibavReader(StreamReader):
                     # Read on behind what can't be read, unless that is all there is.
                     self._failed += 1
                     if self._failed > _RECOVERIES:
-                        raise CameraError(f"{self._title}: {_cause(error, log)}") from error
+                        raise CameraError(f"{self._title}: {_cause(error)}") from error
                     self._packets = self._container.demux(self._stream)
                     self._signs.mark_next(sentence("stream_part_unreadable"))
                     continue
@@ -247,9 +247,8 @@ class LibavReader(StreamReader):
         self._container.close()
 
 
-def _cause(error: Exception, log: Log) -> str:
-    said = [text for _level, text in log.lines]
-    return "; ".join(dict.fromkeys([*said[-2:], getattr(error, "strerror", None) or str(error)]))
+def _cause(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _like_opencv() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..command import Command, print_result
 from ..text import table
@@ -126,9 +126,8 @@ def frame_size(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
-    from ..benchmark.machine import describe, doubt
     from ..benchmark.measuring import ON_DEVICE, BenchmarkTrial, Effort, measure
-    from ..benchmark.report import tables
+    from ..benchmark.report import describe, doubt, tables
     from ..errors import BackendUnavailableError
 
     machine = describe()
@@ -141,7 +140,14 @@ def run(arguments: argparse.Namespace) -> int:
         for path in arguments.models
         for name in arguments.contenders or ON_DEVICE[arguments.device]
     ]
-    protocol = _protocol(arguments, source)
+    protocol = {
+        "frames": source.describe(),
+        "publish": "a line of JSON, written to /dev/null",
+        "runs": arguments.runs,
+        "rounds": arguments.rounds,
+        "warm_up": arguments.warm_up,
+        "threads": arguments.threads or "the backend's choice",
+    }
     facts = {**machine, **protocol}.items()
     shown = table([(name.replace("_", " "), str(x)) for name, x in facts if x is not None])
     print_result(
@@ -188,17 +194,6 @@ def _source(arguments: argparse.Namespace) -> FrameSource:
     source = FrameSource(arguments.source, *size)
     source.check()
     return source
-
-
-def _protocol(arguments: argparse.Namespace, source: FrameSource) -> dict[str, Any]:
-    return {
-        "frames": source.describe(),
-        "publish": "a line of JSON, written to /dev/null",
-        "runs": arguments.runs,
-        "rounds": arguments.rounds,
-        "warm_up": arguments.warm_up,
-        "threads": arguments.threads or "the backend's choice",
-    }
 
 
 COMMAND = Command(

@@ -309,13 +309,7 @@ class Stream:
         self.dataset = dataset
         self.gate = IntegrityGate(integrity, None, live=live)
         self.waiting: deque[Frame] = deque(maxlen=1 if live else _WAITING)
-        self.served = 0
-        self._live = live
-
-    @property
-    def full(self) -> bool:
-        """Whether a picture of a folder would push out one that waits."""
-        return not self._live and len(self.waiting) == _WAITING
+        self.served, self.live = 0, live
 
 
 class Collector(threading.Thread):
@@ -372,8 +366,9 @@ class Collector(threading.Thread):
                 self._some.notify_all()
 
     def _full(self, camera: str) -> bool:
+        """Returns whether another picture of a folder would push out one that waits."""
         stream = self._streams.get(camera)
-        return stream is not None and stream.full
+        return stream is not None and not stream.live and len(stream.waiting) == _WAITING
 
     def run(self) -> None:
         """Adds frames until `stop`; called in the thread."""

@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter
 from ... import errors
 from ...command import progress
 from ...errors import BackendError, BackendUnavailableError, DifferNetError, EngineError
+from ...files import numbers_in
 from ...model_file.contract import StrictModel
 from ...model_file.metadata import ModelMetadata
 from ...processes import Child
@@ -345,7 +346,4 @@ def _cause(child: Child, code: int | None, *, killed_for_memory: bool) -> str:
 
 def _memory_kills() -> int:
     """Returns how many processes the kernel has killed for lack of memory since it started."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = _KERNEL_COUNTERS.read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
-    return 0
+    return numbers_in(_KERNEL_COUNTERS).get("oom_kill", 0)
