@@ -260,10 +260,15 @@ def examine(folder: Path, root: Path = Path("/")) -> list[DiagnosisLine]:
     """
     l4t = l4t_release(root)
     gpu = _found("gpu", lambda: _gpu(root))
-    on_gpu = (("tensorrt", _tensorrt), ("pycuda", _pycuda))
+    on_gpu = (("tensorrt", lambda: ".".join(map(str, tensorrt_version()))), ("pycuda", _pycuda))
     idle = "of use only with a GPU"
     return [
-        _python(),
+        DiagnosisLine(
+            "python",
+            "ok",
+            f"{platform.python_version()}, {platform.machine()}, {platform.system()} "
+            f"{platform.release()}",
+        ),
         _jetpack(l4t, root),
         gpu,
         _cuda_toolkit(root),
@@ -303,11 +308,6 @@ def _found(name: str, find: Callable[[], str]) -> DiagnosisLine:
         return DiagnosisLine(name, "ok", find())
     except BackendUnavailableError as error:
         return DiagnosisLine(name, "missing", str(error))
-
-
-def _python() -> DiagnosisLine:
-    text = f"{platform.python_version()}, {platform.machine()}, {platform.system()}"
-    return DiagnosisLine("python", "ok", f"{text} {platform.release()}")
 
 
 def _jetpack(l4t: str | None, root: Path) -> DiagnosisLine:
@@ -381,10 +381,6 @@ def _cuda_libraries() -> DiagnosisLine:
 
 def _listed(libraries: list[Library]) -> str:
     return ", ".join(f"{one.name} {one.version} for CUDA {one.cuda}" for one in libraries)
-
-
-def _tensorrt() -> str:
-    return ".".join(map(str, tensorrt_version()))
 
 
 def _pycuda() -> str:

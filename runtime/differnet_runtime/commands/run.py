@@ -176,7 +176,7 @@ def _run_source(arguments: argparse.Namespace) -> int:
             if summary.frames:
                 print(summary.text(detector.backend), file=sys.stderr)
     if summary.frames == 0:
-        raise CameraError(f"{camera.describe()} gave no frame: nothing was inspected")
+        raise CameraError(f"{camera.source} gave no frame: nothing was inspected")
     return UNDECIDED if summary.undecided else 0
 
 

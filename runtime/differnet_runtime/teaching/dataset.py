@@ -394,8 +394,8 @@ class Collector(threading.Thread):
     def _take_next(self) -> bool:
         """Waits for a frame and gives it to its data set; False if none comes for a while."""
         with self._some:
-            self._some.wait_for(self._busy, _IDLE_S)
-            waiting = [one for one in self._streams.values() if one.waiting]
+            self._some.wait_for(lambda: self._stopping or self._waiting(), _IDLE_S)
+            waiting = self._waiting()
             if not waiting:
                 return False
             stream = min(waiting, key=lambda one: one.served)
@@ -407,5 +407,5 @@ class Collector(threading.Thread):
             self._ended(stream.dataset, outcome.why or "")
         return True
 
-    def _busy(self) -> bool:
-        return self._stopping or any(one.waiting for one in self._streams.values())
+    def _waiting(self) -> list[Stream]:
+        return [one for one in self._streams.values() if one.waiting]

@@ -17,7 +17,6 @@ from ..inspection.image_checks import IntegrityGate
 from ..model_file.contract import Region
 from ..model_file.file import read_model_file
 from ..model_file.metadata import ModelMetadata
-from ..records import Frame
 from ..sentences import sentence
 from ..text import printable
 from .dataset import Collector, Dataset, FrameOutcome, Stream, outside, size_of
@@ -73,6 +72,8 @@ class Teaching:
             for files, record in read_all(self.root)  # the page may ask before the start
         }
         self._collector = Collector(self._look, self._end_collecting, self._leave)
+        self.offer = self._collector.offer
+        """Takes a frame after its verdict; see `Collector.offer`."""
 
     def start(self) -> None:
         """Marks trainings that a crash has ended as failed, and goes on collecting."""
@@ -103,10 +104,6 @@ class Teaching:
                     live = self._site.live(camera)
                     streams[camera] = Stream(one, cameras[camera].integrity, live=live)
             self._collector.use(streams)
-
-    def offer(self, camera: str, frame: Frame) -> None:
-        """Takes a frame after its verdict; see `Collector.offer`."""
-        self._collector.offer(camera, frame)
 
     def view(self, *, pictures: bool = True) -> TeachView:
         """Returns all data sets, and whether a training can start now.

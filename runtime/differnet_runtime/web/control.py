@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..events import InspectionEvent
@@ -12,6 +11,7 @@ from ..labels import Labelled
 from ..teaching.teaching import Teaching
 from .answers import Troubles
 from .audit import AuditTrail
+from .live import Jpeg, RecentEvents
 from .model_views import (
     EngineView,
     LabelSummary,
@@ -29,7 +29,6 @@ from .views import (
     Health,
     OutboxView,
     Overview,
-    RecentEvents,
     SettingView,
     SinkView,
     WebView,
@@ -51,23 +50,6 @@ __all__ = [
     "SinkView",
     "WebView",
 ]
-
-
-@dataclass(frozen=True)
-class Jpeg:
-    """A picture of a camera, ready to be sent.
-
-    Args:
-        number: Number of the picture, counted for each camera.
-        captured_ns: Monotonic time after its frame was read.
-        data: Content of a JPEG file.
-        event: The verdict on this frame.
-    """
-
-    number: int
-    captured_ns: int
-    data: bytes
-    event: InspectionEvent
 
 
 class Control(ABC):

@@ -208,19 +208,17 @@ class Guard:
         request = Request(scope)
         if wait_s := self._pace.wait_s(sender_of(request.client.host if request.client else "")):
             await asyncio.sleep(wait_s)
-        answer = self._refusal(request) or self._app
-        if request.method == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server leaves the body out
-        await answer(scope, receive, send_guarded)
-
-    def _refusal(self, request: Request) -> Response | None:
-        return (
+        answer = (
             self._malformed(request)
             or self._foreign_name(request)
             or self._unknown_person(request)
             or self._foreign_page(request)
             or self._unwanted_change(request)
+            or self._app
         )
+        if request.method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body out
+        await answer(scope, receive, send_guarded)
 
     def _malformed(self, request: Request) -> Response | None:
         """Refuses malformed and long heads; the parser limits only heads that come in pieces."""
@@ -251,7 +249,8 @@ class Guard:
         sessions = self._access.sessions
         secret, token = request.cookies.get(COOKIE, ""), _bearer(request)
         request.state.by = ANYBODY
-        if sessions is None or (_path(request) == LOGIN and request.method == "POST"):
+        path = request.scope["path"]  # not of `request.url`, which depends on the Host header
+        if sessions is None or (path == LOGIN and request.method == "POST"):
             return None
         if sessions.known(secret):
             request.state.by = session_name(secret)
@@ -280,7 +279,7 @@ class Guard:
         return problem(403, Problem(error="another site's page asked for this"))
 
     def _unwanted_change(self, request: Request) -> Response | None:
-        free = request.method in _READING or _path(request) in (LOGIN, LOGOUT)
+        free = request.method in _READING or request.scope["path"] in (LOGIN, LOGOUT)
         if free or self._access.changes:
             return None
         what = Problem(error=sentence("changes_off"), what_to_do="set changes = true in [web]")
@@ -290,12 +289,6 @@ class Guard:
 def too_many_guesses() -> Response:
     """Returns the response after too many wrong tokens, with status 429."""
     return problem(429, Problem(error=_GUESSES), {"retry-after": "60"})
-
-
-def _path(request: Request) -> str:
-    """Returns the path for routing; `request.url` depends on the Host header."""
-    path: str = request.scope["path"]
-    return path
 
 
 def _bearer(request: Request) -> str | None:

@@ -31,6 +31,7 @@ from .answers import Refused
 from .audit import switching
 from .connections import sender_of
 from .control import Control
+from .live import RecentEvent
 from .model_views import (
     LabelSummary,
     LabelToSet,
@@ -42,7 +43,7 @@ from .model_views import (
 )
 from .pages import FileAnswer
 from .routing import DIGITS, Call, CallDep, CameraDep, Flag, StationRoute, Whole, media, problems
-from .views import Alive, EvidenceEntry, EvidenceKind, Health, Overview, RecentEvent, ShownEvent
+from .views import Alive, EvidenceEntry, EvidenceKind, Health, Overview, ShownEvent
 
 router = APIRouter(route_class=StationRoute)
 

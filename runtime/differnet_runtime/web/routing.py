@@ -160,8 +160,7 @@ class Call:
     @property
     def by(self) -> str:
         """Who sent the request, as the audit trail names them."""
-        by: str = self.request.state.by
-        return by
+        return str(self.request.state.by)
 
     @property
     def address(self) -> str:
