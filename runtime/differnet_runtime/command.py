@@ -19,13 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .installation import advice
+from .errors import BackendUnavailableError
+from .installation import advice, install_line
 from .text import coloured
 
 T = TypeVar("T")
 
 INTERVAL_VARIABLE = "DIFFERNET_PROGRESS_S"
 """Environment variable: seconds between two progress lines in a log (default: 10)."""
+_OF_A_STATION = ("fastapi", "prometheus_client", "starlette", "uvicorn")
+"""Modules that every station needs, with the page or without."""
 _LOG_INTERVAL_S = 10.0
 _REDRAW_INTERVAL_S = 1.0
 _LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} to go"
@@ -101,6 +104,19 @@ def installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent package is missing, or is half installed
         return False
+
+
+def require_service() -> None:
+    """Checks that the packages of a station are installed.
+
+    Raises:
+        BackendUnavailableError: One of them is missing.
+    """
+    if lacking := [module for module in _OF_A_STATION if not installed(module)]:
+        raise BackendUnavailableError(
+            f"a station needs {', '.join(lacking)}, which is not installed. Run "
+            f"`{install_line('service')}`."
+        )
 
 
 def progress(

@@ -24,6 +24,7 @@ from ..backends.selection import check_backend, runs_on_cpu
 from ..cameras.sources import describe as describe_camera
 from ..cameras.sources import refuse_commands, refuse_leaving
 from ..capture.process import CaptureProcess
+from ..command import require_service
 from ..config import Config, PlannedModel, WebConfig, load_config, planned_models
 from ..config.grammar import redact
 from ..config.paths import fingerprint, read_secret, secret_files
@@ -52,7 +53,6 @@ from ..station.memory import (
 )
 from ..teaching.job import missing
 from ..text import Meaning, coloured, table
-from .run import require_service
 
 State = Literal["ok", "look", "wrong"]
 

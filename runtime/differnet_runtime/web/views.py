@@ -36,7 +36,21 @@ class Alive(StrictModel):
     live: bool
 
 
-class StateView(Telling):
+class _Stated(Telling):
+    """The base of the views of what has a state.
+
+    Args:
+        state: The state, as a code for programs.
+        reason: Why it is in this state; None if nothing is wrong.
+    """
+
+    SENTENCES: ClassVar = ("reason",)
+
+    state: str
+    reason: str | None = None
+
+
+class StateView(_Stated):
     """The state of a component.
 
     Args:
@@ -49,11 +63,7 @@ class StateView(Telling):
         values: The numbers in `reason`, by name.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     component: str
-    state: str
-    reason: str | None = None
     stops: bool = False
     values: dict[str, float] = Field(default_factory=dict)
 
@@ -90,7 +100,7 @@ class SettingView(Telling):
     warning: str | None = None
 
 
-class CameraView(Telling):
+class CameraView(_Stated):
     """A camera.
 
     Args:
@@ -117,11 +127,7 @@ class CameraView(Telling):
         shadow: Content hash of the model on trial; None if there is no trial.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     name: str
-    state: str
-    reason: str | None = None
     source: str
     trigger: Literal["free", "command"] = "free"
     fps: float | None = None
@@ -142,7 +148,7 @@ class CameraView(Telling):
     shadow: str | None = None
 
 
-class SinkView(Telling):
+class SinkView(_Stated):
     """A receiver of events.
 
     Args:
@@ -155,17 +161,13 @@ class SinkView(Telling):
         undeliverable: Number of events skipped since the start, since it can never accept them.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     name: str
-    state: str
-    reason: str | None = None
     pending: int = 0
     delivered: int = 0
     undeliverable: int = 0
 
 
-class OutboxView(Telling):
+class OutboxView(_Stated):
     """The events that wait for delivery.
 
     Args:
@@ -177,17 +179,14 @@ class OutboxView(Telling):
         bytes: Size of the database.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     state: str = "ok"
-    reason: str | None = None
     pending: int = 0
     oldest_s: float | None = None
     dropped: int = 0
     bytes: int = 0
 
 
-class EvidenceView(Telling):
+class EvidenceView(_Stated):
     """The kept pictures.
 
     Args:
@@ -200,10 +199,7 @@ class EvidenceView(Telling):
         skipped: Number of pictures not kept since the start, as queue or disk were full.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     state: str = "ok"
-    reason: str | None = None
     pictures: int = 0
     bytes: int = 0
     max_bytes: int = 0

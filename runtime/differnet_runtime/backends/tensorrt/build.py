@@ -30,7 +30,6 @@ from .cache import (
     RETRY_AFTER,
     EngineRecord,
     EngineStore,
-    Failures,
     SmokeTest,
     engines_folder,
     plan_name,
@@ -208,7 +207,7 @@ def _refuse_again(store: EngineStore, path: Path, wanted: EngineIdentity) -> Non
     Raises:
         EngineError: The build failed; the message says when and why.
     """
-    failure = Failures(store.folder).find(wanted)
+    failure = store.failure(wanted)
     if failure is not None:
         again = failure.at + RETRY_AFTER
         raise EngineError(
@@ -232,7 +231,7 @@ def _say_why(store: EngineStore, path: Path, wanted: EngineIdentity, *, flags: b
 
 def _build(store: EngineStore, path: Path, wanted: EngineIdentity) -> None:
     """Builds and saves an engine; remembers a failure unless it is due to a missing package."""
-    failures, start = Failures(store.folder), time.monotonic()
+    start = time.monotonic()
     try:
         with store.building() as folder:
             request = BuildRequest(
@@ -255,9 +254,9 @@ def _build(store: EngineStore, path: Path, wanted: EngineIdentity) -> None:
             store.save(request.plan, record)
     except BackendError as error:
         if not isinstance(error, BackendUnavailableError):
-            failures.remember(wanted, str(error))
+            store.remember_failure(wanted, str(error))
         raise
-    failures.forget(wanted)
+    store.forget_failure(wanted)
 
 
 def build_engine(request: BuildRequest, folder: Path) -> Finished:

@@ -88,6 +88,20 @@ class EngineRecord(StrictModel):
     audit: AuditReport
 
 
+class Failure(StrictModel):
+    """A build that failed.
+
+    Args:
+        identity: The engine that was to be built.
+        reason: Why it failed, as the user was told.
+        at: Date and time of the failure.
+    """
+
+    identity: EngineIdentity
+    reason: str
+    at: datetime
+
+
 def engines_folder(path: Path, sha256: str) -> Path:
     """Returns the folder of a model file's engines; it need not exist.
 
@@ -101,7 +115,7 @@ def engines_folder(path: Path, sha256: str) -> Path:
 
 
 class EngineStore:
-    """The engines in one folder.
+    """The engines in one folder, and the builds that failed.
 
     Args:
         folder: Folder, which need not exist.
@@ -236,6 +250,32 @@ class EngineStore:
         with file:
             yield
 
+    def remember_failure(self, identity: EngineIdentity, reason: str) -> None:
+        """Keeps why a build failed, and drops failures that have expired.
+
+        Where it can't be written, the next start builds again.
+        """
+        for path in self.folder.glob("*.failed"):
+            if _fresh_failure(path) is None:
+                _remove(path)
+        failure = Failure(identity=identity, reason=reason, at=datetime.now(timezone.utc))
+        try:
+            write_bytes(self._failure_file(identity), failure.model_dump_json().encode())
+        except OutputError as error:
+            log.warning("the failed build can't be remembered: %s", error)
+
+    def failure(self, identity: EngineIdentity) -> Failure | None:
+        """Returns the failure of exactly this build within the last day, or None."""
+        failure = _fresh_failure(self._failure_file(identity))
+        return failure if failure and failure.identity == identity else None
+
+    def forget_failure(self, identity: EngineIdentity) -> None:
+        """Drops the failure of a build that has succeeded since."""
+        _remove(self._failure_file(identity))
+
+    def _failure_file(self, identity: EngineIdentity) -> Path:
+        return self.folder / f"{identity.key}.failed"
+
 
 def plan_name(identity: EngineIdentity, plan_sha256: str) -> str:
     """Returns a plan's file name, which differs between plans of the same identity."""
@@ -248,57 +288,6 @@ def _cause(error: OSError | ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-class Failure(StrictModel):
-    """A build that failed.
-
-    Args:
-        identity: The engine that was to be built.
-        reason: Why it failed, as the user was told.
-        at: Date and time of the failure.
-    """
-
-    identity: EngineIdentity
-    reason: str
-    at: datetime
-
-
-class Failures:
-    """The builds that failed in one folder of engines.
-
-    Args:
-        folder: Folder, which need not exist.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def remember(self, identity: EngineIdentity, reason: str) -> None:
-        """Keeps why a build failed, and drops failures that have expired.
-
-        Where it can't be written, the next start builds again.
-        """
-        for path in self._folder.glob("*.failed"):
-            if _fresh_failure(path) is None:
-                _remove(path)
-        failure = Failure(identity=identity, reason=reason, at=datetime.now(timezone.utc))
-        try:
-            write_bytes(self._path(identity), failure.model_dump_json().encode())
-        except OutputError as error:
-            log.warning("the failed build can't be remembered: %s", error)
-
-    def find(self, identity: EngineIdentity) -> Failure | None:
-        """Returns the failure of exactly this build within the last day, or None."""
-        failure = _fresh_failure(self._path(identity))
-        return failure if failure and failure.identity == identity else None
-
-    def forget(self, identity: EngineIdentity) -> None:
-        """Drops the failure of a build that has succeeded since."""
-        _remove(self._path(identity))
-
-    def _path(self, identity: EngineIdentity) -> Path:
-        return self._folder / f"{identity.key}.failed"
 
 
 def _fresh_failure(path: Path) -> Failure | None:
