@@ -105,7 +105,7 @@ class Trainer:
         self._stopping = False
 
     def memory(self, config: TeachConfig) -> tuple[int, int | None]:
-        """Returns the MiB that must be free, and the MiB that are."""
+        """Returns how many MiB must be free for a training, and how many are."""
         free = free_bytes()
         return min(_NEEDED_MIB, config.memory_mib), None if free is None else free // MIB
 

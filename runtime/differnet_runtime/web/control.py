@@ -22,34 +22,11 @@ from .model_views import (
     ThresholdToSet,
 )
 from .views import (
-    CameraView,
     EvidenceEntry,
     EvidenceKind,
-    EvidenceView,
     Health,
-    OutboxView,
     Overview,
-    SettingView,
-    SinkView,
-    WebView,
 )
-
-__all__ = [
-    "CameraView",
-    "Control",
-    "EngineView",
-    "EvidenceEntry",
-    "EvidenceKind",
-    "EvidenceView",
-    "Health",
-    "Jpeg",
-    "ModelView",
-    "OutboxView",
-    "Overview",
-    "SettingView",
-    "SinkView",
-    "WebView",
-]
 
 
 class Control(ABC):
