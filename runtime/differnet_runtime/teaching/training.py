@@ -228,12 +228,12 @@ def _cause(finding: dict[str, Any]) -> str:
 
 def added(stored: StoredModel, metadata: ModelMetadata) -> AddedModel:
     """Returns what the record keeps about a model in the store."""
-    limits, calibration = metadata.detection_limits, metadata.calibration
+    limits = metadata.detection_limits
     text = limits and (warning(limits) or next(iter(sentences(limits).values()), None))
     return AddedModel(
         id=stored.hash,
         name=metadata.name,
         detection_limit=text,
-        threshold=calibration.threshold if calibration else None,
+        threshold=metadata.threshold,
         parts=metadata.provenance.images,
     )
