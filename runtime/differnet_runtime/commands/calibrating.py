@@ -65,7 +65,7 @@ def recalibrate(arguments: argparse.Namespace) -> None:
     """Sets the threshold of a model file anew and prints the calibration.
 
     Args:
-        arguments: As parsed by `differnet calibrate`.
+        arguments: The parsed arguments of `differnet calibrate`.
 
     Raises:
         DifferNetError: The model, the pictures or the scores can't be used.

@@ -38,7 +38,7 @@ def capture(arguments: argparse.Namespace) -> None:
     """Takes pictures and says what was saved.
 
     Args:
-        arguments: As parsed by `differnet capture`.
+        arguments: The parsed arguments of `differnet capture`.
 
     Raises:
         DifferNetError: The camera or the disk failed, or the pictures would not fit those in the

@@ -35,7 +35,7 @@ class Field(NamedTuple):
     """One field of a message.
 
     Args:
-        number: Which field it is.
+        number: Number of the field in its message.
         kind: `VARINT`, `FIXED64`, `LENGTH` or `FIXED32`.
         value: The number of a `VARINT`; of the others, where the value begins.
         start: Where the field begins.

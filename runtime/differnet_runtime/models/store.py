@@ -59,10 +59,10 @@ class StoredModel(Card):
     Args:
         name: Name in the store; of all models of one name, one is active.
         hash: Content hash of the file.
-        path: The file.
-        bytes: Its size.
+        path: Path of the model file.
+        bytes: Size of the model file.
         added: When it was added, ISO 8601.
-        active: Whether it judges.
+        active: Whether it is the model that judges.
         previous: Whether a rollback would make it active.
         precision: `fp32`, `fp16` or `int8`; None if it is damaged.
         threshold: None if it is damaged, or not calibrated.
@@ -190,7 +190,7 @@ class ModelStore:
 
         Args:
             model: A hash (or its first digits, at least four), or a name, for its newest model.
-            name: See `find`.
+            name: Only models of this name; the same file may be stored under several.
             checked: It was just checked elsewhere (by a `ModelSwitch`, under load).
 
         Raises:
@@ -245,7 +245,7 @@ class ModelStore:
         """Returns the model with a hash (or its first digits), or the newest of a name.
 
         Args:
-            model: Hash or name.
+            model: Hash (or its first digits), or name.
             name: Only models of this name; the same file may be stored under several.
 
         Raises:
@@ -267,9 +267,9 @@ class ModelStore:
         """Writes a note on a model, in place of an earlier one; an empty text removes it.
 
         Args:
-            model: As in `activate`.
+            model: Hash (or its first digits), or name, for its newest model.
             text: At most 1000 characters.
-            name: See `find`.
+            name: Only models of this name; the same file may be stored under several.
 
         Raises:
             ModelStoreError: There is no such model, or the text is too long or not printable.

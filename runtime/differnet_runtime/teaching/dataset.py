@@ -300,7 +300,7 @@ class Stream:
     """The queue of frames from one camera to one data set.
 
     Args:
-        dataset: The data set.
+        dataset: The data set that takes the frames.
         integrity: The camera's integrity settings.
         live: Whether it is a live camera, not a folder or a video.
     """

@@ -178,7 +178,7 @@ def shown(path: Path, side: int | None) -> bytes:
     """Returns a picture as a JPEG file's content, for the page.
 
     Args:
-        path: The picture's file.
+        path: Path of the picture's file.
         side: Longest side in pixels; None keeps the size.
 
     Raises:

@@ -101,7 +101,7 @@ def steps(data: Path, folder: Path, threads: int, precision: str) -> tuple[Step,
     Args:
         data: The pictures, in the layout of `differnet train`.
         folder: The folder for `model/` and `model.onnx`.
-        threads: CPU threads.
+        threads: Number of CPU threads.
         precision: `fp16` for a GPU, else `fp32`.
     """
     own = (sys.executable, "-c", _MAIN)
@@ -119,7 +119,7 @@ def environment(folder: Path, threads: int) -> dict[str, str]:
 
     Args:
         folder: The folder for all that they write.
-        threads: CPU threads.
+        threads: Number of CPU threads.
     """
     number, home = str(threads), str(folder)
     return {
@@ -192,7 +192,7 @@ class TrainingProcess(threading.Thread):
         environment: Variables for the programs, in addition to the station's.
         folder: The only folder that the programs write to; deleted at the end.
         memory: Bytes that a program and its children may take.
-        hindrance: See `Hindrance`; asked while a program runs.
+        hindrance: Returns why the training must not go on; asked while a program runs.
         finish: Called after the last program; if it raises an error, the training has failed.
         ended: Called at the end, with how it ended and the reason of a failure.
     """

@@ -51,7 +51,7 @@ class Teaching:
     """Answers the page's requests, and takes frames from the cameras. Thread-safe.
 
     Args:
-        site: The station.
+        site: The station that it belongs to.
         trainer: Runs the trainings; None runs the installed commands.
 
     Example:

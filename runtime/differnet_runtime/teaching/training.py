@@ -75,7 +75,7 @@ class Site(Protocol):
         Args:
             camera: Name of the camera.
             name: Name in the store, if the camera has no `store` but a `path`.
-            path: The model file.
+            path: Path of the model file.
 
         Raises:
             DifferNetError: The model can't be added.
@@ -129,9 +129,9 @@ class Trainer:
 
         Args:
             dataset: The data set to train with.
-            site: The station.
+            site: The station that gets the model.
             told: Called with the training once it has ended.
-            hindrance: See `Hindrance`.
+            hindrance: Returns why the training must not go on; None if it may.
 
         Raises:
             TeachError: There are too few different parts.

@@ -30,7 +30,7 @@ class AuditTrail:
 
     Args:
         station: Name of the station, for the events.
-        tell: Publishes an event.
+        tell: Function that publishes an event.
         settle: Waits for a moment at most until the published events are on disk.
     """
 
@@ -92,8 +92,8 @@ def switching(
     """Adds an entry for the change of model that the body makes, or for its failure.
 
     Args:
-        control: The station.
-        action: Kind of change.
+        control: The station whose model changes.
+        action: Kind of the change of model.
         by: Author of the change.
         address: Address of the client; None for a change of files.
     """

@@ -139,7 +139,7 @@ class Connections:
         """Shuts a connection down at once, whatever is in its buffers.
 
         Args:
-            connection: An open connection.
+            connection: One of the open connections.
             reason: Kind of trouble, for the counts.
         """
         self._troubles.note(reason, connection.sender)

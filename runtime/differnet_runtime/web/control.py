@@ -34,7 +34,7 @@ class Control(ABC):
 
     Args:
         recent: The latest verdicts, to which the station adds each.
-        audit: The audit trail.
+        audit: The audit trail of the station.
     """
 
     def __init__(self, recent: RecentEvents, audit: AuditTrail) -> None:
@@ -118,7 +118,7 @@ class Control(ABC):
         """Switches to a model; blocks until it has passed its checks or was rolled back.
 
         Args:
-            model_hash: Content hash.
+            model_hash: Content hash of the model.
             name: Its name in the store; needed only if the station has it under several names.
 
         Raises:
@@ -173,7 +173,7 @@ class Control(ABC):
 
         Args:
             entry: Id of the picture.
-            wanted: The label.
+            wanted: The label that it gets.
             by: Author, as in the audit trail.
 
         Returns:

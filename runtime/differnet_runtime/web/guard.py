@@ -79,7 +79,7 @@ class Sessions:
     The right token is always accepted, even from an address that sends many wrong ones.
 
     Args:
-        token: The right token.
+        token: The token that is right.
     """
 
     def __init__(self, token: str) -> None:
@@ -186,7 +186,7 @@ class Guard:
     Args:
         app: The application behind it.
         access: The access that is allowed.
-        troubles: Counts wrong tokens.
+        troubles: Counts the wrong tokens.
     """
 
     def __init__(self, app: ASGIApp, access: Access, troubles: Troubles) -> None:

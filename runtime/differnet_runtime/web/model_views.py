@@ -74,7 +74,7 @@ class ModelCard(Card, Telling):
     """A model, described for people; see `models.Card`.
 
     Args:
-        id: Its content hash.
+        id: Content hash of the model.
         name: Its name in the store; without a store, its own name.
     """
 

@@ -144,8 +144,8 @@ class Call:
     """A request, with what its handler needs.
 
     Args:
-        request: The request itself.
-        control: The station.
+        request: The request, as Starlette gives it.
+        control: The station that answers it.
         reads: Threads for quick calls.
         changes: Threads for slow calls.
         health: Threads for `/livez` and `/readyz`, which no other call keeps waiting.
@@ -314,7 +314,7 @@ def announced_length(request: Request, most: int, too_long: Refused) -> int:
     """Returns the body's length as its `Content-Length` says, in bytes; 0 if it does not say.
 
     Args:
-        request: The request.
+        request: The request with the body.
         most: The greatest length that is accepted.
         too_long: Raised if the length is greater, or not a number.
     """

@@ -143,7 +143,7 @@ def build(
     """Returns the application.
 
     Args:
-        control: The station.
+        control: The station that is served.
         registry: Registry of its metrics.
         access: The access that is allowed.
         connections: The connections of the server.
@@ -216,8 +216,8 @@ class WebServer:
     """Serves a station's page and API, in a thread that ends with `stop`.
 
     Args:
-        config: The table `[web]`.
-        control: The station.
+        config: The table `[web]` of the configuration.
+        control: The station that is served.
         registry: Registry of its metrics.
         stream_s: Maximum duration of a stream in seconds, after which its viewer asks again.
 

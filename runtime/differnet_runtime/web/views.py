@@ -121,9 +121,9 @@ class CameraView(_Stated):
         parts: Counts of parts since midnight or a reset; None if they can't be read.
         threshold: Threshold in use; None if the model has none.
         alarm: What is wrong with its parts: all are rejected, too many are, or none comes.
-        last: The last verdict.
+        last: The last verdict on its frames.
         settings: Settings of the device.
-        model: The current model.
+        model: The model that judges its frames.
         shadow: Content hash of the model on trial; None if there is no trial.
     """
 
@@ -171,7 +171,7 @@ class OutboxView(_Stated):
     """The events that wait for delivery.
 
     Args:
-        state: `ok` or `degraded`.
+        state: `ok`, or `degraded` if something failed.
         reason: Why it is degraded.
         pending: Number of events that some sink has not confirmed.
         oldest_s: Age of the oldest of them in seconds; None if none is waiting.
@@ -190,11 +190,11 @@ class EvidenceView(_Stated):
     """The kept pictures.
 
     Args:
-        state: `ok` or `degraded`.
+        state: `ok`, or `degraded` if something failed.
         reason: Why it is degraded.
         pictures: Number of kept pictures.
         bytes: Size of all files together.
-        max_bytes: Limit of `bytes`.
+        max_bytes: Limit of the size `bytes`.
         free_bytes: Free space on the disk.
         skipped: Number of pictures not kept since the start, as queue or disk were full.
     """
@@ -273,10 +273,10 @@ class Overview(StrictModel):
         cameras: All cameras, in the order of the configuration.
         engine: The first of `engines`: that of `[model]`, if a camera needs it.
         engines: One engine for each model.
-        sinks: All sinks.
+        sinks: The receivers of the events.
         outbox: The events that wait for delivery.
-        evidence: The kept pictures.
-        web: The web server.
+        evidence: The pictures that are kept.
+        web: Misuse of the web server.
     """
 
     station: str
