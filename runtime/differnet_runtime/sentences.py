@@ -331,9 +331,9 @@ _TEXTS = {
 }
 
 SENTENCES: Mapping[str, str] = MappingProxyType(_TEXTS)
-"""By code, in the form that `str.format` takes."""
+"""The English text of each sentence by its code, with names of values as in `str.format`."""
 ALSO, BECAUSE, AND = "also", "because", "and"
-"""The codes of two sentences in one text."""
+"""The codes of a text that joins two sentences."""
 
 _BETWEEN = {"; ": ALSO, ": ": BECAUSE, ", ": AND}
 _LONGEST, _MOST_JOINED = 4000, 16
@@ -344,9 +344,10 @@ class Said:
     """A sentence, taken apart.
 
     Args:
-        text: In English.
-        code: Of `SENTENCES`, or `ALSO`, `BECAUSE` or `AND` with the values `first` and `second`.
-        values: By name; a value may be a sentence itself.
+        text: The sentence in English.
+        code: A key of `SENTENCES`; or `ALSO`, `BECAUSE` or `AND` with the values `first` and
+            `second`.
+        values: The values by their names; a value may be a sentence itself.
     """
 
     text: str
@@ -365,15 +366,10 @@ def sentence(code: str, **values: object) -> str:
     """Returns a sentence in English.
 
     Args:
-        code: Of `SENTENCES`.
-        values: Those that its form names.
+        code: A key of `SENTENCES`.
+        values: The values of all names in its text.
     """
     return SENTENCES[code].format(**values)
-
-
-def names_of(code: str) -> set[str]:
-    """Returns the names of a sentence's values."""
-    return {name for _, name, _, _ in Formatter().parse(SENTENCES[code]) if name is not None}
 
 
 def said(text: str) -> Said | None:
@@ -387,9 +383,9 @@ def said(text: str) -> Said | None:
 
 class _Recognised(NamedTuple):
     begin: int
-    """Where its first words are: of a sentence within a sentence, the outer one begins first."""
+    """Position of its first words; of nested sentences, the outer one begins first."""
     unknown: int
-    """Characters that belong to values."""
+    """Number of characters that belong to values."""
     said: Said
 
 
