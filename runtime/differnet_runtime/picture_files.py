@@ -300,7 +300,7 @@ def _ends_in_zeros(data: bytes, start: int, end: int, allowed: int = 0) -> bool:
         data: All bytes of the file.
         start: Position of their first byte.
         end: Position after their last byte.
-        allowed: How many more zeros than usual may end them.
+        allowed: Number of zeros at the end that are allowed beyond the usual ones.
     """
     zeros = _ZEROS + allowed
     return end - start > zeros and not any(data[end - zeros : end])

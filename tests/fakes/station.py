@@ -22,8 +22,8 @@ from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
 from differnet_runtime.web.audit import AuditTrail
-from differnet_runtime.web.control import Control, Jpeg
-from differnet_runtime.web.live import LivePicture
+from differnet_runtime.web.control import Control
+from differnet_runtime.web.live import Jpeg, LivePicture, RecentEvents
 from differnet_runtime.web.model_views import (
     EngineView,
     LabelSummary,
@@ -40,7 +40,6 @@ from differnet_runtime.web.views import (
     Health,
     OutboxView,
     Overview,
-    RecentEvents,
     SettingView,
     SinkView,
     StateView,

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from differnet_runtime.errors import LabelError
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.sentences import ALSO, BECAUSE, SENTENCES, Said, names_of, said, sentence
+from differnet_runtime.sentences import ALSO, BECAUSE, SENTENCES, Said, said, sentence
 from differnet_runtime.telling import Telling
 from differnet_runtime.web.answers import of_error
 from differnet_runtime.web.views import ShownEvent
@@ -23,6 +23,11 @@ from differnet_runtime.web.views import ShownEvent
 PACKAGES = ("differnet_runtime", "differnet_training")
 NOT_WRITTEN = re.compile(r"system_\w+")
 """The operating system writes these."""
+
+
+def names_of(code: str) -> set[str]:
+    """Returns the names of a sentence's values."""
+    return {name for _, name, _, _ in Formatter().parse(SENTENCES[code]) if name is not None}
 
 
 def values_of(code: str) -> dict[str, object]:

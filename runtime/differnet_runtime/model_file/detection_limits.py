@@ -41,7 +41,7 @@ class DetectionLimits(StrictModel):
     """What a model finds of defects painted on good pictures that the judging model had not seen.
 
     Args:
-        threshold: The one they were judged by.
+        threshold: The threshold that they were judged by.
         share: Share of the painted defects that must be found, on each line of `limits`.
         judged_by: `saved` where the saved model had not seen these pictures; `fold` where a
             model of the same heads judged them that was fitted without their fold.

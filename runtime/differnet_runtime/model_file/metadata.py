@@ -231,7 +231,7 @@ class Appearance(StrictModel):
             `inspection.image_checks.appearance_of`.
         brightest: High end of them, 0..255.
         softest: Low end of their sharpness; see `inspection.image_checks.look`.
-        images: How many pictures were measured.
+        images: Number of pictures that were measured.
     """
 
     darkest: Annotated[float, Field(ge=0, le=255)]
@@ -307,7 +307,7 @@ class HalfPrecision(StrictModel):
     """How FP16 changed the model's weights and scores, on the frames that export ran.
 
     Args:
-        weights: How many weights are stored in FP16.
+        weights: Number of weights that are stored in FP16.
         subnormal_share: Share of these, zeros not counted, too small for FP16's full precision.
         median_relative_error: Median error of the scores, emulated FP16 against FP32.
         greatest_relative_error: Greatest error of the scores, emulated FP16 against FP32.
@@ -325,16 +325,16 @@ class Int8(StrictModel):
     Scores are those of the graph in the file, its other parts in emulated FP16.
 
     Args:
-        convolutions: How many of the extractor's convolutions are in INT8.
-        left_in_float: How many of the first ones are not, depthwise ones not counted.
+        convolutions: Number of the extractor's convolutions that are in INT8.
+        left_in_float: Number of the first ones that are not, without depthwise ones.
         share: Share of the extractor's multiplications that are in INT8.
         pictures: Number of good pictures that both graphs scored.
         shift: Median of the scores divided by those of the FP32 graph; the threshold takes part in
             it.
         median_relative_error: Median error of the scores against the FP32 graph's times `shift`.
         greatest_relative_error: Greatest error of the scores, relative to the same.
-        flips: How many of these pictures one graph calls good and the other a defect, each at its
-            own threshold; None without a threshold.
+        flips: Number of these pictures that one graph calls good and the other a defect, each at
+            its own threshold; None without a threshold.
     """
 
     convolutions: Annotated[int, Field(ge=1)]

@@ -106,7 +106,7 @@ def note_of(folder: Path, digest: str) -> str | None:
 
     Args:
         folder: The folder of the model's name in the store.
-        digest: The model's hash.
+        digest: Content hash of the model.
     """
     with contextlib.suppress(OSError):
         text = _note_file(folder, digest).read_bytes()[: 4 * LONGEST_NOTE]
@@ -119,7 +119,7 @@ def write_note(folder: Path, digest: str, note: str) -> None:
 
     Args:
         folder: The folder of the model's name in the store.
-        digest: The model's hash.
+        digest: Content hash of the model.
         note: At most 1000 printable characters and line breaks.
 
     Raises:

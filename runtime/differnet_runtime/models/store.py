@@ -22,7 +22,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
-from ..files import lock_file, sync_folder, write_bytes
+from ..files import lock_file, os_errors, sync_folder, write_bytes
 from ..inference.switch import check_model
 from ..model_file.file import content_hash, read_model_file
 from ..model_file.signing import describe_signature
@@ -59,10 +59,10 @@ class StoredModel(Card):
     Args:
         name: Name in the store; of all models of one name, one is active.
         hash: Content hash of the file.
-        path: The file.
-        bytes: Its size.
+        path: Path of the model file.
+        bytes: Size of the model file.
         added: When it was added, ISO 8601.
-        active: Whether it judges.
+        active: Whether it is the model that judges.
         previous: Whether a rollback would make it active.
         precision: `fp32`, `fp16` or `int8`; None if it is damaged.
         threshold: None if it is damaged, or not calibrated.
@@ -115,10 +115,8 @@ class ModelStore:
         Raises:
             ModelStoreError: The folder can't be read.
         """
-        try:
+        with os_errors(ModelStoreError, self.root):
             files = [path for path in self.root.glob("*/files/*.onnx") if path.is_file()]
-        except OSError as error:
-            raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
         read = cache(read_stored)
         return sorted(
             (self._stored(one, read) for one in files if name in (None, one.parents[1].name)),
@@ -130,7 +128,6 @@ class ModelStore:
         active = linked(folder, ACTIVE)
         metadata = file.metadata
         present = read(active).metadata if active not in (None, path) else None
-        calibration = metadata.calibration if metadata else None
         return StoredModel(
             name=folder.name,
             hash=path.stem,
@@ -140,7 +137,7 @@ class ModelStore:
             active=active == path,
             previous=linked(folder, _PREVIOUS) == path,
             precision=metadata.precision if metadata else None,
-            threshold=calibration.threshold if calibration else None,
+            threshold=metadata.threshold if metadata else None,
             signature=file.signature,
             damaged=file.damaged,
             caution=caution(metadata, present) if metadata and present else None,
@@ -193,7 +190,7 @@ class ModelStore:
 
         Args:
             model: A hash (or its first digits, at least four), or a name, for its newest model.
-            name: See `find`.
+            name: Only models of this name; the same file may be stored under several.
             checked: It was just checked elsewhere (by a `ModelSwitch`, under load).
 
         Raises:
@@ -248,7 +245,7 @@ class ModelStore:
         """Returns the model with a hash (or its first digits), or the newest of a name.
 
         Args:
-            model: Hash or name.
+            model: Hash (or its first digits), or name.
             name: Only models of this name; the same file may be stored under several.
 
         Raises:
@@ -270,9 +267,9 @@ class ModelStore:
         """Writes a note on a model, in place of an earlier one; an empty text removes it.
 
         Args:
-            model: As in `activate`.
+            model: Hash (or its first digits), or name, for its newest model.
             text: At most 1000 characters.
-            name: See `find`.
+            name: Only models of this name; the same file may be stored under several.
 
         Raises:
             ModelStoreError: There is no such model, or the text is too long or not printable.
@@ -300,12 +297,10 @@ class ModelStore:
     def _locked(self, name: str) -> Iterator[Path]:
         """Locks a name's folder against other processes, and yields it."""
         folder = self.root / name
-        try:
+        with os_errors(OutputError, folder):
             (folder / "files").mkdir(parents=True, exist_ok=True)
             with lock_file(folder / ".lock"):
                 yield folder
-        except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
 def linked(folder: Path, name: str) -> Path | None:

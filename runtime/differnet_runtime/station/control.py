@@ -28,7 +28,8 @@ from ..records import Frame, decided_by, note
 from ..sentences import sentence
 from ..teaching.teaching import Teaching
 from ..web.audit import AuditTrail
-from ..web.control import Control, Jpeg
+from ..web.control import Control
+from ..web.live import Jpeg
 from ..web.model_views import (
     EngineLimit,
     EngineView,

@@ -15,8 +15,7 @@ from ..evidence.store import EvidenceStore
 from ..outbox.outbox import Outbox
 from ..outbox.table import Count
 from ..records import Verdict
-from ..web.live import LivePicture
-from ..web.views import RecentEvents
+from ..web.live import LivePicture, RecentEvents
 from .alarms import Alarms
 from .judging import NO_MODEL, JudgedFrame
 from .metrics import Metrics

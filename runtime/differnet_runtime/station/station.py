@@ -29,7 +29,8 @@ from ..service import stop_all
 from ..teaching.teaching import Teaching
 from ..text import instead
 from ..web.audit import FILES, AuditTrail, switching
-from ..web.views import RecentEvents, StateView
+from ..web.live import RecentEvents
+from ..web.views import StateView
 from . import health
 from .camera_loop import CameraLoop
 from .control import StationControl, StationSite

@@ -65,7 +65,7 @@ class AddedModel(StrictModel):
     """A model of this data set that was added to the store, active or not.
 
     Args:
-        id: Its content hash.
+        id: Content hash of the model.
         name: Its own name, in the file.
         detection_limit: The size from which a defect is found, or why the model should not be used;
             None if that was not measured.

@@ -17,11 +17,9 @@ from ..inspection.image_checks import IntegrityGate
 from ..model_file.contract import Region
 from ..model_file.file import read_model_file
 from ..model_file.metadata import ModelMetadata
-from ..records import Frame
 from ..sentences import sentence
 from ..text import printable
-from .collector import Collector, Stream
-from .dataset import Dataset, FrameOutcome, outside, size_of
+from .dataset import Collector, Dataset, FrameOutcome, Stream, outside, size_of
 from .files import FOLDER, DatasetFiles, read_all, zipped
 from .records import (
     DatasetFields,
@@ -53,7 +51,7 @@ class Teaching:
     """Answers the page's requests, and takes frames from the cameras. Thread-safe.
 
     Args:
-        site: The station.
+        site: The station that it belongs to.
         trainer: Runs the trainings; None runs the installed commands.
 
     Example:
@@ -74,9 +72,11 @@ class Teaching:
             for files, record in read_all(self.root)  # the page may ask before the start
         }
         self._collector = Collector(self._look, self._end_collecting, self._leave)
+        self.offer = self._collector.offer
+        """Takes a frame after its verdict; see `Collector.offer`."""
 
     def start(self) -> None:
-        """Marks trainings that a crash has ended as failed, and goes on collecting."""
+        """Marks trainings that a crash has ended as failed, and resumes collecting."""
         with self._changing:
             for dataset in self._datasets.values():
                 training = dataset.record.training
@@ -104,10 +104,6 @@ class Teaching:
                     live = self._site.live(camera)
                     streams[camera] = Stream(one, cameras[camera].integrity, live=live)
             self._collector.use(streams)
-
-    def offer(self, camera: str, frame: Frame) -> None:
-        """Takes a frame after its verdict; see `Collector.offer`."""
-        self._collector.offer(camera, frame)
 
     def view(self, *, pictures: bool = True) -> TeachView:
         """Returns all data sets, and whether a training can start now.
@@ -425,7 +421,7 @@ class Teaching:
         return sentence("teach_disk_full", free=free >> 20, reserve=reserve >> 20)
 
     def _no_room(self, need: int) -> str | None:
-        """Returns why so many more bytes of pictures can't be stored; None if they can."""
+        """Returns why `need` more bytes of pictures can't be stored; None if they can."""
         most = self._site.config.teach.max_bytes
         if sum(one.bytes for one in list(self._datasets.values())) + need > most:
             return sentence("teach_all_full", most=most >> 20)

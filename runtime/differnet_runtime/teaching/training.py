@@ -46,7 +46,7 @@ Told = Callable[[Training], None]
 
 
 class Site(Protocol):
-    """What teaching needs of its station."""
+    """The interface of a station to teaching."""
 
     @property
     def config(self) -> Config:
@@ -64,7 +64,7 @@ class Site(Protocol):
         """
 
     def frame(self, camera: str) -> Frame | None:
-        """Returns the frame of a camera that the page shows now; None before the first."""
+        """Returns the frame of a camera that the page shows; None before the first."""
 
     def on_gpu(self, camera: str) -> bool:
         """Returns whether a GPU judges the frames of a camera."""
@@ -75,7 +75,7 @@ class Site(Protocol):
         Args:
             camera: Name of the camera.
             name: Name in the store, if the camera has no `store` but a `path`.
-            path: The model file.
+            path: Path of the model file.
 
         Raises:
             DifferNetError: The model can't be added.
@@ -105,7 +105,7 @@ class Trainer:
         self._stopping = False
 
     def memory(self, config: TeachConfig) -> tuple[int, int | None]:
-        """Returns the MiB that must be free, and the MiB that are."""
+        """Returns how many MiB must be free for a training, and how many are."""
         free = free_bytes()
         return min(_NEEDED_MIB, config.memory_mib), None if free is None else free // MIB
 
@@ -129,9 +129,9 @@ class Trainer:
 
         Args:
             dataset: The data set to train with.
-            site: The station.
+            site: The station that gets the model.
             told: Called with the training once it has ended.
-            hindrance: See `Hindrance`.
+            hindrance: Returns why the training must not go on; None if it may.
 
         Raises:
             TeachError: There are too few different parts.
@@ -228,12 +228,12 @@ def _cause(finding: dict[str, Any]) -> str:
 
 def added(stored: StoredModel, metadata: ModelMetadata) -> AddedModel:
     """Returns what the record keeps about a model in the store."""
-    limits, calibration = metadata.detection_limits, metadata.calibration
+    limits = metadata.detection_limits
     text = limits and (warning(limits) or next(iter(sentences(limits).values()), None))
     return AddedModel(
         id=stored.hash,
         name=metadata.name,
         detection_limit=text,
-        threshold=calibration.threshold if calibration else None,
+        threshold=metadata.threshold,
         parts=metadata.provenance.images,
     )

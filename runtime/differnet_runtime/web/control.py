@@ -1,10 +1,9 @@
-"""What the web server can ask of a station; `station/control.py` answers."""
+"""The interface of a station to the web server, which `station/control.py` implements."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..events import InspectionEvent
@@ -12,6 +11,7 @@ from ..labels import Labelled
 from ..teaching.teaching import Teaching
 from .answers import Troubles
 from .audit import AuditTrail
+from .live import Jpeg, RecentEvents
 from .model_views import (
     EngineView,
     LabelSummary,
@@ -22,60 +22,19 @@ from .model_views import (
     ThresholdToSet,
 )
 from .views import (
-    CameraView,
     EvidenceEntry,
     EvidenceKind,
-    EvidenceView,
     Health,
-    OutboxView,
     Overview,
-    RecentEvents,
-    SettingView,
-    SinkView,
-    WebView,
 )
-
-__all__ = [
-    "CameraView",
-    "Control",
-    "EngineView",
-    "EvidenceEntry",
-    "EvidenceKind",
-    "EvidenceView",
-    "Health",
-    "Jpeg",
-    "ModelView",
-    "OutboxView",
-    "Overview",
-    "SettingView",
-    "SinkView",
-    "WebView",
-]
-
-
-@dataclass(frozen=True)
-class Jpeg:
-    """A picture of a camera, ready to be sent.
-
-    Args:
-        number: Rises with every new picture of the camera.
-        captured_ns: `time.monotonic_ns()` after its frame was read.
-        data: The file.
-        event: The verdict on this very frame.
-    """
-
-    number: int
-    captured_ns: int
-    data: bytes
-    event: InspectionEvent
 
 
 class Control(ABC):
-    """What the web server asks of the station; called from several threads at once.
+    """The interface of a station to the web server; called by several threads at once.
 
     Args:
-        recent: The latest verdicts; the daemon adds each.
-        audit: The audit trail.
+        recent: The latest verdicts, to which the station adds each.
+        audit: The audit trail of the station.
     """
 
     def __init__(self, recent: RecentEvents, audit: AuditTrail) -> None:
@@ -84,49 +43,49 @@ class Control(ABC):
 
     @abstractmethod
     def cameras(self) -> Collection[str]:
-        """Returns the cameras' names; the methods below are called with one of these only."""
+        """Returns the names of the cameras; other methods are called with these names only."""
 
     @abstractmethod
     def live(self) -> bool:
-        """Returns whether every stage made progress lately; false asks for a restart."""
+        """Returns whether every stage has made progress recently; if not, a restart is due."""
 
     @abstractmethod
     def health(self) -> Health:
-        """Returns whether the station does its work, and why not."""
+        """Returns whether the station works, and the reasons if it does not."""
 
     @abstractmethod
     def overview(self) -> Overview:
-        """Returns the state of everything; asked for about once a second by each viewer."""
+        """Returns the state of everything; each viewer asks for it about once a second."""
 
     def judging(self) -> list[str]:
-        """Returns what judges now, for the audit trail: each model and its thresholds."""
+        """Returns each active model and its thresholds, in words for the audit trail."""
         overview = self.overview()
         return [_judging(engine, overview) for engine in overview.engines or [overview.engine]]
 
     @abstractmethod
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
-        """Returns the newest judged frame (`web.live.LivePicture` does it); None before the first.
+        """Returns the newest judged frame as a JPEG; None before the first.
 
         Args:
-            camera: Name.
-            overlay: With heatmap and verdict drawn on it.
+            camera: Name of the camera.
+            overlay: Whether heatmap and verdict are drawn on it.
         """
 
     @abstractmethod
     def trigger(self, camera: str, part: str | None, sender: str) -> Callable[[], InspectionEvent]:
-        """Has a part judged now; returns at once.
+        """Requests a verdict on the part in front of a camera, without waiting for it.
 
         Args:
             camera: Name of the camera.
-            part: The part's id.
-            sender: The sender's address.
+            part: Id of the part.
+            sender: Address of the client.
 
         Returns:
             A function that waits for the verdict, at most until the camera's deadline.
 
         Raises:
-            CameraError: The camera runs free.
-            TooManyCommandsError: It takes no more commands now.
+            CameraError: The camera is not triggered by commands.
+            TooManyCommandsError: The camera accepts no more commands now.
         """
 
     @abstractmethod
@@ -136,19 +95,19 @@ class Control(ABC):
         """Returns kept pictures, the newest first.
 
         Args:
-            camera: Only of this one.
-            verdict: Only with this one.
-            before: Only those older than that id; an unknown one gives an empty list.
-            limit: At most so many.
+            camera: Only pictures of this camera; None for all.
+            verdict: Only pictures with this verdict; None for all.
+            before: Only pictures older than this id; an unknown id gives an empty list.
+            limit: Maximum number of pictures.
         """
 
     @abstractmethod
     def evidence_file(self, entry: str, kind: EvidenceKind) -> Path | None:
-        """Returns the file of a kept picture; None where there is none (any more)."""
+        """Returns the file of a kept picture; None if it does not exist any more."""
 
     @abstractmethod
     def models(self) -> list[ModelView]:
-        """Returns the models that can be activated; empty where a file is configured.
+        """Returns the models that can be activated; empty if a model file is configured.
 
         Raises:
             ModelStoreError: The store can't be read.
@@ -156,23 +115,23 @@ class Control(ABC):
 
     @abstractmethod
     def activate(self, model_hash: str, name: str | None = None) -> None:
-        """Switches to that model; blocks until it has passed or was taken back.
+        """Switches to a model; blocks until it has passed its checks or was rolled back.
 
         Args:
-            model_hash: Content hash.
+            model_hash: Content hash of the model.
             name: Its name in the store; needed only if the station has it under several names.
 
         Raises:
             ModelStoreError: There is no such model, or it did not pass; the old one judges on.
-            EngineFault: It failed under load; likewise.
+            EngineFault: It failed under load; the old one judges on.
         """
 
     @abstractmethod
     def rollback(self, name: str | None = None) -> None:
-        """Switches to the model that judged before; blocks and raises as `activate`.
+        """Switches back to the previous model; blocks and raises like `activate`.
 
         Args:
-            name: Of which; may be left out where the station runs one of the store only.
+            name: Name of the model; None if the station runs only one of the store.
         """
 
     @abstractmethod
@@ -188,7 +147,7 @@ class Control(ABC):
 
     @abstractmethod
     def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
-        """Starts the trial of a model on a camera, in place of a trial that runs there.
+        """Starts the trial of a model on a camera, and ends a trial that runs there.
 
         Raises:
             ModelStoreError: There is no such model, it is the live one already, the camera has no
@@ -210,12 +169,12 @@ class Control(ABC):
 
     @abstractmethod
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
-        """Labels a kept picture, or takes its label back; committed when it returns.
+        """Labels a kept picture, or removes its label; committed when this returns.
 
         Args:
             entry: Id of the picture.
-            wanted: The label.
-            by: Who says so, as in the audit trail.
+            wanted: The label that it gets.
+            by: Author, as in the audit trail.
 
         Returns:
             The label it had before.
@@ -235,7 +194,7 @@ class Control(ABC):
 
     @abstractmethod
     def label_summary(self, camera: str) -> LabelSummary:
-        """Returns what the labels say of the model that judges a camera now.
+        """Returns what the labels say about a camera's current model.
 
         Raises:
             StoreError: They can't be read.
@@ -243,7 +202,7 @@ class Control(ABC):
 
     @abstractmethod
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
-        """Sets the threshold of the model that judges a camera now, from the next frame on.
+        """Sets the threshold of a camera's current model, from the next frame on.
 
         Raises:
             LabelError: It would reject all parts, or let labelled defects pass, and is not forced.
@@ -252,21 +211,21 @@ class Control(ABC):
 
     @abstractmethod
     def undo_threshold(self, camera: str) -> None:
-        """Takes the latest threshold back; the one before holds again.
+        """Undoes the latest change of the threshold.
 
         Raises:
-            LabelError: None was set for the model that judges now.
+            LabelError: None was set for the current model.
             StoreError: It can't be stored; nothing changes.
         """
 
     @property
     @abstractmethod
     def teaching(self) -> Teaching:
-        """Collects pictures, and trains models on them."""
+        """The data sets and trainings of the page Teach."""
 
     @abstractmethod
     def reset_parts(self, cameras: Collection[str]) -> None:
-        """Begins the counting of these cameras' parts anew."""
+        """Resets the part counts of these cameras to zero."""
 
 
 def _judging(engine: EngineView, overview: Overview) -> str:

@@ -17,7 +17,8 @@ from differnet_runtime.records import Frame
 from differnet_runtime.station.judging import JudgedFrame
 from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.station.reporting import CameraBoards, Reporter
-from differnet_runtime.web.views import Overview, RecentEvents
+from differnet_runtime.web.live import RecentEvents
+from differnet_runtime.web.views import Overview
 from tests.runtime.waiting import wait_for
 
 

@@ -14,8 +14,9 @@ import pytest
 from differnet_runtime.capture.messages import CameraState
 from differnet_runtime.inference.messages import EngineState
 from differnet_runtime.records import WORDS
-from differnet_runtime.sentences import ALSO, AND, BECAUSE, SENTENCES, names_of
+from differnet_runtime.sentences import ALSO, AND, BECAUSE, SENTENCES
 from differnet_runtime.web.pages import LANGUAGES, language_of, login_page
+from tests.runtime.test_sentences import names_of
 
 STATIC = Path(str(files("differnet_runtime.web") / "static"))
 SCRIPTS = sorted(path for path in STATIC.glob("*.js") if not path.name.startswith("words_"))
