@@ -4,7 +4,8 @@
 
 Features are read once. Each draw takes so many good pictures of all by a seed, fits and calibrates
 the default on them, and judges all other good pictures and all defective ones. `--without-flow`
-leaves the coupling blocks out, for an answer in a fraction of the time. A repeated command goes on.
+leaves the coupling blocks out, for an answer in a fraction of the time; `--without-copies` leaves
+out the mirrored copies, to compare. A repeated command goes on.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from .suite.sets import PictureSet, find_sets
 
 COUNTS = (31, 64, 150)
 RATE = 0.05
-NAMES = {True: "few_pictures", False: "few_pictures_without_flow"}
+NAME = "few_pictures"
 
 
 class Drawn:
@@ -62,15 +63,19 @@ class Drawn:
         self.features: Features = self.reader.read(pictures, ViewPlan.fixed((0.0,)), one.name)
         self.good = np.array([p.label is Label.GOOD for p in self.features.images])
 
-    def run(self, count: int, seed: int) -> dict[str, Any]:
-        """Fits on `count` good pictures drawn by `seed`; returns what came of it."""
+    def run(self, count: int, seed: int, *, copies: bool) -> dict[str, Any]:
+        """Fits on `count` good pictures drawn by `seed`; returns what came of it.
+
+        With `copies`, mirrored copies are read, and used where they help.
+        """
         start = time.perf_counter()
         rows = np.random.RandomState(seed).permutation(np.flatnonzero(self.good))
         chosen, others = np.sort(rows[:count]), rows[count:]
         values = self.features.values[:, 0]
         groups = [self.features.content[row] for row in chosen]
-        copies = read_copies(self.reader, [self.features.images[row] for row in chosen])
-        fitted = fit_heads(self.heads, values[chosen], groups, EDGE, seed, made, copies)
+        images = [self.features.images[row] for row in chosen]
+        copied = read_copies(self.reader, images) if copies else None
+        fitted = fit_heads(self.heads, values[chosen], groups, EDGE, seed, made, copied)
         model = joined_model(self.contract, self.extractor, fitted, EDGE)
         scales = [Scale(head.typical, head.spread) for head in model.heads]
         unseen = joined([one.unseen for one in fitted], scales)
@@ -101,10 +106,11 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS))
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--without-flow", action="store_true")
+    parser.add_argument("--without-copies", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    name = NAMES[not args.without_flow]
+    name = NAME + "_without_flow" * args.without_flow + "_without_copies" * args.without_copies
     path = machine.RESULTS / f"{name}.json"
     sets: dict[str, Any] = json.loads(path.read_text())["sets"] if path.is_file() else {}
     for one in find_sets(args.data):
@@ -115,7 +121,7 @@ def main() -> None:
             for count in args.counts:
                 runs = sets.setdefault(one.name, {}).setdefault(str(count), {})
                 if str(seed) not in runs:
-                    runs[str(seed)] = drawn.run(count, seed)
+                    runs[str(seed)] = drawn.run(count, seed, copies=not args.without_copies)
                     machine.write(name, {"rate": RATE, "sets": sets})
                     print(one.name, count, seed, runs[str(seed)], flush=True)
 
