@@ -104,9 +104,9 @@ def _judged(
     station: Station, config: CameraConfig, video: Path, frames: int
 ) -> tuple[list[list[float]], float, dict[str, int]]:
     gc.freeze()  # torch's objects, which a station has not, would be gone through now and then
-    judge = FrameJudge(
-        "station", "top", config, station.models.first.switch, live=True, threshold=lambda _: 1e9
-    )
+    switch = station.models.first.switch
+    switch.engine.thresholds = {"top": 1e9}
+    judge = FrameJudge("station", "top", config, switch, station.labelling.thresholds, live=True)
     camera = _Camera(config, video)
     rows: list[list[float]] = []
     codes: Counter[str] = Counter()

@@ -22,8 +22,8 @@ from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
 from differnet_runtime.web.audit import AuditTrail
-from differnet_runtime.web.control import Control, Jpeg
-from differnet_runtime.web.live import LivePicture
+from differnet_runtime.web.control import Control
+from differnet_runtime.web.live import LivePicture, RecentEvents
 from differnet_runtime.web.model_views import (
     EngineView,
     LabelSummary,
@@ -40,7 +40,6 @@ from differnet_runtime.web.views import (
     Health,
     OutboxView,
     Overview,
-    RecentEvents,
     SettingView,
     SinkView,
     StateView,
@@ -210,8 +209,7 @@ class FakeStation(FakeTrials, Control):
         seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns
         if event.reject:
             self._keep(np.asarray(frame.image), event)
-        self.metrics.frame(camera, inspection.stages_ms, 0.012)
-        self.metrics.verdict(camera, event.verdict, event.code)
+        self.metrics.verdict(event)
         self.recent.add(event)
 
     def _keep(self, image: np.ndarray, event: InspectionEvent) -> None:

@@ -79,6 +79,7 @@ class _Capture:
     def __init__(self, source: Source, link: CaptureLink) -> None:
         self._source, self._link = source, link
         self._backoff, self._freeze = Backoff(), _freeze_detector(source.last)
+        self._gave_frames = False
         self._seen = Remembered(
             settled=link.settled,
             trying=lambda name, key: link.send(Trying(name=name, key=key)),
@@ -94,6 +95,9 @@ class _Capture:
                 self._read_source()
             except CameraError as error:
                 self._link.send(Lost(text=str(error)[:MOST_TEXT]))
+            if self._gave_frames:
+                self._gave_frames = False
+                self._backoff.reset()
             self._link.idle(self._backoff.next_s())
 
     def _read_source(self) -> None:
@@ -115,7 +119,7 @@ class _Capture:
                 continue
             if frame is None:
                 raise CameraError(sentence("source_ended", source=camera.describe()))
-            self._backoff.reset()
+            self._gave_frames = True
             # Here, where every frame is seen: few of them may be judged.
             self._link.frame(replace(frame, unchanged_s=self._freeze.seconds(frame)))
 
@@ -131,7 +135,7 @@ class _Capture:
                 self._link.send(Ended())
                 self._link.idle(float("inf"))
                 return
-            self._backoff.reset()
+            self._gave_frames = True
             while not self._link.frame(frame):
                 self._link.wait_free()
 

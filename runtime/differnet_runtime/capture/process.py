@@ -327,7 +327,8 @@ class CaptureMonitor:
             return False
         if message is not None:
             self._handle(message, descriptors, child)
-        self._pictures.send_settled(child.channel)
+        if not self._live:
+            self._pictures.send_settled(child.channel)
         return not self.ended and not self._overdue()
 
     def _handle(self, message: Message, descriptors: list[int], child: Child) -> None:

@@ -21,7 +21,7 @@ from ..errors import OutputError, StoreError
 from ..events import InspectionEvent
 from ..files import write_bytes
 from ..model_file.metadata import ModelMetadata
-from ..records import Image, Verdict
+from ..records import Image
 from ..sentences import sentence
 from ..service import STOP_S, Service
 from .index import EvidenceItem, Index, NoteColumn, Sum, item_of
@@ -134,8 +134,7 @@ class EvidenceStore(Service):
     Example:
         >>> store = EvidenceStore(Path("state/evidence"), EvidenceConfig(keep="all"))
         >>> store.start()
-        >>> if store.wants(event.verdict):
-        ...     store.add(event, frame.image)
+        >>> store.add(event, frame.image)
         >>> store.stop()
     """
 
@@ -152,7 +151,7 @@ class EvidenceStore(Service):
         self._index: Index | None = None
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._lock = threading.Lock()
-        self._good = self._dropped = 0
+        self._dropped = 0
         self._problem: str | None = None
         self._damaged = False
 
@@ -166,17 +165,6 @@ class EvidenceStore(Service):
         if self._jobs.empty():
             with contextlib.suppress(queue.Full):
                 self._jobs.put_nowait(None)
-
-    def wants(self, verdict: str) -> bool:
-        """Returns whether to keep an inspection with this verdict; counts the good ones."""
-        keep, every = self.config.keep, self.config.good_every
-        if keep == "none":
-            return False
-        if verdict != Verdict.GOOD or keep == "all":
-            return True
-        with self._lock:
-            self._good += 1
-            return every > 0 and self._good % every == 0
 
     def add(
         self,

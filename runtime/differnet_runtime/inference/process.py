@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +98,8 @@ class EngineProcess:
         gives_way: bool = False,
     ) -> None:
         read = Model.read(model, trusted_keys)
+        self.thresholds: Mapping[str, float | None] = {}
+        """Configured thresholds by the cameras that it is meant for; None takes the model's."""
         self._deadline_s = deadline_s
         self._memory, self._slots = SharedMemory(*read.metadata.input.shape), ThreadSlots()
         self.turns = FifoLock(self._run, self._size, callers, batch_wait_s)

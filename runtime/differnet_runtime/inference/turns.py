@@ -134,13 +134,15 @@ class Batch(Generic[T]):
         return False
 
     def _run_for(self, entries: list[BatchEntry[T]]) -> None:
-        outcomes: Sequence[T | EngineFault] = ()
+        outcomes: Sequence[T | EngineFault]
         try:
             outcomes = self._run(entries)
+        except BaseException:
+            outcomes = [EngineFault("exception", "the batch failed, a bug") for _ in entries]
+            raise
         finally:
             with self._changed:
-                bugs = [EngineFault("exception", "the batch failed, a bug") for _ in entries]
-                for entry, outcome in zip(entries, outcomes or bugs, strict=True):
+                for entry, outcome in zip(entries, outcomes, strict=True):
                     entry.outcome = outcome
                 self._running = False
                 self._changed.notify_all()

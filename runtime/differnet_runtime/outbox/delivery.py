@@ -223,8 +223,8 @@ class Delivery(Service):
             self._stuck_since = time.monotonic()
         if self._problem is not None:
             log.info("sink %s takes events again", self.sink.name)
-        self._problem = None
-        self._backoff.reset()
+            self._problem = None
+            self._backoff.reset()
 
     def _failed(self, error: SinkError) -> None:
         if self._stopping.is_set():

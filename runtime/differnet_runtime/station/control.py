@@ -28,7 +28,8 @@ from ..records import Frame, decided_by, note
 from ..sentences import sentence
 from ..teaching.teaching import Teaching
 from ..web.audit import AuditTrail
-from ..web.control import Control, Jpeg
+from ..web.control import Control
+from ..web.live import Jpeg
 from ..web.model_views import (
     EngineLimit,
     EngineView,
@@ -97,7 +98,7 @@ class StationControl(Control):
         """See `Control.health`."""
         models = {
             camera: ref
-            for model in self._station.models
+            for model in self._station.models.all
             if (ref := _model_ref(model)) is not None
             for camera in model.planned.cameras
         }
@@ -118,7 +119,7 @@ class StationControl(Control):
         """See `Control.overview`."""
         station = self._station
         states, outbox = station.states(), station.results.outbox
-        engines = [_engine_view(model) for model in station.models]
+        engines = [_engine_view(model) for model in station.models.all]
         parts = outbox.parts(list(station.cameras))
         return Overview(
             station=station.config.station.name,
@@ -144,7 +145,7 @@ class StationControl(Control):
         self, name: str, loop: CameraLoop, states: Mapping[str, StateView], parts: PartsView | None
     ) -> CameraView:
         station, status = self._station, loop.status
-        state, board = states[f"camera:{name}"], station.board.of(name)
+        state, board = states[f"camera:{name}"], station.reporter.of(name)
         model, shadow = station.models.of(name), station.shadows.of(name)
         age_s = None
         if status.last_frame_ns is not None:
@@ -166,7 +167,7 @@ class StationControl(Control):
 
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
         """See `Control.jpeg`."""
-        return self._station.board.of(camera).picture.jpeg(overlay=overlay)
+        return self._station.reporter.of(camera).picture.jpeg(overlay=overlay)
 
     def trigger(self, camera: str, part: str | None, sender: str) -> Callable[[], InspectionEvent]:
         """See `Control.trigger`."""
@@ -199,7 +200,7 @@ class StationControl(Control):
         """See `Control.models`."""
         found = [
             _model_view(stored, model)
-            for model in self._station.models
+            for model in self._station.models.all
             if model.config.store is not None
             for stored in model.store.list()
             if stored.name == model.config.store
@@ -218,7 +219,7 @@ class StationControl(Control):
     def note_model(self, model_hash: str, note: str) -> ModelView | None:
         """See `Control.note_model`."""
         found = None
-        for model in self._station.models:
+        for model in self._station.models.all:
             name = model.config.store
             if name is not None and model.store.path_of(name, model_hash).is_file():
                 found = _model_view(model.store.note(model_hash, note, name), model)
@@ -302,7 +303,7 @@ class StationSite:
 
     def frame(self, camera: str) -> Frame | None:
         """See `Site.frame`."""
-        return self._station.board.of(camera).picture.frame
+        return self._station.reporter.of(camera).picture.frame
 
     def on_gpu(self, camera: str) -> bool:
         """See `Site.on_gpu`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..backends.selection import AUTO, ORT_CPU
@@ -26,20 +27,17 @@ def states_of(station: Station) -> dict[str, StateView]:
     """Returns the state of every component of a station, by its name."""
     cameras, config, results = station.cameras, station.config, station.results
     found = [camera_state(name, loop.status) for name, loop in cameras.items()]
-    for model in station.models:
-        status, name = model.switch.engine.status, model.planned.component
-        found.append(engine_state(status, name("engine")))
-        found.append(gpu_state(model.config, status, name("gpu")))
-        found.append(problem_state(name("model"), model.problem))
+    for model in station.models.all:
+        status, name = model.switch.engine.status, model.components
+        found.append(engine_state(status, name["engine"]))
+        found.append(gpu_state(model.planned.config, status, name["gpu"]))
+        found.append(problem_state(name["model"], model.problem))
     working = inspecting(station, {state.component: state for state in found})
     found += [
-        station.reporter.alarms.state(
-            camera, loop.config, config.decision, explained=camera not in working
-        )
-        for camera, loop in cameras.items()
+        station.reporter.of(camera).alarms.state(config.decision, explained=camera not in working)
+        for camera in cameras
     ]
-    after_s = config.events.degraded_after_s
-    found += [sink_state(one.status, after_s) for one in results.deliveries]
+    found += [sink_state(one.status, config.events.degraded_after_s) for one in results.deliveries]
     found.append(problem_state("outbox", results.outbox.status.problem))
     found.append(problem_state("evidence", station.evidence.status.problem))
     found.append(problem_state("labels", station.labelling.book.problem))
@@ -59,7 +57,7 @@ def inspecting(station: Station, states: Mapping[str, StateView]) -> list[str]:
         model = station.models.of(camera)
         if model is None:  # a reload removes it
             return False
-        needed = (states.get(f"camera:{camera}"), states.get(model.planned.component("engine")))
+        needed = (states.get(f"camera:{camera}"), states.get(model.components["engine"]))
         return all(state is not None and not state.stops for state in needed)
 
     return [name for name in station.cameras if inspects(name)]
@@ -69,7 +67,7 @@ def camera_state(name: str, status: CameraStatus) -> StateView:
     """Returns the state of a camera; one at the end of its file is ok."""
     component = f"camera:{name}"
     if status.state in _NORMAL:
-        return StateView(component=component, state=OK)
+        return problem_state(component)
     return StateView(
         component=component, state=status.state.value, reason=status.reason, stops=True
     )
@@ -84,7 +82,7 @@ def engine_state(status: EngineStatus, component: str = "engine") -> StateView:
     if status.fallback:
         reason = sentence("engine_falls_back", backend=status.backend, why=_reasons(status))
         return StateView(component=component, state="fallback", reason=reason)
-    return StateView(component=component, state=OK)
+    return problem_state(component)
 
 
 def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu") -> StateView:
@@ -101,7 +99,7 @@ def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu")
     present = nvidia_gpu()
     ready = status.state is EngineState.READY and not status.fallback
     if config.backend != AUTO or not present or not ready or status.backend != ORT_CPU:
-        return StateView(component=component, state=OK)
+        return problem_state(component)
     reason = sentence("gpu_unused", gpu=present, why=_reasons(status), cpu=ORT_CPU)
     return problem_state(component, reason)
 
@@ -110,7 +108,8 @@ def _reasons(status: EngineStatus) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in status.reasons.items())
 
 
-def problem_state(component: str, problem: str | None) -> StateView:
+@lru_cache(maxsize=256)
+def problem_state(component: str, problem: str | None = None) -> StateView:
     """Returns `degraded` if there is a problem; inspection goes on."""
     state = OK if problem is None else "degraded"
     return StateView(component=component, state=state, reason=problem)
@@ -129,7 +128,7 @@ def sink_state(status: DeliveryStatus, after_s: float) -> StateView:
         return StateView(component=component, state="down", reason=reason)
     if status.caution is not None:
         return StateView(component=component, state="limited", reason=status.caution)
-    return StateView(component=component, state=OK)
+    return problem_state(component)
 
 
 def health_of(states: Collection[StateView]) -> Health:

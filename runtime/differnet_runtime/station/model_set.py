@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +43,7 @@ class NextModels:
 
 
 class StationModels:
-    """One `StationModel` for each model that the cameras name; iterate to get them in order.
+    """One `StationModel` for each model that the cameras name.
 
     Models change one at a time, since a change takes the memory of one more engine.
 
@@ -74,36 +74,34 @@ class StationModels:
         """Memory limit for all models together, in MiB; None without a limit."""
         self.trials: Shadows | None = None
         """The trials, which end when live models need their memory."""
-        self._models = tuple(map(self._made, planned_models(config)))
+        self.all = tuple(map(self._made, planned_models(config)))
+        """The models, in the order of the configuration."""
         require_room(self.shares, self.memory_mb)
         warn_of_room(self.shares)
-
-    def __iter__(self) -> Iterator[StationModel]:
-        return iter(self._models)
 
     @property
     def first(self) -> StationModel:
         """The model of `[model]`, or else of the first camera."""
-        return self._models[0]
+        return self.all[0]
 
     def of(self, camera: str) -> StationModel | None:
         """Returns the model that judges a camera; None if the configuration has no such camera."""
-        return next((model for model in self._models if camera in model.planned.cameras), None)
+        return next((model for model in self.all if camera in model.planned.cameras), None)
 
     @property
     def shares(self) -> list[Share]:
         """The memory that each model needs."""
-        return [_share(model.planned, model.switch.engine) for model in self._models]
+        return [_share(model.planned, model.switch.engine) for model in self.all]
 
     def start(self) -> None:
         """Starts the engine processes."""
         return_memory()  # each file was read
-        for model in self._models:
+        for model in self.all:
             model.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Stops the engine processes, and a change that is under way."""
-        stop_all(self._models, timeout_s)
+        stop_all(self.all, timeout_s)
 
     def prepare(self, config: Config) -> NextModels:
         """Creates the models that another configuration needs; changes and starts nothing.
@@ -116,7 +114,7 @@ class StationModels:
             ModelFileError: A model file can't be used.
         """
         planned = planned_models(config)
-        free = list(self._models)
+        free = list(self.all)
         going_on: dict[str, StationModel] = {}
         for same in (_same_source, _same_cameras):
             for one in planned:
@@ -142,9 +140,9 @@ class StationModels:
                 model.configure(planned)
         for model in models.made:
             model.start()
-        before, self._models = self._models, tuple(models.by_plan.values())
+        before, self.all = self.all, tuple(models.by_plan.values())
         self._make_room()
-        return tuple(model for model in before if model not in self._models)
+        return tuple(model for model in before if model not in self.all)
 
     def activate(self, model: str, name: str | None = None) -> None:
         """Changes to a model of the store; see `StationModel.activate`.
@@ -189,7 +187,7 @@ class StationModels:
 
     def _stores(self) -> dict[str, StationModel]:
         """Returns the models from the store, by their name there; at least one."""
-        found = {one.config.store: one for one in self._models if one.config.store is not None}
+        found = {one.config.store: one for one in self.all if one.config.store is not None}
         if not found:
             _ = self.first.store  # says what is to be configured
         return found

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -255,7 +255,7 @@ class Shadows:
 
     def __init__(self, station: Station) -> None:
         self._station = station
-        self._by_camera: dict[str, Shadow] = {}
+        self._by_camera: Mapping[str, Shadow] = {}
         self._changing = threading.Lock()
 
     def start(self, camera: str, model: str) -> ShadowView:
@@ -286,7 +286,7 @@ class Shadows:
         with self._changing:
             self._require_room(shadow)
             self._end(camera)
-            self._by_camera = {**self._by_camera, camera: shadow}
+            self._use({**self._by_camera, camera: shadow})
             shadow.start()
         self.review()  # the models may have changed meanwhile
         return shadow.view()
@@ -303,12 +303,6 @@ class Shadows:
     def stop_all(self, timeout_s: float) -> None:
         """Ends all trials at the same time."""
         stop_all(self._by_camera.values(), timeout_s)
-
-    def offer(self, judged: JudgedFrame) -> None:
-        """Passes a frame to its camera's trial after the live verdict; returns at once."""
-        shadow = self._by_camera.get(judged.event.camera)
-        if shadow is not None:
-            shadow.offer(judged)
 
     def review(self) -> None:
         """Ends trials whose model is live now, or whose camera is gone or uses another store."""
@@ -332,13 +326,16 @@ class Shadows:
 
     def _end(self, camera: str) -> Shadow | None:
         shadow = self._by_camera.get(camera)
-        self._by_camera = {name: one for name, one in self._by_camera.items() if name != camera}
+        self._use({name: one for name, one in self._by_camera.items() if name != camera})
         if shadow is not None:
             shadow.stop()
         return shadow
 
+    def _use(self, by_camera: Mapping[str, Shadow]) -> None:
+        self._by_camera = self._station.reporter.trials = by_camera
+
     def _free(self) -> bool:
-        return not any(model.switch.engine.wanted for model in self._station.models)
+        return not any(model.switch.engine.wanted for model in self._station.models.all)
 
     def _require_room(self, shadow: Shadow) -> None:
         models = self._station.models

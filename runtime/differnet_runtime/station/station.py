@@ -17,7 +17,7 @@ from ..config import CameraConfig, Config, differences
 from ..config.paths import fingerprints
 from ..config.problems import Key
 from ..errors import CameraError, StoreError
-from ..events import InspectionEvent, StateEvent, Trigger
+from ..events import StateEvent, Trigger
 from ..evidence.store import EvidenceStore
 from ..files import TakenError, lock_folder
 from ..labels import FILE as LABELS
@@ -25,21 +25,22 @@ from ..labels import LabelDatabase
 from ..outbox.delivery import EventDelivery, UnopenedSinks
 from ..outbox.outbox import PictureLog
 from ..sentences import sentence
-from ..service import stop_all
+from ..service import Service, stop_all
 from ..teaching.teaching import Teaching
 from ..text import instead
 from ..web.audit import FILES, AuditTrail, switching
-from ..web.views import RecentEvents, StateView
+from ..web.live import RecentEvents
+from ..web.views import StateView
 from . import health
 from .camera_loop import CameraLoop
 from .control import StationControl, StationSite
-from .judging import FrameJudge, JudgedFrame, TriggerCommand
+from .judging import FrameJudge, TriggerCommand
 from .labelling import Labelling
 from .metrics import Metrics
 from .model_set import NextModels, StationModels
 from .models import StationModel
 from .picture_queue import PictureQueue, remembered
-from .reporting import CameraBoards, Reporter
+from .reporting import Reporter
 from .shadows import Shadows
 
 STOP_S = 4.5
@@ -82,7 +83,7 @@ class Station:
         """Why the last reload was refused; None if it was not."""
         self.started_at_s, self._started = time.time(), time.monotonic()
         # What the page sees
-        self.board, self.recent = CameraBoards(), RecentEvents()
+        self.recent = RecentEvents()
         self.control = StationControl(self)
         self.metrics = Metrics(self.control.overview)
         # What judges
@@ -95,16 +96,9 @@ class Station:
         self.results = EventDelivery(config, self._files, self._commanded)
         labelled = self.labelling.store.ids
         self.evidence = EvidenceStore(state / "evidence", config.evidence, labelled)
-        self.reporter = Reporter(
-            self.results.outbox,
-            self.evidence,
-            self.board,
-            self.recent,
-            self.metrics,
-            self._same_part_s,
-        )
+        self.reporter = Reporter(self.results.outbox, self.evidence, self.recent, self.metrics)
         self.reporter.decision = config.decision
-        self.teaching = Teaching(StationSite(self))
+        self.teaching = self.reporter.teaching = Teaching(StationSite(self))
 
     def start(self) -> None:
         """Starts everything; waits for no camera, broker or engine."""
@@ -141,8 +135,8 @@ class Station:
 
     def live(self) -> bool:
         """Returns whether every thread makes progress; one that hangs or died needs a restart."""
-        services = (*self.cameras.values(), *self.models, self.evidence, self.results)
-        return all(service.alive for service in services)
+        services: list[Service] = [*self.cameras.values(), *self.models.all, self.evidence]
+        return self.results.alive and all(service.alive for service in services)
 
     def states(self) -> dict[str, StateView]:
         """Returns the state of every component, by its name."""
@@ -183,18 +177,6 @@ class Station:
                 self.cameras[camera].refuse(part, "mqtt", str(error))
             raise
 
-    def _report(self, judged: JudgedFrame) -> InspectionEvent:
-        """Reports a verdict, then passes the frame to a trial and to teaching."""
-        event = self.reporter.report(judged)
-        self.shadows.offer(judged)
-        if judged.frame is not None:
-            self.teaching.offer(event.camera, judged.frame)
-        return event
-
-    def _same_part_s(self, camera: str) -> float:
-        config = self.config.camera.get(camera)
-        return 0.0 if config is None else config.same_part_s
-
     def _tell_model(self, component: str, state: str, reason: str) -> None:
         station = self.config.station.name
         self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
@@ -205,7 +187,7 @@ class Station:
         assert model is not None, "every camera of a configuration has one"
         loop = self._loop(name, config, model)
         model.callers.add(name, loop.lies_there)
-        self.reporter.alarms.begin(name)
+        self.reporter.open(name, config)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -214,14 +196,14 @@ class Station:
         pictures = None if is_live(source) else PictureLog(self.results.outbox, name, source.source)
         known = None if pictures is None else remembered(pictures, config)
         capture = CaptureProcess(name, config, known)
-        threshold = partial(self.labelling.threshold, name, model)
-        judge = FrameJudge(own, name, config, model.switch, live=capture.live, threshold=threshold)
+        thresholds = self.labelling.thresholds
+        judge = FrameJudge(own, name, config, model.switch, thresholds, live=capture.live)
         waiting = None
         if pictures is not None:
             waiting = PictureQueue(
                 config, capture, judge, model.switch, pictures, station=own, camera=name
             )
-        return CameraLoop(name, config, capture, judge, self._report, waiting)
+        return CameraLoop(name, config, capture, judge, self.reporter.report, waiting)
 
     def _close(self, names: list[str]) -> None:
         """Stops cameras, all at the same time."""
@@ -229,8 +211,8 @@ class Station:
         self.cameras = {name: loop for name, loop in self.cameras.items() if name not in names}
         stop_all(closed)
         for name in names:
-            self.board.forget(name)
-            for model in self.models:
+            self.reporter.close(name)
+            for model in self.models.all:
                 model.callers.remove(name)
 
     def _begin(self, model: StationModel) -> None:

@@ -73,6 +73,8 @@ class Teaching:
             record.name: Dataset(files, record, self._no_room)
             for files, record in read_all(self.root)  # the page may ask before the start
         }
+        self.collecting: frozenset[str] = frozenset()
+        """The cameras whose frames it collects."""
         self._collector = Collector(self._look, self._end_collecting, self._leave)
 
     def start(self) -> None:
@@ -104,6 +106,7 @@ class Teaching:
                     live = self._site.live(camera)
                     streams[camera] = Stream(one, cameras[camera].integrity, live=live)
             self._collector.use(streams)
+            self.collecting = frozenset(streams)
 
     def offer(self, camera: str, frame: Frame) -> None:
         """Takes a frame after its verdict; see `Collector.offer`."""

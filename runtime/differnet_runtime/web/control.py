@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..events import InspectionEvent
@@ -12,6 +11,7 @@ from ..labels import Labelled
 from ..teaching.teaching import Teaching
 from .answers import Troubles
 from .audit import AuditTrail
+from .live import Jpeg, RecentEvents
 from .model_views import (
     EngineView,
     LabelSummary,
@@ -29,7 +29,6 @@ from .views import (
     Health,
     OutboxView,
     Overview,
-    RecentEvents,
     SettingView,
     SinkView,
     WebView,
@@ -43,7 +42,6 @@ __all__ = [
     "EvidenceKind",
     "EvidenceView",
     "Health",
-    "Jpeg",
     "ModelView",
     "OutboxView",
     "Overview",
@@ -51,23 +49,6 @@ __all__ = [
     "SinkView",
     "WebView",
 ]
-
-
-@dataclass(frozen=True)
-class Jpeg:
-    """A picture of a camera, ready to be sent.
-
-    Args:
-        number: Rises with every new picture of the camera.
-        captured_ns: `time.monotonic_ns()` after its frame was read.
-        data: The file.
-        event: The verdict on this very frame.
-    """
-
-    number: int
-    captured_ns: int
-    data: bytes
-    event: InspectionEvent
 
 
 class Control(ABC):

@@ -1,8 +1,9 @@
-"""A camera's newest judged picture: encoded when somebody looks, once for all who do."""
+"""What the page shows live: the latest verdicts, and each camera's newest judged picture."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,12 +14,29 @@ from ..events import InspectionEvent
 from ..inspection.drawing import Picture, annotate, eight_bit_colour, jpeg
 from ..model_file.metadata import ModelMetadata
 from ..records import Frame, Inspection
-from .control import Jpeg
+from .views import RecentEvent
 
 WIDTH = 960
 """Of the pictures sent, in pixels at most: it is a view, and evidence keeps every pixel."""
 
 _QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A picture of a camera, ready to be sent.
+
+    Args:
+        number: Rises with every new picture of the camera.
+        captured_ns: `time.monotonic_ns()` after its frame was read.
+        data: The file.
+        event: The verdict on this very frame.
+    """
+
+    number: int
+    captured_ns: int
+    data: bytes
+    event: InspectionEvent
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,58 @@ class _Judged:
     frame: Frame
     inspect: Callable[[], Inspection]
     metadata: ModelMetadata | None
+
+
+class RecentEvents:
+    """A ring of the latest verdicts; safe to use from several threads.
+
+    Args:
+        size: So many are kept.
+    """
+
+    def __init__(self, size: int = 2000) -> None:
+        self._events: deque[tuple[int, InspectionEvent]] = deque(maxlen=size)
+        self._number = 0
+        self._lock = threading.Lock()
+
+    @property
+    def number(self) -> int:
+        """Of the latest; 0 before the first."""
+        return self._number
+
+    def add(self, event: InspectionEvent) -> None:
+        """Appends a verdict; the oldest goes when the ring is full."""
+        with self._lock:
+            self._number += 1
+            self._events.append((self._number, event))
+
+    def after(
+        self, number: int = 0, *, camera: str | None = None, limit: int = 2000
+    ) -> list[RecentEvent]:
+        """Returns verdicts, the oldest first.
+
+        Args:
+            number: Only later ones.
+            camera: Only of this one.
+            limit: At most so many, the newest.
+        """
+        with self._lock:
+            newest = self._newest(number, camera, limit)
+        return [
+            RecentEvent.model_construct(number=number, event=event)
+            for number, event in reversed(newest)
+        ]
+
+    def _newest(
+        self, after: int, camera: str | None, limit: int
+    ) -> list[tuple[int, InspectionEvent]]:
+        found: list[tuple[int, InspectionEvent]] = []
+        for number, event in reversed(self._events):
+            if number <= after or len(found) == limit:
+                break
+            if camera is None or event.camera == camera:
+                found.append((number, event))
+        return found
 
 
 class LivePicture:

@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from ..model_file.contract import StrictModel
 from .answers import Refused
 from .connections import Connection, Connections, of_busiest_sender
-from .control import Jpeg
 from .guard import Sessions
+from .live import Jpeg
 from .routes import EventsQuery, LiveQuery
 from .routing import Call, CallDep, CameraDep, StationRoute, Whole, media, problems
 from .views import RecentEvent, ShownEvent

@@ -13,7 +13,7 @@ import pytest
 
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.records import Decision, Frame, Inspection, Verdict
-from differnet_runtime.web.control import Jpeg
+from differnet_runtime.web.live import Jpeg
 from tests.fakes.station import FakeStation
 from tests.runtime.waiting import wait_for
 from tests.runtime.web.looking import SOON_S, Shown, has, says

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.web.views import RecentEvents
+from differnet_runtime.web.live import RecentEvents
 
 
 def event(camera: str = "left") -> InspectionEvent:
