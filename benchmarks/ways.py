@@ -105,8 +105,12 @@ def frames_way(folder: Path) -> Calls:
             f'[camera.top]\nsource = "{camera.url}"\n'
             f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
         )
-        with RunningStation(folder, tables, environment=tracing.environment) as station:
-            station.wait_judging()
+        environment = tracing.environment
+        with RunningStation(folder, tables, environment=environment, events=False) as station:
+            station.wait(
+                lambda: any(b'"GOOD"' in text for _, text, _ in listener.messages),
+                what="a good part's verdict by MQTT",
+            )
             tracing.on()
             begun = len(listener.messages)
             station.wait(lambda: len(listener.messages) > begun + VERDICTS, what="verdicts by MQTT")

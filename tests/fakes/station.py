@@ -23,7 +23,7 @@ from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
 from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.control import Control
-from differnet_runtime.web.live import LivePicture, RecentEvents
+from differnet_runtime.web.live import Jpeg, LivePicture, RecentEvents
 from differnet_runtime.web.model_views import (
     EngineView,
     LabelSummary,

@@ -16,12 +16,13 @@ import numpy as np
 from ..backends.base import Outputs
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..backends.selection import ORT_CPU, choose, runs_on_cpu
-from ..detector import Detector, named_heads
+from ..detector import Detector
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
+from ..inspection.verdict import named_heads
 from ..model_file.file import content_hash, read_model_file
 from ..processes import PACKET, give_way, join_parent, return_memory, send
 from ..sentences import sentence
-from .memory import SharedMemory, bound_memory
+from .memory import bound_memory
 from .messages import (
     FAKE_METADATA,
     EngineFailed,
@@ -32,6 +33,7 @@ from .messages import (
     ScoreResults,
     Unscored,
 )
+from .turns import SharedMemory
 
 _GPU_BATCH = 4
 """Greatest batch on a GPU if none is configured."""

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from ..backends.fake import PREFIX
 from ..backends.selection import AUTO, GPU, ORT_TENSORRT, TENSORRT
 from ..errors import EngineFault
-from ..inspection.calibration import judged
-from ..inspection.verdict import Answer
+from ..inspection.verdict import Answer, judged
 from ..model_file.metadata import ModelMetadata
 from ..sentences import sentence
-from .memory import SharedMemory, ThreadSlots, expected_memory
+from .memory import expected_memory
 from .messages import FAKE_METADATA, EngineOptions, EngineState, EngineStatus, FrameScored
 from .supervisor import Model, RestartBudget, Supervisor, Worker
-from .turns import BatchEntry, Callers, FifoLock, remaining_s
+from .turns import BatchEntry, Callers, FifoLock, SharedMemory, ThreadSlots, remaining_s
 
 _START_S, _START_BUILDING_S = 120.0, 1800.0
 _ALONE = 64

@@ -26,7 +26,6 @@ from ..model_file.signing import require_signature
 from ..processes import Child
 from ..sentences import sentence
 from ..service import STOP_S, Service
-from .memory import SharedMemory
 from .messages import (
     ANSWER,
     FAKE_METADATA,
@@ -38,7 +37,7 @@ from .messages import (
     ScoreRequest,
     ScoreResults,
 )
-from .turns import remaining_s
+from .turns import SharedMemory, remaining_s
 
 _POLL_S, _WATCH_S = 0.1, 0.2
 _BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)

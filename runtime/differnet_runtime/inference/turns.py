@@ -2,16 +2,27 @@
 
 A turn is a place in the next batch, which is used for one frame or given back. The engine is free
 for the next batch as soon as this one has its scores.
+
+The frames and their heatmaps lie in memory that the station and the engine process share. A memfd
+is no file in /dev/shm, which containers make small, and it vanishes with its last user. Its pages
+take memory only once they are written, so there are slots for more threads than any station has
+cameras.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import EngineFault
 from ..sentences import sentence
@@ -22,6 +33,76 @@ _STRAGGLER_S = 0.1
 """How long a batch waits for a caller to prepare its frame, which goes alone after that."""
 
 T = TypeVar("T")
+
+SLOTS = 64
+"""Threads that can use one engine."""
+
+
+class SharedMemory:
+    """A prepared frame and a heatmap for each of 64 slots, mapped by both processes.
+
+    Args:
+        height: Height of the graph's input in pixels.
+        width: Width of the graph's input in pixels.
+        channels: Channels of the graph's input.
+        descriptor: File descriptor of memory that the other process made; None makes it.
+    """
+
+    def __init__(
+        self, height: int, width: int, channels: int, descriptor: int | None = None
+    ) -> None:
+        heatmap_bytes, frame_bytes = height * width * 4, height * width * channels
+        length = SLOTS * (heatmap_bytes + frame_bytes)
+        if descriptor is None:
+            descriptor = os.memfd_create("differnet-frames", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, length)
+        self.descriptor = descriptor
+        # Never closed explicitly: a caller may still hold a view, and unmapping it would crash.
+        mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
+        heatmaps = mapped[: SLOTS * heatmap_bytes].view(np.float32)
+        self._heatmaps = heatmaps.reshape(SLOTS, height * width)
+        self._frames = mapped[heatmaps.nbytes :].reshape(SLOTS, height, width, channels)
+        self.height, self.width = height, width
+        weakref.finalize(self, os.close, descriptor)
+
+    def frame(self, slot: int) -> NDArray[np.uint8]:
+        """Returns a slot's `(height, width, channels)` uint8."""
+        frame: NDArray[np.uint8] = self._frames[slot]
+        return frame
+
+    def heatmap(self, slot: int, rows: int, columns: int) -> NDArray[np.float32]:
+        """Returns a slot's `(rows, columns)` float32; neither exceeds the input's pixels."""
+        heatmap: NDArray[np.float32] = self._heatmaps[slot, : rows * columns]
+        return heatmap.reshape(rows, columns)
+
+
+class ThreadSlots:
+    """Gives each thread a slot of its own until the thread ends."""
+
+    def __init__(self) -> None:
+        self._free = list(range(SLOTS))
+        self._own = threading.local()
+
+    def own(self) -> int:
+        """Returns the calling thread's slot.
+
+        Raises:
+            EngineFault: All slots are in use.
+        """
+        if not hasattr(self._own, "slot"):
+            try:
+                self._own.slot = _Slot(self._free.pop())
+            except IndexError:
+                raise EngineFault(
+                    "busy", f"more than {SLOTS} threads use one engine; close some cameras"
+                ) from None
+            weakref.finalize(self._own.slot, self._free.append, self._own.slot.number)
+        return int(self._own.slot.number)
+
+
+class _Slot:
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class Callers:
