@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 from differnet_runtime.cameras.base import FreezeDetector
 from differnet_runtime.cameras.opencv import CaptureReader
 from differnet_runtime.capture.child import CaptureLink
+from differnet_runtime.capture.messages import FrameQueue
 from differnet_runtime.capture.pictures import Pictures
 from differnet_runtime.capture.process import CaptureMonitor, CaptureStats
-from differnet_runtime.capture.shared_frames import FrameQueue
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.records import Frame, Image
 from differnet_runtime.station.judging import FrameJudge

@@ -10,8 +10,7 @@ from onnx import TensorProto, helper
 
 from differnet_runtime.errors import DifferNetError, EngineFault
 from differnet_runtime.inference.messages import EngineState
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch, Probation
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch, Probation
 from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_runtime.model_file.file import content_hash, write_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Verification

@@ -20,7 +20,6 @@ from math import prod
 import numpy as np
 from pydantic import BaseModel
 
-from ..backoff import Backoff
 from ..cameras.base import Camera, FreezeDetector, no_buffer
 from ..cameras.files import Remembered, UnreadablePictureError
 from ..cameras.sources import open_source
@@ -28,11 +27,13 @@ from ..errors import CameraError, ImageReadError
 from ..processes import PACKET, join_parent
 from ..records import Frame, Image
 from ..sentences import sentence
+from ..service import Backoff
 from .messages import (
     MOST_TEXT,
     RELEASE,
     Captured,
     Ended,
+    FrameSlots,
     Gone,
     LastFrame,
     Later,
@@ -44,9 +45,9 @@ from .messages import (
     Source,
     Trying,
     Unreadable,
+    create_memory,
 )
 from .pictures import restore
-from .shared_frames import FrameSlots, create_memory
 
 _MOST_TRIES = 200
 """After so many a new process takes over, in case a library leaks memory with each."""

@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..backoff import Backoff
 from ..cameras.gstreamer import END_S
 from ..cameras.sources import describe, hidden, is_live, locate
 from ..cameras.stream import open_limit_s
@@ -23,6 +22,7 @@ from ..config.models import CameraConfig
 from ..processes import PACKET, Child
 from ..records import Frame, Image, Origin
 from ..sentences import sentence
+from ..service import Backoff
 from .messages import (
     MESSAGE,
     MOST_TEXT,
@@ -30,6 +30,8 @@ from .messages import (
     CameraStatus,
     Captured,
     Ended,
+    FrameQueue,
+    FrameSlots,
     Gone,
     LastFrame,
     Later,
@@ -41,9 +43,9 @@ from .messages import (
     Source,
     Trying,
     Unreadable,
+    create_memory,
 )
 from .pictures import Pictures
-from .shared_frames import FrameQueue, FrameSlots, create_memory
 
 _JOIN_S = 2.0
 _SLACK_S = 1.0

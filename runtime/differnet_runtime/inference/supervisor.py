@@ -89,18 +89,19 @@ class Supervisor(Service):
         self._wake, self._settled = threading.Event(), threading.Event()
 
     def start(self) -> None:
-        """Starts the thread, and with it the first process."""
+        """Starts the thread, and with it the first process; `wait_ready` waits for the model."""
         self.state = EngineState.STARTING
         super().start()
 
     @property
-    def stopping(self) -> bool:
-        """Whether it was told to stop, so that the end of its process is no fault."""
-        return self._stopping.is_set()
+    def ready(self) -> bool:
+        """Whether there is a process that can score frames."""
+        return self.worker is not None
 
-    def wait_settled(self, timeout_s: float) -> None:
-        """Waits until the first start has succeeded or failed."""
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Waits until it is ready or has failed to start; returns whether it is ready."""
         self._settled.wait(timeout_s)
+        return self.state is EngineState.READY
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Kills the process and ends the thread."""

@@ -7,12 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..backoff import Backoff
 from ..config import Config
 from ..config.problems import Key
 from ..errors import SinkError
 from ..events import Event
-from ..service import STOP_S, Service, stop_all
+from ..service import STOP_S, Backoff, Service, stop_all
 from ..sinks import BusyError, OnCommand, Sink, Stored, build_sinks, sink_tables
 from .outbox import Outbox
 

@@ -19,7 +19,7 @@ from ..config import MqttConfig
 from ..errors import DifferNetError, SinkError
 from ..names import LONGEST_PART, is_part_id
 from ..sentences import sentence
-from .base import OnCommand, Sink, Stored, Took, unheard
+from . import OnCommand, Sink, Stored, Took, unheard
 from .mqtt_client import BrokerLimits, ClientMaker
 from .tls import cause_of
 

@@ -11,9 +11,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ..backoff import Backoff
 from ..config import MqttConfig
 from ..config.paths import read_secret
+from ..service import Backoff
 from .tls import client_context
 
 _WINDOW = 20

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from ..config import CameraConfig
 from ..errors import EngineFault, ImageReadError
 from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
-from ..inference.process import EngineProcess
-from ..inference.switch import ModelSwitch
+from ..inference.process import EngineProcess, ModelSwitch
 from ..inspection.image_checks import IntegrityGate
 from ..inspection.verdict import Answer, engine_code, inspect_frame, unreadable
 from ..labels import Thresholds

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
 from ..errors import DifferNetError, ModelStoreError
-from ..inference.process import AbsentEngine, EngineProcess
-from ..inference.switch import ModelSwitch
+from ..inference.process import AbsentEngine, EngineProcess, ModelSwitch
 from ..inference.turns import Callers
 from ..models.cards import advice
 from ..models.store import ModelStore, StoredModel, default_folder

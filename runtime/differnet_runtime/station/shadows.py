@@ -30,7 +30,7 @@ from ..service import STOP_S, Service, stop_all
 from ..web.live import encoded
 from ..web.model_views import Difference, ShadowView, Side
 from .judging import JudgedFrame
-from .memory import Share, require_room
+from .model_set import Share, require_room
 
 if TYPE_CHECKING:
     from .models import StationModel

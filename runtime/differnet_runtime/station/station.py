@@ -32,14 +32,13 @@ from ..web.audit import FILES, AuditTrail, switching
 from ..web.live import RecentEvents
 from ..web.views import StateView
 from . import health
-from .camera_loop import CameraLoop
+from .camera_loop import CameraLoop, PictureQueue, remembered
 from .control import StationControl, StationSite
 from .judging import FrameJudge, TriggerCommand
 from .labelling import Labelling
 from .metrics import Metrics
 from .model_set import NextModels, StationModels
 from .models import StationModel
-from .picture_queue import PictureQueue, remembered
 from .reporting import Reporter
 from .shadows import Shadows
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config import CameraConfig
 from ..config.grammar import redact
 from ..errors import DifferNetError, ModelFileError, OutputError, TeachError
-from ..evidence.retention import free_bytes
+from ..evidence.store import free_bytes
 from ..inspection.image_checks import IntegrityGate
 from ..model_file.contract import Region
 from ..model_file.file import read_model_file

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from differnet_runtime.capture import process as monitoring
-from differnet_runtime.capture.messages import CameraState
+from differnet_runtime.capture.messages import CameraState, FrameSlots
 from differnet_runtime.capture.process import CaptureProcess
-from differnet_runtime.capture.shared_frames import FrameSlots
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from tests.faults.capturing import capture, children, next_frame, take_all, wait_for_state

@@ -14,9 +14,8 @@ import pytest
 
 from differnet_runtime.errors import EngineFault, ModelFileError
 from differnet_runtime.inference.messages import EngineState
-from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch, Probation
 from differnet_runtime.inference.supervisor import RestartBudget
-from differnet_runtime.inference.switch import ModelSwitch, Probation
 from differnet_runtime.model_file.file import content_hash, write_model_file
 from tests.fakes.headed import COLUMNS, ROWS, coloured, write_headed_model
 from tests.fakes.weighted import noise, weighted_graph

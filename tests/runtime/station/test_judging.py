@@ -11,8 +11,7 @@ import pytest
 
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.errors import ImageReadError
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.labels import Thresholds
 from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import Frame

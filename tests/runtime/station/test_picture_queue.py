@@ -14,12 +14,11 @@ from differnet_runtime.cameras.files import UnreadablePictureError
 from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.config import CameraConfig, EventsConfig
 from differnet_runtime.events import InspectionEvent, picture_id
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.outbox.outbox import Outbox, PictureLog
 from differnet_runtime.records import Frame, Origin
+from differnet_runtime.station.camera_loop import PictureQueue, remembered
 from differnet_runtime.station.judging import FrameJudge, JudgedFrame
-from differnet_runtime.station.picture_queue import PictureQueue, remembered
 from tests.runtime.waiting import wait_for
 
 NOISE = np.random.RandomState(0).randint(60, 120, (64, 64, 3)).astype(np.uint8)

@@ -20,8 +20,8 @@ from differnet_runtime.inference.messages import FAKE_METADATA
 from differnet_runtime.inference.process import AbsentEngine, EngineProcess
 from differnet_runtime.inference.supervisor import RestartBudget
 from differnet_runtime.inference.turns import Callers
-from differnet_runtime.inspection.calibration import judged as score_of
 from differnet_runtime.inspection.verdict import Answer
+from differnet_runtime.inspection.verdict import judged as score_of
 from differnet_runtime.records import Frame
 from differnet_runtime.station.judging import JudgedFrame
 from differnet_runtime.station.shadows import KEPT, Shadow
