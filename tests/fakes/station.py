@@ -21,6 +21,7 @@ from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdic
 from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
+from differnet_runtime.web.answers import Troubles
 from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.control import Control
 from differnet_runtime.web.live import Jpeg, LivePicture, RecentEvents
@@ -97,7 +98,7 @@ class FakeStation(FakeTrials, Control):
         self.audited: list[AuditEvent] = []
         self.on_disk = 0
         audit = AuditTrail("demo", self.audited.append, self._settle)
-        super().__init__(RecentEvents(), audit)
+        self.recent, self.audit, self.troubles = RecentEvents(), audit, Troubles()
         self.shadows = {}
         self.folder = folder
         self.size = size

@@ -10,7 +10,8 @@ from differnet_runtime.events import FrameRef, InspectionEvent, ModelRef
 from differnet_runtime.outbox import delivery as outbox_delivery
 from differnet_runtime.outbox.delivery import Delivery
 from differnet_runtime.sinks import build_sinks, mqtt, mqtt_client
-from differnet_runtime.station.health import health_of, sink_state
+from differnet_runtime.station.health import sink_state
+from differnet_runtime.web.views import Health
 from tests.broker import Broker, listening, write_certificates
 from tests.faults.test_broker import add, delivering, mqtt_config, states
 from tests.runtime.waiting import wait_for
@@ -31,7 +32,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reasons(delivery: Delivery) -> str:
     """Returns what `/readyz` says of a sink."""
-    return "".join(health_of([sink_state(delivery.status, AFTER_S)]).reasons)
+    return "".join(Health.of([sink_state(delivery.status, AFTER_S)]).reasons)
 
 
 @pytest.mark.parametrize(("window", "qos"), [(1, 1), (10, 1), (10, 2), (65535, 1)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ..gpu import nvidia_gpu
 from ..inference.messages import EngineState, EngineStatus
 from ..outbox.delivery import DeliveryStatus
 from ..sentences import sentence
-from ..web.views import Health, StateView
+from ..web.views import StateView
 
 if TYPE_CHECKING:
     from .station import Station
@@ -129,20 +129,6 @@ def sink_state(status: DeliveryStatus, after_s: float) -> StateView:
     if status.caution is not None:
         return StateView(component=component, state="limited", reason=status.caution)
     return problem_state(component)
-
-
-def health_of(states: Collection[StateView]) -> Health:
-    """Summarises the states of all components."""
-    wrong = [state for state in states if state.state != OK]
-    return Health(
-        ready=not any(state.stops for state in wrong),
-        degraded=any(not state.stops for state in wrong),
-        reasons=[
-            f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
-            for state in wrong
-        ],
-        problems=wrong,
-    )
 
 
 class StateWatch:

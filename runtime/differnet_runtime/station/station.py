@@ -16,24 +16,27 @@ from ..capture.process import CaptureProcess
 from ..config import CameraConfig, Config, differences
 from ..config.paths import fingerprints
 from ..config.problems import Key
-from ..errors import CameraError, StoreError
+from ..errors import CameraError, StoreError, TeachError
 from ..events import StateEvent, Trigger
 from ..evidence.store import EvidenceStore
 from ..files import TakenError, lock_folder
 from ..labels import FILE as LABELS
 from ..labels import LabelDatabase
+from ..models.store import StoredModel
 from ..outbox.delivery import EventDelivery, UnopenedSinks
 from ..outbox.outbox import PictureLog
+from ..processes import return_memory
+from ..records import Frame
 from ..sentences import sentence
 from ..service import Service, stop_all
 from ..teaching.teaching import Teaching
 from ..text import instead
 from ..web.audit import FILES, AuditTrail, switching
+from ..web.control import Control
 from ..web.live import RecentEvents
 from ..web.views import StateView
 from . import health
 from .camera_loop import CameraLoop, PictureQueue, remembered
-from .control import StationControl, StationSite
 from .judging import FrameJudge, TriggerCommand
 from .labelling import Labelling
 from .metrics import Metrics
@@ -83,7 +86,7 @@ class Station:
         self.started_at_s, self._started = time.time(), time.monotonic()
         # What the page sees
         self.recent = RecentEvents()
-        self.control = StationControl(self)
+        self.control = Control(self)
         self.metrics = Metrics(self.control.overview)
         # What judges
         audited = partial(switching, self.control, "activate", FILES)
@@ -328,3 +331,54 @@ def _refuse_commands(config: Config) -> None:
     for name, camera in config.camera.items():
         refuse_commands(name, camera)
         refuse_leaving(name, camera)
+
+
+class StationSite:
+    """Answers teaching from the station's parts; implements `teaching.Site`.
+
+    Args:
+        station: The station; may still be under construction.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    @property
+    def config(self) -> Config:
+        """See `Site.config`."""
+        return self._station.config
+
+    def live(self, camera: str) -> bool:
+        """See `Site.live`."""
+        config = self.config.camera.get(camera)  # a reload removes it
+        return config is not None and is_live(locate(config))
+
+    def obstacle(self, camera: str, name: str) -> str | None:
+        """See `Site.obstacle`."""
+        model = self._station.models.of(camera)
+        if model is None or model.config.store is not None:
+            return None
+        code = "teach_model_file" if model.config.path else "teach_no_store"
+        return sentence(code, key=model.planned.key, camera=camera, name=name)
+
+    def frame(self, camera: str) -> Frame | None:
+        """See `Site.frame`."""
+        return self._station.reporter.of(camera).picture.frame
+
+    def on_gpu(self, camera: str) -> bool:
+        """See `Site.on_gpu`."""
+        backend = self._model(camera).switch.engine.status.backend or "cpu"
+        return "cpu" not in backend and not backend.startswith("fake")
+
+    def add_model(self, camera: str, name: str, path: Path) -> StoredModel:
+        """See `Site.add_model`."""
+        try:
+            return self._model(camera).add(path, name)
+        finally:
+            return_memory()  # of reading the file
+
+    def _model(self, camera: str) -> StationModel:
+        model = self._station.models.of(camera)
+        if model is None:  # a reload removes it
+            raise TeachError(sentence("camera_gone", camera=camera))
+        return model

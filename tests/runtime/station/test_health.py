@@ -7,10 +7,9 @@ from differnet_runtime.station.health import (
     StateWatch,
     camera_state,
     engine_state,
-    health_of,
     problem_state,
 )
-from differnet_runtime.web.views import StateView
+from differnet_runtime.web.views import Health, StateView
 
 
 def camera(state: CameraState, reason: str | None = None) -> CameraStatus:
@@ -44,17 +43,17 @@ def test_a_fallback_gives_verdicts_and_says_why_it_runs() -> None:
 
 def test_what_stops_inspection_is_not_ready_and_what_does_not_is_degraded() -> None:
     assert (
-        health_of(
+        Health.of(
             [StateView(component="engine", state="ok"), problem_state("outbox", None)]
         ).reasons
         == []
     )
-    health = health_of([problem_state("outbox", "the disk is full")])
+    health = Health.of([problem_state("outbox", "the disk is full")])
     assert (health.ready, health.degraded) == (True, True)
     assert health.reasons == ["outbox: degraded: the disk is full"]
     told = health.problems[0]
     assert (told.component, told.state, told.reason) == ("outbox", "degraded", "the disk is full")
-    health = health_of([StateView(component="camera:top", state="stalled", stops=True)])
+    health = Health.of([StateView(component="camera:top", state="stalled", stops=True)])
     assert (health.ready, health.degraded) == (False, False)
 
 
