@@ -67,7 +67,7 @@ def stop_all(services: Collection[Service], timeout_s: float = STOP_S) -> None:
 
 
 STEPS_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Waits before the attempts to open a camera."""
+"""Waits before the attempts to open a camera or to start an engine."""
 
 
 class Backoff:

@@ -356,14 +356,17 @@ class FrameQueue:
             self._give_back(item)
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until there is something to take; returns whether there is."""
+        """Waits until there is a frame, a picture's read error or the end; returns whether."""
         with self._changed:
             if not self._items and timeout_s > 0:
                 self._changed.wait_for(lambda: self._items, timeout_s)
             return bool(self._items)
 
     def take(self) -> Frame | None:
-        """Takes the next frame; returns None if there is none, or once at the end of the source.
+        """Takes the newest frame (live), or the next one.
+
+        Returns:
+            The frame; None if there is none, or once at the end of the source.
 
         Raises:
             ImageReadError: The next picture can't be read; there may be more behind it.

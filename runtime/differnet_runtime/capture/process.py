@@ -20,9 +20,9 @@ from ..cameras.sources import describe, hidden, is_live, locate
 from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
 from ..processes import PACKET, Child
-from ..records import Frame, Image, Origin
+from ..records import Image, Origin
 from ..sentences import sentence
-from ..service import Backoff
+from ..service import STOP_S, Backoff, Service
 from .messages import (
     MESSAGE,
     MOST_TEXT,
@@ -47,13 +47,12 @@ from .messages import (
 )
 from .pictures import Pictures
 
-_JOIN_S = 2.0
 _SLACK_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class CaptureProcess:
+class CaptureProcess(Service):
     """Gives the frames of a camera, which may be absent, hang or crash.
 
     Args:
@@ -68,6 +67,7 @@ class CaptureProcess:
     """
 
     def __init__(self, name: str, config: CameraConfig, pictures: Pictures | None = None) -> None:
+        super().__init__(f"capture-{name}")
         self.name = name
         self._config = locate(config)
         self.live = is_live(self._config)
@@ -75,8 +75,8 @@ class CaptureProcess:
         self._queue = FrameQueue(self.live)
         self._stats = CaptureStats(describe(self._config))
         self._pictures = pictures or Pictures()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.wait, self.take = self._queue.wait, self._queue.take
+        self.settle = self._pictures.settle
         self._last: tuple[Image, int] | None = None
         self._logged: set[type[Exception]] = set()
 
@@ -89,37 +89,17 @@ class CaptureProcess:
     def alive(self) -> bool:
         """Whether the thread that looks after the process runs, or has come to its end."""
         ended = self.status.state in (CameraState.ENDED, CameraState.STOPPED)
-        return ended or (self._thread is not None and self._thread.is_alive())
+        return ended or super().alive
 
     def start(self) -> None:
         """Starts the process and returns at once; a camera that is absent is retried for ever."""
-        self._stopping.clear()
         self._stats.update(state=CameraState.STARTING, reason=None)
-        self._thread = threading.Thread(target=self._run, name=f"capture-{self.name}", daemon=True)
-        self._thread.start()
+        super().start()
 
-    def stop(self, timeout_s: float = _JOIN_S) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Ends the process; may be called in any state, and again."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
         self._stats.update(state=CameraState.STOPPED, reason=None, pid=None)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until something can be taken: a frame, a picture's read error, or the end."""
-        return self._queue.wait(timeout_s)
-
-    def take(self) -> Frame | None:
-        """Returns the newest frame not taken yet (live), or the next one; None if there is none.
-
-        Raises:
-            ImageReadError: The next picture can't be read; there may be more behind it.
-        """
-        return self._queue.take()
-
-    def settle(self, key: str) -> None:
-        """Notes that a picture's verdict is on disk, so that it may be moved or deleted."""
-        self._pictures.settle(key)
 
     def _run(self) -> None:
         backoff = Backoff()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
-import sqlite3
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
@@ -17,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..database import RunningClock, connect, mapped, open_or_replace, transaction
+from ..database import Database, mapped, open_or_replace
 from ..errors import OutputError, StoreError
 from ..events import InspectionEvent
 from ..inspection.capture_record import View
@@ -163,7 +161,7 @@ class Sum:
         return Sum(self.count + count, self.bytes + bytes_)
 
 
-class Index:
+class Index(Database):
     """The index database, which one thread writes and any thread reads.
 
     Args:
@@ -175,35 +173,28 @@ class Index:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer = connect(path, _SCHEMA, _VERSION, durable=False)
-        _add_columns(self._writer, path)
-        self._reader = connect(path, _SCHEMA, _VERSION, durable=False)
-        self._reading = threading.Lock()
-        with mapped(path):
-            (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
-            self.kept = Sum(*self._writer.execute(_SUMS).fetchone())
-            undecided = self._writer.execute(f"{_SUMS} WHERE verdict = ?", (Verdict.NO_DECISION,))
-            self.undecided = Sum(*undecided.fetchone())
-        self.clock = RunningClock(seconds)
+        super().__init__(path, _SCHEMA, _VERSION, durable=False)
+        self._add_columns()
+        self.kept = Sum(*self.read(_SUMS)[0])
+        self.undecided = Sum(*self.read(f"{_SUMS} WHERE verdict = ?", Verdict.NO_DECISION)[0])
 
     def add(self, items: Sequence[EvidenceItem], replacing: Sequence[str] = ()) -> None:
         """Adds rows and deletes those that they replace (by id), in one transaction."""
-        now_s = self.clock.now_s()
-        with mapped(self._path), transaction(self._writer):
+        now_s = self.now_s()
+        with self.writing() as writer:
             deleted = self._delete(replacing)
-            self._writer.executemany(
+            writer.executemany(
                 f"INSERT INTO picture ({_COLUMNS}, clock_s) VALUES ({_PLACES})",  # noqa: S608 - no value is in it
                 [(*astuple(item), now_s) for item in items],
             )
-            self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
+            writer.execute("UPDATE clock SET seconds = ?", (now_s,))
         for item in items:
             self._count(item.verdict, 1, item.bytes)
         self._count_deleted(deleted)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Deletes rows in one transaction."""
-        with mapped(self._path), transaction(self._writer):
+        with self.writing():
             deleted = self._delete(ids)
         self._count_deleted(deleted)
 
@@ -224,24 +215,20 @@ class Index:
 
     def update(self, column: NoteColumn, values: Mapping[str, int]) -> None:
         """Sets a column of the rows with these ids, in one transaction."""
-        with mapped(self._path), transaction(self._writer):
-            self._writer.executemany(
+        with self.writing() as writer:
+            writer.executemany(
                 f"UPDATE picture SET {column} = ? WHERE id = ?",  # noqa: S608 - no value is in it
                 [(value, id_) for id_, value in values.items()],
             )
 
     def has(self, id_: str, *, labelled: bool = False) -> bool:
         """Returns whether a picture is kept; with `labelled`, whether it has a label too."""
-        with mapped(self._path):
-            row = self._writer.execute(
-                "SELECT labelled FROM picture WHERE id = ?", (id_,)
-            ).fetchone()
-        return row is not None and (bool(row[0]) or not labelled)
+        rows = self.read("SELECT labelled FROM picture WHERE id = ?", id_)
+        return bool(rows) and (bool(rows[0][0]) or not labelled)
 
     def ids(self) -> set[str]:
         """Returns the id of every picture."""
-        with mapped(self._path):
-            return {id_ for (id_,) in self._writer.execute("SELECT id FROM picture")}
+        return {id_ for (id_,) in self.read("SELECT id FROM picture")}
 
     def oldest(self, limit: int, *, undecided: bool = False) -> list[Deletable]:
         """Returns the oldest pictures, labelled ones last.
@@ -250,18 +237,17 @@ class Index:
             limit: Greatest number of pictures.
             undecided: Only those with NO_DECISION and without a label.
         """
-        now_s = self.clock.now_s()
+        now_s = self.now_s()
         query = (
             "SELECT id, bytes, clock_s, labelled FROM picture"  # noqa: S608 - no value is in it
             f"{' WHERE verdict = ? AND NOT labelled' if undecided else ''}"
             " ORDER BY labelled, row LIMIT ?"
         )
         values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
-        with mapped(self._path):
-            return [
-                Deletable(id_, size, now_s - clock_s, bool(labelled))
-                for id_, size, clock_s, labelled in self._writer.execute(query, values)
-            ]
+        return [
+            Deletable(id_, size, now_s - clock_s, bool(labelled))
+            for id_, size, clock_s, labelled in self.read(query, *values)
+        ]
 
     def list(
         self, limit: int, before: str | None, camera: str | None, verdict: str | None
@@ -282,25 +268,18 @@ class Index:
 
     def _select(self, where: str, *values: str | int) -> builtins.list[EvidenceItem]:
         query = f"SELECT {_COLUMNS} FROM picture WHERE {where}"  # noqa: S608 - no value is in it
-        with self._reading, mapped(self._path):
-            items = [EvidenceItem(*row) for row in self._reader.execute(query, values)]
+        items = [EvidenceItem(*row) for row in self.read(query, *values)]
         return [replace(item, heatmap=bool(item.heatmap)) for item in items]
 
-    def close(self) -> None:
-        """Closes the database."""
-        with self._reading:
-            self._reader.close()
-        self._writer.close()
-
-
-def _add_columns(connection: sqlite3.Connection, path: Path) -> None:
-    """Adds the columns that an older index lacks; older releases can still use it."""
-    with mapped(path):
-        known = {name for _, name, *_ in connection.execute("PRAGMA table_info(picture)")}
-        for name, kind in _ADDED.items():
-            if name not in known:
-                connection.execute(f"ALTER TABLE picture ADD COLUMN {name} {kind}")
-        connection.execute("CREATE INDEX IF NOT EXISTS picture_going ON picture (labelled, row)")
+    def _add_columns(self) -> None:
+        """Adds the columns that an older index lacks; older releases can still use it."""
+        known = {name for _, name, *_ in self.read("PRAGMA table_info(picture)")}
+        with mapped(self._path):
+            for name in _ADDED.keys() - known:
+                self._writer.execute(f"ALTER TABLE picture ADD COLUMN {name} {_ADDED[name]}")
+            self._writer.execute(
+                "CREATE INDEX IF NOT EXISTS picture_going ON picture (labelled, row)"
+            )
 
 
 Kind = Literal["input", "heatmap", "thumbnail"]

@@ -148,17 +148,14 @@ def _frame(
     head_scores = None if outputs.heads is None else outputs.heads[one]
     try:
         heads = named_heads(head_scores, detector.metadata)
-        _require_finite(score, heads)
-        return FrameScored(score=score, heads=heads, heatmap=_share_heatmap(heatmap, slot, memory))
+        shared = _share_heatmap(heatmap, slot, memory)
     except EngineFault as fault:
         return Unscored(code=fault.code, text=_text(fault, _MOST_FRAME_TEXT))
-
-
-def _require_finite(score: float, heads: dict[str, float]) -> None:
     if not math.isfinite(score):
-        raise EngineFault("not_finite", sentence("score_not_finite", score=score))
+        return Unscored(code="not_finite", text=sentence("score_not_finite", score=score))
     if not all(map(math.isfinite, heads.values())):
-        raise EngineFault("not_finite", sentence("heads_not_finite", scores=heads))
+        return Unscored(code="not_finite", text=sentence("heads_not_finite", scores=heads))
+    return FrameScored(score=score, heads=heads, heatmap=shared)
 
 
 def _share_heatmap(

@@ -25,7 +25,7 @@ from ..model_file.metadata import ModelMetadata
 from ..model_file.signing import require_signature
 from ..processes import Child
 from ..sentences import sentence
-from ..service import STOP_S, Service
+from ..service import STOP_S, Backoff, Service
 from .messages import (
     ANSWER,
     FAKE_METADATA,
@@ -40,8 +40,6 @@ from .messages import (
 from .turns import SharedMemory, remaining_s
 
 _POLL_S, _WATCH_S = 0.1, 0.2
-_BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Waits before a start, by the number of starts that failed in a row before it."""
 _RESTART_LEAST_S, _RESTART_FACTOR = 10.0, 3.0
 """A restart that takes this many times as long as the first start is taken for hung."""
 
@@ -83,7 +81,7 @@ class Supervisor(Service):
         self.last_fault: str | None = None
         self._options, self._memory = options, memory
         self._start_timeout_s, self._budget, self._fallback = start_timeout_s, budget, fallback
-        self._started_once, self._failed_starts = False, 0
+        self._started_once, self._backoff = False, Backoff()
         self._told: set[str] = set()
         self._lock = threading.Lock()
         self._wake, self._settled = threading.Event(), threading.Event()
@@ -163,21 +161,20 @@ class Supervisor(Service):
                 self._fail(f"{self._budget.restarts} restarts in {self._budget.window_s:g} s")
                 return
             self.restarts += 1
-            self._stopping.wait(_BACKOFF_S[min(self._failed_starts, len(_BACKOFF_S) - 1)])
+        self._stopping.wait(self._backoff.next_s())
         self._started_once = True
         begun = time.monotonic()
         try:
             worker = self._started()
         except Exception as error:  # such as memory or descriptors that are used up
             if not self._stopping.is_set():
-                self._failed_starts += 1
                 fault = _fault_of(error)
                 self.note(fault)
                 self._fail(fault.text)
             return
         taken_s = time.monotonic() - begun
         self._start_timeout_s = max(_RESTART_LEAST_S, _RESTART_FACTOR * taken_s)
-        self._failed_starts = 0
+        self._backoff.reset()
         with self._lock:
             self.worker, self.model, self.state = worker, worker.model, EngineState.READY
         self._settled.set()
@@ -210,8 +207,9 @@ class Supervisor(Service):
             log.warning("%s falls back to %s: %s", backend, ORT_CPU, why)
             self.reasons = {**self.reasons, backend: why}
             self._options = self._options.model_copy(update={"backend": ORT_CPU})
-            self.fallen_back, self._started_once, self._failed_starts = True, False, 0
-            self._budget = self._budget.fresh()
+            self.fallen_back, self._started_once = True, False
+            self._backoff.reset()
+            self._budget = RestartBudget(self._budget.restarts, self._budget.window_s)
             self.state = EngineState.RESTARTING
             self._wake.set()
             return
@@ -242,10 +240,6 @@ class RestartBudget:
             return False
         self._spent_ns.append(now_ns)
         return True
-
-    def fresh(self) -> RestartBudget:
-        """Returns the same budget with nothing spent."""
-        return RestartBudget(self.restarts, self.window_s)
 
 
 class Worker:

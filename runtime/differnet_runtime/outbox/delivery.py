@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from ..config import Config
 from ..config.problems import Key
 from ..errors import SinkError
-from ..events import Event
 from ..service import STOP_S, Backoff, Service, stop_all
 from ..sinks import BusyError, OnCommand, Sink, Stored, build_sinks, sink_tables
 from .outbox import Outbox
@@ -71,10 +70,6 @@ class EventDelivery:
     def alive(self) -> bool:
         """Whether the threads of the outbox and of all deliveries run."""
         return self.outbox.alive and all(delivery.alive for delivery in self.deliveries)
-
-    def add(self, event: Event) -> None:
-        """Takes an event; never waits."""
-        self.outbox.add(event)
 
     def beat(self, cameras: list[str]) -> None:
         """Sends a heartbeat for the cameras that inspect."""

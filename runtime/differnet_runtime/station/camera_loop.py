@@ -20,6 +20,7 @@ from ..errors import TooManyCommandsError
 from ..events import InspectionEvent, Trigger, picture_id
 from ..inference.process import ModelSwitch
 from ..outbox.outbox import PictureLog
+from ..outbox.table import JudgedPicture
 from ..records import Frame, Origin, Verdict
 from ..sentences import sentence
 from ..service import STOP_S, Service
@@ -385,7 +386,7 @@ class PictureQueue:
         """
         if self._switch.engine.absent:
             return self._shown()
-        if not self._switch.engine.ready or not self._pictures.has_room:
+        if not self._switch.engine.ready or not self._pictures.outbox.has_room:
             return None
         judged = self._judged()
         if judged is None:
@@ -451,7 +452,7 @@ class PictureQueue:
             }
         )
         settle = partial(self._settle, origin.key, event.verdict)
-        picture = self._pictures.entry(origin, event.verdict, settle)
+        picture = JudgedPicture(self._camera, self._pictures.source, origin, event.verdict, settle)
         return replace(judged, event=event, picture=picture)
 
     def _settle(self, key: str, verdict: str) -> None:

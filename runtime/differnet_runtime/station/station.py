@@ -155,7 +155,7 @@ class Station:
         log.log(level, "%s: %s%s", event.component, event.state, why)
         if event.state not in _CALM:
             self.metrics.fault(event.component, event.state)
-        self.results.add(event)
+        self.results.outbox.add(event)
 
     def ask(self, camera: str, part: str | None, trigger: Trigger, sender: str) -> TriggerCommand:
         """Asks a camera for a verdict on the part in front of it; see `CameraLoop.ask`.

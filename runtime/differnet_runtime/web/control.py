@@ -75,7 +75,7 @@ class Control:
     def __init__(self, station: Station) -> None:
         audit = AuditTrail(
             station.config.station.name,
-            lambda event: station.results.add(event),  # noqa: PLW0108 - made later
+            lambda event: station.results.outbox.add(event),  # noqa: PLW0108 - made later
             lambda: station.results.outbox.flush(_ON_DISK_S),
         )
         self.recent, self.audit, self.troubles = station.recent, audit, Troubles()

@@ -16,6 +16,7 @@ from differnet_runtime.config import CameraConfig, EventsConfig
 from differnet_runtime.events import InspectionEvent, picture_id
 from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.outbox.outbox import Outbox, PictureLog
+from differnet_runtime.outbox.table import JudgedPicture
 from differnet_runtime.records import Frame, Origin
 from differnet_runtime.station.camera_loop import PictureQueue, remembered
 from differnet_runtime.station.judging import FrameJudge, JudgedFrame
@@ -193,7 +194,7 @@ def test_a_camera_that_is_opened_again_meanwhile_judges_no_picture_twice(tmp_pat
     outbox.use_sinks(["jsonl"])
     log, made = PictureLog(outbox, "top", "/in"), origin("a.png")
     event = InspectionEvent(station="line", camera="top", verdict="GOOD", reject=False)
-    outbox.add(event, log.entry(made, "GOOD", lambda: None))
+    outbox.add(event, JudgedPicture("top", log.source, made, "GOOD"))
     known = remembered(log, CameraConfig(source="/in", after="move"))
     assert known.seen == {made.key}
     assert not known._settled, "it leaves once its verdict is on disk"
