@@ -97,7 +97,7 @@ def frames_way(folder: Path) -> Calls:
     """Returns the functions that run between an RTSP camera and an MQTT broker."""
     tracing = Tracing(folder)
     with (
-        rtsp_camera(Clip(fps=10)) as camera,
+        rtsp_camera(Clip(fps=25)) as camera,
         Broker(folder / "broker") as broker,
         listening(broker.port) as listener,
     ):
