@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from ..sentences import sentence
 from .memory import expected_memory
 from .messages import FAKE_METADATA, EngineOptions, EngineState, EngineStatus, FrameScored
 from .supervisor import Model, RestartBudget, Supervisor, Worker
-from .turns import BatchEntry, Callers, FifoLock, SharedMemory, ThreadSlots, remaining_s
+from .turns import BatchEntry, Callers, FifoLock, SharedMemory, remaining_s
 
 _START_S, _START_BUILDING_S = 120.0, 1800.0
 _ALONE = 64
@@ -111,7 +110,7 @@ class EngineProcess(Supervisor):
             budget=restarts or RestartBudget(),
             fallback=fallback and model is not None,
         )
-        self._deadline_s, self._slots = deadline_s, ThreadSlots()
+        self._deadline_s = deadline_s
         self.turns = FifoLock(self._score, self._size, callers, batch_wait_s)
         """The threads that score a frame or wait for their turn."""
         self._answers, self._batches = 0, dict[int, int]()
@@ -142,7 +141,7 @@ class EngineProcess(Supervisor):
 
     def buffer(self) -> NDArray[np.uint8]:
         """Returns the calling thread's `(height, width, C)` uint8, for its prepared frames."""
-        return self._memory.frame(self._slots.own())
+        return self._memory.frame(self.turns.slot())
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:
@@ -195,7 +194,7 @@ class EngineProcess(Supervisor):
         return fault.code == "timeout" and limit_s < self._deadline_s and in_time
 
     def _place(self, prepared: NDArray[np.uint8]) -> int:
-        slot = self._slots.own()
+        slot = self.turns.slot()
         own = self._memory.frame(slot)
         if prepared.shape != own.shape or prepared.dtype != np.uint8:
             raise EngineFault(
@@ -332,26 +331,14 @@ _ON_A_GPU = (TENSORRT, ORT_TENSORRT, ORT_CUDA)
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Probation:
-    """What a new model must do under load before the old one is stopped.
-
-    Args:
-        answers: Frames that it must score without a fault.
-        longest_s: Seconds after which it has passed without a fault, even with fewer frames.
-    """
-
-    answers: int = 10
-    longest_s: float = 5.0
-
-
 class ModelSwitch:
     """Holds the current engine; each frame leases it, and so is judged by one model only.
 
     Args:
         engine: The first engine, started; this object stops it.
         make: Makes an engine process for another model file, not yet started.
-        probation: The test of a new model under load.
+        answers: Frames that a new model must score without a fault before the old one is stopped.
+        longest_s: Seconds after which it has passed without a fault, even with fewer frames.
 
     Example:
         >>> with switch.lease() as engine, engine.turn():  # doctest: +SKIP
@@ -362,13 +349,15 @@ class ModelSwitch:
         self,
         engine: EngineProcess,
         make: Callable[[Path | None], EngineProcess],
-        probation: Probation | None = None,
+        *,
+        answers: int = 10,
+        longest_s: float = 5.0,
     ) -> None:
         self.engine = engine
         """The current engine, for its status; `lease` it for a frame."""
         self._make = make
         self._candidate: EngineProcess | None = None
-        self._probation = probation or Probation()
+        self._answers, self._longest_s = answers, longest_s
         self._changed = threading.Condition()
         self._switching = threading.Lock()
         self._stopping = threading.Event()
@@ -425,12 +414,12 @@ class ModelSwitch:
         old.stop()
 
     def _passes(self, engine: EngineProcess) -> bool:
-        until = time.monotonic() + self._probation.longest_s
+        until = time.monotonic() + self._longest_s
         while time.monotonic() < until and not self._stopping.is_set():
             status = engine.status
             if status.faults:
                 return False
-            if status.answers >= self._probation.answers:
+            if status.answers >= self._answers:
                 return True
             self._stopping.wait(_POLL_S)
         return not engine.status.faults
@@ -438,7 +427,7 @@ class ModelSwitch:
     def _drain(self, engine: EngineProcess) -> None:
         """Waits for the frames that still lease an engine, which their deadlines bound."""
         with self._changed:
-            self._changed.wait_for(lambda: engine.leases == 0, timeout=self._probation.longest_s)
+            self._changed.wait_for(lambda: engine.leases == 0, timeout=self._longest_s)
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Stops the current engine, and a change that is under way."""

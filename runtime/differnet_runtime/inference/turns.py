@@ -76,57 +76,13 @@ class SharedMemory:
         return heatmap.reshape(rows, columns)
 
 
-class ThreadSlots:
-    """Gives each thread a slot of its own until the thread ends."""
-
-    def __init__(self) -> None:
-        self._free = list(range(SLOTS))
-        self._own = threading.local()
-
-    def own(self) -> int:
-        """Returns the calling thread's slot.
-
-        Raises:
-            EngineFault: All slots are in use.
-        """
-        if not hasattr(self._own, "slot"):
-            try:
-                self._own.slot = _Slot(self._free.pop())
-            except IndexError:
-                raise EngineFault(
-                    "busy", f"more than {SLOTS} threads use one engine; close some cameras"
-                ) from None
-            weakref.finalize(self._own.slot, self._free.append, self._own.slot.number)
-        return int(self._own.slot.number)
-
-
 class _Slot:
     def __init__(self, number: int) -> None:
         self.number = number
 
 
-class Callers:
-    """The cameras that share one model, and how many of them have a frame now."""
-
-    def __init__(self) -> None:
-        self._have_frame: dict[str, Callable[[], bool]] = {}
-
-    def add(self, name: str, has_frame: Callable[[], bool]) -> None:
-        """Adds a caller; `has_frame` must be quick, and says whether it is about to ask."""
-        self._have_frame = {**self._have_frame, name: has_frame}
-
-    def remove(self, name: str) -> None:
-        """Removes a caller, if it is there."""
-        self._have_frame = {one: has for one, has in self._have_frame.items() if one != name}
-
-    @property
-    def count(self) -> int:
-        """Number of callers."""
-        return len(self._have_frame)
-
-    def with_frame(self) -> int:
-        """Returns how many have a frame, including those that wait for their turn."""
-        return sum(has_frame() for has_frame in self._have_frame.values())
+Callers = dict[str, Callable[[], bool]]
+"""The cameras that share one model; each says whether it has a frame and is about to ask."""
 
 
 @dataclass(eq=False)
@@ -244,11 +200,12 @@ class _Place(Generic[T]):
 
 
 class _Own(threading.local, Generic[T]):
-    """A thread's places, and the event that wakes it while it waits for one."""
+    """A thread's places, its slot, and the event that wakes it while it waits for a place."""
 
     def __init__(self) -> None:
         self.places: list[_Place[T]] = []
         self.woken = threading.Event()
+        self.slot: _Slot | None = None
 
 
 class FifoLock(Generic[T]):
@@ -277,13 +234,30 @@ class FifoLock(Generic[T]):
         wait_s: float = 0.0,
     ) -> None:
         self._run, self._size, self._wait_s = run, size, wait_s
-        self._callers = callers or Callers()
+        self._callers = Callers() if callers is None else callers
         self._lock = threading.Lock()
         self._waiting: deque[_Place[T]] = deque()
         self._batch: Batch[T] | None = None
         self._changed = threading.Condition()
         self._gather_until: float | None = None
         self._own: _Own[T] = _Own()
+        self._free_slots = list(range(SLOTS))
+
+    def slot(self) -> int:
+        """Returns the slot that the calling thread has of its own until it ends.
+
+        Raises:
+            EngineFault: All slots are in use.
+        """
+        own = self._own
+        if own.slot is None:
+            try:
+                own.slot = _Slot(self._free_slots.pop())
+            except IndexError:
+                text = f"more than {SLOTS} threads use one engine; close some cameras"
+                raise EngineFault("busy", text) from None
+            weakref.finalize(own.slot, self._free_slots.append, own.slot.number)
+        return own.slot.number
 
     @property
     def busy(self) -> bool:
@@ -298,7 +272,7 @@ class FifoLock(Generic[T]):
     @property
     def wanted(self) -> bool:
         """Whether a batch is under way, a thread waits, or a caller has a frame."""
-        return self.busy or bool(self._waiting) or self._callers.with_frame() > 0
+        return self.busy or bool(self._waiting) or self._with_frame() > 0
 
     def take(self, timeout_s: float) -> bool:
         """Waits for this thread's turn; returns False if it did not come in time."""
@@ -367,7 +341,11 @@ class FifoLock(Generic[T]):
         """Returns how many threads the next batch waits for."""
         if size == 1:
             return 1
-        return min(size, self._callers.count if self._wait_s else self._callers.with_frame())
+        return min(size, len(self._callers) if self._wait_s else self._with_frame())
+
+    def _with_frame(self) -> int:
+        """Returns how many callers have a frame, including those that wait for their turn."""
+        return sum(has_frame() for has_frame in list(self._callers.values()))
 
     def _over(self) -> None:
         with self._lock:

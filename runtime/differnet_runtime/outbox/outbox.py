@@ -413,13 +413,13 @@ class PictureLog:
     """
 
     def __init__(self, outbox: Outbox, camera: str, source: str) -> None:
-        self.outbox, self._camera, self.source = outbox, camera, source
+        self.outbox, self.camera, self.source = outbox, camera, source
 
     def judged(self) -> dict[str, str]:
         """Returns the verdicts on the pictures that were in the source last, by their keys."""
         _, table = self.outbox.pictures()
         try:
-            return {} if table is None else table.judged(self._camera, self.source)
+            return {} if table is None else table.judged(self.camera, self.source)
         except StoreError as error:
             log.warning(
                 "%s is judged again, since the record of judged pictures can't be read: %s",
@@ -431,7 +431,7 @@ class PictureLog:
     def under_way(self) -> set[str]:
         """Returns the keys of judged pictures whose events may not be on disk yet."""
         waiting, _ = self.outbox.pictures()
-        mine = (self._camera, self.source)
+        mine = (self.camera, self.source)
         return {one.origin.key for one in waiting if (one.camera, one.source) == mine}
 
     def identical(self, origin: Origin) -> str | None:
@@ -440,14 +440,14 @@ class PictureLog:
             return None
         waiting, table = self.outbox.pictures()
         for other in waiting:
-            same = (other.camera, other.origin.digest) == (self._camera, origin.digest)
+            same = (other.camera, other.origin.digest) == (self.camera, origin.digest)
             if same and (other.source, other.origin.key) != (self.source, origin.key):
                 return other.origin.name
         try:
-            return None if table is None else table.identical(self._camera, self.source, origin)
+            return None if table is None else table.identical(self.camera, self.source, origin)
         except StoreError:
             return None
 
     def forget(self, keys: tuple[str, ...]) -> None:
         """Marks pictures as no longer in the source."""
-        self.outbox.note(GonePictures(self._camera, self.source, keys))
+        self.outbox.note(GonePictures(self.camera, self.source, keys))

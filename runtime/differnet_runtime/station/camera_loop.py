@@ -18,7 +18,6 @@ from ..capture.process import CaptureProcess
 from ..config import CameraConfig
 from ..errors import TooManyCommandsError
 from ..events import InspectionEvent, Trigger, picture_id
-from ..inference.process import ModelSwitch
 from ..outbox.outbox import PictureLog
 from ..outbox.table import JudgedPicture
 from ..records import Frame, Origin, Verdict
@@ -350,10 +349,7 @@ class PictureQueue:
         config: Configuration of the camera.
         capture: Capture process that reads the pictures.
         judge: Judges the pictures of this camera.
-        switch: Holds the engine that judges now.
         pictures: Remembers which pictures were judged.
-        station: Name of the station.
-        camera: Name of the camera.
     """
 
     def __init__(
@@ -361,14 +357,10 @@ class PictureQueue:
         config: CameraConfig,
         capture: CaptureProcess,
         judge: FrameJudge,
-        switch: ModelSwitch,
         pictures: PictureLog,
-        *,
-        station: str,
-        camera: str,
     ) -> None:
-        self._config, self._capture, self._judge, self._switch = config, capture, judge, switch
-        self._pictures, self._station, self._camera = pictures, station, camera
+        self._config, self._capture = config, capture
+        self._judge, self._pictures = judge, pictures
         self._frame: Frame | None = None
         self._origin: Origin | None = None
         self._tries = 0
@@ -384,9 +376,10 @@ class PictureQueue:
         Returns:
             The verdict; None if there is nothing to judge now, or the picture is tried again.
         """
-        if self._switch.engine.absent:
+        engine = self._judge.switch.engine
+        if engine.absent:
             return self._shown()
-        if not self._switch.engine.ready or not self._pictures.outbox.has_room:
+        if not engine.ready or not self._pictures.outbox.has_room:
             return None
         judged = self._judged()
         if judged is None:
@@ -412,7 +405,7 @@ class PictureQueue:
             return self._judge.judge(self._take)
         except Exception as error:  # one picture must not hold up all others
             why = f"an unexpected error, a bug: {type(error).__name__}: {error}"
-            log.exception("camera %s", self._camera)
+            log.exception("camera %s", self._pictures.camera)
             if not self._fails(why):
                 return None
             ref = frame_ref(self._frame, self._frame.captured_ns) if self._frame else None
@@ -445,14 +438,15 @@ class PictureQueue:
 
     def _identified(self, judged: JudgedFrame, origin: Origin) -> JudgedFrame:
         """Gives the event the id that this picture always has, and the record to commit with it."""
+        camera, source = self._pictures.camera, self._pictures.source
         event = judged.event.model_copy(
             update={
-                "id": picture_id(self._station, self._camera, self._pictures.source, origin),
+                "id": picture_id(judged.event.station, camera, source, origin),
                 "identical_to": self._pictures.identical(origin),
             }
         )
         settle = partial(self._settle, origin.key, event.verdict)
-        picture = JudgedPicture(self._camera, self._pictures.source, origin, event.verdict, settle)
+        picture = JudgedPicture(camera, source, origin, event.verdict, settle)
         return replace(judged, event=event, picture=picture)
 
     def _settle(self, key: str, verdict: str) -> None:

@@ -113,7 +113,7 @@ class FrameJudge:
         live: bool,
     ) -> None:
         self._station, self._camera, self._config = station, camera, config
-        self._switch, self._live, self._thresholds = switch, live, thresholds
+        self.switch, self._live, self._thresholds = switch, live, thresholds
         self._deadline_ns = config.deadline_ms * 1_000_000
         self._gate: IntegrityGate | None = None
         self._gate_of = ""
@@ -128,7 +128,7 @@ class FrameJudge:
         Returns:
             The verdict, or None if `take` returned no frame.
         """
-        with self._switch.lease() as engine:
+        with self.switch.lease() as engine:
             if engine.absent:
                 return self._unjudged(take, engine, command)
             try:

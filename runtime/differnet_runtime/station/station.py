@@ -188,7 +188,7 @@ class Station:
         model = self.models.of(name)
         assert model is not None, "every camera of a configuration has one"
         loop = self._loop(name, config, model)
-        model.callers.add(name, loop.lies_there)
+        model.callers[name] = loop.lies_there
         self.reporter.open(name, config)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
@@ -202,9 +202,7 @@ class Station:
         judge = FrameJudge(own, name, config, model.switch, thresholds, live=capture.live)
         waiting = None
         if pictures is not None:
-            waiting = PictureQueue(
-                config, capture, judge, model.switch, pictures, station=own, camera=name
-            )
+            waiting = PictureQueue(config, capture, judge, pictures)
         return CameraLoop(name, config, capture, judge, self.reporter.report, waiting)
 
     def _close(self, names: list[str]) -> None:
@@ -215,7 +213,7 @@ class Station:
         for name in names:
             self.reporter.close(name)
             for model in self.models.all:
-                model.callers.remove(name)
+                model.callers.pop(name, None)
 
     def _begin(self, model: StationModel) -> None:
         """Reopens folders and videos: the first model judges what was only shown before."""

@@ -58,10 +58,7 @@ class Line:
             self.config,
             cast("CaptureProcess", capture),
             FrameJudge("line", "top", self.config, self.switch, live=False),
-            self.switch,
             self.log,
-            station="line",
-            camera="top",
         )
 
     def judged(self, within_s: float = 20.0) -> JudgedFrame:

@@ -167,7 +167,7 @@ def test_one_frame_waits_at_most_and_the_others_are_skipped(make: Make) -> None:
 
 def test_live_frames_always_go_first(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     callers, lies_there = Callers(), threading.Event()
-    callers.add("top", lies_there.is_set)
+    callers["top"] = lies_there.is_set
     live = EngineProcess(None, backend="fake:30ms", callers=callers)
     live.start()
     assert live.wait_ready(30.0)
