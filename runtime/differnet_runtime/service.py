@@ -33,6 +33,7 @@ class Service(ABC):
     def __init__(self, thread: str) -> None:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=thread, daemon=True)
+        self._logged = ""
 
     @property
     def alive(self) -> bool:
@@ -55,6 +56,13 @@ class Service(ABC):
 
     @abstractmethod
     def _run(self) -> None: ...
+
+    def _log_once(self, text: str, error: Exception) -> None:
+        """Logs an unexpected error with its traceback, unless it repeats the last one."""
+        kind = f"{type(error).__name__}: {error}"
+        if kind != self._logged:
+            log.error("%s", text, exc_info=error)
+        self._logged = kind
 
 
 def stop_all(services: Collection[Service], timeout_s: float = STOP_S) -> None:

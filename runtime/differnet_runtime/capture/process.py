@@ -78,7 +78,6 @@ class CaptureProcess(Service):
         self.wait, self.take = self._queue.wait, self._queue.take
         self.settle = self._pictures.settle
         self._last: tuple[Image, int] | None = None
-        self._logged: set[type[Exception]] = set()
 
     @property
     def status(self) -> CameraStatus:
@@ -133,12 +132,10 @@ class CaptureProcess(Service):
             self._stats.update(pid=None)
 
     def _report(self, error: Exception) -> str:
-        """Logs an unexpected error, each kind once, and returns its text."""
+        """Logs an unexpected error and returns its text."""
         cause = f"{type(error).__name__}: {error}"
         text = sentence("capture_failed", camera=self.name, error=cause)
-        if type(error) not in self._logged:
-            log.error("%s; trying again", text, exc_info=error)
-        self._logged.add(type(error))
+        self._log_once(f"{text}; trying again", error)
         self._stats.absent(CameraState.LOST, text)
         return text
 

@@ -298,7 +298,12 @@ class AbsentEngine(EngineProcess):
 
     def __init__(self, why: Callable[[], str]) -> None:
         super().__init__(None, backend=PREFIX)
-        self.model, self._why = Model(None, "", NO_METADATA), why
+        self.model, self._advice = Model(None, "", NO_METADATA), why
+
+    @property
+    def why(self) -> str:
+        """Why there is no model, and what to do."""
+        return self._advice()
 
     def start(self) -> None:
         """Starts nothing."""
@@ -317,12 +322,12 @@ class AbsentEngine(EngineProcess):
 
     def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:  # noqa: ARG002
         """Raises an `EngineFault` with the code `no_model`."""
-        raise EngineFault("no_model", self._why())
+        raise EngineFault("no_model", self.why)
 
     @property
     def status(self) -> EngineStatus:
         """The state `no_model`; the last fault says what to do."""
-        return EngineStatus(EngineState.NO_MODEL, last_fault=self._why())
+        return EngineStatus(EngineState.NO_MODEL, last_fault=self.why)
 
 
 _POLL_S = 0.02
@@ -405,7 +410,7 @@ class ModelSwitch:
         old, self.engine = self.engine, new
         log.info("%s judges now, on probation", model)
         if not self._passes(new):
-            why = _why(new)
+            why = new.why
             self.engine = old
             self._drain(new)
             log.warning("%s was taken back: %s", model, why)
@@ -440,13 +445,9 @@ class ModelSwitch:
         self.engine.stop(max(0.1, until - time.monotonic()))
 
 
-def _why(engine: EngineProcess) -> str:
-    return engine.status.last_fault or sentence(f"engine_is_{engine.status.state.value}")
-
-
 def _require_ready(engine: EngineProcess, model: Path | None) -> None:
     if not engine.wait_ready(_START_BUILDING_S):
-        raise EngineFault("no_model", sentence("model_unusable", model=model, why=_why(engine)))
+        raise EngineFault("no_model", sentence("model_unusable", model=model, why=engine.why))
 
 
 def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:

@@ -82,7 +82,6 @@ class Supervisor(Service):
         self._options, self._memory = options, memory
         self._start_timeout_s, self._budget, self._fallback = start_timeout_s, budget, fallback
         self._started_once, self._backoff = False, Backoff()
-        self._told: set[str] = set()
         self._lock = threading.Lock()
         self._wake, self._settled = threading.Event(), threading.Event()
 
@@ -95,6 +94,11 @@ class Supervisor(Service):
     def ready(self) -> bool:
         """Whether there is a process that can score frames."""
         return self.worker is not None
+
+    @property
+    def why(self) -> str:
+        """Why it scores no frame, in words."""
+        return self.last_fault or sentence(f"engine_is_{self.state.value}")
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits until it is ready or has failed to start; returns whether it is ready."""
@@ -141,11 +145,8 @@ class Supervisor(Service):
         try:
             step()
         except Exception as error:
-            fault = _fault_of(error)
-            self.note(fault)
-            if fault.text not in self._told:
-                log.exception("looking after the engine process failed")
-            self._told.add(fault.text)
+            self.note(_fault_of(error))
+            self._log_once("looking after the engine process failed", error)
 
     def _watch(self) -> None:
         worker = self.worker

@@ -76,9 +76,9 @@ class CameraLoop(Service):
         self._asking, self._counting = False, threading.Lock()
         self.refused_commands = 0
         """Number of commands that were refused."""
+        self._bug = f"camera {name}: an unexpected error, a bug"
         self._resting = False
         self._absent: CameraState | None = None
-        self._noted = ""
 
     @property
     def status(self) -> CameraStatus:
@@ -154,19 +154,12 @@ class CameraLoop(Service):
                 else:
                     self._next_frame()
             except Exception as error:  # a camera's thread never ends by itself
-                self._note(error)
+                self._log_once(self._bug, error)
                 try:
                     self._report(self._judge.undecided(*_unexpected(error)))
                 except Exception as another:  # it was the reporting that failed
-                    self._note(another)
+                    self._log_once(self._bug, another)
                 self._stopping.wait(_WAIT_S)
-
-    def _note(self, error: Exception) -> None:
-        """Logs an error unless it repeats the last one, as the next frame may."""
-        kind = f"{type(error).__name__}: {error}"
-        if kind != self._noted:
-            self._noted = kind
-            log.exception("camera %s: an unexpected error, a bug", self.name)
 
     def _next_frame(self) -> None:
         begun = time.monotonic()
@@ -222,7 +215,7 @@ class CameraLoop(Service):
         try:
             self._answer(command)
         except Exception as error:  # whoever asks gets an answer, whatever happens
-            self._note(error)
+            self._log_once(self._bug, error)
             self._answer_without(command, *_unexpected(error))
         finally:
             self._asking = False

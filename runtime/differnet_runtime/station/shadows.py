@@ -174,7 +174,7 @@ class Shadow(Service):
         try:
             self.engine.start()
             if not self.engine.wait_ready(_START_S):
-                self.fail(self._reason())
+                self.fail(self.engine.why)
                 return
             with self._changed:
                 self._state = "running"
@@ -189,7 +189,7 @@ class Shadow(Service):
             self._changed.wait_for(lambda: self._waiting or self.ended, timeout=_IDLE_S)
         if not self.engine.ready:
             if self.engine.status.state is EngineState.FAILED:
-                self.fail(self._reason())
+                self.fail(self.engine.why)
             self._stopping.wait(_POLL_S)
         elif self._waiting is not None and not self._free():
             self._stopping.wait(_POLL_S)
@@ -220,10 +220,6 @@ class Shadow(Service):
                     shadow=side,
                 )
                 self._differing.append((difference, picture))
-
-    def _reason(self) -> str:
-        status = self.engine.status
-        return status.last_fault or sentence(f"engine_is_{status.state.value}")
 
 
 def _side(found: Inspected) -> Side:
