@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..backends.selection import AUTO, ORT_CPU
 from ..capture.messages import CameraState, CameraStatus
 from ..config import ModelConfig
-from ..events import StateEvent
 from ..gpu import nvidia_gpu
 from ..inference.messages import EngineState, EngineStatus
 from ..outbox.delivery import DeliveryStatus
@@ -135,29 +134,21 @@ class StateWatch:
     """Reports every change of state once.
 
     Args:
-        station: Name of the station, for the events.
-        tell: Called with each event.
+        tell: Called with the component, its new state and the reason.
     """
 
-    def __init__(self, station: str, tell: Callable[[StateEvent], None]) -> None:
-        self._station, self._tell = station, tell
+    def __init__(self, tell: Callable[[str, str, str | None], None]) -> None:
+        self._tell = tell
         self._known: dict[str, tuple[str, str | None]] = {}
 
     def see(self, states: Mapping[str, StateView]) -> None:
         """Takes the present states; a component that is gone is reported as `removed`."""
-        for event in self._changes(states):
-            self._tell(event)
-
-    def _changes(self, states: Mapping[str, StateView]) -> Iterator[StateEvent]:
         for component, state in states.items():
             # A second mistake in the file is news; a camera's reason may change with every try.
             known = (state.state, state.reason if component == CONFIGURATION else None)
             if self._known.get(component) != known:
                 self._known[component] = known
-                yield self._event(component, state.state, state.reason)
+                self._tell(component, state.state, state.reason)
         for component in [name for name in self._known if name not in states]:
             del self._known[component]
-            yield self._event(component, "removed", None)
-
-    def _event(self, component: str, state: str, reason: str | None) -> StateEvent:
-        return StateEvent(station=self._station, component=component, state=state, reason=reason)
+            self._tell(component, "removed", None)

@@ -76,7 +76,7 @@ class Runner:
         self._web_config = config.web
         self._web = self._web_server(config.web)
         self._health = HealthSocket(config.station.state, self.station.control.health_answer)
-        self._watch = StateWatch(config.station.name, self.station.tell)
+        self._watch = StateWatch(self.station.tell)
         self._next_beat_ns = 0
 
     def run(self) -> None:

@@ -148,14 +148,18 @@ class Station:
         """Returns the cameras whose parts get verdicts now; see `health.inspecting`."""
         return health.inspecting(self, states)
 
-    def tell(self, event: StateEvent) -> None:
-        """Sends a change of state, and logs it."""
-        why = f" ({event.reason})" if event.reason else ""
-        level = logging.INFO if event.state in _CALM else logging.WARNING
-        log.log(level, "%s: %s%s", event.component, event.state, why)
-        if event.state not in _CALM:
-            self.metrics.fault(event.component, event.state)
-        self.results.outbox.add(event)
+    def tell(self, component: str, state: str, reason: str | None) -> None:
+        """Sends a change of a component's state, and logs it."""
+        why = f" ({reason})" if reason else ""
+        calm = state in _CALM
+        log.log(logging.INFO if calm else logging.WARNING, "%s: %s%s", component, state, why)
+        if not calm:
+            self.metrics.fault(component, state)
+        self.results.outbox.add(
+            StateEvent(
+                station=self.config.station.name, component=component, state=state, reason=reason
+            )
+        )
 
     def ask(self, camera: str, part: str | None, trigger: Trigger, sender: str) -> TriggerCommand:
         """Asks a camera for a verdict on the part in front of it; see `CameraLoop.ask`.
@@ -180,8 +184,7 @@ class Station:
             raise
 
     def _tell_model(self, component: str, state: str, reason: str) -> None:
-        station = self.config.station.name
-        self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
+        self.tell(component, state, reason)
         self.shadows.review()
 
     def _open(self, name: str, config: CameraConfig) -> None:
