@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from differnet_runtime.benchmark.machine import peak_memory_mib
+from differnet_runtime.benchmark.report import peak_memory_mib
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = 256

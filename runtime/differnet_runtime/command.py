@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from .installation import advice
+from .errors import BackendUnavailableError
+from .installation import advice, install_line
 from .text import coloured
 
 T = TypeVar("T")
 
 INTERVAL_VARIABLE = "DIFFERNET_PROGRESS_S"
 """Environment variable: seconds between two progress lines in a log (default: 10)."""
+_OF_A_STATION = ("fastapi", "prometheus_client", "starlette", "uvicorn")
+"""Modules that every station needs, with the page or without."""
 _LOG_INTERVAL_S = 10.0
 _REDRAW_INTERVAL_S = 1.0
 _LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} to go"
@@ -89,11 +92,10 @@ def print_json(record: object, indent: int = 2) -> None:
         record: What `json` can write; it may also be or contain pydantic models.
         indent: Spaces for each level.
     """
-    sys.stdout.write(json.dumps(record, indent=indent, default=_plain) + "\n")
-
-
-def _plain(model: Any) -> object:  # noqa: ANN401 - importing pydantic here would cost every start
-    return model.model_dump(mode="json")
+    sys.stdout.write(
+        json.dumps(record, indent=indent, default=lambda model: model.model_dump(mode="json"))
+        + "\n"
+    )
 
 
 def installed(module: str) -> bool:
@@ -102,6 +104,19 @@ def installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent package is missing, or is half installed
         return False
+
+
+def require_service() -> None:
+    """Checks that the packages of a station are installed.
+
+    Raises:
+        BackendUnavailableError: One of them is missing.
+    """
+    if lacking := [module for module in _OF_A_STATION if not installed(module)]:
+        raise BackendUnavailableError(
+            f"a station needs {', '.join(lacking)}, which is not installed. Run "
+            f"`{install_line('service')}`."
+        )
 
 
 def progress(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .errors import OutputError, StoreError
+from .errors import DifferNetError, OutputError, StoreError
 
 SUFFIXES = frozenset(
     {".bmp", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"}
@@ -66,14 +66,25 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OutputError: The folder can't be opened or synced.
     """
-    try:
+    with os_errors(OutputError, folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}") from error
+
+
+def numbers_in(path: Path) -> dict[str, int]:
+    """Returns the numbers in a file of the kernel with lines of `NAME: NUMBER`, by their names.
+
+    Empty if it can't be read. `/proc/meminfo` and `/proc/PID/status` count in KiB.
+    """
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in path.read_text(errors="replace").splitlines()]
+        return {
+            one[0].rstrip(":"): int(one[1]) for one in lines if len(one) > 1 and one[1].isdecimal()
+        }
+    return {}
 
 
 def try_file(path: Path) -> None:
@@ -82,7 +93,7 @@ def try_file(path: Path) -> None:
     Raises:
         OutputError: It is a folder or a device, or its folder can't be written.
     """
-    with _mapped(path):
+    with os_errors(OutputError, f"{path} can't be written"):
         if path.is_dir():
             raise OutputError(f"{path} is a folder; the name of a file is expected")
         if _is_there(path) and not path.is_file():
@@ -97,7 +108,7 @@ def try_folder(path: Path) -> None:
     Raises:
         OutputError: It is a file, or can't be written.
     """
-    with _mapped(path):
+    with os_errors(OutputError, f"{path} can't be written"):
         _try_folder(path)
 
 
@@ -107,7 +118,7 @@ def try_appending(path: Path) -> None:
     Raises:
         OutputError: It can't.
     """
-    with _mapped(path):
+    with os_errors(OutputError, f"{path} can't be written"):
         if not _is_there(path) or path.is_dir():
             try_file(path)
         elif not os.access(path, os.W_OK):  # opening a pipe would wait for its reader
@@ -133,11 +144,17 @@ def _is_there(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[None]:
+def os_errors(kind: type[DifferNetError], what: object) -> Iterator[None]:
+    """Raises an `OSError` of the body as an error of the user: `WHAT: No space left on device`.
+
+    Args:
+        kind: Class of the error.
+        what: Beginning of the message, mostly the path.
+    """
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
+        raise kind(f"{what}: {error.strerror or error}") from error
 
 
 def lock_file(path: Path, *, wait: bool = True) -> IO[str]:

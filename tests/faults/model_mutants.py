@@ -27,8 +27,12 @@ from differnet_runtime.model_file.file import (
     metadata_entries,
     parse_metadata,
 )
-from differnet_runtime.model_file.graph_check import graph_problem
-from differnet_runtime.model_file.protobuf import LENGTH, ProtobufReader, bytes_field
+from differnet_runtime.model_file.graph_check import (
+    LENGTH,
+    ProtobufReader,
+    bytes_field,
+    graph_problem,
+)
 
 KINDS = ("metadata", "protobuf", "numbers", "sizes")
 _BYTES = 600 << 20

@@ -10,9 +10,9 @@ import pytest
 from differnet_runtime.cli import main
 from differnet_runtime.command import warn
 from differnet_runtime.commands.checking import Checked, CheckFinding
+from differnet_runtime.commands.diagnosing import DiagnosisLine as Found
 from differnet_runtime.commands.diagnosing import as_text
 from differnet_runtime.commands.output import HEADER, table_line
-from differnet_runtime.diagnosis import DiagnosisLine as Found
 from differnet_runtime.logs import PrintableFormatter
 from differnet_runtime.records import Decision, Inspection, Verdict
 from differnet_runtime.text import coloured, shows_colour

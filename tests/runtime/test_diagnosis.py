@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from differnet_runtime import diagnosis
 from differnet_runtime import gpu as driver
 from differnet_runtime.backends import cuda
 from differnet_runtime.backends.selection import BACKENDS
-from differnet_runtime.diagnosis import DiagnosisLine, examine, try_backends
+from differnet_runtime.commands import diagnosing
+from differnet_runtime.commands.diagnosing import DiagnosisLine, examine, try_backends
 from differnet_runtime.errors import BackendUnavailableError
 from differnet_runtime.gpu import Gpu, installed
 from differnet_runtime.installation import install_line
@@ -121,9 +121,9 @@ def test_a_gpu_is_described_and_what_needs_it_is_looked_at(
     def no_pycuda() -> None:
         raise BackendUnavailableError("pycuda is not installed. Install it")
 
-    monkeypatch.setattr(diagnosis, "find_gpu", lambda: ORIN)
-    monkeypatch.setattr(diagnosis, "open_device", no_pycuda)
-    monkeypatch.setattr(diagnosis, "tensorrt_version", lambda: (10, 3, 0))
+    monkeypatch.setattr(diagnosing, "find_gpu", lambda: ORIN)
+    monkeypatch.setattr(diagnosing, "open_device", no_pycuda)
+    monkeypatch.setattr(diagnosing, "tensorrt_version", lambda: (10, 3, 0))
     (jetson / "proc/driver/nvidia").mkdir(parents=True)
     (jetson / "proc/driver/nvidia/version").write_text(
         "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build\n"
@@ -216,8 +216,8 @@ def test_what_is_built_for_a_newer_cuda_than_the_drivers_is_named(
         return Gpu("RTX", (8, 9), 8 << 30, driver_takes)
 
     packages = [package("tensorrt_cu13", "11.4.0"), package("onnxruntime-gpu", "1.26.0")]
-    monkeypatch.setattr(diagnosis, "installed", lambda: installed(packages))
-    monkeypatch.setattr(diagnosis, "find_gpu", gpu)
+    monkeypatch.setattr(diagnosing, "installed", lambda: installed(packages))
+    monkeypatch.setattr(diagnosing, "find_gpu", gpu)
     found = look(tmp_path)["cuda_libraries"]
     assert found.state == state
     assert "tensorrt-cu13 11.4.0 for CUDA 13" in found.text
@@ -250,7 +250,7 @@ def test_the_cuda_version_of_each_package_is_known() -> None:
 def test_a_camera_that_may_not_be_opened_is_no_camera(
     jetson: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis.os, "access", lambda path, mode: path.name != "video2")
+    monkeypatch.setattr(diagnosing.os, "access", lambda path, mode: path.name != "video2")
     found = look(jetson)["cameras"]
     assert found.state == "missing"
     assert "video2 may not be opened" in found.text

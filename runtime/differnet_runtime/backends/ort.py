@@ -362,7 +362,13 @@ def _on_gpu(
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(folder) / "profile")
         if cache is not None:
-            _make_folder(cache)
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BackendError(
+                    f"engines can't be kept in {cache} ({error.strerror or error}). Set "
+                    "DIFFERNET_ENGINES to a folder that can be written."
+                ) from error
         session = _start(runtime, model, name, settings, options(name, cache))
         graph_input = session.get_inputs()[0]
         shape = [size if isinstance(size, int) else 1 for size in graph_input.shape]
@@ -378,13 +384,3 @@ def _on_gpu(
     if left := left_to_cpu(name, placement(profile)):
         log.info("%s leaves %s to the CPU, for which it has no kernel", name, listed(left))
     return session
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackendError(
-            f"engines can't be kept in {folder} ({error.strerror or error}). Set "
-            "DIFFERNET_ENGINES to a folder that can be written."
-        ) from error

@@ -112,13 +112,17 @@ def choose(name: str, model: bytes, *, path: Path | None = None, threads: int = 
     reasons: dict[str, str] = {}
     kind: type[BackendError] = BackendUnavailableError
     for candidate in _CANDIDATES[name]:
-        opened = _try(candidate, model, path, threads)
-        if isinstance(opened, Backend):
+        try:
+            opened = _open(candidate, model, path, threads)
+        except BackendError as error:  # noqa: PERF203 - the next one may run
+            reasons[candidate] = str(error)
+            level = logging.INFO
+            if not isinstance(error, BackendUnavailableError):
+                kind, level = BackendError, logging.WARNING  # it is there, and fails
+            log.log(level, "not %s: %s", candidate, error)
+        else:
             log.info("%s takes %s", name, opened.name)
             return Choice(opened, reasons)
-        reasons[candidate] = str(opened)
-        if not isinstance(opened, BackendUnavailableError):
-            kind = BackendError
     raise kind(_none_runs(name, reasons))
 
 
@@ -152,17 +156,6 @@ def _each_once(reasons: Mapping[str, str]) -> dict[str, str]:
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
     return {", ".join(of): reason for reason, of in names.items()}
-
-
-def _try(name: str, model: bytes, path: Path | None, threads: int) -> Backend | BackendError:
-    try:
-        return _open(name, model, path, threads)
-    except BackendUnavailableError as error:
-        log.info("not %s: %s", name, error)
-        return error
-    except BackendError as error:  # it is there, and fails: that deserves a look
-        log.warning("not %s: %s", name, error)
-        return error
 
 
 def try_backend(name: str) -> None:

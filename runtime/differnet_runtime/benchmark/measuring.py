@@ -30,8 +30,7 @@ from ..inspection.verdict import inspect_frame
 from ..model_file.file import read_model_file
 from ..model_file.metadata import ModelMetadata
 from ..records import Frame, Inspection
-from .machine import peak_memory_mib, temperatures
-from .report import STAGES, Row, Samples
+from .report import STAGES, Row, Samples, peak_memory_mib, temperatures
 
 WITHOUT_GRAPH = "tensorrt-without-cuda-graph"
 WITHOUT_ZERO_COPY = "tensorrt-without-zero-copy"
@@ -315,13 +314,6 @@ class _Lap:
         return passed / 1e6
 
 
-def _opened(trial: BenchmarkTrial, model: bytes, metadata: ModelMetadata, batch: int) -> Backend:
-    """Opens the contender for one batch, since an engine always computes its greatest batch."""
-    return open_contender(
-        trial.contender, trial.path, model, metadata, batch=batch, threads=trial.threads
-    )
-
-
 def _graph(backend: Backend) -> str | None:
     """Returns whether a CUDA graph ran; None for a backend that has none."""
     if not hasattr(backend, "graph_reason"):
@@ -334,25 +326,16 @@ def known(name: str) -> bool:
     return name in CONTENDERS or name.split(":")[0] == PREFIX
 
 
-def open_contender(
-    name: str, path: Path, model: bytes, metadata: ModelMetadata, *, batch: int, threads: int
-) -> Backend:
-    """Opens a contender.
-
-    Args:
-        name: One of `CONTENDERS`, or a fake backend's name.
-        path: Path of the model file.
-        model: Bytes of the file.
-        metadata: Metadata of the file.
-        batch: Batch that TensorRT's engine is built for.
-        threads: CPU threads; 0 lets the backend choose.
+def _opened(trial: BenchmarkTrial, model: bytes, metadata: ModelMetadata, batch: int) -> Backend:
+    """Opens the contender for one batch, since an engine always computes its greatest batch.
 
     Raises:
         BackendError: It can't be run here; says why.
         OutputError: An engine can't be kept.
     """
+    name = trial.contender
     if name not in (TENSORRT, WITHOUT_GRAPH, WITHOUT_ZERO_COPY):
-        return open_backend(name, model, path=path, threads=threads)
+        return open_backend(name, model, path=trial.path, threads=trial.threads)
     from ..backends.cuda import open_device
     from ..backends.tensorrt.api import load
 
@@ -365,7 +348,7 @@ def open_contender(
         raise BackendUnavailableError(
             f"{device.name} has memory of its own, so {TENSORRT} makes copies there as well"
         )
-    engine = ensure_engine(path, model, metadata, batch=batch)
+    engine = ensure_engine(trial.path, model, metadata, batch=batch)
     return TensorRTBackend(
         engine.plan,
         batch=batch,

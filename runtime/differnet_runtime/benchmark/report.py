@@ -1,16 +1,121 @@
-"""The results of a benchmark, as records, as tables for a terminal, and as a picture (SVG)."""
+"""The results of a benchmark and the machine that gave them, as records and as tables."""
 
 from __future__ import annotations
 
+import os
+import platform
+import re
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BackendUnavailableError
+from ..files import numbers_in
+from ..gpu import find_gpu
 from ..text import table
+
+_BUSY = 0.25
+"""Share of the cores that other programs may use without a warning."""
+
+
+def describe(root: Path = Path("/")) -> dict[str, Any]:
+    """Returns what a latency depends on; None for what this machine does not reveal.
+
+    Args:
+        root: The root of the file system.
+    """
+    return {
+        "processor": _processor(root),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "differnet-edge": version("differnet-edge"),
+        "board": _read(root / "proc/device-tree/model"),
+        "gpu": _gpu(),
+        "power_mode": _power_mode(),
+        "governor": _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "load": os.getloadavg()[0],
+    }
+
+
+def temperatures(root: Path = Path("/")) -> dict[str, float] | None:
+    """Returns degrees Celsius by the kernel's name of each thermal zone; None without zones."""
+    found = {}
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        kind, value = _read(zone / "type"), _read(zone / "temp")
+        if kind and value and value.lstrip("-").isdecimal():
+            found[kind] = int(value) / 1e3
+    return found or None
+
+
+def doubt(described: dict[str, Any]) -> str | None:
+    """Returns why the latencies may be too high, or None."""
+    load, cores = described["load"], described["cores"]
+    if load > _BUSY * cores:
+        return (
+            f"the load was {load:.1f} on {cores} cores before this began: other programs were "
+            "running, and the figures may be too high"
+        )
+    if described["governor"] not in (None, "performance"):
+        return f"the clock follows the load (governor {described['governor']!r})"
+    return None
+
+
+def peak_memory_mib() -> float:
+    """Returns the peak of this process's resident memory, in MiB.
+
+    It is the kernel's `VmHWM`; the figure of `getrusage` starts with the memory of the parent at
+    the time of the fork.
+    """
+    return numbers_in(Path("/proc/self/status"))["VmHWM"] / 1024
+
+
+def _processor(root: Path) -> str:
+    found = _field(_read(root / "proc/cpuinfo") or "", "model name")
+    return found or platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    try:
+        gpu = find_gpu()
+    except BackendUnavailableError:
+        return None
+    return f"{gpu.name}, compute capability {'.'.join(map(str, gpu.compute_capability))}"
+
+
+def _power_mode() -> str | None:
+    """Returns a Jetson's power mode, as `nvpmodel` prints it; None elsewhere."""
+    try:
+        done = subprocess.run(
+            ["nvpmodel", "-q"],  # noqa: S607 - wherever JetPack has put it
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return _field(done.stdout, "NV Power Mode")
+
+
+def _field(text: str, name: str) -> str | None:
+    """Returns the value of the first line `NAME: value`, or None."""
+    found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
+
 
 STAGES = ("capture", "preprocess", "integrity", "copy", "infer", "decide", "publish")
 """The stages of a frame's way. `copy` copies a prepared frame, which `differnet run` avoids by
@@ -97,122 +202,6 @@ class Row:
             "total": self.total.summary() if self.total else None,
             **self.about,
         }
-
-
-_WIDTH, _LEFT, _RIGHT = 900, 260, 40
-_HEIGHT_OF_CURVE, _HEIGHT_OF_BAR, _TOP = 64, 34, 70
-_COLOURS = ("#8c9db5", "#e3a857", "#c9705f", "#b5b5b5", "#3b6ea5", "#7aa974", "#a97aa9")
-_INFER = _COLOURS[STAGES.index("infer")]
-_BINS = 90
-
-
-def draw(rows: Sequence[Row], title: str) -> str:
-    """Returns an SVG with a histogram and a bar of stages for each row that has figures.
-
-    Args:
-        rows: Rows that `measuring.measure` returned.
-        title: Title of the picture.
-    """
-    inferred = [row for row in rows if row.batches]
-    staged = [row for row in rows if row.total is not None]
-    curves = _curves(inferred)
-    second = _TOP + 30 + len(inferred) * _HEIGHT_OF_CURVE + 70
-    bars = _bars(staged, second)
-    height = second + 60 + len(staged) * _HEIGHT_OF_BAR + 40
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-            'font-family="sans-serif" font-size="13" fill="#222">',
-            f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-            _text(20, 28, title, size=16),
-            *curves,
-            *bars,
-            "</svg>\n",
-        ]
-    )
-
-
-def _curves(rows: Sequence[Row]) -> list[str]:
-    """Draws a histogram for each row, on a common scale of milliseconds."""
-    found = [_text(20, _TOP - 12, "Inference at batch 1: every run, p50 and p99", size=14)]
-    if not rows:
-        return [*found, _text(20, _TOP + 20, "nothing could be measured here")]
-    samples = [row.batches[1].ms.reshape(-1) for row in rows]
-    # The slowest hundredth does not stretch the scale: its number stands beside the curve.
-    end = _round_up(max(float(np.quantile(one, 0.99)) for one in samples) * 1.15)
-    for position, (row, times) in enumerate(zip(rows, samples, strict=True)):
-        base = _TOP + 20 + (position + 1) * _HEIGHT_OF_CURVE - 14
-        counts, _ = np.histogram(times, _BINS, (0.0, end))
-        found.append(_text(20, base - 14, row.contender))
-        found.append(_text(20, base + 2, f"{row.model}, {row.precision}", size=11))
-        found.append(_histogram(counts, base))
-        for share, dash in ((50, ""), (99, ' stroke-dasharray="3 3"')):
-            value = float(np.percentile(times, share, method="higher"))
-            x = _x(value, end)
-            found.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{base - 46}" y2="{base}" stroke="#222"'
-                f"{dash}><title>p{share}</title></line>"
-            )
-            found.append(_text(x + 3, base - 36 + (share == 99) * 12, f"{value:.2f}", size=11))
-    return [*found, *_axis(end, _TOP + 24 + len(rows) * _HEIGHT_OF_CURVE)]
-
-
-def _histogram(counts: np.ndarray, base: int) -> str:
-    step = (_WIDTH - _LEFT - _RIGHT) / _BINS
-    heights = 42 * counts / max(1, counts.max())
-    bars = "".join(
-        f'<rect x="{_LEFT + k * step:.1f}" y="{base - h:.1f}" width="{step:.1f}" height="{h:.1f}"/>'
-        for k, h in enumerate(heights)
-        if h
-    )
-    return f'<g fill="{_INFER}">{bars}</g>'
-
-
-def _bars(rows: Sequence[Row], top: int) -> list[str]:
-    """Draws the stages of each row side by side."""
-    found = [
-        _text(20, top - 12, "A frame's way: p50 of each stage; publish goes to /dev/null", size=14)
-    ]
-    medians = [[row.stages[name].summary()["p50_ms"] for name in STAGES] for row in rows]
-    end = _round_up(max((sum(one) for one in medians), default=1.0))
-    for position, (row, times) in enumerate(zip(rows, medians, strict=True)):
-        y, x = top + 26 + position * _HEIGHT_OF_BAR, float(_LEFT)
-        found.append(_text(20, y + 9, row.contender))
-        found.append(_text(20, y + 22, f"{row.model}, {row.precision}", size=11))
-        for name, ms, colour in zip(STAGES, times, _COLOURS, strict=True):
-            width = ms / end * (_WIDTH - _LEFT - _RIGHT)
-            found.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{width:.2f}" height="20" fill="{colour}">'
-                f"<title>{name}: {ms:.3f} ms</title></rect>"
-            )
-            x += width
-    for k, (name, colour) in enumerate(zip(STAGES, _COLOURS, strict=True)):
-        x = _LEFT + k * 88
-        found.append(f'<rect x="{x}" y="{top}" width="12" height="12" fill="{colour}"/>')
-        found.append(_text(x + 17, top + 11, name, size=12))
-    return [*found, *_axis(end, top + 30 + len(rows) * _HEIGHT_OF_BAR)]
-
-
-def _axis(end: float, y: int) -> list[str]:
-    lines = [f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" stroke="#888"/>']
-    for k in range(6):
-        value = end * k / 5
-        lines.append(_text(_x(value, end) - 8, y + 16, f"{value:g}", size=11))
-    return [*lines, _text(_WIDTH - _RIGHT + 8, y + 4, "ms", size=11)]
-
-
-def _x(value: float, end: float) -> float:
-    return _LEFT + min(value / end, 1.0) * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _round_up(value: float) -> float:
-    """Rounds up to 1, 2, 2.5 or 5 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(max(value, 1e-6)))
-    return float(next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value))
-
-
-def _text(x: float, y: float, text: str, *, size: int = 13) -> str:
-    return f'<text x="{x:.1f}" y="{y}" font-size="{size}">{escape(text)}</text>'
 
 
 _HEADER = (

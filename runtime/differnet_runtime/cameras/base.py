@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
 import cv2
@@ -58,7 +58,7 @@ class Setting:
     warning: str | None = None
 
 
-class Camera(ABC):
+class Camera(AbstractContextManager["Camera"]):
     """A source of frames: open once constructed, read by one thread, closed once.
 
     Example:
@@ -99,24 +99,12 @@ class Camera(ABC):
     def close(self) -> None:
         """Releases the source."""
 
-    def describe(self) -> str:
-        """Returns the name of the source for messages and records; never a password."""
-        return self.source
-
     def _next_name(self, prefix: str | None = None) -> tuple[str, int]:
         """Returns name and index of the next frame, and counts it."""
         index, self._index = self._index, self._index + 1
         return f"{prefix or self.source}#{index}", index
 
-    def __enter__(self) -> Camera:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
@@ -139,7 +127,7 @@ class Newest(Camera):
     live = True
 
     def __init__(self, camera: Camera) -> None:
-        self._camera, self.source = camera, camera.describe()
+        self._camera, self.source = camera, camera.source
         self._changed = threading.Condition()
         self._newest: Frame | ImageReadError | None = None
         self._error: Exception | None = None

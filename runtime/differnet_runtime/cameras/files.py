@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import CameraError, ImageReadError
-from ..files import SUFFIXES
+from ..files import SUFFIXES, os_errors
 from ..images import list_images, read_image
 from ..records import Frame, Origin
 from ..text import file_name
@@ -62,10 +62,8 @@ def folder_camera(folder: Path) -> FilesCamera:
     Raises:
         CameraError: The folder can't be listed, or holds no picture.
     """
-    try:
+    with os_errors(CameraError, folder):
         paths = list_images(folder)
-    except OSError as error:
-        raise CameraError(f"{folder}: {error.strerror or error}") from error
     if not paths:
         raise CameraError(
             f"{folder} holds no pictures: no file there ends in {', '.join(sorted(SUFFIXES))}. "

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bitstream import Units, is_base, is_slice
-from .signs import Signs
 
 if TYPE_CHECKING:
     from av import VideoFrame
+
+    from .libav import Signs
 
     Packet = av.Packet[Any]
 

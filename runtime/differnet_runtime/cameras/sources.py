@@ -18,7 +18,7 @@ from ..config.grammar import (
 )
 from ..config.models import CameraConfig
 from ..errors import CameraError, ConfigError
-from ..files import SUFFIXES
+from ..files import SUFFIXES, os_errors
 from ..images import say_passed_over
 from ..sentences import sentence
 from .base import Camera, GetBuffer, Newest, no_buffer
@@ -113,10 +113,8 @@ def open_camera(source: str) -> Camera:
 
 
 def _open_path(path: Path, config: CameraConfig) -> Camera:
-    try:
+    with os_errors(CameraError, path):
         is_folder, is_file = path.is_dir(), path.is_file()
-    except OSError as error:
-        raise CameraError(f"{path}: {error.strerror or error}") from error
     if is_folder:
         return folder_camera(path)
     if not is_file:

@@ -152,7 +152,7 @@ class PacedVideo(Camera):
             self._video = VideoCamera(self._config, self._get_buffer)
             frame = self._video.read()
         if frame is None:
-            raise CameraError(f"{self.describe()}: the video can't be read from its start again")
+            raise CameraError(f"{self.source}: the video can't be read from its start again")
         self._due_s = max(self._due_s + self._interval_s, time.monotonic() - self._interval_s)
         time.sleep(max(0.0, self._due_s - time.monotonic()))
         index, self._index = self._index, self._index + 1
@@ -189,7 +189,7 @@ class RememberedVideo(Camera):
 
     def __init__(self, video: Camera, path: Path, seen: Remembered) -> None:
         stat = path.stat()
-        self._video, self._seen, self.source = video, seen, video.describe()
+        self._video, self._seen, self.source = video, seen, video.source
         self._state = f"|{stat.st_size}|{stat.st_mtime_ns}"
         self.length = video.length
         seen.forget([key for key in seen.keys if not key.endswith(self._state)])

@@ -119,7 +119,7 @@ class _Capture:
                 log.warning("%s", error)
                 continue
             if frame is None:
-                raise CameraError(sentence("source_ended", source=camera.describe()))
+                raise CameraError(sentence("source_ended", source=camera.source))
             self._gave_frames = True
             # Here, where every frame is seen: few of them may be judged.
             self._link.frame(replace(frame, unchanged_s=self._freeze.seconds(frame)))

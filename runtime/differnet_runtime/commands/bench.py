@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..command import Command, print_result
 from ..text import table
@@ -18,7 +18,6 @@ from .arguments import (
     add_threads,
     any_path,
     completed,
-    new_file,
     refused,
     source,
 )
@@ -98,7 +97,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_threads(parser)
     add_json(parser)
-    parser.add_argument("--svg", type=new_file, metavar="FILE", help="write a picture")
 
 
 def _contenders() -> tuple[str, ...]:
@@ -128,11 +126,9 @@ def frame_size(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet bench`."""
-    from ..benchmark.machine import describe, doubt
     from ..benchmark.measuring import ON_DEVICE, BenchmarkTrial, Effort, measure
-    from ..benchmark.report import draw, tables
+    from ..benchmark.report import describe, doubt, tables
     from ..errors import BackendUnavailableError
-    from ..files import write_bytes
 
     machine = describe()
     if warning := doubt(machine):
@@ -144,7 +140,14 @@ def run(arguments: argparse.Namespace) -> int:
         for path in arguments.models
         for name in arguments.contenders or ON_DEVICE[arguments.device]
     ]
-    protocol = _protocol(arguments, source)
+    protocol = {
+        "frames": source.describe(),
+        "publish": "a line of JSON, written to /dev/null",
+        "runs": arguments.runs,
+        "rounds": arguments.rounds,
+        "warm_up": arguments.warm_up,
+        "threads": arguments.threads or "the backend's choice",
+    }
     facts = {**machine, **protocol}.items()
     shown = table([(name.replace("_", " "), str(x)) for name, x in facts if x is not None])
     print_result(
@@ -157,9 +160,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"{shown}\n\n{tables(rows)}",
         as_json=arguments.json,
     )
-    if arguments.svg is not None:
-        title = filter(None, (machine["board"], machine["gpu"], machine["processor"]))
-        write_bytes(arguments.svg, draw(rows, ", ".join(title)).encode())
     if all(row.reason for row in rows):
         raise BackendUnavailableError("nothing could be measured; the reasons are above")
     return 0
@@ -194,17 +194,6 @@ def _source(arguments: argparse.Namespace) -> FrameSource:
     source = FrameSource(arguments.source, *size)
     source.check()
     return source
-
-
-def _protocol(arguments: argparse.Namespace, source: FrameSource) -> dict[str, Any]:
-    return {
-        "frames": source.describe(),
-        "publish": "a line of JSON, written to /dev/null",
-        "runs": arguments.runs,
-        "rounds": arguments.rounds,
-        "warm_up": arguments.warm_up,
-        "threads": arguments.threads or "the backend's choice",
-    }
 
 
 COMMAND = Command(

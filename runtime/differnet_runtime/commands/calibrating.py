@@ -24,7 +24,7 @@ from ..command import print_result, progress
 from ..database import read_rows
 from ..detector import Detector
 from ..errors import CalibrationError, DataError, FrameError, ImageReadError
-from ..files import SUFFIXES
+from ..files import SUFFIXES, os_errors
 from ..images import decode_image, list_images, read_bytes
 from ..inspection.calibration import (
     DEFAULT_FALSE_REJECT_RATE,
@@ -160,10 +160,8 @@ def most_by_chance(present: Calibration, parts: int) -> int:
 
 def _pictures(folder: Path) -> list[Path]:
     """Returns the pictures in a folder, sorted by name; at least one."""
-    try:
+    with os_errors(DataError, folder):
         paths = list_images(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: {error.strerror or error}") from error
     if not paths:
         raise DataError(
             f"{folder} holds no pictures: no file there ends in {', '.join(sorted(SUFFIXES))}"
@@ -419,17 +417,14 @@ def _is_score(value: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
 
 
 def _verdicts(path: Path) -> Iterator[Verdict]:
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_SQLITE)) == _SQLITE:
-                yield from _rows(path)
-                return
-            file.seek(0)
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _event(path, f"line {number}", line)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+    with os_errors(DataError, path), path.open("rb") as file:
+        if file.read(len(_SQLITE)) == _SQLITE:
+            yield from _rows(path)
+            return
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _event(path, f"line {number}", line)
 
 
 def _rows(path: Path) -> Iterator[Verdict]:

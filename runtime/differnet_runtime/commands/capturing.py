@@ -82,7 +82,7 @@ def _prepare(camera: Camera, folder: Path, wish: argparse.Namespace) -> tuple[Fr
     _settle(camera, min(wish.settle, _AFTER_LOCKING_S))
     frame = _next_frame(camera, due_ns=0)
     record = CaptureRecord(
-        source=camera.describe(),
+        source=camera.source,
         roi=before.roi if before else _chosen(frame) if wish.choose_roi else wish.roi,
         fit=before.fit if before else wish.fit or "stretch",
         settings=settings,
@@ -117,7 +117,7 @@ def _lock(
     if camera.controls is None:
         if asked:
             raise CameraError(
-                f"{camera.describe()}: {', '.join(asked)} can be set on a device only "
+                f"{camera.source}: {', '.join(asked)} can be set on a device only "
                 "(0 or /dev/video0); set it in the camera's own menu"
             )
         if camera.live:
@@ -239,7 +239,7 @@ def _next_frame(camera: Camera, due_ns: int) -> Frame:
             warn(f"left out: {error}")
             continue
         if frame is None:
-            raise _NoMoreFramesError(f"{camera.describe()} has no more frames")
+            raise _NoMoreFramesError(f"{camera.source} has no more frames")
         if not camera.live or frame.captured_ns >= due_ns:
             return frame
 

@@ -24,6 +24,7 @@ from ..backends.selection import check_backend, runs_on_cpu
 from ..cameras.sources import describe as describe_camera
 from ..cameras.sources import refuse_commands, refuse_leaving
 from ..capture.process import CaptureProcess
+from ..command import require_service
 from ..config import Config, PlannedModel, WebConfig, load_config, planned_models
 from ..config.grammar import redact
 from ..config.paths import fingerprint, read_secret, secret_files
@@ -364,9 +365,10 @@ def _sinks(config: Config) -> Iterator[CheckFinding]:
 def _web(config: WebConfig) -> Iterator[CheckFinding]:
     if not config.enabled:
         return
-    from ..web.server import access_of  # imports starlette and uvicorn
+    require_service()
+    from ..web.server import read_web_secrets  # imports starlette and uvicorn
 
-    access_of(config)
+    read_web_secrets(config)
     where = f"{config.host} port {config.port or '(a free one)'}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(

@@ -101,7 +101,8 @@ def export(state: Path, labels: Sequence[Labelled], output: Path) -> Exported:
         folder = "good" if one.label == "good" else one.kind or "defect"
         with suppress(FileNotFoundError):  # a running station has just deleted it
             data = path.read_bytes()
-            written = output / folder / _name(one, path.suffix)
+            part = _UNSAFE.sub("-", one.part or one.first or one.id)
+            written = output / folder / f"{part}__{one.camera}__{one.id}{path.suffix}"
             write_bytes(written, data)
             counts[folder] += 1
     if not counts:
@@ -131,8 +132,3 @@ def _view(labels: Sequence[Labelled]) -> View:
             "or fits, which one data set can't hold: export one camera at a time (--camera)"
         )
     return View.model_validate_json(next(iter(views.values()))) if views else View()
-
-
-def _name(one: Labelled, suffix: str) -> str:
-    part = _UNSAFE.sub("-", one.part or one.first or one.id)
-    return f"{part}__{one.camera}__{one.id}{suffix}"

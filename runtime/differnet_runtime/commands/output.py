@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError, OutputError
-from ..files import SUFFIXES
+from ..files import SUFFIXES, os_errors
 from ..images import write_image
 from ..inspection.drawing import annotate
 from ..installation import advice
@@ -158,14 +158,12 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        with os_errors(OutputError, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: a line is in the file before the next frame is read.
             self._file: BinaryIO = path.open("ab", buffering=0)
             if path.is_file() and path.stat().st_size > 0 and _last_byte(path) != b"\n":
                 self._file.write(b"\n")
-        except OSError as error:
-            raise OutputError(f"{path}: {error.strerror or error}") from error
 
     def add(self, inspection: Inspection) -> None:
         """Appends one line.

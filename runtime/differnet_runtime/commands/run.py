@@ -15,9 +15,8 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..command import Command, installed, progress
-from ..errors import BackendUnavailableError, ConfigError
-from ..installation import install_line
+from ..command import Command, progress, require_service
+from ..errors import ConfigError
 from .arguments import (
     DEVICES,
     SOURCES,
@@ -47,8 +46,6 @@ _OF_A_SOURCE = {
     "threads": 0,
 }
 """Defaults of the options that don't go with --config: the station's file replaces them."""
-_OF_A_STATION = ("fastapi", "prometheus_client", "starlette", "uvicorn")
-"""Modules that every station needs, with the page or without."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -117,11 +114,7 @@ def _run_station(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"{option} and --config exclude each other: the station's file says all of it"
         )
-    if lacking := [module for module in _OF_A_STATION if not installed(module)]:
-        raise BackendUnavailableError(
-            f"a station needs {', '.join(lacking)}, which is not installed. Run "
-            f"`{install_line('service')}`."
-        )
+    require_service()
     from ..station.running import run_station
 
     return run_station(arguments.config)
@@ -167,7 +160,7 @@ def _run_source(arguments: argparse.Namespace) -> int:
             if summary.frames:
                 print(summary.text(detector.backend), file=sys.stderr)
     if summary.frames == 0:
-        raise CameraError(f"{camera.describe()} gave no frame: nothing was inspected")
+        raise CameraError(f"{camera.source} gave no frame: nothing was inspected")
     return UNDECIDED if summary.undecided else 0
 
 

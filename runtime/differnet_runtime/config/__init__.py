@@ -1,6 +1,6 @@
 """A station's configuration: TOML read into checked models."""
 
-from .loading import Loaded, load_config
+from .loading import Loaded, PlannedModel, differences, load_config, planned_models
 from .models import (
     CameraConfig,
     CameraModelConfig,
@@ -9,14 +9,16 @@ from .models import (
     EventsConfig,
     EvidenceConfig,
     IntegrityConfig,
+    JsonLinesConfig,
     ModelConfig,
+    MqttConfig,
     StationConfig,
     TeachConfig,
+    TlsConfig,
     WebConfig,
+    WebhookConfig,
 )
-from .planning import PlannedModel, differences, planned_models
 from .problems import schema
-from .sinks import JsonLinesConfig, MqttConfig, TlsConfig, WebhookConfig
 
 __all__ = [
     "CameraConfig",

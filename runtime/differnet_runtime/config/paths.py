@@ -24,7 +24,8 @@ _LONGEST = 1 << 16
 """Bytes of a secret."""
 _LARGEST = 4 << 20
 """Bytes of a file; the authorities of a whole system take a quarter of a megabyte."""
-_PATHS: tuple[Key, ...] = (("station", "state"), ("model", "path"), ("jsonl", "path"))
+_PATHS = (*_SECRETS, "path", "state")
+"""Keys of any table whose text is a path."""
 
 
 def read_secret(path: Path) -> str:
@@ -104,73 +105,37 @@ def _read(path: Path, *, private: bool) -> bytes:
     return data
 
 
-def resolve(table: dict[str, Any], origin: Callable[[Key], Path]) -> None:
+def resolve(table: dict[str, Any], origin: Callable[[Key], Path], at: Key = ()) -> None:
     """Makes the paths in a configuration's tables absolute, in place.
 
     Args:
-        table: The tables as read; values of a wrong type are left to the models.
+        table: The tables as read, or one of them; values of a wrong type are left to the models.
         origin: Returns the file that set a key.
+        at: The key of `table`.
 
     Raises:
         ConfigError: A path is empty.
     """
-    for key in _PATHS:
-        _replace(table, key, origin, _beside)
-    for key in list(_secret_keys(table)):
-        _replace(table, key, origin, _secret)
-    for name, camera in _tables(table.get("camera")):
-        if _is_path(camera.get("source"), camera.get("kind", "auto")):
-            _replace(table, ("camera", name, "source"), origin, _beside)
-        _replace(table, ("camera", name, "model", "path"), origin, _beside)
+    for name, value in table.items():
+        key = (*at, name)
+        if isinstance(value, dict):
+            resolve(value, origin, key)
+        elif isinstance(value, str) and not value.startswith("/") and _is_path(table, name):
+            if not value:
+                raise ConfigError(f"{origin(key)}: {dotted(key)}: is empty; expected a path.")
+            table[name] = _place(value, name, origin(key).parent)
 
 
-def _secret_keys(table: dict[str, Any]) -> Iterator[Key]:
-    """Yields the keys of all passwords, tokens and certificates."""
-    places: list[tuple[Key, Any]] = [((name,), table.get(name)) for name in ("mqtt", "web")]
-    for kind in ("webhook", "camera"):
-        places += [((kind, name), one) for name, one in _tables(table.get(kind))]
-    for at, place in places:
-        if not isinstance(place, dict):
-            continue
-        yield from ((*at, name) for name in _SECRETS if name in place)
-        if isinstance(tls := place.get("tls"), dict):
-            yield from ((*at, "tls", name) for name in _SECRETS if name in tls)
+def _is_path(table: dict[str, Any], name: str) -> bool:
+    """Says whether a text is a path; that of a camera's source by its form, not by what exists."""
+    if name != "source":
+        return name in _PATHS
+    source, kind = table["source"], table.get("kind", "auto")
+    return source != "" and (kind in ("video", "folder") or (kind == "auto" and is_path(source)))
 
 
-def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - not checked yet
-    items = value.items() if isinstance(value, dict) else ()
-    return [(name, item) for name, item in items if isinstance(item, dict)]
-
-
-def _is_path(source: Any, kind: Any) -> bool:  # noqa: ANN401 - not checked yet
-    """Says whether a camera's source is a path, by its form and not by what exists."""
-    written = isinstance(source, str) and source != ""
-    return written and (kind in ("video", "folder") or (kind == "auto" and is_path(source)))
-
-
-def _replace(
-    table: dict[str, Any],
-    key: Key,
-    origin: Callable[[Key], Path],
-    place: Callable[[str, Path], str],
-) -> None:
-    for name in key[:-1]:
-        below = table.get(name)
-        if not isinstance(below, dict):
-            return
-        table = below
-    value = table.get(key[-1])
-    if value == "":
-        raise ConfigError(f"{origin(key)}: {dotted(key)}: is empty; expected a path.")
-    if isinstance(value, str) and not value.startswith("/"):
-        table[key[-1]] = place(value, origin(key).parent)
-
-
-def _beside(path: str, folder: Path) -> str:
-    return str(folder / path)
-
-
-def _secret(path: str, folder: Path) -> str:
+def _place(path: str, name: str, folder: Path) -> str:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    given = credentials and os.path.lexists(Path(credentials, path))
-    return _beside(path, Path(credentials) if credentials and given else folder)
+    if name in _SECRETS and credentials and os.path.lexists(Path(credentials, path)):
+        folder = Path(credentials)
+    return str(folder / path)

@@ -7,6 +7,7 @@ made from the models and their docstrings; editors use it for completion.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from . import models
 
 Key = tuple[str, ...]
 
-_ARGUMENT = re.compile(r"^ {4}(\w+): (.*)$")
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _SHOWN = 20
 """Problems in one message."""
 _LONGEST = 60
@@ -183,14 +184,7 @@ def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:
 
 def _docstring(text: str) -> tuple[str, dict[str, str]]:
     """Splits a Google docstring into the text and the descriptions of its arguments."""
-    described = text.partition("\n    Example:\n")[0].strip()
-    lines = [line.removeprefix("    ") for line in described.splitlines()]
-    whole, _, listed = "\n".join(lines).partition("\nArgs:\n")
-    arguments: dict[str, str] = {}
-    name = ""
-    for line in listed.splitlines():
-        if found := _ARGUMENT.match(line):
-            name, arguments[found[1]] = found[1], found[2]
-        elif name and line.strip():
-            arguments[name] += " " + line.strip()
+    described = inspect.cleandoc(text).partition("\nExample:\n")[0]
+    whole, _, listed = described.partition("\nArgs:\n")
+    arguments = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(listed)}
     return " ".join(whole.split()), arguments

@@ -23,9 +23,8 @@ from pydantic import ValidationError
 from ..errors import ModelFileError
 from ..files import write_bytes
 from ..gpu import nvidia_gpu
-from .graph_check import check_graph
+from .graph_check import LENGTH, ProtobufReader, bytes_field, check_graph, text_field
 from .metadata import FORMAT_VERSION, ModelMetadata
-from .protobuf import LENGTH, ProtobufReader, bytes_field, text_field
 
 _METADATA_FIELD = 14
 _METADATA_KEY = "differnet"
@@ -77,7 +76,9 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]
 def _read(path: Path) -> bytes:
     """Reads a regular file; a pipe or a device would keep its reader waiting, or never end."""
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(
+            path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+        ) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ModelFileError(f"{path} is a device or a pipe, and a file is expected")
@@ -108,10 +109,6 @@ def _folder_given(path: Path) -> str:
         f"Export it first: `differnet export {shlex.quote(str(path))} -o {file}{precision}`, then "
         f"give {file}."
     )
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_hash(path: Path, data: bytes, entries: dict[str, tuple[str, int, int]]) -> None:

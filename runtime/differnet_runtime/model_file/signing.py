@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from ..errors import ModelFileError, SigningError
+from ..files import os_errors
 from ..installation import install_line
 from ..names import PATTERN
 from .file import signature, signed_part, with_signature
@@ -195,12 +196,9 @@ def _read_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            pem = file.read(_LONGEST_FILE)
-    except OSError as error:
-        raise SigningError(f"{path}: {error.strerror or error}") from error
+    with os_errors(SigningError, path), path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        pem = file.read(_LONGEST_FILE)
     if mode & _OTHERS:
         raise SigningError(
             f"{path}: others can read this private key. If it was never copied, `chmod 600 {path}` "

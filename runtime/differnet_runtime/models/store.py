@@ -22,7 +22,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
-from ..files import lock_file, sync_folder, write_bytes
+from ..files import lock_file, os_errors, sync_folder, write_bytes
 from ..inference.process import check_model
 from ..model_file.file import content_hash, read_model_file
 from ..model_file.signing import describe_signature
@@ -115,10 +115,8 @@ class ModelStore:
         Raises:
             ModelStoreError: The folder can't be read.
         """
-        try:
+        with os_errors(ModelStoreError, self.root):
             files = [path for path in self.root.glob("*/files/*.onnx") if path.is_file()]
-        except OSError as error:
-            raise ModelStoreError(f"{self.root}: {error.strerror or error}") from error
         read = cache(read_stored)
         return sorted(
             (self._stored(one, read) for one in files if name in (None, one.parents[1].name)),
@@ -300,12 +298,10 @@ class ModelStore:
     def _locked(self, name: str) -> Iterator[Path]:
         """Locks a name's folder against other processes, and yields it."""
         folder = self.root / name
-        try:
+        with os_errors(OutputError, folder):
             (folder / "files").mkdir(parents=True, exist_ok=True)
             with lock_file(folder / ".lock"):
                 yield folder
-        except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
 def linked(folder: Path, name: str) -> Path | None:

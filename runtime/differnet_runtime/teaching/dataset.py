@@ -1,18 +1,21 @@
-"""A data set while the station runs: decides which frames become pictures, and keeps its record."""
+"""Data sets while the station runs: a thread collects frames, and each decides which it takes."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageReadError, OutputError
+from ..config import IntegrityConfig
+from ..errors import DifferNetError, ImageReadError, OutputError
 from ..images import decode_image, read_bytes, read_image
 from ..inspection.examination import Measured, Weight, different_parts, examine, measure
 from ..inspection.image_checks import IntegrityGate
@@ -32,7 +35,7 @@ Room = Callable[[int], str | None]
 
 
 class FrameOutcome(NamedTuple):
-    """What became of a frame.
+    """The outcome of a frame that was offered to a data set.
 
     Args:
         taken: Whether it is on disk and in the record.
@@ -106,7 +109,7 @@ class Dataset:
                 self.change()
 
     def consider(self, frame: Frame, gate: IntegrityGate) -> FrameOutcome:
-        """Takes a frame if it is intact and shows another part than those before.
+        """Takes a frame if it is intact and shows a different part than the frames before.
 
         Args:
             frame: A frame of the camera.
@@ -282,3 +285,127 @@ def size_of(image: Image) -> tuple[int, int]:
 def _colour(image: Image) -> Image:
     """Returns a frame with three channels, as it will be read from its file."""
     return image if image.ndim == 3 else cast("Image", np.repeat(image[:, :, None], 3, axis=2))
+
+
+_WAITING = 8
+"""Pictures of a folder that can wait; of a live camera only the newest frame waits."""
+_ROOM_S = 0.2
+"""How long a picture of a folder waits for a place in the queue, since it comes only once."""
+_IDLE_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """The queue of frames from one camera to one data set.
+
+    Args:
+        dataset: The data set.
+        integrity: The camera's integrity settings.
+        live: Whether it is a live camera, not a folder or a video.
+    """
+
+    def __init__(self, dataset: Dataset, integrity: IntegrityConfig, *, live: bool) -> None:
+        self.dataset = dataset
+        self.gate = IntegrityGate(integrity, None, live=live)
+        self.waiting: deque[Frame] = deque(maxlen=1 if live else _WAITING)
+        self.served, self.live = 0, live
+
+
+class Collector(threading.Thread):
+    """A thread that adds waiting frames to data sets.
+
+    Args:
+        look: Called repeatedly while no frame waits.
+        ended: Called with a data set that can take no more frames, and the reason.
+        leave: Called when the thread ends.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], None],
+        ended: Callable[[Dataset, str], None],
+        leave: Callable[[], None],
+    ) -> None:
+        super().__init__(name="teach", daemon=True)
+        self._look, self._ended, self._leave = look, ended, leave
+        self._streams: dict[str, Stream] = {}
+        self._some = threading.Condition()
+        self._stopping, self._logged = False, ""
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends the thread; the frame at hand is still added if the disk is fast enough."""
+        with self._some:
+            self._stopping = True
+            self._some.notify_all()
+        if self.is_alive():
+            self.join(timeout_s)
+
+    def use(self, streams: dict[str, Stream]) -> None:
+        """Replaces the streams, by camera; frames that wait for the same data set still do."""
+        with self._some:
+            for camera, stream in streams.items():
+                before = self._streams.get(camera)
+                if before is not None and before.dataset is stream.dataset:
+                    stream.waiting.extend(before.waiting)
+            self._streams = streams
+            self._some.notify_all()
+
+    def offer(self, camera: str, frame: Frame) -> None:
+        """Takes a frame, whose pixels must not change afterwards; called by the camera's thread.
+
+        Returns at once for a live camera, of which only the newest frame waits.
+        """
+        if camera not in self._streams:
+            return
+        with self._some:
+            self._some.wait_for(lambda: not self._full(camera), _ROOM_S)
+            stream = self._streams.get(camera)  # after the wait: it may have been replaced
+            if stream is not None:
+                stream.waiting.append(frame)
+                self._some.notify_all()
+
+    def _full(self, camera: str) -> bool:
+        """Returns whether another picture of a folder would push out one that waits."""
+        stream = self._streams.get(camera)
+        return stream is not None and not stream.live and len(stream.waiting) == _WAITING
+
+    def run(self) -> None:
+        """Adds frames until `stop`; called in the thread."""
+        looked_s = time.monotonic()
+        while not self._stopping:
+            try:
+                took = self._take_next()
+                if not took or time.monotonic() - looked_s > _IDLE_S:
+                    self._look()
+                    looked_s, self._logged = time.monotonic(), ""
+            except Exception as error:  # noqa: PERF203 - one picture must not end the others
+                self._log_once(error)
+        self._leave()
+
+    def _log_once(self, error: Exception) -> None:
+        """Logs an error unless it was the last one, too; waits a moment."""
+        if str(error) != self._logged:
+            expected = isinstance(error, DifferNetError)
+            log.warning("teaching: %s", error, exc_info=None if expected else error)
+        self._logged = str(error)
+        time.sleep(_IDLE_S)
+
+    def _take_next(self) -> bool:
+        """Waits for a frame and gives it to its data set; False if none comes for a while."""
+        with self._some:
+            self._some.wait_for(lambda: self._stopping or self._waiting(), _IDLE_S)
+            waiting = self._waiting()
+            if not waiting:
+                return False
+            stream = min(waiting, key=lambda one: one.served)
+            stream.served = time.monotonic_ns()
+            frame = stream.waiting.popleft()
+            self._some.notify_all()
+        outcome = stream.dataset.consider(frame, stream.gate)
+        if outcome.over:
+            self._ended(stream.dataset, outcome.why or "")
+        return True
+
+    def _waiting(self) -> list[Stream]:
+        return [one for one in self._streams.values() if one.waiting]

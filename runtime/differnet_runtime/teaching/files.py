@@ -16,7 +16,7 @@ import cv2
 from pydantic import ValidationError
 
 from ..errors import OutputError, StoreError
-from ..files import sync_folder, write_bytes
+from ..files import os_errors, sync_folder, write_bytes
 from ..images import read_image
 from ..inspection.capture_record import CAPTURE_FILE, CaptureRecord, write_capture
 from ..inspection.drawing import eight_bit_colour, jpeg
@@ -122,10 +122,8 @@ class DatasetFiles:
             OutputError: The disk does not confirm it.
         """
         away = self.folder.with_name(f"{_DELETED}{secrets.token_hex(6)}")
-        try:
+        with os_errors(StoreError, self.folder):
             self.folder.rename(away)
-        except OSError as error:
-            raise StoreError(f"{self.folder}: {error.strerror or error}") from error
         sync_folder(away.parent)
         shutil.rmtree(away, ignore_errors=True)
 
@@ -140,12 +138,10 @@ class DatasetFiles:
             OutputError: It can't be created.
         """
         good = folder / "good"
-        try:
+        with os_errors(OutputError, folder):
             good.mkdir(parents=True)
             for one in record.kept:
                 _link(self.path(one.id), good / f"{one.id}.png")
-        except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror or error}") from error
         write_capture(folder, capture_record(record))
 
 

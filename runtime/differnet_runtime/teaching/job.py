@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ..command import INTERVAL_VARIABLE, Command, installed
 from ..errors import DifferNetError, TeachError
+from ..files import numbers_in
 from ..installation import advice
 from ..processes import Child
 from ..sentences import sentence
@@ -168,7 +169,7 @@ class TrainingProgress:
         self._started = time.monotonic()
 
     def at(self, step: str, done: float) -> None:
-        """Sets the current step and the share of the whole that is done, which never shrinks."""
+        """Sets the current step, and the share of the whole that is done, which never decreases."""
         self.step, self.done = step, max(self.done, done)
 
     @property
@@ -305,7 +306,8 @@ def free_bytes() -> int | None:
 
     None if it is unknown.
     """
-    found = [kib << 10 for key, kib in _numbers(_PROC / "meminfo").items() if key == "MemAvailable"]
+    meminfo = numbers_in(_PROC / "meminfo")
+    found = [meminfo["MemAvailable"] << 10] if "MemAvailable" in meminfo else []
     with contextlib.suppress(OSError, StopIteration):
         lines = (_PROC / "self/cgroup").read_text().splitlines()
         name = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
@@ -320,7 +322,7 @@ def _free_in(group: Path) -> list[int]:
     with contextlib.suppress(OSError, ValueError):
         bound = int((group / "memory.max").read_text())  # "max": no limit
         used = int((group / "memory.current").read_text())
-        return [bound - used + _numbers(group / "memory.stat").get("inactive_file", 0)]
+        return [bound - used + numbers_in(group / "memory.stat").get("inactive_file", 0)]
     return []
 
 
@@ -334,16 +336,6 @@ def taken_bytes(group: int) -> int:
     for folder in _PROC.iterdir():
         with contextlib.suppress(ValueError, OSError):  # not a process, or it has just ended
             if os.getpgid(int(folder.name)) == group:
-                numbers = _numbers(folder / "status")
+                numbers = numbers_in(folder / "status")
                 kib += numbers.get("RssAnon", 0) + numbers.get("RssShmem", 0)
     return kib << 10
-
-
-def _numbers(path: Path) -> dict[str, int]:
-    """Returns the numbers in a file with lines of `NAME: NUMBER`; empty if it can't be read."""
-    with contextlib.suppress(OSError):
-        lines = [line.split() for line in path.read_text(errors="replace").splitlines()]
-        return {
-            one[0].rstrip(":"): int(one[1]) for one in lines if len(one) > 1 and one[1].isdecimal()
-        }
-    return {}

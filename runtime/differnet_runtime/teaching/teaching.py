@@ -17,11 +17,9 @@ from ..inspection.image_checks import IntegrityGate
 from ..model_file.contract import Region
 from ..model_file.file import read_model_file
 from ..model_file.metadata import ModelMetadata
-from ..records import Frame
 from ..sentences import sentence
 from ..text import printable
-from .collector import Collector, Stream
-from .dataset import Dataset, FrameOutcome, outside, size_of
+from .dataset import Collector, Dataset, FrameOutcome, Stream, outside, size_of
 from .files import FOLDER, DatasetFiles, read_all, zipped
 from .records import (
     DatasetFields,
@@ -76,6 +74,8 @@ class Teaching:
         self.collecting: frozenset[str] = frozenset()
         """The cameras whose frames it collects."""
         self._collector = Collector(self._look, self._end_collecting, self._leave)
+        self.offer = self._collector.offer
+        """Takes a frame after its verdict; see `Collector.offer`."""
 
     def start(self) -> None:
         """Marks trainings that a crash has ended as failed, and goes on collecting."""
@@ -107,10 +107,6 @@ class Teaching:
                     streams[camera] = Stream(one, cameras[camera].integrity, live=live)
             self._collector.use(streams)
             self.collecting = frozenset(streams)
-
-    def offer(self, camera: str, frame: Frame) -> None:
-        """Takes a frame after its verdict; see `Collector.offer`."""
-        self._collector.offer(camera, frame)
 
     def view(self, *, pictures: bool = True) -> TeachView:
         """Returns all data sets, and whether a training can start now.

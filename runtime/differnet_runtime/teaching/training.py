@@ -46,7 +46,7 @@ Told = Callable[[Training], None]
 
 
 class Site(Protocol):
-    """What teaching needs of its station."""
+    """The interface of a station to teaching."""
 
     @property
     def config(self) -> Config:
@@ -64,7 +64,7 @@ class Site(Protocol):
         """
 
     def frame(self, camera: str) -> Frame | None:
-        """Returns the frame of a camera that the page shows now; None before the first."""
+        """Returns the frame of a camera that the page shows; None before the first."""
 
     def on_gpu(self, camera: str) -> bool:
         """Returns whether a GPU judges the frames of a camera."""

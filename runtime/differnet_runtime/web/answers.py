@@ -1,4 +1,4 @@
-"""Answers to requests that fail, as a `Problem` in words with its status, and counts of misuse.
+"""Responses to failed requests, each with a `Problem` in words, and counts of misuse.
 
 Each kind of misuse is counted, and logged at most once a minute.
 """
@@ -32,12 +32,13 @@ from ..errors import (
     TooManyCommandsError,
     ViewsError,
 )
+from ..teaching.teaching import UnknownError
 from ..telling import Telling
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-"""A kind of trouble is told when it begins, and then at most this often."""
+"""Each kind of trouble is logged when it begins, and then at most once in this time."""
 
 _MOST_SENDERS = 256
 TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
@@ -64,57 +65,54 @@ TEXTS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "answer": (logging.ERROR, "answers failed halfway"),
     }
 )
-"""Level and text of each kind."""
+"""Log level and message of each kind of trouble."""
 
 
 @dataclass
-class _Kind:
+class Trouble:
+    """One kind of trouble, and how often it has happened since the last report.
+
+    Args:
+        kind: A key of `TEXTS`.
+        told_s: Monotonic time of the last report.
+        count: Number of times since then.
+        senders: Number of times by address, for the first 256 addresses.
+        detail: Detail of the latest one, for the log; may be empty.
+    """
+
+    kind: str
     told_s: float = float("-inf")
     count: int = 0
     senders: Counter[str] = field(default_factory=Counter)
     detail: str = ""
 
-
-@dataclass(frozen=True)
-class Trouble:
-    """What happened since it was last told.
-
-    Args:
-        kind: Of `TEXTS`.
-        count: How often.
-        sender: The address it came from most often; empty where it is not known.
-        senders: Number of addresses, as far as they were kept apart.
-        detail: Of the last one, or empty.
-    """
-
-    kind: str
-    count: int
-    sender: str
-    senders: int
-    detail: str
+    @property
+    def sender(self) -> str:
+        """The address that it came from most often; empty if none is known."""
+        return max(self.senders, key=self.senders.__getitem__, default="")
 
 
 class Troubles:
-    """Counts by kind; neither memory nor log grows with the number of strangers. Thread-safe."""
+    """Counts trouble by kind, with a bounded memory and a bounded log. Thread-safe."""
 
     def __init__(self) -> None:
-        self._kinds = {kind: _Kind() for kind in TEXTS}
+        self._kinds = {kind: Trouble(kind) for kind in TEXTS}
         self._totals = dict.fromkeys(TEXTS, 0)
         self._lock = threading.Lock()
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each kind happened since the start."""
+        """Number of times that each kind has happened since the start."""
         with self._lock:
             return dict(self._totals)
 
     def note(self, kind: str, sender: str = "", detail: str = "") -> None:
-        """Counts one.
+        """Counts one occurrence.
 
         Args:
-            kind: Of `TEXTS`.
-            sender: Address.
-            detail: For the log; only the last one is told.
+            kind: A key of `TEXTS`.
+            sender: Address of the client; empty if it is not known.
+            detail: The cause, for the log, which shows only the latest.
         """
         with self._lock:
             self._totals[kind] += 1
@@ -125,25 +123,22 @@ class Troubles:
                 known.senders[sender] += 1
 
     def due(self, now_s: float | None = None) -> list[Trouble]:
-        """Returns what is to be told now, and counts anew from there.
+        """Returns the kinds that are due for a report, and resets their counts.
 
         Args:
-            now_s: By the monotonic clock; None asks it.
+            now_s: Monotonic time in seconds; None reads the clock.
         """
         now_s = time.monotonic() if now_s is None else now_s
-        found = []
         with self._lock:
-            for kind, known in self._kinds.items():
-                if not known.count or now_s - known.told_s < EVERY_S:
-                    continue
-                sender = max(known.senders, key=known.senders.__getitem__, default="")
-                found.append(Trouble(kind, known.count, sender, len(known.senders), known.detail))
-                self._kinds[kind] = _Kind(now_s)
-        return found
+            due = [
+                one for one in self._kinds.values() if one.count and now_s - one.told_s >= EVERY_S
+            ]
+            self._kinds |= {one.kind: Trouble(one.kind, now_s) for one in due}
+        return due
 
 
 def tell(trouble: Trouble) -> None:
-    """Writes a line to the log."""
+    """Logs a kind of trouble in one line."""
     level, text = TEXTS[trouble.kind]
     source = f", most from {trouble.sender}" if trouble.sender else ""
     detail = f" ({trouble.detail})" if trouble.detail else ""
@@ -151,16 +146,17 @@ def tell(trouble: Trouble) -> None:
 
 
 JSON = "application/json"
-_CONFLICTS = (
-    CameraError,
-    EngineFault,
-    LabelError,
-    ModelFileError,
-    ModelStoreError,
-    TeachError,
-    ViewsError,
+_STATUSES: Mapping[type[DifferNetError], int] = MappingProxyType(
+    {
+        UnknownError: 404,
+        TooManyCommandsError: 429,
+        **dict.fromkeys((CameraError, EngineFault, LabelError, ModelFileError), 409),
+        **dict.fromkeys((ModelStoreError, TeachError, ViewsError), 409),
+        DifferNetError: 503,
+    }
 )
-"""The request was understood, and the station's state forbids it."""
+"""Status by the kind of error, a subclass before its base class. 409: the request was understood,
+and the station's state forbids it."""
 
 _MOST_ERRORS = 5
 _NOT_ALLOWED = 405
@@ -168,11 +164,11 @@ _NOTHING, _SEE = "there is nothing here", "see /openapi.json"
 
 
 class Problem(Telling):
-    """Why a request was not answered.
+    """Why a request failed.
 
     Args:
-        error: What happened.
-        what_to_do: Where it is not in the error itself.
+        error: What went wrong, in one sentence.
+        what_to_do: What the client can do, if `error` does not say so.
     """
 
     SENTENCES: ClassVar = ("error", "what_to_do")
@@ -182,39 +178,37 @@ class Problem(Telling):
 
 
 class Refused(HTTPException):
-    """Ends the handling of a request with a problem."""
+    """Raised by a handler to answer its request with a problem."""
 
     def __init__(self, status: int, error: str, what_to_do: str | None = None) -> None:
         super().__init__(status, error)
         self.problem = Problem(error=error, what_to_do=what_to_do)
 
     def response(self) -> Response:
-        """Returns the answer."""
+        """Returns the response with the problem."""
         return problem(self.status_code, self.problem)
 
 
 def problem(status: int, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns a problem as JSON."""
+    """Returns a response that holds a problem as JSON."""
     body = what.model_dump_json(exclude_none=True, exclude_defaults=True)
     return Response(body, status, headers=headers, media_type=JSON)
 
 
 def of_error(error: Exception) -> Response:
-    """Returns the answer to an exception; what is no error of ours is logged, not shown."""
+    """Returns the response to an exception; an unexpected one is logged, not shown."""
     if isinstance(error, RequestValidationError):
         error = _of_request(error)
     if isinstance(error, Refused):
         return error.response()
-    if isinstance(error, TooManyCommandsError):
-        return problem(429, Problem(error=str(error)), {"retry-after": "1"})
     if isinstance(error, HTTPException):  # FastAPI's own
         return _of_framework(error)
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)
-    if isinstance(error, _CONFLICTS):
-        return problem(409, Problem(error=str(error)))
-    if isinstance(error, DifferNetError):
-        return problem(503, Problem(error=str(error)))
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            headers = {"retry-after": "1"} if status == 429 else None
+            return problem(status, Problem(error=str(error)), headers)
     log.error("a request failed by a bug", exc_info=error)
     return problem(
         500, Problem(error="this is a bug of ours", what_to_do="send us the station's log")
@@ -222,10 +216,10 @@ def of_error(error: Exception) -> Response:
 
 
 def of_faults(faults: Sequence[Any]) -> Refused:
-    """Returns which keys are wrong; what was received is not repeated.
+    """Returns a refusal that names the invalid keys, without the values that were received.
 
     Args:
-        faults: As pydantic lists them.
+        faults: The errors, as `ValidationError.errors` returns them.
     """
     texts = [
         f"{'.'.join(str(key) for key in fault['loc']) or 'body'}: {fault['msg']}"
@@ -246,7 +240,7 @@ def _of_request(error: RequestValidationError) -> Refused:
 
 
 async def of_status(request: Request, error: Exception) -> Response:
-    """Returns the refusals (404, 405) of requests that reach no route."""
+    """Answers a request that matches no route with status 404 or 405."""
     if isinstance(error, HTTPException) and error.status_code == _NOT_ALLOWED:
         error = HTTPException(_NOT_ALLOWED, headers={"Allow": ", ".join(_methods(request))})
     return of_error(error)

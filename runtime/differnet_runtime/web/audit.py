@@ -1,4 +1,4 @@
-"""The audit trail: who changed what, logged in or tried to, from where; log, events and page."""
+"""The audit trail: who changed what, logged in, or sent a wrong token, and from which address."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SUSPECT = ("wrong_token",)
 log = logging.getLogger(__name__)
 
 FILES = "files"
-"""Who changed a file that the station follows: configuration, model store, model file."""
+"""Author of changes to files that the station watches: configuration, model store, model file."""
 
 
 class AuditTrail:
-    """The latest entries; each is logged and sent as an event. Thread-safe.
+    """Keeps the latest entries, and logs and publishes each. Thread-safe.
 
     Args:
-        station: Name, for the events.
-        tell: Takes the events.
-        settle: Waits, for a moment at most, until they are on disk.
+        station: Name of the station, for the events.
+        tell: Publishes an event.
+        settle: Waits for a moment at most until the published events are on disk.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class AuditTrail:
         self._tell(event)
 
     def latest(self, limit: int) -> list[AuditEvent]:
-        """Returns entries, the newest first."""
+        """Returns up to `limit` entries, newest first."""
         with self._lock:
             return list(self._latest)[: -limit - 1 : -1]
 
@@ -89,13 +89,13 @@ def _line(event: AuditEvent) -> str:
 def switching(
     control: Control, action: AuditAction, by: str, address: str | None = None
 ) -> Iterator[None]:
-    """Adds an entry about a change of model, which the body makes.
+    """Adds an entry for the change of model that the body makes, or for its failure.
 
     Args:
         control: The station.
-        action: What is done.
-        by: Who does it.
-        address: From where.
+        action: Kind of change.
+        by: Author of the change.
+        address: Address of the client; None for a change of files.
     """
     before = control.judging()
     try:

@@ -1,8 +1,8 @@
-"""The listening socket: a bounded number of connections, each wait with a deadline.
+"""The listening socket: a bounded number of connections, with a deadline for every wait.
 
-When all places are taken, the connection that has waited longest is closed for the newest one, so
-that strangers who hold connections shut nobody out. `Connections` knows no HTTP; `Deadlines` tells
-it what each connection waits for, and sends answers in pieces.
+At the limit, a new connection replaces the one that has been idle for longest, so clients that hold
+connections open lock nobody out. `Connections` knows no HTTP; `Deadlines` tells it what each
+connection waits for, and sends responses in pieces.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .answers import Troubles
 
 HEAD_S = 15.0
-"""From accepting a connection, TLS handshake included, or from the end of an answer, to a whole
-request head."""
+"""Time limit for a complete request head, from the accepted connection (TLS handshake included) or
+from the end of the previous response."""
 
 _MOST, _LEAST = 256, 8
 _RESERVE = 512
-"""Descriptors for inspection: cameras, engine, databases, sinks."""
+"""File descriptors that are kept for inspection: cameras, engine, databases, sinks."""
 _BUFFER = 64 << 10
-"""Of the kernel, each way; it takes twice as much. Its own choice grows to megabytes."""
+"""Bytes of the kernel's buffer in each direction, which it doubles; its own choice grows to MiB."""
 _UNREAD = ("not_reading", "viewers")
 _WAITING = 512
-"""Connections that the system may hold until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 _VANISHED_MS = 30_000
 _REPLACED_S = 0.02
-"""An address that has all its places gets a new connection in place of an old one this often at
-most; more are refused. Accepting thousands a second would take the processor from inspection."""
+"""Least time between two connections of an address at its limit that each replace an older one;
+others are refused. Accepting thousands a second would take CPU time from inspection."""
 _REFUSED = 64
-"""Refused in a row before the connections that are open get their turn."""
+"""Connections refused in a row before the event loop serves the open ones."""
 
 
 class Connection(socket.socket):
-    """An accepted connection.
+    """An accepted connection, with the deadline of its current wait.
 
     Args:
-        accepted: As the system gave it; it is used up.
-        peer: Address and port of the other side.
-        closed: Called when it was closed.
+        accepted: The accepted socket, whose descriptor this object takes over.
+        peer: Address and port of the client.
+        closed: Called after the connection was closed.
     """
 
     def __init__(
@@ -68,43 +68,43 @@ class Connection(socket.socket):
         self.waits("no_request", HEAD_S)
 
     def waits(self, reason: str, seconds: float) -> None:
-        """Notes that it waits for its client.
+        """Sets a deadline, since the server waits for the client.
 
         Args:
-            reason: The kind of trouble that it is if nothing comes.
-            seconds: How long it may.
+            reason: Kind of trouble if the deadline passes.
+            seconds: Time limit in seconds.
         """
         self.reason, self.since_s = reason, time.monotonic()
         self.until_s: float | None = self.since_s + seconds
 
     def works(self) -> None:
-        """Notes that its client waits for an answer."""
+        """Clears the deadline, since the client waits for the server."""
         self.since_s, self.until_s = time.monotonic(), None
 
     def unsent(self) -> int:
-        """Returns the bytes that the client's side has not taken yet, as far as TCP knows."""
+        """Returns the number of bytes that the client has not acknowledged yet."""
         try:
             return int(struct.unpack("i", ioctl(self.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
         except OSError:  # it is closed
             return 0
 
     def forget_unsent(self) -> None:
-        """Has the system throw away, at the end, what the client did not take."""
+        """Makes the kernel discard unsent bytes when the connection is closed."""
         with contextlib.suppress(OSError):
             self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
-        """Closes it; its place is free again."""
+        """Closes the connection, which frees its place."""
         super().close()
         self._closed_call(self)
 
 
 class Connections:
-    """Those that are open; used by the web server's thread only, `len` by all.
+    """The open connections; used by the web server's thread only, except for `len`.
 
     Args:
-        troubles: Counts those that are closed.
-        most: At once; None takes what the limit of file descriptors allows.
+        troubles: Counts the connections that are dropped.
+        most: Maximum number of connections; None takes what the limit on descriptors allows.
     """
 
     def __init__(self, troubles: Troubles, most: int | None = None) -> None:
@@ -119,9 +119,9 @@ class Connections:
         return len(self._open)
 
     def add(self, accepted: socket.socket, peer: tuple[str, int]) -> Connection | None:
-        """Returns an accepted connection as one of these; another may have to go for it.
+        """Registers an accepted connection, which at the limit replaces an idle one.
 
-        None where its address has all its places and got a new one a moment ago: it is closed.
+        Returns None, and closes it, if its address is at its limit and has just replaced another.
         """
         if not self._make_room(sender_of(peer[0])):
             accepted.close()
@@ -132,15 +132,15 @@ class Connections:
         return connection
 
     def of(self, peer: tuple[str, int] | None) -> Connection | None:
-        """Returns the connection to a peer; None where it is gone."""
+        """Returns the connection to a peer; None if it is closed."""
         return None if peer is None else self._open.get((peer[0], peer[1]))
 
     def drop(self, connection: Connection, reason: str) -> None:
-        """Ends a connection from below, whatever is in its buffers.
+        """Shuts a connection down at once, whatever is in its buffers.
 
         Args:
-            connection: One of these.
-            reason: A kind of trouble.
+            connection: An open connection.
+            reason: Kind of trouble, for the counts.
         """
         self._troubles.note(reason, connection.sender)
         if reason in _UNREAD:
@@ -148,19 +148,19 @@ class Connections:
         self._shut(connection)
 
     def sweep(self) -> None:
-        """Drops those whose time is up."""
+        """Drops the connections whose deadline has passed."""
         now_s = time.monotonic()
         for one in self._staying():
             if one.until_s is not None and now_s > one.until_s:
                 self.drop(one, one.reason)
 
     def drop_all(self) -> None:
-        """Ends all: the server stops."""
+        """Shuts all connections down, since the server stops."""
         for one in self._staying():
             self._shut(one)
 
     def _shut(self, connection: Connection) -> None:
-        """The event loop finds it ended, and closes it."""
+        """Shuts a connection down; the event loop then closes it."""
         if not connection.dropped:
             connection.dropped = True
             self._leaves(connection)
@@ -174,9 +174,7 @@ class Connections:
                 self._leaves(connection)
 
     def _leaves(self, connection: Connection) -> None:
-        self._staying_of[connection.sender] -= 1
-        if not self._staying_of[connection.sender]:
-            del self._staying_of[connection.sender]
+        self._staying_of -= Counter([connection.sender])  # drops a sender at zero
 
     def _staying(self) -> list[Connection]:
         return [one for one in self._open.values() if not one.dropped]
@@ -191,7 +189,7 @@ class Connections:
         return True
 
     def _replace(self, sender: str) -> bool:
-        """Refuses without a look at every connection: an attack asks hundreds of times a second."""
+        """Makes room among a sender's own connections, but not more often than every 20 ms."""
         now_s = time.monotonic()
         if now_s - self._replaced_s < _REPLACED_S:
             self._troubles.note("sender_full", sender)
@@ -202,13 +200,13 @@ class Connections:
 
 
 class Listener(socket.socket):
-    """Listens, and accepts a bounded number of connections.
+    """A listening socket that accepts a bounded number of connections.
 
     Args:
-        family: And
-        address: To bind, as `socket.getaddrinfo` gives them.
-        connections: Takes those that it accepts.
-        troubles: Counts those that it refuses.
+        family: Address family, as `socket.getaddrinfo` returns it.
+        address: Address to bind, as `socket.getaddrinfo` returns it.
+        connections: Registers the accepted connections.
+        troubles: Counts the refused connections.
 
     Raises:
         OSError: The address can't be bound.
@@ -238,14 +236,14 @@ class Listener(socket.socket):
         self.setblocking(False)
 
     def listen(self, backlog: int = _WAITING) -> None:
-        """Listens; the event loop asks for as many as it accepts at once, and more may wait."""
+        """Starts listening; the backlog is at least 512, more than the event loop asks for."""
         super().listen(max(backlog, _WAITING))
 
     def accept(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accepts the next connection that there is room for.
 
         Raises:
-            BlockingIOError: There is none now.
+            BlockingIOError: No connection is waiting.
         """
         for _ in range(_REFUSED):
             accepted, address = super().accept()
@@ -260,7 +258,7 @@ class Listener(socket.socket):
 
 @lru_cache(maxsize=1024)
 def sender_of(host: str) -> str:
-    """Returns whose an address is: itself, or of IPv6 its network, which one person may own."""
+    """Returns what identifies a client: its IPv4 address, or its IPv6 network (/64)."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -273,7 +271,7 @@ def sender_of(host: str) -> str:
 
 
 def of_busiest_sender(connections: Iterable[Connection]) -> list[Connection]:
-    """Returns those of the address that has the most."""
+    """Returns the connections of the client that has the most."""
     every = list(connections)
     counts = Counter(one.sender for one in every)
     most = max(counts.values())
@@ -281,7 +279,7 @@ def of_busiest_sender(connections: Iterable[Connection]) -> list[Connection]:
 
 
 def most_connections() -> int:
-    """Returns how many connections the process's descriptors allow, each with an open file."""
+    """Returns how many connections the limit on descriptors allows, each with an open file."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         return _MOST
@@ -299,30 +297,30 @@ def _last_descriptor() -> int:
 
 
 def _idlest(connections: list[Connection]) -> Connection:
-    """Returns the one that has waited longest; one whose client waits only if all are such."""
+    """Returns the connection that has waited longest; a busy one only if all are busy."""
     return min(connections, key=lambda one: (one.until_s is None, one.since_s))
 
 
 WRITE_S = 10.0
-"""A client must take the next piece of its answer within so long."""
+"""Time limit for a client to take the next piece of a response."""
 PIECE = 64 << 10
-"""Bytes of an answer that are handed over at once; the next waits until they are on their way."""
+"""Bytes of a response that are handed over at once; the next piece waits until they are sent."""
 
 
 class Deadlines:
-    """Keeps the time of every request.
+    """ASGI middleware that sets the connections' deadlines, and sends responses in pieces.
 
     Args:
-        app: What answers.
-        connections: Those of the server.
-        troubles: Counts answers that fail halfway.
+        app: The application behind it.
+        connections: The connections of the server.
+        troubles: Counts responses that fail halfway.
     """
 
     def __init__(self, app: ASGIApp, connections: Connections, troubles: Troubles) -> None:
         self._app, self._connections, self._troubles = app, connections, troubles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles a request."""
         connection = self._connections.of(scope.get("client"))
         if connection is None:  # it ended meanwhile
             return

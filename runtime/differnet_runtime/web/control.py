@@ -66,7 +66,7 @@ _SLACK_S = 2.0
 
 
 class Control:
-    """What the web server asks of the station; called from several threads at once.
+    """The interface of a station to the web server; called by several threads at once.
 
     Args:
         station: The station; may still be under construction.
@@ -83,15 +83,15 @@ class Control:
         self._version = version("differnet-edge")
 
     def cameras(self) -> Collection[str]:
-        """Returns the cameras' names; the methods below are called with one of these only."""
+        """Returns the names of the cameras; other methods are called with these names only."""
         return tuple(self._station.cameras)
 
     def live(self) -> bool:
-        """Returns whether every stage made progress lately; false asks for a restart."""
+        """Returns whether every stage has made progress recently; if not, a restart is due."""
         return self._station.live()
 
     def health(self) -> Health:
-        """Returns whether the station does its work, and why not."""
+        """Returns whether the station works, and the reasons if it does not."""
         models = {
             camera: ref
             for model in self._station.models.all
@@ -112,7 +112,7 @@ class Control:
         return None
 
     def overview(self) -> Overview:
-        """Returns the state of everything; asked for about once a second by each viewer."""
+        """Returns the state of everything; each viewer asks for it about once a second."""
         station = self._station
         states, outbox = station.states(), station.results.outbox
         engines = [_engine_view(model) for model in station.models.all]
@@ -138,7 +138,7 @@ class Control:
         )
 
     def judging(self) -> list[str]:
-        """Returns what judges now, for the audit trail: each model and its thresholds."""
+        """Returns each active model and its thresholds, in words for the audit trail."""
         overview = self.overview()
         return [_judging(engine, overview) for engine in overview.engines or [overview.engine]]
 
@@ -167,28 +167,28 @@ class Control:
         return CameraView(**_shared(CameraView, state, board, status) | own)
 
     def jpeg(self, camera: str, *, overlay: bool) -> Jpeg | None:
-        """Returns the newest judged frame (`web.live.LivePicture` does it); None before the first.
+        """Returns the newest judged frame as a JPEG; None before the first.
 
         Args:
-            camera: Name.
-            overlay: With heatmap and verdict drawn on it.
+            camera: Name of the camera.
+            overlay: Whether heatmap and verdict are drawn on it.
         """
         return self._station.reporter.of(camera).picture.jpeg(overlay=overlay)
 
     def trigger(self, camera: str, part: str | None, sender: str) -> Callable[[], InspectionEvent]:
-        """Has a part judged now; returns at once.
+        """Requests a verdict on the part in front of a camera, without waiting for it.
 
         Args:
             camera: Name of the camera.
-            part: The part's id.
-            sender: The sender's address.
+            part: Id of the part.
+            sender: Address of the client.
 
         Returns:
             A function that waits for the verdict, at most until the camera's deadline.
 
         Raises:
-            CameraError: The camera runs free.
-            TooManyCommandsError: It takes no more commands now.
+            CameraError: The camera is not triggered by commands.
+            TooManyCommandsError: The camera accepts no more commands now.
         """
         command = self._station.ask(camera, part, "http", sender)
         due_s = self._station.config.camera[camera].deadline_ms / 1e3 + _SLACK_S
@@ -207,10 +207,10 @@ class Control:
         """Returns kept pictures, the newest first.
 
         Args:
-            camera: Only of this one.
-            verdict: Only with this one.
-            before: Only those older than that id; an unknown one gives an empty list.
-            limit: At most so many.
+            camera: Only pictures of this camera; None for all.
+            verdict: Only pictures with this verdict; None for all.
+            before: Only pictures older than this id; an unknown id gives an empty list.
+            limit: Maximum number of pictures.
         """
         items = self._station.evidence.list(
             limit=limit, before=before, camera=camera, verdict=verdict
@@ -219,11 +219,11 @@ class Control:
         return [entry_view(item, labels.get(item.id)) for item in items]
 
     def evidence_file(self, entry: str, kind: EvidenceKind) -> Path | None:
-        """Returns the file of a kept picture; None where there is none (any more)."""
+        """Returns the file of a kept picture; None if it does not exist any more."""
         return self._station.evidence.path(entry, "input" if kind == "image" else kind)
 
     def models(self) -> list[ModelView]:
-        """Returns the models that can be activated; empty where a file is configured.
+        """Returns the models that can be activated; empty if a model file is configured.
 
         Raises:
             ModelStoreError: The store can't be read.
@@ -239,7 +239,7 @@ class Control:
         return found
 
     def activate(self, model_hash: str, name: str | None = None) -> None:
-        """Switches to that model; blocks until it has passed or was taken back.
+        """Switches to a model; blocks until it has passed its checks or was rolled back.
 
         Args:
             model_hash: Content hash.
@@ -247,15 +247,15 @@ class Control:
 
         Raises:
             ModelStoreError: There is no such model, or it did not pass; the old one judges on.
-            EngineFault: It failed under load; likewise.
+            EngineFault: It failed under load; the old one judges on.
         """
         self._station.models.activate(model_hash, name)
 
     def rollback(self, name: str | None = None) -> None:
-        """Switches to the model that judged before; blocks and raises as `activate`.
+        """Switches back to the previous model; blocks and raises like `activate`.
 
         Args:
-            name: Of which; may be left out where the station runs one of the store only.
+            name: Name of the model; None if the station runs only one of the store.
         """
         self._station.models.rollback(name, "asked for on the page")
 
@@ -276,7 +276,7 @@ class Control:
         return found
 
     def start_shadow(self, camera: str, model_hash: str) -> ShadowView:
-        """Starts the trial of a model on a camera, in place of a trial that runs there.
+        """Starts the trial of a model on a camera, and ends a trial that runs there.
 
         Raises:
             ModelStoreError: There is no such model, it is the live one already, the camera has no
@@ -300,12 +300,12 @@ class Control:
         return None if shadow is None else shadow.picture(number)
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
-        """Labels a kept picture, or takes its label back; committed when it returns.
+        """Labels a kept picture, or removes its label; committed when this returns.
 
         Args:
             entry: Id of the picture.
             wanted: The label.
-            by: Who says so, as in the audit trail.
+            by: Author, as in the audit trail.
 
         Returns:
             The label it had before.
@@ -325,7 +325,7 @@ class Control:
         return self._station.labelling.labels()
 
     def label_summary(self, camera: str) -> LabelSummary:
-        """Returns what the labels say of the model that judges a camera now.
+        """Returns what the labels say about a camera's current model.
 
         Raises:
             StoreError: They can't be read.
@@ -333,7 +333,7 @@ class Control:
         return self._station.labelling.summary(camera)
 
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
-        """Sets the threshold of the model that judges a camera now, from the next frame on.
+        """Sets the threshold of a camera's current model, from the next frame on.
 
         Raises:
             LabelError: It would reject all parts, or let labelled defects pass, and is not forced.
@@ -342,21 +342,21 @@ class Control:
         self._station.labelling.set_threshold(camera, wanted, by)
 
     def undo_threshold(self, camera: str) -> None:
-        """Takes the latest threshold back; the one before holds again.
+        """Undoes the latest change of the threshold.
 
         Raises:
-            LabelError: None was set for the model that judges now.
+            LabelError: None was set for the current model.
             StoreError: It can't be stored; nothing changes.
         """
         self._station.labelling.undo_threshold(camera)
 
     @property
     def teaching(self) -> Teaching:
-        """Collects pictures, and trains models on them."""
+        """The data sets and trainings of the page Teach."""
         return self._station.teaching
 
     def reset_parts(self, cameras: Collection[str]) -> None:
-        """Begins the counting of these cameras' parts anew."""
+        """Resets the part counts of these cameras to zero."""
         self._station.results.outbox.reset_parts(cameras)
 
 

@@ -1,6 +1,6 @@
-"""What stands in front of every route: token or session, host, origin, security headers, pace.
+"""The checks in front of every route: token or session, host, origin and rate of requests.
 
-Also the forms for login and logout, on stations that need a token.
+Also the routes for login and logout, on stations that need a token.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .routes import Nothing
 from .routing import Call, CallDep, StationRoute, read_body, require_media
 
 PER_S, BURST = 100.0, 300.0
-"""Requests that an address may make each second, and how many at once. A page asks for each
-camera's picture at most five times a second."""
+"""Rate limit of an address in requests per second, and the burst that it allows. A page asks for
+each camera's picture at most five times a second."""
 _MOST_PACED = 4096
 
 
 class Pace:
-    """Spreads the requests of each sender with a token bucket; used by one thread.
+    """Limits the rate of each sender's requests with a token bucket; used by one thread.
 
-    A request that comes too early is not refused: it waits, and its connection with it.
+    A request above the limit is not refused, but delayed together with its connection.
 
     Args:
-        clock: Returns monotonic seconds.
+        clock: Returns the monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,7 @@ class Pace:
         self._due_s: dict[str, float] = {}
 
     def wait_s(self, sender: str) -> float:
-        """Counts a request, and returns the seconds that it has to wait.
+        """Counts a request, and returns its delay in seconds.
 
         Args:
             sender: Identifies the sender, for example by its address.
@@ -74,27 +74,29 @@ _MOST_FAILURES, _WINDOW_S, _MOST_SENDERS = 10, 60.0, 1024
 
 
 class Sessions:
-    """Checks tokens in constant time. The right one is always let in, whoever guesses beside it.
+    """Checks tokens in constant time, and keeps the sessions that they have opened.
+
+    The right token is always accepted, even from an address that sends many wrong ones.
 
     Args:
-        token: The right one.
+        token: The right token.
     """
 
     def __init__(self, token: str) -> None:
         self._token = _digest(token)
         self.tokens = 1
-        """How many tokens there have been; with each, what the one before opened ends."""
+        """Number of tokens so far; a new one ends what the previous one has opened."""
         self._sessions: OrderedDict[bytes, float] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def replace(self, token: str) -> None:
-        """Takes another token; the sessions that the old one began end."""
+        """Replaces the token; another one ends all sessions."""
         if not hmac.compare_digest(_digest(token), self._token):
             self._token, self.tokens = _digest(token), self.tokens + 1
             self._sessions.clear()
 
     def guesses(self, address: str) -> bool:
-        """Returns whether so many wrong tokens came from there that each is refused with 429."""
+        """Returns whether an address has sent so many wrong tokens that others get status 429."""
         count, since_s = self._failures.get(sender_of(address), (0, 0.0))
         return count > _MOST_FAILURES and time.monotonic() - since_s < _WINDOW_S
 
@@ -112,7 +114,7 @@ class Sessions:
         return False
 
     def begin(self) -> str:
-        """Returns a new session's secret, for a cookie."""
+        """Starts a session, and returns its secret for a cookie."""
         secret = secrets.token_urlsafe(32)
         self._sessions[_digest(secret)] = time.monotonic() + SESSION_S
         while len(self._sessions) > _MOST_SESSIONS:
@@ -120,7 +122,7 @@ class Sessions:
         return secret
 
     def known(self, secret: str) -> bool:
-        """Returns whether a session is under way."""
+        """Returns whether a session with this secret is active."""
         return self._sessions.get(_digest(secret), 0.0) > time.monotonic()
 
     def end(self, secret: str) -> None:
@@ -129,12 +131,12 @@ class Sessions:
 
 
 def session_name(secret: str) -> str:
-    """Returns what a session is called in the audit trail; its secret can't be had from it."""
+    """Returns the name of a session in the audit trail, which does not reveal its secret."""
     return f"session {_digest(secret).hex()[:8]}"
 
 
 def _digest(secret: str) -> bytes:
-    """Looking a digest up tells nothing of the secret by the time that it takes."""
+    """Returns a hash of a secret, so that the time of a look-up reveals nothing about it."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -145,7 +147,7 @@ _HOST = re.compile(r"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 _MOST_HEAD, _MOST_HEADERS = 32 << 10, 100
 _GUESSES = "too many wrong tokens came from your address; wait a minute, or send the right one"
 ANYBODY = "anybody"
-"""Who asks a server without a token."""
+"""Author of requests to a server without a token, in the audit trail."""
 
 _HEADERS = {
     "content-security-policy": (
@@ -163,13 +165,13 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """What the configuration allows.
+    """The access that the configuration allows.
 
     Args:
-        loopback: Bound to loopback: then only its own names are answered to.
-        changes: Models may be switched and parts triggered.
-        sessions: None where no token is needed.
-        tls: The connection is encrypted.
+        loopback: Whether the server listens on loopback, so that the Host header must name it.
+        changes: Whether changes over HTTP are allowed.
+        sessions: Token and sessions; None if no token is needed.
+        tls: Whether connections are encrypted.
     """
 
     loopback: bool
@@ -179,11 +181,11 @@ class Access:
 
 
 class Guard:
-    """Slows down the hasty, refuses what may not pass, and adds the headers of every answer.
+    """ASGI middleware that limits rates, refuses forbidden requests and adds security headers.
 
     Args:
-        app: Behind it.
-        access: See `Access`.
+        app: The application behind it.
+        access: The access that is allowed.
         troubles: Counts wrong tokens.
     """
 
@@ -193,7 +195,7 @@ class Guard:
         self._pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles a request."""
         assert scope["type"] == "http"  # neither lifespan nor websockets are served
 
         async def send_guarded(message: Message) -> None:
@@ -206,22 +208,20 @@ class Guard:
         request = Request(scope)
         if wait_s := self._pace.wait_s(sender_of(request.client.host if request.client else "")):
             await asyncio.sleep(wait_s)
-        answer = self._refusal(request) or self._app
-        if request.method == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server leaves the body out
-        await answer(scope, receive, send_guarded)
-
-    def _refusal(self, request: Request) -> Response | None:
-        return (
+        answer = (
             self._malformed(request)
             or self._foreign_name(request)
             or self._unknown_person(request)
             or self._foreign_page(request)
             or self._unwanted_change(request)
+            or self._app
         )
+        if request.method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body out
+        await answer(scope, receive, send_guarded)
 
     def _malformed(self, request: Request) -> Response | None:
-        """The parser limits only heads that come in pieces, and lets much else pass."""
+        """Refuses malformed and long heads; the parser limits only heads that come in pieces."""
         headers = request.scope["headers"]
         length = len(request.scope["raw_path"]) + len(request.scope["query_string"])
         length += sum(len(name) + len(value) for name, value in headers)
@@ -249,7 +249,8 @@ class Guard:
         sessions = self._access.sessions
         secret, token = request.cookies.get(COOKIE, ""), _bearer(request)
         request.state.by = ANYBODY
-        if sessions is None or (_path(request) == LOGIN and request.method == "POST"):
+        path = request.scope["path"]  # not of `request.url`, which depends on the Host header
+        if sessions is None or (path == LOGIN and request.method == "POST"):
             return None
         if sessions.known(secret):
             request.state.by = session_name(secret)
@@ -278,7 +279,7 @@ class Guard:
         return problem(403, Problem(error="another site's page asked for this"))
 
     def _unwanted_change(self, request: Request) -> Response | None:
-        free = request.method in _READING or _path(request) in (LOGIN, LOGOUT)
+        free = request.method in _READING or request.scope["path"] in (LOGIN, LOGOUT)
         if free or self._access.changes:
             return None
         what = Problem(error=sentence("changes_off"), what_to_do="set changes = true in [web]")
@@ -286,14 +287,8 @@ class Guard:
 
 
 def too_many_guesses() -> Response:
-    """Returns the answer to a wrong token that is one of many."""
+    """Returns the response after too many wrong tokens, with status 429."""
     return problem(429, Problem(error=_GUESSES), {"retry-after": "60"})
-
-
-def _path(request: Request) -> str:
-    """Returns what routes are found by; `request.url` is put together from the Host header."""
-    path: str = request.scope["path"]
-    return path
 
 
 def _bearer(request: Request) -> str | None:
@@ -309,7 +304,7 @@ def _host_of(header: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Returns whether a name or address is loopback's own."""
+    """Returns whether a host name or an address is a loopback one."""
     if host.lower() == "localhost":
         return True
     try:
@@ -324,7 +319,7 @@ router = APIRouter(route_class=StationRoute, default_response_class=Response)
 
 
 class Login(StrictModel):
-    """The token, from the form."""
+    """The content of the login form."""
 
     token: Annotated[str, Field(max_length=4096)]
 
@@ -364,7 +359,7 @@ def _access(call: Call) -> tuple[Sessions, bool]:
     openapi_extra=_form(Login),
 )
 async def login(call: CallDep) -> Response:
-    """Begins a session."""
+    """Starts a session."""
     form = await _read_form(call.request, Login)
     sessions, secure = _access(call)
     if not sessions.right(form.token, call.address):

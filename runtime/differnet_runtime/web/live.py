@@ -1,4 +1,7 @@
-"""What the page shows live: the latest verdicts, and each camera's newest judged picture."""
+"""What a frame leaves for the page: the camera's newest judged picture, and the latest verdicts.
+
+A picture is encoded on demand, and once for all viewers.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
+from pydantic import Field
 
 from ..errors import OutputError
 from ..events import InspectionEvent
 from ..inspection.drawing import Picture, annotate, eight_bit_colour, jpeg
+from ..model_file.contract import StrictModel
 from ..model_file.metadata import ModelMetadata
 from ..records import Frame, Inspection
-from .views import RecentEvent
 
 WIDTH = 960
-"""Of the pictures sent, in pixels at most: it is a view, and evidence keeps every pixel."""
+"""Maximum width of a picture in pixels; the evidence keeps every pixel."""
 
 _QUALITY = 80
 
@@ -27,10 +31,10 @@ class Jpeg:
     """A picture of a camera, ready to be sent.
 
     Args:
-        number: Rises with every new picture of the camera.
-        captured_ns: `time.monotonic_ns()` after its frame was read.
-        data: The file.
-        event: The verdict on this very frame.
+        number: Number of the picture, counted for each camera.
+        captured_ns: Monotonic time after its frame was read.
+        data: Content of a JPEG file.
+        event: The verdict on this frame.
     """
 
     number: int
@@ -48,60 +52,8 @@ class _Judged:
     metadata: ModelMetadata | None
 
 
-class RecentEvents:
-    """A ring of the latest verdicts; safe to use from several threads.
-
-    Args:
-        size: So many are kept.
-    """
-
-    def __init__(self, size: int = 2000) -> None:
-        self._events: deque[tuple[int, InspectionEvent]] = deque(maxlen=size)
-        self._number = 0
-        self._lock = threading.Lock()
-
-    @property
-    def number(self) -> int:
-        """Of the latest; 0 before the first."""
-        return self._number
-
-    def add(self, event: InspectionEvent) -> None:
-        """Appends a verdict; the oldest goes when the ring is full."""
-        with self._lock:
-            self._number += 1
-            self._events.append((self._number, event))
-
-    def after(
-        self, number: int = 0, *, camera: str | None = None, limit: int = 2000
-    ) -> list[RecentEvent]:
-        """Returns verdicts, the oldest first.
-
-        Args:
-            number: Only later ones.
-            camera: Only of this one.
-            limit: At most so many, the newest.
-        """
-        with self._lock:
-            newest = self._newest(number, camera, limit)
-        return [
-            RecentEvent.model_construct(number=number, event=event)
-            for number, event in reversed(newest)
-        ]
-
-    def _newest(
-        self, after: int, camera: str | None, limit: int
-    ) -> list[tuple[int, InspectionEvent]]:
-        found: list[tuple[int, InspectionEvent]] = []
-        for number, event in reversed(self._events):
-            if number <= after or len(found) == limit:
-                break
-            if camera is None or event.camera == camera:
-                found.append((number, event))
-        return found
-
-
 class LivePicture:
-    """Keeps a reference to the newest judged frame; nothing is copied or encoded unasked."""
+    """Keeps a reference to the newest judged frame, and encodes it only on demand."""
 
     def __init__(self) -> None:
         self._judged: _Judged | None = None
@@ -110,7 +62,7 @@ class LivePicture:
 
     @property
     def frame(self) -> Frame | None:
-        """The frame that it shows; None before the first."""
+        """The newest judged frame; None before the first."""
         return self._judged.frame if self._judged is not None else None
 
     def put(
@@ -123,10 +75,10 @@ class LivePicture:
         """Replaces the picture; called by one thread only.
 
         Args:
-            event: The verdict on the frame; whoever gets the picture gets it too.
-            frame: Whose pixels nobody writes to afterwards.
-            inspect: Says what is known of it, to whoever looks.
-            metadata: The model's, for the scale of the heatmap.
+            event: The verdict on the frame, which is sent with the picture.
+            frame: The frame, whose pixels must not change afterwards.
+            inspect: Returns the inspection to draw; called on demand.
+            metadata: Metadata of the model, for the heatmap's colour scale.
         """
         number = self._judged.number + 1 if self._judged is not None else 1
         self._judged = _Judged(number, event, frame, inspect, metadata)
@@ -135,7 +87,7 @@ class LivePicture:
         """Returns the newest picture; None before the first.
 
         Args:
-            overlay: With heatmap and verdict drawn on it.
+            overlay: Whether heatmap and verdict are drawn on it.
 
         Raises:
             OutputError: It can't be encoded.
@@ -169,7 +121,7 @@ def encoded(picture: Picture, name: str) -> bytes:
 
     Args:
         picture: `(H, W, 3) uint8`, BGR.
-        name: Its name, for the message.
+        name: Name of the picture, for errors.
 
     Raises:
         OutputError: It can't be encoded.
@@ -182,3 +134,62 @@ def encoded(picture: Picture, name: str) -> bytes:
 
 def _cant_show(name: str, error: cv2.error) -> OutputError:
     return OutputError(f"{name} can't be shown ({error.err})")
+
+
+class RecentEvent(StrictModel):
+    """A verdict and its number, counted since the start."""
+
+    number: int = Field(ge=1)
+    event: InspectionEvent
+
+
+class RecentEvents:
+    """A ring buffer of the latest verdicts. Thread-safe.
+
+    Args:
+        size: Maximum number of verdicts.
+    """
+
+    def __init__(self, size: int = 2000) -> None:
+        self._events: deque[tuple[int, InspectionEvent]] = deque(maxlen=size)
+        self._number = 0
+        self._lock = threading.Lock()
+
+    @property
+    def number(self) -> int:
+        """Number of the latest verdict; 0 before the first."""
+        return self._number
+
+    def add(self, event: InspectionEvent) -> None:
+        """Appends a verdict, in place of the oldest one if the ring is full."""
+        with self._lock:
+            self._number += 1
+            self._events.append((self._number, event))
+
+    def after(
+        self, number: int = 0, *, camera: str | None = None, limit: int = 2000
+    ) -> list[RecentEvent]:
+        """Returns verdicts, oldest first.
+
+        Args:
+            number: Only verdicts with a greater number.
+            camera: Only verdicts of this camera; None for all.
+            limit: Maximum number; the newest are returned.
+        """
+        with self._lock:
+            newest = self._newest(number, camera, limit)
+        return [
+            RecentEvent.model_construct(number=number, event=event)
+            for number, event in reversed(newest)
+        ]
+
+    def _newest(
+        self, after: int, camera: str | None, limit: int
+    ) -> list[tuple[int, InspectionEvent]]:
+        found: list[tuple[int, InspectionEvent]] = []
+        for number, event in reversed(self._events):
+            if number <= after or len(found) == limit:
+                break
+            if camera is None or event.camera == camera:
+                found.append((number, event))
+        return found

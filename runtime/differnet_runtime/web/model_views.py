@@ -16,12 +16,12 @@ _LIMIT = 1e30
 
 
 class LabelToSet(StrictModel):
-    """What a person says of a kept picture.
+    """A person's label for a kept picture.
 
     Args:
-        label: `good`, or `defect`; null takes the label back.
-        kind: Of the defect.
-        comment: A few lines.
+        label: `good` or `defect`; null removes the label.
+        kind: Kind of the defect.
+        comment: A comment of a few lines.
     """
 
     label: Label | None
@@ -36,11 +36,11 @@ class LabelView(Labelled):
 
 
 class ThresholdToSet(StrictModel):
-    """A threshold for the model that judges a camera now.
+    """A threshold for a camera's current model.
 
     Args:
         threshold: Scores above it are defects.
-        force: Set it although more labelled defects would pass, or most good parts be rejected.
+        force: Whether to set it even if more labelled defects pass or most good parts are rejected.
     """
 
     threshold: Annotated[float, Field(ge=-_LIMIT, le=_LIMIT, allow_inf_nan=False)]
@@ -48,15 +48,15 @@ class ThresholdToSet(StrictModel):
 
 
 class LabelSummary(LabelCounts):
-    """What labels say of the model that judges a camera now.
+    """What labels say about a camera's current model.
 
     Args:
-        camera: Name.
-        name: Name of the model; empty, like the hash, where none judges yet.
-        hash: Of its file's content.
-        threshold: That decides now; None where the model has none.
-        set_by: Where it comes from: the model, the configuration, or a person on the station.
-        changes: Thresholds that were set on the station for this camera, the latest first.
+        camera: Name of the camera.
+        name: Name of the model; empty, like the hash, if none judges yet.
+        hash: Content hash of the model.
+        threshold: Threshold in use; None if the model has none.
+        set_by: Origin of the threshold: the model, the configuration, or a person on the station.
+        changes: Thresholds that were set on the station for this camera, latest first.
     """
 
     camera: str
@@ -89,12 +89,12 @@ class EngineView(Telling):
 
     Args:
         name: Name of its model in this station: the one in the store, or the file's.
-        cameras: Those that it judges.
+        cameras: Cameras whose frames it judges.
         limited_by: Why no faster backend runs: the CPU was chosen by name, the machine has no GPU,
             its GPU can't be used, or TensorRT can't.
-        model: The model's name; empty, like its hash, where there is none yet.
-        batches: How often so many frames went through it together.
-        card: Description of its model; None where there is none yet.
+        model: Name in the model's metadata; empty, like the hash, if there is no model yet.
+        batches: Number of batches by their size.
+        card: Description of the model; None if there is no model yet.
     """
 
     SENTENCES: ClassVar = ("reasons", "last_fault")
@@ -122,9 +122,9 @@ class ModelView(ModelCard):
     """A model that the station can judge by; see `models.StoredModel`.
 
     Args:
-        hash: The same as `id`.
+        hash: Content hash, the same as `id`.
         caution: Why it may be for another part than the active model of its name, or None.
-        cameras: Those that models of this name judge.
+        cameras: Cameras that models of this name judge.
     """
 
     SENTENCES: ClassVar = (*ModelCard.SENTENCES, "damaged", "caution")

@@ -1,4 +1,4 @@
-"""The pages and their files, sent in pieces, so that a slow client holds one piece in memory."""
+"""The pages and their files, sent in pieces: a slow client keeps only one piece in memory."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ from starlette.types import Receive, Scope, Send
 from ..model_file.contract import StrictModel
 from .answers import Refused
 from .connections import PIECE
-from .routing import StationRoute, media, problems
-from .threads import Threads
+from .routing import StationRoute, Threads, media, problems
 
 
 class FileAnswer(StreamingResponse):
-    """Sends an open file, and closes it.
+    """Response that sends an open file and closes it.
 
     Args:
-        file: At its beginning; one that another program deletes meanwhile is still sent whole.
-        media: Its media type.
-        reads: Where it is read: a disk may be slow.
+        file: The file, at its beginning; it is sent whole even if it is deleted meanwhile.
+        media: Media type of the file.
+        reads: Threads that read the file, since a disk may be slow.
     """
 
     def __init__(self, file: BinaryIO, media: str, reads: Threads) -> None:
@@ -44,7 +43,7 @@ class FileAnswer(StreamingResponse):
         super().__init__(_pieces(file, length, reads), headers=headers, media_type=media)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it."""
+        """Sends the file."""
         with self._file:
             await super().__call__(scope, receive, send)
 
@@ -66,7 +65,7 @@ _TYPES = {
 }
 _INDEX, _TEACH = "index.html", "teach.html"
 LANGUAGES: Mapping[str, str] = MappingProxyType({"en": "en", "de": "de", "zh": "zh-Hans"})
-"""The page's languages: their codes, and their tags in HTML."""
+"""The languages of the pages: the HTML tag of each by its code."""
 _LOGIN_WORD = re.compile(r'^ *"(login\.\w+)": *("(?:[^"\\]|\\.)*")', re.MULTILINE)
 LoginText = Literal["login.token", "login.wrong"]
 
@@ -102,18 +101,18 @@ _LOGIN_POLICY = (
 
 
 class PageQuery(StrictModel):
-    """Which view the page begins with; its script reads it."""
+    """The view that the page starts with; only its script reads this."""
 
     view: Literal["engineer", "operator"] | SkipJsonSchema[None] = None
 
 
 def login_page(status: int, label: LoginText, languages: str = "") -> Response:
-    """Returns the form, which says nothing of the station.
+    """Returns the login form, which reveals nothing about the station.
 
     Args:
-        status: Status code of the answer.
-        label: What it asks for, or that the token was wrong.
-        languages: The browser's, as `Accept-Language` names them.
+        status: Status code of the response.
+        label: Key of the text above the input: asks for a token, or says that it was wrong.
+        languages: The `Accept-Language` header of the request.
     """
     code = language_of(languages)
     words = login_words()[code]
@@ -139,7 +138,7 @@ def language_of(header: str) -> str:
 
 @functools.cache
 def login_words() -> Mapping[str, Mapping[str, str]]:
-    """Returns the form's texts by language and key, out of the page's own files of texts."""
+    """Returns the texts of the login form by language and key, from the page's files of texts."""
     return {
         code: {
             key: html.escape(json.loads(text))
@@ -160,7 +159,7 @@ _NAMES = sorted(name for name in _HELD if name not in (_INDEX, _TEACH))
 
 @router.get("/", response_class=Response, responses=media("The page.", HTML))
 async def page(_query: Annotated[PageQuery, Query()]) -> Response:
-    """The page for people."""
+    """The page of the station."""
     return _file(_INDEX)
 
 

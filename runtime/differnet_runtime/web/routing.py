@@ -1,4 +1,4 @@
-"""How a request reaches its handler: the checks on it, and what every handler can use.
+"""How a request reaches its handler: the checks before it, and what every handler can use.
 
 Each module of routes makes a router, which `server.ROUTERS` lists:
 
@@ -16,10 +16,13 @@ including `call.note`, which adds a change to the audit trail. A query or a body
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
 from fastapi.routing import APIRoute
@@ -27,11 +30,56 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..errors import DifferNetError
 from ..events import AuditAction
 from ..sentences import sentence
 from .answers import JSON, Problem, Refused, of_error, of_faults
 from .control import Control
-from .threads import Threads, Workers
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs blocking calls in daemon threads, for which a stop of the station does not wait.
+
+    Args:
+        most: Maximum number of calls at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next call would have to wait."""
+        return self._free.locked()
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Returns the result of a call, or raises its error."""
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(give: Callable[[], None]) -> None:
+            self._free.release()
+            if not future.done():  # else a stop cancelled it
+                give()
+
+        def work() -> None:
+            try:
+                give = partial(future.set_result, call())
+            except BaseException as error:  # it is raised where it is awaited
+                give = partial(future.set_exception, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, give)
+
+        try:
+            threading.Thread(target=work, name="web-call", daemon=True).start()
+        except RuntimeError:  # as many threads as the system allows
+            self._free.release()
+            raise
+        return await future
+
 
 MOST_BODY = 64 << 10
 _BODY_S = 10.0
@@ -98,28 +146,21 @@ class Call:
     Args:
         request: The request itself.
         control: The station.
-        workers: Threads for calls that block.
+        reads: Threads for quick calls.
+        changes: Threads for slow calls.
+        health: Threads for `/livez` and `/readyz`, which no other call keeps waiting.
     """
 
     request: Request
     control: Control
-    workers: Workers
-
-    @property
-    def reads(self) -> Threads:
-        """The threads for quick calls."""
-        return self.workers.reads
-
-    @property
-    def changes(self) -> Threads:
-        """The threads for slow calls."""
-        return self.workers.changes
+    reads: Threads
+    changes: Threads
+    health: Threads
 
     @property
     def by(self) -> str:
         """Who sent the request, as the audit trail names them."""
-        by: str = self.request.state.by
-        return by
+        return str(self.request.state.by)
 
     @property
     def address(self) -> str:
@@ -150,9 +191,19 @@ class Call:
         audit.add(action, self.by, address=self.address, old=old, new=new, error=error)
         audit.settle()
 
+    @contextlib.contextmanager
+    def failure_noted(self, action: AuditAction, old: str | None) -> Iterator[None]:
+        """Adds a failure of the body to the audit trail; `note` adds its success."""
+        try:
+            yield
+        except DifferNetError as error:
+            self.note(action, old, error=str(error))
+            raise
+
 
 async def _call(request: Request) -> Call:
-    return Call(request, request.app.state.control, request.app.state.workers)
+    state = request.app.state
+    return Call(request, state.control, state.reads, state.changes, state.health)
 
 
 CallDep = Annotated[Call, Depends(_call)]
@@ -164,7 +215,7 @@ async def _camera(call: CallDep, camera: str) -> str:
 
 
 CameraDep = Annotated[str, Depends(_camera)]
-"""The camera that the path names; 404 if there is none."""
+"""Name of the camera in the path; 404 if there is no such camera."""
 
 
 class StationRoute(APIRoute):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -21,31 +22,28 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ..config.models import WebConfig
+from ..config.models import TlsConfig, WebConfig
 from ..config.paths import read_secret
-from ..config.sinks import TlsConfig
-from ..errors import BackendUnavailableError, ConfigError
-from ..installation import install_line
+from ..errors import ConfigError
 from ..model_file.contract import StrictModel
 from ..sinks.tls import load_pair
-from . import guard, pages, routes, streams, teach_routes, trial_routes
-from .answers import JSON, of_status
-from .connections import Connections, Deadlines
+from . import guard, pages, routes, streams, teach_routes
+from .answers import JSON, of_status, tell
+from .connections import Connections, Deadlines, Listener
 from .control import Control
-from .guard import Access, Guard, is_loopback
-from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, media
-from .threads import Threads, Workers
+from .guard import Access, Guard, Sessions, is_loopback
+from .routing import ALWAYS, OF_TOKENS, CallDep, StationRoute, Threads, media
 
 _LEAST_TOKEN = 16
 
 
 @dataclass(frozen=True)
 class WebSecrets:
-    """What a server needs of the files that `[web]` names.
+    """The token and the certificate in the files that `[web]` names.
 
     Args:
-        token: None where none is needed.
-        certificate: Loaded, with its key; None without TLS.
+        token: The token; None if none is needed.
+        certificate: TLS context with certificate and key; None without TLS.
     """
 
     token: str | None
@@ -56,7 +54,7 @@ def read_web_secrets(config: WebConfig) -> WebSecrets:
     """Reads token, certificate and key.
 
     Raises:
-        ConfigError: Bound wider than loopback without token and TLS; or these can't be used.
+        ConfigError: The host is wider than loopback without token and TLS, or they can't be used.
     """
     loopback = is_loopback(config.host)
     if config.tls is not None and config.tls.certificate is None:
@@ -80,10 +78,10 @@ def read_web_secrets(config: WebConfig) -> WebSecrets:
 
 
 def changeable(current: Callable[[], ssl.SSLContext | None]) -> ssl.SSLContext:
-    """Makes a context that shows each new connection the certificate of the current one.
+    """Returns a TLS context that takes the current certificate for each new connection.
 
     Args:
-        current: Returns it; called in each handshake.
+        current: Returns the context with the current certificate; called in each handshake.
     """
 
     def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: object) -> None:
@@ -108,13 +106,12 @@ def _context() -> ssl.SSLContext:
 
 
 _READS, _CHANGES, _HEALTH = 16, 72, 4
-"""Calls at once; 64 cameras can each wait for a part, and models still be switched."""
+"""Maximum numbers of calls at once; 64 cameras can wait for a part while models are switched."""
 
 own = APIRouter(route_class=StationRoute)
 ROUTERS = (
     pages.router,
     routes.router,
-    trial_routes.router,
     teach_routes.router,
     streams.router,
     own,
@@ -126,8 +123,8 @@ class Allowed(StrictModel):
     """What may be done over HTTP.
 
     Args:
-        changes: Models may be switched and parts triggered.
-        token: One is needed, and a session can be ended.
+        changes: Whether models may be switched, parts triggered, and so on.
+        token: Whether a token is needed, so that there are sessions.
     """
 
     changes: bool
@@ -147,16 +144,16 @@ def build(
 
     Args:
         control: The station.
-        registry: Of its metrics.
-        access: Who may ask for what.
-        connections: Of the server.
-        stream_s: How long a stream goes on before its viewer must ask again.
-        stopping: Ends streams.
+        registry: Registry of its metrics.
+        access: The access that is allowed.
+        connections: The connections of the server.
+        stream_s: Maximum duration of a stream in seconds, after which its viewer asks again.
+        stopping: Ends the streams when it is set.
     """
     app = _application(token=access.sessions is not None)
     state = app.state
     state.control, state.registry, state.access = control, registry, access
-    state.workers = Workers(Threads(_READS), Threads(_CHANGES), Threads(_HEALTH))
+    state.reads, state.changes, state.health = map(Threads, (_READS, _CHANGES, _HEALTH))
     state.streams = streams.Streams(stream_s, stopping, connections, access.sessions)
     return Deadlines(Guard(app, access, control.troubles), connections, control.troubles)
 
@@ -203,19 +200,6 @@ async def description(call: CallDep) -> Response:
     return JSONResponse(await call.reads.run(app.openapi))  # written when it is first asked for
 
 
-try:
-    import uvicorn
-    from prometheus_client import CollectorRegistry
-
-    from .answers import tell
-    from .connections import Connections, Listener
-    from .guard import Access, Sessions, is_loopback
-except ImportError as error:
-    raise BackendUnavailableError(
-        f"the web server needs {error.name}, which is not installed. Run "
-        f"`{install_line('service')}`."
-    ) from error
-
 _STREAM_S = 3600.0
 _START_S = 10.0
 _GRACE_S = 1
@@ -232,13 +216,13 @@ class WebServer:
     """Serves a station's page and API, in a thread that ends with `stop`.
 
     Args:
-        config: `[web]`.
+        config: The table `[web]`.
         control: The station.
-        registry: Of its metrics.
-        stream_s: How long a stream goes on before its viewer must ask again.
+        registry: Registry of its metrics.
+        stream_s: Maximum duration of a stream in seconds, after which its viewer asks again.
 
     Raises:
-        ConfigError: Bound wider than loopback without token and TLS; or these can't be read.
+        ConfigError: See `read_web_secrets`.
     """
 
     def __init__(
@@ -250,8 +234,9 @@ class WebServer:
         stream_s: float = _STREAM_S,
     ) -> None:
         secrets = read_web_secrets(config)
-        access = _access(config, secrets)
-        self._config, self._sessions = config, access.sessions
+        sessions = None if secrets.token is None else Sessions(secrets.token)
+        access = Access(is_loopback(config.host), config.changes, sessions, config.tls is not None)
+        self._config, self._sessions = config, sessions
         self._certificate = secrets.certificate
         self._loop: asyncio.AbstractEventLoop | None = None
         self._control = control
@@ -266,7 +251,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where the page is; once it has started."""
+        """URL of the page; available after `start`."""
         assert self._socket is not None
         host, port = self._socket.getsockname()[:2]
         scheme = "https" if self._config.tls is not None else "http"
@@ -274,16 +259,16 @@ class WebServer:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """Whether the thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         return len(self._connections)
 
     def start(self) -> None:
-        """Binds the port and serves.
+        """Binds the port, and starts to serve.
 
         Raises:
             ConfigError: The address can't be bound.
@@ -292,16 +277,18 @@ class WebServer:
         if self._certificate is not None:
             self._server.config.ssl = changeable(lambda: self._certificate)
         self._socket = self._bind()
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="web", daemon=True
+        )
         self._thread.start()
         until = time.monotonic() + _START_S
         while not self._server.started and self.alive and time.monotonic() < until:
             time.sleep(0.005)
 
     def use(self, secrets: WebSecrets) -> None:
-        """Takes over another token and certificate, for what is asked from now on.
+        """Replaces token and certificate for all further requests.
 
-        Sessions and streams that another token opened end; other connections go on.
+        A new token ends the sessions and streams that the old one opened; connections stay open.
         """
         done = threading.Event()
 
@@ -314,9 +301,6 @@ class WebServer:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(take)  # never between a token's check and its session
         done.wait(_TAKE_S)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         assert self._socket is not None
@@ -332,7 +316,7 @@ class WebServer:
             watching.cancel()
 
     async def _watch(self) -> None:
-        """Ends what has waited too long, and tells of troubles."""
+        """Drops connections at their deadlines, and reports troubles."""
         while True:
             self._connections.sweep()
             for trouble in self._control.troubles.due():
@@ -351,13 +335,13 @@ class WebServer:
             await asyncio.sleep(0.01)
 
     def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Counts what asyncio would write a traceback of, for each connection that fails."""
+        """Counts a failed connection, for which asyncio would log a traceback."""
         error = context.get("exception")
         why = f"{context['message']}: {error!r}" if error is not None else context["message"]
         self._control.troubles.note("connection", detail=why)
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Ends all connections, streams among them, and the thread."""
+        """Ends all connections, streams included, and the thread."""
         self._stopping.set()
         self._server.should_exit = True
         if self._thread is not None:
@@ -379,20 +363,6 @@ class WebServer:
                 f"web.port: {host} port {port} can't be used ({error.strerror or error}); give "
                 "another"
             ) from error
-
-
-def access_of(config: WebConfig) -> Access:
-    """Returns who may ask what.
-
-    Raises:
-        ConfigError: See `read_web_secrets`.
-    """
-    return _access(config, read_web_secrets(config))
-
-
-def _access(config: WebConfig, secrets: WebSecrets) -> Access:
-    sessions = None if secrets.token is None else Sessions(secrets.token)
-    return Access(is_loopback(config.host), config.changes, sessions, config.tls is not None)
 
 
 def _settings(app: object) -> uvicorn.Config:

@@ -22,7 +22,7 @@ from .guard import Sessions
 from .live import Jpeg
 from .routes import EventsQuery, LiveQuery
 from .routing import Call, CallDep, CameraDep, StationRoute, Whole, media, problems
-from .views import RecentEvent, ShownEvent
+from .views import ShownEvent
 
 router = APIRouter(route_class=StationRoute)
 
@@ -37,11 +37,11 @@ class _LastId(StrictModel):
 
 
 class Viewers:
-    """Those who watch a stream; where too many do, the newest takes the place of another.
+    """The viewers of one kind of stream; at the limit, a new one replaces another.
 
     Args:
-        most: At once.
-        connections: Of the server.
+        most: Maximum number of viewers.
+        connections: The connections of the server.
     """
 
     def __init__(self, most: int, connections: Connections) -> None:
@@ -49,7 +49,7 @@ class Viewers:
         self._watching: set[Connection] = set()
 
     def stream(self, call: Call, chunks: AsyncIterator[bytes], media: str) -> Response:
-        """Returns the answer that sends the chunks.
+        """Returns the response that sends the chunks.
 
         Raises:
             Refused: The connection has ended.
@@ -68,7 +68,7 @@ class Viewers:
             self._watching.discard(connection)
 
     def _make_room(self) -> None:
-        """Ends one of the address that watches most: who reads least, or else watches longest."""
+        """At the limit, drops the slowest or else oldest viewer of the client that has the most."""
         staying = [one for one in self._watching if not one.dropped]
         if len(staying) >= self._most:
             busiest = of_busiest_sender(staying)
@@ -87,18 +87,18 @@ class _Stream(StreamingResponse):
         self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it."""
+        """Sends the stream."""
         await self._watch(partial(super().__call__, scope, receive, send))
 
 
 class Streams:
-    """How long streams go on, and who watches them.
+    """The viewers of all streams, and when their streams end.
 
     Args:
-        longest_s: Then a stream ends, and a browser asks again, with its token or session.
-        stopping: Ends them.
-        connections: Of the server.
-        sessions: A new token there ends them, too; None where none is needed.
+        longest_s: Maximum duration in seconds; then a browser asks again, with token or session.
+        stopping: Ends all streams when it is set.
+        connections: The connections of the server.
+        sessions: Ends all streams when its token is replaced; None if no token is needed.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Streams:
         self.events, self.pictures = Viewers(32, connections), Viewers(16, connections)
 
     def until(self) -> Callable[[], bool]:
-        """Returns what says whether a stream that begins now goes on."""
+        """Returns a function that tells whether a stream that starts now may go on."""
         end_s, token = time.monotonic() + self._longest_s, self._tokens()
 
         def goes_on() -> bool:
@@ -145,7 +145,7 @@ async def event_stream(call: CallDep, query: Annotated[EventsQuery, Query()]) ->
 async def live_stream(
     call: CallDep, camera: CameraDep, query: Annotated[LiveQuery, Query()]
 ) -> Response:
-    """The judged pictures of a camera, as they come."""
+    """The judged pictures of a camera as they arrive."""
     streams: Streams = call.request.app.state.streams
     pictures = _pictures(call, camera, query.overlay, streams.until())
     return streams.pictures.stream(call, pictures, MOTION_JPEG)
@@ -163,18 +163,13 @@ async def _verdicts(
         if newest > number:
             found = recent.after(number, camera=camera, limit=query.limit)
             number = found[-1].number if found else newest
-            lines = [f"id: {one.number}\ndata: {_json(one)}\n\n" for one in found]
-            if lines:
-                said = time.monotonic()
-                yield "".join(lines).encode()
+            for one in found:
+                said, event = time.monotonic(), ShownEvent.of(one.event)
+                yield f"id: {one.number}\ndata: {event.model_dump_json()}\n\n".encode()
         elif time.monotonic() - said > _COMMENT_S:
             said = time.monotonic()
             yield b": still here\n\n"
         await asyncio.sleep(_EVENTS_S)
-
-
-def _json(recent: RecentEvent) -> str:
-    return ShownEvent.of(recent.event).model_dump_json()
 
 
 def _start(call: Call, number: int) -> int:

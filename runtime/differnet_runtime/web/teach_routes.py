@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ..config.models import Name
-from ..errors import DifferNetError, OutputError
+from ..errors import OutputError
+from ..files import os_errors
 from ..model_file.contract import Region, StrictModel
 from ..teaching.files import shown
 from ..teaching.records import DatasetName, DatasetView, PictureId, TakenView, TeachView
-from ..teaching.teaching import UnknownError
 from .answers import Refused
 from .pages import HTML
 from .routing import (
@@ -27,12 +27,12 @@ from .routing import (
     CallDep,
     Flag,
     StationRoute,
+    Threads,
     announced_length,
     media,
     problems,
     require_media,
 )
-from .threads import Threads
 
 router = APIRouter(route_class=StationRoute)
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Keeping(StrictModel):
 
 
 class TeachQuery(StrictModel):
-    """Whether to list the pictures; without them, `revision` still tells when they change."""
+    """Whether to list the pictures; even without them, `revision` shows when they change."""
 
     pictures: Flag = True
 
@@ -85,44 +85,16 @@ class PictureQuery(StrictModel):
     thumbnail: Flag = False
 
 
-async def _name(name: Annotated[DatasetName, InPath()]) -> str:
-    return name
-
-
-async def _picture(id: Annotated[PictureId, InPath()]) -> str:  # noqa: A002 - the path's word
-    return id
-
-
-NameDep = Annotated[str, Depends(_name)]
-PictureDep = Annotated[str, Depends(_picture)]
-
-
-def _known(ask: Callable[[], T]) -> T:
-    """Returns what `ask` returns; an `UnknownError` becomes status 404.
-
-    Raises:
-        Refused: There is no such data set or picture.
-    """
-    try:
-        return ask()
-    except UnknownError as error:
-        raise Refused(404, str(error)) from error
-
-
-async def _ask(threads: Threads, ask: Callable[[], T]) -> T:
-    return await threads.run(partial(_known, ask))
+NameDep = Annotated[DatasetName, InPath()]
+PictureDep = Annotated[PictureId, InPath(alias="id")]
 
 
 async def _change(call: Call, what: str, change: Callable[[], T]) -> T:
     """Makes a change, and adds it or its failure to the audit trail."""
 
     def audited() -> T:
-        try:
-            done = _known(change)
-        except (DifferNetError, Refused) as error:
-            text = error.problem.error if isinstance(error, Refused) else str(error)
-            call.note("teach", what, None, text)
-            raise
+        with call.failure_noted("teach", what):
+            done = change()
         call.note("teach", None, what)
         return done
 
@@ -147,7 +119,7 @@ async def make(call: CallDep, body: DatasetToMake) -> DatasetView:
 @router.get("/api/teach/{name}", responses=problems(404))
 async def data_set(call: CallDep, name: NameDep) -> DatasetView:
     """A data set."""
-    return await _ask(call.reads, partial(call.control.teaching.dataset, name))
+    return await call.reads.run(partial(call.control.teaching.dataset, name))
 
 
 @router.delete("/api/teach/{name}", status_code=204, responses=problems(404, 409))
@@ -178,7 +150,7 @@ async def picture(
     """A picture of a data set."""
     side = THUMBNAIL if query.thumbnail else None
     teaching = call.control.teaching
-    data = await _ask(call.reads, lambda: shown(teaching.picture(name, number), side))
+    data = await call.reads.run(lambda: shown(teaching.picture(name, number), side))
     return Response(data, media_type=_JPEG)
 
 
@@ -209,7 +181,7 @@ async def cancel(call: CallDep, name: NameDep) -> DatasetView:
 async def report(call: CallDep, name: NameDep) -> Response:
     """The report of the last training."""
     teaching = call.control.teaching
-    data = await _ask(call.reads, lambda: teaching.report(name).read_bytes())
+    data = await call.reads.run(lambda: teaching.report(name).read_bytes())
     headers = {"content-type": HTML, "content-security-policy": _REPORT_POLICY}
     return Response(data, headers=headers)
 
@@ -219,7 +191,7 @@ async def report(call: CallDep, name: NameDep) -> Response:
                        **problems(404, 409)})  # fmt: skip
 async def zip_file(call: CallDep, name: NameDep) -> Response:
     """The pictures that were not thrown out, to train on another machine."""
-    pieces = await _ask(call.reads, partial(call.control.teaching.pictures, name))
+    pieces = await call.reads.run(partial(call.control.teaching.pictures, name))
     headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
     return StreamingResponse(_sent(pieces, call.reads), headers=headers, media_type=_ZIP)
 
@@ -243,7 +215,7 @@ async def add_model(call: CallDep, name: NameDep) -> DatasetView:
     """Adds a model that was trained elsewhere to the camera's store, without activating it."""
     require_media(call.request, _BYTES)
     teaching = call.control.teaching
-    folder = await _ask(call.reads, partial(teaching.folder, name))
+    folder = await call.reads.run(partial(teaching.folder, name))
     path = folder / f".model.{secrets.token_hex(6)}.partial"
     try:
         await _received(call.request, path, call.changes, teaching.require_room)
@@ -283,8 +255,5 @@ async def _next(pieces: AsyncIterator[bytes]) -> bytes:
 
 def _append(path: Path, piece: bytes, require_room: Callable[[int], None]) -> None:
     require_room(len(piece))
-    try:
-        with path.open("ab") as file:
-            file.write(piece)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: {error.strerror or error}") from error
+    with os_errors(OutputError, path.parent), path.open("ab") as file:
+        file.write(piece)

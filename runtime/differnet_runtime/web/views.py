@@ -1,4 +1,4 @@
-"""What the API shows of a station: health, cameras, sinks, evidence, and the latest verdicts."""
+"""The API's views of a station: health, cameras, sinks, evidence, and the latest verdicts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,8 @@ from ..telling import Telling
 from .model_views import EngineView
 
 
-class RecentEvent(StrictModel):
-    """A verdict and its place in the order of verdicts since the start."""
-
-    number: int = Field(ge=1)
-    event: InspectionEvent
-
-
 class ShownEvent(InspectionEvent, Telling):
-    """A verdict as the page gets it: its reason can be said in another language."""
+    """A verdict whose reason the page can translate."""
 
     SENTENCES: ClassVar = ("reason",)
 
@@ -34,7 +27,7 @@ class ShownEvent(InspectionEvent, Telling):
 
     @classmethod
     def of(cls, event: InspectionEvent) -> ShownEvent:
-        """Returns an event with its reason taken apart."""
+        """Returns the view of an event."""
         return cls.model_construct(**dict(event), said=cls.taken_apart(dict(event)))
 
 
@@ -44,7 +37,21 @@ class Alive(StrictModel):
     live: bool
 
 
-class StateView(Telling):
+class _Stated(Telling):
+    """The base of the views of what has a state.
+
+    Args:
+        state: The state, as a code for programs.
+        reason: Why it is in this state; None if nothing is wrong.
+    """
+
+    SENTENCES: ClassVar = ("reason",)
+
+    state: str
+    reason: str | None = None
+
+
+class StateView(_Stated):
     """The state of a component.
 
     Args:
@@ -53,28 +60,24 @@ class StateView(Telling):
             camera's own model.
         state: `ok`, or what is wrong, as a code for programs.
         reason: What is wrong, in words.
-        stops: Whether there are no verdicts while it lasts.
-        values: The figures that `reason` mentions, by name.
+        stops: Whether there are no verdicts in this state.
+        values: The numbers in `reason`, by name.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     component: str
-    state: str
-    reason: str | None = None
     stops: bool = False
     values: dict[str, float] = Field(default_factory=dict)
 
 
 class Health(StrictModel):
-    """Whether the station does its work.
+    """Whether the station works.
 
     Args:
-        ready: Every camera and the engine give verdicts.
-        degraded: Inspection goes on, but something is amiss (a full disk, a fallback engine).
-        reasons: In words, each beginning with its component (`camera:left: stalled ...`).
-        problems: The same for programs, in the same order.
-        models: By camera, the model that judges it now.
+        ready: Whether every camera and engine gives verdicts.
+        degraded: Whether inspection goes on with a fault (a full disk, a fallback engine).
+        reasons: Reasons in words, each beginning with its component (`camera:left: stalled ...`).
+        problems: The same reasons for programs, in the same order.
+        models: The current model of each camera.
     """
 
     ready: bool
@@ -102,7 +105,7 @@ EvidenceKind = Literal["image", "heatmap", "thumbnail"]
 
 
 class SettingView(Telling):
-    """What became of a camera's setting; see `cameras.settings.Setting`."""
+    """A camera's setting as requested and as reported; see `cameras.base.Setting`."""
 
     SENTENCES: ClassVar = ("warning",)
 
@@ -112,38 +115,34 @@ class SettingView(Telling):
     warning: str | None = None
 
 
-class CameraView(Telling):
+class CameraView(_Stated):
     """A camera.
 
     Args:
-        name: Of its table in the configuration.
+        name: Name of the camera in the configuration.
         state: `running` gives verdicts on fresh frames; anything else is a fault or a start.
-        reason: Why it does not run.
-        source: Without password (`cameras.redact`).
-        trigger: `free`, or `command` where it judges on request.
-        fps: Verdicts a second, lately.
-        frame_age_s: Since the last frame was read; None before the first.
-        width: Of its frames, in pixels; likewise height.
-        height: See width.
-        frames: Read since the start.
+        reason: Why it is not running.
+        source: The source without its password (`config.grammar.redact`).
+        trigger: `free`, or `command` if it judges on request.
+        fps: Recent number of verdicts per second.
+        frame_age_s: Seconds since the last frame was read; None before the first.
+        width: Width of its frames in pixels.
+        height: Height of its frames in pixels.
+        frames: Number of frames read since the start.
         waiting: Pictures of a folder that waited when the last one was read; None elsewhere.
-        reconnects: Since the start.
+        reconnects: Number of reconnects since the start.
         refused_commands: Commands refused since the start: too fast, or too many waiting.
-        verdicts: Count of each since the start.
-        parts: Since midnight or a reset; None where they can't be read.
-        threshold: That decides on its frames now; None where the model has none.
+        verdicts: Number of each verdict since the start.
+        parts: Counts of parts since midnight or a reset; None if they can't be read.
+        threshold: Threshold in use; None if the model has none.
         alarm: What is wrong with its parts: all are rejected, too many are, or none comes.
         last: The last verdict.
-        settings: Of the device.
-        model: That judges it now.
+        settings: Settings of the device.
+        model: The current model.
         shadow: Content hash of the model on trial; None if there is no trial.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     name: str
-    state: str
-    reason: str | None = None
     source: str
     trigger: Literal["free", "command"] = "free"
     fps: float | None = None
@@ -164,68 +163,58 @@ class CameraView(Telling):
     shadow: str | None = None
 
 
-class SinkView(Telling):
+class SinkView(_Stated):
     """A receiver of events.
 
     Args:
         name: `mqtt`, `jsonl`, or a webhook's (`webhook:mes`).
-        state: `ok`; `down` does not take events at the moment; `limited` takes less than was
+        state: `ok`; `down` accepts no events at the moment; `limited` accepts less than was
             configured.
-        reason: Why.
-        pending: Events that it has not confirmed.
-        delivered: Confirmed since the start.
-        undeliverable: Events that it can never take, passed over since the start.
+        reason: Why it is not `ok`.
+        pending: Number of events that it has not confirmed.
+        delivered: Number of events confirmed since the start.
+        undeliverable: Number of events skipped since the start, since it can never accept them.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     name: str
-    state: str
-    reason: str | None = None
     pending: int = 0
     delivered: int = 0
     undeliverable: int = 0
 
 
-class OutboxView(Telling):
+class OutboxView(_Stated):
     """The events that wait for delivery.
 
     Args:
         state: `ok` or `degraded`.
-        reason: Why.
-        pending: Events that some sink has not confirmed.
-        oldest_s: Age of the oldest of them; None where none waits.
-        dropped: Deleted at the cap since the start.
-        bytes: Of the database.
+        reason: Why it is degraded.
+        pending: Number of events that some sink has not confirmed.
+        oldest_s: Age of the oldest of them in seconds; None if none is waiting.
+        dropped: Number of events deleted at the limit since the start.
+        bytes: Size of the database.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     state: str = "ok"
-    reason: str | None = None
     pending: int = 0
     oldest_s: float | None = None
     dropped: int = 0
     bytes: int = 0
 
 
-class EvidenceView(Telling):
+class EvidenceView(_Stated):
     """The kept pictures.
 
     Args:
         state: `ok` or `degraded`.
-        reason: Why.
-        pictures: Kept.
-        bytes: All files together.
-        max_bytes: The cap.
-        free_bytes: Of the disk.
-        skipped: Pictures not kept (queue or disk full) since the start.
+        reason: Why it is degraded.
+        pictures: Number of kept pictures.
+        bytes: Size of all files together.
+        max_bytes: Limit of `bytes`.
+        free_bytes: Free space on the disk.
+        skipped: Number of pictures not kept since the start, as queue or disk were full.
     """
 
-    SENTENCES: ClassVar = ("reason",)
-
     state: str = "ok"
-    reason: str | None = None
     pictures: int = 0
     bytes: int = 0
     max_bytes: int = 0
@@ -234,10 +223,10 @@ class EvidenceView(Telling):
 
 
 class WebView(StrictModel):
-    """The page's server among strangers.
+    """The web server and its misuse.
 
     Args:
-        troubles: How often something was refused or closed since the start, by kind.
+        troubles: Number of refused requests and closed connections since the start, by kind.
     """
 
     troubles: dict[str, int] = Field(default_factory=dict)
@@ -247,23 +236,23 @@ class EvidenceEntry(StrictModel):
     """A kept picture.
 
     Args:
-        id: Names it in `evidence_file`, and in its event.
-        at_s: Wall clock of the event, seconds since the epoch.
-        camera: Name.
-        part: Id that came with the trigger.
+        id: Id of the picture, as in its event.
+        at_s: Wall-clock time of the event, in seconds since the epoch.
+        camera: Name of the camera.
+        part: Id of the part, from the trigger.
         verdict: GOOD, DEFECT or NO_DECISION.
-        reason: Of a NO_DECISION.
-        score: None where there is none.
-        threshold: Likewise.
+        reason: Reason of a NO_DECISION.
+        score: The score; None if there is none.
+        threshold: The threshold; None if there is none.
         head: Name of the head with the greatest score; None without heads.
-        decided_by: In words, what the model's head judges that decided; None without heads.
-        note: For people, where the heatmap need not show what is wrong.
-        kinds: What is kept of it; a thumbnail may be asked for in any case.
-        bytes: Of its files.
-        frames: Of the same part; this is the worst of them.
-        label: What a person says that the part is; None where nobody has said so.
+        decided_by: In words, what the deciding head judges; None without heads.
+        note: A note for people if the heatmap may not show what is wrong.
+        kinds: Kinds of its files; a thumbnail can be requested in any case.
+        bytes: Size of its files.
+        frames: Number of frames of the same part, of which this is the worst.
+        label: A person's label for the part; None if there is none.
         defect: Kind of the defect, in that person's words.
-        comment: Of that person.
+        comment: Comment of that person.
     """
 
     id: str
@@ -289,20 +278,20 @@ class Overview(StrictModel):
     """All that the page shows at a glance.
 
     Args:
-        station: Name.
-        version: Of this package.
-        at_s: Now, by the station's wall clock, seconds since the epoch.
-        started_at_s: Wall clock, seconds since the epoch.
-        uptime_s: By the monotonic clock.
-        health: See `Health`.
-        threshold: That of the first camera of `engine`; None where its model has none.
-        cameras: In the order of the configuration.
-        engine: The first one of `engines`: that of `[model]`, where a camera needs it.
-        engines: One for each model.
-        sinks: See `SinkView`.
-        outbox: See `OutboxView`.
-        evidence: See `EvidenceView`.
-        web: See `WebView`.
+        station: Name of the station.
+        version: Version of this package.
+        at_s: Current wall-clock time of the station, in seconds since the epoch.
+        started_at_s: Wall-clock time of the start, in seconds since the epoch.
+        uptime_s: Seconds since the start, by the monotonic clock.
+        health: Whether the station works.
+        threshold: Threshold of the first camera of `engine`; None if its model has none.
+        cameras: All cameras, in the order of the configuration.
+        engine: The first of `engines`: that of `[model]`, if a camera needs it.
+        engines: One engine for each model.
+        sinks: All sinks.
+        outbox: The events that wait for delivery.
+        evidence: The kept pictures.
+        web: The web server.
     """
 
     station: str

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from differnet_runtime.benchmark.machine import describe, doubt, peak_memory_mib, temperatures
+from differnet_runtime.benchmark.report import describe, doubt, peak_memory_mib, temperatures
 
 
 def write(path: Path, text: str) -> None:

@@ -143,4 +143,4 @@ def test_a_password_of_any_characters_reaches_the_camera(
         frame = camera.read()
         assert frame is not None
         assert frame.image.shape == draw_part(3).shape
-        assert "admin" not in frame.name + camera.describe()
+        assert "admin" not in frame.name + camera.source

@@ -242,7 +242,7 @@ def test_a_stream_that_ends_or_stalls_is_lost_and_gives_no_old_frame(
         with pytest.raises(CameraError, match=message) as caught:
             camera.read()
         names = [frame.name for frame in frames if frame]
-        assert "hunter2" not in str(caught.value) + camera.describe() + "".join(names)
+        assert "hunter2" not in str(caught.value) + camera.source + "".join(names)
     seen = [float(frame.image.mean()) for frame in frames if frame]
     assert seen == pytest.approx([number * 5 for number in range(4)], abs=3)
 

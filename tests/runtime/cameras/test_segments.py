@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from differnet_runtime.cameras.bitstream import Units
-from differnet_runtime.cameras.signs import Signs
+from differnet_runtime.cameras.libav import Signs
 from tests.fakes.clips import Clip
 from tests.fakes.damaged_streams import units_of
 from tests.runtime.cameras.test_signs import Packet

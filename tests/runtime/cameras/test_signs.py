@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("av")
 
-from differnet_runtime.cameras.signs import Signs
+from differnet_runtime.cameras.libav import Signs
 
 WARNING = 24
 

@@ -1,5 +1,4 @@
 import json
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from tests.command_line import differnet
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ["--runs", "3", "--rounds", "2", "--warm-up", "1", "--frame", "64x48"]
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_every_contender_is_measured_or_has_its_reason(
@@ -69,36 +67,6 @@ def test_an_unknown_backend_is_refused_before_anything_runs(
 ) -> None:
     assert differnet("bench", tiny_model(), "--backend", "openvino") == 2
     assert "onnxruntime-cpu" in capsys.readouterr().err
-
-
-def test_the_picture_is_svg_with_a_curve_and_a_bar_for_each(
-    tiny_model: Callable[..., Path], tmp_path: Path, capsys: Captured
-) -> None:
-    path = tmp_path / "bench.svg"
-    names = ["fake:2ms", "fake:raise@1", "fake:5ms"]
-    assert main(["bench", str(tiny_model()), *SHORT, "--svg", str(path), "--backend", *names]) == 0
-    capsys.readouterr()
-    root = ElementTree.parse(path).getroot()
-    assert root.tag == f"{SVG}svg"
-    titles = [element.text for element in root.iter(f"{SVG}title")]
-    assert titles.count("p99") == 2
-    assert sum(str(title).startswith("infer:") for title in titles) == 2
-    texts = [str(element.text) for element in root.iter(f"{SVG}text")]
-    assert any(text.startswith("fake:5ms") for text in texts)
-    assert not any("raise" in text for text in texts)
-    assert texts.count("part.onnx, fp32") == 4  # beside each curve and beside each bar
-
-
-def test_a_picture_that_cannot_be_written_is_told_before_the_measurement(
-    tiny_model: Callable[..., Path], tmp_path: Path, capsys: Captured
-) -> None:
-    (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "bench.svg"
-    arguments = [tiny_model(), *SHORT, "--backend", "fake", "--svg", path]
-    assert differnet("bench", *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert str(path) in captured.err
 
 
 @pytest.fixture

@@ -19,9 +19,13 @@ from differnet_runtime.errors import ModelFileError
 from differnet_runtime.inference.process import EngineProcess
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.file import read_model_file, write_model_file
-from differnet_runtime.model_file.graph_check import check_graph, graph_problem
+from differnet_runtime.model_file.graph_check import (
+    MOST_FIELDS,
+    bytes_field,
+    check_graph,
+    graph_problem,
+)
 from differnet_runtime.model_file.metadata import ModelMetadata
-from differnet_runtime.model_file.protobuf import MOST_FIELDS, bytes_field
 from tests.fakes.headed import HEIGHT, WIDTH, headed_graph
 
 CONTRACT = InputContract(height=HEIGHT, width=WIDTH)

@@ -1,7 +1,6 @@
 """What is made of a builder's answers and of its end; here the builder is a shell script."""
 
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ class Builder:
     def run(self, *lines: str) -> Finished:
         self.script.write_text("\n".join(["#!/bin/bash", *lines, ""]))
         self.script.chmod(0o755)
-        return build_engine(self._request, self.folder, threading.Event())
+        return build_engine(self._request, self.folder)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.backends.tensorrt.cache import RETRY_AFTER, Failures
+from differnet_runtime.backends.tensorrt.cache import RETRY_AFTER, EngineStore
 from differnet_runtime.backends.tensorrt.identity import EngineIdentity, graph_sha256
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.file import read_model_file
@@ -153,34 +153,34 @@ def test_an_engine_that_an_update_broke_is_built_again(counted: Counted, model: 
 
 
 def test_only_the_same_build_is_refused(tmp_path: Path, identity: EngineIdentity) -> None:
-    failures = Failures(tmp_path)
-    failures.remember(identity, "the cause")
-    found = failures.find(identity)
+    store = EngineStore(tmp_path)
+    store.remember_failure(identity, "the cause")
+    found = store.failure(identity)
     assert found is not None
     assert found.reason == "the cause"
     for field, value in {"tool": "9", "l4t": "36.5.0", "cuda_driver": "12.8", "level": 5}.items():
-        assert failures.find(identity.model_copy(update={field: value})) is None
-    failures.forget(identity)
-    assert failures.find(identity) is None
+        assert store.failure(identity.model_copy(update={field: value})) is None
+    store.forget_failure(identity)
+    assert store.failure(identity) is None
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"reason": "x"}'])
 def test_a_damaged_memory_is_none(content: str, tmp_path: Path, identity: EngineIdentity) -> None:
-    failures = Failures(tmp_path)
-    failures.remember(identity, "the cause")
+    store = EngineStore(tmp_path)
+    store.remember_failure(identity, "the cause")
     (path,) = tmp_path.glob("*.failed")
     path.write_text(content)
-    assert failures.find(identity) is None
+    assert store.failure(identity) is None
 
 
 def test_a_clock_that_jumps_refuses_nothing(tmp_path: Path, identity: EngineIdentity) -> None:
-    failures = Failures(tmp_path)
-    failures.remember(identity, "the cause")
+    store = EngineStore(tmp_path)
+    store.remember_failure(identity, "the cause")
     (path,) = tmp_path.glob("*.failed")
     for away in (timedelta(days=400), timedelta(days=-400)):
         record = json.loads(path.read_text())
         record["at"] = (datetime.now(timezone.utc) + away).isoformat()
         path.write_text(json.dumps(record))
-        assert failures.find(identity) is None
-    failures.remember(identity.model_copy(update={"level": 1}), "another")
+        assert store.failure(identity) is None
+    store.remember_failure(identity.model_copy(update={"level": 1}), "another")
     assert not path.exists()  # old ones do not pile up

@@ -11,8 +11,7 @@ from typing import Any
 
 import urllib3
 
-from differnet_runtime.config.models import WebConfig
-from differnet_runtime.config.sinks import TlsConfig
+from differnet_runtime.config.models import TlsConfig, WebConfig
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation
 

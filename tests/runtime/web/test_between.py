@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.web.live import RecentEvents
+from differnet_runtime.web.live import RecentEvent, RecentEvents
 from differnet_runtime.web.routes import EventsQuery
+from differnet_runtime.web.routing import Threads
 from differnet_runtime.web.streams import _verdicts
-from differnet_runtime.web.threads import Threads
-from differnet_runtime.web.views import RecentEvent
 
 
 def verdict(camera: str) -> InspectionEvent:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.config.models import WebConfig
-from differnet_runtime.config.sinks import TlsConfig
+from differnet_runtime.config.models import TlsConfig, WebConfig
 from differnet_runtime.web import connections as module
 from differnet_runtime.web.answers import Troubles
 from differnet_runtime.web.connections import Connections, Listener, most_connections, sender_of

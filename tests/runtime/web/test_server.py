@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from differnet_runtime.config.models import WebConfig
-from differnet_runtime.config.sinks import TlsConfig
+from differnet_runtime.config.models import TlsConfig, WebConfig
 from differnet_runtime.errors import ConfigError
 from differnet_runtime.web.server import WebServer
 from tests.fakes.station import FakeStation

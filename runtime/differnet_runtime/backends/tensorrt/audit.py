@@ -192,7 +192,8 @@ def _score_head(layers: Sequence[Layer]) -> tuple[Outcome, str]:
     A region that TensorRT fused as a whole may use any type inside.
     """
     for maker in layers:
-        given = [_datatype(one) for one in maker.get("Outputs", ()) if _named(one, "score")]
+        outputs = [one for one in maker.get("Outputs", ()) if isinstance(one, dict)]
+        given = [_datatype(one) for one in outputs if one.get("Name") == "score"]
         if not given:
             continue
         read = [_datatype(tensor) for tensor in maker.get("Inputs", ()) if isinstance(tensor, dict)]
@@ -229,10 +230,6 @@ def _weights(layers: Sequence[Layer]) -> Iterator[_Weights]:
                 is_matrix = key == "Weights" and count >= _MATRIX
                 if kind:
                     yield _Weights(f"{layer.get('Name')} {key}", count, kind, is_matrix)
-
-
-def _named(tensor: object, name: str) -> bool:
-    return isinstance(tensor, dict) and tensor.get("Name") == name
 
 
 def _type(layer: Layer) -> str:

@@ -1,8 +1,7 @@
 """The engine of a model on this device: the one that is there, or a new one.
 
 An engine is built by a child process (`builder`), because a build may take more memory than there
-is, and a fault in TensorRT ends its process. Here its progress is shown, it is cancelled, and its
-end is explained.
+is, and a fault in TensorRT ends its process. Here its progress is shown, and its end is explained.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from pydantic import Field, TypeAdapter
 from ... import errors
 from ...command import progress
 from ...errors import BackendError, BackendUnavailableError, DifferNetError, EngineError
+from ...files import numbers_in
 from ...model_file.contract import StrictModel
 from ...model_file.metadata import ModelMetadata
 from ...processes import Child
@@ -31,7 +30,6 @@ from .cache import (
     RETRY_AFTER,
     EngineRecord,
     EngineStore,
-    Failures,
     SmokeTest,
     engines_folder,
     plan_name,
@@ -149,7 +147,6 @@ def ensure_engine(
     batch: int = 1,
     options: BuildOptions | None = None,
     force: bool = False,
-    cancel: threading.Event | None = None,
 ) -> BuiltEngine:
     """Returns the engine of a model file for this device; builds one if there is none.
 
@@ -165,7 +162,6 @@ def ensure_engine(
         options: How to build; None accepts an engine built with any options, and builds with the
             defaults.
         force: Build even if a fitting engine exists, or if the last build failed.
-        cancel: Stops a build, or the wait for another process's, when it is set.
 
     Raises:
         BackendUnavailableError: There is no GPU, or TensorRT or pycuda is missing.
@@ -176,16 +172,15 @@ def ensure_engine(
     wanted = identify(model, metadata, batch, options or BuildOptions())
     store = EngineStore(engines_folder(path, wanted.graph_sha256))
     flags = options is not None
-    cancel = cancel or threading.Event()
     if not force and (found := _find(store, wanted, flags=flags)) is not None:
         return found
-    with store.lock(cancel):
+    with store.lock():
         if not force:
             if (found := _find(store, wanted, flags=flags)) is not None:
                 return found  # another process built it meanwhile
             _refuse_again(store, path, wanted)
         _say_why(store, path, wanted, flags=flags)
-        _build(store, path, wanted, cancel)
+        _build(store, path, wanted)
     if (built := _find(store, wanted, flags=True)) is None:
         raise EngineError(
             f"the engine in {store.folder} was written, but is not read back the same"
@@ -212,7 +207,7 @@ def _refuse_again(store: EngineStore, path: Path, wanted: EngineIdentity) -> Non
     Raises:
         EngineError: The build failed; the message says when and why.
     """
-    failure = Failures(store.folder).find(wanted)
+    failure = store.failure(wanted)
     if failure is not None:
         again = failure.at + RETRY_AFTER
         raise EngineError(
@@ -234,9 +229,9 @@ def _say_why(store: EngineStore, path: Path, wanted: EngineIdentity, *, flags: b
         )
 
 
-def _build(store: EngineStore, path: Path, wanted: EngineIdentity, cancel: threading.Event) -> None:
+def _build(store: EngineStore, path: Path, wanted: EngineIdentity) -> None:
     """Builds and saves an engine; remembers a failure unless it is due to a missing package."""
-    failures, start = Failures(store.folder), time.monotonic()
+    start = time.monotonic()
     try:
         with store.building() as folder:
             request = BuildRequest(
@@ -245,7 +240,7 @@ def _build(store: EngineStore, path: Path, wanted: EngineIdentity, cancel: threa
                 plan=folder / "plan",
                 timing_cache=store.timing_cache(wanted),
             )
-            finished = build_engine(request, folder, cancel)
+            finished = build_engine(request, folder)
             record = EngineRecord(
                 identity=wanted,
                 plan=plan_name(wanted, finished.plan_sha256),
@@ -258,23 +253,22 @@ def _build(store: EngineStore, path: Path, wanted: EngineIdentity, cancel: threa
             )
             store.save(request.plan, record)
     except BackendError as error:
-        if not isinstance(error, BackendUnavailableError) and not cancel.is_set():
-            failures.remember(wanted, str(error))
+        if not isinstance(error, BackendUnavailableError):
+            store.remember_failure(wanted, str(error))
         raise
-    failures.forget(wanted)
+    store.forget_failure(wanted)
 
 
-def build_engine(request: BuildRequest, folder: Path, cancel: threading.Event) -> Finished:
+def build_engine(request: BuildRequest, folder: Path) -> Finished:
     """Builds an engine in a child process; takes from seconds to many minutes.
 
     Args:
         request: The engine to build.
         folder: In which the child's working folder is made.
-        cancel: Ends the build when it is set, as KeyboardInterrupt does.
 
     Raises:
-        EngineError: It can't be built, did not pass, was cancelled, or the child was killed;
-            the message says which, with the probable cause.
+        EngineError: It can't be built, did not pass, or the child was killed; the message says
+            which, with the probable cause.
         DifferNetError: The child met another error, such as a missing TensorRT or a full disk.
     """
     kills = _memory_kills()
@@ -287,21 +281,21 @@ def build_engine(request: BuildRequest, folder: Path, cancel: threading.Event) -
         within=folder,
     )
     with contextlib.closing(child):
-        finished = _follow(child, cancel, f"building {request.model.name}'s engine")
+        finished = _follow(child, f"building {request.model.name}'s engine")
         code = child.wait()
     if finished is not None and code == 0:
         return finished
     raise EngineError(_cause(child, code, killed_for_memory=_memory_kills() > kills))
 
 
-def _follow(child: Child, cancel: threading.Event, description: str) -> Finished | None:
+def _follow(child: Child, description: str) -> Finished | None:
     """Shows the progress until the child's answers end; returns the last of them."""
     finished = None
 
     def percents() -> Iterator[int]:
         nonlocal finished
         shown = 0
-        for answer in _answers(child, cancel):
+        for answer in _answers(child):
             if isinstance(answer, BuildFailed):
                 raise _error_class(answer.error)(answer.message)
             if isinstance(answer, Finished):
@@ -315,17 +309,11 @@ def _follow(child: Child, cancel: threading.Event, description: str) -> Finished
     return finished
 
 
-def _answers(
-    child: Child, cancel: threading.Event
-) -> Iterator[BuildProgress | Finished | BuildFailed]:
-    while not cancel.is_set():
-        try:
-            answer = child.receive(_ANSWER, _POLL_S)
-        except (EOFError, OSError):
-            return
-        if answer is not None:
-            yield answer
-    raise EngineError("the build was cancelled; what was there before is still there")
+def _answers(child: Child) -> Iterator[BuildProgress | Finished | BuildFailed]:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            if (answer := child.receive(_ANSWER, _POLL_S)) is not None:
+                yield answer
 
 
 def _error_class(name: str) -> type[DifferNetError]:
@@ -357,7 +345,4 @@ def _cause(child: Child, code: int | None, *, killed_for_memory: bool) -> str:
 
 def _memory_kills() -> int:
     """Returns how many processes the kernel has killed for lack of memory since it started."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = _KERNEL_COUNTERS.read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
-    return 0
+    return numbers_in(_KERNEL_COUNTERS).get("oom_kill", 0)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import DifferNetError, EngineError
-from ...files import write_bytes
+from ...files import numbers_in, write_bytes
 from ...inspection.preprocess import golden_frames
 from ...model_file.file import read_model_file
-from ...model_file.metadata import ModelMetadata, Precision
+from ...model_file.metadata import ModelMetadata
 from ...processes import give_up_first, join_parent, send
 from .. import cuda
 from ..base import Backend, greatest_relative_difference
@@ -31,7 +30,7 @@ from . import api
 from .audit import AuditReport, audit, read_layers
 from .build import BuildFailed, BuildProgress, BuildRequest, Finished
 from .cache import SmokeTest
-from .identity import PINNED, STRONG, EngineIdentity, Typing, graph_sha256
+from .identity import PINNED, STRONG, EngineIdentity, graph_sha256
 from .runner import TensorRTBackend
 
 LIMIT = 1e-2
@@ -74,15 +73,7 @@ def build(request: BuildRequest, report: Callable[[float], None]) -> Finished:
     model, metadata = read_model_file(request.model)
     if graph_sha256(model) != identity.graph_sha256:
         raise EngineError(f"{request.model} was changed while its engine was built; try again")
-    recipe = BuildRecipe(
-        batch=identity.batch,
-        precision=identity.precision,
-        typing=identity.typing,
-        level=identity.level,
-        workspace_bytes=_workspace(identity.workspace_mib),
-        timing_cache=request.timing_cache,
-    )
-    plan = build_plan(model, recipe, report)
+    plan = build_plan(model, request, report)
     smoke, audited = _test(plan, metadata, identity, len(model))
     write_bytes(request.plan, plan)
     return Finished(
@@ -103,9 +94,8 @@ def _workspace(asked_mib: int | None) -> int | None:
         return asked_mib * 2**20
     if not cuda.open_device().integrated:
         return None
-    available = re.search(r"MemAvailable:\s+(\d+)", _MEMORY.read_text())
-    assert available is not None, "Linux tells it"
-    capped = max(_LEAST_WORKSPACE, int(available[1]) * 1024 // _SHARE_OF_FREE)
+    available = numbers_in(_MEMORY)["MemAvailable"] * 1024
+    capped = max(_LEAST_WORKSPACE, available // _SHARE_OF_FREE)
     log.info("workspace: %d MiB", capped // 2**20)
     return capped
 
@@ -165,33 +155,12 @@ def smoke_test(backend: Backend, metadata: ModelMetadata, batch: int) -> SmokeTe
     return SmokeTest(scores=tuple(scores[:, 0].tolist()), relative_difference=difference)
 
 
-@dataclass(frozen=True)
-class BuildRecipe:
-    """The options of a build.
-
-    Args:
-        batch: Frames that the engine takes at once.
-        precision: `fp32`, `fp16` or `int8`, as the model file was exported.
-        typing: Kind of network, `STRONG` or `PINNED`.
-        level: Optimisation level, from 0 to 5.
-        workspace_bytes: Scratch memory that a kernel may use; None sets no limit.
-        timing_cache: Measurements of earlier builds on this device; read and written.
-    """
-
-    batch: int
-    precision: Precision
-    typing: Typing
-    level: int
-    workspace_bytes: int | None
-    timing_cache: Path
-
-
-def build_plan(model: bytes, recipe: BuildRecipe, report: Callable[[float], None]) -> bytes:
+def build_plan(model: bytes, request: BuildRequest, report: Callable[[float], None]) -> bytes:
     """Builds an engine; takes from seconds to many minutes.
 
     Args:
         model: The ONNX file's bytes.
-        recipe: Options of the build.
+        request: What the engine must be, and the timing cache, which is read and written.
         report: Called with the share of the work that is done, from 0 to 1; never by TensorRT 8.
 
     Returns:
@@ -201,14 +170,15 @@ def build_plan(model: bytes, recipe: BuildRecipe, report: Callable[[float], None
         BackendUnavailableError: TensorRT is not installed.
         EngineError: TensorRT can't read or build the graph; quotes TensorRT's messages.
     """
-    return _Build(recipe, report).run(model)
+    return _Build(request, report).run(model)
 
 
 class _Build:
     """Holds TensorRT's objects, which must live as long as the build."""
 
-    def __init__(self, recipe: BuildRecipe, report: Callable[[float], None]) -> None:
-        self._recipe, self._report = recipe, report
+    def __init__(self, request: BuildRequest, report: Callable[[float], None]) -> None:
+        self._wanted, self._report = request.identity, report
+        self._timing_cache = request.timing_cache
         self._trt: Any = api.load()
         self._logger: Any = api.make_logger()
         self._version = str(self._trt.__version__)
@@ -224,7 +194,7 @@ class _Build:
         with self._errors("setting up the build"):
             self._configure()
             self._profile_batch()
-            if self._recipe.typing == PINNED and self._recipe.precision == "fp16":
+            if self._wanted.typing == PINNED and self._wanted.precision == "fp16":
                 self._pin_layers()
             self._read_timing_cache()
         with self._errors("building the engine"):
@@ -238,7 +208,7 @@ class _Build:
 
     def _network_flags(self) -> int:
         flag = self._trt.NetworkDefinitionCreationFlag
-        if self._recipe.typing == STRONG:
+        if self._wanted.typing == STRONG:
             return 1 << int(flag.STRONGLY_TYPED) if hasattr(flag, "STRONGLY_TYPED") else 0
         return 1 << int(flag.EXPLICIT_BATCH) if hasattr(flag, "EXPLICIT_BATCH") else 0
 
@@ -251,19 +221,19 @@ class _Build:
         raise EngineError(f"TensorRT {self._version} can't read the graph: {reasons}")
 
     def _configure(self) -> None:
-        trt, config, recipe = self._trt, self._config, self._recipe
-        config.builder_optimization_level = recipe.level
+        trt, config, wanted = self._trt, self._config, self._wanted
+        config.builder_optimization_level = wanted.level
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the audit
-        if recipe.precision == "fp32":  # in an FP16 graph, products are of FP16: exact in TF32
+        if wanted.precision == "fp32":  # in an FP16 graph, products are of FP16: exact in TF32
             config.clear_flag(trt.BuilderFlag.TF32)
-        if recipe.workspace_bytes is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
+        if (workspace := _workspace(wanted.workspace_mib)) is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
         if hasattr(trt, "IProgressMonitor"):
             config.progress_monitor = self._monitor()
 
     def _profile_batch(self) -> None:
         """Allows batches of 1 to N, with kernels chosen for N; a runner fixes one of them."""
-        batch = self._recipe.batch
+        batch = self._wanted.batch
         profile = self._builder.create_optimization_profile()
         for index in range(self._network.num_inputs):
             tensor = self._network.get_input(index)
@@ -321,7 +291,7 @@ class _Build:
     def _read_timing_cache(self) -> None:
         data = b""
         with contextlib.suppress(OSError):
-            data = self._recipe.timing_cache.read_bytes()
+            data = self._timing_cache.read_bytes()
         digest, measured = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         sound = hashlib.sha256(measured).digest() == digest
         for content in (measured if sound else b"", b""):  # TensorRT may refuse the first
@@ -333,7 +303,7 @@ class _Build:
         try:
             measured = bytes(self._config.get_timing_cache().serialize())
             digest = hashlib.sha256(measured).digest()
-            write_bytes(self._recipe.timing_cache, digest + measured)
+            write_bytes(self._timing_cache, digest + measured)
         except Exception as error:  # the next build only takes longer
             log.warning("no timing cache is kept: %s", error)
 

@@ -20,14 +20,11 @@ https://github.com/NVIDIA/TensorRT/issues/4830 on Thor).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import itertools
 import logging
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -35,8 +32,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from ...errors import EngineError, OutputError
-from ...files import write_bytes
+from ...errors import OutputError
+from ...files import lock_file, os_errors, write_bytes
 from ...model_file.contract import StrictModel
 from .audit import AuditReport
 from .identity import EngineIdentity
@@ -46,7 +43,6 @@ RETRY_AFTER = timedelta(days=1)
 FOLDER_VARIABLE = "DIFFERNET_ENGINES"
 _HASH_DIGITS, _PLAN_DIGITS = 16, 8
 _SUFFIX = ".engines"
-_POLL_S = 0.2
 _BUILDING = ".building-"
 
 log = logging.getLogger(__name__)
@@ -92,6 +88,20 @@ class EngineRecord(StrictModel):
     audit: AuditReport
 
 
+class Failure(StrictModel):
+    """A build that failed.
+
+    Args:
+        identity: The engine that was to be built.
+        reason: Why it failed, as the user was told.
+        at: Date and time of the failure.
+    """
+
+    identity: EngineIdentity
+    reason: str
+    at: datetime
+
+
 def engines_folder(path: Path, sha256: str) -> Path:
     """Returns the folder of a model file's engines; it need not exist.
 
@@ -105,7 +115,7 @@ def engines_folder(path: Path, sha256: str) -> Path:
 
 
 class EngineStore:
-    """The engines in one folder.
+    """The engines in one folder, and the builds that failed.
 
     Args:
         folder: Folder, which need not exist.
@@ -180,10 +190,8 @@ class EngineStore:
             OutputError: It can't be written; the older engines stay.
         """
         name = self.folder / record.plan
-        try:
+        with os_errors(OutputError, name):
             plan.replace(name)
-        except OSError as error:
-            raise OutputError(f"{name}: {error.strerror or error}") from error
         write_bytes(self.folder / f"{record.identity.key}.json", record.model_dump_json().encode())
         self._remove_older(record)
 
@@ -219,42 +227,59 @@ class EngineStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def lock(self, cancel: threading.Event) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Locks the folder against other builds; waits while another process builds.
 
         The kernel releases the lock when its holder dies.
 
         Raises:
-            EngineError: `cancel` was set.
             OutputError: The folder can't be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("w")
+            try:
+                file = lock_file(self.folder / "lock", wait=False)
+            except BlockingIOError:
+                log.warning("another process builds an engine in %s: waiting for it", self.folder)
+                file = lock_file(self.folder / "lock")
         except OSError as error:
             raise OutputError(
                 f"{self.folder} can't be written ({error.strerror or error}), and a TensorRT "
                 f"engine must be kept. Set {FOLDER_VARIABLE} to a folder that can."
             ) from error
         with file:
-            _wait_for(file.fileno(), self.folder, cancel)
             yield
+
+    def remember_failure(self, identity: EngineIdentity, reason: str) -> None:
+        """Keeps why a build failed, and drops failures that have expired.
+
+        Where it can't be written, the next start builds again.
+        """
+        for path in self.folder.glob("*.failed"):
+            if _fresh_failure(path) is None:
+                _remove(path)
+        failure = Failure(identity=identity, reason=reason, at=datetime.now(timezone.utc))
+        try:
+            write_bytes(self._failure_file(identity), failure.model_dump_json().encode())
+        except OutputError as error:
+            log.warning("the failed build can't be remembered: %s", error)
+
+    def failure(self, identity: EngineIdentity) -> Failure | None:
+        """Returns the failure of exactly this build within the last day, or None."""
+        failure = _fresh_failure(self._failure_file(identity))
+        return failure if failure and failure.identity == identity else None
+
+    def forget_failure(self, identity: EngineIdentity) -> None:
+        """Drops the failure of a build that has succeeded since."""
+        _remove(self._failure_file(identity))
+
+    def _failure_file(self, identity: EngineIdentity) -> Path:
+        return self.folder / f"{identity.key}.failed"
 
 
 def plan_name(identity: EngineIdentity, plan_sha256: str) -> str:
     """Returns a plan's file name, which differs between plans of the same identity."""
     return f"{identity.key}-{plan_sha256[:_PLAN_DIGITS]}.plan"
-
-
-def _wait_for(descriptor: int, folder: Path, cancel: threading.Event) -> None:
-    for tries in itertools.count():
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        if tries == 0:
-            log.warning("another process builds an engine in %s: waiting for it", folder)
-        if cancel.wait(_POLL_S):
-            raise EngineError("the build was cancelled while it waited for another process's")
 
 
 def _cause(error: OSError | ValidationError) -> str:
@@ -263,57 +288,6 @@ def _cause(error: OSError | ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-class Failure(StrictModel):
-    """A build that failed.
-
-    Args:
-        identity: The engine that was to be built.
-        reason: Why it failed, as the user was told.
-        at: Date and time of the failure.
-    """
-
-    identity: EngineIdentity
-    reason: str
-    at: datetime
-
-
-class Failures:
-    """The builds that failed in one folder of engines.
-
-    Args:
-        folder: Folder, which need not exist.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def remember(self, identity: EngineIdentity, reason: str) -> None:
-        """Keeps why a build failed, and drops failures that have expired.
-
-        Where it can't be written, the next start builds again.
-        """
-        for path in self._folder.glob("*.failed"):
-            if _fresh_failure(path) is None:
-                _remove(path)
-        failure = Failure(identity=identity, reason=reason, at=datetime.now(timezone.utc))
-        try:
-            write_bytes(self._path(identity), failure.model_dump_json().encode())
-        except OutputError as error:
-            log.warning("the failed build can't be remembered: %s", error)
-
-    def find(self, identity: EngineIdentity) -> Failure | None:
-        """Returns the failure of exactly this build within the last day, or None."""
-        failure = _fresh_failure(self._path(identity))
-        return failure if failure and failure.identity == identity else None
-
-    def forget(self, identity: EngineIdentity) -> None:
-        """Drops the failure of a build that has succeeded since."""
-        _remove(self._path(identity))
-
-    def _path(self, identity: EngineIdentity) -> Path:
-        return self._folder / f"{identity.key}.failed"
 
 
 def _fresh_failure(path: Path) -> Failure | None:

@@ -1,11 +1,22 @@
-"""Every sentence that the station says, in English, by its code."""
+"""The sentences that the station says to people: each has a code and named values.
+
+`sentence` writes one in English. As plain text it goes through errors, logs, other processes,
+databases and files. Where it is shown, `said` recognises it and returns its code and values, by
+which the page says it in its own language.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
 from types import MappingProxyType
+from typing import NamedTuple
 
-_FRAMES = {
+_TEXTS = {
+    # Frames.
     "frame_stale": "the frame is {age_s:.1f} s old (at most {most_s:g} s): look whether the device "
     "is overloaded, or the camera has stopped",
     "size_unknown": "the picture has {size} pixels, the model knows {known}: set the camera to a "
@@ -43,9 +54,7 @@ _FRAMES = {
     "commands_wait": "{count} commands wait for a verdict already",
     "station_stops": "the station stops",
     "bug": "an unexpected error, a bug: {error}",
-}
-
-_CAMERAS = {
+    # Cameras.
     "of_camera": "camera {camera}: {what}",
     "camera_is_starting": "the camera is starting",
     "camera_is_stalled": "the camera is stalled",
@@ -82,9 +91,7 @@ _CAMERAS = {
     "decoder_blind": "frames that were decoded only in part are not recognised, since PyAV is not "
     "installed; install it: {command}",
     "source_missing": "{source!r} does not exist. A source is {kinds}",
-}
-
-_ENGINES = {
+    # Engines.
     "engine_late": "the engine gave no score within the deadline",
     "engine_on_earlier": "the engine still works on an earlier frame",
     "engine_hangs": "the engine hangs on a frame",
@@ -126,12 +133,7 @@ _ENGINES = {
     "no_gpu": "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES?)",
     "driver_silent": "the NVIDIA driver does not answer: {function} says {why} (error {number}). "
     "Look at `nvidia-smi`; a driver that was just updated needs a restart.",
-}
-
-INSPECTION: Mapping[str, str] = MappingProxyType({**_FRAMES, **_CAMERAS, **_ENGINES})
-
-
-_RESULTS = {
+    # Receivers and disks.
     "sink_silent": "it has confirmed no event for more than {after_s:g} s",
     "broker_not_yet": "not connected yet",
     "broker_took_none": "the broker did not take the events: {why}",
@@ -165,9 +167,7 @@ _RESULTS = {
     "(evidence.min_free_bytes); make room",
     "database_full": "{path}: {why}; make room on that disk",
     "database_failed": "{path}: {why}; look at the disk and its permissions",
-}
-
-_SYSTEM = {
+    # The system's own messages.
     "system_refused": "Connection refused",
     "system_reset": "Connection reset by peer",
     "system_timed_out": "Connection timed out",
@@ -178,9 +178,7 @@ _SYSTEM = {
     "system_no_right": "Permission denied",
     "system_read_only": "Read-only file system",
     "system_full": "No space left on device",
-}
-
-_MODELS = {
+    # Models and trials.
     "model_absent": "no model judges yet: {why}",
     "model_none_active": "{root} has models named {name!r}, but none of them is active. Activate "
     "one on the page or with `differnet models activate {name}`",
@@ -222,9 +220,7 @@ _MODELS = {
     "activate this model",
     "trial_of_live": "this model judges camera {camera} already",
     "trial_gave_way": "its memory was needed to change a live model; start the trial again",
-}
-
-_LIMITS = {
+    # Detection limits.
     "limit_none": "finds no painted defect of a sensible size",
     "limit_dark_spot": "dark spot from {size} px",
     "limit_dark_spot_at": "dark spot from {size} px at contrast {contrast}",
@@ -244,9 +240,7 @@ _LIMITS = {
     "limit_blur": "blurred area from {size} px",
     "limit_blur_at": "blurred area from {size} px at contrast {contrast}",
     "limit_blur_missed": "blurred area not found",
-}
-
-_OPERATOR = {
+    # Operators.
     "camera_removed": "camera {camera} was just removed",
     "camera_gone": "there is no camera {camera!r} any more",
     "camera_unknown": "there is no camera {camera!r}",
@@ -269,9 +263,7 @@ _OPERATOR = {
     "was calibrated with; send `force` to set it anyway",
     "threshold_not_set": "no threshold of camera {camera} that was set on the station is in use",
     "changes_off": "changes over HTTP are switched off",
-}
-
-_TEACHING = {
+    # Teaching.
     "teach_off": "teaching is switched off: set enabled = true in [teach]",
     "teach_unknown": "there is no data set {name!r}",
     "teach_exists": "there is a data set {name} already: use it, or delete it first",
@@ -338,6 +330,122 @@ _TEACHING = {
     "seen_two_levels": "it has two grey levels only",
 }
 
-STATION: Mapping[str, str] = MappingProxyType(
-    {**_RESULTS, **_SYSTEM, **_MODELS, **_LIMITS, **_OPERATOR, **_TEACHING}
-)
+SENTENCES: Mapping[str, str] = MappingProxyType(_TEXTS)
+"""By code, in the form that `str.format` takes."""
+ALSO, BECAUSE, AND = "also", "because", "and"
+"""The codes of two sentences in one text."""
+
+_BETWEEN = {"; ": ALSO, ": ": BECAUSE, ", ": AND}
+_LONGEST, _MOST_JOINED = 4000, 16
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence, taken apart.
+
+    Args:
+        text: In English.
+        code: Of `SENTENCES`, or `ALSO`, `BECAUSE` or `AND` with the values `first` and `second`.
+        values: By name; a value may be a sentence itself.
+    """
+
+    text: str
+    code: str
+    values: dict[str, str | Said]
+
+
+class _Form(NamedTuple):
+    longest: str
+    pieces: tuple[str, ...]
+    code: str
+    pattern: re.Pattern[str]
+
+
+def sentence(code: str, **values: object) -> str:
+    """Returns a sentence in English.
+
+    Args:
+        code: Of `SENTENCES`.
+        values: Those that its form names.
+    """
+    return SENTENCES[code].format(**values)
+
+
+def names_of(code: str) -> set[str]:
+    """Returns the names of a sentence's values."""
+    return {name for _, name, _, _ in Formatter().parse(SENTENCES[code]) if name is not None}
+
+
+def said(text: str) -> Said | None:
+    """Returns the code and the values of an English sentence; None if it is not known.
+
+    Of a text such as "SENTENCE: cause" or "SENTENCE; more" one known part is enough.
+    """
+    found = _found(text)
+    return found.said if found is not None else None
+
+
+class _Recognised(NamedTuple):
+    begin: int
+    """Where its first words are: of a sentence within a sentence, the outer one begins first."""
+    unknown: int
+    """Characters that belong to values."""
+    said: Said
+
+
+@lru_cache(maxsize=2048)
+def _found(text: str) -> _Recognised | None:
+    if len(text) > _LONGEST:
+        return None
+    whole = min(_whole(text), key=_rank, default=None)
+    if whole is not None and whole.begin == 0:
+        return whole
+    joined = _joined(text) if sum(map(text.count, _BETWEEN)) <= _MOST_JOINED else ()
+    return min((*filter(None, (whole,)), *joined), key=_rank, default=None)
+
+
+def _rank(found: _Recognised) -> tuple[int, int]:
+    return found.begin, found.unknown
+
+
+def _whole(text: str) -> Iterator[_Recognised]:
+    for longest, pieces, code, pattern in _FORMS:
+        if longest not in text or any(piece not in text for piece in pieces):
+            continue
+        if (match := pattern.fullmatch(text)) is not None:
+            begin = 0 if pieces[0] else match.end(1)
+            values = {name: said(of) or of for name, of in match.groupdict().items()}
+            known = sum(map(len, pieces))
+            yield _Recognised(begin, len(text) - known, Said(text, code, values))
+
+
+def _joined(text: str) -> Iterator[_Recognised]:
+    for between, code in _BETWEEN.items():
+        for first, there, second in (text.partition(between), text.rpartition(between)):
+            one, other = (_found(first), _found(second)) if there else (None, None)
+            values = {
+                "first": one.said if one else first,
+                "second": other.said if other else second,
+            }
+            begin = one.begin if one else len(first)
+            unknown = (one.unknown if one else len(first)) + len(between)
+            unknown += other.unknown if other else len(second)
+            enough = {ALSO: one, BECAUSE: one or other, AND: one and other}
+            if enough[code] is not None:
+                yield _Recognised(begin, unknown, Said(text, code, values))
+
+
+def _form(code: str) -> _Form:
+    pieces, pattern, names = [], "", set[str]()
+    for literal, name, _, conversion in Formatter().parse(SENTENCES[code]):
+        pieces.append(literal)
+        pattern += re.escape(literal)
+        if name is not None:
+            quote = "['\"]" if conversion == "r" else ""
+            pattern += quote + (f"(?P={name})" if name in names else f"(?P<{name}>.*?)") + quote
+            names.add(name)
+    longest = max(pieces, key=len)
+    return _Form(longest, tuple(pieces), code, re.compile(pattern, re.DOTALL))
+
+
+_FORMS = tuple(map(_form, SENTENCES))
