@@ -377,7 +377,18 @@ class FrameQueue:
             item = self._items.popleft()
         message, _, slots = item
         if isinstance(message, Captured) and slots is not None:
-            return _frame(message, self._image(item, message, slots))
+            return Frame(
+                self._image(item, message, slots),
+                message.name,
+                message.index,
+                message.captured_ns,
+                message.captured_at_s,
+                message.stream_ms,
+                message.damage,
+                message.unchanged_s,
+                message.origin,
+                message.waiting,
+            )
         self._give_back(item)
         if not isinstance(message, Unreadable):
             return None
@@ -408,18 +419,3 @@ class FrameQueue:
         # Fewer packets than slots are ever on their way, so there is always room for one.
         with self._sending, contextlib.suppress(OSError):  # the process has ended
             item.channel.send(packet, socket.MSG_DONTWAIT)
-
-
-def _frame(message: Captured, image: Image) -> Frame:
-    return Frame(
-        image,
-        message.name,
-        message.index,
-        message.captured_ns,
-        message.captured_at_s,
-        message.stream_ms,
-        message.damage,
-        message.unchanged_s,
-        message.origin,
-        message.waiting,
-    )

@@ -294,11 +294,12 @@ class AbsentEngine(EngineProcess):
     """
 
     absent = True
-    alive, ready, wanted, expected_memory = True, False, False, 0
+    alive, expected_memory = True, 0
 
     def __init__(self, why: Callable[[], str]) -> None:
         super().__init__(None, backend=PREFIX)
         self.model, self._advice = Model(None, "", NO_METADATA), why
+        self._settled.set()
 
     @property
     def why(self) -> str:
@@ -307,13 +308,6 @@ class AbsentEngine(EngineProcess):
 
     def start(self) -> None:
         """Starts nothing."""
-
-    def wait_ready(self, timeout_s: float) -> bool:  # noqa: ARG002
-        """Returns False at once."""
-        return False
-
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Stops nothing."""
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:  # noqa: ARG002

@@ -328,18 +328,6 @@ class Worker:
             raise EngineFault("timeout", sentence("engine_late"))
         return answer
 
-    def drop_late(self) -> None:
-        """Receives and drops the answer to a frame whose caller has given up, if it is there.
-
-        Raises:
-            EngineFault: The process has ended.
-        """
-        if self._asking.acquire(blocking=False):  # else another thread waits for an answer
-            try:
-                self._answer(time.monotonic_ns())
-            finally:
-                self._asking.release()
-
     @property
     def overdue(self) -> bool:
         """Whether it has worked on a request for longer than it may."""
@@ -347,11 +335,17 @@ class Worker:
         return pending is not None and time.monotonic_ns() >= pending.kill_ns
 
     def fault(self) -> EngineFault | None:
-        """Returns why the process has to be given up, or None."""
-        try:
-            self.drop_late()
-        except EngineFault as fault:
-            return fault
+        """Returns why the process has to be given up, or None.
+
+        The answer to a frame whose caller has given up is received and dropped, if it is there.
+        """
+        if self._asking.acquire(blocking=False):  # else another thread waits for an answer
+            try:
+                self._answer(time.monotonic_ns())
+            except EngineFault as fault:
+                return fault
+            finally:
+                self._asking.release()
         if self.overdue:
             return EngineFault("timeout", sentence("engine_hangs"))
         return None if self._child.code is None else EngineFault("crashed", self._child.death())

@@ -51,15 +51,16 @@ def inspecting(station: Station, states: Mapping[str, StateView]) -> list[str]:
         station: The station that is asked.
         states: States by component, at least those of the cameras and engines.
     """
-
-    def inspects(camera: str) -> bool:
-        model = station.models.of(camera)
-        if model is None:  # a reload removes it
-            return False
-        needed = (states.get(f"camera:{camera}"), states.get(model.components["engine"]))
-        return all(state is not None and not state.stops for state in needed)
-
-    return [name for name in station.cameras if inspects(name)]
+    needed = {
+        camera: (f"camera:{camera}", model.components["engine"])
+        for camera in station.cameras
+        if (model := station.models.of(camera)) is not None  # a reload removes it
+    }
+    return [
+        camera
+        for camera, components in needed.items()
+        if all(one in states and not states[one].stops for one in components)
+    ]
 
 
 def camera_state(name: str, status: CameraStatus) -> StateView:

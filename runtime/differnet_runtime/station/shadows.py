@@ -266,14 +266,11 @@ class Shadows:
                 live model, or there is too little memory.
             ModelFileError: The file can't be used.
         """
-        judged_by = self._station.models.of(camera)
-        if judged_by is None:
+        judged_by, config = self._station.models.of(camera), self._station.config.camera.get(camera)
+        if judged_by is None or config is None:
             raise ModelStoreError(sentence("camera_removed", camera=camera))
         chosen = _chosen(judged_by, camera, model)
         engine = _engine(judged_by, chosen)
-        config = self._station.config.camera.get(camera)
-        if config is None:
-            raise ModelStoreError(sentence("camera_removed", camera=camera))
         configured = judged_by.planned.thresholds.get(camera)
         threshold = partial(
             self._station.labelling.thresholds.threshold, camera, chosen.hash, configured
