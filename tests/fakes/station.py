@@ -99,6 +99,7 @@ class FakeStation(FakeTrials, Control):
         self.on_disk = 0
         audit = AuditTrail("demo", self.audited.append, self._settle)
         self.recent, self.audit, self.troubles = RecentEvents(), audit, Troubles()
+        self.labelling = self  # type: ignore[assignment]
         self.shadows = {}
         self.folder = folder
         self.size = size
@@ -367,7 +368,7 @@ class FakeStation(FakeTrials, Control):
         mine = [one for one in self.changes if one.camera == camera and not one.undone]
         return mine[-1].new if mine else THRESHOLD
 
-    def label_summary(self, camera: str) -> LabelSummary:
+    def summary(self, camera: str) -> LabelSummary:
         threshold = self._threshold(camera)
         found = summary(self.labelled.values(), camera, HASHES[0], threshold)
         return LabelSummary(

@@ -44,7 +44,20 @@ class Labelling:
         self.store, self.thresholds = LabelStore(book), Thresholds(book)
 
     def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
-        """See `Control.label`."""
+        """Labels a kept picture, or removes its label; committed when this returns.
+
+        Args:
+            entry: Id of the picture.
+            wanted: The label.
+            by: Author, as in the audit trail.
+
+        Returns:
+            The label it had before.
+
+        Raises:
+            LabelError: There is no such picture (any more).
+            StoreError: The label can't be stored.
+        """
         before = self.store.find(entry)
         if wanted.label is None:
             self.store.remove(entry)
@@ -78,7 +91,11 @@ class Labelling:
         return _effective(engine.thresholds.get(first.planned.cameras[0]), engine)
 
     def labels(self) -> list[LabelView]:
-        """See `Control.labels`."""
+        """Returns every label, the latest first.
+
+        Raises:
+            StoreError: They can't be read.
+        """
         evidence = self._station.evidence
         return [
             LabelView(**one.model_dump(), picture=evidence.path(one.id) is not None)
@@ -86,7 +103,11 @@ class Labelling:
         ]
 
     def summary(self, camera: str) -> LabelSummary:
-        """See `Control.label_summary`."""
+        """Returns what the labels say about a camera's current model.
+
+        Raises:
+            StoreError: They can't be read.
+        """
         engine = self._judging(camera)
         in_use, configured = self._in_use(camera, engine), engine.thresholds.get(camera)
         set_here = (camera, engine.model_hash, configured) in self.thresholds.set_here
@@ -105,7 +126,12 @@ class Labelling:
         )
 
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
-        """See `Control.set_threshold`."""
+        """Sets the threshold of a camera's current model, from the next frame on.
+
+        Raises:
+            LabelError: It would reject all parts, or let labelled defects pass, and is not forced.
+            StoreError: It can't be stored; nothing changes.
+        """
         engine, new = self._judging(camera), wanted.threshold
         if engine.absent:
             raise LabelError(sentence("threshold_no_model", camera=camera))
@@ -147,7 +173,12 @@ class Labelling:
             raise LabelError(sentence("threshold_rejects", threshold=new, share=share))
 
     def undo_threshold(self, camera: str) -> None:
-        """See `Control.undo_threshold`."""
+        """Undoes the latest change of the threshold.
+
+        Raises:
+            LabelError: None was set for the current model.
+            StoreError: It can't be stored; nothing changes.
+        """
         engine = self._judging(camera)
         key = (camera, engine.model_hash, engine.thresholds.get(camera))
         if key not in self.thresholds.set_here:

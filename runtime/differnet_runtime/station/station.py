@@ -86,13 +86,13 @@ class Station:
         self.started_at_s, self._started = time.time(), time.monotonic()
         # What the page sees
         self.recent = RecentEvents()
+        self.labelling = Labelling(self, LabelDatabase(state / LABELS))
         self.control = Control(self)
         self.metrics = Metrics(self.control.overview)
         # What judges
         audited = partial(switching, self.control, "activate", FILES)
         self.models = StationModels(config, self._tell_model, models, audited, self._begin)
         self.shadows = self.models.trials = Shadows(self)
-        self.labelling = Labelling(self, LabelDatabase(state / LABELS))
         self.cameras: dict[str, CameraLoop] = {}
         # What becomes of verdicts
         self.results = EventDelivery(config, self._files, self._commanded)

@@ -31,13 +31,9 @@ from .live import Jpeg
 from .model_views import (
     EngineLimit,
     EngineView,
-    LabelSummary,
-    LabelToSet,
-    LabelView,
     ModelCard,
     ModelView,
     ShadowView,
-    ThresholdToSet,
 )
 from .views import (
     Alive,
@@ -79,7 +75,7 @@ class Control:
             lambda: station.results.outbox.flush(_ON_DISK_S),
         )
         self.recent, self.audit, self.troubles = station.recent, audit, Troubles()
-        self._station = station
+        self._station, self.labelling = station, station.labelling
         self._version = version("differnet-edge")
 
     def cameras(self) -> Collection[str]:
@@ -298,57 +294,6 @@ class Control:
         """Returns the JPEG of a frame on which the models differ; None if it is not kept."""
         shadow = self._station.shadows.of(camera)
         return None if shadow is None else shadow.picture(number)
-
-    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
-        """Labels a kept picture, or removes its label; committed when this returns.
-
-        Args:
-            entry: Id of the picture.
-            wanted: The label.
-            by: Author, as in the audit trail.
-
-        Returns:
-            The label it had before.
-
-        Raises:
-            LabelError: There is no such picture (any more).
-            StoreError: The label can't be stored.
-        """
-        return self._station.labelling.label(entry, wanted, by)
-
-    def labels(self) -> list[LabelView]:
-        """Returns every label, the latest first.
-
-        Raises:
-            StoreError: They can't be read.
-        """
-        return self._station.labelling.labels()
-
-    def label_summary(self, camera: str) -> LabelSummary:
-        """Returns what the labels say about a camera's current model.
-
-        Raises:
-            StoreError: They can't be read.
-        """
-        return self._station.labelling.summary(camera)
-
-    def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
-        """Sets the threshold of a camera's current model, from the next frame on.
-
-        Raises:
-            LabelError: It would reject all parts, or let labelled defects pass, and is not forced.
-            StoreError: It can't be stored; nothing changes.
-        """
-        self._station.labelling.set_threshold(camera, wanted, by)
-
-    def undo_threshold(self, camera: str) -> None:
-        """Undoes the latest change of the threshold.
-
-        Raises:
-            LabelError: None was set for the current model.
-            StoreError: It can't be stored; nothing changes.
-        """
-        self._station.labelling.undo_threshold(camera)
 
     @property
     def teaching(self) -> Teaching:

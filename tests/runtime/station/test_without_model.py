@@ -102,9 +102,9 @@ def test_it_shows_its_cameras_and_says_that_no_model_judges(clip: str, start: St
 
 def test_labels_and_figures_do_without_a_model(clip: str, start: Start) -> None:
     station = start({"top": {"source": clip, "kind": "video", "paced": True}})
-    assert station.control.label_summary("top").threshold is None
+    assert station.control.labelling.summary("top").threshold is None
     with pytest.raises(LabelError, match="no model judges camera top yet"):
-        station.control.set_threshold("top", ThresholdToSet(threshold=1.0), "anybody")
+        station.control.labelling.set_threshold("top", ThresholdToSet(threshold=1.0), "anybody")
     assert isinstance(station.metrics, Metrics)
     names = {
         sample.name for metric in station.metrics.registry.collect() for sample in metric.samples
