@@ -47,7 +47,7 @@ def test_an_engine_is_built_tested_audited_and_used_again(model: Path) -> None:
     assert engine.new
     assert engine.record.smoke_test.relative_difference <= LIMIT
     assert engine.record.audit.contradicted == ()
-    assert engine.identity.precision == metadata.precision
+    assert engine.record.identity.precision == metadata.precision
     again, _ = ensure(model)
     assert not again.new
     assert again.plan == engine.plan
@@ -68,14 +68,14 @@ def test_the_inspector_lists_layers_that_the_audit_reads(half: Path) -> None:
 
 def test_a_wrong_field_begins_a_new_build(half: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine, _ = ensure(half)
-    sidecar = engine.folder / f"{engine.identity.key}.json"
+    sidecar = engine.folder / f"{engine.record.identity.key}.json"
     record = json.loads(sidecar.read_text())
     record["identity"]["tensorrt"] = "9.9.9"
     sidecar.write_text(json.dumps(record))
     rebuilt, _ = ensure(half)
     assert rebuilt.new
     assert "TensorRT: built for 9.9.9, this is" in caplog.text
-    assert rebuilt.identity == engine.identity
+    assert rebuilt.record.identity == engine.record.identity
 
 
 def test_a_new_threshold_and_a_copy_take_the_same_engine(half: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_int8_file_is_built_tested_and_used_again(tmp_path: Path) -> None:
     model = write_layered_model(tmp_path / "part.onnx", "int8")
     engine, metadata = ensure(model)
     assert engine.new
-    assert engine.identity.precision == metadata.precision == "int8"
+    assert engine.record.identity.precision == metadata.precision == "int8"
     assert engine.record.audit.contradicted == ()
     again, _ = ensure(model)
     assert not again.new
@@ -149,7 +149,7 @@ def test_pinned_layers_where_tensorrt_has_them(half: Path) -> None:
     if version >= (10, 12):
         pytest.skip(f"TensorRT {'.'.join(map(str, version))} pins no layers")
     engine, _ = ensure(half, options=BuildOptions(level=0, pinned=True))
-    assert engine.identity.typing == "pinned layers"
+    assert engine.record.identity.typing == "pinned layers"
     assert engine.record.audit.contradicted == ()
 
 

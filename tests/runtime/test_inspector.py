@@ -110,7 +110,7 @@ GREY = np.full((32, 32, 3), 90, np.uint8)
 
 
 class Dying(Camera):
-    live = True
+    live, source = True, "cam"
 
     def __init__(self) -> None:
         self.reads = 0
@@ -124,9 +124,6 @@ class Dying(Camera):
 
     def close(self) -> None: ...
 
-    def describe(self) -> str:
-        return "cam"
-
 
 def test_a_lost_camera_ends_the_inspection_with_its_error(metadata: ModelMetadata) -> None:
     inspections = inspect(Dying(), Detector.over(FakeBackend(), metadata))
@@ -138,6 +135,8 @@ def test_a_lost_camera_ends_the_inspection_with_its_error(metadata: ModelMetadat
 
 class Scripted(Camera):
     """Gives frames of a picture each, with an age in seconds and a damage."""
+
+    source = "cam"
 
     def __init__(self, live: bool, *frames: tuple[np.ndarray, float, str | None]) -> None:
         self.live = live
@@ -151,9 +150,6 @@ class Scripted(Camera):
         return Frame(image, f"cam#{index}", index, taken_ns, 0.0, damage=damage)
 
     def close(self) -> None: ...
-
-    def describe(self) -> str:
-        return "cam"
 
 
 @pytest.mark.parametrize("live", [True, False])

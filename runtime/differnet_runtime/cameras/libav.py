@@ -3,7 +3,7 @@
 Damage of a picture shows in several places: a packet whose transport counted a loss (MPEG-TS, RTP),
 units that break the rules of their codec, the decoder's errors, its own mark on a picture it filled
 up, and blocks that it never wrote; some damage shows only in what FFmpeg logs during a call. Each
-sign marks the picture it belongs to (`Signs`); `damage.Quarantine` then holds back the pictures
+sign marks the picture it belongs to (`Signs`); `stream.Quarantine` then holds back the pictures
 that refer to it.
 """
 

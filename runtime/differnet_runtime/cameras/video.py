@@ -15,8 +15,8 @@ from ..errors import CameraError, ImageReadError
 from ..records import Frame, Origin
 from ..text import file_name
 from .base import Camera, Decoded, GetBuffer, StreamReader, convert, no_buffer
-from .damage import Quarantine
 from .files import Remembered, UnreadablePictureError
+from .stream import Quarantine
 
 _USUAL_FPS = 25.0
 _TS_PACKETS = (188, 192, 204)

@@ -249,9 +249,8 @@ def _model_file(
     data, metadata = read_model_file(path)
     signature = describe_signature(data, str(path), config.trusted_keys)
     shares.append(share_of(planned, metadata, len(data)))
-    own = metadata.calibration.threshold if metadata.calibration else None
     thresholds = {
-        camera: own if threshold is None else threshold
+        camera: metadata.threshold if threshold is None else threshold
         for camera, threshold in planned.thresholds.items()
     }
     yield CheckFinding(

@@ -142,7 +142,7 @@ def _described(engine: BuiltEngine) -> str:
     rows = {
         "engine": f"{engine.path}, {record.plan_bytes / 1e6:.1f} MB",
         "built": f"{record.created}, in {record.build_s:g} s",
-        **engine.identity.described(),
+        **record.identity.described(),
         **({"updated since": "; ".join(engine.updates)} if engine.updates else {}),
         "smoke test": f"passed: {scores} (relative difference {tested.relative_difference:.1e})",
         "memory": "not recorded"

@@ -6,6 +6,7 @@ Imported on every start of `differnet`, so the model store is imported when the 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         _list(store, _cameras(arguments.config, store), as_json=arguments.json)
         return 0
-    model = _change(store, arguments)
+    changes: dict[str, Callable[[], StoredModel]] = {
+        "add": lambda: store.add(arguments.file, arguments.name),
+        "activate": lambda: store.activate(arguments.model),
+        "note": lambda: store.note(arguments.model, arguments.text),
+        "rollback": lambda: store.rollback(arguments.name, reason="asked for by command"),
+    }
+    model = changes[arguments.action]()
     done = {
         "add": "is in the store",
         "activate": "judges",
@@ -93,16 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "add" and model.caution:
         warn(model.caution)
     return 0
-
-
-def _change(store: ModelStore, arguments: argparse.Namespace) -> StoredModel:
-    if arguments.action == "add":
-        return store.add(arguments.file, arguments.name)
-    if arguments.action == "note":
-        return store.note(arguments.model, arguments.text)
-    if arguments.action == "activate":
-        return store.activate(arguments.model)
-    return store.rollback(arguments.name, reason="asked for by command")
 
 
 def _cameras(config: Path | None, store: ModelStore) -> dict[Path, list[str]]:

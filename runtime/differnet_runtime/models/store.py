@@ -128,7 +128,6 @@ class ModelStore:
         active = linked(folder, ACTIVE)
         metadata = file.metadata
         present = read(active).metadata if active not in (None, path) else None
-        calibration = metadata.calibration if metadata else None
         return StoredModel(
             name=folder.name,
             hash=path.stem,
@@ -138,7 +137,7 @@ class ModelStore:
             active=active == path,
             previous=linked(folder, _PREVIOUS) == path,
             precision=metadata.precision if metadata else None,
-            threshold=calibration.threshold if calibration else None,
+            threshold=metadata.threshold if metadata else None,
             signature=file.signature,
             damaged=file.damaged,
             caution=caution(metadata, present) if metadata and present else None,

@@ -31,7 +31,7 @@ MOST_PICTURES = 1000
 """Pictures in one data set. More hardly improve the model, and training takes longer."""
 REPEAT = sentence("teach_repeat")
 Room = Callable[[int], str | None]
-"""Returns why so many more bytes can't be stored; None if they can."""
+"""Takes a number of bytes; returns why they can't be stored, or None if they can."""
 
 
 class FrameOutcome(NamedTuple):
@@ -342,7 +342,7 @@ class Collector(threading.Thread):
             self.join(timeout_s)
 
     def use(self, streams: dict[str, Stream]) -> None:
-        """Replaces the streams, by camera; frames that wait for the same data set still do."""
+        """Replaces the streams (by camera); frames that wait for the same data set are kept."""
         with self._some:
             for camera, stream in streams.items():
                 before = self._streams.get(camera)
@@ -354,7 +354,8 @@ class Collector(threading.Thread):
     def offer(self, camera: str, frame: Frame) -> None:
         """Takes a frame, whose pixels must not change afterwards; called by the camera's thread.
 
-        Returns at once for a live camera, of which only the newest frame waits.
+        Never waits for a live camera, of which only the newest frame is kept; a picture of a folder
+        waits a moment for a place in the queue.
         """
         if camera not in self._streams:
             return

@@ -51,13 +51,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Step:
-    """A program.
+    """One program of a training.
 
     Args:
-        title: What it does, for people.
+        title: What it does, in words for the page.
         command: The program and its arguments.
         begin: Share of the whole training that is done at its start, 0..1.
-        end: The same at its end.
+        end: Share of the whole training that is done at its end, 0..1.
         parts: Its progress lines: the text before the colon, a title for people, and the shares of
             the whole training at the beginning and the end of this part.
     """

@@ -18,7 +18,7 @@ _PROCESS, _IDLE = 1, 3 << 13
 
 
 def main() -> None:
-    """Replaces this process by the program: the child's argument, a JSON list of words."""
+    """Replaces this process by the program that the argument gives, a JSON list of words."""
     channel, argument = join_parent()
     channel.close()
     give_way()

@@ -78,7 +78,7 @@ class Teaching:
         """Takes a frame after its verdict; see `Collector.offer`."""
 
     def start(self) -> None:
-        """Marks trainings that a crash has ended as failed, and goes on collecting."""
+        """Marks trainings that a crash has ended as failed, and resumes collecting."""
         with self._changing:
             for dataset in self._datasets.values():
                 training = dataset.record.training
@@ -424,7 +424,7 @@ class Teaching:
         return sentence("teach_disk_full", free=free >> 20, reserve=reserve >> 20)
 
     def _no_room(self, need: int) -> str | None:
-        """Returns why so many more bytes of pictures can't be stored; None if they can."""
+        """Returns why `need` more bytes of pictures can't be stored; None if they can."""
         most = self._site.config.teach.max_bytes
         if sum(one.bytes for one in list(self._datasets.values())) + need > most:
             return sentence("teach_all_full", most=most >> 20)

@@ -105,7 +105,7 @@ class Trainer:
         self._stopping = False
 
     def memory(self, config: TeachConfig) -> tuple[int, int | None]:
-        """Returns the MiB that must be free, and the MiB that are."""
+        """Returns how many MiB must be free for a training, and how many are."""
         free = free_bytes()
         return min(_NEEDED_MIB, config.memory_mib), None if free is None else free // MIB
 
@@ -228,12 +228,12 @@ def _cause(finding: dict[str, Any]) -> str:
 
 def added(stored: StoredModel, metadata: ModelMetadata) -> AddedModel:
     """Returns what the record keeps about a model in the store."""
-    limits, calibration = metadata.detection_limits, metadata.calibration
+    limits = metadata.detection_limits
     text = limits and (warning(limits) or next(iter(sentences(limits).values()), None))
     return AddedModel(
         id=stored.hash,
         name=metadata.name,
         detection_limit=text,
-        threshold=calibration.threshold if calibration else None,
+        threshold=metadata.threshold,
         parts=metadata.provenance.images,
     )

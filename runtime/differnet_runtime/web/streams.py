@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Annotated
 
@@ -57,23 +57,21 @@ class Viewers:
         connection = self._connections.of(call.request.scope.get("client"))
         if connection is None:
             raise Refused(503, "the connection has ended")
-        return _Stream(chunks, media, partial(self._watch, connection))
+        return _Stream(chunks, media, self._watched(connection))
 
-    async def _watch(self, connection: Connection, send: Callable[[], Awaitable[None]]) -> None:
-        self._make_room()
-        self._watching.add(connection)
-        try:
-            await send()
-        finally:
-            self._watching.discard(connection)
-
-    def _make_room(self) -> None:
+    @contextlib.contextmanager
+    def _watched(self, connection: Connection) -> Iterator[None]:
         """At the limit, drops the slowest or else oldest viewer of the client that has the most."""
         staying = [one for one in self._watching if not one.dropped]
         if len(staying) >= self._most:
             busiest = of_busiest_sender(staying)
             slowest = max(busiest, key=lambda one: (one.unsent(), -one.began_s))
             self._connections.drop(slowest, "viewers")
+        self._watching.add(connection)
+        try:
+            yield
+        finally:
+            self._watching.discard(connection)
 
 
 class _Stream(StreamingResponse):
@@ -81,14 +79,15 @@ class _Stream(StreamingResponse):
         self,
         chunks: AsyncIterator[bytes],
         media: str,
-        watch: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+        watched: contextlib.AbstractContextManager[None],
     ) -> None:
         super().__init__(chunks, headers={"content-type": media})
-        self._watch = watch
+        self._watched = watched
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the stream."""
-        await self._watch(partial(super().__call__, scope, receive, send))
+        with self._watched:
+            await super().__call__(scope, receive, send)
 
 
 class Streams:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.cameras.base import Decoded
-from differnet_runtime.cameras.damage import Quarantine
+from differnet_runtime.cameras.stream import Quarantine
 from differnet_runtime.records import Frame
 
 MS = 1000 / 30

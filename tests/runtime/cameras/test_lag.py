@@ -2,8 +2,7 @@ import time
 
 import pytest
 
-from differnet_runtime.cameras.damage import Lag
-from differnet_runtime.cameras.stream import StreamCamera
+from differnet_runtime.cameras.stream import Lag, StreamCamera
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import CameraError
 from tests.fakes.clips import Clip

@@ -19,6 +19,7 @@ Opened = Callable[..., "tuple[Scripted, Newest]"]
 class Scripted(Camera):
     """Gives what a script says, each step when it is let."""
 
+    source = "scripted"
     live = True
 
     def __init__(self, *steps: Step) -> None:
@@ -45,9 +46,6 @@ class Scripted(Camera):
     def close(self) -> None:
         self.closings += 1
         self.closed.set()
-
-    def describe(self) -> str:
-        return "scripted"
 
 
 def frame(index: int) -> Frame:

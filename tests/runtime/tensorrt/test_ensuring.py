@@ -397,7 +397,7 @@ for batch in map(int, sys.argv[2:]):
     with TensorRTBackend(engine.plan, batch=batch) as backend:
         frames = np.full((3, 32, 32, 3), 7, np.uint8)
         scores = backend.infer(frames).scores.tolist()
-        found.append([engine.identity.batch, engine.new, backend.batch, scores])
+        found.append([engine.record.identity.batch, engine.new, backend.batch, scores])
 print(json.dumps(found))
 """
 

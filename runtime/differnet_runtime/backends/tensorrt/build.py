@@ -125,11 +125,6 @@ class BuiltEngine:
     updates: tuple[str, ...] = ()
 
     @property
-    def identity(self) -> EngineIdentity:
-        """What the engine was built from, for and with."""
-        return self.record.identity
-
-    @property
     def path(self) -> Path:
         """The plan's file."""
         return self.folder / self.record.plan
