@@ -216,7 +216,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Reports the end of the start, or of a reload."""
-        self._send("READY=1", f"STATUS={_line(status)}")
+        self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
         """Reports that the configuration is read again; `ready` ends it."""
@@ -264,8 +264,3 @@ def _watchdog_s() -> float | None:
     if not microseconds.isdecimal() or int(microseconds) == 0 or process != str(os.getpid()):
         return None
     return int(microseconds) / 1e6
-
-
-def _line(text: str) -> str:
-    """Joins lines, because systemd would read a second line as another state."""
-    return " ".join(text.split())
