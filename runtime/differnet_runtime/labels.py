@@ -232,9 +232,9 @@ def _columns(record: type[StrictModel]) -> tuple[str, str]:
     return ", ".join(fields), ", ".join("?" * len(fields))
 
 
-_COLUMNS, _PLACES = _columns(ThresholdChange)
-_ADD = f"INSERT INTO threshold ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608 - no value is in it
-_LIST = f"SELECT {_COLUMNS} FROM threshold ORDER BY row"  # noqa: S608 - likewise
+_CHANGE_COLUMNS, _CHANGE_PLACES = _columns(ThresholdChange)
+_ADD = f"INSERT INTO threshold ({_CHANGE_COLUMNS}) VALUES ({_CHANGE_PLACES})"  # noqa: S608 - no value is in it
+_LIST = f"SELECT {_CHANGE_COLUMNS} FROM threshold ORDER BY row"  # noqa: S608 - likewise
 _UNDO = """
 UPDATE threshold SET undone = 1 WHERE row =
 (SELECT max(row) FROM threshold WHERE camera = ? AND model = ? AND NOT undone)
@@ -301,10 +301,10 @@ class Thresholds:
         return changes
 
 
-_COLUMNS, _PLACES = _columns(Labelled)
-_SET = f"INSERT OR REPLACE INTO label ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608 - no value is in it
-LIST = f"SELECT {_COLUMNS} FROM label ORDER BY labelled_at_s DESC, id"  # noqa: S608 - likewise
-_FIND = f"SELECT {_COLUMNS} FROM label WHERE id = ?"  # noqa: S608 - likewise
+_LABEL_COLUMNS, _LABEL_PLACES = _columns(Labelled)
+_SET = f"INSERT OR REPLACE INTO label ({_LABEL_COLUMNS}) VALUES ({_LABEL_PLACES})"  # noqa: S608 - no value is in it
+LIST = f"SELECT {_LABEL_COLUMNS} FROM label ORDER BY labelled_at_s DESC, id"  # noqa: S608 - likewise
+_FIND = f"SELECT {_LABEL_COLUMNS} FROM label WHERE id = ?"  # noqa: S608 - likewise
 
 
 class LabelStore:
