@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from differnet_training import charts
+from differnet_training import page
 from differnet_training.results import Report
 
 from . import machine
@@ -19,7 +19,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "demo.svg"
 def main() -> None:
     """Writes docs/demo.svg (a chart, no pixel of any picture) and results/demo.json."""
     report = Report.model_validate_json(Path(sys.argv[1]).read_bytes())
-    svg = charts.histogram(report)
+    svg = page.histogram(report)
     start = svg.index(">") + 1  # on white, for dark pages
     PICTURE.write_text(f'{svg[:start]}<rect width="100%" height="100%" fill="white"/>{svg[start:]}')
     head = {"good", "defect", "image_auroc", "false_reject", "miss", "latency_ms", "calibration"}

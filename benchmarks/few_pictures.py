@@ -3,8 +3,8 @@
     python -m benchmarks.few_pictures --data FOLDER... --sets mtd casting_512 --draws 100
 
 Features are read once. Each draw takes so many good pictures of all by a seed, fits and calibrates
-the default on them, and judges all other good pictures and all defective ones. A repeated command
-goes on.
+the default on them, and judges all other good pictures and all defective ones. `--without-flow`
+leaves the coupling blocks out, for an answer in a fraction of the time. A repeated command goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from differnet_runtime.inspection.calibration import calibrate
+from differnet_runtime.model_file.metadata import Head
 from differnet_training.datasets import Label
 from differnet_training.features import FeatureReader, Features, ViewPlan, default_cache_folder
 from differnet_training.geometry import choose_contract
@@ -35,20 +36,26 @@ from .suite.sets import PictureSet, find_sets
 
 COUNTS = (31, 64, 150)
 RATE = 0.05
-NAME = "few_pictures"
+NAMES = {True: "few_pictures", False: "few_pictures_without_flow"}
 
 
 class Drawn:
-    """Features of a set's good and defective pictures, to draw from."""
+    """Features of a set's good and defective pictures, to draw from.
 
-    def __init__(self, one: PictureSet) -> None:
+    Args:
+        one: The set.
+        flow: Whether heads have coupling blocks, as the default's coarse head has.
+    """
+
+    def __init__(self, one: PictureSet, *, flow: bool = True) -> None:
         from differnet_training.extractors import build_extractor
 
         data = one.opened(0)
         pictures = (*data.good, *data.test)
         self.contract = choose_contract(EDGE, data.good)
         self.extractor = build_extractor(**EDGE.reading())
-        self.heads = head_shapes(EDGE, self.extractor, self.contract)
+        heads = head_shapes(EDGE, self.extractor, self.contract)
+        self.heads = heads if flow else tuple(_without_flow(head) for head in heads)
         self.reader = FeatureReader(
             self.extractor, self.contract, default_cache_folder(), heads=self.heads
         )
@@ -82,6 +89,10 @@ class Drawn:
         }
 
 
+def _without_flow(head: Head) -> Head:
+    return head.model_copy(update={"flow": head.flow.model_copy(update={"blocks": 0})})
+
+
 def main() -> None:
     """Runs what is not kept yet; writes results/few_pictures.json after each draw."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,21 +100,23 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["mtd", "casting_512"])
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS))
     parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--without-flow", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    path = machine.RESULTS / f"{NAME}.json"
+    name = NAMES[not args.without_flow]
+    path = machine.RESULTS / f"{name}.json"
     sets: dict[str, Any] = json.loads(path.read_text())["sets"] if path.is_file() else {}
     for one in find_sets(args.data):
         if one.name not in args.sets:
             continue
-        drawn = Drawn(one)
+        drawn = Drawn(one, flow=not args.without_flow)
         for seed in range(args.draws):
             for count in args.counts:
                 runs = sets.setdefault(one.name, {}).setdefault(str(count), {})
                 if str(seed) not in runs:
                     runs[str(seed)] = drawn.run(count, seed)
-                    machine.write(NAME, {"rate": RATE, "sets": sets})
+                    machine.write(name, {"rate": RATE, "sets": sets})
                     print(one.name, count, seed, runs[str(seed)], flush=True)
 
 

@@ -128,7 +128,7 @@ def _bandwidth(pool: ThreadPoolExecutor, threads: int, size: int) -> float:
     count, repeats = size // threads // 8, max(1, 2**25 // size)
     arrays = [np.ones((2, count), np.float32) for _ in range(threads)]
     best = 0.0
-    for work in (_copied, _read):
+    for work in (copied, _read):
         for _ in range(6):
             start = time.perf_counter()
             list(pool.map(work, arrays, [repeats] * threads))
@@ -137,7 +137,8 @@ def _bandwidth(pool: ThreadPoolExecutor, threads: int, size: int) -> float:
     return best
 
 
-def _copied(pair: NDArray[np.float32], repeats: int) -> None:
+def copied(pair: NDArray[np.float32], repeats: int) -> None:
+    """Copies the second of a pair of arrays over the first, so many times."""
     target, source = pair
     for _ in range(repeats):
         np.copyto(target, source)

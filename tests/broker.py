@@ -157,8 +157,8 @@ def listening(
 
 
 @contextmanager
-def client_of(port: int) -> Iterator[Client]:
-    client = Client(CallbackAPIVersion.VERSION2)
+def client_of(port: int, name: str = "") -> Iterator[Client]:
+    client = Client(CallbackAPIVersion.VERSION2, name)
     client.connect("127.0.0.1", port)
     client.loop_start()
     try:

@@ -22,7 +22,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.inspection.preprocess import preprocess
 from differnet_runtime.model_file.contract import InputContract
 from differnet_training.datasets import DataSet, ImageFile, Label
-from differnet_training.metrics import aupro, pixel_auroc
+from differnet_training.localization import aupro, pixel_auroc
 
 from .. import machine
 from .halves import HALVES, WHOLE, Halves

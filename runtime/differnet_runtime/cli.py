@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter(several_lines=True))
     commands = find_commands()
-    parser = _parser(commands)
+    parser = make_parser(commands)
     if "_ARGCOMPLETE" in os.environ:
         with suppress(ImportError):  # argcomplete was removed after the shell was set up
             import argcomplete
@@ -101,7 +101,8 @@ def _accept_anything(parser: argparse.ArgumentParser) -> None:
         parser.takes_anything = True
 
 
-def _parser(commands: dict[str, Command]) -> Parser:
+def make_parser(commands: dict[str, Command]) -> Parser:
+    """Makes the parser of `differnet`, with a subparser for each command."""
     parser = Parser(
         prog="differnet",
         description="Visual inspection that learns from good parts only and runs at the camera.",

@@ -97,7 +97,7 @@ def test_more_threads_are_never_slower_than_fewer(monkeypatch) -> None:
 def test_copying_moves_every_element_as_often_as_asked(monkeypatch) -> None:
     moved = []
     monkeypatch.setattr(limits.np, "copyto", lambda to, _: moved.append((to.size, to.strides)))
-    limits._copied(np.ones((2, 100), np.float32), 7)
+    limits.copied(np.ones((2, 100), np.float32), 7)
     assert moved == [(100, (4,))] * 7  # a stride of 0 would copy one element again and again
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-import types
 from typing import Any
 
 import tensorrt_bindings
@@ -12,7 +11,7 @@ import tensorrt_bindings
 sys.modules["tensorrt"] = tensorrt_bindings
 
 from differnet_runtime.backends.tensorrt import api as tensorrt_api  # noqa: E402
-from differnet_runtime.backends.tensorrt.builder import _Build  # noqa: E402
+from differnet_runtime.backends.tensorrt.builder import progress_monitor  # noqa: E402
 
 
 def signatures(member: object) -> list[str]:
@@ -49,8 +48,7 @@ def heard() -> dict[str, Any]:
         logger.log(severity, name)  # type: ignore[attr-defined]
     shares: list[float] = []
     if hasattr(tensorrt_bindings, "IProgressMonitor"):
-        build = types.SimpleNamespace(_trt=tensorrt_bindings, _report=shares.append)
-        monitor: Any = _Build._monitor(build)  # type: ignore[arg-type]
+        monitor: Any = progress_monitor(shares.append)
         assert isinstance(monitor, tensorrt_bindings.IProgressMonitor)
         monitor.phase_start("Building engine", None, 2)
         assert monitor.step_complete("Building engine", 0)

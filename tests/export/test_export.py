@@ -16,6 +16,7 @@ from differnet_export.scoring import trace
 from differnet_export.verify import Comparison, torch_scores, verify
 from differnet_runtime import Detector
 from differnet_runtime.backends.base import Outputs
+from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.cli import main
 from differnet_runtime.errors import BackendError, ExportError, OutputError
 from differnet_runtime.images import list_images
@@ -136,12 +137,13 @@ class TestFile:
         assert trained_on.picture_sizes is not None
         assert carried.picture_sizes == trained_on.picture_sizes
 
-    def test_a_device_that_computes_otherwise_is_found(self, exported):
-        with Detector(exported) as detector:
-            infer = detector._backend.infer
-            detector._backend.infer = lambda batch: Outputs(infer(batch).scores * 1.1)
-            with pytest.raises(BackendError, match="scores the golden frames"):
-                detector.self_test()
+    def test_a_device_that_computes_otherwise_is_found(self, exported, monkeypatch):
+        infer = OnnxRuntimeBackend.infer
+        other = lambda backend, batch: Outputs(infer(backend, batch).scores * 1.1)  # noqa: E731
+        monkeypatch.setattr(OnnxRuntimeBackend, "infer", other)
+        wrong = pytest.raises(BackendError, match="scores the golden frames")
+        with Detector(exported) as detector, wrong:
+            detector.self_test()
 
     def test_a_full_disk_leaves_the_old_file(self, trained, exported, tmp_path, monkeypatch):
         target = tmp_path / "part.onnx"

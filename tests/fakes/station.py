@@ -199,10 +199,10 @@ class FakeStation(FakeTrials, Control):
         )  # fmt: skip
         if event.reject:
             event = event.model_copy(update={"evidence": event.id})
-        self._show(camera, frame, inspection, event)
+        self.show(camera, frame, inspection, event)
         return event
 
-    def _show(
+    def show(
         self, camera: str, frame: Frame, inspection: Inspection, event: InspectionEvent
     ) -> None:
         self.site.frames[camera] = frame

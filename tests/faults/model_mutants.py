@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import random
 import resource
 from collections.abc import Callable
@@ -314,7 +315,7 @@ class Scorer:
         try:
             return future.result(_SCORING_S)
         except (BrokenProcessPool, Late):
-            for process in list(self._pool._processes.values()):
+            for process in multiprocessing.active_children():
                 process.kill()
             self._pool.shutdown(wait=False)
             self._pool = _pool()

@@ -141,8 +141,11 @@ def test_no_frame_is_judged_by_a_wrong_model(
 
 
 def test_it_stops_while_a_model_is_changed() -> None:
+    made: list[EngineProcess] = []
+
     def make(path: Path) -> EngineProcess:
-        return EngineProcess(None, backend="fake:hang@0")
+        made.append(EngineProcess(None, backend="fake:hang@0"))
+        return made[-1]
 
     engine = EngineProcess(None, backend="fake")
     engine.start()
@@ -158,7 +161,7 @@ def test_it_stops_while_a_model_is_changed() -> None:
 
     changing = threading.Thread(target=change)
     changing.start()
-    wait_for(lambda: switch._candidate is not None and switch._candidate.status.pid is not None)
+    wait_for(lambda: bool(made) and made[0].status.pid is not None)
     switch.stop(4.0)
     changing.join(4.0)
     assert not changing.is_alive()

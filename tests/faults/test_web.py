@@ -83,12 +83,11 @@ def test_cut_off_messages_leave_nothing_behind(station: FakeStation) -> None:
     server = WebServer(WebConfig(port=0), station, station.registry)
     server.start()
     port = int(server.url.rstrip("/").rpartition(":")[2])
-    connections = server._server.server_state.connections
     try:
         for number, (_, message) in enumerate(messages(200, seed=6)):
             with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S) as connection:
                 connection.sendall(message[: number % 97])
-        wait_for(lambda: not connections)
+        wait_for(lambda: server.connections == 0)
         client = of(server)
         assert client.get("/livez").status == 200
         client.close()

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+import onnxruntime
 import pytest
 
 from differnet_runtime import installation
@@ -79,12 +80,14 @@ def test_no_extra_is_advised_that_the_page_forbids(extra: str) -> None:
 
 @pytest.mark.usefixtures("jetson")
 def test_no_backend_advises_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [ort._remedy(name) for name in ort.PROVIDERS]
-    texts.append(cuda._INSTALL)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(BackendUnavailableError) as missing:
-        api.load()
-    texts.append(str(missing.value))
+    texts = [str(ort.not_started(onnxruntime, name)) for name in (ort.TENSORRT, ort.CUDA)]
+    monkeypatch.setattr(cuda, "find_gpu", lambda: None)
+    cuda.load_cuda.cache_clear()
+    for module, load in (("pycuda", cuda.load_cuda), ("tensorrt", api.load)):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(BackendUnavailableError) as missing:
+            load()
+        texts.append(str(missing.value))
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(OutputError) as caught:

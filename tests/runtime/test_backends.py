@@ -274,7 +274,7 @@ def test_a_silent_fallback_is_refused(name: str, cpu_only: None) -> None:
     """The real onnxruntime is asked for a provider that it lacks, and starts the CPU's."""
     settings = onnxruntime.SessionOptions()
     with pytest.raises(BackendUnavailableError) as caught:
-        ort_module._start(onnxruntime, PROBE, name, settings, {})
+        ort_module.start_session(onnxruntime, PROBE, name, settings, {})
     assert f"can't start {PROVIDERS[name]}" in str(caught.value)
     assert "libonnxruntime_providers_" in str(caught.value)  # the library that can't be loaded
 
@@ -298,22 +298,22 @@ def test_the_cause_is_picked_from_onnx_runtimes_error(tmp_path: Path) -> None:
 
 def _loadable() -> Path:
     """Any shared library that loads: an extension module of Python's own, or of numpy."""
-    import numpy.random._common
+    from numpy.random import mtrand
 
-    return Path(numpy.random._common.__file__)
+    return Path(mtrand.__file__)
 
 
 def test_what_costs_must_not_be_left_to_the_cpu() -> None:
     """The real profile of the real CPU provider, judged as if a GPU had been asked for."""
     settings = onnxruntime.SessionOptions()
     with pytest.raises(BackendUnavailableError, match="leaves 1 Conv to the CPU"):
-        ort_module._on_gpu(onnxruntime, PROBE, CPU, settings, None)
+        ort_module.start_on_gpu(onnxruntime, PROBE, CPU, settings, None)
 
 
 def test_what_costs_little_may_be(onnx_bytes: bytes, tmp_path: Path) -> None:
     """The brightness graph has no convolution; its session runs on after the profile."""
     settings = onnxruntime.SessionOptions()
-    session = ort_module._on_gpu(onnxruntime, onnx_bytes, CPU, settings, tmp_path / "cache")
+    session = ort_module.start_on_gpu(onnxruntime, onnx_bytes, CPU, settings, tmp_path / "cache")
     np.testing.assert_allclose(session.run(None, {"image": plain_frames(3)})[0], [3.0])
     assert (tmp_path / "cache").is_dir()
 
@@ -322,13 +322,13 @@ def test_a_cache_that_can_not_be_made_is_a_backend_error(onnx_bytes: bytes, tmp_
     (tmp_path / "file").touch()
     settings = onnxruntime.SessionOptions()
     with pytest.raises(BackendError, match="Set DIFFERNET_ENGINES"):
-        ort_module._on_gpu(onnxruntime, onnx_bytes, CPU, settings, tmp_path / "file" / "cache")
+        ort_module.start_on_gpu(onnxruntime, onnx_bytes, CPU, settings, tmp_path / "file" / "cache")
 
 
 def test_a_graph_that_fails_on_its_first_frame_does_not_open() -> None:
     settings = onnxruntime.SessionOptions()
     with pytest.raises(BackendUnavailableError, match=r"fails on its first frame: .*Reshape"):
-        ort_module._on_gpu(onnxruntime, failing_graph(), CPU, settings, None)
+        ort_module.start_on_gpu(onnxruntime, failing_graph(), CPU, settings, None)
 
 
 def test_placement_counts_operators_by_where_they_ran() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from differnet_runtime import cli
 from differnet_runtime.command import Command
+from tests.command_line import actions_of, exclusive_groups
 
 Captured = pytest.CaptureFixture[str]
 Parsers = Mapping[tuple[str, ...], argparse.ArgumentParser]
@@ -62,23 +63,23 @@ def walked(
     parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
     """Yields the parser of every command and of every action of a command."""
-    nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    nested = [a for a in actions_of(parser) if a.nargs == argparse.PARSER]
     if not nested:
         yield path, parser
-    for name, child in (pair for action in nested for pair in action.choices.items()):
+    for name, child in (pair for action in nested for pair in dict(action.choices or ()).items()):
         yield from walked(child, (*path, name))
 
 
 COMMANDS: Mapping[str, Command] = {
     name: replace(command, run=lambda _: 0) for name, command in cli.find_commands().items()
 }
-PARSER = cli._parser(dict(COMMANDS))
+PARSER = cli.make_parser(dict(COMMANDS))
 PARSERS: Parsers = dict(walked(PARSER))
 
 
 def with_values(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Returns the options and arguments that take a value."""
-    return [a for a in parser._actions if a.nargs != 0 and a.dest != "help"]
+    return [a for a in actions_of(parser) if a.nargs != 0 and a.dest != "help"]
 
 
 def unchecked(parser: argparse.ArgumentParser) -> list[str]:
@@ -98,19 +99,11 @@ def line_with(
     path: tuple[str, ...], parser: argparse.ArgumentParser, tried: argparse.Action, value: str
 ) -> list[str]:
     """Returns a command line that gives one option a value, and the others what they need."""
-    excluded = [
-        other
-        for group in parser._mutually_exclusive_groups
-        if tried in group._group_actions
-        for other in group._group_actions
-    ]
-    chosen = [
-        group._group_actions[0]
-        for group in parser._mutually_exclusive_groups
-        if group.required and tried not in group._group_actions
-    ]
+    groups = exclusive_groups(parser)
+    excluded = [other for _, group in groups if tried in group for other in group]
+    chosen = [group[0] for required, group in groups if required and tried not in group]
     line = list(path)
-    for action in parser._actions:
+    for action in actions_of(parser):
         if action is tried:
             line += [f"{name_of(action)}={value}"] if action.option_strings else [value]
         elif (action.required and action not in excluded) or action in chosen:
@@ -132,7 +125,7 @@ def answer(line: list[str], capsys: Captured) -> tuple[int, str]:
 def workless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every command parses and checks, and then does nothing."""
     monkeypatch.setattr(cli, "find_commands", lambda: COMMANDS)
-    monkeypatch.setattr(cli, "_parser", lambda _: PARSER)
+    monkeypatch.setattr(cli, "make_parser", lambda _: PARSER)
     monkeypatch.setenv("DIFFERNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
@@ -150,7 +143,7 @@ def test_absurd_values_are_taken_or_refused_in_one_line(
     path: tuple[str, ...], workless: Path, capsys: Captured
 ) -> None:
     before = sorted(workless.rglob("*"))
-    for action in PARSERS[path]._actions:
+    for action in actions_of(PARSERS[path]):
         for value in ABSURD:
             line = line_with(path, PARSERS[path], action, value)
             code, shown = answer(line, capsys)
@@ -216,7 +209,7 @@ def test_what_can_not_be_meant_is_refused_with_its_reason(
 ) -> None:
     name, option, *rest = line.split()
     parser = PARSERS[(name,)]
-    action = next(a for a in parser._actions if option in a.option_strings)
+    action = next(a for a in actions_of(parser) if option in a.option_strings)
     code, shown = answer([*line_with((name,), parser, action, rest[0]), *rest[1:]], capsys)
     assert code == 2
     assert message in shown

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime import gpu as driver
-from differnet_runtime.backends import cuda, selection
+from differnet_runtime.backends import cuda, ort, selection
 from differnet_runtime.backends.base import Backend
 from differnet_runtime.backends.fake import FakeBackend
 from differnet_runtime.backends.selection import (
@@ -270,12 +270,17 @@ def test_onnx_runtimes_engines_are_never_those_of_other_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It names an engine by the graph's structure, so two models need two folders."""
-    path = tmp_path / "part.onnx"
-    beside = [selection._ort_cache(path, model) for model in (b"one", b"two")]
+    path, caches = tmp_path / "part.onnx", list[Path]()
+    kept = lambda *_, cache, **__: caches.append(cache)  # noqa: E731
+    monkeypatch.setattr(ort, "OnnxRuntimeBackend", kept)
+    for folder in (None, tmp_path / "cache"):
+        if folder is not None:
+            monkeypatch.setenv("DIFFERNET_ENGINES", str(folder))
+        for model in (b"one", b"two"):
+            open_backend("onnxruntime-tensorrt", model, path=path)
+    beside, elsewhere = caches[:2], caches[2:]
     assert len(set(beside)) == 2
     assert all(tmp_path / "part.onnx.engines" in folder.parents for folder in beside)
-    monkeypatch.setenv("DIFFERNET_ENGINES", str(tmp_path / "cache"))
-    elsewhere = [selection._ort_cache(path, model) for model in (b"one", b"two")]
     assert len(set(elsewhere)) == 2
     assert all(tmp_path / "cache" in folder.parents for folder in elsewhere)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from differnet_runtime.model_file.contract import InputContract
-from differnet_training import charts
+from differnet_training import page
 from differnet_training.evaluation import evaluate
 from differnet_training.head_evaluation import start_model
 from differnet_training.job import TrainingSettings
@@ -18,7 +18,7 @@ from differnet_training.report import write_report
 from differnet_training.scoring import judge_features
 from tests.conftest import HEADED, Trained, every_epoch_kept
 
-CHARTS = (charts.histogram, charts.roc_curves, charts.comparison)
+CHARTS = (page.histogram, page.roc_curves, page.comparison)
 
 
 @pytest.fixture(scope="module")

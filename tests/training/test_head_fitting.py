@@ -10,7 +10,7 @@ from differnet_runtime.errors import DataError, TrainingError
 from differnet_runtime.model_file.metadata import FlowSpec, Head
 from differnet_training import head_fitting
 from differnet_training.gaussian import Gaussian, PlacedMoments, shrunk_moments
-from differnet_training.head_fitting import FOLDS, HeadData, fit_head, fold_of, made, scores
+from differnet_training.head_fitting import HeadData, fit_head, fold_of, made, scores
 from differnet_training.head_learning import KeptOnDisk, fit_heads
 from differnet_training.recipes import EDGE
 from differnet_training.scoring import Scale, scale_of
@@ -119,7 +119,7 @@ class TestUnseenScores:
         values = noise(50)
         folds = data(values)
         found = fit_head(head(blocks=0), folds, RECIPE, 0, nothing, made)
-        for fold in range(FOLDS):
+        for fold in range(folds.folds):
             held = folds.fold == fold
             gaussian = PlacedMoments.of(values[~held]).gaussian(found.share)
             expected = gaussian.squares(values[held][:, None])[:, 0].max(axis=1)
@@ -146,8 +146,9 @@ class TestUnseenScores:
 
     def test_a_step_is_taken_after_each_fit(self):
         steps: list[int] = []
-        fit_head(head(blocks=0), data(noise(30)), RECIPE, 0, lambda: steps.append(1), made)
-        assert len(steps) == FOLDS + 1
+        folds = data(noise(30))
+        fit_head(head(blocks=0), folds, RECIPE, 0, lambda: steps.append(1), made)
+        assert len(steps) == folds.folds + 1
 
     def test_features_that_are_not_finite_are_refused(self):
         values = noise(30, windows=1)

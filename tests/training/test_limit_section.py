@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from differnet_training import charts
 from differnet_training.evaluation import evaluate
+from differnet_training.page import limits_chart
 from differnet_training.report import limit_section, write_report
 from tests.fakes.limits import limit, limits
 
@@ -49,7 +49,7 @@ def test_without_limits_there_is_no_section(report, tmp_path):
 
 @pytest.mark.parametrize("lines", [(), (limit("dark_spot", 20, None, painted=0),)])
 def test_the_chart_is_well_formed_and_the_same_each_time(lines):
-    chart = charts.detection_limits(limits(*lines))
+    chart = limits_chart(limits(*lines))
     ElementTree.fromstring(chart)
-    assert chart == charts.detection_limits(limits(*lines))
+    assert chart == limits_chart(limits(*lines))
     assert "dark spot" in chart

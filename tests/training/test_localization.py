@@ -12,8 +12,7 @@ from differnet_runtime.inspection.drawing import blended
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import Windows
 from differnet_training.datasets import Label, open_test
-from differnet_training.localization import gradient_map, localize
-from differnet_training.metrics import read_mask
+from differnet_training.localization import gradient_map, localize, read_mask
 from differnet_training.model import load_model
 from tests.drawn import draw_part
 

@@ -15,8 +15,8 @@ from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_training.extractors import (
     FeatureExtractor,
     build_extractor,
+    build_network,
     empty_extractor,
-    timm_network,
 )
 from differnet_training.model import load_model, save_model
 from differnet_training.weights import IMAGENET, PACKAGED, normalisation
@@ -38,7 +38,7 @@ def extractor(name: str) -> FeatureExtractor:
     spec = build_extractor("efficientnet_lite0", tap=2).spec.model_copy(
         update={"name": name, "tap": 1, "mean": fed.mean, "std": fed.std}
     )
-    return FeatureExtractor(timm_network(name, 1, None, pretrained=False), spec)
+    return FeatureExtractor(build_network(name, 1, None, pretrained=False), spec)
 
 
 def reference(name: str, bgr: np.ndarray) -> Tensor:

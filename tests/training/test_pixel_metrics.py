@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from differnet_runtime.errors import DataError
-from differnet_training.metrics import aupro, pixel_auroc
+from differnet_training.localization import aupro, pixel_auroc
 
 
 def random_maps(seed: int, *, levels: int = 1000):

@@ -16,16 +16,16 @@ import pytest
 
 from differnet_runtime.errors import OutputError
 from differnet_runtime.images import write_image
-from differnet_training import charts
 from differnet_training.advice import missed
 from differnet_training.datasets import ImageFile, Label
 from differnet_training.evaluation import evaluate
+from differnet_training.page import comparison, histogram, roc_curves, training_curves
 from differnet_training.report import false_rejects, summary_table, write_report
 from tests.drawn import draw_part
 
 HOSTILE = "<img src=x>&amp;\"'.png"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-CHARTS = (charts.histogram, charts.roc_curves, charts.comparison, charts.training_curves)
+CHARTS = (histogram, roc_curves, comparison, training_curves)
 
 
 class Page(HTMLParser):
@@ -293,7 +293,7 @@ def test_uncertain_pictures_are_drawn(trained):
     uncertain = [replace(p, label=Label.UNCERTAIN) for p in trained.data.test[-4:]]
     data = replace(trained.data, test=(*trained.data.test[:-4], *uncertain))
     found = evaluate(trained.folder, data, cache=trained.cache)
-    assert "uncertain (4)" in charts.histogram(found)
+    assert "uncertain (4)" in histogram(found)
 
 
 def test_no_id_is_there_twice(report, tmp_path):

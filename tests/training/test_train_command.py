@@ -9,7 +9,7 @@ import torch
 
 from differnet_runtime.cli import main
 from differnet_runtime.errors import TrainingError
-from differnet_training.extractors import timm_network
+from differnet_training.extractors import build_network
 from differnet_training.head_fitting import fold_of
 from differnet_training.model import load_metadata, read_training
 from differnet_training.recipes import EDGE
@@ -226,7 +226,7 @@ def test_heads_on_another_extractor_read_the_same_depths(name: str) -> None:
     strides = {}
     for recipe in (EDGE, EDGE.on(name)):
         taps = recipe.reading()["tap"]
-        network = timm_network(recipe.extractor, taps, None, pretrained=False).eval()
+        network = build_network(recipe.extractor, taps, None, pretrained=False).eval()
         with torch.no_grad():
             maps = network(torch.zeros(1, 3, 64, 64))
         strides[recipe.extractor] = {64 // int(one.shape[2]) for one in maps}
@@ -236,3 +236,10 @@ def test_heads_on_another_extractor_read_the_same_depths(name: str) -> None:
 def test_heads_need_an_extractor_with_several_maps() -> None:
     with pytest.raises(TrainingError, match="alexnet has one feature map"):
         EDGE.on("alexnet")
+
+
+def test_the_one_feature_map_of_a_network_has_no_number(tmp_path, capsys) -> None:
+    write_parts(tmp_path / "data", 10)
+    options = ("--recipe", "paper", "--tap", "3")
+    assert train_heads(tmp_path / "data", tmp_path / "model", *options) == 2
+    assert "--tap: alexnet has one feature map: leave the tap out" in capsys.readouterr().err

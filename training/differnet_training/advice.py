@@ -16,7 +16,7 @@ from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import ModelMetadata
 
 from .geometry import seen_area
-from .metrics import read_mask
+from .localization import read_mask
 from .results import ImageResult, Report
 
 FEW_PICTURES = 100

@@ -230,12 +230,9 @@ def build_extractor(
     Raises:
         WeightsError: Unknown name, or weights that are missing or don't fit.
     """
-    if name == "alexnet":
-        built = alexnet_extractor(alexnet_state(weights))
-    else:
-        network = timm_network(name, tap, weights)
-        default = LITE0_TAP if name in PACKAGED else None
-        built = _with_spec(network, name, default if tap is None else tap, normalisation(name))
+    network = build_network(name, tap, weights)
+    default = LITE0_TAP if name in PACKAGED else None
+    built = _with_spec(network, name, default if tap is None else tap, normalisation(name))
     if (scales, kept) == (built.spec.scales, built.spec.kept):
         return built
     spec = built.spec.model_copy(update={"scales": scales, "kept": kept})
@@ -252,17 +249,20 @@ def check_extractor(name: str, tap: Tap) -> None:
     Raises:
         WeightsError: There is no such network, block or feature map.
     """
-    if name == "alexnet":
-        return
-    network = timm_network(name, tap, None, pretrained=False).eval()
+    network = build_network(name, tap, None, pretrained=False).eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, 64, 64))
+            found = network(torch.zeros(1, 3, 64, 64))
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
             f"{name} gives no feature map {tap} of a picture of 64 x 64 pixels ({reason})"
         ) from error
+    if tap is not None and isinstance(found, Tensor):
+        raise WeightsError(
+            f"{name} has one feature map: leave the tap out, and use a recipe with one flow "
+            "(--recipe edge-global)"
+        )
 
 
 def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
@@ -278,9 +278,7 @@ def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
 
 def empty_extractor(spec: ExtractorSpec) -> FeatureExtractor:
     """Builds the extractor of `spec` with random weights, to load a saved model into."""
-    if spec.name == "alexnet":
-        return FeatureExtractor(alexnet_features(), spec)
-    return FeatureExtractor(timm_network(spec.name, spec.tap, None, pretrained=False), spec)
+    return FeatureExtractor(build_network(spec.name, spec.tap, None, pretrained=False), spec)
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:
@@ -317,13 +315,13 @@ def alexnet_features() -> nn.Sequential:
     return cast("nn.Sequential", alexnet(weights=None).features)
 
 
-def timm_network(
+def build_network(
     name: str, tap: Tap, weights: Path | None, *, pretrained: bool = True
 ) -> nn.Module:
-    """Builds a network of timm that gives feature maps, with constant padding.
+    """Builds the network that gives an extractor's feature maps; timm's with constant padding.
 
     Args:
-        name: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or `timm:NAME`.
+        name: The extractor's; see `build_extractor`.
         tap: Blocks to pool; see `build_extractor`.
         weights: A weights file; None takes the default.
         pretrained: False leaves the weights random.
@@ -331,6 +329,11 @@ def timm_network(
     Raises:
         WeightsError: Unknown name, tap or weights.
     """
+    if name == "alexnet":
+        features = alexnet_features()
+        if pretrained:
+            load_state(features, alexnet_state(weights), "AlexNet's features")
+        return features
     if name in PACKAGED or name.startswith("timm:"):
         network = timm_model(timm_name(name), name, weights, pretrained=pretrained)
         if name in PACKAGED:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, reduce
+from functools import lru_cache, reduce
 from operator import add
 
 import numpy as np
@@ -35,6 +35,10 @@ from .heads import HeadFlow, feature_count, greatest
 from .recipes import Recipe
 
 FOLDS = 5
+MORE_FOLDS = 10
+"""Number of folds for few images: a model that lacks a fifth of them scores good ones too high."""
+MANY = 50
+"""From so many groups on, there are `FOLDS`."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,20 @@ def of_parts(scores: Sequence[float], groups: Sequence[str]) -> list[float]:
     return list(greatest.values())
 
 
-def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
+def fold_of(groups: Sequence[str], seed: int, folds: int | None = None) -> NDArray[np.intp]:
     """Assigns groups to folds, the largest first, in random order; returns folds `(N,)`.
+
+    Args:
+        groups: Name of each image's group.
+        seed: Seed of the order.
+        folds: Number of folds. By default there are `MORE_FOLDS` if the groups are few, but enough
+            for two in each; else `FOLDS`.
 
     Raises:
         DataError: There are fewer than two groups per fold.
     """
     names, sizes = np.unique(groups, return_counts=True)
+    folds = folds or (MORE_FOLDS if 2 * MORE_FOLDS <= len(names) < MANY else FOLDS)
     if len(names) < 2 * folds:
         raise DataError(
             f"too few good pictures: found {len(names)} different ones, expected at least "
@@ -161,6 +172,9 @@ def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.
         filled[fold] += sizes[position]
     return np.array([chosen[name] for name in groups])
 
+
+KEPT = 1 + FOLDS + FOLDS * (FOLDS - 1) // 2
+"""Number of a head's Gaussians kept in memory: all that are needed, if there are `FOLDS`."""
 
 Values = NDArray[np.float32]
 
@@ -193,6 +207,11 @@ class HeadData:
     values: Values
     fold: NDArray[np.intp]
     copies: Values | None = None
+
+    @property
+    def folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
 
     def but(self, *folds: int) -> NDArray[np.intp]:
         """Returns the positions of the images outside some folds."""
@@ -252,7 +271,7 @@ def fit_head(
         data: The head's features, and the folds.
         recipe: Settings of the coupling blocks' training.
         seed: Seed of initial weights, order and noise.
-        step: Called after each fold and after the fit on all images: `FOLDS + 1` times.
+        step: Called after each fold and after the fit on all images: `data.folds + 1` times.
         keep: Stores what was trained, so that a run can be resumed.
 
     Raises:
@@ -263,7 +282,7 @@ def fit_head(
     gaussians = Gaussians(head, data, seed)
     fitted = _Couplings(head, data, gaussians, recipe, seed, keep) if head.flow.blocks else None
     unseen, start = np.empty(len(data.values)), np.empty(len(data.values))
-    for fold in range(FOLDS):
+    for fold in range(data.folds):
         flow = gaussians.flow(fold)
         held = np.flatnonzero(data.fold == fold)
         start[held] = scores(flow, data.values, held)
@@ -309,9 +328,9 @@ class Gaussians:
     def __init__(self, head: Head, data: HeadData, seed: int) -> None:
         self.head, self.data, self.seed = head, data, seed
         self.share = self.held_out = 0.0
-        self.without = cache(self._without)
+        self.without = lru_cache(KEPT)(self._without)
         if not head.whole:
-            rows = [np.flatnonzero(data.fold == fold) for fold in range(FOLDS)]
+            rows = [np.flatnonzero(data.fold == fold) for fold in range(data.folds)]
             self._sums = [_placed_moments(data, one) for one in rows]
             known, held_out = self._sum(0), data.values[rows[0][: 4 * CHUNK]]
             self.share = best_share(known, held_out)

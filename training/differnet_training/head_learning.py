@@ -41,6 +41,8 @@ from .screening import JudgedImages, check_varied, examine_good, ranking, withou
 from .trainer import Checkpoint
 
 HEAD_CHECKPOINT = "heads.checkpoint"
+FITTING = 2
+"""Version of how heads are fitted (folds, copies); a run of another version is not resumed."""
 BANK_HEAD = "coarse"
 """The head whose features the nearest-neighbour baseline uses."""
 
@@ -80,7 +82,11 @@ def learn_heads(job: TrainingSettings) -> Learned:
     everything = FoldPart(features.images, features.content, features.values[:, 0], tuple(groups))
     kept, left_out, found = without_strange(heads, everything, job.seed, job.doubtful)
     fingerprint = job.fingerprint(
-        extractor.spec, kept.content, groups=kept.groups, calibration=job.calibration
+        extractor.spec,
+        kept.content,
+        groups=kept.groups,
+        calibration=job.calibration,
+        fitting=FITTING,
     )
     calibrating = _calibrating_alone(job, kept.groups)
     train, calibration = kept.taken(~calibrating), kept.taken(calibrating)
@@ -144,7 +150,7 @@ def _calibrating_alone(job: TrainingSettings, groups: Sequence[str]) -> NDArray[
     """Returns which images only calibrate, `(N,)`: none with folds, else a fifth of the groups."""
     if job.calibration == "folds":
         return np.zeros(len(groups), bool)
-    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1) == 0
+    alone: NDArray[np.bool_] = fold_of(groups, job.seed + 1, FOLDS) == 0
     check_enough(len(set(np.array(groups)[alone])), job.false_reject_rate)
     return alone
 
@@ -186,7 +192,7 @@ def fit_heads(
     fold = fold_of(groups, seed)
     if copies is not None and not copies_help(heads, values, copies, fold):
         copies = None
-    steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
+    steps = iter(progress(range(len(heads) * (fold.max() + 2)), "fitting the heads", unit="fit"))
     fitted = [
         fit_head(head, data, recipe, seed, lambda: next(steps, None), keep)
         for head, data in head_data(heads, values, fold, copies)
@@ -270,7 +276,8 @@ def _measure_limits(
     """Measures detection limits on images that the judging model has not seen."""
     if job.calibration == "split":
         return measure_limits(model, reader, calibration.images, threshold, seed=job.seed)
-    rows = np.flatnonzero(fold_of(train.groups, job.seed) == FOLDS - 1)
+    fold = fold_of(train.groups, job.seed)
+    rows = np.flatnonzero(fold == fold.max())
     last = [train.images[row] for row in rows]
     judge = joined_model(job.contract, model.extractor, fitted, job.recipe, without_last=True)
     return measure_limits(judge, reader, last, threshold, seed=job.seed, judged_by="fold")

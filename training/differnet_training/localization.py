@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from differnet_runtime.command import progress, step
-from differnet_runtime.errors import DataError
+from differnet_runtime.errors import DataError, FrameError, ImageReadError
 from differnet_runtime.images import read_image, write_image
 from differnet_runtime.inspection.drawing import blended, resized
 from differnet_runtime.inspection.preprocess import preprocess
+from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import Windows
 
 from .datasets import ImageFile, Label
-from .metrics import aupro, pixel_auroc, read_mask
 from .model import DifferNet
 from .results import Localization, printable
 from .scoring import Model
@@ -38,7 +38,15 @@ SMOOTHING = 1 / 48
 SCALE_QUANTILE = 0.999
 """Share of the pixels of normal images that lie below the full colour."""
 
+AUPRO_LIMIT = 0.3
+"""False-positive rate up to which the per-region overlap is integrated (Bergmann et al. 2020)."""
+
+_HALF = 127
+"""JPEG leaves grey values beside an edge; other files mark a defect by any value above 0."""
+
 Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Curve = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 
 
@@ -150,3 +158,112 @@ def _located(model: Model, file: ImageFile) -> _Located:
     if isinstance(model, DifferNet) and model.windows is None:
         return _Located(file, image.shape, frame, gradient_map(model, frame))
     return _Located(file, image.shape, frame, window_map(model, frame))
+
+
+def pixel_auroc(maps: Sequence[Map], masks: Sequence[Mask]) -> float:
+    """Returns the area under the ROC curve over all pixels.
+
+    Args:
+        maps: `(H, W) float32` each, higher is more anomalous.
+        masks: `(H, W) bool` each, true on the defect.
+
+    Raises:
+        DataError: Shapes differ, a value is not finite, or one class has no pixels.
+    """
+    return _area(*_curve(maps, masks, by_region=False), limit=1.0)
+
+
+def aupro(maps: Sequence[Map], masks: Sequence[Mask], limit: float = AUPRO_LIMIT) -> float:
+    """Returns the area under the per-region overlap, up to a false-positive rate, over that rate.
+
+    Every connected region of a mask counts the same, however small (Bergmann et al., "Uninformed
+    Students", CVPR 2020). 1 is perfect; a map that knows nothing gets about half of the limit.
+
+    Args:
+        maps: `(H, W) float32` each, higher is more anomalous.
+        masks: `(H, W) bool` each, true on the defect; 8-connected pixels are a region.
+        limit: The false-positive rate to integrate up to, in (0, 1].
+
+    Raises:
+        DataError: Shapes differ, a value is not finite, or one class has no pixels.
+    """
+    return _area(*_curve(maps, masks, by_region=True), limit=limit)
+
+
+def _area(false: Curve, found: Curve, limit: float) -> float:
+    """Integrates by trapezoids from 0 to `limit`, and divides by it."""
+    inside = false <= limit
+    x = np.append(false[inside], limit)
+    y = np.append(found[inside], np.interp(limit, false, found))
+    return float(((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2).sum() / limit)
+
+
+def _curve(maps: Sequence[Map], masks: Sequence[Mask], *, by_region: bool) -> tuple[Curve, Curve]:
+    """Returns false-positive rates and shares of the defect found, in ascending order from 0.
+
+    The curve is exact: all pixels are sorted once.
+    """
+    if len(maps) != len(masks) or not maps:
+        raise DataError(f"each map needs a mask: received {len(maps)} maps, {len(masks)} masks")
+    for one, mask in zip(maps, masks, strict=True):
+        if one.shape != mask.shape:
+            raise DataError(f"a map of {one.shape} pixels has a mask of {mask.shape}")
+    values = np.concatenate([one.ravel() for one in maps])
+    if not np.isfinite(values).all():
+        raise DataError("a map holds values that are not finite")
+    weights = np.concatenate([_weights(mask, by_region=by_region).ravel() for mask in masks])
+    good = weights == 0
+    if good.all() or not good.any():
+        raise DataError("pixel metrics need pixels of both kinds: on a defect, and off it")
+    order = np.argsort(-values, kind="stable")
+    values, weights, good = values[order], weights[order], good[order]
+    last = np.append(values[1:] != values[:-1], True)  # equal values pass a threshold together
+    found = np.cumsum(weights, dtype=np.float64)[last] / weights.sum(dtype=np.float64)
+    return np.append(0.0, np.cumsum(good)[last] / good.sum()), np.append(0.0, found)
+
+
+def _weights(mask: Mask, *, by_region: bool) -> NDArray[np.float64]:
+    """Returns the weights of a mask's pixels: 1 on the defect, or 1 / size of their region."""
+    if not by_region:
+        return mask.astype(np.float64)
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    share = 1.0 / np.bincount(labels.ravel(), minlength=count).astype(np.float64)
+    share[0] = 0.0
+    return np.asarray(share[labels])
+
+
+def read_mask(path: Path, size: tuple[int, ...], contract: InputContract) -> NDArray[np.bool_]:
+    """Reads a defect's mask in the pixels of the model's input.
+
+    Args:
+        path: The mask's file, black off the defect.
+        size: Height and width of its image in pixels.
+        contract: How the image becomes the input.
+
+    Returns:
+        `(contract.height, contract.width) bool`, true where at least half of a pixel is marked, or
+        any of it if no pixel is marked by half.
+
+    Raises:
+        DataError: The mask can't be read, has another size than its image, or marks nothing that
+            the model sees; names the file.
+    """
+    try:
+        mask = read_image(path)
+    except ImageReadError as error:
+        raise DataError(str(error)) from error
+    if mask.shape[:2] != size[:2]:
+        raise DataError(
+            f"{path}: the mask has {mask.shape[1]} x {mask.shape[0]} pixels, its picture "
+            f"{size[1]} x {size[0]}"
+        )
+    above = _HALF if path.suffix.lower() in (".jpg", ".jpeg") else 0
+    marked = np.where(mask > above, 255, 0).astype(np.uint8)
+    try:
+        covered = preprocess(marked, contract)[:, :, 0]
+    except FrameError as error:
+        raise DataError(f"{path}: {error}") from error
+    if not covered.any():
+        raise DataError(f"{path}: the mask marks no pixel that the model sees")
+    # A crack thinner than a pixel of the input covers none of them by half.
+    return np.asarray(covered > (_HALF if covered.max() > _HALF else 0), np.bool_)

@@ -8,7 +8,12 @@ A flow z = f(x) gives features x the density p(x) = N(z; 0, I) |det dz/dx| (Rudo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 from torch import Tensor
+
+from differnet_runtime.model_file.metadata import ScoreKind
 
 
 def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
@@ -35,3 +40,9 @@ def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
     """
     features = int(z.shape[1])  # a number: a traced graph would compute the shape
     return z2_score(z) - 2.0 * log_det / features
+
+
+SCORES: Mapping[ScoreKind, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"z2": lambda z, _: z2_score(z), "likelihood": likelihood_score}
+)
+"""The scores of latents and log-determinants, by their names in a model's metadata."""

@@ -35,7 +35,7 @@ from differnet_runtime.model_file.metadata import FlowSpec, ModelMetadata, Score
 from .extractors import FeatureExtractor, empty_extractor
 from .flow import NormalizingFlow
 from .heads import HeadedModel, ScoresAndMaps
-from .loss import likelihood_score, z2_score
+from .loss import SCORES
 
 
 class Rotations(nn.Module):
@@ -195,7 +195,7 @@ class DifferNet(nn.Module):
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""
         z = self.flow.whiten(features)[0]
         z, log_det = self.flow.couple(z, z.new_zeros(()))
-        return z2_score(z) if self.score == "z2" else likelihood_score(z, log_det)
+        return SCORES[self.score](z, log_det)
 
 
 MODEL_JSON, WEIGHTS = "model.json", "weights.safetensors"

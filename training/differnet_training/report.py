@@ -24,11 +24,18 @@ from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import WORDS
 from differnet_runtime.text import table
 
-from . import charts
 from .advice import missed
 from .metrics import rate
 from .model import read_training
-from .page import THUMBNAIL, Section, Thumbnail, thumbnail, write_page
+from .page import (
+    THUMBNAIL,
+    Section,
+    Thumbnail,
+    draw_charts,
+    limits_chart,
+    thumbnail,
+    write_page,
+)
 from .results import ImageResult, Localization, Report
 
 LOOK_HTML = "look.html"
@@ -64,7 +71,7 @@ def write_report(report: Report, folder: Path) -> Path:
         *threshold_section(report),
         *limit_section(report.model),
         *_galleries(report),
-        ("charts", {"charts": charts.draw(report), "earns_its_place": report.earns_its_place}),
+        ("charts", {"charts": draw_charts(report), "earns_its_place": report.earns_its_place}),
         ("heads", everything),
         ("kinds", everything),
         ("origin", everything),
@@ -225,7 +232,7 @@ def limit_section(metadata: ModelMetadata) -> list[Section]:
         return []
     changed = outdated(limits, calibration.threshold) if calibration else None
     values = {
-        "chart": charts.detection_limits(limits),
+        "chart": limits_chart(limits),
         "basis": basis(limits),
         "warnings": tuple(filter(None, (warning(limits), changed))),
         "sentences": tuple(sentences(limits).values()),

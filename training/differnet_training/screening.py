@@ -260,12 +260,14 @@ def strangeness(
         DataError: There are too few different parts.
     """
     fold = fold_of(groups, seed)
-    steps = iter(progress(range(len(heads) * FOLDS), "looking for strange pictures", unit="fit"))
+    steps = iter(
+        progress(range(len(heads) * (fold.max() + 1)), "looking for strange pictures", unit="fit")
+    )
     unseen = []
     for head, data in head_data(heads, values, fold):
         gaussians = Gaussians(head, data, 0)
         unseen.append(np.empty(len(values)))
-        for k in range(FOLDS):
+        for k in range(data.folds):
             held = np.flatnonzero(fold == k)
             unseen[-1][held] = scores(gaussians.flow(k), data.values, held)
             next(steps, None)

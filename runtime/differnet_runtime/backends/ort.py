@@ -243,10 +243,10 @@ class OnnxRuntimeBackend(Backend):
         if name == TENSORRT:
             self.batch = 1  # it builds another engine, in minutes, for each new size
         if name == CPU:
-            self._session = _start(runtime, model, name, cpu_settings(runtime, threads), {})
+            self._session = start_session(runtime, model, name, cpu_settings(runtime, threads), {})
         else:
             require(runtime, name)
-            self._session = _on_gpu(runtime, model, name, _settings(runtime, threads), cache)
+            self._session = start_on_gpu(runtime, model, name, _settings(runtime, threads), cache)
         self._input = self._session.get_inputs()[0]
         given = [output.name for output in self._session.get_outputs()]
         self._outputs = [output for output in (SCORE, HEATMAP, HEADS) if output in given]
@@ -326,7 +326,7 @@ def cpu_settings(runtime: ModuleType, threads: int) -> Any:  # noqa: ANN401
     return settings
 
 
-def _start(
+def start_session(
     runtime: ModuleType,
     model: bytes,
     name: str,
@@ -350,7 +350,7 @@ def _start(
     return session
 
 
-def _on_gpu(
+def start_on_gpu(
     runtime: ModuleType,
     model: bytes,
     name: str,
@@ -369,7 +369,7 @@ def _on_gpu(
                     f"engines can't be kept in {cache} ({error.strerror or error}). Set "
                     "DIFFERNET_ENGINES to a folder that can be written."
                 ) from error
-        session = _start(runtime, model, name, settings, options(name, cache))
+        session = start_session(runtime, model, name, settings, options(name, cache))
         graph_input = session.get_inputs()[0]
         shape = [size if isinstance(size, int) else 1 for size in graph_input.shape]
         try:

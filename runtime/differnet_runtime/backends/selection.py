@@ -37,8 +37,13 @@ builds its engines in this process, without the checks that `tensorrt` makes bef
 
 ON_CPU = (CPU, ORT_CPU)
 """Names that mean the CPU on every machine."""
+ON_GPU = tuple(name for name in BACKENDS[1:] if name not in ON_CPU)
 
-_CANDIDATES = {AUTO: BEST_FIRST, GPU: (TENSORRT, ORT_CUDA), CPU: (ORT_CPU,)}
+_CANDIDATES = {
+    AUTO: BEST_FIRST,
+    GPU: tuple(name for name in BEST_FIRST if name in ON_GPU),
+    CPU: tuple(name for name in BEST_FIRST if name in ON_CPU),
+}
 """The backends to try for each device, best first."""
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..backends.base import Backend
 from ..backends.fake import PREFIX
-from ..backends.selection import ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, open_backend
+from ..backends.selection import BACKENDS, ON_CPU, TENSORRT, open_backend
 from ..cameras import open_camera
 from ..config.grammar import redact
 from ..config.models import IntegrityConfig
@@ -34,9 +34,13 @@ from .report import STAGES, Row, Samples, peak_memory_mib, temperatures
 
 WITHOUT_GRAPH = "tensorrt-without-cuda-graph"
 WITHOUT_ZERO_COPY = "tensorrt-without-zero-copy"
-CONTENDERS = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, WITHOUT_GRAPH, WITHOUT_ZERO_COPY)
+CONTENDERS = (*reversed(BACKENDS[1:]), WITHOUT_GRAPH, WITHOUT_ZERO_COPY)
 """The ways to run a model; those that do not run here are listed with their reason."""
-ON_DEVICE = {"auto": CONTENDERS, "gpu": CONTENDERS[1:], "cpu": (ORT_CPU,)}
+ON_DEVICE = {
+    "auto": CONTENDERS,
+    "gpu": tuple(name for name in CONTENDERS if name not in ON_CPU),
+    "cpu": tuple(name for name in CONTENDERS if name in ON_CPU),
+}
 """The contenders of each `--device`."""
 
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from ..config.grammar import (
     ACCEPTED,
-    GST,
+    ON_DISK,
+    PREFIXES,
     check_source,
     kind_of,
     redact,
@@ -28,19 +29,17 @@ from .files import FilesCamera, Remembered, folder_camera
 def locate(config: CameraConfig) -> CameraConfig:
     """Returns the configuration with its kind resolved, and the source as libraries need it."""
     kind = config.kind if config.kind != "auto" else kind_of(config.source)
-    source = config.source
-    if kind == "gstreamer":
-        source = source.removeprefix(GST)
-    elif kind == "stream":
+    source = config.source.removeprefix(PREFIXES.get(kind, ""))
+    if kind == "stream":
         source = with_coded_login(source)
-    elif kind in ("video", "folder"):
+    elif kind in ON_DISK:
         source = str(Path(source).absolute())
     return config.model_copy(update={"kind": kind, "source": source})
 
 
 def is_live(config: CameraConfig) -> bool:
     """Returns whether frames arrive by themselves, so that only the newest one counts."""
-    return config.kind not in ("video", "folder") or (config.kind == "video" and config.paced)
+    return config.kind not in ON_DISK or (config.kind == "video" and config.paced)
 
 
 def describe(config: CameraConfig) -> str:
@@ -105,7 +104,7 @@ def open_camera(source: str) -> Camera:
         # Not "from error": pydantic's own text shows the source, and its password.
         cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise CameraError(f"{redact(source)!r}: {cause}. A source is {ACCEPTED}") from None
-    if config.kind in ("folder", "video"):
+    if config.kind in ON_DISK:
         return _open_path(Path(source), config)
     camera = open_live(config)
     # A device has a buffer of one frame, and controls that no other thread may touch.

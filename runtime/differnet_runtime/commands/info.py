@@ -15,7 +15,7 @@ from .arguments import add_json, any_path
 
 if TYPE_CHECKING:
     from ..model_file.contract import InputContract, PictureSizes
-    from ..model_file.metadata import Appearance, FlowSpec, Head, ModelMetadata
+    from ..model_file.metadata import Appearance, FlowSpec, Head, ModelMetadata, ScoreKind
 
 
 _TRAINED = "model.json"
@@ -131,8 +131,14 @@ def _flow(flow: FlowSpec) -> str:
     )
 
 
+_SCORES: dict[ScoreKind, str] = {
+    "z2": "mean of z squared",
+    "likelihood": "negative log-likelihood",
+}
+
+
 def _score(metadata: ModelMetadata) -> str:
-    kind = "mean of z squared" if metadata.score == "z2" else "negative log-likelihood"
+    kind = _SCORES[metadata.score]
     scale = "on one scale where a typical good part has about 1"
     return f"joined from the heads' scores, {scale} ({kind})" if metadata.heads else kind
 

@@ -16,7 +16,10 @@ from ..files import SUFFIXES
 
 CameraKind = Literal["auto", "device", "stream", "video", "folder", "gstreamer"]
 
-GST = "gst:"
+ON_DISK: tuple[CameraKind, ...] = ("video", "folder")
+"""Kinds whose source is a path, and whose frames do not arrive by themselves."""
+PREFIXES: dict[CameraKind, str] = {"gstreamer": "gst:"}
+"""How a source of these kinds starts; what follows is what the camera's class is given."""
 ACCEPTED = (
     "a device (0 or /dev/video0), the URL of a stream (rtsp:// or http://), a GStreamer pipeline "
     "(gst:...), a folder of pictures, a picture or a video"
@@ -37,13 +40,18 @@ _LEGAL = "!$&'()*+,;=:%"
 
 def is_path(source: str) -> bool:
     """Says whether a source is written as a path."""
-    return not (source.startswith(GST) or source.isdecimal() or _URL.match(source))
+    return not (_has_prefix(source) or source.isdecimal() or _URL.match(source))
+
+
+def _has_prefix(source: str) -> bool:
+    return source.startswith(tuple(PREFIXES.values()))
 
 
 def kind_of(source: str) -> CameraKind:
     """Returns the kind of a source; of a path that does not exist, what its name suggests."""
-    if source.startswith(GST):
-        return "gstreamer"
+    for kind, prefix in PREFIXES.items():
+        if source.startswith(prefix):
+            return kind
     if _URL.match(source):
         return "stream"
     if source.isdecimal():
@@ -69,7 +77,7 @@ def check_source(source: str) -> None:
             host.
     """
     if is_path(source) and " ! " in source:
-        raise ValueError(f"a GStreamer pipeline is written with {GST} before it")
+        raise ValueError(f"a GStreamer pipeline is written with {PREFIXES['gstreamer']} before it")
     url = _URL.match(source)
     if url is not None and url[1].lower() not in _SCHEMES:
         raise ValueError(f"{url[1]}:// is not read, but {', '.join(sorted(_SCHEMES))} are")
@@ -141,7 +149,7 @@ def redact(source: str) -> str:
         except ValueError:  # it is ambiguous what belongs to the password
             return _ALL.sub("://***", source)
         return _without_login(source, _QUERY_TO_ITS_END)
-    return redact_text(source if source.startswith(GST) else _NO_SCHEME.sub("***@", source))
+    return redact_text(source if _has_prefix(source) else _NO_SCHEME.sub("***@", source))
 
 
 def redact_text(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..model_file.contract import StrictModel
-from .grammar import is_path
+from .grammar import ON_DISK, is_path
 from .problems import Key, dotted
 
 _PRIVATE = ("password_file", "token_file", "key")
@@ -131,7 +131,7 @@ def _is_path(table: dict[str, Any], name: str) -> bool:
     if name != "source":
         return name in _PATHS
     source, kind = table["source"], table.get("kind", "auto")
-    return source != "" and (kind in ("video", "folder") or (kind == "auto" and is_path(source)))
+    return source != "" and (kind in ON_DISK or (kind == "auto" and is_path(source)))
 
 
 def _place(path: str, name: str, folder: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backends.base import Outputs
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
-from ..backends.selection import ORT_CPU, choose, runs_on_cpu
+from ..backends.selection import ON_CPU, choose, runs_on_cpu
 from ..detector import Detector
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
 from ..inspection.verdict import named_heads
@@ -89,7 +89,7 @@ def _batch(asked: int | None, detector: Detector) -> int:
 
     On the CPU a batch takes as long as its frames one after another, so the default there is 1.
     """
-    most = asked or (1 if detector.backend == ORT_CPU else _GPU_BATCH)
+    most = asked or (1 if detector.backend in ON_CPU else _GPU_BATCH)
     return most if detector.backend == PREFIX else detector.tested_batch(most)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.fake import PREFIX
-from ..backends.selection import AUTO, GPU, ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT
+from ..backends.selection import AUTO, GPU, ON_CPU, ON_GPU, ORT_TENSORRT, TENSORRT
 from ..errors import EngineFault
 from ..inspection.verdict import Answer, judged
 from ..model_file.metadata import ModelMetadata
@@ -325,7 +325,6 @@ class AbsentEngine(EngineProcess):
 
 
 _POLL_S = 0.02
-_ON_A_GPU = (TENSORRT, ORT_TENSORRT, ORT_CUDA)
 
 log = logging.getLogger(__name__)
 
@@ -447,10 +446,10 @@ def _require_ready(engine: EngineProcess, model: Path | None) -> None:
 def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:
     """Refuses a model that runs only on the CPU, not by choice, after one that runs on a GPU."""
     found, before = new.status, old.status
-    if found.backend == ORT_CPU and found.reasons and before.backend in _ON_A_GPU:
+    if found.backend in ON_CPU and found.reasons and before.backend in ON_GPU:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
         text = sentence(
-            "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=ORT_CPU
+            "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=found.backend
         )
         raise EngineFault("no_model", text)
 

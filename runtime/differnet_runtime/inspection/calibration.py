@@ -10,8 +10,8 @@ run, the share of good parts above it follows Beta(n + 1 - k, k). Ties only lowe
 Scores that models of other folds gave (`out_of_fold`) are not those of the finished model, so the
 same figures are estimates there, and are called so.
 
-Where so few scores are at hand that the rank would be the greatest, a log-normal may set the
-threshold: the prediction quantile of normal theory for the scores' logarithms. Of n scores with
+Where scores are few, the rank's score is one of the very highest, and scatters much from one draw of
+parts to another. There, a log-normal may set the threshold: the prediction quantile of normal theory for the scores' logarithms. Of n scores with
 mean m and standard deviation s, a new one exceeds m + t s sqrt(1 + 1/n) with probability `rate`,
 where t is Student's quantile at 1 - rate with n - 1 degrees of freedom (Hahn and Meeker 1991,
 Statistical Intervals, section 4.7). It is right as far as the logarithms are normal. Student's
@@ -44,6 +44,8 @@ HEADROOM = 1e-4
 does not turn the verdict of that very picture. It only lowers the false-reject rate."""
 LEAST = 3
 """The fewest scores that a log-normal can be fitted to."""
+ENOUGH = 100
+"""From so many scores on, `auto` takes the rank: the tails of many scores are not log-normal."""
 ABSURD = 1000
 """A threshold above this many times the median of the good scores is refused."""
 _TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
@@ -72,8 +74,8 @@ def calibrate(
         scored_by: Source of the scores: `torch` or the name of a backend.
         headroom: See `HEADROOM`; the error of FP16, where that is greater.
         method: `split` where one model gave all scores, `out_of_fold` where those of folds did.
-        tail: `rank`; `lognormal`; or `auto`, which takes the log-normal where the rank would be
-            the greatest score, or there are too few for any. None is `rank` for `split`, and
+        tail: `rank`; `lognormal`; or `auto`, which takes the log-normal for fewer than `ENOUGH`
+            scores, or where the rank would be the greatest score or beyond. None is `rank` for `split`, and
             `auto` for `out_of_fold`.
         rejected: Number of rejected parts without a label, which may be good and then score higher
             than all of these; see `metadata.Calibration`.
@@ -130,8 +132,8 @@ def _chosen(tail: Tail | Literal["auto"], scores: NDArray[np.float64], rate: flo
     """Resolves `auto`: scores that a log-normal can't be fitted to leave the rank."""
     if tail != "auto":
         return tail
-    fits = scores.size >= LEAST and scores[0] > 0.0
-    return "lognormal" if fits and threshold_rank(scores.size, rate) >= scores.size else "rank"
+    few = scores.size < ENOUGH or threshold_rank(scores.size, rate) >= scores.size
+    return "lognormal" if few and scores.size >= LEAST and scores[0] > 0.0 else "rank"
 
 
 def _by_rank(

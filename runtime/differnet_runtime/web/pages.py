@@ -154,7 +154,7 @@ _HELD = {
     file.name: (file.read_bytes(), _TYPES["." + file.name.rpartition(".")[2]])
     for file in (files(__package__) / "static").iterdir()
 }
-_NAMES = sorted(name for name in _HELD if name not in (_INDEX, _TEACH))
+_NAMES = sorted(name for name in _HELD if not name.endswith(".html"))
 
 
 @router.get("/", response_class=Response, responses=media("The page.", HTML))

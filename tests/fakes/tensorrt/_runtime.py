@@ -106,7 +106,7 @@ class Runtime:
         if fields.get("fail") == "deserialize":
             self._say("Error Code 6: API Usage Error (The engine plan file is of another device.)")
             return None
-        return ICudaEngine(fields, onnx, self._logger)
+        return ICudaEngine(Graph(fields, onnx, self._logger))
 
     def _say(self, message: str) -> None:
         self._logger.log(ILogger.Severity.ERROR, message)
@@ -115,112 +115,124 @@ class Runtime:
         _note("runtime closed")
 
 
-class ICudaEngine:
+class Graph:
+    """What an engine, its contexts and its inspector share."""
+
     def __init__(self, fields: dict[str, Any], onnx: bytes, logger: ILogger) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        self._fields, self._logger = fields, logger
-        self._batch = fields["batch"]
-        self._session = onnxruntime.InferenceSession(
+        self.fields, self.logger = fields, logger
+        self.batch = fields["batch"]
+        self.session = onnxruntime.InferenceSession(
             onnx, options, providers=["CPUExecutionProvider"]
         )
-        self._inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
-        outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
-        self._tensors = {**self._inputs, **outputs}
+        self.inputs = {tensor.name: tensor for tensor in self.session.get_inputs()}
+        outputs = {tensor.name: tensor for tensor in self.session.get_outputs()}
+        self.tensors = {**self.inputs, **outputs}
+
+    def dtype(self, name: str) -> DataType:
+        return DataType[_TYPES[self.tensors[name].type]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(d if isinstance(d, int) else -1 for d in self.tensors[name].shape)
+
+    def at_batch(self, name: str) -> tuple[int, ...]:
+        return tuple(self.batch if d == -1 else d for d in self.shape(name))
+
+    def nbytes(self, name: str) -> int:
+        return int(np.prod(self.at_batch(name))) * self.dtype(name).numpy.itemsize
+
+    def view(self, name: str, address: int) -> np.ndarray:
+        memory = (ctypes.c_char * self.nbytes(name)).from_address(address)
+        return np.frombuffer(memory, self.dtype(name).numpy).reshape(self.at_batch(name))
+
+
+class ICudaEngine:
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
 
     @property
     def num_io_tensors(self) -> int:
-        return len(self._tensors)
+        return len(self._graph.tensors)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self._tensors)[index]
+        return list(self._graph.tensors)[index]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
-        return TensorIOMode.INPUT if name in self._inputs else TensorIOMode.OUTPUT
+        return TensorIOMode.INPUT if name in self._graph.inputs else TensorIOMode.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> DataType:
-        return DataType[_TYPES[self._tensors[name].type]]
+        return self._graph.dtype(name)
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(d if isinstance(d, int) else -1 for d in self._tensors[name].shape)
+        return self._graph.shape(name)
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         assert profile_index == 0
-        most = self._fields["batch"]
-        least = self._fields.get("least", most)
-        return [(batch, *self._at_batch(name)[1:]) for batch in (least, most, most)]
+        most = self._graph.fields["batch"]
+        least = self._graph.fields.get("least", most)
+        return [(batch, *self._graph.at_batch(name)[1:]) for batch in (least, most, most)]
 
     @property
     def device_memory_size_v2(self) -> int:
         return 4096
 
     def create_execution_context(self) -> IExecutionContext | None:
-        if self._fields.get("fail") == "context":
+        if self._graph.fields.get("fail") == "context":
             message = "Error Code 2: OutOfMemory (Requested size was 123 bytes.)"
-            self._logger.log(ILogger.Severity.ERROR, message)
+            self._graph.logger.log(ILogger.Severity.ERROR, message)
             return None
-        return IExecutionContext(self)
+        return IExecutionContext(self, self._graph)
 
     def create_engine_inspector(self) -> EngineInspector:
-        return EngineInspector(self)
-
-    def _at_batch(self, name: str) -> tuple[int, ...]:
-        return tuple(self._batch if d == -1 else d for d in self.get_tensor_shape(name))
-
-    def _bytes(self, name: str) -> int:
-        return int(np.prod(self._at_batch(name))) * self.get_tensor_dtype(name).numpy.itemsize
-
-    def _view(self, name: str, address: int) -> np.ndarray:
-        memory = (ctypes.c_char * self._bytes(name)).from_address(address)
-        dtype = self.get_tensor_dtype(name).numpy
-        return np.frombuffer(memory, dtype).reshape(self._at_batch(name))
+        return EngineInspector(self._graph)
 
     def __del__(self) -> None:
         _note("engine closed")
 
 
 class EngineInspector:
-    def __init__(self, engine: ICudaEngine) -> None:
-        self._engine = engine
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
 
     def get_engine_information(self, format: LayerInformationFormat) -> str:  # noqa: A002
         assert format is LayerInformationFormat.JSON
-        return json.dumps(self._engine._fields.get("inspector", {"Layers": [], "Bindings": []}))
+        return json.dumps(self._graph.fields.get("inspector", {"Layers": [], "Bindings": []}))
 
 
 class IExecutionContext:
     """Puts each run into the stream as one host function, with the addresses of that moment."""
 
-    def __init__(self, engine: ICudaEngine) -> None:
-        self._engine = engine
-        self._fail = engine._fields.get("fail")
+    def __init__(self, engine: ICudaEngine, graph: Graph) -> None:
+        self._engine, self._graph = engine, graph  # the engine lives as long as its contexts
+        self._fail = graph.fields.get("fail")
         self._addresses: dict[str, int] = {}
         self._runs: list[tuple[dict[str, int], bool]] = []
-        self._staging = {} if _is_fake() else {n: _allocate(engine, n) for n in engine._tensors}
+        self._staging = {} if _is_fake() else {n: _allocate(graph, n) for n in graph.tensors}
         # Without a reference to this object, which would then outlive its last user.
-        self._function = _HostFunction(functools.partial(_run, engine, self._runs))
+        self._function = _HostFunction(functools.partial(_run, graph, self._runs))
         self._ran = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         least, _, most = self._engine.get_tensor_profile_shape(name, 0)
         if shape[1:] != most[1:] or not least[0] <= shape[0] <= most[0]:
             return self._refuse("not in the profile")
-        self._engine._batch = shape[0]
+        self._graph.batch = shape[0]
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self._engine._at_batch(name)
+        return self._graph.at_batch(name)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        if name not in self._engine._tensors:
+        if name not in self._graph.tensors:
             return self._refuse(f"{name} is no tensor of this engine")
         self._addresses[name] = address
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        for name in self._engine._tensors:
-            if not _reachable(self._addresses.get(name, 0), self._engine._bytes(name)):
+        for name in self._graph.tensors:
+            if not _reachable(self._addresses.get(name, 0), self._graph.nbytes(name)):
                 return self._refuse(f"the address of {name} is not the device's")
         if not stream_handle:
             return self._refuse("the default stream")
@@ -234,9 +246,9 @@ class IExecutionContext:
         if capturing and self._fail == "stale":
             return True
         self._ran = True
-        outputs = self._engine._tensors.keys() - self._engine._inputs.keys()
+        outputs = self._graph.tensors.keys() - self._graph.inputs.keys()
         return (
-            self._copy("cuMemcpyDtoHAsync_v2", self._engine._inputs.keys(), stream_handle)
+            self._copy("cuMemcpyDtoHAsync_v2", self._graph.inputs.keys(), stream_handle)
             and _launch(stream_handle, self._function, self._number(capturing))
             and self._copy("cuMemcpyHtoDAsync_v2", outputs, stream_handle)
         )
@@ -247,7 +259,7 @@ class IExecutionContext:
         for name in self._staging.keys() & set(names):
             ends = [ctypes.c_void_p(self._addresses[name]), self._staging[name]]
             to, source = ends if function == "cuMemcpyHtoDAsync_v2" else ends[::-1]
-            size = ctypes.c_size_t(self._engine._bytes(name))
+            size = ctypes.c_size_t(self._graph.nbytes(name))
             codes.append(getattr(_driver(), function)(to, source, size, ctypes.c_void_p(stream)))
         return not any(codes)
 
@@ -259,7 +271,7 @@ class IExecutionContext:
         return self._runs.index(run)
 
     def _refuse(self, why: str) -> bool:
-        self._engine._logger.log(ILogger.Severity.ERROR, f"Error Code 3: API Usage Error ({why})")
+        self._graph.logger.log(ILogger.Severity.ERROR, f"Error Code 3: API Usage Error ({why})")
         return False
 
     def __del__(self) -> None:
@@ -268,13 +280,13 @@ class IExecutionContext:
             _driver().cuMemFreeHost(memory)
 
 
-def _run(engine: ICudaEngine, runs: list[tuple[dict[str, int], bool]], number: int | None) -> None:
+def _run(graph: Graph, runs: list[tuple[dict[str, int], bool]], number: int | None) -> None:
     addresses, captured = runs[number or 0]
-    worse = np.float32(1.1 if captured and engine._fields.get("fail") == "differs" else 1.0)
-    inputs = {name: engine._view(name, addresses[name]) for name in engine._inputs}
-    results = engine._session.run(None, inputs)
-    for tensor, value in zip(engine._session.get_outputs(), results, strict=True):
-        engine._view(tensor.name, addresses[tensor.name])[...] = value * worse
+    worse = np.float32(1.1 if captured and graph.fields.get("fail") == "differs" else 1.0)
+    inputs = {name: graph.view(name, addresses[name]) for name in graph.inputs}
+    results = graph.session.run(None, inputs)
+    for tensor, value in zip(graph.session.get_outputs(), results, strict=True):
+        graph.view(tensor.name, addresses[tensor.name])[...] = value * worse
 
 
 @functools.cache
@@ -293,9 +305,9 @@ def _note(text: str) -> None:
         return
 
 
-def _allocate(engine: ICudaEngine, name: str) -> ctypes.c_void_p:
+def _allocate(graph: Graph, name: str) -> ctypes.c_void_p:
     memory = ctypes.c_void_p()
-    size = ctypes.c_size_t(engine._bytes(name))
+    size = ctypes.c_size_t(graph.nbytes(name))
     assert _driver().cuMemHostAlloc(ctypes.byref(memory), size, 0) == 0
     return memory
 

@@ -1,12 +1,14 @@
 """TensorRT's backend: what it computes, and which calls of the driver that takes."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from differnet_runtime.backends.base import Outputs
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
+from differnet_runtime.model_file.file import read_model_file
 from tests.fakes.headed import HEIGHT, WIDTH, headed_graph
 from tests.fakes.weighted import SIDE, noise
 
@@ -93,13 +95,13 @@ def test_a_graph_of_a_score_alone_has_neither_heatmap_nor_heads(
 
 
 def test_a_trained_model_scores_as_with_onnx_runtime(
-    scenario: Callable[..., Report], exported: object
+    scenario: Callable[..., Report], exported: Path
 ) -> None:
-    model = exported.read_bytes()  # type: ignore[attr-defined]
+    model = exported.read_bytes()
+    contract = read_model_file(exported)[1].input
     value = scenario("plain", model=model, batch=2, env=INTEGRATED).value
     with OnnxRuntimeBackend(model, threads=1) as backend:
-        shape = tuple(backend._input.shape[1:])
-        wanted = backend.infer(noise(3, shape)).scores
+        wanted = backend.infer(noise(3, (contract.height, contract.width, 3))).scores
     assert value["reason"] is None
     np.testing.assert_allclose(value["scored"][0], wanted, rtol=1e-5)
 

@@ -22,7 +22,7 @@ from differnet_runtime.errors import CameraError
 from differnet_runtime.records import Frame, Origin
 from differnet_runtime.text import file_name
 
-Open = Callable[..., WatchedFolder]
+Open = Callable[..., "Folder"]
 
 
 class QuietError(Exception):
@@ -42,6 +42,14 @@ class Memory(Remembered):
         time.sleep(seconds)
 
 
+class Folder(WatchedFolder):
+    """A watched folder, with what it remembers."""
+
+    def __init__(self, source: Path, memory: Memory, after: AfterVerdict) -> None:
+        super().__init__(source, "auto", memory, after)
+        self.memory = memory
+
+
 def data(brightness: int, suffix: str = ".png") -> bytes:
     return cv2.imencode(suffix, np.full((8, 8, 3), brightness, np.uint8))[1].tobytes()
 
@@ -54,12 +62,12 @@ def put(path: Path, brightness: int, *, age_s: float = 60.0) -> None:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Open]:
-    made: list[WatchedFolder] = []
+    made: list[Folder] = []
 
     def open_folder(
         source: Path = tmp_path, memory: Memory | None = None, after: AfterVerdict = "keep"
-    ) -> WatchedFolder:
-        made.append(WatchedFolder(source, "auto", memory or Memory(), after))
+    ) -> Folder:
+        made.append(Folder(source, memory or Memory(), after))
         return made[-1]
 
     yield open_folder
@@ -67,11 +75,11 @@ def opened(tmp_path: Path) -> Iterator[Open]:
         folder.close()
 
 
-def taken(folder: WatchedFolder, within_s: float = 0.3, count: int = 1000) -> list[Frame]:
+def taken(folder: Folder, within_s: float = 0.3, count: int = 1000) -> list[Frame]:
     """Takes pictures until none came for a moment, or so many."""
     frames = []
     while len(frames) < count:
-        folder._seen.until_s = time.monotonic() + within_s  # type: ignore[attr-defined]
+        folder.memory.until_s = time.monotonic() + within_s
         try:
             frame = folder.read()
         except QuietError:
@@ -262,8 +270,8 @@ def test_another_folder_in_its_place_is_watched(tmp_path: Path, opened: Open) ->
     assert names(taken(folder, 10, 1)) == ["a.png"]
 
 
-def settle(folder: WatchedFolder, frames: list[Frame]) -> None:
-    folder._seen.settled.extend(frame.origin.key for frame in frames if frame.origin)
+def settle(folder: Folder, frames: list[Frame]) -> None:
+    folder.memory.settled.extend(frame.origin.key for frame in frames if frame.origin)
 
 
 def test_judged_pictures_are_moved(tmp_path: Path, opened: Open) -> None:

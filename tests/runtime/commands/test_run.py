@@ -18,7 +18,7 @@ from differnet_runtime.images import write_image
 from differnet_runtime.installation import install_line
 from differnet_runtime.model_file.contract import PictureSizes
 from differnet_runtime.model_file.metadata import ModelMetadata
-from tests.command_line import differnet
+from tests.command_line import actions_of, differnet
 from tests.fakes.headed import coloured, write_headed_model
 from tests.servers import require
 
@@ -94,7 +94,7 @@ def test_it_says_why_it_runs_on_nothing_better_where_there_is_a_gpu(
 def test_every_other_option_is_refused_beside_a_station(tmp_path: Path, capsys: Captured) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     configure(parser)
-    for action in parser._actions:
+    for action in actions_of(parser):
         option = action.option_strings[0]
         if option == "--config":
             continue

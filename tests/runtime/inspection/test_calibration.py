@@ -202,16 +202,14 @@ def test_a_split_calibration_is_by_rank_whatever_the_number_of_scores() -> None:
 
 @pytest.mark.parametrize(
     ("count", "rate", "tail"),
-    [(10, 0.05, "lognormal"), (31, 0.05, "lognormal"), (38, 0.05, "lognormal"),
-     (39, 0.05, "rank"), (150, 0.05, "rank"), (150, 0.01, "lognormal")],
+    [(10, 0.05, "lognormal"), (31, 0.05, "lognormal"), (99, 0.05, "lognormal"),
+     (100, 0.05, "rank"), (150, 0.05, "rank"), (150, 0.01, "lognormal")],
 )  # fmt: skip
 def test_few_out_of_fold_scores_take_the_log_normal(count: int, rate: float, tail: str) -> None:
     found = out_of_fold(np.linspace(0.5, 2.0, count), rate)
     assert (found.method, found.tail, found.estimated) == ("out_of_fold", tail, True)
     assert 0 < found.bound < 1
     assert found.images == count
-    by_rank = threshold_rank(count, rate)
-    assert (by_rank >= count) == (tail == "lognormal")
 
 
 def test_scores_that_no_log_normal_fits_keep_the_rank() -> None:

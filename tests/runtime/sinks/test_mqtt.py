@@ -77,11 +77,10 @@ def test_status_says_online_and_offline(broker: Broker) -> None:
         with connected(broker, "line3", prefix="plant/hall-2"):
             wait_for(lambda: listener.last(topic) == b"online")
         wait_for(lambda: listener.last(topic) == b"offline")
-        with connected(broker, "line3", prefix="plant/hall-2") as sink:
+        with connected(broker, "line3", prefix="plant/hall-2"):
             wait_for(lambda: listener.last(topic) == b"online")
-            assert sink._client is not None
-            sink._client.socket().close()  # type: ignore[union-attr]
-            wait_for(lambda: b"offline" in [data for _, data, _ in listener.messages[3:]])
+            with client_of(broker.port, "plant-hall-2-line3"):  # takes its place at the broker
+                wait_for(lambda: b"offline" in [data for _, data, _ in listener.messages[3:]])
             wait_for(lambda: listener.last(topic) == b"online")  # it came back
 
 

@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from differnet_runtime.cameras.files import UnreadablePictureError
+from differnet_runtime.cameras.files import Remembered, UnreadablePictureError
+from differnet_runtime.capture.pictures import Pictures, restore
 from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.config import CameraConfig, EventsConfig
 from differnet_runtime.events import InspectionEvent, picture_id
@@ -167,6 +168,13 @@ def test_a_picture_that_can_not_be_read_has_its_id_too(line: Callable[..., Line]
     wait_for(lambda: one.log.judged() == {"a.png|7|8": "NO_DECISION"})
 
 
+def leaving(pictures: Pictures) -> set[str]:
+    """Returns the pictures that a new capture process is told to move or delete."""
+    found = Remembered()
+    restore(pictures.write(), found)
+    return set(found.settled)
+
+
 @pytest.mark.parametrize(
     ("after", "expected"), [("keep", []), ("move", ["a.png", "b.png"]), ("delete", ["b.png"])]
 )
@@ -183,7 +191,7 @@ def test_a_picture_leaves_once_its_verdict_is_on_disk(
     wait_for(lambda: capture.settled == keys)
     known = remembered(one.log, one.config)
     assert known.seen == {"a.png|7|8", "b.png|7|8"}
-    assert known._settled == set(keys)
+    assert leaving(known) == set(keys)
 
 
 def test_a_camera_that_is_opened_again_meanwhile_judges_no_picture_twice(tmp_path: Path) -> None:
@@ -194,7 +202,7 @@ def test_a_camera_that_is_opened_again_meanwhile_judges_no_picture_twice(tmp_pat
     outbox.add(event, JudgedPicture("top", log.source, made, "GOOD"))
     known = remembered(log, CameraConfig(source="/in", after="move"))
     assert known.seen == {made.key}
-    assert not known._settled, "it leaves once its verdict is on disk"
+    assert not leaving(known), "it leaves once its verdict is on disk"
     other = PictureLog(outbox, "side", "/in")
     assert not remembered(other, CameraConfig(source="/in")).seen
 
@@ -203,15 +211,15 @@ def test_a_mistake_of_ours_ends_with_that_picture(
     line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = line(Capture(picture("a.png"), picture("b.png", "e")))
-    judge = one.queue._judge.judge
+    judge = FrameJudge.judge
 
-    def failing(take: Callable[[], Frame | None]) -> JudgedFrame | None:
+    def failing(self: FrameJudge, take: Callable[[], Frame | None]) -> JudgedFrame | None:
         frame = take()
         if frame is not None and frame.name == "a.png":
             raise ZeroDivisionError("by zero")
-        return judge(lambda: frame)
+        return judge(self, lambda: frame)
 
-    monkeypatch.setattr(one.queue._judge, "judge", failing)
+    monkeypatch.setattr(FrameJudge, "judge", failing)
     event = one.judged().event
     assert (event.verdict, event.code) == ("NO_DECISION", "exception")
     assert event.frame is not None

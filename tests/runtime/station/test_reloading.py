@@ -73,16 +73,11 @@ def test_a_camera_that_changes_its_model_is_judged_by_its_own_threshold_to_the_l
     station = running({"top": top, "side": own})
     wait_for(lambda: len(scored(station, "side")) > 2)
     close, seen = station._close, list[InspectionEvent]()
-    report = station.cameras["side"]._report
-
-    def told(judged: Any) -> InspectionEvent:
-        seen.append(report(judged))
-        return seen[-1]
 
     def late(names: list[str]) -> None:
-        seen.clear()
-        station.cameras["side"]._report = told
-        wait_for(lambda: len(seen) > 3)
+        number = station.recent.number
+        wait_for(lambda: len(station.recent.after(number, camera="side")) > 3)
+        seen.extend(one.event for one in station.recent.after(number, camera="side"))
         close(names)
 
     monkeypatch.setattr(station, "_close", late)

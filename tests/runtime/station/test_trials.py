@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,8 @@ from differnet_runtime.config import Config
 from differnet_runtime.config.models import CameraModelConfig
 from differnet_runtime.errors import ModelStoreError
 from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.models.store import ModelStore, StoredModel
+from differnet_runtime.models.store import ModelStore
 from differnet_runtime.station import shadows as shadows_module
-from differnet_runtime.station.models import StationModel
 from differnet_runtime.station.station import Station
 from tests.drawn import write_noise
 from tests.runtime.waiting import wait_for
@@ -195,13 +195,11 @@ def test_a_look_over_the_trials_ends_none_that_was_begun_meanwhile(
 def test_no_trial_stays_whose_model_came_to_judge_while_it_was_begun(
     station: Station, hashes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = shadows_module._engine
-
-    def while_it_is_activated(judged_by: StationModel, chosen: StoredModel) -> EngineProcess:
+    def while_it_is_activated(*arguments: Any, **options: Any) -> EngineProcess:
         station.control.activate(hashes[1])
-        return made(judged_by, chosen)
+        return EngineProcess(*arguments, **options)
 
-    monkeypatch.setattr(shadows_module, "_engine", while_it_is_activated)
+    monkeypatch.setattr(shadows_module, "EngineProcess", while_it_is_activated)
     station.control.start_shadow("top", hashes[1])
     assert station.shadows.of("top") is None
 

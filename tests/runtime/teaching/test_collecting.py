@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -16,8 +17,11 @@ import pytest
 
 from differnet_runtime.errors import TeachError
 from differnet_runtime.images import read_image
+from differnet_runtime.inspection.image_checks import IntegrityGate
 from differnet_runtime.model_file.contract import Region
+from differnet_runtime.records import Frame
 from differnet_runtime.teaching import dataset as dataset_module
+from differnet_runtime.teaching.dataset import Dataset, FrameOutcome
 from differnet_runtime.teaching.files import FOLDER
 from differnet_runtime.teaching.records import Record
 from differnet_runtime.teaching.teaching import Teaching, UnknownError
@@ -134,15 +138,23 @@ def test_of_a_live_camera_the_newest_frame_wins_and_nobody_waits(
     assert len(pictures()) <= 2
 
 
-def test_waiting_pictures_outlive_changes_of_other_data_sets(teaching: Teaching) -> None:
+def test_waiting_pictures_outlive_changes_of_other_data_sets(
+    teaching: Teaching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consider, begun = Dataset.consider, Event()
+
+    def noted(dataset: Dataset, frame: Frame, gate: IntegrityGate) -> FrameOutcome:
+        begun.set()
+        return consider(dataset, frame, gate)
+
+    monkeypatch.setattr(Dataset, "consider", noted)
     for name, camera in (("ring", "left"), ("cover", "right"), ("old", "left")):
         teaching.create(name, camera, None)
     teaching.collect("ring", on=True)
     teaching.collect("cover", on=True)
-    collector = teaching._collector
     with teaching.find("ring").lock:  # as if the disk were slow
         teaching.offer("left", frame_of_part(50))
-        wait_for(lambda: not collector._streams["left"].waiting, 10)
+        assert begun.wait(10)
         for seed in range(8):
             teaching.offer("right", frame_of_part(seed))
         teaching.delete("old")

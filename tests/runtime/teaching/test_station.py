@@ -11,6 +11,7 @@ import pytest
 from differnet_runtime.config import Config
 from differnet_runtime.images import write_image
 from differnet_runtime.station.station import Station
+from differnet_runtime.teaching.dataset import Dataset
 from differnet_runtime.teaching.files import FOLDER, DatasetFiles
 from differnet_runtime.teaching.records import Record, now
 from tests.fakes.teaching import frame_of_part
@@ -54,12 +55,16 @@ def test_every_part_of_a_folder_is_collected_while_it_is_judged(station: Station
 
 
 def test_a_reload_that_switches_teaching_off_ends_the_collecting(
-    station: Station, config: dict[str, Any]
+    station: Station, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wait_for(lambda: bool(station.teaching.dataset("ring").pictures), 60)
     renewal = station.prepare(Config.model_validate({**config, "teach": {"enabled": False}}))
     station.reconfigure(renewal)
-    assert station.teaching._collector._streams == {}
+    considered: list[object] = []
+    monkeypatch.setattr(Dataset, "consider", lambda *_: considered.append(_))
+    for seed in range(5):  # of a folder, each would wait until the one before was considered
+        station.teaching.offer("top", frame_of_part(seed))
+    assert not considered
     assert "switched off" in str(station.teaching.view().reason)
 
 

@@ -143,13 +143,22 @@ def test_what_goes_wrong_again_and_again_is_told_once(
     wait_for(lambda: recorded(site).repeats == 1, 10)
 
 
-def test_a_disk_that_hangs_holds_no_stop_up(tmp_path: Path, again: Again) -> None:
+def test_a_disk_that_hangs_holds_no_stop_up(
+    tmp_path: Path, again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = FakeSite(tmp_path, live=False)
     teaching = again(site)
     teaching.create("ring", "left", None)
-    teaching.find("ring")._unwritten = True
-    held, stopping = teaching.find("ring").lock, Thread(target=teaching.stop, args=(0.2,))
-    with held:  # as by a write that does not return
+    ring, stopping = teaching.find("ring"), Thread(target=teaching.stop, args=(0.2,))
+
+    def full(*_: object) -> None:
+        raise OutputError("no space left on device")
+
+    with ring.lock:  # as by a write that does not return
+        with monkeypatch.context() as broken:
+            broken.setattr(DatasetFiles, "write", full)
+            with pytest.raises(OutputError):
+                ring.remember(repeats=1)
         stopping.start()
         wait_for(lambda: not stopping.is_alive(), 10)
 

@@ -40,7 +40,7 @@ def show_grey(station: FakeStation, level: int) -> None:
     event = like.model_copy(update=update)
     frame = Frame(np.full((64, 64, 3), level, np.uint8), "f", 0, time.monotonic_ns(), time.time())
     inspection = Inspection("f", 0, frame.captured_at_s, Decision(Verdict.GOOD))
-    station._show("left", frame, inspection, event)
+    station.show("left", frame, inspection, event)
 
 
 @contextmanager

@@ -173,6 +173,38 @@ def build_plan(model: bytes, request: BuildRequest, report: Callable[[float], No
     return _Build(request, report).run(model)
 
 
+def progress_monitor(report: Callable[[float], None]) -> object:
+    """Makes the monitor that tells how much of a build is done.
+
+    Args:
+        report: Called with the share that is done, 0..1, from any thread.
+    """
+    trt: Any = api.load()
+    phases = Phases()
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Called by TensorRT with nested phases, from any of its threads."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            """A phase begins, within another or at the top."""
+            phases.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            """A step is done; False would stop the build."""
+            phases.step(phase_name, step)
+            report(phases.done)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            """A phase ends."""
+            phases.finish(phase_name)
+
+    return Monitor()
+
+
 class _Build:
     """Holds TensorRT's objects, which must live as long as the build."""
 
@@ -229,7 +261,7 @@ class _Build:
         if (workspace := _workspace(wanted.workspace_mib)) is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
         if hasattr(trt, "IProgressMonitor"):
-            config.progress_monitor = self._monitor()
+            config.progress_monitor = progress_monitor(self._report)
 
     def _profile_batch(self) -> None:
         """Allows batches of 1 to N, with kernels chosen for N; a runner fixes one of them."""
@@ -260,33 +292,6 @@ class _Build:
                 if output.dtype == trt.DataType.FLOAT and not output.is_shape_tensor:
                     layer.precision = trt.DataType.FLOAT
                     layer.set_output_type(number, trt.DataType.FLOAT)
-
-    def _monitor(self) -> object:
-        trt, phases, report = self._trt, Phases(), self._report
-
-        class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
-            """Called by TensorRT with nested phases, from any of its threads."""
-
-            def __init__(self) -> None:
-                trt.IProgressMonitor.__init__(self)
-
-            def phase_start(
-                self, phase_name: str, parent_phase: str | None, num_steps: int
-            ) -> None:
-                """A phase begins, within another or at the top."""
-                phases.start(phase_name, parent_phase, num_steps)
-
-            def step_complete(self, phase_name: str, step: int) -> bool:
-                """A step is done; False would stop the build."""
-                phases.step(phase_name, step)
-                report(phases.done)
-                return True
-
-            def phase_finish(self, phase_name: str) -> None:
-                """A phase ends."""
-                phases.finish(phase_name)
-
-        return Monitor()
 
     def _read_timing_cache(self) -> None:
         data = b""

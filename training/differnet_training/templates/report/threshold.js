@@ -33,13 +33,18 @@
     return all.indexOf(Math.min(...all));
   }
 
+  // The threshold in use has many digits; all others have as few as they need.
+  function digits(position) {
+    const [threshold] = data.points[position];
+    return position === data.start ? +threshold.toPrecision(6) : threshold;
+  }
+
   function show() {
-    const at = +slider.value, [threshold, falseRejects, misses] = data.points[at];
+    const at = +slider.value, [, falseRejects, misses] = data.points[at];
     const x = (width * at) / Math.max(1, data.points.length - 1);
     marker.setAttribute("x1", x);
     marker.setAttribute("x2", x);
-    // The threshold in use has many digits; all others have as few as they need.
-    const shown = at === data.start ? +threshold.toPrecision(6) : threshold;
+    const shown = digits(at);
     slider.setAttribute("aria-valuetext", shown);
     set(".at", shown);
     set(".false-rejects", share(falseRejects, data.good));
@@ -55,10 +60,10 @@
       set(".cost", hint);
       return;
     }
-    const best = cheapest(price), [lowest] = data.points[best];
+    const best = cheapest(price);
     const now = expected(data.points[at], price), least = expected(data.points[best], price);
     set(".cost", `1,000 parts cost ${+now.toPrecision(4)} at this threshold; the least is `
-      + `${+least.toPrecision(4)} at ${lowest}.`);
+      + `${+least.toPrecision(4)} at ${digits(best)}.`);
   }
 
   slider.addEventListener("input", show);
