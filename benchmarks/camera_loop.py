@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 from differnet_runtime.cameras.base import FreezeDetector
 from differnet_runtime.cameras.opencv import CaptureReader
 from differnet_runtime.capture.child import CaptureLink
+from differnet_runtime.capture.messages import FrameQueue
 from differnet_runtime.capture.pictures import Pictures
 from differnet_runtime.capture.process import CaptureMonitor, CaptureStats
-from differnet_runtime.capture.shared_frames import FrameQueue
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.records import Frame, Image
 from differnet_runtime.station.judging import FrameJudge
@@ -104,9 +104,9 @@ def _judged(
     station: Station, config: CameraConfig, video: Path, frames: int
 ) -> tuple[list[list[float]], float, dict[str, int]]:
     gc.freeze()  # torch's objects, which a station has not, would be gone through now and then
-    judge = FrameJudge(
-        "station", "top", config, station.models.first.switch, live=True, threshold=lambda _: 1e9
-    )
+    switch = station.models.first.switch
+    switch.engine.thresholds = {"top": 1e9}
+    judge = FrameJudge("station", "top", config, switch, station.labelling.thresholds, live=True)
     camera = _Camera(config, video)
     rows: list[list[float]] = []
     codes: Counter[str] = Counter()

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress
 from differnet_runtime.detector import Detector
 from differnet_runtime.errors import ExportError
-from differnet_runtime.inspection.calibration import judged
-from differnet_runtime.inspection.verdict import decide
+from differnet_runtime.inspection.verdict import decide, judged
 from differnet_runtime.model_file.file import read_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Precision
 from differnet_runtime.records import Verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,18 +159,65 @@ def size(path: Path) -> int:
     return found
 
 
-class RunningClock:
-    """Counts the seconds that a station has run since its first start, across restarts.
-
-    Stored rows age by this clock: a wall clock that is set wrong must not delete anything.
+class Database:
+    """A database that one thread writes and any thread reads; its rows are dated by `now_s`.
 
     Args:
-        start_s: Seconds counted before this start; 0 at the first start.
+        path: The file; see `connect`.
+        schema: SQL statements that create the tables, `clock` with its one row among them.
+        version: Version of the schema.
+        later: SQL statements for what the first release did not have.
+        durable: Whether a commit survives a power cut.
+
+    Raises:
+        DamagedError: It is damaged.
+        StoreError: It can't be opened.
     """
 
-    def __init__(self, start_s: float = 0.0) -> None:
-        self._offset_s = start_s - time.monotonic()
+    def __init__(
+        self, path: Path, schema: str, version: int, later: str = "", *, durable: bool
+    ) -> None:
+        self._path = path
+        self._writer = connect(path, schema, version, durable=durable)
+        self._reader = connect(path, schema, version, durable=durable)
+        self._reading = threading.Lock()
+        with mapped(path):
+            for statement in filter(str.strip, later.split(";")):
+                self._writer.execute(statement)
+        ((seconds,),) = self.read("SELECT seconds FROM clock")
+        self._offset_s: float = seconds - time.monotonic()
 
     def now_s(self) -> float:
-        """Returns the seconds."""
+        """Returns the seconds that the station has run since its first start, across restarts.
+
+        A wall clock that is set wrong must not delete anything.
+        """
         return self._offset_s + time.monotonic()
+
+    def read(self, query: str, *values: object) -> list[Any]:
+        """Returns the rows of a query; called by any thread.
+
+        Raises:
+            DamagedError: It is damaged.
+            StoreError: It can't be read.
+        """
+        with self._reading, mapped(self._path):
+            return self._reader.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Yields the connection of the thread that writes, within one transaction.
+
+        Raises:
+            DamagedError: It is damaged.
+            FullError: The disk is full.
+            StoreError: It can't be written.
+        """
+        with mapped(self._path), transaction(self._writer):
+            yield self._writer
+
+    def close(self) -> None:
+        """Closes the database."""
+        with self._reading:
+            self._reader.close()
+        self._writer.close()

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
@@ -26,10 +26,17 @@ from .cameras.base import FreezeDetector
 from .config.models import IntegrityConfig
 from .errors import BackendError, EngineFault, ImageReadError
 from .images import read_image
-from .inspection.calibration import judged
 from .inspection.image_checks import IntegrityGate
 from .inspection.preprocess import checked, golden_frames
-from .inspection.verdict import Answer, Result, frame_of, inspect_frame, unreadable
+from .inspection.verdict import (
+    Answer,
+    Result,
+    frame_of,
+    inspect_frame,
+    judged,
+    named_heads,
+    unreadable,
+)
 from .model_file.contract import check_views
 from .model_file.file import content_hash, read_model_file
 from .model_file.metadata import ModelMetadata
@@ -41,32 +48,6 @@ CHECKED = IntegrityConfig()
 """Checks of a picture with the model's limits."""
 _LIMIT = 1e-2
 """Greatest relative difference of a score that counts as the same; leaves room for FP16."""
-
-
-def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> dict[str, float]:
-    """Returns the scores of one frame's heads by their names.
-
-    Args:
-        heads: `(1, H) float32` output of the graph; None if it has no such output.
-        metadata: Metadata of the model, with the names of its H heads.
-
-    Returns:
-        The score of each head; empty if the model has none.
-
-    Raises:
-        EngineFault: The number of scores differs from the number of heads.
-    """
-    if heads is None or not metadata.heads:
-        return {}
-    expected = (1, len(metadata.heads))
-    if heads.shape != expected:
-        raise EngineFault(
-            "bad_shape",
-            f"the graph gives scores of heads in the shape {heads.shape}, but the file names "
-            f"{len(metadata.heads)} heads: {expected} is expected. Export the model again.",
-        )
-    values = map(float, heads[0])
-    return dict(zip((head.name for head in metadata.heads), values, strict=True))
 
 
 class Detector(AbstractContextManager["Detector"]):
@@ -125,6 +106,8 @@ class Detector(AbstractContextManager["Detector"]):
         self, backend: Backend, metadata: ModelMetadata, integrity: IntegrityConfig | None
     ) -> None:
         self.metadata, self._backend, self._integrity = metadata, backend, integrity
+        self.outputs: Callable[[NDArray[np.uint8]], Outputs] = backend.infer
+        """Runs the graph, unchecked, on a batch of its input, `(N, height, width, C)` uint8."""
         self._frame = backend.buffer((1, *metadata.input.shape))
         self._gate = self.gate()
         self.stages_ms: dict[str, float] = {}
@@ -227,14 +210,6 @@ class Detector(AbstractContextManager["Detector"]):
             BackendError: Inference failed.
         """
         return self.infer(prepared).score.value
-
-    def outputs(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Runs the graph on a batch that is already its input, without any check.
-
-        Args:
-            batch: `(N, height, width, C)` uint8.
-        """
-        return self._backend.infer(batch)
 
     def tested_batch(self, most: int) -> int:
         """Returns the greatest batch that the backend scores like single frames.

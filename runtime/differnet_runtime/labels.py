@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -232,9 +232,9 @@ def _columns(record: type[StrictModel]) -> tuple[str, str]:
     return ", ".join(fields), ", ".join("?" * len(fields))
 
 
-_COLUMNS, _PLACES = _columns(ThresholdChange)
-_ADD = f"INSERT INTO threshold ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608 - no value is in it
-_LIST = f"SELECT {_COLUMNS} FROM threshold ORDER BY row"  # noqa: S608 - likewise
+_CHANGE_COLUMNS, _CHANGE_PLACES = _columns(ThresholdChange)
+_ADD = f"INSERT INTO threshold ({_CHANGE_COLUMNS}) VALUES ({_CHANGE_PLACES})"  # noqa: S608 - no value is in it
+_LIST = f"SELECT {_CHANGE_COLUMNS} FROM threshold ORDER BY row"  # noqa: S608 - likewise
 _UNDO = """
 UPDATE threshold SET undone = 1 WHERE row =
 (SELECT max(row) FROM threshold WHERE camera = ? AND model = ? AND NOT undone)
@@ -253,27 +253,18 @@ class Thresholds:
 
     def __init__(self, book: LabelDatabase) -> None:
         self._book = book
-        self._valid: dict[tuple[str, str], ThresholdChange] = {}
+        self.set_here: Mapping[tuple[str, str, float | None], float] = {}
+        """The thresholds that apply, by camera, content hash of the model, and the configuration's
+        own threshold, beside which they were set; for others the configuration or the model
+        decides."""
         try:
             self._read()
         except StoreError as error:
             log.warning("thresholds that were set on this station are not used: %s", error)
 
-    def valid(self, camera: str, model: str, configured: float | None) -> ThresholdChange | None:
-        """Returns the change that applies now; None if the configuration or the model decides.
-
-        Args:
-            camera: Name of the camera.
-            model: Content hash of the model that judges.
-            configured: The configuration's own threshold; a change was made beside the same one.
-        """
-        change = self._valid.get((camera, model))
-        return change if change is not None and change.configured == configured else None
-
     def threshold(self, camera: str, model: str, configured: float | None) -> float | None:
         """Returns the threshold that replaces the model's own; None to use the model's."""
-        change = self.valid(camera, model, configured)
-        return configured if change is None else change.new
+        return self.set_here.get((camera, model, configured), configured)
 
     def set(self, change: ThresholdChange) -> None:
         """Stores a change, which applies from the next frame on.
@@ -305,16 +296,15 @@ class Thresholds:
         with self._book.use() as connection:
             changes = [_record(ThresholdChange, row) for row in connection.execute(_LIST)]
             # Within the transaction: an earlier reading must not take the place of a later one.
-            self._valid = {
-                (change.camera, change.model): change for change in changes if not change.undone
-            }
+            latest = {(one.camera, one.model): one for one in changes if not one.undone}
+            self.set_here = {(*key, one.configured): one.new for key, one in latest.items()}
         return changes
 
 
-_COLUMNS, _PLACES = _columns(Labelled)
-_SET = f"INSERT OR REPLACE INTO label ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608 - no value is in it
-LIST = f"SELECT {_COLUMNS} FROM label ORDER BY labelled_at_s DESC, id"  # noqa: S608 - likewise
-_FIND = f"SELECT {_COLUMNS} FROM label WHERE id = ?"  # noqa: S608 - likewise
+_LABEL_COLUMNS, _LABEL_PLACES = _columns(Labelled)
+_SET = f"INSERT OR REPLACE INTO label ({_LABEL_COLUMNS}) VALUES ({_LABEL_PLACES})"  # noqa: S608 - no value is in it
+LIST = f"SELECT {_LABEL_COLUMNS} FROM label ORDER BY labelled_at_s DESC, id"  # noqa: S608 - likewise
+_FIND = f"SELECT {_LABEL_COLUMNS} FROM label WHERE id = ?"  # noqa: S608 - likewise
 
 
 class LabelStore:

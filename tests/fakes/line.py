@@ -16,8 +16,7 @@ from differnet_runtime.config import CameraConfig
 from differnet_runtime.errors import EngineFault
 from differnet_runtime.inference.messages import EngineState, EngineStatus
 from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inspection.calibration import judged
-from differnet_runtime.inspection.verdict import Answer
+from differnet_runtime.inspection.verdict import Answer, judged
 from differnet_runtime.records import Frame
 
 _PROBATION = 10

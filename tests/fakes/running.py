@@ -31,6 +31,7 @@ class RunningStation:
         environment: Added to the process's.
         command: Put before the command (`faketime`, `unshare`).
         web: TOML text of further keys of `[web]`.
+        events: Whether it writes its events to a file, for `events`.
     """
 
     def __init__(
@@ -42,19 +43,22 @@ class RunningStation:
         environment: Mapping[str, str] | None = None,
         command: tuple[str, ...] = (),
         web: str = "",
+        events: bool = True,
     ) -> None:
         self.folder, self.port = folder, free_port()
         self.events_file = folder / "events.jsonl"
         self.config = folder / "line.toml"
         self.log = folder / "station.log"
-        self._web = web
+        self._web, self._writes_events = web, events
         self._environment, self._command = dict(environment or {}), command
         self._process: subprocess.Popen[bytes] | None = None
         self.write(tables, model)
 
     def write(self, tables: str, model: str = 'backend = "fake:5ms"') -> None:
         """Writes the configuration."""
-        jsonl = "" if "[jsonl]" in tables else f'[jsonl]\npath = "{self.events_file}"\n'
+        jsonl = f'[jsonl]\npath = "{self.events_file}"\n'
+        if "[jsonl]" in tables or not self._writes_events:
+            jsonl = ""
         self.config.write_text(
             f'[station]\nname = "line"\nstate = "{self.folder / "state"}"\n'
             f"[model]\n{model}\n[web]\nport = {self.port}\n{self._web}\n{jsonl}{tables}"

@@ -21,6 +21,7 @@ from differnet_runtime.records import Decision, Frame, Inspection, Score, Verdic
 from differnet_runtime.station.metrics import Metrics
 from differnet_runtime.teaching.teaching import Teaching
 from differnet_runtime.teaching.training import Trainer
+from differnet_runtime.web.answers import Troubles
 from differnet_runtime.web.audit import AuditTrail
 from differnet_runtime.web.control import Control
 from differnet_runtime.web.live import Jpeg, LivePicture, RecentEvents
@@ -97,7 +98,8 @@ class FakeStation(FakeTrials, Control):
         self.audited: list[AuditEvent] = []
         self.on_disk = 0
         audit = AuditTrail("demo", self.audited.append, self._settle)
-        super().__init__(RecentEvents(), audit)
+        self.recent, self.audit, self.troubles = RecentEvents(), audit, Troubles()
+        self.labelling = self  # type: ignore[assignment]
         self.shadows = {}
         self.folder = folder
         self.size = size
@@ -209,8 +211,7 @@ class FakeStation(FakeTrials, Control):
         seen.frames, seen.last, seen.captured_ns = seen.frames + 1, event, frame.captured_ns
         if event.reject:
             self._keep(np.asarray(frame.image), event)
-        self.metrics.frame(camera, inspection.stages_ms, 0.012)
-        self.metrics.verdict(camera, event.verdict, event.code)
+        self.metrics.verdict(event)
         self.recent.add(event)
 
     def _keep(self, image: np.ndarray, event: InspectionEvent) -> None:
@@ -367,7 +368,7 @@ class FakeStation(FakeTrials, Control):
         mine = [one for one in self.changes if one.camera == camera and not one.undone]
         return mine[-1].new if mine else THRESHOLD
 
-    def label_summary(self, camera: str) -> LabelSummary:
+    def summary(self, camera: str) -> LabelSummary:
         threshold = self._threshold(camera)
         found = summary(self.labelled.values(), camera, HASHES[0], threshold)
         return LabelSummary(

@@ -19,7 +19,7 @@ import numpy as np
 
 from differnet_runtime.config import EventsConfig, EvidenceConfig
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.evidence.pictures import open_index
+from differnet_runtime.evidence.index import open_index
 from differnet_runtime.evidence.store import EvidenceStore
 from differnet_runtime.outbox.outbox import Outbox
 

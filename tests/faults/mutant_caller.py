@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from differnet_runtime.errors import DifferNetError
-from differnet_runtime.inference.switch import check_model
+from differnet_runtime.inference.process import check_model
 from differnet_runtime.models.store import ModelStore
 
 

@@ -10,8 +10,8 @@ from differnet_runtime.events import FrameRef, InspectionEvent, ModelRef
 from differnet_runtime.outbox import delivery as outbox_delivery
 from differnet_runtime.outbox.delivery import Delivery
 from differnet_runtime.sinks import build_sinks, mqtt, mqtt_client
-from differnet_runtime.sinks import mqtt_client as mqtt_link
-from differnet_runtime.station.health import health_of, sink_state
+from differnet_runtime.station.health import sink_state
+from differnet_runtime.web.views import Health
 from tests.broker import Broker, listening, write_certificates
 from tests.faults.test_broker import add, delivering, mqtt_config, states
 from tests.runtime.waiting import wait_for
@@ -25,14 +25,14 @@ AFTER_S = 0.6
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_client, "_RETRY_S", (0.1,))
     monkeypatch.setattr(mqtt_client, "_LONGEST_DELAY_S", 0.2)
-    monkeypatch.setattr(mqtt_link, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(mqtt, "_ANSWER_S", 0.3)
     monkeypatch.setattr(mqtt, "_STEADY_S", 0.3)
     monkeypatch.setattr(outbox_delivery, "_IDLE_S", 0.1)
 
 
 def reasons(delivery: Delivery) -> str:
     """Returns what `/readyz` says of a sink."""
-    return "".join(health_of([sink_state(delivery.status, AFTER_S)]).reasons)
+    return "".join(Health.of([sink_state(delivery.status, AFTER_S)]).reasons)
 
 
 @pytest.mark.parametrize(("window", "qos"), [(1, 1), (10, 1), (10, 2), (65535, 1)])

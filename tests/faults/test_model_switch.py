@@ -10,8 +10,7 @@ from onnx import TensorProto, helper
 
 from differnet_runtime.errors import DifferNetError, EngineFault
 from differnet_runtime.inference.messages import EngineState
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch, Probation
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_runtime.model_file.file import content_hash, write_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Verification
@@ -113,7 +112,7 @@ def test_no_frame_is_judged_by_a_wrong_model(
     engine = make(first)
     engine.start()
     assert engine.wait_ready(30.0)
-    switch = ModelSwitch(engine, make, Probation(answers=5))
+    switch = ModelSwitch(engine, make, answers=5)
     refused = 0
     numbers = range(switches)
     bad_ones = {round(k * switches / bad) for k in range(bad)}

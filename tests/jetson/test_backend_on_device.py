@@ -16,11 +16,13 @@ from differnet_runtime.backends.base import Outputs
 from differnet_runtime.backends.cuda import Device, PrimaryContext
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.backends.tensorrt import api
-from differnet_runtime.backends.tensorrt.builder import BuildRecipe, build_plan
+from differnet_runtime.backends.tensorrt.build import BuildRequest
+from differnet_runtime.backends.tensorrt.builder import build_plan
 from differnet_runtime.backends.tensorrt.identity import typing_of
 from differnet_runtime.backends.tensorrt.runner import TensorRTBackend
 from differnet_runtime.errors import BackendError
 from tests.fakes.fine import fine_graph, fine_scores
+from tests.fakes.identities import orin
 from tests.fakes.weighted import SIDE, noise, weighted_graph
 from tests.runtime.backends.control import free_memory
 
@@ -36,17 +38,16 @@ def plan(device: Device, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def build(device: Device, model: onnx.ModelProto, folder: Path) -> bytes:
-    recipe = BuildRecipe(
-        batch=BATCH,
-        precision="fp32",
-        typing=typing_of(api.version(), pinned=False),
-        level=0,
-        workspace_bytes=None,
+    typing = typing_of(api.version(), pinned=False)
+    request = BuildRequest(
+        model=folder / "model.onnx",
+        identity=orin(batch=BATCH, precision="fp32", typing=typing, level=0),
+        plan=folder / "plan",
         timing_cache=folder / "timing",
     )
     context = PrimaryContext(device)
     with context:
-        plan = build_plan(model.SerializeToString(), recipe, lambda _: None)
+        plan = build_plan(model.SerializeToString(), request, lambda _: None)
     context.close()
     return plan
 

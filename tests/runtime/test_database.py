@@ -8,8 +8,8 @@ import pytest
 
 from differnet_runtime.database import (
     DamagedError,
+    Database,
     FullError,
-    RunningClock,
     connect,
     mapped,
     set_aside,
@@ -91,9 +91,18 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     assert not isinstance(raised.value, DamagedError)
 
 
-def test_the_clock_counts_on_whatever_the_wall_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = RunningClock(100.0)
+def test_the_clock_counts_on_whatever_the_wall_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = "CREATE TABLE clock (seconds REAL NOT NULL); INSERT INTO clock VALUES (100)"
+    path = tmp_path / "things.sqlite"
+    database = Database(path, schema, 1, durable=True)
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    assert 100.0 <= clock.now_s() < 110.0
-    stopped_s = clock.now_s()
-    assert RunningClock(stopped_s).now_s() >= stopped_s
+    assert 100.0 <= database.now_s() < 110.0
+    with database.writing() as writer:
+        writer.execute("UPDATE clock SET seconds = ?", (stopped_s := database.now_s(),))
+    database.close()
+    again = Database(path, schema, 1, "CREATE TABLE IF NOT EXISTS later (n); ", durable=True)
+    assert again.now_s() >= stopped_s
+    assert again.read("SELECT count(*) FROM later") == [(0,)]
+    again.close()

@@ -19,7 +19,8 @@ def station(tmp_path: Path) -> FakeStation:
     station = FakeStation(tmp_path)
     station.judge("left", defect=False)
     station.judge("left", defect=True)
-    station.metrics.verdict("left", "NO_DECISION", "frozen")
+    frozen = {"verdict": "NO_DECISION", "code": "frozen", "frame": None}
+    station.metrics.verdict(station.recent.after()[-1].event.model_copy(update=frozen))
     station.metrics.fault("camera:left", "stalled")
     return station
 

@@ -51,7 +51,7 @@ def manager(
 
 def test_a_life_is_told_in_order(manager: Manager) -> None:
     notifier = Notifier()
-    notifier.ready("inspecting\nwith one camera")
+    notifier.ready("inspecting with one camera")
     assert manager.read() == {"READY": "1", "STATUS": "inspecting with one camera"}
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.reloading()

@@ -19,10 +19,10 @@ from differnet_runtime.command import progress, step
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.errors import DataError, ImageReadError
 from differnet_runtime.images import read_image
-from differnet_runtime.inspection.calibration import describe, judged
+from differnet_runtime.inspection.calibration import describe
 from differnet_runtime.inspection.image_checks import IntegrityGate
 from differnet_runtime.inspection.operating_points import Costs, cheapest, operating_points
-from differnet_runtime.inspection.verdict import Answer, frame_of, inspect_frame, unreadable
+from differnet_runtime.inspection.verdict import Answer, frame_of, inspect_frame, judged, unreadable
 from differnet_runtime.model_file.metadata import Calibration, ModelMetadata
 from differnet_runtime.records import Decision, Verdict
 

@@ -20,7 +20,6 @@ from math import prod
 import numpy as np
 from pydantic import BaseModel
 
-from ..backoff import Backoff
 from ..cameras.base import Camera, FreezeDetector, no_buffer
 from ..cameras.files import Remembered, UnreadablePictureError
 from ..cameras.sources import open_source
@@ -28,11 +27,13 @@ from ..errors import CameraError, ImageReadError
 from ..processes import PACKET, join_parent
 from ..records import Frame, Image
 from ..sentences import sentence
+from ..service import Backoff
 from .messages import (
     MOST_TEXT,
     RELEASE,
     Captured,
     Ended,
+    FrameSlots,
     Gone,
     LastFrame,
     Later,
@@ -44,9 +45,9 @@ from .messages import (
     Source,
     Trying,
     Unreadable,
+    create_memory,
 )
 from .pictures import restore
-from .shared_frames import FrameSlots, create_memory
 
 _MOST_TRIES = 200
 """After so many a new process takes over, in case a library leaks memory with each."""
@@ -79,6 +80,7 @@ class _Capture:
     def __init__(self, source: Source, link: CaptureLink) -> None:
         self._source, self._link = source, link
         self._backoff, self._freeze = Backoff(), _freeze_detector(source.last)
+        self._gave_frames = False
         self._seen = Remembered(
             settled=link.settled,
             trying=lambda name, key: link.send(Trying(name=name, key=key)),
@@ -94,6 +96,9 @@ class _Capture:
                 self._read_source()
             except CameraError as error:
                 self._link.send(Lost(text=str(error)[:MOST_TEXT]))
+            if self._gave_frames:
+                self._gave_frames = False
+                self._backoff.reset()
             self._link.idle(self._backoff.next_s())
 
     def _read_source(self) -> None:
@@ -115,7 +120,7 @@ class _Capture:
                 continue
             if frame is None:
                 raise CameraError(sentence("source_ended", source=camera.source))
-            self._backoff.reset()
+            self._gave_frames = True
             # Here, where every frame is seen: few of them may be judged.
             self._link.frame(replace(frame, unchanged_s=self._freeze.seconds(frame)))
 
@@ -131,7 +136,7 @@ class _Capture:
                 self._link.send(Ended())
                 self._link.idle(float("inf"))
                 return
-            self._backoff.reset()
+            self._gave_frames = True
             while not self._link.frame(frame):
                 self._link.wait_free()
 

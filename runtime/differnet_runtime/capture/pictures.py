@@ -12,8 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from ..cameras.files import KEYS_PER_MESSAGE, Remembered
-from .messages import Settled
-from .shared_frames import create_memory
+from .messages import Settled, create_memory
 
 _MOST_CRASHES = 2
 """A picture that ended so many processes counts as unreadable."""

@@ -15,14 +15,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..backoff import Backoff
 from ..cameras.gstreamer import END_S
 from ..cameras.sources import describe, hidden, is_live, locate
 from ..cameras.stream import open_limit_s
 from ..config.models import CameraConfig
 from ..processes import PACKET, Child
-from ..records import Frame, Image, Origin
+from ..records import Image, Origin
 from ..sentences import sentence
+from ..service import STOP_S, Backoff, Service
 from .messages import (
     MESSAGE,
     MOST_TEXT,
@@ -30,6 +30,8 @@ from .messages import (
     CameraStatus,
     Captured,
     Ended,
+    FrameQueue,
+    FrameSlots,
     Gone,
     LastFrame,
     Later,
@@ -41,17 +43,16 @@ from .messages import (
     Source,
     Trying,
     Unreadable,
+    create_memory,
 )
 from .pictures import Pictures
-from .shared_frames import FrameQueue, FrameSlots, create_memory
 
-_JOIN_S = 2.0
 _SLACK_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class CaptureProcess:
+class CaptureProcess(Service):
     """Gives the frames of a camera, which may be absent, hang or crash.
 
     Args:
@@ -66,6 +67,7 @@ class CaptureProcess:
     """
 
     def __init__(self, name: str, config: CameraConfig, pictures: Pictures | None = None) -> None:
+        super().__init__(f"capture-{name}")
         self.name = name
         self._config = locate(config)
         self.live = is_live(self._config)
@@ -73,10 +75,9 @@ class CaptureProcess:
         self._queue = FrameQueue(self.live)
         self._stats = CaptureStats(describe(self._config))
         self._pictures = pictures or Pictures()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.wait, self.take = self._queue.wait, self._queue.take
+        self.settle = self._pictures.settle
         self._last: tuple[Image, int] | None = None
-        self._logged: set[type[Exception]] = set()
 
     @property
     def status(self) -> CameraStatus:
@@ -87,37 +88,17 @@ class CaptureProcess:
     def alive(self) -> bool:
         """Whether the thread that looks after the process runs, or has come to its end."""
         ended = self.status.state in (CameraState.ENDED, CameraState.STOPPED)
-        return ended or (self._thread is not None and self._thread.is_alive())
+        return ended or super().alive
 
     def start(self) -> None:
         """Starts the process and returns at once; a camera that is absent is retried for ever."""
-        self._stopping.clear()
         self._stats.update(state=CameraState.STARTING, reason=None)
-        self._thread = threading.Thread(target=self._run, name=f"capture-{self.name}", daemon=True)
-        self._thread.start()
+        super().start()
 
-    def stop(self, timeout_s: float = _JOIN_S) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Ends the process; may be called in any state, and again."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
         self._stats.update(state=CameraState.STOPPED, reason=None, pid=None)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until something can be taken: a frame, a picture's read error, or the end."""
-        return self._queue.wait(timeout_s)
-
-    def take(self) -> Frame | None:
-        """Returns the newest frame not taken yet (live), or the next one; None if there is none.
-
-        Raises:
-            ImageReadError: The next picture can't be read; there may be more behind it.
-        """
-        return self._queue.take()
-
-    def settle(self, key: str) -> None:
-        """Notes that a picture's verdict is on disk, so that it may be moved or deleted."""
-        self._pictures.settle(key)
 
     def _run(self) -> None:
         backoff = Backoff()
@@ -151,12 +132,10 @@ class CaptureProcess:
             self._stats.update(pid=None)
 
     def _report(self, error: Exception) -> str:
-        """Logs an unexpected error, each kind once, and returns its text."""
+        """Logs an unexpected error and returns its text."""
         cause = f"{type(error).__name__}: {error}"
         text = sentence("capture_failed", camera=self.name, error=cause)
-        if type(error) not in self._logged:
-            log.error("%s; trying again", text, exc_info=error)
-        self._logged.add(type(error))
+        self._log_once(f"{text}; trying again", error)
         self._stats.absent(CameraState.LOST, text)
         return text
 
@@ -327,7 +306,8 @@ class CaptureMonitor:
             return False
         if message is not None:
             self._handle(message, descriptors, child)
-        self._pictures.send_settled(child.channel)
+        if not self._live:
+            self._pictures.send_settled(child.channel)
         return not self.ended and not self._overdue()
 
     def _handle(self, message: Message, descriptors: list[int], child: Child) -> None:

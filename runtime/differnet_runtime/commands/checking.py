@@ -40,7 +40,7 @@ from ..models.cards import advice
 from ..models.store import ModelStore, default_folder
 from ..records import Image
 from ..sinks import build_sinks
-from ..station.memory import (
+from ..station.model_set import (
     MIB,
     Share,
     changing_bytes,

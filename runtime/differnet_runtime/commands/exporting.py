@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config import load_config
 from ..database import read_rows
 from ..errors import DataError
-from ..evidence.pictures import find
+from ..evidence.index import find
 from ..files import write_bytes
 from ..images import read_image
 from ..inspection.capture_record import CaptureRecord, View, write_capture

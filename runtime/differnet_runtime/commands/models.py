@@ -72,7 +72,7 @@ def _action(
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs `differnet models`."""
-    from ..inference.switch import check_model
+    from ..inference.process import check_model
     from ..models.store import ModelStore, default_folder
 
     check = check_model

@@ -1,20 +1,27 @@
-"""The index of kept inspections: an SQLite database with one row for each."""
+"""The kept inspections: their image files, and an SQLite index with one row for each."""
 
 from __future__ import annotations
 
 import builtins
-import sqlite3
-import threading
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ..database import RunningClock, connect, mapped, transaction
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..database import Database, mapped, open_or_replace
+from ..errors import OutputError, StoreError
 from ..events import InspectionEvent
 from ..inspection.capture_record import View
+from ..inspection.drawing import eight_bit_colour, jpeg, with_heatmap
 from ..model_file.metadata import ModelMetadata
-from ..records import Verdict
+from ..records import Image, Verdict
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ class Sum:
         return Sum(self.count + count, self.bytes + bytes_)
 
 
-class Index:
+class Index(Database):
     """The index database, which one thread writes and any thread reads.
 
     Args:
@@ -166,35 +173,28 @@ class Index:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer = connect(path, _SCHEMA, _VERSION, durable=False)
-        _add_columns(self._writer, path)
-        self._reader = connect(path, _SCHEMA, _VERSION, durable=False)
-        self._reading = threading.Lock()
-        with mapped(path):
-            (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
-            self.kept = Sum(*self._writer.execute(_SUMS).fetchone())
-            undecided = self._writer.execute(f"{_SUMS} WHERE verdict = ?", (Verdict.NO_DECISION,))
-            self.undecided = Sum(*undecided.fetchone())
-        self.clock = RunningClock(seconds)
+        super().__init__(path, _SCHEMA, _VERSION, durable=False)
+        self._add_columns()
+        self.kept = Sum(*self.read(_SUMS)[0])
+        self.undecided = Sum(*self.read(f"{_SUMS} WHERE verdict = ?", Verdict.NO_DECISION)[0])
 
     def add(self, items: Sequence[EvidenceItem], replacing: Sequence[str] = ()) -> None:
         """Adds rows and deletes those that they replace (by id), in one transaction."""
-        now_s = self.clock.now_s()
-        with mapped(self._path), transaction(self._writer):
+        now_s = self.now_s()
+        with self.writing() as writer:
             deleted = self._delete(replacing)
-            self._writer.executemany(
+            writer.executemany(
                 f"INSERT INTO picture ({_COLUMNS}, clock_s) VALUES ({_PLACES})",  # noqa: S608 - no value is in it
                 [(*astuple(item), now_s) for item in items],
             )
-            self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
+            writer.execute("UPDATE clock SET seconds = ?", (now_s,))
         for item in items:
             self._count(item.verdict, 1, item.bytes)
         self._count_deleted(deleted)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Deletes rows in one transaction."""
-        with mapped(self._path), transaction(self._writer):
+        with self.writing():
             deleted = self._delete(ids)
         self._count_deleted(deleted)
 
@@ -215,24 +215,20 @@ class Index:
 
     def update(self, column: NoteColumn, values: Mapping[str, int]) -> None:
         """Sets a column of the rows with these ids, in one transaction."""
-        with mapped(self._path), transaction(self._writer):
-            self._writer.executemany(
+        with self.writing() as writer:
+            writer.executemany(
                 f"UPDATE picture SET {column} = ? WHERE id = ?",  # noqa: S608 - no value is in it
                 [(value, id_) for id_, value in values.items()],
             )
 
     def has(self, id_: str, *, labelled: bool = False) -> bool:
         """Returns whether a picture is kept; with `labelled`, whether it has a label too."""
-        with mapped(self._path):
-            row = self._writer.execute(
-                "SELECT labelled FROM picture WHERE id = ?", (id_,)
-            ).fetchone()
-        return row is not None and (bool(row[0]) or not labelled)
+        rows = self.read("SELECT labelled FROM picture WHERE id = ?", id_)
+        return bool(rows) and (bool(rows[0][0]) or not labelled)
 
     def ids(self) -> set[str]:
         """Returns the id of every picture."""
-        with mapped(self._path):
-            return {id_ for (id_,) in self._writer.execute("SELECT id FROM picture")}
+        return {id_ for (id_,) in self.read("SELECT id FROM picture")}
 
     def oldest(self, limit: int, *, undecided: bool = False) -> list[Deletable]:
         """Returns the oldest pictures, labelled ones last.
@@ -241,18 +237,17 @@ class Index:
             limit: Greatest number of pictures.
             undecided: Only those with NO_DECISION and without a label.
         """
-        now_s = self.clock.now_s()
+        now_s = self.now_s()
         query = (
             "SELECT id, bytes, clock_s, labelled FROM picture"  # noqa: S608 - no value is in it
             f"{' WHERE verdict = ? AND NOT labelled' if undecided else ''}"
             " ORDER BY labelled, row LIMIT ?"
         )
         values = (Verdict.NO_DECISION, limit) if undecided else (limit,)
-        with mapped(self._path):
-            return [
-                Deletable(id_, size, now_s - clock_s, bool(labelled))
-                for id_, size, clock_s, labelled in self._writer.execute(query, values)
-            ]
+        return [
+            Deletable(id_, size, now_s - clock_s, bool(labelled))
+            for id_, size, clock_s, labelled in self.read(query, *values)
+        ]
 
     def list(
         self, limit: int, before: str | None, camera: str | None, verdict: str | None
@@ -273,22 +268,153 @@ class Index:
 
     def _select(self, where: str, *values: str | int) -> builtins.list[EvidenceItem]:
         query = f"SELECT {_COLUMNS} FROM picture WHERE {where}"  # noqa: S608 - no value is in it
-        with self._reading, mapped(self._path):
-            items = [EvidenceItem(*row) for row in self._reader.execute(query, values)]
+        items = [EvidenceItem(*row) for row in self.read(query, *values)]
         return [replace(item, heatmap=bool(item.heatmap)) for item in items]
 
-    def close(self) -> None:
-        """Closes the database."""
-        with self._reading:
-            self._reader.close()
-        self._writer.close()
+    def _add_columns(self) -> None:
+        """Adds the columns that an older index lacks; older releases can still use it."""
+        known = {name for _, name, *_ in self.read("PRAGMA table_info(picture)")}
+        with mapped(self._path):
+            for name in _ADDED.keys() - known:
+                self._writer.execute(f"ALTER TABLE picture ADD COLUMN {name} {_ADDED[name]}")
+            self._writer.execute(
+                "CREATE INDEX IF NOT EXISTS picture_going ON picture (labelled, row)"
+            )
 
 
-def _add_columns(connection: sqlite3.Connection, path: Path) -> None:
-    """Adds the columns that an older index lacks; older releases can still use it."""
-    with mapped(path):
-        known = {name for _, name, *_ in connection.execute("PRAGMA table_info(picture)")}
-        for name, kind in _ADDED.items():
-            if name not in known:
-                connection.execute(f"ALTER TABLE picture ADD COLUMN {name} {kind}")
-        connection.execute("CREATE INDEX IF NOT EXISTS picture_going ON picture (labelled, row)")
+Kind = Literal["input", "heatmap", "thumbnail"]
+Files = dict[str, bytes]
+"""Content by file name below the store's folder."""
+
+UNKNOWN = "UNKNOWN"
+"""Verdict of a picture whose row is lost."""
+
+_THUMBNAIL = 320
+"""Longer side, in pixels."""
+_THUMBNAIL_QUALITY, _HEATMAP_QUALITY = 80, 92
+_INFIXES: dict[Kind, str] = {"input": "", "heatmap": ".heat", "thumbnail": ".small"}
+_SUFFIXES = ("jpg", "png")
+
+log = logging.getLogger(__name__)
+
+
+def encode(
+    id_: str,
+    image: Image,
+    heatmap: NDArray[np.float32] | None,
+    metadata: ModelMetadata | None,
+    quality: int,
+) -> Files:
+    """Encodes the files of an inspection.
+
+    Args:
+        id_: Id of its event.
+        image: The frame as the camera gave it; 16 bits are kept, as PNG.
+        heatmap: `(rows, columns) float32`; None if there is none.
+        metadata: Metadata of the model that judged, with its region and colour scale.
+        quality: JPEG quality, 1 to 100; 0 for PNG.
+
+    Raises:
+        OutputError: OpenCV can't encode the frame.
+    """
+    suffix = "png" if quality == 0 or image.dtype != np.uint8 else "jpg"
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == "jpg" else []
+    try:
+        plain = eight_bit_colour(image)
+        small = _THUMBNAIL / max(plain.shape[:2])
+        frame = cv2.imencode(f".{suffix}", image, options)[1].tobytes()
+        files = {
+            file_name(id_, "input", suffix): frame,
+            file_name(id_, "thumbnail", "jpg"): jpeg(plain, _THUMBNAIL_QUALITY, small),
+        }
+        if (drawn := with_heatmap(plain, heatmap, metadata)) is not None:
+            files[file_name(id_, "heatmap", "jpg")] = jpeg(drawn, quality or _HEATMAP_QUALITY)
+    except cv2.error as error:
+        raise OutputError(
+            f"a picture of shape {image.shape} and type {image.dtype} can't be kept ({error.err})"
+        ) from error
+    return files
+
+
+def file_name(id_: str, kind: Kind, suffix: str) -> str:
+    """Returns a file's name below the store's folder; 256 subfolders keep each one small."""
+    return f"{id_[:2]}/{id_}{_INFIXES[kind]}.{suffix}"
+
+
+def file_names(id_: str) -> list[str]:
+    """Returns the names of all files that a picture may have."""
+    return [file_name(id_, kind, suffix) for kind in _INFIXES for suffix in _SUFFIXES]
+
+
+def find(folder: Path, id_: str, kind: Kind) -> Path | None:
+    """Returns the file of a picture, or None if there is none."""
+    paths = (folder / file_name(id_, kind, suffix) for suffix in _SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def open_index(folder: Path, *, damaged: bool = False) -> Index:
+    """Opens a store's index, and brings files and rows together after a crash.
+
+    Args:
+        folder: Folder of the store; created if it does not exist.
+        damaged: Whether the index is known to be damaged; it is then replaced.
+
+    Raises:
+        StoreError: It can't be opened, or the files can't be read.
+    """
+    path = folder / "index.sqlite"
+    index = open_or_replace(path, partial(Index, path), damaged=damaged)
+    with contextlib.ExitStack() as undo:
+        undo.callback(index.close)
+        try:
+            if index.kept.count == 0:
+                _adopt(folder, index)
+            _sweep(folder, index)
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror or error}") from error
+        undo.pop_all()
+    return index
+
+
+def _sweep(folder: Path, index: Index) -> None:
+    """Deletes files without a row and rows without files, which a crash has left."""
+    known, seen, files = index.ids(), set(), 0
+    for path in _paths(folder):
+        id_ = _id_of(path)
+        if id_ not in known:
+            path.unlink(missing_ok=True)
+            files += 1
+        elif ".heat." not in path.name and ".small." not in path.name:
+            seen.add(id_)
+    lost = sorted(known - seen)
+    for id_ in lost:
+        for name in file_names(id_):
+            (folder / name).unlink(missing_ok=True)
+    if lost:
+        index.delete(lost)
+    if files or lost:
+        log.warning("%s: %d files without a row, %d rows without files", folder, files, len(lost))
+
+
+def _adopt(folder: Path, index: Index) -> None:
+    """Adds rows for pictures whose index was lost; their verdict is UNKNOWN."""
+    items = []
+    for id_ in {_id_of(path) for path in _paths(folder)} - {""}:
+        if (image := find(folder, id_, "input")) is None:
+            continue
+        paths = [folder / name for name in file_names(id_) if (folder / name).exists()]
+        size = sum(path.stat().st_size for path in paths)
+        heatmap, at_s = find(folder, id_, "heatmap") is not None, image.stat().st_mtime
+        items.append(EvidenceItem(id_, at_s, "", None, UNKNOWN, None, None, None, heatmap, size))
+    if items:
+        index.add(sorted(items, key=lambda item: item.at_s))
+        log.warning("%s: %d pictures without an index have one again", folder, len(items))
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    for shard in folder.glob("[0-9a-f][0-9a-f]"):
+        yield from shard.iterdir()
+
+
+def _id_of(path: Path) -> str:
+    return path.name.partition(".")[0]

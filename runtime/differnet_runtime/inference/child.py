@@ -16,12 +16,13 @@ import numpy as np
 from ..backends.base import Outputs
 from ..backends.fake import PREFIX, FakeBackend, FakeOptions
 from ..backends.selection import ON_CPU, choose, runs_on_cpu
-from ..detector import Detector, named_heads
+from ..detector import Detector
 from ..errors import BackendUnavailableError, DifferNetError, EngineFault
+from ..inspection.verdict import named_heads
 from ..model_file.file import content_hash, read_model_file
 from ..processes import PACKET, give_way, join_parent, return_memory, send
 from ..sentences import sentence
-from .memory import SharedMemory, bound_memory
+from .memory import bound_memory
 from .messages import (
     FAKE_METADATA,
     EngineFailed,
@@ -32,6 +33,7 @@ from .messages import (
     ScoreResults,
     Unscored,
 )
+from .turns import SharedMemory
 
 _GPU_BATCH = 4
 """Greatest batch on a GPU if none is configured."""
@@ -146,17 +148,14 @@ def _frame(
     head_scores = None if outputs.heads is None else outputs.heads[one]
     try:
         heads = named_heads(head_scores, detector.metadata)
-        _require_finite(score, heads)
-        return FrameScored(score=score, heads=heads, heatmap=_share_heatmap(heatmap, slot, memory))
+        shared = _share_heatmap(heatmap, slot, memory)
     except EngineFault as fault:
         return Unscored(code=fault.code, text=_text(fault, _MOST_FRAME_TEXT))
-
-
-def _require_finite(score: float, heads: dict[str, float]) -> None:
     if not math.isfinite(score):
-        raise EngineFault("not_finite", sentence("score_not_finite", score=score))
+        return Unscored(code="not_finite", text=sentence("score_not_finite", score=score))
     if not all(map(math.isfinite, heads.values())):
-        raise EngineFault("not_finite", sentence("heads_not_finite", scores=heads))
+        return Unscored(code="not_finite", text=sentence("heads_not_finite", scores=heads))
+    return FrameScored(score=score, heads=heads, heatmap=shared)
 
 
 def _share_heatmap(

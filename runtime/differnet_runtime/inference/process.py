@@ -7,8 +7,10 @@ it while there is no model.
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,16 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.fake import PREFIX
-from ..backends.selection import AUTO, GPU, ORT_TENSORRT, TENSORRT
+from ..backends.selection import AUTO, GPU, ON_CPU, ON_GPU, ORT_TENSORRT, TENSORRT
 from ..errors import EngineFault
-from ..inspection.calibration import judged
-from ..inspection.verdict import Answer
+from ..inspection.verdict import Answer, judged
 from ..model_file.metadata import ModelMetadata
 from ..sentences import sentence
-from .memory import SharedMemory, ThreadSlots, expected_memory
+from .memory import expected_memory
 from .messages import FAKE_METADATA, EngineOptions, EngineState, EngineStatus, FrameScored
 from .supervisor import Model, RestartBudget, Supervisor, Worker
-from .turns import BatchEntry, Callers, FifoLock, remaining_s
+from .turns import BatchEntry, Callers, FifoLock, SharedMemory, remaining_s
 
 _START_S, _START_BUILDING_S = 120.0, 1800.0
 _ALONE = 64
@@ -44,7 +45,7 @@ class _Found(NamedTuple):
     infer_ms: float
 
 
-class EngineProcess:
+class EngineProcess(Supervisor):
     """Scores frames for any number of threads, in a process that may die.
 
     Frames that wait at the same time go through it as one batch, if `batch` allows it.
@@ -98,74 +99,49 @@ class EngineProcess:
         gives_way: bool = False,
     ) -> None:
         read = Model.read(model, trusted_keys)
-        self._deadline_s = deadline_s
-        self._memory, self._slots = SharedMemory(*read.metadata.input.shape), ThreadSlots()
-        self.turns = FifoLock(self._run, self._size, callers, batch_wait_s)
-        """The threads that score a frame or wait for their turn."""
-        self._answers, self._batches, self._batch = 0, dict[int, int](), batch
-        self._last: tuple[Worker, int] | None = None
-        self._alone = 0
+        self.thresholds: Mapping[str, float | None] = {}
+        """Configured thresholds by the cameras that it is meant for; None takes the model's."""
         builds = backend in (AUTO, GPU, TENSORRT, ORT_TENSORRT)
-        self._supervisor = Supervisor(
+        super().__init__(
             read,
             EngineOptions(backend=backend, threads=threads, batch=batch, gives_way=gives_way),
-            self._memory,
+            SharedMemory(*read.metadata.input.shape),
             start_timeout_s=start_timeout_s or (_START_BUILDING_S if builds else _START_S),
             budget=restarts or RestartBudget(),
             fallback=fallback and model is not None,
         )
+        self._deadline_s = deadline_s
+        self.turns = FifoLock(self._score, self._size, callers, batch_wait_s)
+        """The threads that score a frame or wait for their turn."""
+        self._answers, self._batches = 0, dict[int, int]()
+        self._last: tuple[Worker, int] | None = None
+        self._alone = 0
+        self.leases = 0
+        """Number of frames that lease it; see `ModelSwitch.lease`."""
 
     @property
     def metadata(self) -> ModelMetadata:
         """Metadata of the model, with the input contract for preprocessing."""
-        return self._supervisor.model.metadata
+        return self.model.metadata
 
     @property
     def model_hash(self) -> str:
         """Content hash of the model file."""
-        return self._supervisor.model.hash
-
-    @property
-    def file_bytes(self) -> int:
-        """Size of the model file; 0 with a fake backend."""
-        return self._supervisor.model.file_bytes
+        return self.model.hash
 
     @property
     def expected_memory(self) -> int:
         """Memory that the process is expected to take on the CPU, in bytes."""
-        return expected_memory(self.metadata, self.file_bytes, self._batch or 1)
-
-    def start(self) -> None:
-        """Starts the process; `wait_ready` waits for the model."""
-        self._supervisor.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the supervising thread runs; the process itself may have died."""
-        return self._supervisor.alive
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a process that can score frames."""
-        return self._supervisor.worker is not None
+        return expected_memory(self.metadata, self.model.file_bytes, self._options.batch or 1)
 
     @property
     def wanted(self) -> bool:
         """Whether a frame is being scored, waits, or is about to ask for its turn."""
         return self.turns.wanted
 
-    def wait_ready(self, timeout_s: float) -> bool:
-        """Waits until it is ready or has failed to start; returns whether it is ready."""
-        self._supervisor.wait_settled(timeout_s)
-        return self._supervisor.state is EngineState.READY
-
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Kills the process; returns within `timeout_s`."""
-        self._supervisor.stop(timeout_s)
-
     def buffer(self) -> NDArray[np.uint8]:
         """Returns the calling thread's `(height, width, C)` uint8, for its prepared frames."""
-        return self._memory.frame(self._slots.own())
+        return self._memory.frame(self.turns.slot())
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:
@@ -204,21 +180,21 @@ class EngineProcess:
             with self.turn(limit_s):
                 found = self.turns.submit(slot, until_ns)
         except EngineFault as fault:
-            if self._supervisor.stopping:
+            if self._stopping.is_set():
                 raise EngineFault("stopped", sentence("engine_was_stopped")) from fault
             if fault.code not in _NOT_THE_FRAMES and not self._hurried(fault, limit_s):
-                self._supervisor.note(fault)
+                self.note(fault)
             raise
         return self._answer(found)
 
     def _hurried(self, fault: EngineFault, limit_s: float) -> bool:
         """Whether the caller's own short limit was the cause, rather than an engine that hangs."""
-        worker = self._supervisor.worker
+        worker = self.worker
         in_time = worker is not None and not worker.overdue
         return fault.code == "timeout" and limit_s < self._deadline_s and in_time
 
     def _place(self, prepared: NDArray[np.uint8]) -> int:
-        slot = self._slots.own()
+        slot = self.turns.slot()
         own = self._memory.frame(slot)
         if prepared.shape != own.shape or prepared.dtype != np.uint8:
             raise EngineFault(
@@ -231,7 +207,7 @@ class EngineProcess:
 
     def _size(self) -> int:
         """Returns how large the next batch may be."""
-        worker = self._supervisor.worker
+        worker = self.worker
         if worker is None or worker.ready is None:
             return 1
         self._note_loss(worker)
@@ -243,14 +219,13 @@ class EngineProcess:
         if last is not worker and (size > 1 or self._alone):
             self._last, self._alone = (worker, 1), _ALONE
 
-    def _run(self, entries: Sequence[BatchEntry[_Found]]) -> list[_Found | EngineFault]:
+    def _score(self, entries: Sequence[BatchEntry[_Found]]) -> list[_Found | EngineFault]:
         """Scores a batch; only one thread at a time calls it."""
-        supervisor, count = self._supervisor, len(entries)
-        worker = supervisor.worker
+        worker, count = self.worker, len(entries)
         if worker is None:
-            state, last = supervisor.state, supervisor.last_fault
-            code = "no_model" if state is EngineState.FAILED else "starting"
-            text = sentence(f"engine_is_{state.value}") + (f": {last}" if last else "")
+            code = "no_model" if self.state is EngineState.FAILED else "starting"
+            why = f": {self.last_fault}" if self.last_fault else ""
+            text = sentence(f"engine_is_{self.state.value}") + why
             return [EngineFault(code, text) for _ in entries]
         self._note_loss(worker)
         self._last = worker, count
@@ -260,7 +235,7 @@ class EngineProcess:
             results = worker.ask(tuple(entry.slot for entry in entries), until_ns, limit_s)
         except EngineFault as fault:
             if fault.code == "crashed" or worker.overdue:
-                supervisor.lose(worker, fault.text)
+                self.lose(worker, fault.text)
             return [EngineFault(fault.code, fault.text) for _ in entries]
         self._batches[count] = self._batches.get(count, 0) + 1
         outcomes: list[_Found | EngineFault] = [
@@ -289,21 +264,20 @@ class EngineProcess:
     @property
     def status(self) -> EngineStatus:
         """The current status."""
-        supervisor = self._supervisor
-        worker, model = supervisor.worker, supervisor.model
+        worker = self.worker
         ready = worker.ready if worker else None
         return EngineStatus(
-            state=supervisor.state,
+            state=self.state,
             backend=ready.backend if ready else None,
-            reasons={**(ready.reasons if ready else {}), **supervisor.reasons},
-            fallback=supervisor.fallen_back,
-            model=model.metadata.name,
-            model_hash=model.hash,
-            restarts=supervisor.restarts,
-            faults=supervisor.faults,
+            reasons={**(ready.reasons if ready else {}), **self.reasons},
+            fallback=self.fallen_back,
+            model=self.metadata.name,
+            model_hash=self.model_hash,
+            restarts=self.restarts,
+            faults=self.faults,
             answers=self._answers,
-            last_fault=supervisor.last_fault,
-            pid=supervisor.pid,
+            last_fault=self.last_fault,
+            pid=self.pid,
             batches=dict(self._batches),
         )
 
@@ -320,24 +294,20 @@ class AbsentEngine(EngineProcess):
     """
 
     absent = True
-    model_hash = ""
-    file_bytes = expected_memory = 0
-    alive, ready, wanted = True, False, False
-    metadata = NO_METADATA
+    alive, expected_memory = True, 0
 
     def __init__(self, why: Callable[[], str]) -> None:
         super().__init__(None, backend=PREFIX)
-        self._why = why
+        self.model, self._advice = Model(None, "", NO_METADATA), why
+        self._settled.set()
+
+    @property
+    def why(self) -> str:
+        """Why there is no model, and what to do."""
+        return self._advice()
 
     def start(self) -> None:
         """Starts nothing."""
-
-    def wait_ready(self, timeout_s: float) -> bool:  # noqa: ARG002
-        """Returns False at once."""
-        return False
-
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Stops nothing."""
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float | None = None) -> Iterator[None]:  # noqa: ARG002
@@ -346,9 +316,156 @@ class AbsentEngine(EngineProcess):
 
     def infer(self, prepared: NDArray[np.uint8], deadline_s: float | None = None) -> Answer:  # noqa: ARG002
         """Raises an `EngineFault` with the code `no_model`."""
-        raise EngineFault("no_model", self._why())
+        raise EngineFault("no_model", self.why)
 
     @property
     def status(self) -> EngineStatus:
         """The state `no_model`; the last fault says what to do."""
-        return EngineStatus(EngineState.NO_MODEL, last_fault=self._why())
+        return EngineStatus(EngineState.NO_MODEL, last_fault=self.why)
+
+
+_POLL_S = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class ModelSwitch:
+    """Holds the current engine; each frame leases it, and so is judged by one model only.
+
+    Args:
+        engine: The first engine, started; this object stops it.
+        make: Makes an engine process for another model file, not yet started.
+        answers: Frames that a new model must score without a fault before the old one is stopped.
+        longest_s: Seconds after which it has passed without a fault, even with fewer frames.
+
+    Example:
+        >>> with switch.lease() as engine, engine.turn():  # doctest: +SKIP
+        ...     answer = engine.infer(preprocess(frame, engine.metadata.input, engine.buffer()))
+    """
+
+    def __init__(
+        self,
+        engine: EngineProcess,
+        make: Callable[[Path | None], EngineProcess],
+        *,
+        answers: int = 10,
+        longest_s: float = 5.0,
+    ) -> None:
+        self.engine = engine
+        """The current engine, for its status; `lease` it for a frame."""
+        self._make = make
+        self._candidate: EngineProcess | None = None
+        self._answers, self._longest_s = answers, longest_s
+        self._changed = threading.Condition()
+        self._switching = threading.Lock()
+        self._stopping = threading.Event()
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[EngineProcess]:
+        """Keeps the current engine from being stopped while a frame is judged."""
+        with self._changed:
+            engine = self.engine
+            engine.leases += 1
+        try:
+            yield engine
+        finally:
+            with self._changed:
+                engine.leases -= 1
+                if engine is not self.engine:  # `_drain` may wait for it
+                    self._changed.notify_all()
+
+    def to(self, model: Path | None) -> EngineProcess:
+        """Changes to another model file; blocks until the new model has passed its probation.
+
+        The old model judges meanwhile, and after every failure; building an engine for the new one
+        may take minutes.
+
+        Raises:
+            ModelFileError: The file can't be used.
+            EngineFault: It can't be loaded, fails its golden frames, runs only on the CPU while
+                the old one runs on the GPU, or failed under load and was taken back.
+        """
+        with self._switching:
+            new = self._candidate = self._make(model)
+            new.start()
+            try:
+                if self._stopping.is_set():
+                    new.stop()
+                _require_ready(new, model)
+                _require_the_gpu(new, self.engine, model)
+                self._replace(new, model)
+            except BaseException:
+                new.stop()
+                raise
+            return new
+
+    def _replace(self, new: EngineProcess, model: Path | None) -> None:
+        old, self.engine = self.engine, new
+        log.info("%s judges now, on probation", model)
+        if not self._passes(new):
+            why = new.why
+            self.engine = old
+            self._drain(new)
+            log.warning("%s was taken back: %s", model, why)
+            raise EngineFault("no_model", sentence("model_failed", model=model, why=why))
+        self._drain(old)
+        old.stop()
+
+    def _passes(self, engine: EngineProcess) -> bool:
+        until = time.monotonic() + self._longest_s
+        while time.monotonic() < until and not self._stopping.is_set():
+            status = engine.status
+            if status.faults:
+                return False
+            if status.answers >= self._answers:
+                return True
+            self._stopping.wait(_POLL_S)
+        return not engine.status.faults
+
+    def _drain(self, engine: EngineProcess) -> None:
+        """Waits for the frames that still lease an engine, which their deadlines bound."""
+        with self._changed:
+            self._changed.wait_for(lambda: engine.leases == 0, timeout=self._longest_s)
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Stops the current engine, and a change that is under way."""
+        until = time.monotonic() + timeout_s
+        self._stopping.set()
+        if self._candidate is not None:
+            self._candidate.stop(timeout_s)
+        if self._switching.acquire(timeout=max(0.0, until - time.monotonic())):  # it has ended
+            self._switching.release()
+        self.engine.stop(max(0.1, until - time.monotonic()))
+
+
+def _require_ready(engine: EngineProcess, model: Path | None) -> None:
+    if not engine.wait_ready(_START_BUILDING_S):
+        raise EngineFault("no_model", sentence("model_unusable", model=model, why=engine.why))
+
+
+def _require_the_gpu(new: EngineProcess, old: EngineProcess, model: Path | None) -> None:
+    """Refuses a model that runs only on the CPU, not by choice, after one that runs on a GPU."""
+    found, before = new.status, old.status
+    if found.backend in ON_CPU and found.reasons and before.backend in ON_GPU:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
+        text = sentence(
+            "model_only_cpu", model=model, backend=before.backend, why=reasons, cpu=found.backend
+        )
+        raise EngineFault("no_model", text)
+
+
+def check_model(model: Path, *, backend: str = "auto", threads: int = 0) -> None:
+    """Loads a model in a process of its own and scores its golden frames.
+
+    Raises:
+        ModelFileError: The file can't be used.
+        EngineFault: It can't be run, or gives other scores than it should.
+    """
+    engine = EngineProcess(
+        model, backend=backend, threads=threads, restarts=RestartBudget(0), fallback=False
+    )
+    engine.start()
+    try:
+        _require_ready(engine, model)
+    finally:
+        engine.stop()

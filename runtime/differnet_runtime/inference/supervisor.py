@@ -25,8 +25,7 @@ from ..model_file.metadata import ModelMetadata
 from ..model_file.signing import require_signature
 from ..processes import Child
 from ..sentences import sentence
-from ..service import STOP_S, Service
-from .memory import SharedMemory
+from ..service import STOP_S, Backoff, Service
 from .messages import (
     ANSWER,
     FAKE_METADATA,
@@ -38,11 +37,9 @@ from .messages import (
     ScoreRequest,
     ScoreResults,
 )
-from .turns import remaining_s
+from .turns import SharedMemory, remaining_s
 
 _POLL_S, _WATCH_S = 0.1, 0.2
-_BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Waits before a start, by the number of starts that failed in a row before it."""
 _RESTART_LEAST_S, _RESTART_FACTOR = 10.0, 3.0
 """A restart that takes this many times as long as the first start is taken for hung."""
 
@@ -84,24 +81,29 @@ class Supervisor(Service):
         self.last_fault: str | None = None
         self._options, self._memory = options, memory
         self._start_timeout_s, self._budget, self._fallback = start_timeout_s, budget, fallback
-        self._started_once, self._failed_starts = False, 0
-        self._told: set[str] = set()
+        self._started_once, self._backoff = False, Backoff()
         self._lock = threading.Lock()
         self._wake, self._settled = threading.Event(), threading.Event()
 
     def start(self) -> None:
-        """Starts the thread, and with it the first process."""
+        """Starts the thread, and with it the first process; `wait_ready` waits for the model."""
         self.state = EngineState.STARTING
         super().start()
 
     @property
-    def stopping(self) -> bool:
-        """Whether it was told to stop, so that the end of its process is no fault."""
-        return self._stopping.is_set()
+    def ready(self) -> bool:
+        """Whether there is a process that can score frames."""
+        return self.worker is not None
 
-    def wait_settled(self, timeout_s: float) -> None:
-        """Waits until the first start has succeeded or failed."""
+    @property
+    def why(self) -> str:
+        """Why it scores no frame, in words."""
+        return self.last_fault or sentence(f"engine_is_{self.state.value}")
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Waits until it is ready or has failed to start; returns whether it is ready."""
         self._settled.wait(timeout_s)
+        return self.state is EngineState.READY
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Kills the process and ends the thread."""
@@ -143,11 +145,8 @@ class Supervisor(Service):
         try:
             step()
         except Exception as error:
-            fault = _fault_of(error)
-            self.note(fault)
-            if fault.text not in self._told:
-                log.exception("looking after the engine process failed")
-            self._told.add(fault.text)
+            self.note(_fault_of(error))
+            self._log_once("looking after the engine process failed", error)
 
     def _watch(self) -> None:
         worker = self.worker
@@ -163,21 +162,20 @@ class Supervisor(Service):
                 self._fail(f"{self._budget.restarts} restarts in {self._budget.window_s:g} s")
                 return
             self.restarts += 1
-            self._stopping.wait(_BACKOFF_S[min(self._failed_starts, len(_BACKOFF_S) - 1)])
+        self._stopping.wait(self._backoff.next_s())
         self._started_once = True
         begun = time.monotonic()
         try:
             worker = self._started()
         except Exception as error:  # such as memory or descriptors that are used up
             if not self._stopping.is_set():
-                self._failed_starts += 1
                 fault = _fault_of(error)
                 self.note(fault)
                 self._fail(fault.text)
             return
         taken_s = time.monotonic() - begun
         self._start_timeout_s = max(_RESTART_LEAST_S, _RESTART_FACTOR * taken_s)
-        self._failed_starts = 0
+        self._backoff.reset()
         with self._lock:
             self.worker, self.model, self.state = worker, worker.model, EngineState.READY
         self._settled.set()
@@ -210,8 +208,9 @@ class Supervisor(Service):
             log.warning("%s falls back to %s: %s", backend, ORT_CPU, why)
             self.reasons = {**self.reasons, backend: why}
             self._options = self._options.model_copy(update={"backend": ORT_CPU})
-            self.fallen_back, self._started_once, self._failed_starts = True, False, 0
-            self._budget = self._budget.fresh()
+            self.fallen_back, self._started_once = True, False
+            self._backoff.reset()
+            self._budget = RestartBudget(self._budget.restarts, self._budget.window_s)
             self.state = EngineState.RESTARTING
             self._wake.set()
             return
@@ -242,10 +241,6 @@ class RestartBudget:
             return False
         self._spent_ns.append(now_ns)
         return True
-
-    def fresh(self) -> RestartBudget:
-        """Returns the same budget with nothing spent."""
-        return RestartBudget(self.restarts, self.window_s)
 
 
 class Worker:
@@ -333,18 +328,6 @@ class Worker:
             raise EngineFault("timeout", sentence("engine_late"))
         return answer
 
-    def drop_late(self) -> None:
-        """Receives and drops the answer to a frame whose caller has given up, if it is there.
-
-        Raises:
-            EngineFault: The process has ended.
-        """
-        if self._asking.acquire(blocking=False):  # else another thread waits for an answer
-            try:
-                self._answer(time.monotonic_ns())
-            finally:
-                self._asking.release()
-
     @property
     def overdue(self) -> bool:
         """Whether it has worked on a request for longer than it may."""
@@ -352,11 +335,17 @@ class Worker:
         return pending is not None and time.monotonic_ns() >= pending.kill_ns
 
     def fault(self) -> EngineFault | None:
-        """Returns why the process has to be given up, or None."""
-        try:
-            self.drop_late()
-        except EngineFault as fault:
-            return fault
+        """Returns why the process has to be given up, or None.
+
+        The answer to a frame whose caller has given up is received and dropped, if it is there.
+        """
+        if self._asking.acquire(blocking=False):  # else another thread waits for an answer
+            try:
+                self._answer(time.monotonic_ns())
+            except EngineFault as fault:
+                return fault
+            finally:
+                self._asking.release()
         if self.overdue:
             return EngineFault("timeout", sentence("engine_hangs"))
         return None if self._child.code is None else EngineFault("crashed", self._child.death())

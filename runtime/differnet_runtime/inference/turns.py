@@ -2,16 +2,27 @@
 
 A turn is a place in the next batch, which is used for one frame or given back. The engine is free
 for the next batch as soon as this one has its scores.
+
+The frames and their heatmaps lie in memory that the station and the engine process share. A memfd
+is no file in /dev/shm, which containers make small, and it vanishes with its last user. Its pages
+take memory only once they are written, so there are slots for more threads than any station has
+cameras.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import EngineFault
 from ..sentences import sentence
@@ -23,29 +34,55 @@ _STRAGGLER_S = 0.1
 
 T = TypeVar("T")
 
+SLOTS = 64
+"""Threads that can use one engine."""
 
-class Callers:
-    """The cameras that share one model, and how many of them have a frame now."""
 
-    def __init__(self) -> None:
-        self._have_frame: dict[str, Callable[[], bool]] = {}
+class SharedMemory:
+    """A prepared frame and a heatmap for each of 64 slots, mapped by both processes.
 
-    def add(self, name: str, has_frame: Callable[[], bool]) -> None:
-        """Adds a caller; `has_frame` must be quick, and says whether it is about to ask."""
-        self._have_frame = {**self._have_frame, name: has_frame}
+    Args:
+        height: Height of the graph's input in pixels.
+        width: Width of the graph's input in pixels.
+        channels: Channels of the graph's input.
+        descriptor: File descriptor of memory that the other process made; None makes it.
+    """
 
-    def remove(self, name: str) -> None:
-        """Removes a caller, if it is there."""
-        self._have_frame = {one: has for one, has in self._have_frame.items() if one != name}
+    def __init__(
+        self, height: int, width: int, channels: int, descriptor: int | None = None
+    ) -> None:
+        heatmap_bytes, frame_bytes = height * width * 4, height * width * channels
+        length = SLOTS * (heatmap_bytes + frame_bytes)
+        if descriptor is None:
+            descriptor = os.memfd_create("differnet-frames", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, length)
+        self.descriptor = descriptor
+        # Never closed explicitly: a caller may still hold a view, and unmapping it would crash.
+        mapped = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
+        heatmaps = mapped[: SLOTS * heatmap_bytes].view(np.float32)
+        self._heatmaps = heatmaps.reshape(SLOTS, height * width)
+        self._frames = mapped[heatmaps.nbytes :].reshape(SLOTS, height, width, channels)
+        self.height, self.width = height, width
+        weakref.finalize(self, os.close, descriptor)
 
-    @property
-    def count(self) -> int:
-        """Number of callers."""
-        return len(self._have_frame)
+    def frame(self, slot: int) -> NDArray[np.uint8]:
+        """Returns a slot's `(height, width, channels)` uint8."""
+        frame: NDArray[np.uint8] = self._frames[slot]
+        return frame
 
-    def with_frame(self) -> int:
-        """Returns how many have a frame, including those that wait for their turn."""
-        return sum(has_frame() for has_frame in self._have_frame.values())
+    def heatmap(self, slot: int, rows: int, columns: int) -> NDArray[np.float32]:
+        """Returns a slot's `(rows, columns)` float32; neither exceeds the input's pixels."""
+        heatmap: NDArray[np.float32] = self._heatmaps[slot, : rows * columns]
+        return heatmap.reshape(rows, columns)
+
+
+class _Slot:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+Callers = dict[str, Callable[[], bool]]
+"""The cameras that share one model; each says whether it has a frame and is about to ask."""
 
 
 @dataclass(eq=False)
@@ -134,13 +171,15 @@ class Batch(Generic[T]):
         return False
 
     def _run_for(self, entries: list[BatchEntry[T]]) -> None:
-        outcomes: Sequence[T | EngineFault] = ()
+        outcomes: Sequence[T | EngineFault]
         try:
             outcomes = self._run(entries)
+        except BaseException:
+            outcomes = [EngineFault("exception", "the batch failed, a bug") for _ in entries]
+            raise
         finally:
             with self._changed:
-                bugs = [EngineFault("exception", "the batch failed, a bug") for _ in entries]
-                for entry, outcome in zip(entries, outcomes or bugs, strict=True):
+                for entry, outcome in zip(entries, outcomes, strict=True):
                     entry.outcome = outcome
                 self._running = False
                 self._changed.notify_all()
@@ -161,11 +200,12 @@ class _Place(Generic[T]):
 
 
 class _Own(threading.local, Generic[T]):
-    """A thread's places, and the event that wakes it while it waits for one."""
+    """A thread's places, its slot, and the event that wakes it while it waits for a place."""
 
     def __init__(self) -> None:
         self.places: list[_Place[T]] = []
         self.woken = threading.Event()
+        self.slot: _Slot | None = None
 
 
 class FifoLock(Generic[T]):
@@ -194,13 +234,30 @@ class FifoLock(Generic[T]):
         wait_s: float = 0.0,
     ) -> None:
         self._run, self._size, self._wait_s = run, size, wait_s
-        self._callers = callers or Callers()
+        self._callers = Callers() if callers is None else callers
         self._lock = threading.Lock()
         self._waiting: deque[_Place[T]] = deque()
         self._batch: Batch[T] | None = None
         self._changed = threading.Condition()
         self._gather_until: float | None = None
         self._own: _Own[T] = _Own()
+        self._free_slots = list(range(SLOTS))
+
+    def slot(self) -> int:
+        """Returns the slot that the calling thread has of its own until it ends.
+
+        Raises:
+            EngineFault: All slots are in use.
+        """
+        own = self._own
+        if own.slot is None:
+            try:
+                own.slot = _Slot(self._free_slots.pop())
+            except IndexError:
+                text = f"more than {SLOTS} threads use one engine; close some cameras"
+                raise EngineFault("busy", text) from None
+            weakref.finalize(own.slot, self._free_slots.append, own.slot.number)
+        return own.slot.number
 
     @property
     def busy(self) -> bool:
@@ -215,7 +272,7 @@ class FifoLock(Generic[T]):
     @property
     def wanted(self) -> bool:
         """Whether a batch is under way, a thread waits, or a caller has a frame."""
-        return self.busy or bool(self._waiting) or self._callers.with_frame() > 0
+        return self.busy or bool(self._waiting) or self._with_frame() > 0
 
     def take(self, timeout_s: float) -> bool:
         """Waits for this thread's turn; returns False if it did not come in time."""
@@ -284,7 +341,11 @@ class FifoLock(Generic[T]):
         """Returns how many threads the next batch waits for."""
         if size == 1:
             return 1
-        return min(size, self._callers.count if self._wait_s else self._callers.with_frame())
+        return min(size, len(self._callers) if self._wait_s else self._with_frame())
+
+    def _with_frame(self) -> int:
+        """Returns how many callers have a frame, including those that wait for their turn."""
+        return sum(has_frame() for has_frame in list(self._callers.values()))
 
     def _over(self) -> None:
         with self._lock:

@@ -26,7 +26,7 @@ the runtime does without scipy.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationError
 from ..model_file.metadata import Calibration, Method, Tail
-from ..records import Score
 
 DEFAULT_FALSE_REJECT_RATE = 0.05
 CONFIDENCE = 0.95
@@ -228,31 +227,6 @@ def promised_rejects(calibration: Calibration, parts: int = BATCH) -> int:
         return round(parts * calibration.bound)
     rank = threshold_rank(calibration.images, calibration.false_reject_rate)
     return batch_bound(calibration.images, rank, parts, calibration.confidence)
-
-
-def good_percentile(good_scores: Sequence[float], score: float) -> float:
-    """Returns the share, in percent, of (ascending) good scores that are at most `score`."""
-    return 100.0 * bisect_right(good_scores, score) / len(good_scores)
-
-
-def judged(
-    value: float,
-    calibration: Calibration | None,
-    heatmap: NDArray[np.float32] | None = None,
-    heads: dict[str, float] | None = None,
-) -> Score:
-    """Returns a score with what is needed to judge it; without a threshold if there is none."""
-    if calibration is None:
-        return Score(value, None, None, heatmap=heatmap, heads=heads or {})
-    percentile = None if math.isnan(value) else good_percentile(calibration.good_scores, value)
-    return Score(
-        value,
-        calibration.threshold,
-        percentile,
-        calibration.lowest_plausible,
-        heatmap,
-        heads or {},
-    )
 
 
 def describe(calibration: Calibration) -> str:

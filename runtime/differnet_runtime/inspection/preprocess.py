@@ -41,7 +41,7 @@ def preprocess(
     if contract.fit == "crop":
         image = _cut_centre(image, contract)
     out = np.empty(contract.shape, np.uint8) if out is None else out
-    fits = image.dtype == np.uint8 and image.shape[2:] == contract.shape[2:]
+    fits = image.dtype == np.uint8 and image.shape[2:] == out.shape[2:]
     resized = _resize(image, contract, out if fits else None)
     if resized is not out:
         if resized.dtype == np.uint16:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, EngineFault, FrameError, ImageReadError
-from ..model_file.metadata import ModelMetadata
+from ..model_file.metadata import Calibration, ModelMetadata
 from ..records import Decision, Frame, Image, Score, Verdict
 from .image_checks import IntegrityGate, no_decision
 from .preprocess import preprocess
@@ -79,6 +80,54 @@ def inspect_frame(
 
 def _left_s(until_ns: int | None) -> float | None:
     return None if until_ns is None else max(0.001, (until_ns - time.monotonic_ns()) / 1e9)
+
+
+def judged(
+    value: float,
+    calibration: Calibration | None,
+    heatmap: NDArray[np.float32] | None = None,
+    heads: dict[str, float] | None = None,
+) -> Score:
+    """Returns a score with what is needed to judge it; without a threshold if there is none."""
+    if calibration is None:
+        return Score(value, None, None, heatmap=heatmap, heads=heads or {})
+    good, percentile = calibration.good_scores, None
+    if not math.isnan(value):
+        percentile = 100.0 * bisect_right(good, value) / len(good)  # they are ascending
+    return Score(
+        value,
+        calibration.threshold,
+        percentile,
+        calibration.lowest_plausible,
+        heatmap,
+        heads or {},
+    )
+
+
+def named_heads(heads: NDArray[np.float32] | None, metadata: ModelMetadata) -> dict[str, float]:
+    """Returns the scores of one frame's heads by their names.
+
+    Args:
+        heads: `(1, H) float32` output of the graph; None if it has no such output.
+        metadata: Metadata of the model, with the names of its H heads.
+
+    Returns:
+        The score of each head; empty if the model has none.
+
+    Raises:
+        EngineFault: The number of scores differs from the number of heads.
+    """
+    if heads is None or not metadata.heads:
+        return {}
+    expected = (1, len(metadata.heads))
+    if heads.shape != expected:
+        raise EngineFault(
+            "bad_shape",
+            f"the graph gives scores of heads in the shape {heads.shape}, but the file names "
+            f"{len(metadata.heads)} heads: {expected} is expected. Export the model again.",
+        )
+    values = map(float, heads[0])
+    return dict(zip((head.name for head in metadata.heads), values, strict=True))
 
 
 def decide(score: Score) -> Decision:

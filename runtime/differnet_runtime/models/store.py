@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from ..errors import EngineFault, ModelFileError, ModelStoreError, OutputError
 from ..files import lock_file, os_errors, sync_folder, write_bytes
-from ..inference.switch import check_model
+from ..inference.process import check_model
 from ..model_file.file import content_hash, read_model_file
 from ..model_file.signing import describe_signature
 from ..sentences import sentence

@@ -7,12 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..backoff import Backoff
 from ..config import Config
 from ..config.problems import Key
 from ..errors import SinkError
-from ..events import Event
-from ..service import STOP_S, Service, stop_all
+from ..service import STOP_S, Backoff, Service, stop_all
 from ..sinks import BusyError, OnCommand, Sink, Stored, build_sinks, sink_tables
 from .outbox import Outbox
 
@@ -72,10 +70,6 @@ class EventDelivery:
     def alive(self) -> bool:
         """Whether the threads of the outbox and of all deliveries run."""
         return self.outbox.alive and all(delivery.alive for delivery in self.deliveries)
-
-    def add(self, event: Event) -> None:
-        """Takes an event; never waits."""
-        self.outbox.add(event)
 
     def beat(self, cameras: list[str]) -> None:
         """Sends a heartbeat for the cameras that inspect."""
@@ -223,8 +217,8 @@ class Delivery(Service):
             self._stuck_since = time.monotonic()
         if self._problem is not None:
             log.info("sink %s takes events again", self.sink.name)
-        self._problem = None
-        self._backoff.reset()
+            self._problem = None
+            self._backoff.reset()
 
     def _failed(self, error: SinkError) -> None:
         if self._stopping.is_set():

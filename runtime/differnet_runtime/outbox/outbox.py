@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -224,7 +224,7 @@ class Outbox(Service):
                 waiting_in_memory=len(self._waiting),
                 committed=self._committed,
                 dropped=self._deleted + self._waiting.dropped,
-                oldest_age_s=table.clock.now_s() - oldest_s if table and oldest_s else None,
+                oldest_age_s=table.now_s() - oldest_s if table and oldest_s else None,
                 bytes=bytes_,
                 problem=self._problem,
             )
@@ -322,7 +322,7 @@ class Outbox(Service):
         """
         with self._lock:
             taken = min(self._upto.values(), default=table.last)
-        oldest_s = table.clock.now_s() - self.config.max_age_days * _DAY_S
+        oldest_s = table.now_s() - self.config.max_age_days * _DAY_S
         allowed = max(table.last + 1 - self.config.max_events, table.first_since(oldest_s))
         end, before = max(taken + 1, allowed), table.first
         if before < end:
@@ -413,18 +413,13 @@ class PictureLog:
     """
 
     def __init__(self, outbox: Outbox, camera: str, source: str) -> None:
-        self._outbox, self._camera, self.source = outbox, camera, source
-
-    @property
-    def has_room(self) -> bool:
-        """See `Outbox.has_room`."""
-        return self._outbox.has_room
+        self.outbox, self.camera, self.source = outbox, camera, source
 
     def judged(self) -> dict[str, str]:
         """Returns the verdicts on the pictures that were in the source last, by their keys."""
-        _, table = self._outbox.pictures()
+        _, table = self.outbox.pictures()
         try:
-            return {} if table is None else table.judged(self._camera, self.source)
+            return {} if table is None else table.judged(self.camera, self.source)
         except StoreError as error:
             log.warning(
                 "%s is judged again, since the record of judged pictures can't be read: %s",
@@ -435,28 +430,24 @@ class PictureLog:
 
     def under_way(self) -> set[str]:
         """Returns the keys of judged pictures whose events may not be on disk yet."""
-        waiting, _ = self._outbox.pictures()
-        mine = (self._camera, self.source)
+        waiting, _ = self.outbox.pictures()
+        mine = (self.camera, self.source)
         return {one.origin.key for one in waiting if (one.camera, one.source) == mine}
 
     def identical(self, origin: Origin) -> str | None:
         """Returns the name of another judged picture with the same content, or None."""
         if not origin.digest:
             return None
-        waiting, table = self._outbox.pictures()
+        waiting, table = self.outbox.pictures()
         for other in waiting:
-            same = (other.camera, other.origin.digest) == (self._camera, origin.digest)
+            same = (other.camera, other.origin.digest) == (self.camera, origin.digest)
             if same and (other.source, other.origin.key) != (self.source, origin.key):
                 return other.origin.name
         try:
-            return None if table is None else table.identical(self._camera, self.source, origin)
+            return None if table is None else table.identical(self.camera, self.source, origin)
         except StoreError:
             return None
 
-    def entry(self, origin: Origin, verdict: str, committed: Callable[[], None]) -> JudgedPicture:
-        """Returns what is to be committed with a picture's event; see `JudgedPicture`."""
-        return JudgedPicture(self._camera, self.source, origin, verdict, committed)
-
     def forget(self, keys: tuple[str, ...]) -> None:
         """Marks pictures as no longer in the source."""
-        self._outbox.note(GonePictures(self._camera, self.source, keys))
+        self.outbox.note(GonePictures(self.camera, self.source, keys))

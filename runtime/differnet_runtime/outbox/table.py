@@ -6,16 +6,13 @@ An event, its picture and its count are committed together, so a crash loses all
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..database import RunningClock, connect, mapped, transaction
+from ..database import Database
 from ..events import Event
 from ..model_file.contract import StrictModel
 from ..records import Origin
@@ -186,7 +183,7 @@ class PartsView(StrictModel):
     yield_percent: float | None = None
 
 
-class EventTable:
+class EventTable(Database):
     """The database as one thread writes it and any thread reads it.
 
     Args:
@@ -199,31 +196,17 @@ class EventTable:
     """
 
     def __init__(self, path: Path, number: int = 0) -> None:
-        self._path, self.number = path, number
-        self._writer = connect(path, _SCHEMA, _VERSION, durable=True)
-        self._reader = connect(path, _SCHEMA, _VERSION, durable=True)
-        self._reading = threading.Lock()
-        with mapped(path):
-            for statement in _LATER_TABLES.split(";"):
-                self._writer.execute(statement)
-            (seconds,) = self._writer.execute("SELECT seconds FROM clock").fetchone()
-            self.clock = RunningClock(seconds)
-            last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'")
-            self.last = int((last.fetchone() or (0,))[0])
-            (first,) = self._writer.execute("SELECT min(row) FROM event").fetchone()
-            self.first = self.last + 1 if first is None else int(first)
-            """Rows `first` to `last` exist, without a gap."""
-
-    def close(self) -> None:
-        """Closes the database."""
-        with self._reading:
-            self._reader.close()
-        self._writer.close()
+        super().__init__(path, _SCHEMA, _VERSION, _LATER_TABLES, durable=True)
+        self.number = number
+        last = self.read("SELECT seq FROM sqlite_sequence WHERE name = 'event'")
+        self.last = int(last[0][0]) if last else 0
+        ((first,),) = self.read("SELECT min(row) FROM event")
+        self.first = self.last + 1 if first is None else int(first)
+        """Rows `first` to `last` exist, without a gap."""
 
     def sinks(self) -> dict[str, int]:
         """Returns, by sink, the row up to which it has everything."""
-        with mapped(self._path):
-            return dict(self._writer.execute("SELECT name, upto FROM sink"))
+        return dict(self.read("SELECT name, upto FROM sink"))
 
     def keep_sinks(self, names: Iterable[str]) -> dict[str, int]:
         """Removes sinks that are not named; a new one starts after the last event.
@@ -233,9 +216,9 @@ class EventTable:
         """
         known = self.sinks()
         kept = {name: known.get(name, self.last) for name in names}
-        with mapped(self._path), transaction(self._writer):
-            self._writer.execute("DELETE FROM sink")
-            self._writer.executemany("INSERT INTO sink VALUES (?, ?)", kept.items())
+        with self.writing() as writer:
+            writer.execute("DELETE FROM sink")
+            writer.executemany("INSERT INTO sink VALUES (?, ?)", kept.items())
         return kept
 
     def write(self, items: Sequence[Item], upto: Mapping[str, int]) -> int:
@@ -248,28 +231,26 @@ class EventTable:
         Returns:
             Number of events that were added.
         """
-        now_s = self.clock.now_s()
-        with mapped(self._path), transaction(self._writer):
+        now_s = self.now_s()
+        with self.writing() as writer:
             events = [
                 (item.id, now_s, item.text)
                 for item in items
                 if self._is_new(item) and isinstance(item, OutboxEntry) and item.text is not None
             ]
-            self._writer.executemany(
-                "INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)", events
-            )
-            self._writer.executemany(
+            writer.executemany("INSERT INTO event (id, clock_s, text) VALUES (?, ?, ?)", events)
+            writer.executemany(
                 "UPDATE sink SET upto = ? WHERE name = ?",
                 [(row, name) for name, row in upto.items()],
             )
-            self._writer.execute("UPDATE clock SET seconds = ?", (now_s,))
+            writer.execute("UPDATE clock SET seconds = ?", (now_s,))
         self.last += len(events)
         return len(events)
 
     def _is_new(self, item: Item) -> bool:
         """Writes an item's pictures and counts; returns whether its event must be written too."""
         if isinstance(item, Reset):
-            day, _ = _day(item.at_s)
+            day, _ = _day_of(int(item.at_s // 60))
             self._writer.executemany(_RESET, [(name, day, item.at_s) for name in item.cameras])
             return False
         if isinstance(item, GonePictures):
@@ -277,8 +258,10 @@ class EventTable:
             return False
         if item.picture is not None and not self._add_picture(item.picture):
             return False
-        if item.count is not None:
-            self._add_count(item.count)
+        if (count := item.count) is not None:
+            values = (count.camera, *_day_of(int(count.at_s // 60)))
+            counts = (count.good, count.defect, count.undecided)
+            self._writer.execute(_ADD_COUNT, (*values, *counts))
         return True
 
     def _add_picture(self, picture: JudgedPicture) -> bool:
@@ -295,21 +278,10 @@ class EventTable:
             self._writer.execute(_PRUNE, (MOST,))
         return True
 
-    def _add_count(self, count: Count) -> None:
-        day, midnight_s = _day(count.at_s)
-        counts = (count.good, count.defect, count.undecided)
-        self._writer.execute(_ADD_COUNT, (count.camera, day, midnight_s, *counts))
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        with self._reading, mapped(self._path):
-            yield self._reader
-
     def judged(self, camera: str, source: str) -> dict[str, str]:
         """Returns the verdicts on the pictures that are in a source, by the pictures' keys."""
         query = "SELECT key, verdict FROM judged WHERE camera = ? AND source = ? AND present"
-        with self._read() as reader:
-            return dict(reader.execute(query, (camera, source)))
+        return dict(self.read(query, camera, source))
 
     def identical(self, camera: str, source: str, origin: Origin) -> str | None:
         """Returns the name of the latest other picture with the same content, or None."""
@@ -317,46 +289,40 @@ class EventTable:
             "SELECT name FROM judged WHERE camera = ? AND digest = ?"
             " AND NOT (source = ? AND key = ?) ORDER BY row DESC LIMIT 1"
         )
-        with self._read() as reader:
-            found = reader.execute(query, (camera, origin.digest, source, origin.key)).fetchone()
-        return None if found is None else str(found[0])
+        found = self.read(query, camera, origin.digest, source, origin.key)
+        return str(found[0][0]) if found else None
 
     def parts(self, cameras: Iterable[str]) -> dict[str, PartsView]:
         """Returns the part counts of cameras since midnight or their reset."""
-        day, midnight_s = _day(time.time())
+        day, midnight_s = _day_of(int(time.time() // 60))
         query = "SELECT camera, since_s, good, defect, undecided FROM tally WHERE day = ?"
-        with self._read() as reader:
-            found = {name: _parts(*counts) for name, *counts in reader.execute(query, (day,))}
+        found = {name: _parts(*counts) for name, *counts in self.read(query, day)}
         return {name: found.get(name, PartsView(since_s=midnight_s)) for name in cameras}
 
     def after(self, row: int, limit: int) -> list[Stored]:
         """Returns at most `limit` events after a row, in order."""
         query = "SELECT row, id, text FROM event WHERE row > ? ORDER BY row LIMIT ?"
-        with self._read() as reader:
-            found = reader.execute(query, (row, limit)).fetchall()
-        return [Stored(row, id_, text, self.number) for row, id_, text in found]
+        found = self.read(query, row, limit)
+        return [Stored(number, id_, text, self.number) for number, id_, text in found]
 
     def delete(self, before: int) -> None:
         """Deletes the oldest rows before a row, at most 5000 of them."""
         end = min(before, self.first + _MOST_DELETED)
-        with mapped(self._path), transaction(self._writer):
-            self._writer.execute("DELETE FROM event WHERE row < ?", (end,))
+        with self.writing() as writer:
+            writer.execute("DELETE FROM event WHERE row < ?", (end,))
         self.first = end
 
     def first_since(self, clock_s: float) -> int:
-        """Returns the first row that was written at that time of `clock` or later."""
-        with mapped(self._path):
-            # Rows are in the order of time, so the first young one ends the search.
-            found = self._writer.execute(
-                "SELECT row FROM event WHERE clock_s >= ? ORDER BY row LIMIT 1", (clock_s,)
-            ).fetchone()
-        return self.last + 1 if found is None else int(found[0])
+        """Returns the first row that was written at that time, by `now_s`, or later."""
+        # Rows are in the order of time, so the first young one ends the search.
+        query = "SELECT row FROM event WHERE clock_s >= ? ORDER BY row LIMIT 1"
+        found = self.read(query, clock_s)
+        return int(found[0][0]) if found else self.last + 1
 
     def written_s(self, row: int) -> float | None:
-        """Returns when a row was written, by `clock`; None if it does not exist."""
-        with mapped(self._path):
-            found = self._writer.execute("SELECT clock_s FROM event WHERE row = ?", (row,))
-            return next((float(clock_s) for (clock_s,) in found), None)
+        """Returns when a row was written, by `now_s`; None if it does not exist."""
+        found = self.read("SELECT clock_s FROM event WHERE row = ?", row)
+        return float(found[0][0]) if found else None
 
 
 def text_of(event: Event) -> str:
@@ -379,14 +345,12 @@ def _parts(since_s: float, good: int, defect: int, undecided: int) -> PartsView:
     )
 
 
-def _day(at_s: float) -> tuple[str, float]:
-    """Returns the local date of a time, and its midnight in seconds since the epoch."""
-    return _day_of(int(at_s // 60))
-
-
 @lru_cache(maxsize=1)
 def _day_of(minute: int) -> tuple[str, float]:
-    """Does `_day` for a minute since the epoch: most counts share it, and time zones are slow."""
+    """Returns the local date of a minute since the epoch, and its midnight in seconds.
+
+    Most counts share a minute, and time zones are slow.
+    """
     local = time.localtime(minute * 60)
     midnight_s = time.mktime((*local[:3], 0, 0, 0, *local[6:8], -1))
     return time.strftime("%Y-%m-%d", local), midnight_s

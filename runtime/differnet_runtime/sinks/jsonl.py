@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from ..config import JsonLinesConfig
 from ..errors import SinkError
-from .base import Sink, Stored, Took, unheard
+from . import Sink, Stored, Took, unheard
 
 _BLOCK = 1 << 16
 

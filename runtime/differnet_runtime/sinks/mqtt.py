@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -18,8 +19,8 @@ from ..config import MqttConfig
 from ..errors import DifferNetError, SinkError
 from ..names import LONGEST_PART, is_part_id
 from ..sentences import sentence
-from .base import OnCommand, Sink, Stored, Took, unheard
-from .mqtt_client import BrokerLimits, ClientMaker, MqttLink, Topics, packet_size, shortened
+from . import OnCommand, Sink, Stored, Took, unheard
+from .mqtt_client import BrokerLimits, ClientMaker
 from .tls import cause_of
 
 _LONGEST = 4096
@@ -62,7 +63,7 @@ class MqttSink(Sink):
         self._on_command = on_command if config.commands else None
         self.topics = Topics(f"{config.prefix}/{station}")
         self._bad: Counter[str] = Counter()
-        self._make = ClientMaker(config, station, self.topics)
+        self._make = ClientMaker(config, station, self.topics.status)
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._link: MqttLink | None = None
@@ -126,10 +127,10 @@ class MqttSink(Sink):
             link.settle(took, link.limits.window - 1)
             topic, retain = self.topics.of_event(event)
             text = event.text
-            if not link.limits.take(topic, len(text.encode())):
+            if not link.fits(topic, len(text.encode())):
                 text = shortened(text)
             size = len(text.encode())
-            fits = link.limits.take(topic, size)
+            fits = link.fits(topic, size)
             if not fits:
                 link.settle(took)
             if link.refusal is not None:
@@ -159,7 +160,7 @@ class MqttSink(Sink):
         if link is None:
             return
         text = json.dumps({"station": self._station, "at_s": time.time(), "cameras": list(cameras)})
-        if link.limits.take(self.topics.heartbeat, len(text)):
+        if link.fits(self.topics.heartbeat, len(text)):
             link.client.publish(self.topics.heartbeat, text, 0)
         else:
             self._cautions["heartbeat"] = sentence("broker_no_heartbeat", packet=link.limits.packet)
@@ -331,3 +332,136 @@ def read_command(payload: bytes) -> str | None:
             f"received {payload[:60]!r}"
         )
     return part
+
+
+_PLACES = {"state": "component", "audit": "action"}
+"""The event field that ends its topic, by the event's type; `camera` for all other types."""
+
+
+class Topics:
+    """The topics of a station.
+
+    Args:
+        root: `PREFIX/STATION`.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.status = f"{root}/status"
+        """Retained: `online`, or `offline` by the last will."""
+        self.heartbeat = f"{root}/heartbeat"
+        """Never retained; heartbeats stop when inspection does."""
+        self.commands = f"{root}/command/+"
+        """A pattern; the last level of a topic is the camera."""
+
+    def of_event(self, event: Stored) -> tuple[str, bool]:
+        """Returns an event's topic, and whether the broker is to retain it.
+
+        Raises:
+            SinkError: The row of the outbox is not an event.
+        """
+        try:
+            content = json.loads(event.text)
+            kind = content["type"]
+            place = content[_PLACES.get(kind, "camera")]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SinkError(f"row {event.row} of the outbox is no event: {error!r}") from error
+        plain = re.sub(r"[#+\0]", "_", f"{kind}/{place}")
+        return f"{self._root}/{plain}", kind == "state"
+
+
+_ANSWER_S = 10.0
+"""Without an acknowledgement for so long, the connection is replaced."""
+_LOOK_S = 0.1
+
+
+class MqttLink:
+    """An accepted connection; never has more messages in flight than the broker's Receive Maximum.
+
+    Args:
+        client: The connected client. It never reconnects, so paho sends nothing twice.
+        limits: The broker's limits.
+        lost: Returns why the connection is lost; None while it is not.
+    """
+
+    def __init__(
+        self, client: Client, limits: BrokerLimits, lost: Callable[[MqttLink], str | None]
+    ) -> None:
+        self.client, self.limits = client, limits
+        self.since = time.monotonic()
+        self.refused: dict[int, str] = {}
+        """Why the broker refused a message, by message id."""
+        self.refusal: str | None = None
+        """Why it refused an event of the current batch."""
+        self._lost = lost
+        self._flying: deque[tuple[MQTTMessageInfo, Stored | None]] = deque()
+
+    def fits(self, topic: str, size: int) -> bool:
+        """Returns whether a message with a payload of `size` bytes is small enough."""
+        return self.limits.packet is None or packet_size(topic, size) <= self.limits.packet
+
+    @property
+    def full(self) -> bool:
+        """Whether the broker takes no further message now."""
+        return len(self._flying) >= self.limits.window
+
+    def send(self, topic: str, text: str, *, retain: bool, event: Stored | None = None) -> None:
+        """Sends a message with the highest QoS that is allowed.
+
+        Args:
+            topic: Its topic.
+            text: Its payload.
+            retain: Whether the broker is to retain it, if it can.
+            event: The event that it holds; None for a message of another kind.
+        """
+        info = self.client.publish(topic, text, self.limits.qos, retain and self.limits.retain)
+        self._flying.append((info, event))
+
+    def settle(self, took: Took, left: int = 0) -> None:
+        """Waits until at most `left` messages are in flight.
+
+        Args:
+            took: Called with each acknowledged event, up to the first refused one.
+            left: Number of messages.
+
+        Raises:
+            SinkError: The connection is lost, or an acknowledgement is overdue.
+        """
+        while len(self._flying) > left:
+            info, event = self._flying[0]
+            until = time.monotonic() + _ANSWER_S
+            while not info.is_published():
+                if (why := self._lost(self)) is not None:
+                    raise SinkError(why)
+                if time.monotonic() > until:
+                    raise SinkError(sentence("no_acknowledgement", waited_s=_ANSWER_S))
+                info.wait_for_publish(_LOOK_S)
+            self._flying.popleft()
+            refused = self.refused.pop(info.mid, None)
+            if event is not None:
+                self.refusal = refused or self.refusal
+                if self.refusal is None:
+                    took(event)
+
+
+_OPTIONAL = ("stages_ms", "heads", "decided_by", "note")
+"""Event fields that are left out first if an event is too large."""
+
+
+def packet_size(topic: str, payload: int) -> int:
+    """Returns the bytes of an MQTT 5 message without properties (MQTT 5.0, 3.3)."""
+    rest = 2 + len(topic.encode()) + 2 + 1 + payload
+    length = 1
+    while rest >> (7 * length):
+        length += 1
+    return 1 + length + rest
+
+
+def shortened(text: str) -> str:
+    """Returns an event as JSON without optional fields and nulls; a missing field means null."""
+    kept = {
+        key: value
+        for key, value in json.loads(text).items()
+        if key not in _OPTIONAL and value is not None
+    }
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))

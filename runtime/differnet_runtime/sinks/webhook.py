@@ -19,7 +19,7 @@ from ..config import WebhookConfig
 from ..config.paths import read_secret
 from ..errors import SinkError
 from ..sentences import sentence
-from .base import BusyError, Sink, Stored, Took, unheard
+from . import BusyError, Sink, Stored, Took, unheard
 from .tls import cause_of, client_context
 
 _PASSING = (408, 425, 429)

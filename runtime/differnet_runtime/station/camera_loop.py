@@ -8,17 +8,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
+from ..cameras.files import UnreadablePictureError
 from ..capture.messages import CameraState, CameraStatus
+from ..capture.pictures import Pictures
 from ..capture.process import CaptureProcess
 from ..config import CameraConfig
 from ..errors import TooManyCommandsError
-from ..events import InspectionEvent, Trigger
-from ..records import Frame
+from ..events import InspectionEvent, Trigger, picture_id
+from ..outbox.outbox import PictureLog
+from ..outbox.table import JudgedPicture
+from ..records import Frame, Origin, Verdict
 from ..sentences import sentence
 from ..service import STOP_S, Service
-from .judging import NO_MODEL, FrameJudge, JudgedFrame, TriggerCommand
-from .picture_queue import PictureQueue
+from .judging import NO_MODEL, FrameJudge, JudgedFrame, TriggerCommand, frame_ref
 
 _WAIT_S, _POLL_S = 0.2, 0.02
 _HUNG_S = 30.0
@@ -71,9 +76,9 @@ class CameraLoop(Service):
         self._asking, self._counting = False, threading.Lock()
         self.refused_commands = 0
         """Number of commands that were refused."""
+        self._bug = f"camera {name}: an unexpected error, a bug"
         self._resting = False
         self._absent: CameraState | None = None
-        self._noted = ""
 
     @property
     def status(self) -> CameraStatus:
@@ -149,19 +154,12 @@ class CameraLoop(Service):
                 else:
                     self._next_frame()
             except Exception as error:  # a camera's thread never ends by itself
-                self._note(error)
+                self._log_once(self._bug, error)
                 try:
                     self._report(self._judge.undecided(*_unexpected(error)))
                 except Exception as another:  # it was the reporting that failed
-                    self._note(another)
+                    self._log_once(self._bug, another)
                 self._stopping.wait(_WAIT_S)
-
-    def _note(self, error: Exception) -> None:
-        """Logs an error unless it repeats the last one, as the next frame may."""
-        kind = f"{type(error).__name__}: {error}"
-        if kind != self._noted:
-            self._noted = kind
-            log.exception("camera %s: an unexpected error, a bug", self.name)
 
     def _next_frame(self) -> None:
         begun = time.monotonic()
@@ -217,7 +215,7 @@ class CameraLoop(Service):
         try:
             self._answer(command)
         except Exception as error:  # whoever asks gets an answer, whatever happens
-            self._note(error)
+            self._log_once(self._bug, error)
             self._answer_without(command, *_unexpected(error))
         finally:
             self._asking = False
@@ -310,3 +308,140 @@ class CommandRate:
         senders = {one for _, one in self._taken} | {sender}
         own = sum(one == sender for _, one in self._taken)
         return len(senders) > 1 and own + 1 <= max(1.0, self._per_second / len(senders))
+
+
+_MOST_TRIES = 3
+"""Number of engine failures after which a picture is not tried again."""
+_NOT_THE_PICTURES = ("engine_starting", "engine_no_model", "engine_busy", "stopped", NO_MODEL)
+"""Codes of faults before the engine saw the picture, or when it was told to stop."""
+
+
+def remembered(pictures: PictureLog, config: CameraConfig) -> Pictures:
+    """Returns what a new capture process must know about a source's pictures."""
+    under_way = pictures.under_way()  # asked for first: they may be committed just now
+    judged = pictures.judged()
+    if judged:
+        log.info("%s: %d pictures were judged before", pictures.source, len(judged))
+    leaving = [
+        key for key, verdict in judged.items() if key not in under_way and _leaves(config, verdict)
+    ]
+    return Pictures(under_way.union(judged), leaving, pictures.forget)
+
+
+def _leaves(config: CameraConfig, verdict: str) -> bool:
+    """Whether a judged picture must be moved or deleted; without a decision it is not deleted."""
+    return config.after == "move" or (config.after == "delete" and verdict != Verdict.NO_DECISION)
+
+
+class PictureQueue:
+    """Judges the pictures of a source that is not live; used by its camera's thread only.
+
+    A picture waits until the engine is ready, and is judged again if the engine failed.
+
+    Args:
+        config: Configuration of the camera.
+        capture: Capture process that reads the pictures.
+        judge: Judges the pictures of this camera.
+        pictures: Remembers which pictures were judged.
+    """
+
+    def __init__(
+        self,
+        config: CameraConfig,
+        capture: CaptureProcess,
+        judge: FrameJudge,
+        pictures: PictureLog,
+    ) -> None:
+        self._config, self._capture = config, capture
+        self._judge, self._pictures = judge, pictures
+        self._frame: Frame | None = None
+        self._origin: Origin | None = None
+        self._tries = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether a picture was taken that has no verdict yet."""
+        return self._frame is not None
+
+    def next(self) -> JudgedFrame | None:
+        """Judges the next picture.
+
+        Returns:
+            The verdict; None if there is nothing to judge now, or the picture is tried again.
+        """
+        engine = self._judge.switch.engine
+        if engine.absent:
+            return self._shown()
+        if not engine.ready or not self._pictures.outbox.has_room:
+            return None
+        judged = self._judged()
+        if judged is None:
+            return None
+        code = judged.event.code or ""
+        if code in _NOT_THE_PICTURES:
+            return None
+        if code.startswith("engine_") or code == "not_finite":
+            if not self._fails(judged.event.reason or code):
+                return None
+            reason = sentence("picture_unscorable", tries=_MOST_TRIES, why=judged.event.reason)
+            update = {"code": "unscorable", "reason": reason}
+            judged = replace(judged, event=judged.event.model_copy(update=update))
+        return judged if self._origin is None else self._identified(judged, self._origin)
+
+    def _shown(self) -> JudgedFrame | None:
+        """Returns the next picture, only to show it; the first model will judge all of them."""
+        judged = self._judge.judge(self._capture.take)
+        return judged if judged is not None and judged.event.code == NO_MODEL else None
+
+    def _judged(self) -> JudgedFrame | None:
+        try:
+            return self._judge.judge(self._take)
+        except Exception as error:  # one picture must not hold up all others
+            why = f"an unexpected error, a bug: {type(error).__name__}: {error}"
+            log.exception("camera %s", self._pictures.camera)
+            if not self._fails(why):
+                return None
+            ref = frame_ref(self._frame, self._frame.captured_ns) if self._frame else None
+            return self._judge.undecided("exception", why, frame=ref)
+
+    def done(self) -> None:
+        """Forgets the picture, whose verdict was passed on."""
+        self._frame, self._origin, self._tries = None, None, 0
+
+    def _take(self) -> Frame | None:
+        if self._frame is None:
+            try:
+                self._frame = self._capture.take()
+            except UnreadablePictureError as error:
+                self._origin = error.origin
+                raise
+            if self._frame is not None:
+                self._origin = self._frame.origin
+        return self._frame
+
+    def _fails(self, why: str) -> bool:
+        """Counts a failed try; returns whether it was the last one."""
+        name = self._origin.name if self._origin else "a picture"
+        self._tries += 1
+        if self._tries < _MOST_TRIES:
+            log.warning("%s has no verdict and is tried again: %s", name, why)
+            return False
+        log.error("%s has no verdict after %d tries: %s", name, self._tries, why)
+        return True
+
+    def _identified(self, judged: JudgedFrame, origin: Origin) -> JudgedFrame:
+        """Gives the event the id that this picture always has, and the record to commit with it."""
+        camera, source = self._pictures.camera, self._pictures.source
+        event = judged.event.model_copy(
+            update={
+                "id": picture_id(judged.event.station, camera, source, origin),
+                "identical_to": self._pictures.identical(origin),
+            }
+        )
+        settle = partial(self._settle, origin.key, event.verdict)
+        picture = JudgedPicture(camera, source, origin, event.verdict, settle)
+        return replace(judged, event=event, picture=picture)
+
+    def _settle(self, key: str, verdict: str) -> None:
+        if _leaves(self._config, verdict):
+            self._capture.settle(key)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..backends.selection import AUTO, ORT_CPU
 from ..capture.messages import CameraState, CameraStatus
 from ..config import ModelConfig
-from ..events import StateEvent
 from ..gpu import nvidia_gpu
 from ..inference.messages import EngineState, EngineStatus
 from ..outbox.delivery import DeliveryStatus
 from ..sentences import sentence
-from ..web.views import Health, StateView
+from ..web.views import StateView
 
 if TYPE_CHECKING:
     from .station import Station
@@ -26,20 +26,17 @@ def states_of(station: Station) -> dict[str, StateView]:
     """Returns the state of every component of a station, by its name."""
     cameras, config, results = station.cameras, station.config, station.results
     found = [camera_state(name, loop.status) for name, loop in cameras.items()]
-    for model in station.models:
-        status, name = model.switch.engine.status, model.planned.component
-        found.append(engine_state(status, name("engine")))
-        found.append(gpu_state(model.config, status, name("gpu")))
-        found.append(problem_state(name("model"), model.problem))
+    for model in station.models.all:
+        status, name = model.switch.engine.status, model.components
+        found.append(engine_state(status, name["engine"]))
+        found.append(gpu_state(model.planned.config, status, name["gpu"]))
+        found.append(problem_state(name["model"], model.problem))
     working = inspecting(station, {state.component: state for state in found})
     found += [
-        station.reporter.alarms.state(
-            camera, loop.config, config.decision, explained=camera not in working
-        )
-        for camera, loop in cameras.items()
+        station.reporter.of(camera).alarms.state(config.decision, explained=camera not in working)
+        for camera in cameras
     ]
-    after_s = config.events.degraded_after_s
-    found += [sink_state(one.status, after_s) for one in results.deliveries]
+    found += [sink_state(one.status, config.events.degraded_after_s) for one in results.deliveries]
     found.append(problem_state("outbox", results.outbox.status.problem))
     found.append(problem_state("evidence", station.evidence.status.problem))
     found.append(problem_state("labels", station.labelling.book.problem))
@@ -54,22 +51,23 @@ def inspecting(station: Station, states: Mapping[str, StateView]) -> list[str]:
         station: The station that is asked.
         states: States by component, at least those of the cameras and engines.
     """
-
-    def inspects(camera: str) -> bool:
-        model = station.models.of(camera)
-        if model is None:  # a reload removes it
-            return False
-        needed = (states.get(f"camera:{camera}"), states.get(model.planned.component("engine")))
-        return all(state is not None and not state.stops for state in needed)
-
-    return [name for name in station.cameras if inspects(name)]
+    needed = {
+        camera: (f"camera:{camera}", model.components["engine"])
+        for camera in station.cameras
+        if (model := station.models.of(camera)) is not None  # a reload removes it
+    }
+    return [
+        camera
+        for camera, components in needed.items()
+        if all(one in states and not states[one].stops for one in components)
+    ]
 
 
 def camera_state(name: str, status: CameraStatus) -> StateView:
     """Returns the state of a camera; one at the end of its file is ok."""
     component = f"camera:{name}"
     if status.state in _NORMAL:
-        return StateView(component=component, state=OK)
+        return problem_state(component)
     return StateView(
         component=component, state=status.state.value, reason=status.reason, stops=True
     )
@@ -84,7 +82,7 @@ def engine_state(status: EngineStatus, component: str = "engine") -> StateView:
     if status.fallback:
         reason = sentence("engine_falls_back", backend=status.backend, why=_reasons(status))
         return StateView(component=component, state="fallback", reason=reason)
-    return StateView(component=component, state=OK)
+    return problem_state(component)
 
 
 def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu") -> StateView:
@@ -101,7 +99,7 @@ def gpu_state(config: ModelConfig, status: EngineStatus, component: str = "gpu")
     present = nvidia_gpu()
     ready = status.state is EngineState.READY and not status.fallback
     if config.backend != AUTO or not present or not ready or status.backend != ORT_CPU:
-        return StateView(component=component, state=OK)
+        return problem_state(component)
     reason = sentence("gpu_unused", gpu=present, why=_reasons(status), cpu=ORT_CPU)
     return problem_state(component, reason)
 
@@ -110,7 +108,8 @@ def _reasons(status: EngineStatus) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in status.reasons.items())
 
 
-def problem_state(component: str, problem: str | None) -> StateView:
+@lru_cache(maxsize=256)
+def problem_state(component: str, problem: str | None = None) -> StateView:
     """Returns `degraded` if there is a problem; inspection goes on."""
     state = OK if problem is None else "degraded"
     return StateView(component=component, state=state, reason=problem)
@@ -129,50 +128,28 @@ def sink_state(status: DeliveryStatus, after_s: float) -> StateView:
         return StateView(component=component, state="down", reason=reason)
     if status.caution is not None:
         return StateView(component=component, state="limited", reason=status.caution)
-    return StateView(component=component, state=OK)
-
-
-def health_of(states: Collection[StateView]) -> Health:
-    """Summarises the states of all components."""
-    wrong = [state for state in states if state.state != OK]
-    return Health(
-        ready=not any(state.stops for state in wrong),
-        degraded=any(not state.stops for state in wrong),
-        reasons=[
-            f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
-            for state in wrong
-        ],
-        problems=wrong,
-    )
+    return problem_state(component)
 
 
 class StateWatch:
     """Reports every change of state once.
 
     Args:
-        station: Name of the station, for the events.
-        tell: Called with each event.
+        tell: Called with the component, its new state and the reason.
     """
 
-    def __init__(self, station: str, tell: Callable[[StateEvent], None]) -> None:
-        self._station, self._tell = station, tell
+    def __init__(self, tell: Callable[[str, str, str | None], None]) -> None:
+        self._tell = tell
         self._known: dict[str, tuple[str, str | None]] = {}
 
     def see(self, states: Mapping[str, StateView]) -> None:
         """Takes the present states; a component that is gone is reported as `removed`."""
-        for event in self._changes(states):
-            self._tell(event)
-
-    def _changes(self, states: Mapping[str, StateView]) -> Iterator[StateEvent]:
         for component, state in states.items():
             # A second mistake in the file is news; a camera's reason may change with every try.
             known = (state.state, state.reason if component == CONFIGURATION else None)
             if self._known.get(component) != known:
                 self._known[component] = known
-                yield self._event(component, state.state, state.reason)
+                self._tell(component, state.state, state.reason)
         for component in [name for name in self._known if name not in states]:
             del self._known[component]
-            yield self._event(component, "removed", None)
-
-    def _event(self, component: str, state: str, reason: str | None) -> StateEvent:
-        return StateEvent(station=self._station, component=component, state=state, reason=reason)
+            self._tell(component, "removed", None)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ..config import CameraConfig
 from ..errors import EngineFault, ImageReadError
 from ..events import FrameRef, InspectionEvent, ModelRef, Trigger
-from ..inference.process import EngineProcess
-from ..inference.switch import ModelSwitch
+from ..inference.process import EngineProcess, ModelSwitch
 from ..inspection.image_checks import IntegrityGate
 from ..inspection.verdict import Answer, engine_code, inspect_frame, unreadable
+from ..labels import Thresholds
 from ..model_file.metadata import ModelMetadata
 from ..outbox.table import JudgedPicture
 from ..records import Decision, Frame, Inspection, Score, Verdict, decided_by, note
@@ -94,8 +94,8 @@ class FrameJudge:
         camera: Name of the camera.
         config: Configuration of the camera.
         switch: Holds the engine that judges now.
+        thresholds: Thresholds that were set on the station; None if the model's own decide.
         live: Whether the source is live, so that a frame that comes late is worthless.
-        threshold: Returns the threshold that replaces the model's own for an engine, or None.
 
     Example:
         >>> judge = FrameJudge("line 3", "left", config, switch, live=True)  # doctest: +SKIP
@@ -108,12 +108,12 @@ class FrameJudge:
         camera: str,
         config: CameraConfig,
         switch: ModelSwitch,
+        thresholds: Thresholds | None = None,
         *,
         live: bool,
-        threshold: Callable[[EngineProcess], float | None] = lambda _: None,
     ) -> None:
         self._station, self._camera, self._config = station, camera, config
-        self._switch, self._live, self._threshold = switch, live, threshold
+        self.switch, self._live, self._thresholds = switch, live, thresholds
         self._deadline_ns = config.deadline_ms * 1_000_000
         self._gate: IntegrityGate | None = None
         self._gate_of = ""
@@ -128,7 +128,7 @@ class FrameJudge:
         Returns:
             The verdict, or None if `take` returned no frame.
         """
-        with self._switch.lease() as engine:
+        with self.switch.lease() as engine:
             if engine.absent:
                 return self._unjudged(take, engine, command)
             try:
@@ -212,6 +212,20 @@ class FrameJudge:
             stages_ms=found.stages_ms,
         )
         return JudgedFrame(event, frame, answer.score.heatmap if answer else None, engine.metadata)
+
+    def _threshold(self, engine: EngineProcess) -> float | None:
+        """Returns the threshold that replaces the model's own; None to use the model's.
+
+        Raises:
+            EngineFault: The engine was never meant for this camera; it runs until the camera's own
+                model is ready.
+        """
+        if self._thresholds is None:
+            return None
+        camera, own = self._camera, engine.thresholds
+        if camera not in own:
+            raise EngineFault("starting", sentence("engine_of_others", camera=camera))
+        return self._thresholds.set_here.get((camera, engine.model_hash, own[camera]), own[camera])
 
     def _gate_for(self, engine: EngineProcess) -> IntegrityGate:
         if self._gate is None or self._gate_of != engine.model_hash:

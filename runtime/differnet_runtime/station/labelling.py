@@ -22,7 +22,6 @@ from ..sentences import sentence
 from ..web.model_views import LabelSummary, LabelToSet, LabelView, ThresholdToSet
 
 if TYPE_CHECKING:
-    from .models import StationModel
     from .station import Station
 
 
@@ -44,26 +43,21 @@ class Labelling:
         self._station, self.book = station, book
         self.store, self.thresholds = LabelStore(book), Thresholds(book)
 
-    def threshold(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        """Returns the threshold that replaces the model's own for a frame; None to use the model's.
+    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
+        """Labels a kept picture, or removes its label; committed when this returns.
 
         Args:
-            camera: Name of the camera.
-            model: Model of the camera; during a reload its last frames still use the old one.
-            engine: Engine of the model that scores the frame.
+            entry: Id of the picture.
+            wanted: The label.
+            by: Author, as in the audit trail.
+
+        Returns:
+            The label it had before.
 
         Raises:
-            EngineFault: The engine was never meant for this camera.
+            LabelError: There is no such picture (any more).
+            StoreError: The label can't be stored.
         """
-        model.require_its_own(camera, engine)
-        return self._own(camera, model, engine)
-
-    def _own(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        configured = model.threshold(camera, engine)
-        return self.thresholds.threshold(camera, engine.model_hash, configured)
-
-    def label(self, entry: str, wanted: LabelToSet, by: str) -> Labelled | None:
-        """See `Control.label`."""
         before = self.store.find(entry)
         if wanted.label is None:
             self.store.remove(entry)
@@ -85,7 +79,7 @@ class Labelling:
 
     def in_use(self, camera: str) -> float | None:
         """Returns the threshold that decides on a camera's frames now; None if there is none."""
-        return self._in_use(camera, *self._judging(camera))
+        return self._in_use(camera, self._judging(camera))
 
     def common(self) -> float | None:
         """Returns the common threshold of all cameras, or else the first model's configured one."""
@@ -94,10 +88,14 @@ class Labelling:
             return found.pop()
         first = self._station.models.first
         engine = first.switch.engine
-        return _effective(first.threshold(first.planned.cameras[0], engine), engine)
+        return _effective(engine.thresholds.get(first.planned.cameras[0]), engine)
 
     def labels(self) -> list[LabelView]:
-        """See `Control.labels`."""
+        """Returns every label, the latest first.
+
+        Raises:
+            StoreError: They can't be read.
+        """
         evidence = self._station.evidence
         return [
             LabelView(**one.model_dump(), picture=evidence.path(one.id) is not None)
@@ -105,10 +103,14 @@ class Labelling:
         ]
 
     def summary(self, camera: str) -> LabelSummary:
-        """See `Control.label_summary`."""
-        model, engine = self._judging(camera)
-        in_use, configured = self._in_use(camera, model, engine), model.threshold(camera, engine)
-        set_here = self.thresholds.valid(camera, engine.model_hash, configured)
+        """Returns what the labels say about a camera's current model.
+
+        Raises:
+            StoreError: They can't be read.
+        """
+        engine = self._judging(camera)
+        in_use, configured = self._in_use(camera, engine), engine.thresholds.get(camera)
+        set_here = (camera, engine.model_hash, configured) in self.thresholds.set_here
         set_by: Literal["model", "configuration", "station"] = (
             "station" if set_here else "model" if configured is None else "configuration"
         )
@@ -124,11 +126,16 @@ class Labelling:
         )
 
     def set_threshold(self, camera: str, wanted: ThresholdToSet, by: str) -> None:
-        """See `Control.set_threshold`."""
-        (model, engine), new = self._judging(camera), wanted.threshold
+        """Sets the threshold of a camera's current model, from the next frame on.
+
+        Raises:
+            LabelError: It would reject all parts, or let labelled defects pass, and is not forced.
+            StoreError: It can't be stored; nothing changes.
+        """
+        engine, new = self._judging(camera), wanted.threshold
         if engine.absent:
             raise LabelError(sentence("threshold_no_model", camera=camera))
-        old = self._in_use(camera, model, engine)
+        old = self._in_use(camera, engine)
         calibration = engine.metadata.calibration
         if calibration is not None and new < calibration.lowest_plausible:
             raise LabelError(
@@ -144,7 +151,7 @@ class Labelling:
                 model=engine.model_hash,
                 old=old,
                 new=new,
-                configured=model.threshold(camera, engine),
+                configured=engine.thresholds.get(camera),
             )
         )
 
@@ -166,20 +173,26 @@ class Labelling:
             raise LabelError(sentence("threshold_rejects", threshold=new, share=share))
 
     def undo_threshold(self, camera: str) -> None:
-        """See `Control.undo_threshold`."""
-        model, engine = self._judging(camera)
-        configured = model.threshold(camera, engine)
-        if self.thresholds.valid(camera, engine.model_hash, configured) is None:
+        """Undoes the latest change of the threshold.
+
+        Raises:
+            LabelError: None was set for the current model.
+            StoreError: It can't be stored; nothing changes.
+        """
+        engine = self._judging(camera)
+        key = (camera, engine.model_hash, engine.thresholds.get(camera))
+        if key not in self.thresholds.set_here:
             raise LabelError(sentence("threshold_not_set", camera=camera))
         self.thresholds.undo(camera, engine.model_hash)
 
-    def _judging(self, camera: str) -> tuple[StationModel, EngineProcess]:
+    def _judging(self, camera: str) -> EngineProcess:
         """Returns what judges a camera; the first model if a reload just removes the camera."""
-        model = self._station.models.of(camera) or self._station.models.first
-        return model, model.switch.engine
+        return (self._station.models.of(camera) or self._station.models.first).switch.engine
 
-    def _in_use(self, camera: str, model: StationModel, engine: EngineProcess) -> float | None:
-        return _effective(self._own(camera, model, engine), engine)
+    def _in_use(self, camera: str, engine: EngineProcess) -> float | None:
+        configured = engine.thresholds.get(camera)
+        own = self.thresholds.threshold(camera, engine.model_hash, configured)
+        return _effective(own, engine)
 
 
 def _effective(own: float | None, engine: EngineProcess) -> float | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from ..errors import BackendUnavailableError
+from ..events import InspectionEvent
 from ..installation import install_line
 from ..web.model_views import EngineView
 from ..web.views import CameraView, EvidenceView, OutboxView, Overview, SinkView, WebView
@@ -36,7 +37,7 @@ class Metrics:
 
     Example:
         >>> metrics = Metrics(control.overview)  # doctest: +SKIP
-        >>> metrics.verdict("left", "DEFECT", None)  # doctest: +SKIP
+        >>> metrics.verdict(event)  # doctest: +SKIP
         >>> generate_latest(metrics.registry)  # doctest: +SKIP
     """
 
@@ -73,21 +74,14 @@ class Metrics:
         )
         self.registry.register(_StationCollector(overview))
 
-    def frame(self, camera: str, stages_ms: Mapping[str, float], age_s: float) -> None:
-        """Counts a judged frame.
-
-        Args:
-            camera: Name of the camera.
-            stages_ms: Milliseconds per stage.
-            age_s: Seconds from the read to the verdict.
-        """
-        for stage, ms in stages_ms.items():
-            self._stage(camera, stage).observe(ms / 1e3)
-        self._age(camera).observe(age_s)
-
-    def verdict(self, camera: str, verdict: str, code: str | None) -> None:
-        """Counts a verdict, with the code of a NO_DECISION."""
-        self._verdicts(camera, verdict, code or "").inc()
+    def verdict(self, event: InspectionEvent) -> None:
+        """Counts a verdict, and the times of the frame that it is on."""
+        camera = event.camera
+        self._verdicts(camera, event.verdict, event.code or "").inc()
+        if event.frame is not None:
+            for stage, ms in event.stages_ms.items():
+                self._stage(camera, stage).observe(ms / 1e3)
+            self._age(camera).observe(event.frame.age_ms / 1e3)
 
     def fault(self, component: str, code: str) -> None:
         """Counts a fault of a component, for example `camera:left` and `stalled`."""

@@ -1,28 +1,34 @@
-"""All models of a station, each in its own engine, within one memory limit."""
+"""All models of a station, each in its own engine, and the memory that they need.
+
+The figures are proportional set sizes: memory that processes share counts once.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import Config, PlannedModel, planned_models
 from ..errors import ConfigError, ModelStoreError
-from ..inference.process import EngineProcess
+from ..inference.memory import expected_memory
+from ..inference.process import NO_METADATA, EngineProcess
+from ..model_file.metadata import ModelMetadata
 from ..models.store import ModelStore, default_folder
 from ..processes import return_memory
 from ..sentences import sentence
 from ..service import STOP_S, stop_all
-from .memory import Share, require_room, share_of, share_without_model, warn_of_room
 from .models import StationModel
 
 if TYPE_CHECKING:
     from .shadows import Shadows
+
 
 Tell = Callable[[str, str, str], None]
 
@@ -43,7 +49,7 @@ class NextModels:
 
 
 class StationModels:
-    """One `StationModel` for each model that the cameras name; iterate to get them in order.
+    """One `StationModel` for each model that the cameras name.
 
     Models change one at a time, since a change takes the memory of one more engine.
 
@@ -74,36 +80,34 @@ class StationModels:
         """Memory limit for all models together, in MiB; None without a limit."""
         self.trials: Shadows | None = None
         """The trials, which end when live models need their memory."""
-        self._models = tuple(map(self._made, planned_models(config)))
+        self.all = tuple(map(self._made, planned_models(config)))
+        """The models, in the order of the configuration."""
         require_room(self.shares, self.memory_mb)
         warn_of_room(self.shares)
-
-    def __iter__(self) -> Iterator[StationModel]:
-        return iter(self._models)
 
     @property
     def first(self) -> StationModel:
         """The model of `[model]`, or else of the first camera."""
-        return self._models[0]
+        return self.all[0]
 
     def of(self, camera: str) -> StationModel | None:
         """Returns the model that judges a camera; None if the configuration has no such camera."""
-        return next((model for model in self._models if camera in model.planned.cameras), None)
+        return next((model for model in self.all if camera in model.planned.cameras), None)
 
     @property
     def shares(self) -> list[Share]:
         """The memory that each model needs."""
-        return [_share(model.planned, model.switch.engine) for model in self._models]
+        return [_share(model.planned, model.switch.engine) for model in self.all]
 
     def start(self) -> None:
         """Starts the engine processes."""
         return_memory()  # each file was read
-        for model in self._models:
+        for model in self.all:
             model.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Stops the engine processes, and a change that is under way."""
-        stop_all(self._models, timeout_s)
+        stop_all(self.all, timeout_s)
 
     def prepare(self, config: Config) -> NextModels:
         """Creates the models that another configuration needs; changes and starts nothing.
@@ -116,7 +120,7 @@ class StationModels:
             ModelFileError: A model file can't be used.
         """
         planned = planned_models(config)
-        free = list(self._models)
+        free = list(self.all)
         going_on: dict[str, StationModel] = {}
         for same in (_same_source, _same_cameras):
             for one in planned:
@@ -142,9 +146,9 @@ class StationModels:
                 model.configure(planned)
         for model in models.made:
             model.start()
-        before, self._models = self._models, tuple(models.by_plan.values())
+        before, self.all = self.all, tuple(models.by_plan.values())
         self._make_room()
-        return tuple(model for model in before if model not in self._models)
+        return tuple(model for model in before if model not in self.all)
 
     def activate(self, model: str, name: str | None = None) -> None:
         """Changes to a model of the store; see `StationModel.activate`.
@@ -189,7 +193,7 @@ class StationModels:
 
     def _stores(self) -> dict[str, StationModel]:
         """Returns the models from the store, by their name there; at least one."""
-        found = {one.config.store: one for one in self._models if one.config.store is not None}
+        found = {one.config.store: one for one in self.all if one.config.store is not None}
         if not found:
             _ = self.first.store  # says what is to be configured
         return found
@@ -220,7 +224,7 @@ class StationModels:
 def _share(planned: PlannedModel, engine: EngineProcess) -> Share:
     if engine.absent:
         return share_without_model(planned)
-    return share_of(planned, engine.metadata, engine.file_bytes)
+    return share_of(planned, engine.metadata, engine.model.file_bytes)
 
 
 def _same_source(before: PlannedModel, after: PlannedModel) -> bool:
@@ -230,3 +234,122 @@ def _same_source(before: PlannedModel, after: PlannedModel) -> bool:
 def _same_cameras(before: PlannedModel, after: PlannedModel) -> bool:
     """Whether one replaces the other: as `[model]`, or for a camera that both judge."""
     return before.key == after.key or bool({*before.cameras} & {*after.cameras})
+
+
+MIB = 1 << 20
+_STATION = 65 * MIB
+"""The station's own process, with its results and its page."""
+_CAPTURE = 35 * MIB
+_FRAMES = 8
+"""Frames of a camera in its shared memory and in the station."""
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The memory that a model needs.
+
+    Args:
+        name: Name of the model in the station.
+        engine: Bytes of its engine process on the CPU; a GPU's libraries take more.
+        captures: Bytes of its cameras' capture processes.
+    """
+
+    name: str
+    engine: int
+    captures: int
+
+
+def share_without_model(planned: PlannedModel) -> Share:
+    """Returns what a model that does not exist yet needs: only its cameras' memory."""
+    return replace(share_of(planned, NO_METADATA, 0), engine=0)
+
+
+def share_of(planned: PlannedModel, metadata: ModelMetadata, file_bytes: int) -> Share:
+    """Returns what a model needs.
+
+    Args:
+        planned: The model, and the cameras that it judges.
+        metadata: Metadata of the model file.
+        file_bytes: Size of the model file.
+    """
+    sizes, contract = metadata.picture_sizes, metadata.input
+    height, width = (sizes.height[1], sizes.width[1]) if sizes else contract.shape[:2]
+    capture = _CAPTURE + _FRAMES * height * width * 3
+    return Share(
+        planned.name,
+        expected_memory(metadata, file_bytes, planned.config.max_batch or 1),
+        capture * len(planned.cameras),
+    )
+
+
+def total_bytes(shares: Sequence[Share]) -> int:
+    """Returns the bytes that the station takes while it judges."""
+    return _STATION + sum(share.engine + share.captures for share in shares)
+
+
+def changing_bytes(shares: Sequence[Share]) -> int:
+    """Returns the bytes that it takes while the largest model changes, with two of its engines."""
+    return total_bytes(shares) + max((share.engine for share in shares), default=0)
+
+
+def describe(shares: Sequence[Share]) -> str:
+    """Returns the parts of `total_bytes` in words."""
+    captures = sum(share.captures for share in shares)
+    engines = ", ".join(f"{share.name} {mib(share.engine)}" for share in shares)
+    return f"station {mib(_STATION)}, captures {mib(captures)}, engines {engines}"
+
+
+def mib(count: int) -> str:
+    """Formats bytes as MiB."""
+    return f"{count / MIB:.0f} MiB"
+
+
+def machine_bytes() -> int | None:
+    """Returns the bytes that this process may take: the machine's, or its control group's limit."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        kib = next(line.split()[1] for line in _MEMINFO.read_text().splitlines() if "Total" in line)
+        found.append(int(kib) << 10)
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no bound
+        found.append(int(_CGROUP.read_text()))
+    return min(found, default=None)
+
+
+def require_room(
+    shares: Sequence[Share],
+    limit_mb: int | None,
+    another: int = 0,
+    *,
+    of_the_machine: bool = False,
+) -> None:
+    """Refuses models that need more than `[station] memory_mb`, if that is given.
+
+    Args:
+        shares: Needs of all models.
+        limit_mb: Limit in MiB; None without a limit.
+        another: Bytes of an engine that runs beside them during a change.
+        of_the_machine: Whether the machine's memory is the limit if none is given.
+
+    Raises:
+        ConfigError: The models need more.
+    """
+    needed = total_bytes(shares) + another
+    change = f", another during the change {mib(another)}" if another else ""
+    text, all_mib = describe(shares) + change, mib(needed)
+    if limit_mb is not None and needed > limit_mb * MIB:
+        raise ConfigError(sentence("model_no_room", needed=all_mib, shares=text, allowed=limit_mb))
+    there = machine_bytes() if of_the_machine and limit_mb is None else None
+    if there is not None and needed > there:
+        raise ConfigError(
+            sentence("machine_no_room", needed=all_mib, shares=text, there=mib(there))
+        )
+
+
+def warn_of_room(shares: Sequence[Share]) -> None:
+    """Logs a warning if the models need more memory than the machine has."""
+    there, needed = machine_bytes(), total_bytes(shares)
+    if there is not None and needed > there:
+        log.warning("the models need %s, but this machine has only %s", mib(needed), mib(there))

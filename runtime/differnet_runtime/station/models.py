@@ -6,24 +6,20 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import ModelConfig, PlannedModel
-from ..errors import DifferNetError, EngineFault, ModelStoreError
-from ..inference.process import AbsentEngine, EngineProcess
-from ..inference.switch import ModelSwitch
+from ..errors import DifferNetError, ModelStoreError
+from ..inference.process import AbsentEngine, EngineProcess, ModelSwitch
 from ..inference.turns import Callers
 from ..models.cards import advice
 from ..models.store import ModelStore, StoredModel, default_folder
 from ..processes import return_memory
 from ..sentences import sentence
 from ..service import STOP_S, Service
-
-File = tuple[Path | None, tuple[int, int] | None]
-"""A model file with its size and modification time in ns, which tell whether it was replaced."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +45,6 @@ class Wanted:
                 found = path.stat()
                 stamp = (found.st_size, found.st_mtime_ns)
         return cls(path, stamp, config)
-
-    @property
-    def file(self) -> File:
-        """The file, whatever else is configured."""
-        return self.path, self.stamp
 
 
 _FOLLOW_S = 1.0
@@ -92,7 +83,8 @@ class StationModel(Service):
         begun: Callable[[StationModel], None] = lambda _: None,
     ) -> None:
         super().__init__("model")
-        self.planned, self._audited, self._begun = planned, audited, begun
+        self._plan(planned)
+        self._audited, self._begun = audited, begun
         self._one_change, self._admit = one_change or threading.Lock(), admit
         self.problem: str | None = None
         """Why the last change of model failed; None after one that went well."""
@@ -102,9 +94,13 @@ class StationModel(Service):
         self._changing = threading.Lock()
         self._runs = Wanted.of(self._path(), self.config)
         self._refused: Wanted | None = None
-        self._made: weakref.WeakKeyDictionary[EngineProcess, tuple[File, PlannedModel]]
-        self._made = weakref.WeakKeyDictionary()
+        self._made: weakref.WeakKeyDictionary[EngineProcess, Wanted] = weakref.WeakKeyDictionary()
         self.switch = ModelSwitch(self._engine(self._runs.path), self._another)
+
+    def _plan(self, planned: PlannedModel) -> None:
+        self.planned = planned
+        self.components = {kind: planned.component(kind) for kind in ("engine", "gpu", "model")}
+        """Names of its components in states and events, by their kinds."""
 
     @property
     def config(self) -> ModelConfig:
@@ -117,34 +113,16 @@ class StationModel(Service):
         The same holds if the file was replaced, or another model of the store activated. A camera
         that is removed keeps its threshold for its last frames.
         """
-        self.planned = planned
+        self._plan(planned)
         with contextlib.suppress(DifferNetError):  # `follow` reports it
             self._hand_on_thresholds(self._wanted())
 
     def _hand_on_thresholds(self, wanted: Wanted) -> None:
         """Applies the plan's thresholds to the engines of the same model file."""
-        planned = self.planned
-        for engine, (file, made) in list(self._made.items()):
-            if made.config.source == planned.config.source and file == wanted.file:
-                thresholds = {**made.thresholds, **planned.thresholds}
-                self._made[engine] = file, replace(planned, thresholds=thresholds)
-
-    def require_its_own(self, camera: str, engine: EngineProcess) -> None:
-        """Refuses an engine of other cameras, which runs until this camera's model is ready.
-
-        Raises:
-            EngineFault: The engine was never meant for this camera.
-        """
-        if camera not in self._thresholds(engine):
-            raise EngineFault("starting", sentence("engine_of_others", camera=camera))
-
-    def threshold(self, camera: str, engine: EngineProcess) -> float | None:
-        """Returns a camera's configured threshold for an engine; None for the model's own."""
-        return self._thresholds(engine).get(camera)
-
-    def _thresholds(self, engine: EngineProcess) -> Mapping[str, float | None]:
-        _, planned = self._made[engine]
-        return planned.thresholds
+        for engine, made in list(self._made.items()):
+            same = made.config.source == self.config.source
+            if same and (made.path, made.stamp) == (wanted.path, wanted.stamp):
+                engine.thresholds = {**engine.thresholds, **self.planned.thresholds}
 
     @property
     def store(self) -> ModelStore:
@@ -304,7 +282,7 @@ class StationModel(Service):
 
     def _engine(self, path: Path | None) -> EngineProcess:
         planned, config = self.planned, self.config
-        file = Wanted.of(path, config).file
+        made = Wanted.of(path, config)
         if path is None and config.store is not None:
             engine: EngineProcess = AbsentEngine(
                 lambda: sentence("model_absent", why=self._advice())
@@ -321,7 +299,8 @@ class StationModel(Service):
                 batch_wait_s=config.batch_wait_ms / 1e3,
                 callers=self.callers,
             )
-        self._made[engine] = file, planned
+        engine.thresholds = planned.thresholds
+        self._made[engine] = made
         return engine
 
     def _another(self, path: Path | None) -> EngineProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -75,7 +76,7 @@ class Runner:
         self._web_config = config.web
         self._web = self._web_server(config.web)
         self._health = HealthSocket(config.station.state, self.station.control.health_answer)
-        self._watch = StateWatch(config.station.name, self.station.tell)
+        self._watch = StateWatch(self.station.tell)
         self._next_beat_ns = 0
 
     def run(self) -> None:
@@ -105,7 +106,7 @@ class Runner:
             self._next_beat_ns = time.monotonic_ns() + int(mqtt.heartbeat_s * 1e9)
             if inspecting := self.station.inspecting(states):
                 self.station.results.beat(inspecting)
-        if self.station.live():
+        if self._notifier.due and self.station.live():
             self._notifier.watchdog()
 
     def _reload(self) -> None:
@@ -210,12 +211,12 @@ class Notifier:
             self._socket.setblocking(False)
         self.watchdog_s = _watchdog_s() if self._socket else None
         """Seconds without a ping after which systemd restarts the daemon; None if it does not."""
-        self._pinged_ns: int | None = None
+        self._pinged_s = -math.inf
         self._failed = False
 
     def ready(self, status: str) -> None:
         """Reports the end of the start, or of a reload."""
-        self._send("READY=1", f"STATUS={_line(status)}")
+        self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
         """Reports that the configuration is read again; `ready` ends it."""
@@ -225,14 +226,16 @@ class Notifier:
         """Reports that the daemon is about to end."""
         self._send("STOPPING=1")
 
+    @property
+    def due(self) -> bool:
+        """Whether a ping is due, which is at most four times per watchdog interval."""
+        every_s = math.inf if self.watchdog_s is None else self.watchdog_s / 4
+        return time.monotonic() - self._pinged_s > every_s
+
     def watchdog(self) -> None:
-        """Pings at most four times per watchdog interval; call it while every thread progresses."""
-        if self.watchdog_s is None:
-            return
-        now_ns = time.monotonic_ns()
-        due = self._pinged_ns is None or now_ns - self._pinged_ns >= self.watchdog_s * 1e9 / 4
-        if due and self._send("WATCHDOG=1"):
-            self._pinged_ns = now_ns
+        """Pings if that is due; call it while every thread progresses."""
+        if self.due and self._send("WATCHDOG=1"):
+            self._pinged_s = time.monotonic()
 
     def close(self) -> None:
         """Closes the socket; later states are sent nowhere."""
@@ -261,8 +264,3 @@ def _watchdog_s() -> float | None:
     if not microseconds.isdecimal() or int(microseconds) == 0 or process != str(os.getpid()):
         return None
     return int(microseconds) / 1e6
-
-
-def _line(text: str) -> str:
-    """Joins lines, because systemd would read a second line as another state."""
-    return " ".join(text.split())

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -30,7 +30,7 @@ from ..service import STOP_S, Service, stop_all
 from ..web.live import encoded
 from ..web.model_views import Difference, ShadowView, Side
 from .judging import JudgedFrame
-from .memory import Share, require_room
+from .model_set import Share, require_room
 
 if TYPE_CHECKING:
     from .models import StationModel
@@ -174,7 +174,7 @@ class Shadow(Service):
         try:
             self.engine.start()
             if not self.engine.wait_ready(_START_S):
-                self.fail(self._reason())
+                self.fail(self.engine.why)
                 return
             with self._changed:
                 self._state = "running"
@@ -189,7 +189,7 @@ class Shadow(Service):
             self._changed.wait_for(lambda: self._waiting or self.ended, timeout=_IDLE_S)
         if not self.engine.ready:
             if self.engine.status.state is EngineState.FAILED:
-                self.fail(self._reason())
+                self.fail(self.engine.why)
             self._stopping.wait(_POLL_S)
         elif self._waiting is not None and not self._free():
             self._stopping.wait(_POLL_S)
@@ -221,10 +221,6 @@ class Shadow(Service):
                 )
                 self._differing.append((difference, picture))
 
-    def _reason(self) -> str:
-        status = self.engine.status
-        return status.last_fault or sentence(f"engine_is_{status.state.value}")
-
 
 def _side(found: Inspected) -> Side:
     score = found.answer.score if found.answer else None
@@ -255,7 +251,7 @@ class Shadows:
 
     def __init__(self, station: Station) -> None:
         self._station = station
-        self._by_camera: dict[str, Shadow] = {}
+        self._by_camera: Mapping[str, Shadow] = {}
         self._changing = threading.Lock()
 
     def start(self, camera: str, model: str) -> ShadowView:
@@ -270,14 +266,11 @@ class Shadows:
                 live model, or there is too little memory.
             ModelFileError: The file can't be used.
         """
-        judged_by = self._station.models.of(camera)
-        if judged_by is None:
+        judged_by, config = self._station.models.of(camera), self._station.config.camera.get(camera)
+        if judged_by is None or config is None:
             raise ModelStoreError(sentence("camera_removed", camera=camera))
         chosen = _chosen(judged_by, camera, model)
         engine = _engine(judged_by, chosen)
-        config = self._station.config.camera.get(camera)
-        if config is None:
-            raise ModelStoreError(sentence("camera_removed", camera=camera))
         configured = judged_by.planned.thresholds.get(camera)
         threshold = partial(
             self._station.labelling.thresholds.threshold, camera, chosen.hash, configured
@@ -286,7 +279,7 @@ class Shadows:
         with self._changing:
             self._require_room(shadow)
             self._end(camera)
-            self._by_camera = {**self._by_camera, camera: shadow}
+            self._use({**self._by_camera, camera: shadow})
             shadow.start()
         self.review()  # the models may have changed meanwhile
         return shadow.view()
@@ -303,12 +296,6 @@ class Shadows:
     def stop_all(self, timeout_s: float) -> None:
         """Ends all trials at the same time."""
         stop_all(self._by_camera.values(), timeout_s)
-
-    def offer(self, judged: JudgedFrame) -> None:
-        """Passes a frame to its camera's trial after the live verdict; returns at once."""
-        shadow = self._by_camera.get(judged.event.camera)
-        if shadow is not None:
-            shadow.offer(judged)
 
     def review(self) -> None:
         """Ends trials whose model is live now, or whose camera is gone or uses another store."""
@@ -332,13 +319,16 @@ class Shadows:
 
     def _end(self, camera: str) -> Shadow | None:
         shadow = self._by_camera.get(camera)
-        self._by_camera = {name: one for name, one in self._by_camera.items() if name != camera}
+        self._use({name: one for name, one in self._by_camera.items() if name != camera})
         if shadow is not None:
             shadow.stop()
         return shadow
 
+    def _use(self, by_camera: Mapping[str, Shadow]) -> None:
+        self._by_camera = self._station.reporter.trials = by_camera
+
     def _free(self) -> bool:
-        return not any(model.switch.engine.wanted for model in self._station.models)
+        return not any(model.switch.engine.wanted for model in self._station.models.all)
 
     def _require_room(self, shadow: Shadow) -> None:
         models = self._station.models

@@ -16,31 +16,33 @@ from ..capture.process import CaptureProcess
 from ..config import CameraConfig, Config, differences
 from ..config.paths import fingerprints
 from ..config.problems import Key
-from ..errors import CameraError, StoreError
-from ..events import InspectionEvent, StateEvent, Trigger
+from ..errors import CameraError, StoreError, TeachError
+from ..events import StateEvent, Trigger
 from ..evidence.store import EvidenceStore
 from ..files import TakenError, lock_folder
 from ..labels import FILE as LABELS
 from ..labels import LabelDatabase
+from ..models.store import StoredModel
 from ..outbox.delivery import EventDelivery, UnopenedSinks
 from ..outbox.outbox import PictureLog
+from ..processes import return_memory
+from ..records import Frame
 from ..sentences import sentence
-from ..service import stop_all
+from ..service import Service, stop_all
 from ..teaching.teaching import Teaching
 from ..text import instead
 from ..web.audit import FILES, AuditTrail, switching
+from ..web.control import Control
 from ..web.live import RecentEvents
 from ..web.views import StateView
 from . import health
-from .camera_loop import CameraLoop
-from .control import StationControl, StationSite
-from .judging import FrameJudge, JudgedFrame, TriggerCommand
+from .camera_loop import CameraLoop, PictureQueue, remembered
+from .judging import FrameJudge, TriggerCommand
 from .labelling import Labelling
 from .metrics import Metrics
 from .model_set import NextModels, StationModels
 from .models import StationModel
-from .picture_queue import PictureQueue, remembered
-from .reporting import CameraBoards, Reporter
+from .reporting import Reporter
 from .shadows import Shadows
 
 STOP_S = 4.5
@@ -83,29 +85,22 @@ class Station:
         """Why the last reload was refused; None if it was not."""
         self.started_at_s, self._started = time.time(), time.monotonic()
         # What the page sees
-        self.board, self.recent = CameraBoards(), RecentEvents()
-        self.control = StationControl(self)
+        self.recent = RecentEvents()
+        self.labelling = Labelling(self, LabelDatabase(state / LABELS))
+        self.control = Control(self)
         self.metrics = Metrics(self.control.overview)
         # What judges
         audited = partial(switching, self.control, "activate", FILES)
         self.models = StationModels(config, self._tell_model, models, audited, self._begin)
         self.shadows = self.models.trials = Shadows(self)
-        self.labelling = Labelling(self, LabelDatabase(state / LABELS))
         self.cameras: dict[str, CameraLoop] = {}
         # What becomes of verdicts
         self.results = EventDelivery(config, self._files, self._commanded)
         labelled = self.labelling.store.ids
         self.evidence = EvidenceStore(state / "evidence", config.evidence, labelled)
-        self.reporter = Reporter(
-            self.results.outbox,
-            self.evidence,
-            self.board,
-            self.recent,
-            self.metrics,
-            self._same_part_s,
-        )
+        self.reporter = Reporter(self.results.outbox, self.evidence, self.recent, self.metrics)
         self.reporter.decision = config.decision
-        self.teaching = Teaching(StationSite(self))
+        self.teaching = self.reporter.teaching = Teaching(StationSite(self))
 
     def start(self) -> None:
         """Starts everything; waits for no camera, broker or engine."""
@@ -142,8 +137,8 @@ class Station:
 
     def live(self) -> bool:
         """Returns whether every thread makes progress; one that hangs or died needs a restart."""
-        services = (*self.cameras.values(), *self.models, self.evidence, self.results)
-        return all(service.alive for service in services)
+        services: list[Service] = [*self.cameras.values(), *self.models.all, self.evidence]
+        return self.results.alive and all(service.alive for service in services)
 
     def states(self) -> dict[str, StateView]:
         """Returns the state of every component, by its name."""
@@ -153,14 +148,18 @@ class Station:
         """Returns the cameras whose parts get verdicts now; see `health.inspecting`."""
         return health.inspecting(self, states)
 
-    def tell(self, event: StateEvent) -> None:
-        """Sends a change of state, and logs it."""
-        why = f" ({event.reason})" if event.reason else ""
-        level = logging.INFO if event.state in _CALM else logging.WARNING
-        log.log(level, "%s: %s%s", event.component, event.state, why)
-        if event.state not in _CALM:
-            self.metrics.fault(event.component, event.state)
-        self.results.add(event)
+    def tell(self, component: str, state: str, reason: str | None) -> None:
+        """Sends a change of a component's state, and logs it."""
+        why = f" ({reason})" if reason else ""
+        calm = state in _CALM
+        log.log(logging.INFO if calm else logging.WARNING, "%s: %s%s", component, state, why)
+        if not calm:
+            self.metrics.fault(component, state)
+        self.results.outbox.add(
+            StateEvent(
+                station=self.config.station.name, component=component, state=state, reason=reason
+            )
+        )
 
     def ask(self, camera: str, part: str | None, trigger: Trigger, sender: str) -> TriggerCommand:
         """Asks a camera for a verdict on the part in front of it; see `CameraLoop.ask`.
@@ -184,29 +183,16 @@ class Station:
                 self.cameras[camera].refuse(part, "mqtt", str(error))
             raise
 
-    def _report(self, judged: JudgedFrame) -> InspectionEvent:
-        """Reports a verdict, then passes the frame to a trial and to teaching."""
-        event = self.reporter.report(judged)
-        self.shadows.offer(judged)
-        if judged.frame is not None:
-            self.teaching.offer(event.camera, judged.frame)
-        return event
-
-    def _same_part_s(self, camera: str) -> float:
-        config = self.config.camera.get(camera)
-        return 0.0 if config is None else config.same_part_s
-
     def _tell_model(self, component: str, state: str, reason: str) -> None:
-        station = self.config.station.name
-        self.tell(StateEvent(station=station, component=component, state=state, reason=reason))
+        self.tell(component, state, reason)
         self.shadows.review()
 
     def _open(self, name: str, config: CameraConfig) -> None:
         model = self.models.of(name)
         assert model is not None, "every camera of a configuration has one"
         loop = self._loop(name, config, model)
-        model.callers.add(name, loop.lies_there)
-        self.reporter.alarms.begin(name)
+        model.callers[name] = loop.lies_there
+        self.reporter.open(name, config)
         loop.start()
         self.cameras = {**self.cameras, name: loop}
 
@@ -215,14 +201,12 @@ class Station:
         pictures = None if is_live(source) else PictureLog(self.results.outbox, name, source.source)
         known = None if pictures is None else remembered(pictures, config)
         capture = CaptureProcess(name, config, known)
-        threshold = partial(self.labelling.threshold, name, model)
-        judge = FrameJudge(own, name, config, model.switch, live=capture.live, threshold=threshold)
+        thresholds = self.labelling.thresholds
+        judge = FrameJudge(own, name, config, model.switch, thresholds, live=capture.live)
         waiting = None
         if pictures is not None:
-            waiting = PictureQueue(
-                config, capture, judge, model.switch, pictures, station=own, camera=name
-            )
-        return CameraLoop(name, config, capture, judge, self._report, waiting)
+            waiting = PictureQueue(config, capture, judge, pictures)
+        return CameraLoop(name, config, capture, judge, self.reporter.report, waiting)
 
     def _close(self, names: list[str]) -> None:
         """Stops cameras, all at the same time."""
@@ -230,9 +214,9 @@ class Station:
         self.cameras = {name: loop for name, loop in self.cameras.items() if name not in names}
         stop_all(closed)
         for name in names:
-            self.board.forget(name)
-            for model in self.models:
-                model.callers.remove(name)
+            self.reporter.close(name)
+            for model in self.models.all:
+                model.callers.pop(name, None)
 
     def _begin(self, model: StationModel) -> None:
         """Reopens folders and videos: the first model judges what was only shown before."""
@@ -348,3 +332,54 @@ def _refuse_commands(config: Config) -> None:
     for name, camera in config.camera.items():
         refuse_commands(name, camera)
         refuse_leaving(name, camera)
+
+
+class StationSite:
+    """Answers teaching from the station's parts; implements `teaching.Site`.
+
+    Args:
+        station: The station; may still be under construction.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    @property
+    def config(self) -> Config:
+        """See `Site.config`."""
+        return self._station.config
+
+    def live(self, camera: str) -> bool:
+        """See `Site.live`."""
+        config = self.config.camera.get(camera)  # a reload removes it
+        return config is not None and is_live(locate(config))
+
+    def obstacle(self, camera: str, name: str) -> str | None:
+        """See `Site.obstacle`."""
+        model = self._station.models.of(camera)
+        if model is None or model.config.store is not None:
+            return None
+        code = "teach_model_file" if model.config.path else "teach_no_store"
+        return sentence(code, key=model.planned.key, camera=camera, name=name)
+
+    def frame(self, camera: str) -> Frame | None:
+        """See `Site.frame`."""
+        return self._station.reporter.of(camera).picture.frame
+
+    def on_gpu(self, camera: str) -> bool:
+        """See `Site.on_gpu`."""
+        backend = self._model(camera).switch.engine.status.backend or "cpu"
+        return "cpu" not in backend and not backend.startswith("fake")
+
+    def add_model(self, camera: str, name: str, path: Path) -> StoredModel:
+        """See `Site.add_model`."""
+        try:
+            return self._model(camera).add(path, name)
+        finally:
+            return_memory()  # of reading the file
+
+    def _model(self, camera: str) -> StationModel:
+        model = self._station.models.of(camera)
+        if model is None:  # a reload removes it
+            raise TeachError(sentence("camera_gone", camera=camera))
+        return model

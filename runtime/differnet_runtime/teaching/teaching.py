@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config import CameraConfig
 from ..config.grammar import redact
 from ..errors import DifferNetError, ModelFileError, OutputError, TeachError
-from ..evidence.retention import free_bytes
+from ..evidence.store import free_bytes
 from ..inspection.image_checks import IntegrityGate
 from ..model_file.contract import Region
 from ..model_file.file import read_model_file
@@ -71,6 +71,8 @@ class Teaching:
             record.name: Dataset(files, record, self._no_room)
             for files, record in read_all(self.root)  # the page may ask before the start
         }
+        self.collecting: frozenset[str] = frozenset()
+        """The cameras whose frames it collects."""
         self._collector = Collector(self._look, self._end_collecting, self._leave)
         self.offer = self._collector.offer
         """Takes a frame after its verdict; see `Collector.offer`."""
@@ -104,6 +106,7 @@ class Teaching:
                     live = self._site.live(camera)
                     streams[camera] = Stream(one, cameras[camera].integrity, live=live)
             self._collector.use(streams)
+            self.collecting = frozenset(streams)
 
     def view(self, *, pictures: bool = True) -> TeachView:
         """Returns all data sets, and whether a training can start now.

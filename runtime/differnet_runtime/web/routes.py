@@ -309,7 +309,7 @@ async def labels(call: CallDep, query: Annotated[LabelsQuery, Query()]) -> Label
     call.check_camera(query.camera)
     found = [
         one
-        for one in await call.reads.run(call.control.labels)
+        for one in await call.reads.run(call.control.labelling.labels)
         if query.camera in (None, one.camera) and query.label in (None, one.label)
     ]
     return LabelPage(labels=found[: query.limit])
@@ -321,7 +321,7 @@ async def label(call: CallDep, entry: EntryPath, body: LabelToSet) -> LabelToSet
 
     def audited() -> None:
         with call.failure_noted("label", f"{entry}: no label"):
-            before = call.control.label(entry, body, call.by)
+            before = call.control.labelling.label(entry, body, call.by)
         old = _label_told(before) if before else "no label"
         call.note("label", f"{entry}: {old}", _label_told(body))
 
@@ -337,20 +337,20 @@ def _label_told(label: LabelToSet | Labelled) -> str:
 @router.get("/api/cameras/{camera}/labels", responses=problems(404))
 async def label_summary(call: CallDep, camera: CameraDep) -> LabelSummary:
     """What labels say about a camera's current model, and its threshold."""
-    return await call.reads.run(partial(call.control.label_summary, camera))
+    return await call.reads.run(partial(call.control.labelling.summary, camera))
 
 
 @router.post("/api/cameras/{camera}/threshold", responses=problems(404, 409))
 async def set_threshold(call: CallDep, camera: CameraDep, body: ThresholdToSet) -> LabelSummary:
     """Sets the threshold of a camera's model."""
-    change = partial(call.control.set_threshold, camera, body, call.by)
+    change = partial(call.control.labelling.set_threshold, camera, body, call.by)
     return await _threshold(call, camera, change)
 
 
 @router.post("/api/cameras/{camera}/threshold/undo", responses=problems(404, 409))
 async def undo_threshold(call: CallDep, camera: CameraDep, _body: Nothing) -> LabelSummary:
     """Undoes the last change of the threshold."""
-    return await _threshold(call, camera, partial(call.control.undo_threshold, camera))
+    return await _threshold(call, camera, partial(call.control.labelling.undo_threshold, camera))
 
 
 async def _threshold(call: Call, camera: str, change: Callable[[], None]) -> LabelSummary:
@@ -359,13 +359,13 @@ async def _threshold(call: Call, camera: str, change: Callable[[], None]) -> Lab
         with call.failure_noted("threshold", before):
             change()
         call.note("threshold", before, _threshold_text(call, camera))
-        return call.control.label_summary(camera)
+        return call.control.labelling.summary(camera)
 
     return await call.reads.run(audited)
 
 
 def _threshold_text(call: Call, camera: str) -> str:
-    found = call.control.label_summary(camera)
+    found = call.control.labelling.summary(camera)
     value = "none" if found.threshold is None else f"{found.threshold:g}"
     return f"{camera}: {value} ({found.set_by})"
 

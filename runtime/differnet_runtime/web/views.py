@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -84,6 +85,20 @@ class Health(StrictModel):
     reasons: list[str] = Field(default_factory=list)
     problems: list[StateView] = Field(default_factory=list)
     models: dict[str, ModelRef] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, states: Iterable[StateView]) -> Health:
+        """Summarises the states of all components."""
+        wrong = [state for state in states if state.state != "ok"]
+        return cls(
+            ready=not any(state.stops for state in wrong),
+            degraded=any(not state.stops for state in wrong),
+            reasons=[
+                f"{state.component}: {state.state}" + (f": {state.reason}" if state.reason else "")
+                for state in wrong
+            ],
+            problems=wrong,
+        )
 
 
 EvidenceKind = Literal["image", "heatmap", "thumbnail"]

@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, booleans, data, integers, sampled_from
 
-from differnet_runtime.backoff import STEPS_S, Backoff
 from differnet_runtime.capture.child import LIVE_SLOTS, CaptureLink, StationGone
 from differnet_runtime.capture.messages import (
     MESSAGE,
     Captured,
+    FrameQueue,
+    FrameSlots,
     Memory,
     Unreadable,
 )
-from differnet_runtime.capture.shared_frames import FrameQueue, FrameSlots
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.processes import PACKET
 from differnet_runtime.records import Frame
+from differnet_runtime.service import STEPS_S, Backoff
 
 
 class Listener:

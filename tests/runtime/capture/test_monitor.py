@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from differnet_runtime.capture.child import CaptureLink
-from differnet_runtime.capture.messages import CameraState, Gone, Lost, Opened, Trying
+from differnet_runtime.capture.messages import CameraState, FrameQueue, Gone, Lost, Opened, Trying
 from differnet_runtime.capture.pictures import Pictures
 from differnet_runtime.capture.process import CaptureMonitor, CaptureStats
-from differnet_runtime.capture.shared_frames import FrameQueue
 from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from differnet_runtime.records import Frame

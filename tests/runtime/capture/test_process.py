@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 
 from differnet_runtime.capture import process as monitoring
-from differnet_runtime.capture.messages import CameraState
+from differnet_runtime.capture.messages import CameraState, FrameSlots
 from differnet_runtime.capture.process import CaptureProcess
-from differnet_runtime.capture.shared_frames import FrameSlots
-from differnet_runtime.config.models import CameraConfig
 from differnet_runtime.errors import ImageReadError
 from tests.faults.capturing import capture, children, next_frame, take_all, wait_for_state
 from tests.runtime.waiting import wait_for
@@ -203,17 +201,6 @@ def test_a_pipeline_may_give_its_sensor_back_in_order(
         if how == "stopped":
             process.stop()
         wait_for(lambda: "<pipeline0> completed state change to NULL" in told.read_text())
-
-
-def test_it_can_be_started_again_after_a_stop(video: Path) -> None:
-    process = CaptureProcess("camera", CameraConfig(source=str(video), paced=True))
-    for _ in range(2):
-        process.start()
-        try:
-            next_frame(process)
-        finally:
-            process.stop()
-        assert process.status.state is CameraState.STOPPED
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from differnet_runtime.evidence.store import EvidenceStore
 from differnet_runtime.images import read_image
 from differnet_runtime.model_file.contract import InputContract, Region
 from differnet_runtime.model_file.metadata import ModelMetadata, Windows
-from differnet_runtime.records import Image, Verdict
+from differnet_runtime.records import Image
 from tests.runtime.waiting import wait_for
 
 Make = Callable[..., EvidenceStore]
@@ -153,18 +153,6 @@ def test_the_small_picture_is_small(make: Make) -> None:
     path = store.path(id_, "thumbnail")
     assert path is not None
     assert read_image(path).shape == (192, 320, 3)
-
-
-def test_what_is_wanted() -> None:
-    def wanted(**config: object) -> list[bool]:
-        store = EvidenceStore(Path("nowhere"), EvidenceConfig.model_validate(config))
-        verdicts = [Verdict.DEFECT, Verdict.NO_DECISION, *[Verdict.GOOD] * 4]
-        return [store.wants(verdict) for verdict in verdicts]
-
-    assert wanted() == [True, True, False, False, False, False]
-    assert wanted(good_every=2) == [True, True, False, True, False, True]
-    assert wanted(keep="all") == [True] * 6
-    assert wanted(keep="none", good_every=1) == [False] * 6
 
 
 def test_the_latest_come_first_page_by_page(make: Make) -> None:

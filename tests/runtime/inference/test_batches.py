@@ -34,7 +34,7 @@ class Cameras:
         self.judged = dict.fromkeys(values, 0)
         self._threads = [threading.Thread(target=self._camera, args=(one,)) for one in values]
         for value in values:
-            callers.add(str(value), lambda: not self._done.is_set())
+            callers[str(value)] = lambda: not self._done.is_set()
 
     def _camera(self, value: int) -> None:
         while not self._done.is_set():
@@ -88,7 +88,7 @@ def test_a_frame_that_lies_alone_goes_alone_and_waits_for_nobody(engine: Start) 
     callers = Callers()
     process = engine("fake:10ms+2ms", deadline_s=20.0, callers=callers)
     for name in ("left", "right", "top"):
-        callers.add(name, lambda: False)
+        callers[name] = lambda: False
     for value in range(5):
         assert process.infer(frame(value)).score.value == value
     assert process.status.batches == {1: 5}
@@ -98,7 +98,7 @@ def test_a_frame_waits_for_others_as_long_as_it_is_told_to(engine: Start) -> Non
     callers = Callers()
     process = engine("fake:1ms", deadline_s=20.0, callers=callers, batch_wait_s=10.0)
     for name in ("left", "right"):
-        callers.add(name, lambda: False)
+        callers[name] = lambda: False
     first = threading.Thread(target=process.infer, args=(frame(1),))
     first.start()
     wait_for(lambda: process.turns.waiting == 1)
@@ -170,7 +170,7 @@ def test_a_batch_goes_without_whoever_keeps_it_waiting(engine: Start) -> None:
     callers = Callers()
     process = engine("fake", deadline_s=20.0, callers=callers, batch_wait_s=10.0)
     for name in ("slow", "quick"):
-        callers.add(name, lambda: False)
+        callers[name] = lambda: False
     prepared, late = threading.Event(), []
 
     def slow() -> None:
@@ -191,7 +191,7 @@ def test_who_leaves_without_a_frame_holds_nobody_up(engine: Start) -> None:
     callers = Callers()
     process = engine("fake", deadline_s=20.0, callers=callers, batch_wait_s=10.0)
     for name in ("left", "right"):
-        callers.add(name, lambda: False)
+        callers[name] = lambda: False
 
     def without() -> None:
         with process.turn(10.0):
@@ -215,7 +215,7 @@ def test_each_caller_keeps_its_own_deadline() -> None:
 
     callers = Callers()
     for name in ("hurried", "patient"):
-        callers.add(name, lambda: False)
+        callers[name] = lambda: False
     turns: FifoLock[str] = FifoLock(run, lambda: 2, callers, wait_s=10.0)
 
     def ask(name: str, deadline_s: float) -> None:

@@ -12,9 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from differnet_runtime.errors import EngineFault
 from differnet_runtime.inference.memory import memory_bound
-from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.process import EngineProcess, check_model
 from differnet_runtime.inference.supervisor import RestartBudget
-from differnet_runtime.inference.switch import check_model
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.file import write_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Verification

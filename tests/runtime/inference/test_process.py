@@ -14,9 +14,8 @@ import pytest
 
 from differnet_runtime.errors import EngineFault, ModelFileError
 from differnet_runtime.inference.messages import EngineState
-from differnet_runtime.inference.process import EngineProcess
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.inference.supervisor import RestartBudget
-from differnet_runtime.inference.switch import ModelSwitch, Probation
 from differnet_runtime.model_file.file import content_hash, write_model_file
 from tests.fakes.headed import COLUMNS, ROWS, coloured, write_headed_model
 from tests.fakes.weighted import noise, weighted_graph
@@ -197,7 +196,7 @@ def test_a_late_command_takes_no_good_model_back(engine: Start) -> None:
     def make(_: Path | None) -> EngineProcess:
         return EngineProcess(None, backend="fake:50ms", deadline_s=2.0)
 
-    switch, done = ModelSwitch(first, make, Probation(answers=3)), threading.Event()
+    switch, done = ModelSwitch(first, make, answers=3), threading.Event()
 
     def camera() -> None:
         while not done.is_set():

@@ -80,7 +80,7 @@ def test_looking_after_it_goes_on_and_is_told_once(
         if looks <= 3:
             raise FULL
 
-    monkeypatch.setattr(Worker, "drop_late", failing)
+    monkeypatch.setattr(Worker, "fault", failing)
     wait_for(lambda: looks > 4)
     assert process.alive
     assert process.status.state is EngineState.READY

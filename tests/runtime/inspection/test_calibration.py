@@ -16,7 +16,6 @@ from differnet_runtime.inspection.calibration import (
     calibrate,
     check_enough,
     describe,
-    good_percentile,
     images_for_confidence,
     images_needed,
     lognormal_bound,
@@ -24,6 +23,7 @@ from differnet_runtime.inspection.calibration import (
     threshold_rank,
     upper_bound,
 )
+from differnet_runtime.inspection.verdict import judged
 from differnet_runtime.model_file.metadata import Calibration, Tail
 
 
@@ -168,8 +168,10 @@ def test_no_pictures_at_all() -> None:
 
 
 def test_good_percentile_counts_the_scores_at_most_as_high() -> None:
-    scores = (1.0, 2.0, 2.0, 4.0)
-    found = [good_percentile(scores, score) for score in (0.5, 1.0, 2.0, 3.9, 4.0, 99.0)]
+    good_scores = (1.0, 2.0, 2.0, 4.0)
+    calibration = calibrated(range(30)).model_copy(update={"good_scores": good_scores})
+    scores = (0.5, 1.0, 2.0, 3.9, 4.0, 99.0)
+    found = [judged(score, calibration).good_percentile for score in scores]
     assert found == [0.0, 25.0, 75.0, 75.0, 100.0, 100.0]
 
 

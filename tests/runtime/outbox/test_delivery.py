@@ -10,8 +10,7 @@ from differnet_runtime.errors import SinkError
 from differnet_runtime.events import StateEvent
 from differnet_runtime.outbox.delivery import Delivery
 from differnet_runtime.outbox.outbox import Outbox
-from differnet_runtime.sinks import BusyError, Sink, Stored
-from differnet_runtime.sinks.base import Took, unheard
+from differnet_runtime.sinks import BusyError, Sink, Stored, Took, unheard
 from tests.runtime.waiting import wait_for
 
 

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from differnet_runtime.database import read_rows
 from differnet_runtime.events import InspectionEvent
 from differnet_runtime.outbox import table as pictures
 from differnet_runtime.outbox.outbox import Outbox, PictureLog
+from differnet_runtime.outbox.table import JudgedPicture
 from differnet_runtime.records import Origin
 from tests.runtime.waiting import wait_for
 
@@ -54,9 +56,9 @@ def origin(name: str, digest: str = "d1") -> Origin:
 
 def judge(outbox: Outbox, *origins: Origin, source: str = "/in", verdict: str = "GOOD") -> None:
     """Has pictures judged, and waits until that is on disk."""
-    log, committed = PictureLog(outbox, "top", source), []
+    committed: list[Origin] = []
     for one in origins:
-        entry = log.entry(one, verdict, lambda one=one: committed.append(one))  # type: ignore[misc]
+        entry = JudgedPicture("top", source, one, verdict, partial(committed.append, one))
         outbox.add(event(one.name, verdict), entry)
     wait_for(lambda: committed == list(origins))
 
@@ -111,7 +113,7 @@ def test_the_same_content_is_found_on_disk_and_on_its_way(make: Make) -> None:
     assert log.identical(origin("c", "d2")) is None  # itself
     assert PictureLog(outbox, "top", "/elsewhere").identical(origin("c", "d2")) == "c"
     assert PictureLog(outbox, "side", "/in").identical(origin("z", "d1")) is None
-    outbox.add(event("y"), log.entry(origin("y", "d3"), "GOOD", lambda: None))
+    outbox.add(event("y"), JudgedPicture("top", log.source, origin("y", "d3"), "GOOD"))
     assert log.identical(origin("z", "d3")) == "y"
     assert log.identical(origin("y", "d3")) is None
     assert log.identical(origin("z", "")) is None
@@ -120,11 +122,11 @@ def test_the_same_content_is_found_on_disk_and_on_its_way(make: Make) -> None:
 def test_whoever_can_wait_is_told_to_while_nothing_is_written(make: Make) -> None:
     outbox = make("jsonl", started=False)
     log = PictureLog(outbox, "top", "/in")
-    while log.has_room:
+    while log.outbox.has_room:
         outbox.add(event("a"))
         assert outbox.status.waiting_in_memory < 5000
     outbox.start()
-    wait_for(lambda: log.has_room)
+    wait_for(lambda: log.outbox.has_room)
 
 
 def test_the_table_is_bounded(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

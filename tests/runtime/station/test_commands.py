@@ -14,8 +14,7 @@ from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.errors import TooManyCommandsError
 from differnet_runtime.events import InspectionEvent
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.records import Frame
 from differnet_runtime.station.camera_loop import CameraLoop, CommandRate
 from differnet_runtime.station.judging import FrameJudge, JudgedFrame, TriggerCommand

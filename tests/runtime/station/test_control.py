@@ -1,7 +1,7 @@
 """What the station tells its page of kept pictures."""
 
 from differnet_runtime.evidence.index import EvidenceItem
-from differnet_runtime.station.control import entry_view
+from differnet_runtime.web.control import entry_view
 
 
 def item(verdict: str, head: str | None, *, heatmap: bool = True) -> EvidenceItem:

@@ -35,14 +35,14 @@ def test_a_threshold_that_comes_with_another_file_of_that_name_waits_for_it(
     model = StationModel(with_threshold(path, 1.0), lambda *_: None)
     old = model.switch.engine
     model.configure(with_threshold(path, 2.0))
-    assert model.threshold("top", old) == 2.0
+    assert old.thresholds["top"] == 2.0
     sound_model("part.onnx", factor=1.5)
     model.configure(with_threshold(path, 3.0))
     new = model._engine(path)
-    assert model.threshold("top", old) == 2.0, "it still judges by the file before"
-    assert model.threshold("top", new) == 3.0
+    assert old.thresholds["top"] == 2.0, "it still judges by the file before"
+    assert new.thresholds["top"] == 3.0
     model.configure(with_threshold(path, 4.0))
-    assert (model.threshold("top", old), model.threshold("top", new)) == (2.0, 4.0)
+    assert (old.thresholds["top"], new.thresholds["top"]) == (2.0, 4.0)
 
 
 def test_a_threshold_that_came_with_a_model_of_the_store_holds_once_that_is_taken_back(
@@ -55,10 +55,10 @@ def test_a_threshold_that_came_with_a_model_of_the_store_holds_once_that_is_take
     model = StationModel(plans[0], lambda *_: None, store.root)
     store.activate(two)
     model.configure(plans[1])
-    assert model.threshold("top", model.switch.engine) == 1.0
+    assert model.switch.engine.thresholds["top"] == 1.0
     store.rollback("nut")
     model.follow()
-    assert model.threshold("top", model.switch.engine) == 2.0
+    assert model.switch.engine.thresholds["top"] == 2.0
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "another is activated", "a reload"])

@@ -8,9 +8,9 @@ from differnet_runtime.config import ModelConfig
 from differnet_runtime.gpu import nvidia_gpu
 from differnet_runtime.inference.messages import EngineState, EngineStatus
 from differnet_runtime.station import health as module
-from differnet_runtime.station.control import engine_limit
-from differnet_runtime.station.health import gpu_state, health_of
-from differnet_runtime.web.views import StateView
+from differnet_runtime.station.health import gpu_state
+from differnet_runtime.web.control import engine_limit
+from differnet_runtime.web.views import Health, StateView
 
 ORIN = b"nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0"
 
@@ -37,7 +37,7 @@ def test_auto_on_the_cpu_is_degraded_and_says_why() -> None:
     assert found.reason is not None
     for text in ("the GPU of a Jetson", "tensorrt: cuInit says", "doctor --unit"):
         assert text in found.reason
-    health = health_of([found])
+    health = Health.of([found])
     assert (health.ready, health.degraded) == (True, True)
     assert health.reasons[0].startswith("gpu: degraded: there is")
 

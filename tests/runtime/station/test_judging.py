@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from differnet_runtime.config import CameraConfig
 from differnet_runtime.errors import ImageReadError
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
+from differnet_runtime.labels import Thresholds
 from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import Frame
 from differnet_runtime.station.judging import FrameJudge, JudgedFrame, TriggerCommand
@@ -48,7 +50,9 @@ def judge(
     switch: ModelSwitch, *, live: bool = True, threshold: float | None = None, **settings: object
 ) -> FrameJudge:
     config = CameraConfig(source="0", **settings)  # type: ignore[arg-type]
-    return FrameJudge("line", "top", config, switch, live=live, threshold=lambda _: threshold)
+    switch.engine.thresholds = {"top": threshold}
+    thresholds = cast("Thresholds", SimpleNamespace(set_here={}))
+    return FrameJudge("line", "top", config, switch, thresholds, live=live)
 
 
 def verdict(judged: JudgedFrame | None) -> tuple[str, str | None]:

@@ -15,12 +15,12 @@ from differnet_runtime.capture.pictures import Pictures, restore
 from differnet_runtime.capture.process import CaptureProcess
 from differnet_runtime.config import CameraConfig, EventsConfig
 from differnet_runtime.events import InspectionEvent, picture_id
-from differnet_runtime.inference.process import EngineProcess
-from differnet_runtime.inference.switch import ModelSwitch
+from differnet_runtime.inference.process import EngineProcess, ModelSwitch
 from differnet_runtime.outbox.outbox import Outbox, PictureLog
+from differnet_runtime.outbox.table import JudgedPicture
 from differnet_runtime.records import Frame, Origin
+from differnet_runtime.station.camera_loop import PictureQueue, remembered
 from differnet_runtime.station.judging import FrameJudge, JudgedFrame
-from differnet_runtime.station.picture_queue import PictureQueue, remembered
 from tests.runtime.waiting import wait_for
 
 NOISE = np.random.RandomState(0).randint(60, 120, (64, 64, 3)).astype(np.uint8)
@@ -59,10 +59,7 @@ class Line:
             self.config,
             cast("CaptureProcess", capture),
             FrameJudge("line", "top", self.config, self.switch, live=False),
-            self.switch,
             self.log,
-            station="line",
-            camera="top",
         )
 
     def judged(self, within_s: float = 20.0) -> JudgedFrame:
@@ -202,7 +199,7 @@ def test_a_camera_that_is_opened_again_meanwhile_judges_no_picture_twice(tmp_pat
     outbox.use_sinks(["jsonl"])
     log, made = PictureLog(outbox, "top", "/in"), origin("a.png")
     event = InspectionEvent(station="line", camera="top", verdict="GOOD", reject=False)
-    outbox.add(event, log.entry(made, "GOOD", lambda: None))
+    outbox.add(event, JudgedPicture("top", log.source, made, "GOOD"))
     known = remembered(log, CameraConfig(source="/in", after="move"))
     assert known.seen == {made.key}
     assert not leaving(known), "it leaves once its verdict is on disk"

@@ -20,8 +20,8 @@ from differnet_runtime.inference.messages import FAKE_METADATA
 from differnet_runtime.inference.process import AbsentEngine, EngineProcess
 from differnet_runtime.inference.supervisor import RestartBudget
 from differnet_runtime.inference.turns import Callers
-from differnet_runtime.inspection.calibration import judged as score_of
 from differnet_runtime.inspection.verdict import Answer
+from differnet_runtime.inspection.verdict import judged as score_of
 from differnet_runtime.records import Frame
 from differnet_runtime.station.judging import JudgedFrame
 from differnet_runtime.station.shadows import KEPT, Shadow
@@ -167,7 +167,7 @@ def test_one_frame_waits_at_most_and_the_others_are_skipped(make: Make) -> None:
 
 def test_live_frames_always_go_first(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     callers, lies_there = Callers(), threading.Event()
-    callers.add("top", lies_there.is_set)
+    callers["top"] = lies_there.is_set
     live = EngineProcess(None, backend="fake:30ms", callers=callers)
     live.start()
     assert live.wait_ready(30.0)

@@ -208,20 +208,22 @@ def test_a_label_and_a_threshold_that_follows_from_it_change_the_next_verdict(li
     control = line.station.control
     (event,) = line.judge(DEFECT)
     wait_for(lambda: len(control.evidence("top", None, None, 9)) == 1)
-    assert control.label(event.id, LabelToSet(label="good", comment="dust"), "page") is None
+    assert (
+        control.labelling.label(event.id, LabelToSet(label="good", comment="dust"), "page") is None
+    )
     (shown,) = control.evidence("top", None, None, 9)
     assert (shown.label, shown.comment) == ("good", "dust")
-    assert control.label_summary("top").false_rejects == 1
+    assert control.labelling.summary("top").false_rejects == 1
     with pytest.raises(LabelError):
-        control.label("f" * 32, LabelToSet(label="good"), "page")
-    control.set_threshold("top", ThresholdToSet(threshold=170.0), "page")
-    assert (line.view().threshold, control.label_summary("top").set_by) == (170.0, "station")
+        control.labelling.label("f" * 32, LabelToSet(label="good"), "page")
+    control.labelling.set_threshold("top", ThresholdToSet(threshold=170.0), "page")
+    assert (line.view().threshold, control.labelling.summary("top").set_by) == (170.0, "station")
     assert kinds(line.judge(DEFECT)) == [("GOOD", None)]
     assert line.view("side").threshold == THRESHOLD, "it is the other camera's"
-    control.undo_threshold("top")
+    control.labelling.undo_threshold("top")
     assert kinds(line.judge(DEFECT)) == [("DEFECT", None)]
     with pytest.raises(LabelError):
-        control.undo_threshold("top")
+        control.labelling.undo_threshold("top")
 
 
 def test_a_reload_touches_only_what_is_different(line: Line) -> None:

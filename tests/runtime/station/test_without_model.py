@@ -76,7 +76,7 @@ def judged(station: Station, camera: str) -> list[InspectionEvent]:
 
 def test_it_shows_its_cameras_and_says_that_no_model_judges(clip: str, start: Start) -> None:
     station = start({"top": {"source": clip, "kind": "video", "paced": True}})
-    live = station.board.of("top").picture
+    live = station.reporter.of("top").picture
     wait_for(lambda: live.jpeg(overlay=True) is not None)
     first = live.jpeg(overlay=False)
     assert first is not None
@@ -102,9 +102,9 @@ def test_it_shows_its_cameras_and_says_that_no_model_judges(clip: str, start: St
 
 def test_labels_and_figures_do_without_a_model(clip: str, start: Start) -> None:
     station = start({"top": {"source": clip, "kind": "video", "paced": True}})
-    assert station.control.label_summary("top").threshold is None
+    assert station.control.labelling.summary("top").threshold is None
     with pytest.raises(LabelError, match="no model judges camera top yet"):
-        station.control.set_threshold("top", ThresholdToSet(threshold=1.0), "anybody")
+        station.control.labelling.set_threshold("top", ThresholdToSet(threshold=1.0), "anybody")
     assert isinstance(station.metrics, Metrics)
     names = {
         sample.name for metric in station.metrics.registry.collect() for sample in metric.samples
@@ -156,7 +156,7 @@ def test_pictures_of_a_folder_are_shown_and_then_judged_each_once(
     for path in folder.iterdir():
         os.utime(path, (1.7e9, 1.7e9))  # they are complete
     station = start({"top": {"source": str(folder), "kind": "folder", "after": "keep"}})
-    live = station.board.of("top").picture
+    live = station.reporter.of("top").picture
     wait_for(lambda: (now := live.jpeg(overlay=False)) is not None and now.number > 2, 20.0)
     station.control.activate(store.add(sound_model(), "washer").hash)
     wait_for(lambda: len(judged(station, "top")) >= 30, 30.0)

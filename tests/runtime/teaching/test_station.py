@@ -48,7 +48,7 @@ def station(tmp_path: Path, config: dict[str, Any]) -> Iterator[Station]:
 
 
 def test_every_part_of_a_folder_is_collected_while_it_is_judged(station: Station) -> None:
-    wait_for(lambda: sum(station.board.of("top").verdicts.values()) == PARTS * FRAMES, 60)
+    wait_for(lambda: sum(station.reporter.of("top").verdicts.values()) == PARTS * FRAMES, 60)
     wait_for(lambda: station.teaching.dataset("ring").repeats == PARTS * (FRAMES - 1), 60)
     assert station.teaching.dataset("ring").parts == PARTS
     assert not station.teaching.take("ring").taken  # the page still shows the last of them

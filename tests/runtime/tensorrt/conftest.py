@@ -10,6 +10,7 @@ from differnet_runtime.backends.tensorrt.cache import EngineRecord, SmokeTest
 from differnet_runtime.backends.tensorrt.identity import EngineIdentity
 from differnet_runtime.model_file.contract import InputContract
 from tests.fakes.device import FakeDevice, brightness_verification, fake_device
+from tests.fakes.identities import orin
 
 Make = Callable[..., Path]
 
@@ -27,24 +28,7 @@ def model(tiny_model: Make) -> Path:
 
 @pytest.fixture
 def identity() -> EngineIdentity:
-    return EngineIdentity(
-        graph_sha256="a" * 64,
-        tensorrt="10.3.0",
-        cuda_driver="12.6",
-        gpu="Orin",
-        compute_capability="8.7",
-        multiprocessors=8,
-        memory_gib=7.4,
-        machine="aarch64",
-        l4t="36.4.3",
-        batch=1,
-        input_shape=(448, 448, 3),
-        precision="fp16",
-        level=3,
-        workspace_mib=None,
-        typing="strongly typed",
-        tool="0.1.0",
-    )
+    return orin()
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from differnet_runtime.backends.tensorrt.cache import (
 )
 from differnet_runtime.backends.tensorrt.identity import graph_sha256
 from differnet_runtime.cli import main
-from differnet_runtime.inspection.calibration import judged
-from differnet_runtime.inspection.verdict import decide
+from differnet_runtime.inspection.verdict import decide, judged
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import Calibration
 from tests.fakes.nvinfer import build
