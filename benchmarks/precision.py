@@ -38,9 +38,8 @@ from differnet_training.features import default_cache_folder
 from differnet_training.geometry import choose_contract
 from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
-from differnet_training.model import DifferNet, load_model
+from differnet_training.model import DifferNet, Model, load_model
 from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
-from differnet_training.scoring import Model
 
 from . import machine
 from .suite.sets import find_sets

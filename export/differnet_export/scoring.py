@@ -20,7 +20,7 @@ from differnet_runtime.command import progress
 from differnet_runtime.errors import ExportError
 from differnet_runtime.model_file.contract import Pixel
 from differnet_training.heads import HeadedModel
-from differnet_training.scoring import Model
+from differnet_training.model import Model
 
 from .frames import Frame
 from .simplify import copied, emulate_half, simplify, with_nodes

@@ -25,8 +25,7 @@ from differnet_runtime.inspection.verdict import decide
 from differnet_runtime.model_file.file import read_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Precision
 from differnet_runtime.records import Verdict
-from differnet_training.model import load_model, read_training
-from differnet_training.scoring import Model
+from differnet_training.model import Model, load_model, read_training
 
 from . import frames
 from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features

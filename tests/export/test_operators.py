@@ -25,9 +25,8 @@ from differnet_runtime.model_file.metadata import ExtractorSpec
 from differnet_training.extractors import FeatureExtractor, build_extractor, empty_extractor
 from differnet_training.head_learning import head_shapes
 from differnet_training.heads import HeadedModel
-from differnet_training.model import DifferNet
+from differnet_training.model import DifferNet, Model
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, PAPER, PAPER_LITE, Recipe
-from differnet_training.scoring import Model
 
 SQUARE = InputContract(height=64, width=64)
 

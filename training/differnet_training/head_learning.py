@@ -31,12 +31,12 @@ from .head_fitting import (
     of_parts,
     part_names,
 )
-from .heads import ONE_VIEW, HeadedModel
+from .heads import ONE_VIEW, HeadedModel, Scale, joined_scores, scale_of, set_scale
 from .job import TrainingSettings, image_records
 from .limit_search import measure_limits
 from .mirroring import copies_help, read_copies
+from .model import Model
 from .recipes import Recipe
-from .scoring import Model, Scale, joined_scores, judge_features, scale_of, set_scale
 from .screening import JudgedImages, check_varied, examine_good, ranking, without_strange
 from .trainer import Checkpoint
 
@@ -97,7 +97,7 @@ def learn_heads(job: TrainingSettings) -> Learned:
     scales = [Scale(head.typical, head.spread) for head in model.heads]
     unseen = joined_scores([one.unseen for one in fitted], scales)
     threshold = _calibrate(job, model, unseen, train, calibration)
-    heatmaps = judge_features(model, train.values[:SHOWN]).heatmaps
+    heatmaps = model.judge_features(train.values[:SHOWN]).heatmaps
     assert heatmaps is not None
     metadata = ModelMetadata(
         name=job.data.name,
@@ -254,7 +254,7 @@ def _calibrate(
     """Sets the threshold by out-of-fold scores, or by images that only calibrate."""
     if job.calibration == "folds":
         return _by_folds(job, unseen.tolist(), train.groups)
-    scores = judge_features(model, calibration.values).scores.tolist()
+    scores = model.judge_features(calibration.values).scores.tolist()
     return calibrate(of_parts(scores, calibration.groups), job.false_reject_rate, scored_by="torch")
 
 
@@ -293,7 +293,7 @@ def _strangest(
 
     def judged(part: FoldPart, scores: NDArray[np.float64]) -> JudgedImages:
         def heatmaps(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-            maps = judge_features(model, part.values[rows]).heatmaps
+            maps = model.judge_features(part.values[rows]).heatmaps
             assert maps is not None
             return maps
 
@@ -305,7 +305,7 @@ def _strangest(
         except CalibrationError:  # one image would spoil it: the reason why it was left out
             return None
 
-    out = judge_features(model, left_out.values).scores if left_out.images else np.empty(0)
+    out = model.judge_features(left_out.values).scores if left_out.images else np.empty(0)
     return ranking(
         judged(kept, unseen),
         judged(left_out, out.astype(np.float64)),

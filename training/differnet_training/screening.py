@@ -37,7 +37,7 @@ from differnet_runtime.sentences import sentence
 from .datasets import ImageFile
 from .features import FeatureReader
 from .head_fitting import FOLDS, FoldPart, Gaussians, fold_of, head_data, scores
-from .scoring import Scale, joined_scores, positive
+from .heads import Scale, joined_scores, positive
 
 _NOTED = 5
 """Most notes listed in the log; all are in the training record."""

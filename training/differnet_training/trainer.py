@@ -19,9 +19,8 @@ from differnet_runtime.command import progress
 from differnet_runtime.errors import TrainingError
 from differnet_runtime.files import write_bytes
 
-from .flow import NormalizingFlow
+from .flow import NormalizingFlow, negative_log_likelihood
 from .gaussian import CHUNK, Gaussian
-from .loss import negative_log_likelihood
 from .recipes import Recipe
 
 NARROW = 512

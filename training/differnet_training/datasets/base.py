@@ -243,7 +243,7 @@ def with_masks(images: Sequence[ImageFile], places: Sequence[Path]) -> tuple[Ima
     masks = set(beside.values())
     found = _by_stem(path for place in places if place.is_dir() for path in list_images(place))
     return tuple(
-        replace(image, mask=beside.get(image.path) or _named(image.path, found))
+        replace(image, mask=beside.get(image.path) or (found and _named(image.path, found)) or None)
         for image in images
         if image.path not in masks
     )
