@@ -28,7 +28,7 @@ from differnet_runtime.records import Verdict
 from differnet_training.model import Model, load_model, read_training
 
 from . import frames
-from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features
+from .graph import EMULATIONS, on_cpu, scores, with_scaled_features
 
 LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.25}
 """Greatest relative difference between torch's scores and a file's, by the file's precision; in

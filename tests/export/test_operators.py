@@ -10,9 +10,9 @@ import torch
 from onnx import ModelProto
 
 from benchmarks.models import WINDOWS
+from differnet_export.graph import OPSET, trace
 from differnet_export.int8 import measure, quantise
 from differnet_export.precision import to_half
-from differnet_export.scoring import OPSET, trace
 from differnet_runtime.model_file.contract import InputContract, Tiles, Views
 from differnet_runtime.model_file.graph_check import (
     ALLOWED,

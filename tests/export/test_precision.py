@@ -12,9 +12,16 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from differnet_export.frames import extreme
+from differnet_export.graph import (
+    emulate_half,
+    on_cpu,
+    operators,
+    scores,
+    trace,
+    uses,
+    with_scaled_features,
+)
 from differnet_export.precision import to_half, unsound
-from differnet_export.scoring import on_cpu, scores, trace, with_scaled_features
-from differnet_export.simplify import emulate_half, operators, uses
 from differnet_export.verify import verify
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.cli import main

@@ -23,8 +23,8 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
+from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import trace
 from differnet_runtime.backends.tensorrt.audit import TARGETS, audit
 from differnet_runtime.installation import install_line
 from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Tiles, Views
