@@ -183,7 +183,7 @@ def image_scores(flow: NormalizingFlow, features: Features, kind: str) -> NDArra
     def score(part: Features) -> NDArray[np.float64]:
         with torch.inference_mode():
             z = flow.whiten(torch.from_numpy(part.reshape(-1, part.shape[-1])))[0]
-            z, log_det = flow.couple(z, z.new_zeros(()))
+            z, log_det = flow.blocks(z, z.new_zeros(()))
             scores = z2_score(z) if kind == "z2" else likelihood_score(z, log_det)
             return scores.double().numpy().reshape(part.shape[:-1])
 

@@ -24,11 +24,10 @@ from differnet_training.datasets import Label
 from differnet_training.features import FeatureReader, Features, ViewPlan, default_cache_folder
 from differnet_training.geometry import choose_contract
 from differnet_training.head_fitting import made
-from differnet_training.head_learning import fit_heads, head_shapes, joined_model
+from differnet_training.head_learning import fit_heads, head_shapes, joined_model, read_copies
 from differnet_training.heads import Scale
 from differnet_training.heads import joined_scores as joined
 from differnet_training.metrics import auroc
-from differnet_training.mirroring import read_copies
 from differnet_training.recipes import EDGE
 
 from . import machine

@@ -52,17 +52,13 @@ class NormalizingFlow(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps features `(N, D) float32` to z `(N, D)` and log |det dz/dx| `(N,)`."""
-        return self.couple(*self.whiten(x))
+        return self.blocks.forward(*self.whiten(x))
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Applies the fixed linear part only; see `Whitening`."""
         if self.whitening is None:
             return x, x.new_zeros(())
         return self.whitening.forward(x)
-
-    def couple(self, z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies the coupling blocks only; see `CouplingBlocks.forward`."""
-        return self.blocks.forward(z, log_det)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Maps latents `(N, D)` back to features `(N, D)`."""

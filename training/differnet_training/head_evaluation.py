@@ -20,11 +20,10 @@ from .datasets import ImageFile
 from .features import FeatureReader, Features, ViewPlan
 from .gaussian import chunks
 from .head_fitting import made
-from .head_learning import BANK_HEAD, fit_heads, joined_model
+from .head_learning import BANK_HEAD, fit_heads, joined_model, read_copies
 from .heads import HeadedModel
 from .learning import training_features
 from .metrics import Figure, auroc
-from .mirroring import read_copies
 from .model import DifferNet, Model
 from .recipes import Recipe
 from .results import Groups, HeadRow, Seeds

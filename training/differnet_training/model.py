@@ -223,7 +223,7 @@ class DifferNet(nn.Module):
     def score_features(self, features: Tensor) -> Tensor:
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""
         z = self.flow.whiten(features)[0]
-        z, log_det = self.flow.couple(z, z.new_zeros(()))
+        z, log_det = self.flow.blocks.forward(z, z.new_zeros(()))
         return SCORES[self.score](z, log_det)
 
 

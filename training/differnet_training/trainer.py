@@ -234,7 +234,7 @@ def _step(state: _State, x: Tensor, noise: float, generator: torch.Generator) ->
     z, log_det = state.flow.whiten(x)
     if noise > 0:
         z = z + noise * torch.randn(z.shape, generator=generator)
-    loss = negative_log_likelihood(*state.flow.couple(z, log_det))
+    loss = negative_log_likelihood(*state.flow.blocks.forward(z, log_det))
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()
