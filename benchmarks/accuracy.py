@@ -30,8 +30,8 @@ from differnet_training.datasets.elpv import elpv_pictures
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
 from differnet_training.flow import NormalizingFlow, likelihood_score, z2_score
-from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE_GLOBAL, PAPER_LITE, Recipe
+from differnet_training.results import auroc
 from differnet_training.trainer import fit_flow
 
 from . import machine

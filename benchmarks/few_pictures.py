@@ -27,8 +27,8 @@ from differnet_training.head_fitting import made
 from differnet_training.head_learning import fit_heads, head_shapes, joined_model, read_copies
 from differnet_training.heads import Scale
 from differnet_training.heads import joined_scores as joined
-from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE
+from differnet_training.results import auroc
 
 from . import machine
 from .suite.sets import PictureSet, find_sets

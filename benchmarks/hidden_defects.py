@@ -25,8 +25,8 @@ from differnet_training.head_fitting import FoldPart, made
 from differnet_training.head_learning import fit_heads, joined_model
 from differnet_training.heads import Scale
 from differnet_training.heads import joined_scores as joined
-from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE
+from differnet_training.results import auroc
 from differnet_training.screening import without_strange
 
 from . import machine

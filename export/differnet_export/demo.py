@@ -66,7 +66,7 @@ def _clear(output: Path) -> None:
 def _train(args: argparse.Namespace) -> None:
     from differnet_runtime.inspection.calibration import describe
     from differnet_runtime.model_file.detection_limits import said
-    from differnet_training import train
+    from differnet_training.api import train
 
     source = f"elpv:{args.cells}"
     metadata = train(source, args.output / "model", seed=args.seed, cache=args.cache)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from .errors import ImageReadError, OutputError
 from .files import NOT_READ, SUFFIXES, write_bytes
-from .picture_files import fault_of
-from .records import Image, too_large
+from .picture_files import fault_of, too_large
+from .records import Image
 
 log = logging.getLogger(__name__)
 

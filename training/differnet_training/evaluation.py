@@ -34,9 +34,22 @@ from .features import FeatureReader, Features, ViewPlan
 from .head_evaluation import head_rows, heads_sentence, nearest_scores, refit, start_model
 from .heads import HeadedModel, ModelScores
 from .localization import localize
-from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
 from .model import BASELINES, Model, load_model, read_training
-from .results import Groups, HeadRow, ImageResult, Report, Undecided, describe_machine, printable
+from .results import (
+    Figure,
+    Groups,
+    HeadRow,
+    ImageResult,
+    Report,
+    Undecided,
+    aupr,
+    bootstrap_auroc,
+    describe_machine,
+    paired_difference,
+    printable,
+    rate,
+    rejected,
+)
 
 
 def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:

@@ -23,10 +23,9 @@ from .head_fitting import made
 from .head_learning import BANK_HEAD, fit_heads, joined_model, read_copies
 from .heads import HeadedModel
 from .learning import training_features
-from .metrics import Figure, auroc
 from .model import DifferNet, Model
 from .recipes import Recipe
-from .results import Groups, HeadRow, Seeds
+from .results import Figure, Groups, HeadRow, Seeds, auroc
 from .trainer import EpochFeatures, fit_flow
 
 

@@ -82,6 +82,7 @@ class HeadFeatures(nn.Module):
         super().__init__()
         self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
         self.sizes = [feature_count(head) for head in self.heads]
+        self._whole = [head.whole for head in self.heads]
         channels = extractor.channels_by_tap()
         for head in self.heads:
             if head.kept is not None and not head.whole:
@@ -97,7 +98,13 @@ class HeadFeatures(nn.Module):
                 self.extractor.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True
             )
         )
-        return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
+        found = []
+        for head, whole in zip(self.heads, self._whole, strict=True):
+            read = [maps[tap] for tap in head.taps]
+            found.append(
+                torch.cat([moments(one) for one in read], 1) if whole else self._windows(head, read)
+            )
+        return torch.cat(found, dim=1)
 
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
         """Selects one head's features `(N, windows, D)` from all heads' `(N, sum of sizes)`."""
@@ -106,9 +113,7 @@ class HeadFeatures(nn.Module):
         chosen = values[:, begin : begin + self.sizes[position]]
         return chosen.reshape(len(values), -1, features)
 
-    def _of(self, head: Head, maps: list[Tensor]) -> Tensor:
-        if head.whole:
-            return torch.cat([moments(feature_map) for feature_map in maps], dim=1)
+    def _windows(self, head: Head, maps: list[Tensor]) -> Tensor:
         windows = torch.cat([window_means(one, head.rows, head.columns) for one in maps], dim=1)
         if head.kept is not None:
             windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))

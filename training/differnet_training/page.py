@@ -32,8 +32,7 @@ from differnet_runtime.model_file.metadata import Windows
 
 from .geometry import seen_area
 from .localization import read_mask
-from .metrics import roc
-from .results import Report
+from .results import Report, roc
 
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
