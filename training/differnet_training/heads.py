@@ -82,10 +82,11 @@ class HeadFeatures(nn.Module):
         super().__init__()
         self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
         self.sizes = [feature_count(head) for head in self.heads]
-        self._whole = [head.whole for head in self.heads]
+        self.whole = [head.whole for head in self.heads]
+        """Whether each head judges the whole image at once."""
         channels = extractor.channels_by_tap()
-        for head in self.heads:
-            if head.kept is not None and not head.whole:
+        for head, whole in zip(self.heads, self.whole, strict=True):
+            if head.kept is not None and not whole:
                 kept = torch.from_numpy(_kept(sum(channels[t] for t in head.taps), head.kept))
                 self.register_buffer(f"kept_{head.name}", kept, persistent=False)
 
@@ -99,7 +100,7 @@ class HeadFeatures(nn.Module):
             )
         )
         found = []
-        for head, whole in zip(self.heads, self._whole, strict=True):
+        for head, whole in zip(self.heads, self.whole, strict=True):
             read = [maps[tap] for tap in head.taps]
             found.append(
                 torch.cat([moments(one) for one in read], 1) if whole else self._windows(head, read)
@@ -226,7 +227,10 @@ class HeadedModel(nn.Module):
         """The heatmap's grid: that of the finest head."""
         self.unit = min(head.spread for head in heads)
         """The scale of the joined score's logarithm: the smallest spread of the heads."""
-        self._weights = [0.0 if one.whole else math.sqrt(one.rows * one.columns) for one in heads]
+        self._weights = [
+            0.0 if whole else math.sqrt(head.rows * head.columns)
+            for head, whole in zip(self.heads, self.reader.whole, strict=True)
+        ]
 
     @property
     def extractor(self) -> FeatureExtractor:

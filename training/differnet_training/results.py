@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from differnet_runtime.benchmark.machine import processor
 from differnet_runtime.errors import DataError
 from differnet_runtime.inspection.operating_points import Costs, OperatingPoint, Scores, ranked
 from differnet_runtime.model_file.metadata import ModelMetadata
@@ -36,28 +36,17 @@ _PACKAGES = (
     "opencv-python-headless",
     "tensorrt",
 )
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe_machine() -> dict[str, str]:
     """Returns processor, cores, system and the versions of what scores frames, by name."""
     return {
-        "processor": _processor(_CPUINFO),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
     }
-
-
-def _processor(cpuinfo: Path) -> str:
-    """Returns the processor's name; Python knows it on few systems."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _version(package: str) -> str | None:
