@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
@@ -387,11 +386,6 @@ def copied(
     if outputs is not None:
         copy.output[:] = outputs
     return copy
-
-
-def operators(model: ModelProto) -> Counter[str]:
-    """Counts the nodes of each kind."""
-    return Counter(node.op_type for node in model.graph.node)
 
 
 def emulate_half(model: ModelProto) -> ModelProto:
