@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.images import read_image
+from differnet_runtime.images import digest, read_image
 from differnet_runtime.inspection.preprocess import golden_frames, preprocess
 from differnet_runtime.model_file.contract import InputContract
-from differnet_training.datasets.base import digest
 from differnet_training.model import read_training
 
 Frame = NDArray[np.uint8]

@@ -9,6 +9,7 @@ by anyone. `picture_files` checks all other formats.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections import Counter
@@ -84,6 +85,14 @@ def read_bytes(path: Path) -> bytes:
     if not data:
         raise ImageReadError(str(path), "the file is empty")
     return data
+
+
+def digest(path: Path) -> str | None:
+    """Returns the SHA-256 of a picture file; None if it can't be read."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except ImageReadError:
+        return None
 
 
 def decode_image(data: bytes, name: str) -> Image:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress, step
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.errors import DataError, ImageReadError
-from differnet_runtime.images import read_image
+from differnet_runtime.images import digest, read_image
 from differnet_runtime.inspection.calibration import describe, judged
 from differnet_runtime.inspection.image_checks import IntegrityGate
 from differnet_runtime.inspection.operating_points import Costs, cheapest, operating_points
@@ -29,7 +29,6 @@ from differnet_runtime.records import Decision, Verdict
 from .advice import advise
 from .baselines import Baselines
 from .datasets import DataSet, ImageFile, Label
-from .datasets.base import digest
 from .features import FeatureReader, Features, ViewPlan
 from .head_evaluation import head_rows, heads_sentence, nearest_scores, refit, start_model
 from .heads import HeadedModel, ModelScores
