@@ -29,10 +29,9 @@ from differnet_training.datasets import ImageFile, Label, split_good
 from differnet_training.datasets.elpv import elpv_pictures
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan, default_cache_folder
-from differnet_training.flow import NormalizingFlow
-from differnet_training.loss import likelihood_score, z2_score
-from differnet_training.metrics import auroc
+from differnet_training.flow import NormalizingFlow, likelihood_score, z2_score
 from differnet_training.recipes import EDGE_GLOBAL, PAPER_LITE, Recipe
+from differnet_training.results import auroc
 from differnet_training.trainer import fit_flow
 
 from . import machine
@@ -184,7 +183,7 @@ def image_scores(flow: NormalizingFlow, features: Features, kind: str) -> NDArra
     def score(part: Features) -> NDArray[np.float64]:
         with torch.inference_mode():
             z = flow.whiten(torch.from_numpy(part.reshape(-1, part.shape[-1])))[0]
-            z, log_det = flow.couple(z, z.new_zeros(()))
+            z, log_det = flow.blocks(z, z.new_zeros(()))
             scores = z2_score(z) if kind == "z2" else likelihood_score(z, log_det)
             return scores.double().numpy().reshape(part.shape[:-1])
 

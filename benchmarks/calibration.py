@@ -32,7 +32,6 @@ from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
 from differnet_training.model import load_model
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import judge_features
 
 from . import machine
 from .models import contract_of
@@ -54,7 +53,7 @@ def unseen_scores() -> NDArray[np.float64]:
             model.extractor, contract, default_cache_folder(), heads=metadata.heads
         )
         features = reader.read(rest, ViewPlan.fixed(metadata.views.angles), "unseen good cells")
-        return judge_features(model, features.values).scores.astype(np.float64)
+        return model.judge_features(features.values).scores.astype(np.float64)
 
 
 def row(scores: NDArray[np.float64], images: int) -> dict[str, Any]:

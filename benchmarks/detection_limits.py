@@ -35,7 +35,6 @@ from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
 from differnet_training.model import load_model
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import judge_features
 
 from . import machine
 from .suite.sets import PictureSet, find_sets
@@ -127,7 +126,7 @@ def run(one: PictureSet, pictures: int, seed: int) -> dict[str, Any]:
 
     def rejected(chosen: Sequence[ImageFile]) -> NDArray[np.bool_]:
         found = reader.read(chosen, ViewPlan.fixed((0.0,)), one.name)
-        return np.asarray(judge_features(model, found.values).scores > calibration.threshold)
+        return np.asarray(model.judge_features(found.values).scores > calibration.threshold)
 
     rows = []
     for picture, found in zip(defects, rejected(defects), strict=True):

@@ -25,12 +25,11 @@ from differnet_training.datasets import Label
 from differnet_training.features import FeatureReader, Features, ViewPlan, default_cache_folder
 from differnet_training.geometry import choose_contract
 from differnet_training.head_fitting import made
-from differnet_training.head_learning import fit_heads, head_shapes, joined_model
-from differnet_training.metrics import auroc
-from differnet_training.mirroring import read_copies
+from differnet_training.head_learning import fit_heads, head_shapes, joined_model, read_copies
+from differnet_training.heads import Scale
+from differnet_training.heads import joined_scores as joined
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import Scale, judge_features
-from differnet_training.scoring import joined_scores as joined
+from differnet_training.results import auroc
 
 from . import machine
 from .suite.sets import PictureSet, find_sets
@@ -80,8 +79,8 @@ class Drawn:
         scales = [Scale(head.typical, head.spread) for head in model.heads]
         unseen = joined([one.unseen for one in fitted], scales)
         found = calibrate(unseen.tolist(), RATE, scored_by="torch", method="out_of_fold")
-        good = judge_features(model, values[others]).scores.astype(np.float64)
-        defect = judge_features(model, values[~self.good]).scores.astype(np.float64)
+        good = model.judge_features(values[others]).scores.astype(np.float64)
+        defect = model.judge_features(values[~self.good]).scores.astype(np.float64)
         return {
             "image_auroc": auroc(good, defect),
             "false_rejects": float((good > found.threshold).mean()),

@@ -24,8 +24,7 @@ import torch
 
 from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.features import default_cache_folder
-from differnet_training.flow import NormalizingFlow
-from differnet_training.loss import z2_score
+from differnet_training.flow import NormalizingFlow, z2_score
 from differnet_training.recipes import PAPER_LITE
 
 from . import machine

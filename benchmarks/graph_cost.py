@@ -19,8 +19,7 @@ import onnx
 import onnxruntime
 import torch
 
-from differnet_export.scoring import OPSET, trace
-from differnet_export.simplify import simplify
+from differnet_export.graph import OPSET, simplify, trace
 from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_training.extractors import FeatureExtractor
 from differnet_training.model import Rotations

@@ -23,10 +23,10 @@ import torch
 from differnet_runtime.inspection.calibration import calibrate
 from differnet_training.head_fitting import FoldPart, made
 from differnet_training.head_learning import fit_heads, joined_model
-from differnet_training.metrics import auroc
+from differnet_training.heads import Scale
+from differnet_training.heads import joined_scores as joined
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import Scale, judge_features
-from differnet_training.scoring import joined_scores as joined
+from differnet_training.results import auroc
 from differnet_training.screening import without_strange
 
 from . import machine
@@ -70,10 +70,10 @@ def run(drawn: Drawn, share: float, seed: int, how: str) -> dict[str, Any]:
     unseen = joined([one.unseen for one in fitted], scales)
     limit = calibrate(unseen.tolist(), RATE, scored_by="torch", method="out_of_fold").threshold
     others = np.concatenate([good[GOOD:], defect[most:]])
-    scores = judge_features(model, features.values[others, 0]).scores.astype(np.float64)
+    scores = model.judge_features(features.values[others, 0]).scores.astype(np.float64)
     bad, fine = scores[~drawn.good[others]], scores[drawn.good[others]]
     bad_content = {features.content[row] for row in rows[wrong]}
-    again = [judge_features(model, p.values).scores for p in (left_out, unlearned) if p.images]
+    again = [model.judge_features(p.values).scores for p in (left_out, unlearned) if p.images]
     order = np.argsort(-np.concatenate([unseen, *again]))
     ranked = np.array([*kept.content, *left_out.content, *unlearned.content])[order]
     called = {one.path for one in found}

@@ -22,7 +22,7 @@ import onnx
 
 from differnet_export import frames
 from differnet_export.exporter import export_model
-from differnet_export.scoring import on_cpu, scores
+from differnet_export.graph import on_cpu, scores
 from differnet_runtime.backends.tensorrt.audit import Layer, audit, dry_build, listed_weight_bytes
 from differnet_runtime.errors import ExportError
 from differnet_runtime.model_file.file import read_model_file

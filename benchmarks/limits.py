@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 from threadpoolctl import threadpool_limits
 
-from differnet_export.simplify import uses
+from differnet_export.graph import uses
 from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_runtime.model_file.contract import InputContract
 from differnet_training.recipes import EDGE, EDGE_GLOBAL

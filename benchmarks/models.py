@@ -12,9 +12,8 @@ from differnet_training.extractors import FeatureExtractor, build_extractor
 from differnet_training.features import FeatureReader
 from differnet_training.geometry import choose_size
 from differnet_training.heads import HeadedModel
-from differnet_training.model import DifferNet
+from differnet_training.model import DifferNet, Model
 from differnet_training.recipes import EDGE_GLOBAL, Recipe
-from differnet_training.scoring import Model
 
 WINDOWS = EDGE_GLOBAL.model_copy(
     update={

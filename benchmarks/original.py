@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models import alexnet
 
-from differnet_export.scoring import trace
+from differnet_export.graph import trace
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.detector import Detector
 from differnet_runtime.images import read_image

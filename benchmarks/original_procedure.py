@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from differnet_training.datasets import ImageFile
-from differnet_training.flow import CouplingBlock, NormalizingFlow
-from differnet_training.loss import negative_log_likelihood
+from differnet_training.flow import CouplingBlock, NormalizingFlow, negative_log_likelihood
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH, TRAINED_VIEWS = 24, 4

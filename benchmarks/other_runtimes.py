@@ -27,7 +27,7 @@ from differnet_runtime.inspection.preprocess import preprocess
 from differnet_runtime.model_file.file import read_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata
 from differnet_runtime.records import Image
-from differnet_training.metrics import auroc
+from differnet_training.results import auroc
 
 from . import machine
 

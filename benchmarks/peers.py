@@ -33,7 +33,7 @@ from differnet_runtime.model_file.contract import InputContract
 from differnet_training.datasets import ImageFile, Label, open_data
 from differnet_training.features import default_cache_folder
 from differnet_training.localization import aupro, pixel_auroc
-from differnet_training.metrics import auroc
+from differnet_training.results import auroc
 from differnet_training.weights import packaged_state
 
 from . import machine

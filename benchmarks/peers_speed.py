@@ -41,8 +41,8 @@ from differnet_training.datasets import ImageFile, open_data
 from differnet_training.features import default_cache_folder
 from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
-from differnet_training.metrics import auroc
 from differnet_training.recipes import EDGE, EDGE_GLOBAL
+from differnet_training.results import auroc
 from differnet_training.weights import packaged_state
 
 from . import machine

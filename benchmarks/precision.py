@@ -6,7 +6,7 @@
 `edge` learns from the good pictures of ELPV (cells of both kinds), and of the sets `mtd` and
 `casting_512` where a folder holds them, `paper-lite` from ELPV's; one seed. The models are exported
 as a user exports them. Scores are those of ONNX Runtime on the CPU; FP16 is emulated (see
-differnet_export.simplify).
+differnet_export.graph).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torchvision.models import alexnet
 
 from differnet_export import frames
 from differnet_export.exporter import export_model
+from differnet_export.graph import on_cpu, scores, trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import on_cpu, scores, trace
 from differnet_export.verify import Comparison, relative_difference, torch_scores, verify
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.model_file.contract import InputContract, Views
@@ -38,9 +38,8 @@ from differnet_training.features import default_cache_folder
 from differnet_training.geometry import choose_contract
 from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
-from differnet_training.model import DifferNet, load_model
+from differnet_training.model import DifferNet, Model, load_model
 from differnet_training.recipes import EDGE, PAPER_LITE, Recipe
-from differnet_training.scoring import Model
 
 from . import machine
 from .suite.sets import find_sets

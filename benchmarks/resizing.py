@@ -27,7 +27,7 @@ from differnet_runtime.benchmark.measuring import draw
 from differnet_runtime.inspection import preprocess
 from differnet_runtime.records import Image
 from differnet_training.datasets import split_good
-from differnet_training.metrics import auroc
+from differnet_training.results import auroc
 
 from . import machine
 from .accuracy import Bench, Half, fit, halves, image_scores, split

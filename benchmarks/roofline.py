@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import ModelProto, NodeProto, shape_inference
 
-from differnet_export.simplify import attribute, uses
+from differnet_export.graph import attribute, uses
 
 DENSE, DEPTHWISE, REST = "dense", "depthwise", "rest"
 PARTS = (DENSE, DEPTHWISE, REST)

@@ -15,7 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto
 
-from differnet_export.scoring import trace
+from differnet_export.graph import trace
 from differnet_runtime.model_file.contract import InputContract, Tiles
 from differnet_training.extractors import build_extractor
 from differnet_training.head_learning import head_shapes

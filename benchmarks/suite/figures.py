@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from differnet_runtime.errors import CalibrationError
 from differnet_runtime.inspection.calibration import calibrate
 from differnet_runtime.inspection.operating_points import ranked
-from differnet_training.metrics import CONFIDENCE, auroc, bootstrap_auroc, rate, rejected
+from differnet_training.results import CONFIDENCE, auroc, bootstrap_auroc, rate, rejected
 
 from .halves import CHOOSE, REPORT, WHOLE
 from .judged import Record

@@ -33,7 +33,7 @@ def _run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     print(data.note)
     with _step(1, "learn from good cells: features, flow, threshold"):
-        _train(args, data)
+        _train(args)
     with _step(2, "export one ONNX file, and compare it with torch"):
         _export(output)
     with _step(3, "judge the held-out cells with the exported file, as a stream"):
@@ -63,26 +63,13 @@ def _clear(output: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _train(args: argparse.Namespace, data: DataSet) -> None:
+def _train(args: argparse.Namespace) -> None:
     from differnet_runtime.inspection.calibration import describe
     from differnet_runtime.model_file.detection_limits import said
-    from differnet_training.features import default_cache_folder
-    from differnet_training.geometry import choose_contract
-    from differnet_training.job import TrainingSettings
-    from differnet_training.learning import learn
-    from differnet_training.recipes import EDGE
+    from differnet_training.api import train
 
-    metadata = learn(
-        TrainingSettings(
-            data=data,
-            recipe=EDGE,
-            contract=choose_contract(EDGE, data.good),
-            output=args.output / "model",
-            cache=args.cache or default_cache_folder(),
-            seed=args.seed,
-            detection_limits=True,
-        )
-    )
+    source = f"elpv:{args.cells}"
+    metadata = train(source, args.output / "model", seed=args.seed, cache=args.cache)
     assert metadata.calibration is not None
     print(f"      {describe(metadata.calibration)}")
     if metadata.detection_limits is not None:

@@ -24,8 +24,8 @@ from differnet_runtime.model_file.metadata import (
 from differnet_training.model import load_model
 
 from . import frames, int8
+from .graph import EMULATIONS, on_cpu, scores, trace
 from .precision import HalfWeights, to_half, unsound
-from .scoring import EMULATIONS, on_cpu, scores, trace
 from .verify import LIMITS, Scores, relative_difference, torch_scores
 
 FOLD_PICTURES = 64

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from differnet_runtime.errors import ImageReadError
-from differnet_runtime.images import read_bytes, read_image
+from differnet_runtime.images import digest, read_image
 from differnet_runtime.inspection.preprocess import golden_frames, preprocess
 from differnet_runtime.model_file.contract import InputContract
 from differnet_training.model import read_training
@@ -58,11 +56,5 @@ def recorded(folder: Path, part: str) -> list[Path]:
         part: `train`, `stopping` or `calibration`.
     """
     entries = read_training(folder).get("parts", {}).get(part, ())
-    try:
-        unchanged = all(
-            hashlib.sha256(read_bytes(Path(entry["path"]))).hexdigest() == entry["sha256"]
-            for entry in entries
-        )
-    except ImageReadError:
-        return []
+    unchanged = all(digest(Path(entry["path"])) == entry["sha256"] for entry in entries)
     return [Path(entry["path"]) for entry in entries] if unchanged else []

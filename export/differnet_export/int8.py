@@ -31,8 +31,7 @@ from differnet_runtime.model_file.metadata import Int8, ModelMetadata
 
 from . import frames
 from .frames import Frame
-from .scoring import FEATURES, outputs_of, scores, with_changed_features
-from .simplify import copied, with_nodes
+from .graph import FEATURES, copied, outputs_of, scores, with_changed_features, with_nodes
 from .verify import LIMITS, Scores, relative_difference
 
 LEFT = (0, 1, 2, 3, 4, 6, 8, 12)

@@ -27,7 +27,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from differnet_runtime.errors import ExportError
 
-from .simplify import attribute, copied, uses, with_nodes
+from .graph import attribute, copied, uses, with_nodes
 
 Array = NDArray[np.float64]
 Constants = Mapping[str, NDArray[np.generic]]

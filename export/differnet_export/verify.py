@@ -24,11 +24,10 @@ from differnet_runtime.inspection.verdict import decide, judged
 from differnet_runtime.model_file.file import read_model_file
 from differnet_runtime.model_file.metadata import ModelMetadata, Precision
 from differnet_runtime.records import Verdict
-from differnet_training.model import load_model, read_training
-from differnet_training.scoring import Model
+from differnet_training.model import Model, load_model, read_training
 
 from . import frames
-from .scoring import EMULATIONS, on_cpu, scores, with_scaled_features
+from .graph import EMULATIONS, on_cpu, scores, with_scaled_features
 
 LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.25}
 """Greatest relative difference between torch's scores and a file's, by the file's precision; in

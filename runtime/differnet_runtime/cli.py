@@ -48,14 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_any_name()
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter(several_lines=True))
-    commands = find_commands()
+    argv = sys.argv[1:] if argv is None else argv
+    commands = find_commands(argv)
     parser = make_parser(commands)
     if "_ARGCOMPLETE" in os.environ:
         with suppress(ImportError):  # argcomplete was removed after the shell was set up
             import argcomplete
 
             argcomplete.autocomplete(parser)  # answers the shell and ends the process
-    argv = sys.argv[1:] if argv is None else argv
     reached = parser.refuse_unknown(argv)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown and not reached.takes_anything:
@@ -66,10 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(commands[arguments.command], arguments)
 
 
-def find_commands() -> dict[str, Command]:
-    """Returns the registered commands by name, in alphabetical order."""
+def find_commands(argv: Sequence[str] = ()) -> dict[str, Command]:
+    """Returns the registered commands by name, in alphabetical order.
+
+    Args:
+        argv: Arguments after the program's name; if they name a command, only that one is loaded.
+    """
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    return {name: _load(entries[name]) for name in sorted(entries)}
+    named = next((word for word in argv if not word.startswith("-")), None)
+    return {
+        name: _load(entries[name]) for name in ([named] if named in entries else sorted(entries))
+    }
 
 
 def _load(entry: EntryPoint) -> Command:

@@ -9,6 +9,7 @@ by anyone. `picture_files` checks all other formats.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections import Counter
@@ -23,8 +24,8 @@ from numpy.typing import NDArray
 
 from .errors import ImageReadError, OutputError
 from .files import NOT_READ, SUFFIXES, write_bytes
-from .picture_files import fault_of
-from .records import Image, too_large
+from .picture_files import fault_of, too_large
+from .records import Image
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,14 @@ def read_bytes(path: Path) -> bytes:
     if not data:
         raise ImageReadError(str(path), "the file is empty")
     return data
+
+
+def digest(path: Path) -> str | None:
+    """Returns the SHA-256 of a picture file; None if it can't be read."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except ImageReadError:
+        return None
 
 
 def decode_image(data: bytes, name: str) -> Image:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .records import too_large
+from .records import MOST_PIXELS
 
 KINDS = "BMP, JPEG, JPEG 2000, PGM, PNG, PPM, TIFF, WebP"
 _PNM_FIELD = rb"(?:\s|#[^\n]*\n)+(\d+)"
@@ -56,6 +56,18 @@ class _Layout(NamedTuple):
     offset: str
     first: int
     entry_size: int
+
+
+def too_large(width: int, height: int) -> str | None:
+    """Says why a picture must not be decoded; None if it is small enough.
+
+    Args:
+        width: Width in pixels that the header of the file or stream announces.
+        height: Height in pixels that it announces.
+    """
+    if width * height <= MOST_PIXELS:
+        return None
+    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"
 
 
 def fault_of(data: bytes) -> str | None:

@@ -219,15 +219,3 @@ def note(head: str | None, verdict: str, *, heatmap: bool) -> str | None:
         return None
     more = "; the heatmap shows where its areas differ most" if heatmap else ""
     return f"The picture as a whole is unusual{more}"
-
-
-def too_large(width: int, height: int) -> str | None:
-    """Says why a picture must not be decoded; None if it is small enough.
-
-    Args:
-        width: Width in pixels that the header of the file or stream announces.
-        height: Height in pixels that it announces.
-    """
-    if width * height <= MOST_PIXELS:
-        return None
-    return f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are read"

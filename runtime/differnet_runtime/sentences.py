@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from string import Formatter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -405,7 +405,7 @@ def _rank(found: _Recognised) -> tuple[int, int]:
 
 
 def _whole(text: str) -> Iterator[_Recognised]:
-    for longest, pieces, code, pattern in _FORMS:
+    for longest, pieces, code, pattern in _forms():
         if longest not in text or any(piece not in text for piece in pieces):
             continue
         if (match := pattern.fullmatch(text)) is not None:
@@ -444,4 +444,7 @@ def _form(code: str) -> _Form:
     return _Form(longest, tuple(pieces), code, re.compile(pattern, re.DOTALL))
 
 
-_FORMS = tuple(map(_form, SENTENCES))
+@cache
+def _forms() -> tuple[_Form, ...]:
+    """Returns how each sentence is recognised; most processes only write them."""
+    return tuple(map(_form, SENTENCES))

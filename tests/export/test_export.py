@@ -12,7 +12,7 @@ import torch
 
 from differnet_export.exporter import export_model
 from differnet_export.frames import extreme
-from differnet_export.scoring import trace
+from differnet_export.graph import trace
 from differnet_export.verify import Comparison, torch_scores, verify
 from differnet_runtime import Detector
 from differnet_runtime.backends.base import Outputs
@@ -161,7 +161,7 @@ class TestFile:
 
     def test_a_model_of_more_than_two_gib_is_refused(self, trained, monkeypatch):
         model, _ = load_model(trained.folder)
-        monkeypatch.setattr("differnet_export.scoring.MOST_BYTES", 1000)
+        monkeypatch.setattr("differnet_export.graph.MOST_BYTES", 1000)
         with pytest.raises(ExportError, match="weights outside the file are not supported"):
             trace(model)
 

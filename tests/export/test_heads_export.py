@@ -14,8 +14,8 @@ import torch
 
 from differnet_export.exporter import export_model
 from differnet_export.frames import extreme
+from differnet_export.graph import on_cpu, trace
 from differnet_export.precision import to_half, unsound
-from differnet_export.scoring import on_cpu, trace
 from differnet_export.verify import LIMITS, recorded_images, verify
 from differnet_runtime import Detector
 from differnet_runtime.backends.base import Outputs

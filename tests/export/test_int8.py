@@ -14,9 +14,9 @@ from torch import nn
 
 from differnet_export import int8
 from differnet_export.exporter import export_model, recalibrate
+from differnet_export.graph import on_cpu, outputs_of, scores, trace
 from differnet_export.int8 import measure, multiplications, quantise
 from differnet_export.precision import to_half, unsound
-from differnet_export.scoring import on_cpu, outputs_of, scores, trace
 from differnet_export.verify import verify
 from differnet_runtime.backends.ort import cpu_settings
 from differnet_runtime.cli import main

@@ -10,9 +10,9 @@ import torch
 from onnx import ModelProto
 
 from benchmarks.models import WINDOWS
+from differnet_export.graph import OPSET, trace
 from differnet_export.int8 import measure, quantise
 from differnet_export.precision import to_half
-from differnet_export.scoring import OPSET, trace
 from differnet_runtime.model_file.contract import InputContract, Tiles, Views
 from differnet_runtime.model_file.graph_check import (
     ALLOWED,
@@ -25,9 +25,8 @@ from differnet_runtime.model_file.metadata import ExtractorSpec
 from differnet_training.extractors import FeatureExtractor, build_extractor, empty_extractor
 from differnet_training.head_learning import head_shapes
 from differnet_training.heads import HeadedModel
-from differnet_training.model import DifferNet
+from differnet_training.model import DifferNet, Model
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, PAPER, PAPER_LITE, Recipe
-from differnet_training.scoring import Model
 
 SQUARE = InputContract(height=64, width=64)
 

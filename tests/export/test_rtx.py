@@ -23,8 +23,8 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
+from differnet_export.graph import trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import trace
 from differnet_runtime.backends.tensorrt.audit import TARGETS, audit
 from differnet_runtime.installation import install_line
 from differnet_runtime.model_file.contract import RIGHT_ANGLES, InputContract, Tiles, Views
@@ -32,9 +32,8 @@ from differnet_runtime.model_file.metadata import FlowSpec
 from differnet_training.extractors import alexnet_extractor, build_extractor
 from differnet_training.head_learning import head_shapes
 from differnet_training.heads import HeadedModel
-from differnet_training.model import DifferNet
+from differnet_training.model import DifferNet, Model
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, even_angles
-from differnet_training.scoring import Model
 from tests.command_line import differnet
 from tests.conftest import WINDOWS
 from tests.kept import installed

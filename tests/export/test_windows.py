@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from differnet_export.exporter import export_model
+from differnet_export.graph import on_cpu, trace
 from differnet_export.precision import to_half
-from differnet_export.scoring import on_cpu, trace
 from differnet_runtime import Detector
 from differnet_runtime.backends.ort import OnnxRuntimeBackend
 from differnet_runtime.cli import main

@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         "    for _ in range(100000): print('line')\n"
         "    return 0\n"
         "command = Command('x', 'x', lambda _: None, run)\n"
-        "cli.find_commands = lambda: {'x': command}\n"
+        "cli.find_commands = lambda _: {'x': command}\n"
         "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)\n"
         "sys.exit(cli.main(['x']))\n"
     )
@@ -201,7 +201,7 @@ def test_names_that_are_no_text_can_be_printed() -> None:
         "from differnet_runtime import cli\n"
         "from differnet_runtime.command import Command\n"
         "command = Command('x', 'x', lambda _: None, lambda _: print('part\\udcff.png') or 0)\n"
-        "cli.find_commands = lambda: {'x': command}\n"
+        "cli.find_commands = lambda _: {'x': command}\n"
         "sys.exit(cli.main(['x']))\n"
     )
     result = python(code)

@@ -124,7 +124,7 @@ def answer(line: list[str], capsys: Captured) -> tuple[int, str]:
 @pytest.fixture
 def workless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every command parses and checks, and then does nothing."""
-    monkeypatch.setattr(cli, "find_commands", lambda: COMMANDS)
+    monkeypatch.setattr(cli, "find_commands", lambda _: COMMANDS)
     monkeypatch.setattr(cli, "make_parser", lambda _: PARSER)
     monkeypatch.setenv("DIFFERNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

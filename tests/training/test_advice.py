@@ -9,7 +9,7 @@ import pytest
 from differnet_training.advice import advise
 from differnet_training.datasets import Label
 from differnet_training.evaluation import evaluate
-from differnet_training.metrics import rate
+from differnet_training.results import rate
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from differnet_training.datasets.base import images_in
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.model import load_model, read_training
 from differnet_training.recipes import RECIPES
-from differnet_training.scoring import judge_features
 from tests.conftest import HEADED
 from tests.drawn import draw_part, write_parts
 
@@ -51,7 +50,7 @@ def rejected(model: Path, judged: Path, prefix: str = "") -> tuple[int, int]:
     counts = []
     for name in (f"{prefix}good", f"{prefix}defect"):
         features = reader.read(images_in(judged / name), ViewPlan.fixed((0.0,)), name)
-        scores = judge_features(loaded, features.values).scores
+        scores = loaded.judge_features(features.values).scores
         counts.append(int((scores > metadata.calibration.threshold).sum()))
     return counts[0], counts[1]
 

@@ -7,9 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from differnet_runtime.model_file.metadata import FlowSpec
-from differnet_training.flow import CouplingBlock, NormalizingFlow
+from differnet_training.flow import (
+    CouplingBlock,
+    NormalizingFlow,
+    likelihood_score,
+    negative_log_likelihood,
+    z2_score,
+)
 from differnet_training.gaussian import Gaussian
-from differnet_training.loss import likelihood_score, negative_log_likelihood, z2_score
 
 
 def make_flow(spec: FlowSpec, *, seed: int = 0, dtype: torch.dtype = torch.float64):

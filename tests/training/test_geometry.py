@@ -1,6 +1,7 @@
 """The input's shape: aspect kept, sides multiples of 32, about as many pixels as before."""
 
 import math
+from argparse import ArgumentTypeError
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from differnet_runtime.errors import DataError, TrainingError
 from differnet_runtime.model_file.contract import Region, Tiles
+from differnet_training.commands.train import parse_size, parse_tiles
 from differnet_training.datasets import ImageFile
 from differnet_training.geometry import (
     LONGEST,
@@ -19,8 +21,6 @@ from differnet_training.geometry import (
     choose_contract,
     choose_size,
     image_sizes,
-    parse_size,
-    parse_tiles,
 )
 from differnet_training.recipes import EDGE, PAPER_LITE
 
@@ -85,7 +85,7 @@ class TestParsing:
 
     @pytest.mark.parametrize("text", ["10x", "x10", "", "axb", "1x2x3", "-5x5", "1.5x2", "640,256"])
     def test_what_is_no_size_is_refused(self, text: str) -> None:
-        with pytest.raises(TrainingError, match="--size takes HEIGHTxWIDTH") as raised:
+        with pytest.raises(ArgumentTypeError, match="--size takes HEIGHTxWIDTH") as raised:
             parse_size(text)
         assert repr(text) in str(raised.value)
 
@@ -94,7 +94,7 @@ class TestParsing:
 
     @pytest.mark.parametrize("text", ["0x1", "1x0", "17x1", "2", "2x", "axb", "1x1x1", "-1x1"])
     def test_what_are_no_tiles_is_refused(self, text: str) -> None:
-        with pytest.raises(TrainingError, match="--tiles takes ROWSxCOLUMNS") as raised:
+        with pytest.raises(ArgumentTypeError, match="--tiles takes ROWSxCOLUMNS") as raised:
             parse_tiles(text)
         assert repr(text) in str(raised.value)
 

@@ -15,7 +15,6 @@ from differnet_training.job import TrainingSettings
 from differnet_training.learning import learn
 from differnet_training.model import load_metadata, load_model, read_training
 from differnet_training.report import write_report
-from differnet_training.scoring import judge_features
 from tests.conftest import HEADED, Trained, every_epoch_kept
 
 CHARTS = (page.histogram, page.roc_curves, page.comparison)
@@ -68,7 +67,7 @@ def test_the_start_is_the_model_without_its_flows(headed):
     start = start_model(model, read_training(headed.folder))
     assert all(head.flow.blocks == 0 for head in start.heads)
     values = np.random.RandomState(0).rand(5, sum(model.reader.sizes)).astype(np.float32)
-    now, begun = judge_features(model, values), judge_features(start, values)
+    now, begun = model.judge_features(values), start.judge_features(values)
     changed = [head.flow.blocks > 0 for head in metadata.heads]
     differs = np.abs(now.heads - begun.heads).max(axis=0) > 1e-6 * now.heads.max(axis=0)
     assert differs.tolist() == changed == [False, True, False]

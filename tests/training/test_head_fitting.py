@@ -12,8 +12,8 @@ from differnet_training import head_fitting
 from differnet_training.gaussian import Gaussian, PlacedMoments, shrunk_moments
 from differnet_training.head_fitting import FOLDS, HeadData, fit_head, fold_of, made, scores
 from differnet_training.head_learning import KeptOnDisk, fit_heads
+from differnet_training.heads import Scale, scale_of
 from differnet_training.recipes import EDGE
-from differnet_training.scoring import Scale, scale_of
 from differnet_training.trainer import Checkpoint
 
 RECIPE = EDGE.model_copy(

@@ -16,12 +16,13 @@ from differnet_training.heads import (
     DEVIATION_OFFSET,
     HeadedModel,
     HeadFlow,
+    Scale,
     greatest,
+    joined_scores,
     log_mean_exp,
     moments,
 )
 from differnet_training.model import load_metadata, load_model
-from differnet_training.scoring import Scale, joined_scores
 
 
 def block(features: int = 5, seed: int = 0) -> CouplingBlock:

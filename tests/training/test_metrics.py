@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from differnet_runtime.inspection.operating_points import ranked
-from differnet_training.metrics import (
+from differnet_training.results import (
     CONFIDENCE,
     aupr,
     auroc,

@@ -8,14 +8,13 @@ from differnet_runtime.images import read_image
 from differnet_runtime.inspection.preprocess import preprocess
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import FlowSpec, Head
-from differnet_training import mirroring
+from differnet_training import head_learning
 from differnet_training.datasets import ImageFile
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.gaussian import PlacedMoments, shrunk_moments
 from differnet_training.head_fitting import HeadData, fit_head, fold_of, made
-from differnet_training.head_learning import fit_heads
-from differnet_training.mirroring import copies_help, read_copies
+from differnet_training.head_learning import copies_help, fit_heads, read_copies
 from differnet_training.recipes import EDGE
 from tests.drawn import write_parts
 
@@ -142,7 +141,7 @@ def test_a_copy_has_the_features_of_the_mirrored_input(tmp_path, reader):
 
 
 def test_many_pictures_need_none(tmp_path, reader, monkeypatch):
-    monkeypatch.setattr(mirroring, "FEW", 2)
+    monkeypatch.setattr(head_learning, "FEW", 2)
     pictures = [ImageFile(path) for path in write_parts(tmp_path / "data", 3)]
     assert read_copies(reader, pictures) is None
     copied = read_copies(reader, pictures[:2])

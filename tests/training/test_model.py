@@ -19,7 +19,6 @@ from differnet_training.extractors import (
     tensors_sha256,
 )
 from differnet_training.model import DifferNet, Rotations
-from differnet_training.scoring import score_features
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,9 @@ def test_cached_features_score_as_frames_do(extractor, score):
         x = torch.from_numpy(turned).permute(0, 3, 1, 2).float()
         features = net.extractor(x).numpy()[None]
         assert np.allclose(
-            score_features(net, features), net(torch.from_numpy(frame[None])).numpy(), rtol=1e-5
+            net.judge_features(features).scores,
+            net(torch.from_numpy(frame[None])).numpy(),
+            rtol=1e-5,
         )
 
 

@@ -17,7 +17,6 @@ from differnet_training.datasets import Label, open_test
 from differnet_training.extractors import build_extractor, window_means
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.model import DifferNet, load_model
-from differnet_training.scoring import score_features, window_scores
 from tests.drawn import draw_part
 
 
@@ -46,8 +45,9 @@ def test_features_from_the_cache_score_as_frames_do(windowed):
     with torch.inference_mode():
         rows = model.score_features(model.features(torch.from_numpy(np.stack(frames))))
         score, heatmaps = model.combine(rows)
-    np.testing.assert_allclose(score_features(model, features), score, rtol=1e-4)
-    np.testing.assert_allclose(window_scores(model, features), heatmaps, rtol=1e-3)
+    found = model.judge_features(features)
+    np.testing.assert_allclose(found.scores, score, rtol=1e-4)
+    np.testing.assert_allclose(found.heatmaps, heatmaps, rtol=1e-3)
 
 
 def test_the_score_is_the_greatest_mean_of_neighbours(windowed):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from differnet_runtime.errors import ModelFileError
 from differnet_runtime.files import write_bytes
 
 from .gaussian import Gaussian, chunks
-from .model import neighbourhood_means
+from .model import image_scores
 
 NEIGHBOURS = 3
 
@@ -28,7 +27,7 @@ class Baselines:
     """Scores by the Gaussian that the flow starts from, and by the 3 nearest neighbours.
 
     Neighbours are searched among features scaled to unit variance, one row per view and window.
-    Rows are combined to an image's score as the flow's are; see `image_scores`.
+    Rows are combined to an image's score as the flow's are; see `model.image_scores`.
 
     Args:
         gaussian: Fitted to the same features; None for a model with heads, which hold their own.
@@ -108,19 +107,6 @@ def bank_of(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows
 
 
-def image_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Combines scores of views `(N, V)`, or of windows `(N, V, n * n)`, to scores of images `(N,)`.
-
-    Views are averaged; of windows, the greatest mean of 3 x 3 neighbours counts.
-    """
-    means = np.asarray(rows.mean(axis=1))
-    if means.ndim == 1:
-        return means
-    n = math.isqrt(means.shape[1])
-    maps = torch.from_numpy(means.reshape(-1, 1, n, n))
-    return neighbourhood_means(maps).flatten(1).amax(dim=1).numpy()
-
-
 def in_chunks(
     features: NDArray[np.float32], score: Callable[[NDArray[np.float32]], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
@@ -131,6 +117,6 @@ def in_chunks(
         score: Maps `(M, V, ..., D)` to `(M, V, ...)`.
 
     Returns:
-        `(N,)`; see `image_scores`.
+        `(N,)`; see `model.image_scores`.
     """
     return np.concatenate([image_scores(score(part)) for part in chunks(features)])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from differnet_runtime.command import progress, step
 from differnet_runtime.config.models import IntegrityConfig
 from differnet_runtime.errors import DataError, ImageReadError
-from differnet_runtime.images import read_image
+from differnet_runtime.images import digest, read_image
 from differnet_runtime.inspection.calibration import describe
 from differnet_runtime.inspection.image_checks import IntegrityGate
 from differnet_runtime.inspection.operating_points import Costs, cheapest, operating_points
@@ -29,15 +29,26 @@ from differnet_runtime.records import Decision, Verdict
 from .advice import advise
 from .baselines import Baselines
 from .datasets import DataSet, ImageFile, Label
-from .datasets.base import digest
 from .features import FeatureReader, Features, ViewPlan
 from .head_evaluation import head_rows, heads_sentence, nearest_scores, refit, start_model
-from .heads import HeadedModel
+from .heads import HeadedModel, ModelScores
 from .localization import localize
-from .metrics import Figure, aupr, bootstrap_auroc, paired_difference, rate, rejected
-from .model import BASELINES, load_model, read_training
-from .results import Groups, HeadRow, ImageResult, Report, Undecided, describe_machine, printable
-from .scoring import Model, ModelScores, judge_features
+from .model import BASELINES, Model, load_model, read_training
+from .results import (
+    Figure,
+    Groups,
+    HeadRow,
+    ImageResult,
+    Report,
+    Undecided,
+    aupr,
+    bootstrap_auroc,
+    describe_machine,
+    paired_difference,
+    printable,
+    rate,
+    rejected,
+)
 
 
 def without_trained(data: DataSet, record: dict[str, Any]) -> DataSet:
@@ -206,7 +217,7 @@ def evaluate(
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")
     _refuse_trained(features, _trained(record))
     with step("judging"):
-        found = judge_features(model, features.values)
+        found = model.judge_features(features.values)
         values = found.scores.astype(np.float64)
         if scores is not None:
             values = np.array([scores.get(image.path, np.nan) for image in features.images])
@@ -352,7 +363,7 @@ def _baseline_scores(
             "gaussian": baselines.gaussian(features.values),
             "nearest_neighbour": baselines.nearest(features.values),
         }
-    start = judge_features(start_model(model, record), features.values)
+    start = start_model(model, record).judge_features(features.values)
     return {
         "gaussian": start.scores.astype(np.float64),
         "nearest_neighbour": nearest_scores(model, baselines, features),

@@ -232,11 +232,9 @@ def build_extractor(
     """
     network = build_network(name, tap, weights)
     default = LITE0_TAP if name in PACKAGED else None
-    built = _with_spec(network, name, default if tap is None else tap, normalisation(name))
-    if (scales, kept) == (built.spec.scales, built.spec.kept):
-        return built
-    spec = built.spec.model_copy(update={"scales": scales, "kept": kept})
-    return FeatureExtractor(built.network, spec)
+    spec = spec_of(network, name, default if tap is None else tap, normalisation(name))
+    spec = spec.model_copy(update={"scales": scales, "kept": kept})
+    return FeatureExtractor(network, spec)
 
 
 ALEXNET_SIDE = 256
@@ -273,7 +271,7 @@ def alexnet_extractor(state: Mapping[str, Tensor]) -> FeatureExtractor:
     """
     network = alexnet_features()
     load_state(network, state, "AlexNet's features")
-    return _with_spec(network, "alexnet", None, IMAGENET)
+    return FeatureExtractor(network, spec_of(network, "alexnet", None, IMAGENET))
 
 
 def empty_extractor(spec: ExtractorSpec) -> FeatureExtractor:
@@ -291,13 +289,14 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _with_spec(network: nn.Module, name: str, tap: Tap, fed: Normalisation) -> FeatureExtractor:
+def spec_of(network: nn.Module, name: str, tap: Tap, fed: Normalisation) -> ExtractorSpec:
+    """Returns the identity of a network, which is set to eval mode and run on a small image."""
     network.eval()
     with torch.no_grad():
         found = network(torch.zeros(1, 3, 64, 64))
     maps = [found] if isinstance(found, Tensor) else found
     channels = sum(int(feature_map.shape[1]) for feature_map in maps)
-    spec = ExtractorSpec(
+    return ExtractorSpec(
         name=name,
         tap=tap,
         channels=channels,
@@ -305,7 +304,6 @@ def _with_spec(network: nn.Module, name: str, tap: Tap, fed: Normalisation) -> F
         std=fed.std,
         weights_sha256=tensors_sha256(network.state_dict()),
     )
-    return FeatureExtractor(network, spec)
 
 
 def alexnet_features() -> nn.Sequential:

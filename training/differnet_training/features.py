@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -131,26 +131,8 @@ class Pooled(nn.Module):
         return self.extractor.pooled(self.extractor.normalise(x), self.windows)
 
 
-class ExtractorSession:
-    """Runs a traced extractor in ONNX Runtime.
-
-    Args:
-        model: Bytes of the ONNX graph.
-    """
-
-    def __init__(self, model: bytes) -> None:
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
-        settings.log_severity_level = 3
-        self._session: Any = onnxruntime.InferenceSession(
-            model, settings, providers=["CPUExecutionProvider"]
-        )
-
-    def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the features of `(V, height, width, 3) uint8` BGR."""
-        return np.asarray(self._session.run(None, {"images": images})[0], np.float32)
+Extract = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Maps `(V, height, width, 3) uint8` BGR to features."""
 
 
 def runs_on() -> str:
@@ -163,10 +145,12 @@ def runs_on() -> str:
     return f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}"
 
 
-def open_session(module: Pooled | HeadFeatures, contract: InputContract) -> ExtractorSession | None:
-    """Traces a module for ONNX Runtime; returns None if that can't be done here."""
+def open_session(module: Pooled | HeadFeatures, contract: InputContract) -> Extract | None:
+    """Traces a module and opens it in ONNX Runtime; returns None if that can't be done here."""
     if not runs_on().startswith("onnxruntime"):
         return None
+    import onnxruntime
+
     buffer, example = io.BytesIO(), (2, contract.height, contract.width, 3)
     try:
         with warnings.catch_warnings(), torch.inference_mode():
@@ -187,7 +171,13 @@ def open_session(module: Pooled | HeadFeatures, contract: InputContract) -> Extr
         name = module.extractor.spec.name
         _log.info("%s runs in torch because it can't be traced: %s", name, reason)
         return None
-    return ExtractorSession(buffer.getvalue())
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        buffer.getvalue(), settings, providers=["CPUExecutionProvider"]
+    )
+    return lambda images: np.asarray(session.run(None, {"images": images})[0], np.float32)
 
 
 WIDEST_WHITE = 65535
@@ -293,7 +283,7 @@ class FeatureReader:
         )
 
     @cached_property
-    def _session(self) -> ExtractorSession | None:
+    def _session(self) -> Extract | None:
         return open_session(self._module, self.contract)
 
     def read(self, images: Sequence[ImageFile], views: ViewPlan, what: str) -> Features:
@@ -467,7 +457,7 @@ class FeatureReader:
             `(V, D) float32`, or `(V, windows, D)` with the windows as each view sees them.
         """
         if self._session is not None:
-            return self._session.extract(images)
+            return self._session(images)
         return self.extract_by_torch(images)
 
     def extract_by_torch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

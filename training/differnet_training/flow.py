@@ -1,8 +1,12 @@
 """The normalizing flow: an optional whitening, then fixed permutations and coupling blocks.
 
 A normalizing flow is an invertible map z = f(x) that makes the features x of normal images
-standard normal. It gives z and log |det dz/dx| in one pass; `loss` turns both into a loss and a
-score.
+standard normal. It gives x the density p(x) = N(z; 0, I) |det dz/dx| (Rudolph et al. 2021, section
+3.2), so up to a constant
+
+    -log p(x) = ||z||^2 / 2 - log |det dz/dx|
+
+which is the training loss, and the score if it is divided by the number of features.
 
 References:
     Rudolph et al., Same Same But DifferNet, WACV 2021, https://arxiv.org/abs/2008.12577
@@ -12,8 +16,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
 import numpy as np
@@ -21,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from differnet_runtime.model_file.metadata import FlowSpec
+from differnet_runtime.model_file.metadata import FlowSpec, ScoreKind
 
 from .gaussian import Gaussian
 
@@ -47,17 +52,13 @@ class NormalizingFlow(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps features `(N, D) float32` to z `(N, D)` and log |det dz/dx| `(N,)`."""
-        return self.couple(*self.whiten(x))
+        return self.blocks.forward(*self.whiten(x))
 
     def whiten(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Applies the fixed linear part only; see `Whitening`."""
         if self.whitening is None:
             return x, x.new_zeros(())
         return self.whitening.forward(x)
-
-    def couple(self, z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies the coupling blocks only; see `CouplingBlocks.forward`."""
-        return self.blocks.forward(z, log_det)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Maps latents `(N, D)` back to features `(N, D)`."""
@@ -278,3 +279,35 @@ class SpatialSubnet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns log-scales and shifts, side by side, not yet clamped."""
         return cast("Tensor", self.conv2(F.relu(self.dropout(self.conv1(x)))))
+
+
+def negative_log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
+    """Returns the training loss `()`: the mean over N of (||z||^2 / 2 - log |det dz/dx|) / D.
+
+    Rudolph et al. 2021, eq. 5, divided by D as in the original's code.
+    """
+    return ((0.5 * (z * z).sum(dim=1) - log_det) / z.shape[1]).mean()
+
+
+def z2_score(z: Tensor) -> Tensor:
+    """Returns the original's score `(N,)`: the mean over D of z squared."""
+    return (z * z).mean(dim=1)
+
+
+def likelihood_score(z: Tensor, log_det: Tensor) -> Tensor:
+    """Returns twice the negative log-likelihood per feature `(N,)`, up to a constant.
+
+    Args:
+        z: `(N, D)` latents, or `(N, D, h, w)` for a score of each window, `(N, h, w)`.
+        log_det: `(N,)` or `(N, h, w)` log-determinants of the coupling blocks. That of the
+            whitening is left out because it is the same for every x, so the score of a flow that
+            changes nothing is `z2_score`.
+    """
+    features = int(z.shape[1])  # a number: a traced graph would compute the shape
+    return z2_score(z) - 2.0 * log_det / features
+
+
+SCORES: Mapping[ScoreKind, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"z2": lambda z, _: z2_score(z), "likelihood": likelihood_score}
+)
+"""The scores of latents and log-determinants, by their names in a model's metadata."""

@@ -53,37 +53,6 @@ def choose_size(
     return best
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Parses `HEIGHTxWIDTH`, or one number for a square.
-
-    Raises:
-        TrainingError: The text is neither.
-    """
-    parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
-        raise TrainingError(
-            f"--size takes HEIGHTxWIDTH in pixels (640x256), or one number for a square; "
-            f"received {text!r}"
-        )
-    return int(parts[0]), int(parts[-1])
-
-
-def parse_tiles(text: str, overlap: int = 64) -> Tiles:
-    """Parses `ROWSxCOLUMNS`.
-
-    Raises:
-        TrainingError: The text has another form, or asks for more than 16 x 16 tiles.
-    """
-    parts = text.lower().split("x")
-    try:
-        rows, columns = (int(part) for part in parts)
-        return Tiles(rows=rows, columns=columns, overlap=overlap)
-    except ValueError as error:
-        raise TrainingError(
-            f"--tiles takes ROWSxCOLUMNS, 1x1 to 16x16 (2x3); received {text!r}"
-        ) from error
-
-
 def seen_area(contract: InputContract, height: int, width: int) -> tuple[int, int]:
     """Returns height and width, in the camera's pixels, of what the model sees of an image.
 

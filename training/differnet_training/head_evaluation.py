@@ -20,15 +20,12 @@ from .datasets import ImageFile
 from .features import FeatureReader, Features, ViewPlan
 from .gaussian import chunks
 from .head_fitting import made
-from .head_learning import BANK_HEAD, fit_heads, joined_model
+from .head_learning import BANK_HEAD, fit_heads, joined_model, read_copies
 from .heads import HeadedModel
 from .learning import training_features
-from .metrics import Figure, auroc
-from .mirroring import read_copies
-from .model import DifferNet
+from .model import DifferNet, Model
 from .recipes import Recipe
-from .results import Groups, HeadRow, Seeds
-from .scoring import Model, judge_features
+from .results import Figure, Groups, HeadRow, Seeds, auroc
 from .trainer import EpochFeatures, fit_flow
 
 
@@ -71,8 +68,8 @@ def head_rows(
     model: HeadedModel, record: dict[str, Any], features: Features, groups: Groups
 ) -> tuple[HeadRow, ...]:
     """Returns a row for each head, and one for the joined score."""
-    now = judge_features(model, features.values)
-    start = judge_features(start_model(model, record), features.values)
+    now = model.judge_features(features.values)
+    start = start_model(model, record).judge_features(features.values)
     assert now.heads is not None
     assert start.heads is not None
     decided = now.heads.argmax(axis=1)
@@ -213,9 +210,7 @@ def refit(
             yield one.eval()
 
     groups = Groups(features.images, np.zeros(len(features.images)))
-    aurocs = [
-        auroc(*groups.pair(judge_features(one, features.values).scores)) for one in refitted()
-    ]
+    aurocs = [auroc(*groups.pair(one.judge_features(features.values).scores)) for one in refitted()]
     return Seeds(
         seeds=tuple(seeds),
         aurocs=tuple(aurocs),

@@ -309,6 +309,7 @@ class Gaussians:
     def __init__(self, head: Head, data: HeadData, seed: int) -> None:
         self.head, self.data, self.seed = head, data, seed
         self.share = self.held_out = 0.0
+        self._sums: list[PlacedMoments] = []
         self.without = cache(self._without)
         if not head.whole:
             rows = [np.flatnonzero(data.fold == fold) for fold in range(FOLDS)]
@@ -322,7 +323,7 @@ class Gaussians:
 
     def _without(self, *folds: int) -> tuple[Tensor, Tensor]:
         """Returns means `(windows, D)` and matrices `(windows, D, D)`, both float32."""
-        if self.head.whole:
+        if not self._sums:
             moments = _whole_moments(self.data, self.data.but(*folds))
             gaussian = Gaussian.of(*moments, symmetric=True)
         else:

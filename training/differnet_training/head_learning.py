@@ -1,8 +1,15 @@
-"""Trains and calibrates a model of several heads on normal images."""
+"""Trains and calibrates a model of several heads on normal images.
+
+Mirrored copies of few good images are more samples of how features vary together. With few images
+the means are known well enough, but the covariances are not. Each kind of copy has its own mean,
+and only deviations from it add to the covariance. A part that isn't symmetrical, or is lit from one
+side, therefore does no harm.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +24,16 @@ from differnet_runtime.model_file.detection_limits import DetectionLimits
 from differnet_runtime.model_file.metadata import Calibration, Head, ModelMetadata
 
 from .baselines import Baselines, bank_of
+from .datasets import ImageFile
 from .extractors import FeatureExtractor, build_extractor
 from .features import FeatureReader, ViewPlan
 from .head_fitting import (
     FOLDS,
     FittedHead,
     FoldPart,
+    Gaussians,
     Keep,
+    Values,
     fit_head,
     fold_of,
     groups_of,
@@ -31,13 +41,12 @@ from .head_fitting import (
     of_parts,
     part_names,
 )
-from .heads import ONE_VIEW, HeadedModel
+from .heads import ONE_VIEW, HeadedModel, Scale, joined_scores, scale_of, set_scale
 from .job import TrainingSettings, image_records
 from .limit_search import measure_limits
-from .mirroring import copies_help, read_copies
+from .model import Model
 from .recipes import Recipe
-from .scoring import Model, Scale, joined_scores, judge_features, scale_of, set_scale
-from .screening import JudgedImages, check_varied, examine_good, ranking, without_strange
+from .screening import check_varied, examine_good, ranking, without_strange
 from .trainer import Checkpoint
 
 HEAD_CHECKPOINT = "heads.checkpoint"
@@ -48,6 +57,9 @@ BANK_HEAD = "coarse"
 
 SHOWN = 256
 """Number of images that tell what heatmaps of good parts look like."""
+
+FEW = 200
+"""Largest number of images that copies are made of; more images are enough without them."""
 
 
 class Learned(NamedTuple):
@@ -97,7 +109,7 @@ def learn_heads(job: TrainingSettings) -> Learned:
     scales = [Scale(head.typical, head.spread) for head in model.heads]
     unseen = joined_scores([one.unseen for one in fitted], scales)
     threshold = _calibrate(job, model, unseen, train, calibration)
-    heatmaps = judge_features(model, train.values[:SHOWN]).heatmaps
+    heatmaps = model.judge_features(train.values[:SHOWN]).heatmaps
     assert heatmaps is not None
     metadata = ModelMetadata(
         name=job.data.name,
@@ -167,12 +179,12 @@ def head_shapes(
 
 def fit_heads(
     heads: Sequence[Head],
-    values: NDArray[np.float32],
+    values: Values,
     groups: Sequence[str],
     recipe: Recipe,
     seed: int,
     keep: Keep,
-    copies: NDArray[np.float32] | None = None,
+    copies: Values | None = None,
 ) -> list[FittedHead]:
     """Fits heads by cross-validation; see `head_fitting.fit_head`.
 
@@ -199,6 +211,40 @@ def fit_heads(
     ]
     next(steps, None)  # ends the line
     return fitted
+
+
+def read_copies(reader: FeatureReader, images: Sequence[ImageFile]) -> Values | None:
+    """Reads features of mirrored copies, `(N, 3, D) float32`; None for more than `FEW` images.
+
+    Raises:
+        DataError: Images can't be read.
+        OutputError: The disk has no room for the features.
+    """
+    if len(images) > FEW:
+        return None
+    return reader.read(images, ViewPlan.mirrored(), "mirrored copies").values
+
+
+def copies_help(
+    heads: Sequence[Head], values: Values, copies: Values, fold: NDArray[np.intp]
+) -> bool:
+    """Returns whether copies make held-out good images, unmirrored, more likely.
+
+    The heads with windows decide for all. The whole-image head has only one sample per image, too
+    few to compare likelihoods.
+
+    Args:
+        heads: Shapes of the heads.
+        values: `(N, D) float32`, all heads' features.
+        copies: `(N, C, D) float32`, those of the copies.
+        fold: `(N,)`, the fold of each image.
+    """
+    gain = 0.0
+    for head, data in head_data(heads, values, fold, copies):
+        if not head.whole:
+            without = replace(data, copies=None)
+            gain += Gaussians(head, without, 0).held_out - Gaussians(head, data, 0).held_out
+    return gain > 0
 
 
 class KeptOnDisk:
@@ -254,7 +300,7 @@ def _calibrate(
     """Sets the threshold by out-of-fold scores, or by images that only calibrate."""
     if job.calibration == "folds":
         return _by_folds(job, unseen.tolist(), train.groups)
-    scores = judge_features(model, calibration.values).scores.tolist()
+    scores = model.judge_features(calibration.values).scores.tolist()
     return calibrate(of_parts(scores, calibration.groups), job.false_reject_rate, scored_by="torch")
 
 
@@ -291,26 +337,13 @@ def _strangest(
 ) -> list[dict[str, Any]]:
     """Returns the record's entries on the strangest images; see `screening.ranking`."""
 
-    def judged(part: FoldPart, scores: NDArray[np.float64]) -> JudgedImages:
-        def heatmaps(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-            maps = judge_features(model, part.values[rows]).heatmaps
-            assert maps is not None
-            return maps
-
-        return JudgedImages(part, scores, heatmaps)
-
     def threshold(scores: Sequence[float], groups: Sequence[str]) -> float | None:
         try:
             return _by_folds(job, scores, groups).threshold
         except CalibrationError:  # one image would spoil it: the reason why it was left out
             return None
 
-    out = judge_features(model, left_out.values).scores if left_out.images else np.empty(0)
-    return ranking(
-        judged(kept, unseen),
-        judged(left_out, out.astype(np.float64)),
-        threshold if job.calibration == "folds" else None,
-    )
+    return ranking(model, kept, unseen, left_out, threshold if job.calibration == "folds" else None)
 
 
 def _history(fitted: Sequence[FittedHead], recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -18,14 +18,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from differnet_runtime.errors import DataError
 from differnet_runtime.model_file.contract import InputContract, Tiles, Views
 from differnet_runtime.model_file.metadata import Head, Windows
 
 from .extractors import FeatureExtractor, window_means
-from .flow import CouplingBlocks
-from .loss import likelihood_score, z2_score
+from .flow import CouplingBlocks, likelihood_score, z2_score
+from .gaussian import chunks
 
 LEAST = 1e-6
 """Lower bound of a head's score, which keeps its logarithm finite."""
@@ -50,6 +52,21 @@ class ScoresAndMaps(NamedTuple):
     heatmaps: Tensor | None
 
 
+@dataclass(frozen=True)
+class ModelScores:
+    """A model's scores and heatmaps of N images, as arrays.
+
+    Args:
+        scores: `(N,) float32`.
+        heads: `(N, H) float32`, the heads' scores; None for a model without heads.
+        heatmaps: `(N, rows, columns) float32`; None for a model without windows.
+    """
+
+    scores: NDArray[np.float32]
+    heads: NDArray[np.float32] | None
+    heatmaps: NDArray[np.float32] | None
+
+
 class HeadFeatures(nn.Module):
     """Extracts the features of all heads, side by side.
 
@@ -65,9 +82,11 @@ class HeadFeatures(nn.Module):
         super().__init__()
         self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
         self.sizes = [feature_count(head) for head in self.heads]
+        self.whole = [head.whole for head in self.heads]
+        """Whether each head judges the whole image at once."""
         channels = extractor.channels_by_tap()
-        for head in self.heads:
-            if head.kept is not None and not head.whole:
+        for head, whole in zip(self.heads, self.whole, strict=True):
+            if head.kept is not None and not whole:
                 kept = torch.from_numpy(_kept(sum(channels[t] for t in head.taps), head.kept))
                 self.register_buffer(f"kept_{head.name}", kept, persistent=False)
 
@@ -80,7 +99,13 @@ class HeadFeatures(nn.Module):
                 self.extractor.taps, tiled(self.extractor.maps, x, self.contract.tiles), strict=True
             )
         )
-        return torch.cat([self._of(head, [maps[t] for t in head.taps]) for head in self.heads], 1)
+        found = []
+        for head, whole in zip(self.heads, self.whole, strict=True):
+            read = [maps[tap] for tap in head.taps]
+            found.append(
+                torch.cat([moments(one) for one in read], 1) if whole else self._windows(head, read)
+            )
+        return torch.cat(found, dim=1)
 
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
         """Selects one head's features `(N, windows, D)` from all heads' `(N, sum of sizes)`."""
@@ -89,9 +114,7 @@ class HeadFeatures(nn.Module):
         chosen = values[:, begin : begin + self.sizes[position]]
         return chosen.reshape(len(values), -1, features)
 
-    def _of(self, head: Head, maps: list[Tensor]) -> Tensor:
-        if head.whole:
-            return torch.cat([moments(feature_map) for feature_map in maps], dim=1)
+    def _windows(self, head: Head, maps: list[Tensor]) -> Tensor:
         windows = torch.cat([window_means(one, head.rows, head.columns) for one in maps], dim=1)
         if head.kept is not None:
             windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))
@@ -148,7 +171,7 @@ class HeadFlow(nn.Module):
     def couple(self, z: Tensor) -> Tensor:
         """Returns the window scores `(N, rows, columns)` of whitened features.
 
-        They are `loss.likelihood_score`, which without coupling blocks is the mean of z squared.
+        They are `flow.likelihood_score`, which without coupling blocks is the mean of z squared.
         """
         if not len(self.blocks):
             return z2_score(z)
@@ -196,28 +219,23 @@ class HeadedModel(nn.Module):
         super().__init__()
         self.contract = contract
         self.reader = HeadFeatures(extractor, heads, contract)
-        self.head_flows = nn.ModuleList(HeadFlow(head) for head in heads)
+        self.heads = tuple(heads)
+        self.flows = tuple(HeadFlow(head) for head in heads)
+        self.head_flows = nn.ModuleList(self.flows)
+        finest = max(heads, key=lambda head: head.rows * head.columns)
+        self.windows = Windows(rows=finest.rows, columns=finest.columns)
+        """The heatmap's grid: that of the finest head."""
+        self.unit = min(head.spread for head in heads)
+        """The scale of the joined score's logarithm: the smallest spread of the heads."""
+        self._weights = [
+            0.0 if whole else math.sqrt(head.rows * head.columns)
+            for head, whole in zip(self.heads, self.reader.whole, strict=True)
+        ]
 
     @property
     def extractor(self) -> FeatureExtractor:
         """The frozen extractor."""
         return self.reader.extractor
-
-    @property
-    def flows(self) -> tuple[HeadFlow, ...]:
-        """The heads' flows."""
-        return tuple(flow for flow in self.head_flows if isinstance(flow, HeadFlow))
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """The heads, with the constants of their scales."""
-        return tuple(flow.head for flow in self.flows)
-
-    @property
-    def windows(self) -> Windows:
-        """The heatmap's grid: that of the finest head."""
-        finest = max(self.heads, key=lambda head: head.rows * head.columns)
-        return Windows(rows=finest.rows, columns=finest.columns)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores `(N, height, width, C) uint8` BGR frames; returns `(N,) float32`."""
@@ -233,10 +251,14 @@ class HeadedModel(nn.Module):
         maps = [flow.couple(flow.whiten(x)) for flow, x in zip(self.flows, parts, strict=True)]
         return self.join(maps)
 
-    @property
-    def unit(self) -> float:
-        """The scale of the joined score's logarithm: the smallest spread of the heads."""
-        return min(head.spread for head in self.heads)
+    def judge_features(self, features: NDArray[np.float32]) -> ModelScores:
+        """Scores features that were read before, `(N, D)` or `(N, 1, D)`, in chunks."""
+        with torch.inference_mode():
+            found = [
+                self.judge(torch.from_numpy(part.reshape(-1, part.shape[-1]).copy()))
+                for part in chunks(features)
+            ]
+        return ModelScores(*(torch.cat(tensors).numpy() for tensors in zip(*found, strict=True)))
 
     def join(self, maps: Sequence[Tensor]) -> ScoresAndMaps:
         """Joins the heads' window scores, `(N, rows, columns)` each.
@@ -256,14 +278,12 @@ class HeadedModel(nn.Module):
 
         A head's weight is the square root of the number of its windows.
         """
-        grid, weighted, weights = self.windows, [], 0.0
-        for flow, one in zip(self.flows, maps, strict=True):
-            if not flow.head.whole:
-                weight = math.sqrt(flow.head.rows * flow.head.columns)
+        grid, weighted = self.windows, []
+        for flow, one, weight in zip(self.flows, maps, self._weights, strict=True):
+            if weight:
                 z = window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
                 weighted.append(weight * z)
-                weights += weight
-        return torch.exp(self.unit / weights * reduce(torch.add, weighted))
+        return torch.exp(self.unit / sum(self._weights) * reduce(torch.add, weighted))
 
     @contextmanager
     def ready_to_trace(self, channels: int) -> Iterator[None]:
@@ -273,6 +293,65 @@ class HeadedModel(nn.Module):
             for flow in self.flows:
                 stack.enter_context(flow.folded())
             yield
+
+
+def set_scale(windows: Windows, heatmaps: NDArray[np.float32], threshold: float) -> Windows:
+    """Sets the fixed colour scale of heatmaps; see `metadata.Windows`.
+
+    Args:
+        windows: The grid, without a scale.
+        heatmaps: `(N, rows, columns)`, of normal images.
+        threshold: The threshold, halfway between low and high.
+    """
+    low = float(np.median(heatmaps))
+    return windows.model_copy(update={"low": low, "high": 2 * threshold - low})
+
+
+class Scale(NamedTuple):
+    """A head's `typical` and `spread`; see `metadata.Head`."""
+
+    typical: float
+    spread: float
+
+
+def scale_of(unseen: NDArray[np.float64], handicap: float) -> Scale:
+    """Returns a head's scale, computed from scores of normal images that it had not seen.
+
+    Args:
+        unseen: `(N,)` scores.
+        handicap: See `recipes.HeadRecipe`.
+
+    Raises:
+        DataError: The scores do not differ at all.
+    """
+    logs = np.log(positive(unseen))
+    spread = float(logs.std(ddof=1))
+    if spread < 1e-9:
+        raise DataError(
+            "the good pictures give the same score, as if all were the same picture. Take "
+            "pictures of different parts."
+        )
+    return Scale(float(np.exp(logs.mean() + handicap * spread)), spread)
+
+
+def joined_scores(
+    unseen: Sequence[NDArray[np.float64]], scales: Sequence[Scale]
+) -> NDArray[np.float64]:
+    """Returns the heads' joined scores `(N,)`, computed as in `HeadedModel.join`."""
+    z = np.stack(
+        [
+            np.log(positive(scores) / scale.typical) / scale.spread
+            for scores, scale in zip(unseen, scales, strict=True)
+        ]
+    )
+    top = z.max(axis=0)
+    joined = top + np.log(np.exp(z - top).mean(axis=0))
+    return np.asarray(np.exp(min(scale.spread for scale in scales) * joined))
+
+
+def positive(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Raises scores above 0, as `HeadFlow.standardized` does, so that they have logarithms."""
+    return np.maximum(np.where(scores > 1.0, scores, np.exp(np.minimum(scores, 1.0) - 1.0)), LEAST)
 
 
 def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:

@@ -23,12 +23,12 @@ from .features import FeatureReader, Features, ViewPlan
 from .flow import NormalizingFlow
 from .head_fitting import groups_of, of_parts
 from .head_learning import HEAD_CHECKPOINT, Learned, learn_heads
+from .heads import set_scale
 from .job import TrainingSettings, image_records
 from .limit_search import measure_limits
 from .model import BASELINES, DifferNet, save_model, write_training
 from .recipes import Recipe
 from .report import write_look_page
-from .scoring import score_features, set_scale, window_scores
 from .screening import check_varied, examine_good
 from .trainer import Checkpoint, EpochFeatures, History, fit_flow
 
@@ -79,14 +79,11 @@ def _learn_one_flow(job: TrainingSettings) -> Learned:
     model = DifferNet(job.contract, views, extractor, flow.spec, recipe.score, windows)
     model.flow = flow
     group_of = {image.path: name for image, name in zip(examined.images, names, strict=True)}
-    scores = of_parts(
-        score_features(model, calibration.values).tolist(),
-        [group_of[image.path] for image in calibration.images],
-    )
+    found = model.judge_features(calibration.values)
+    scores = of_parts(found.scores.tolist(), [group_of[image.path] for image in calibration.images])
     threshold = calibrate(scores, job.false_reject_rate, scored_by="torch")
-    if windows is not None:
-        maps = window_scores(model, calibration.values)
-        windows = set_scale(windows, maps, threshold.threshold)
+    if windows is not None and found.heatmaps is not None:
+        windows = set_scale(windows, found.heatmaps, threshold.threshold)
     metadata = ModelMetadata(
         name=job.data.name,
         input=job.contract,

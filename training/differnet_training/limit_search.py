@@ -39,7 +39,7 @@ from differnet_runtime.model_file.detection_limits import (
 
 from .datasets import ImageFile
 from .features import FeatureReader
-from .scoring import Model, judge_features
+from .model import Model
 
 BLUR_SIGMA = 4.0
 """Standard deviation of a blur, in pixels of the input."""
@@ -109,7 +109,7 @@ def measure_limits(
     contract, angles = reader.contract, model.views.angles
 
     def scorer(inputs: Sequence[Pixels]) -> NDArray[np.float32]:
-        return judge_features(model, reader.extract_views(inputs, angles)).scores
+        return model.judge_features(reader.extract_views(inputs, angles)).scores
 
     large = len(angles) * contract.height * contract.width > LARGE
     count = PAINTED_ON_LARGE_INPUTS if large else PAINTED

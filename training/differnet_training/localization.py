@@ -28,9 +28,8 @@ from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import Windows
 
 from .datasets import ImageFile, Label
-from .model import DifferNet
+from .model import DifferNet, Model
 from .results import Localization, printable
-from .scoring import Model
 
 SMOOTHING = 1 / 48
 """Standard deviation of the Gaussian, as a share of the input's height."""

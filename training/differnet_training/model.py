@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -33,9 +36,9 @@ from differnet_runtime.model_file.file import parse_metadata
 from differnet_runtime.model_file.metadata import FlowSpec, ModelMetadata, ScoreKind, Windows
 
 from .extractors import FeatureExtractor, empty_extractor
-from .flow import NormalizingFlow
-from .heads import HeadedModel, ScoresAndMaps
-from .loss import SCORES
+from .flow import SCORES, NormalizingFlow
+from .gaussian import chunks
+from .heads import HeadedModel, ModelScores, ScoresAndMaps
 
 
 class Rotations(nn.Module):
@@ -87,6 +90,19 @@ def quarter_turns(x: Tensor, turns: int) -> Tensor:
 def neighbourhood_means(maps: Tensor) -> Tensor:
     """Averages each window with its (up to eight) neighbours: `(N, 1, h, w)` both."""
     return F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def image_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Combines scores of views `(N, V)`, or of windows `(N, V, n * n)`, to scores of images `(N,)`.
+
+    Views are averaged; of windows, the greatest mean of 3 x 3 neighbours counts.
+    """
+    means = np.asarray(rows.mean(axis=1))
+    if means.ndim == 1:
+        return means
+    n = math.isqrt(means.shape[1])
+    maps = torch.from_numpy(means.reshape(-1, 1, n, n))
+    return neighbourhood_means(maps).flatten(1).amax(dim=1).numpy()
 
 
 class DifferNet(nn.Module):
@@ -185,6 +201,19 @@ class DifferNet(nn.Module):
         scores, heatmaps = self.combine(self.score_features(features))
         return ScoresAndMaps(scores, None, heatmaps)
 
+    def judge_features(self, features: NDArray[np.float32]) -> ModelScores:
+        """Scores features that were read before, `(N, V, ..., D)`, in chunks."""
+        with torch.inference_mode():
+            found = [
+                self.score_features(torch.from_numpy(part.reshape(-1, part.shape[-1]).copy()))
+                for part in chunks(features)
+            ]
+        rows = torch.cat(found).double().numpy().reshape(features.shape[:-1])
+        heatmaps = None
+        if (grid := self.windows) is not None:
+            heatmaps = rows.mean(axis=1).reshape(-1, grid.rows, grid.columns).astype(np.float32)
+        return ModelScores(image_scores(rows).astype(np.float32), None, heatmaps)
+
     @contextmanager
     def ready_to_trace(self, channels: int) -> Iterator[None]:
         """Folds the channel order and the permutation into weights, for tracing."""
@@ -194,17 +223,17 @@ class DifferNet(nn.Module):
     def score_features(self, features: Tensor) -> Tensor:
         """Scores feature vectors: `(N, D) float32 -> (N,) float32`."""
         z = self.flow.whiten(features)[0]
-        z, log_det = self.flow.couple(z, z.new_zeros(()))
+        z, log_det = self.flow.blocks.forward(z, z.new_zeros(()))
         return SCORES[self.score](z, log_det)
 
+
+Model = DifferNet | HeadedModel
 
 MODEL_JSON, WEIGHTS = "model.json", "weights.safetensors"
 TRAINING_JSON, BASELINES = "training.json", "baselines.safetensors"
 
 
-def save_model(
-    folder: Path, model: DifferNet | HeadedModel, metadata: ModelMetadata
-) -> ModelMetadata:
+def save_model(folder: Path, model: Model, metadata: ModelMetadata) -> ModelMetadata:
     """Writes the weights, then the metadata with their hash; returns the metadata as written.
 
     Raises:
@@ -217,7 +246,7 @@ def save_model(
     return metadata
 
 
-def load_model(folder: Path) -> tuple[DifferNet | HeadedModel, ModelMetadata]:
+def load_model(folder: Path) -> tuple[Model, ModelMetadata]:
     """Reads a trained model in eval mode, and its metadata.
 
     Raises:
@@ -239,7 +268,7 @@ def load_model(folder: Path) -> tuple[DifferNet | HeadedModel, ModelMetadata]:
     return model.eval(), metadata
 
 
-def empty_model(metadata: ModelMetadata) -> DifferNet | HeadedModel:
+def empty_model(metadata: ModelMetadata) -> Model:
     """Builds the model that metadata describes, with random weights."""
     extractor = empty_extractor(metadata.extractor)
     if metadata.flow is None:

@@ -32,8 +32,7 @@ from differnet_runtime.model_file.metadata import Windows
 
 from .geometry import seen_area
 from .localization import read_mask
-from .metrics import roc
-from .results import Report
+from .results import Report, roc
 
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 GOOD, DEFECT, UNCERTAIN, INK = "#0072B2", "#D55E00", "#999999", "#444444"
@@ -128,7 +127,8 @@ def thumbnail(
     try:
         image = read_image(path)
         height, width = seen_area(contract, *image.shape[:2])
-        shown = contract.model_copy(update=_limited(height, width, side))
+        size, small = _limited(height, width, side, THUMBNAIL)
+        shown = contract.model_copy(update=size)
         seen = preprocess(image, shown)[:, :, :3]
     except DifferNetError:
         return Thumbnail(lines)
@@ -138,28 +138,33 @@ def thumbnail(
             outline = _outline(read_mask(mask, image.shape, shown))
         except DataError:
             lines = (*lines, "its mask can't be used")
+    jpeg = cv2.imencode(".jpeg", seen, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     return Thumbnail(
         caption=lines,
-        picture=_data_uri("jpeg", seen, cv2.IMWRITE_JPEG_QUALITY, 85),
-        heat=None if heatmap is None or windows is None else _heat(heatmap, windows, shown),
+        picture=f"data:image/jpeg;base64,{base64.b64encode(jpeg.data).decode()}",
+        heat=None if heatmap is None or windows is None else _heat(heatmap, windows, small),
         outline=outline,
         width=shown.width,
         height=shown.height,
     )
 
 
-def _limited(height: int, width: int, side: int) -> dict[str, int]:
-    """Shrinks a size to a longest side, keeping its aspect ratio."""
-    scale = min(1.0, side / max(height, width))
-    return {"height": max(1, round(scale * height)), "width": max(1, round(scale * width))}
+def _limited(height: int, width: int, *sides: int) -> list[dict[str, int]]:
+    """Shrinks a size to one longest side after the other, keeping its aspect ratio."""
+    sizes = []
+    for side in sides:
+        scale = min(1.0, side / max(height, width))
+        height, width = max(1, round(scale * height)), max(1, round(scale * width))
+        sizes.append({"height": height, "width": width})
+    return sizes
 
 
-def _heat(heatmap: Heatmap, windows: Windows, shown: InputContract) -> str:
+def _heat(heatmap: Heatmap, windows: Windows, small: dict[str, int]) -> str:
     """Returns the colours with their strength as transparency; a heatmap is smooth, so small."""
-    size = _limited(shown.height, shown.width, THUMBNAIL)
-    colours, strength = tint(resized(np.asarray(heatmap, np.float32), **size), windows)
+    colours, strength = tint(resized(np.asarray(heatmap, np.float32), **small), windows)
     alpha = np.round(255 * strength).astype(np.uint8)
-    return _data_uri("png", np.dstack([colours, alpha]), cv2.IMWRITE_PNG_COMPRESSION, 9)
+    png = cv2.imencode(".png", np.dstack([colours, alpha]), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+    return f"data:image/png;base64,{base64.b64encode(png.data).decode()}"
 
 
 def _outline(mask: NDArray[np.bool_]) -> str:
@@ -170,11 +175,6 @@ def _outline(mask: NDArray[np.bool_]) -> str:
         "M" + "L".join(f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour[:, 0]) + "Z"
         for contour in contours
     )
-
-
-def _data_uri(kind: str, image: NDArray[np.uint8], option: int, value: int) -> str:
-    encoded = cv2.imencode(f".{kind}", image, [option, value])[1].tobytes()
-    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
 def draw_charts(report: Report) -> dict[str, str]:

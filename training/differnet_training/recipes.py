@@ -125,7 +125,7 @@ class Recipe(BaseModel):
             training stops and the best epoch is kept; None always keeps the last epoch.
         batch_images: Images in a batch; each brings all its views.
         weight_decay: L2 penalty on the weights, not decoupled.
-        score: `z2` or `likelihood`; see `loss`.
+        score: `z2` or `likelihood`; see `flow`.
 
     Example:
         >>> RECIPES["edge"].model_copy(update={"name": "edge-long", "epochs": 20}).epochs

@@ -25,7 +25,6 @@ from differnet_runtime.records import WORDS
 from differnet_runtime.text import table
 
 from .advice import missed
-from .metrics import rate
 from .model import read_training
 from .page import (
     THUMBNAIL,
@@ -36,7 +35,7 @@ from .page import (
     thumbnail,
     write_page,
 )
-from .results import ImageResult, Localization, Report
+from .results import ImageResult, Localization, Report, rate
 
 LOOK_HTML = "look.html"
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from differnet_runtime.sentences import sentence
 from .datasets import ImageFile
 from .features import FeatureReader
 from .head_fitting import FOLDS, FoldPart, Gaussians, fold_of, head_data, scores
-from .scoring import Scale, joined_scores, positive
+from .heads import HeadedModel, Scale, joined_scores, positive
 
 _NOTED = 5
 """Most notes listed in the log; all are in the training record."""
@@ -286,48 +286,47 @@ def _middle(unseen: NDArray[np.float64]) -> Scale:
     return Scale(float(np.exp(median)), max(float(spread), 1e-9))
 
 
-class JudgedImages(NamedTuple):
-    """Images, their scores `(N,)`, and heatmaps `(M, rows, columns)` of the chosen rows."""
-
-    part: FoldPart
-    scores: NDArray[np.float64]
-    heatmaps: Callable[[NDArray[np.intp]], NDArray[np.float32]]
-
-
 def ranking(
-    kept: JudgedImages,
-    left_out: JudgedImages,
+    model: HeadedModel,
+    kept: FoldPart,
+    unseen: NDArray[np.float64],
+    left_out: FoldPart,
     threshold: Callable[[Sequence[float], Sequence[str]], float | None] | None,
 ) -> list[dict[str, Any]]:
     """Returns the record's entries on the strangest normal images, the strangest first.
 
     Args:
-        kept: What is learned from, with out-of-fold scores.
-        left_out: What is not, with the scores of the finished model.
+        model: The finished model.
+        kept: What is learned from.
+        unseen: `(N,)`, the out-of-fold scores of `kept`.
+        left_out: What is not learned from; the finished model scores it.
         threshold: Maps scores and groups to a threshold; None if other images set it.
 
     Returns:
         For each image its path, its score and whether it is left out; the `threshold` without the
         image, or with it if it is left out; and for the first `SHOWN` a heatmap.
     """
-    rows = [(float(score), of, k) for of in (kept, left_out) for k, score in enumerate(of.scores)]
+    out = model.judge_features(left_out.values).scores if left_out.images else np.empty(0)
+    rows = [(float(score), kept, k) for k, score in enumerate(unseen)]
+    rows += [(float(score), left_out, k) for k, score in enumerate(out)]
     rows.sort(key=lambda row: -row[0])
     found: list[dict[str, Any]] = []
     for score, of, k in rows[: max(round(LISTED * len(rows)), SHOWN)]:
-        scores, groups = list(kept.scores), list(kept.part.groups)
+        scores, groups = unseen.tolist(), list(kept.groups)
         if of is kept:
             del scores[k], groups[k]
         else:
-            scores.append(of.scores[k])
-            groups.append(of.part.groups[k])
+            scores.append(score)
+            groups.append(of.groups[k])
         entry: dict[str, Any] = {
-            "path": str(of.part.images[k].path),
+            "path": str(of.images[k].path),
             "score": score,
             "left_out": of is left_out,
             "threshold": threshold and threshold(scores, groups),
         }
         if len(found) < SHOWN:
-            heatmap = of.heatmaps(np.array([k]))[0]
-            entry["heatmap"] = [[float(f"{value:.4g}") for value in row] for row in heatmap]
+            heatmaps = model.judge_features(of.values[[k]]).heatmaps
+            assert heatmaps is not None
+            entry["heatmap"] = [[float(f"{value:.4g}") for value in row] for row in heatmaps[0]]
         found.append(entry)
     return found

@@ -19,9 +19,8 @@ from differnet_runtime.command import progress
 from differnet_runtime.errors import TrainingError
 from differnet_runtime.files import write_bytes
 
-from .flow import NormalizingFlow
+from .flow import NormalizingFlow, negative_log_likelihood
 from .gaussian import CHUNK, Gaussian
-from .loss import negative_log_likelihood
 from .recipes import Recipe
 
 NARROW = 512
@@ -235,7 +234,7 @@ def _step(state: _State, x: Tensor, noise: float, generator: torch.Generator) ->
     z, log_det = state.flow.whiten(x)
     if noise > 0:
         z = z + noise * torch.randn(z.shape, generator=generator)
-    loss = negative_log_likelihood(*state.flow.couple(z, log_det))
+    loss = negative_log_likelihood(*state.flow.blocks.forward(z, log_det))
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()

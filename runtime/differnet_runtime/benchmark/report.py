@@ -31,7 +31,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         root: The root of the file system.
     """
     return {
-        "processor": _processor(root),
+        "processor": processor(root),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -76,7 +76,8 @@ def peak_memory_mib() -> float:
     return numbers_in(Path("/proc/self/status"))["VmHWM"] / 1024
 
 
-def _processor(root: Path) -> str:
+def processor(root: Path = Path("/")) -> str:
+    """Returns the processor's name; Python knows it on few systems."""
     found = _field(_read(root / "proc/cpuinfo") or "", "model name")
     return found or platform.processor() or platform.machine()
 

@@ -16,7 +16,8 @@ import simplejpeg
 from ..config.models import PixelFormat
 from ..errors import CameraError, ImageReadError
 from ..images import decode_jpeg
-from ..records import Frame, Image, too_large
+from ..picture_files import too_large
+from ..records import Frame, Image
 
 GetBuffer = Callable[[tuple[int, ...], "np.dtype[np.generic]"], Image | None]
 """Returns memory for an image of that shape and dtype; None where the reader has to allocate it."""

@@ -27,8 +27,9 @@ import numpy as np
 from ..config.grammar import redact, redact_text
 from ..config.models import CameraConfig, PixelFormat
 from ..errors import CameraError
+from ..picture_files import too_large
 from ..processes import die_with_parent
-from ..records import Frame, Image, too_large
+from ..records import Frame, Image
 from ..sentences import sentence
 from . import gst_launch
 from .base import Camera, GetBuffer, convert, no_buffer

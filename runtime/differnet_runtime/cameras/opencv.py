@@ -17,7 +17,8 @@ import numpy as np
 from ..config.grammar import redact
 from ..errors import CameraError
 from ..installation import install_line
-from ..records import Image, too_large
+from ..picture_files import too_large
+from ..records import Image
 from ..sentences import sentence
 from .base import Decoded, GetBuffer, StreamReader, plausible_fps
 

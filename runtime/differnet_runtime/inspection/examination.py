@@ -4,6 +4,11 @@ Each picture is measured while it is read; then the set is judged as a whole, si
 depends on the others: a dark scene is not black, and pictures of 0 and 255 alone are masks only
 where the others are not. Pictures that show no good part are refused, doubtful ones are refused,
 left out or kept, as the user says.
+
+Pictures that show the same part, not only parts of the same kind, are found by `detail_of`, which
+makes a vector of what a picture shows, without its exposure and its shading: pictures of one part
+lie close together as distances in the set go. (A perceptual hash was tried and left out: different
+castings have equal ones.)
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from ..records import Image
 from ..sentences import sentence
 from ..text import printable
 from .image_checks import AppearanceLimits, Look, appearance_of, look
-from .similar import detail_of, parts_of
+from .preprocess import grey
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +48,19 @@ _TWO_VALUED = 0.97
 _COMMON = 0.9
 """A shape is expected where this share of the pictures has it."""
 _COMPANION = re.compile(r"(.+)[_-](?:mask|gt|label|seg|segmentation|ground_?truth)", re.IGNORECASE)
+
+
+_SIDE, _SHADING = 64, 4.0
+"""Side of the picture that is compared, and the sigma above which structure counts as shading."""
+NEAR = 0.1
+"""Share of the set's median distance within which two pictures are near-identical."""
+_APART = 2.0
+"""All other pictures must be this many times as far away as the farthest two of the part: without
+that, parts that each differ a little from the next would form one endless chain."""
+_EQUAL = 5e-4
+"""Distance within which two pictures are near-identical in every set, even of one part alone."""
+_ROWS = 1024
+"""Number of pictures that are compared with all others at once."""
 
 
 class Weight(str, Enum):
@@ -303,3 +321,84 @@ def _shapes(pictures: Sequence[Measured]) -> Iterable[ImageFinding]:
             yield ImageFinding(
                 one.path, "another size" if same else "another aspect", seen, Weight.NOTE
             )
+
+
+def detail_of(prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns what a picture shows as `(4096,) float32` of mean 0 and mean square 1.
+
+    Args:
+        prepared: `(height, width, 3 | 4) uint8`, as `preprocess` gives it.
+
+    Returns:
+        The grey picture at 64 x 64 pixels without its slow changes; zeros where nothing is left.
+    """
+    small = cv2.resize(
+        grey(prepared).astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA
+    )
+    detail = small.astype(np.float32)
+    detail -= cv2.GaussianBlur(detail, (0, 0), _SHADING)
+    detail -= detail.mean()
+    deviation = float(np.sqrt(np.mean(detail * detail)))
+    if deviation < 1e-3:
+        return np.zeros(_SIDE * _SIDE, np.float32)
+    found: NDArray[np.float32] = (detail / deviation).ravel()
+    return found
+
+
+def parts_of(details: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Returns the part that each picture shows, numbered from 0 in the order of appearance.
+
+    The distance of two pictures is 1 minus the correlation of their details. Those closer than
+    `NEAR` of the median distance are linked; what is linked shows one part if it lies well apart
+    from all other pictures.
+
+    Args:
+        details: One `(4096,) float32` for each picture, from `detail_of`.
+    """
+    if not details:
+        return []
+    rows = np.stack(details)
+    near = max(NEAR * _median_distance(rows), _EQUAL)
+    part, equal = _linked(rows, near), _linked(rows, _EQUAL)
+    for number in np.unique(part):
+        inside = part == number
+        if not _lies_apart(rows, inside):
+            part[inside] = len(rows) + equal[inside]
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(int(one), len(numbers)) for one in part]
+
+
+def _linked(rows: NDArray[np.float32], near: float) -> NDArray[np.intp]:
+    """Numbers pictures so that those within a distance, and all linked by them, have one number."""
+    part = np.arange(len(rows))
+    for begin in range(0, len(rows), _ROWS):
+        close = distances(rows[begin : begin + _ROWS], rows) <= near
+        for one, alike in enumerate(close, begin):
+            joined = np.unique(part[:one][alike[:one]])
+            if joined.size:
+                part[np.isin(part, joined)] = part[one] = joined[0]
+    return part
+
+
+def _lies_apart(rows: NDArray[np.float32], inside: NDArray[np.bool_]) -> bool:
+    """Says whether all other pictures are far from a part's, as its own distances go."""
+    farthest, nearest = _EQUAL, np.inf
+    chosen = rows[inside]
+    for begin in range(0, len(chosen), _ROWS):
+        found = distances(chosen[begin : begin + _ROWS], rows)
+        farthest = max(farthest, float(found[:, inside].max()))
+        nearest = min(nearest, float(found[:, ~inside].min(initial=np.inf)))
+    return nearest >= _APART * farthest
+
+
+def _median_distance(rows: NDArray[np.float32]) -> float:
+    """Returns the median distance between two pictures, of at most `_ROWS` of them."""
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).round().astype(int)]
+    between = distances(some, some)[np.triu_indices(len(some), 1)]
+    return float(np.median(between)) if between.size else 0.0
+
+
+def distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the distances `(N, M)` between details `(N, 4096)` and `(M, 4096)`."""
+    found: NDArray[np.float32] = 1.0 - some @ others.T / some.shape[1]
+    return found

@@ -40,13 +40,14 @@ def preprocess(
         image = _cut(image, contract.region)
     if contract.fit == "crop":
         image = _cut_centre(image, contract)
-    out = np.empty(contract.shape, np.uint8) if out is None else out
+    if out is None:
+        out = np.empty((contract.height, contract.width, len(contract.pixel)), np.uint8)
     fits = image.dtype == np.uint8 and image.shape[2:] == out.shape[2:]
     resized = _resize(image, contract, out if fits else None)
     if resized is not out:
         if resized.dtype == np.uint16:
             resized = cv2.convertScaleAbs(resized, alpha=255.0 / contract.white_level)  # type: ignore[assignment]
-        out[...] = _coloured(resized, contract.channels)
+        out[...] = _coloured(resized, out.shape[2])
     return out
 
 

@@ -282,7 +282,7 @@ class Provenance(StrictModel):
     def trained_on(self, digests: Iterable[str]) -> set[str]:
         """Returns those of the SHA-256 digests (hexadecimal) that are of training pictures."""
         known = self._known
-        return {digest for digest in digests if _shortened(digest) in known}
+        return {digest for digest in digests if bytes.fromhex(digest)[:_HASH_BYTES] in known}
 
     def shares_pictures(self, other: Provenance) -> bool:
         """Whether both were trained on some of the same pictures, as far as that is recorded."""
@@ -296,11 +296,8 @@ class Provenance(StrictModel):
 
 def packed_hashes(digests: Iterable[str]) -> str:
     """Returns the SHA-256 digests (hexadecimal) of pictures as `Provenance.pictures` has them."""
-    return base64.b64encode(b"".join(sorted(map(_shortened, digests)))).decode()
-
-
-def _shortened(digest: str) -> bytes:
-    return bytes.fromhex(digest)[:_HASH_BYTES]
+    shortened = sorted(bytes.fromhex(digest)[:_HASH_BYTES] for digest in digests)
+    return base64.b64encode(b"".join(shortened)).decode()
 
 
 class HalfPrecision(StrictModel):

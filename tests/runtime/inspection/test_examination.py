@@ -11,12 +11,14 @@ from differnet_runtime.inspection.examination import (
     ImageFinding,
     Measured,
     Weight,
+    detail_of,
     different_parts,
     examine,
     listed,
     measure,
+    parts_of,
 )
-from differnet_runtime.inspection.similar import Scene, detail_of, parts_of
+from differnet_runtime.inspection.similar import Scene
 from tests.drawn import draw_part
 
 Picture = NDArray[np.uint8]

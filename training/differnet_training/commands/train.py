@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from differnet_runtime.command import Command, print_json, step
 from differnet_runtime.commands.arguments import (
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from ..datasets import ClassNames
     from ..recipes import Recipe
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -83,13 +81,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit", choices=("stretch", "letterbox", "crop"), help="default stretch")
     parser.add_argument(
         "--size",
-        type=_size,
+        type=parse_size,
         metavar="HEIGHTxWIDTH",
         help="of the input, in pixels; by default the pictures' aspect at about 256 x 256 pixels",
     )
     parser.add_argument(
         "--tiles",
-        type=_tiles,
+        type=parse_tiles,
         metavar="ROWSxCOLUMNS",
         help="for large pictures: an input of so many tiles, each of about 256 x 256 pixels",
     )
@@ -253,27 +251,28 @@ def _pooling(text: str) -> str | int:
     return text if text == "global" else WholeNumber(2, 64)(text)
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Parses HEIGHTxWIDTH; see `geometry.parse_size`."""
-    from ..geometry import parse_size
-
-    return _read(parse_size, text)
-
-
-def _tiles(text: str) -> Tiles:
-    """Parses ROWSxCOLUMNS; see `geometry.parse_tiles`."""
-    from ..geometry import parse_tiles
-
-    return _read(parse_tiles, text)
+def parse_size(text: str) -> tuple[int, int]:
+    """Parses `HEIGHTxWIDTH`, or one number for a square."""
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"--size takes HEIGHTxWIDTH in pixels (640x256), or one number for a square; "
+            f"received {text!r}"
+        )
+    return int(parts[0]), int(parts[-1])
 
 
-def _read(parse: Callable[[str], T], text: str) -> T:
-    from differnet_runtime.errors import TrainingError
+def parse_tiles(text: str) -> Tiles:
+    """Parses `ROWSxCOLUMNS`, at most 16 x 16; the tiles overlap by 64 pixels."""
+    from differnet_runtime.model_file.contract import Tiles
 
     try:
-        return parse(text)
-    except TrainingError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        rows, columns = (int(part) for part in text.lower().split("x"))
+        return Tiles(rows=rows, columns=columns, overlap=64)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"--tiles takes ROWSxCOLUMNS, 1x1 to 16x16 (2x3); received {text!r}"
+        ) from error
 
 
 def _check(args: argparse.Namespace) -> None:

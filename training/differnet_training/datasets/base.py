@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from differnet_runtime.errors import DataError, ImageReadError
-from differnet_runtime.images import list_images, read_bytes, read_image
+from differnet_runtime.images import digest, list_images, read_image
 from differnet_runtime.inspection.calibration import images_needed
 
 FEWEST_TRAINING_IMAGES = 8
@@ -205,14 +205,6 @@ def check_no_overlap(data: DataSet) -> None:
         )
 
 
-def digest(path: Path) -> str | None:
-    """Returns the SHA-256 of a file; None if it can't be read."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except ImageReadError:
-        return None
-
-
 FOLDERS = frozenset({"ground_truth", "groundtruth", "gt", "masks", "mask"})
 """Names of folders of masks in lower case, which are no class of defects."""
 
@@ -242,11 +234,10 @@ def with_masks(images: Sequence[ImageFile], places: Sequence[Path]) -> tuple[Ima
     beside = _beside([image.path for image in images])
     masks = set(beside.values())
     found = _by_stem(path for place in places if place.is_dir() for path in list_images(place))
-    return tuple(
-        replace(image, mask=beside.get(image.path) or _named(image.path, found))
-        for image in images
-        if image.path not in masks
-    )
+    images = [image for image in images if image.path not in masks]
+    if found:
+        beside = {image.path: _named(image.path, found) for image in images} | beside
+    return tuple(replace(image, mask=beside.get(image.path)) for image in images)
 
 
 def mask_places(folder: Path, kind: str) -> list[Path]:
@@ -267,9 +258,9 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
 
 
-def _beside(paths: Sequence[Path]) -> dict[Path, Path]:
+def _beside(paths: Sequence[Path]) -> dict[Path, Path | None]:
     """Maps images to masks in the same folder."""
-    by_stem, pairs = _by_stem(paths), dict[Path, Path]()
+    by_stem, pairs = _by_stem(paths), dict[Path, Path | None]()
     for stem, same in by_stem.items():
         for ending in _ENDINGS:
             for mask in by_stem.get(stem + ending, ()):
