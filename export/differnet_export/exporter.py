@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,12 +251,22 @@ def recalibrate(
     if precision == "int8":
         shift = int8.shift_of(exact, scored)
         error = float(np.median(np.abs(scored / (shift * exact) - 1.0)))
+    headroom = max(HEADROOM, error)
+    if not own:
+        upwards = math.copysign(1.0, trained.threshold)
+        wider = (1.0 + upwards * headroom) / (1.0 + upwards * HEADROOM)
+        return trained.model_copy(
+            update={
+                "threshold": shift * wider * trained.threshold,
+                "good_scores": tuple(shift * score for score in trained.good_scores),
+            }
+        )
     return calibrate(
-        scored.tolist() if own else [shift * score for score in trained.good_scores],
+        scored.tolist(),
         trained.false_reject_rate,
         confidence=trained.confidence,
-        scored_by=EMULATIONS.get(precision, "onnxruntime-cpu") if own else trained.scored_by,
-        headroom=max(HEADROOM, error),
+        scored_by=EMULATIONS.get(precision, "onnxruntime-cpu"),
+        headroom=headroom,
         method=trained.method,
-        tail="rank" if own else trained.tail,
+        tail="rank",
     )

@@ -70,10 +70,12 @@ def find_commands(argv: Sequence[str] = ()) -> dict[str, Command]:
     """Returns the registered commands by name, in alphabetical order.
 
     Args:
-        argv: Arguments after the program's name; if they name a command, only that one is loaded.
+        argv: Arguments after the program's name; if they begin with a command's name, after options
+            other than `--help`, only that one is loaded.
     """
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    named = next((word for word in argv if not word.startswith("-")), None)
+    words = (word for word in argv if not word.startswith("-") or word in ("-h", "--help"))
+    named = next(words, None)
     return {
         name: _load(entries[name]) for name in ([named] if named in entries else sorted(entries))
     }

@@ -170,6 +170,15 @@ def test_the_commands_of_this_package_can_be_loaded() -> None:
         assert not commands[name].summary.startswith("can't be loaded")
 
 
+@pytest.mark.parametrize("argv", [[], ["--help", "info"], ["-h", "info"], ["unknown"]])
+def test_all_commands_are_loaded_where_none_is_run(argv: list[str]) -> None:
+    assert list(find_commands(argv)) == list(find_commands())
+
+
+def test_only_the_command_that_is_run_is_loaded() -> None:
+    assert list(find_commands(["--debug", "info", "--help"])) == ["info"]
+
+
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

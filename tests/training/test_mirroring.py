@@ -13,8 +13,8 @@ from differnet_training.datasets import ImageFile
 from differnet_training.extractors import build_extractor
 from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.gaussian import PlacedMoments, shrunk_moments
-from differnet_training.head_fitting import HeadData, fit_head, fold_of, made
-from differnet_training.head_learning import copies_help, fit_heads, read_copies
+from differnet_training.head_fitting import HeadData, fit_head, fold_of, head_data, made
+from differnet_training.head_learning import choose_copies, fit_heads, read_copies
 from differnet_training.recipes import EDGE
 from tests.drawn import write_parts
 
@@ -49,21 +49,40 @@ def fold() -> np.ndarray:
     return fold_of([str(k) for k in range(COUNT)], 0)
 
 
-def test_copies_that_vary_as_the_pictures_do_help():
-    assert copies_help([head(2)], drawn(0), copies(), fold())
+def chosen(values: np.ndarray, copied: np.ndarray, side: int = 2) -> HeadData:
+    parts = list(head_data([head(side)], values, fold(), copied))
+    ((_, data),) = choose_copies(parts)
+    return data
 
 
-def test_copies_that_vary_otherwise_do_not():
-    assert not copies_help([head(2)], drawn(0), 5 * copies(mixing=1), fold())
+def laid_back(copied: np.ndarray) -> np.ndarray:
+    """Copies `(COUNT, 3, WINDOWS * FEATURES)`, each window where its mirror image lies."""
+    grids = copied.reshape(COUNT, 3, 2, 2, FEATURES)
+    flipped = [grids[:, 0, :, ::-1], grids[:, 1, ::-1], grids[:, 2, ::-1, ::-1]]
+    return np.stack(flipped, axis=1).reshape(copied.shape)
 
 
-def test_the_whole_head_alone_never_asks_for_copies():
+def test_copies_that_vary_as_the_pictures_do_are_taken_as_they_lie():
+    found = chosen(drawn(0), copies()).copies
+    assert np.array_equal(found.reshape(COUNT, 3, -1), copies())
+
+
+def test_copies_that_vary_so_at_the_mirrored_place_are_laid_back():
+    found = chosen(drawn(0), laid_back(copies())).copies
+    assert np.array_equal(found.reshape(COUNT, 3, -1), copies())
+
+
+def test_copies_that_vary_otherwise_are_not_taken():
+    assert chosen(drawn(0), 5 * copies(mixing=1)).copies is None
+
+
+def test_the_whole_head_alone_never_takes_copies():
     values = drawn(0)[:, :FEATURES]
-    assert not copies_help([head(1)], values, copies()[:, :, :FEATURES], fold())
+    assert chosen(values, copies()[:, :, :FEATURES], side=1).copies is None
 
 
 @pytest.mark.parametrize(("mixing", "used"), [(0, True), (1, False)])
-def test_all_heads_use_them_or_none(mixing, used):
+def test_the_whole_head_follows_the_others(mixing, used):
     heads = [head(1), head(2)]
     values, copied = drawn(0), (5 if mixing else 1) * copies(mixing)
     values = np.concatenate([values[:, :FEATURES], values], axis=1)

@@ -2,13 +2,14 @@
 
 Mirrored copies of few good images are more samples of how features vary together. With few images
 the means are known well enough, but the covariances are not. Each kind of copy has its own mean,
-and only deviations from it add to the covariance. A part that isn't symmetrical, or is lit from one
-side, therefore does no harm.
+and only deviations from it add to the covariance. In a mirrored copy, a window shows what is on the
+opposite side of the part; laid back, it shows the same place. Symmetrical parts gain by the former,
+others by the latter or by neither: held-out images decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from .head_fitting import (
     FittedHead,
     FoldPart,
     Gaussians,
+    HeadData,
     Keep,
     Values,
     fit_head,
@@ -202,12 +204,12 @@ def fit_heads(
         TrainingError: The features or the loss are not finite.
     """
     fold = fold_of(groups, seed)
-    if copies is not None and not copies_help(heads, values, copies, fold):
-        copies = None
     steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
+    parts: Iterable[tuple[Head, HeadData]] = head_data(heads, values, fold, copies)
+    if copies is not None:
+        parts = choose_copies(list(parts))
     fitted = [
-        fit_head(head, data, recipe, seed, lambda: next(steps, None), keep)
-        for head, data in head_data(heads, values, fold, copies)
+        fit_head(head, data, recipe, seed, lambda: next(steps, None), keep) for head, data in parts
     ]
     next(steps, None)  # ends the line
     return fitted
@@ -225,26 +227,33 @@ def read_copies(reader: FeatureReader, images: Sequence[ImageFile]) -> Values | 
     return reader.read(images, ViewPlan.mirrored(), "mirrored copies").values
 
 
-def copies_help(
-    heads: Sequence[Head], values: Values, copies: Values, fold: NDArray[np.intp]
-) -> bool:
-    """Returns whether copies make held-out good images, unmirrored, more likely.
+def choose_copies(parts: Sequence[tuple[Head, HeadData]]) -> list[tuple[Head, HeadData]]:
+    """Returns the heads' features, each head's with the copies that help it.
 
-    The heads with windows decide for all. The whole-image head has only one sample per image, too
-    few to compare likelihoods.
-
-    Args:
-        heads: Shapes of the heads.
-        values: `(N, D) float32`, all heads' features.
-        copies: `(N, C, D) float32`, those of the copies.
-        fold: `(N,)`, the fold of each image.
+    A head with windows takes the copies as they lie, or laid back so that a window shows the same
+    place of the part, or none: whichever makes held-out images, unmirrored, most likely. The whole
+    image gives only one sample per image, too few to compare likelihoods: its head takes copies if
+    another one does.
     """
-    gain = 0.0
-    for head, data in head_data(heads, values, fold, copies):
-        if not head.whole:
-            without = replace(data, copies=None)
-            gain += Gaussians(head, without, 0).held_out - Gaussians(head, data, 0).held_out
-    return gain > 0
+    chosen = [_most_likely(head, data) for head, data in parts if not head.whole]
+    helped, rest = any(data.copies is not None for data in chosen), iter(chosen)
+    return [
+        (head, (data if helped else replace(data, copies=None)) if head.whole else next(rest))
+        for head, data in parts
+    ]
+
+
+def _most_likely(head: Head, data: HeadData) -> HeadData:
+    copies = data.copies
+    assert copies is not None
+    shape = (-1, head.rows, head.columns, copies.shape[-1])
+    laid_back = [
+        np.flip(copies[:, view].reshape(shape), tuple(axis + 1 for axis in axes))
+        for view, axes in enumerate(ViewPlan.mirrored().mirrors)
+    ]
+    places = np.stack(laid_back, axis=1).reshape(copies.shape)
+    candidates = replace(data, copies=None), data, replace(data, copies=places)
+    return min(candidates, key=lambda one: Gaussians(head, one, 0).held_out)
 
 
 class KeptOnDisk:

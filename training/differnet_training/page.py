@@ -224,7 +224,7 @@ def histogram(report: Report) -> str:
     if report.threshold is not None:
         axes.axvline(report.threshold, color=INK, linestyle="--", linewidth=1.5, label="threshold")
     axes.set(xlabel="anomaly score", ylabel="pictures")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return _svg(canvas)
 
 
@@ -292,7 +292,7 @@ def training_curves(report: Report) -> str:
         spread = [*train, *held_out]
         axes.set_ylim(min(spread) - 0.02, float(np.quantile(spread, 0.95)) + 0.05)
     axes.set(xlabel="epoch", ylabel="negative log-likelihood per feature")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return _svg(canvas)
 
 
@@ -307,7 +307,7 @@ def _head_curves(heads: dict[str, Any]) -> str:
         axes.plot(range(len(losses)), losses, color=color, label=f"held-out pictures, {name} head")
         axes.axvline(head["epochs"], color=color, linestyle="--", linewidth=1.2, label="chosen")
     axes.set(xlabel="epoch (0: the Gaussian alone)", ylabel="negative log-likelihood per feature")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return _svg(canvas)
 
 

@@ -55,6 +55,8 @@ ENOUGH = 100
 ABSURD = 1000
 """A threshold above this many times the median of the good scores is refused."""
 _TINY, _CLOSE, _TERMS = 1e-300, 1e-15, 500
+_LARGEST = 700.0
+"""The exponential of more overflows; such a threshold is refused as absurd."""
 _STEPS = 400
 """Intervals of Simpson's rule; even."""
 
@@ -131,7 +133,8 @@ def _refuse_absurd(scores: NDArray[np.float64], threshold: float) -> None:
         raise CalibrationError(
             f"the threshold would be {threshold:.3g}, though half of the good pictures score below "
             f"{median:.3g}: a part {ABSURD:,} times as unusual as a usual one would still be good. "
-            "Look at the good pictures: some may show no part, or hardly any may differ."
+            "Look at the good pictures: some may show no part, hardly any may differ, or they are "
+            "too few for this false-reject rate."
         )
 
 
@@ -172,7 +175,8 @@ def _by_lognormal(
             "rank."
         )
     count = max(scores.size / dependence, 2.0)
-    return lognormal_threshold(scores, rate, count), lognormal_bound(count, rate, confidence)
+    bound = max(rate, lognormal_bound(count, rate, confidence))
+    return lognormal_threshold(scores, rate, count), bound
 
 
 def check_enough(images: int, false_reject_rate: float) -> None:
@@ -309,8 +313,8 @@ def upper_bound(images: int, rank: int, confidence: float, dependence: float = 1
 
 def binomial_cdf(most: int, trials: int, probability: float) -> float:
     """Returns P(X <= most) for X ~ Binomial(trials, probability)."""
-    if probability >= 1.0:
-        return float(most >= trials)
+    if not 0.0 < probability < 1.0:
+        return float(probability <= 0.0 or most >= trials)
     log_p, log_q = math.log(probability), math.log1p(-probability)
     log_terms = (
         math.lgamma(trials + 1)
@@ -345,7 +349,8 @@ def lognormal_threshold(scores: NDArray[np.float64], rate: float, count: float) 
     """
     logarithms = np.log(scores)
     spread = float(np.std(logarithms, ddof=1))
-    return math.exp(float(np.mean(logarithms)) + reach(count, rate) * spread)
+    found = float(np.mean(logarithms)) + reach(count, rate) * spread
+    return math.exp(min(found, _LARGEST))
 
 
 def reach(count: float, rate: float) -> float:

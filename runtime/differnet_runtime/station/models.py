@@ -119,10 +119,11 @@ class StationModel(Service):
 
     def _hand_on_thresholds(self, wanted: Wanted) -> None:
         """Applies the plan's thresholds to the engines of the same model file."""
+        planned = self.planned  # a reload in another thread replaces it
         for engine, made in list(self._made.items()):
-            same = made.config.source == self.config.source
+            same = made.config.source == planned.config.source
             if same and (made.path, made.stamp) == (wanted.path, wanted.stamp):
-                engine.thresholds = {**engine.thresholds, **self.planned.thresholds}
+                engine.thresholds = {**engine.thresholds, **planned.thresholds}
 
     @property
     def store(self) -> ModelStore:
