@@ -141,8 +141,9 @@ COMMANDS: dict[str, dict[str, str]] = {"command": _right(), "tokenless": {}}
 
 
 def main() -> None:
-    """Attacks."""
+    """Attacks; prints a line when it begins and one with what it did."""
     signal.signal(signal.SIGTERM, lambda *_: enough.set())
+    print("begun", flush=True)
     kind, host, port, count, seconds = sys.argv[1:]
     address = (host, int(port))
     if kind in COMMANDS:

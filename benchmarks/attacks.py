@@ -86,7 +86,7 @@ def attacked(port: int, seconds: float, counts: dict[str, int]) -> Iterator[dict
                 Path(f"/proc/{process.pid}/autogroup").write_text("19")
         yield done
         for kind, process in processes.items():
-            done[kind] = json.loads(process.communicate()[0])["done"]
+            done[kind] = json.loads(process.communicate()[0].splitlines()[-1])["done"]
 
 
 def tables(clip: Path, broker: Broker) -> str:

@@ -33,9 +33,9 @@ ATTACKS = {"silent": 300, "half_head": 100, "unread": 40, "viewer": 40, "command
 
 
 def attacked(station: RunningStation, stack: ExitStack) -> dict[str, subprocess.Popen[bytes]]:
-    """Starts an attacker of each kind."""
+    """Starts an attacker of each kind; each has begun when this returns."""
     arguments = ("nice", "-n", "19", sys.executable, "-m", "benchmarks.attackers")
-    return {
+    begun = {
         kind: stack.enter_context(
             subprocess.Popen(
                 [*arguments, kind, "127.0.0.1", str(station.port), str(count), str(ATTACK_S)],
@@ -44,6 +44,10 @@ def attacked(station: RunningStation, stack: ExitStack) -> dict[str, subprocess.
         )
         for kind, count in ATTACKS.items()
     }
+    for one in begun.values():
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"begun\n"
+    return begun
 
 
 def test_strangers_cost_no_verdict_no_event_and_no_descriptor(tmp_path: Path) -> None:
