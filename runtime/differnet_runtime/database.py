@@ -55,7 +55,7 @@ def open_or_replace(path: Path, open_it: Callable[[], T], *, damaged: bool = Fal
     """Opens a database; a damaged one is set aside and a new one created in its place.
 
     Args:
-        path: The file.
+        path: The path of the database file.
         open_it: Opens or creates it; raises `DamagedError` if it is damaged.
         damaged: Whether it is already known to be damaged.
 

@@ -36,7 +36,7 @@ class Telling(StrictModel):
         """Returns what `said` holds.
 
         Args:
-            values: Of all fields.
+            values: The values of all its fields.
         """
         texts = dict(_texts(values, cls.SENTENCES))
         return {key: found for key, text in texts.items() if (found := said(text)) is not None}

@@ -319,7 +319,7 @@ def scale_of(unseen: NDArray[np.float64], handicap: float) -> Scale:
 
     Args:
         unseen: `(N,)` scores.
-        handicap: See `recipes.HeadRecipe`.
+        handicap: Of the head, as in `recipes.HeadRecipe`.
 
     Raises:
         DataError: The scores do not differ at all.

@@ -105,7 +105,7 @@ def localize(
     image left out of the pixel figures.
 
     Args:
-        model: In eval mode.
+        model: The trained model, in eval mode.
         images: Labelled images; uncertain ones are skipped.
         output: Folder for `INDEX_NAME.png`, the frame beside the heatmap.
         windows: The calibrated model's windows; None for gradient maps.

@@ -296,7 +296,7 @@ def ranking(
     """Returns the record's entries on the strangest normal images, the strangest first.
 
     Args:
-        model: The finished model.
+        model: The model that was fitted on all.
         kept: What is learned from.
         unseen: `(N,)`, the out-of-fold scores of `kept`.
         left_out: What is not learned from; the finished model scores it.

@@ -165,7 +165,7 @@ class Index(Database):
     """The index database, which one thread writes and any thread reads.
 
     Args:
-        path: The database file.
+        path: The path of the database file.
 
     Raises:
         DamagedError: It is damaged.

@@ -24,7 +24,7 @@ class Stored:
 
     Args:
         row: Its row number, which rises from event to event.
-        id: The event's id.
+        id: The id of the stored event.
         text: The event as one line of JSON.
         table: Number of the outbox's database; a damaged one is replaced by the next.
     """
@@ -121,7 +121,7 @@ def build_sinks(
     """Makes the configured sinks; none connects before `Sink.open`.
 
     Args:
-        config: The station's configuration.
+        config: The configuration of the station, with its sinks.
         on_command: Called with a command, in the sink's own thread.
         only: Names of the sinks to make; None makes all.
 

@@ -41,7 +41,7 @@ class MqttSink(Sink):
     and no more messages are in flight than it takes.
 
     Args:
-        config: The broker.
+        config: Address and credentials of the broker.
         station: Name of the station; two of one name below one prefix disconnect each other.
         on_command: Called with the camera and the part of a command.
 
@@ -380,7 +380,7 @@ class MqttLink:
 
     Args:
         client: The connected client. It never reconnects, so paho sends nothing twice.
-        limits: The broker's limits.
+        limits: What the broker allows, as it said.
         lost: Returns why the connection is lost; None while it is not.
     """
 
@@ -409,8 +409,8 @@ class MqttLink:
         """Sends a message with the highest QoS that is allowed.
 
         Args:
-            topic: Its topic.
-            text: Its payload.
+            topic: The topic of the message.
+            text: The payload of the message.
             retain: Whether the broker is to retain it, if it can.
             event: The event that it holds; None for a message of another kind.
         """
@@ -422,7 +422,7 @@ class MqttLink:
 
         Args:
             took: Called with each acknowledged event, up to the first refused one.
-            left: Number of messages.
+            left: Largest number of messages left in flight.
 
         Raises:
             SinkError: The connection is lost, or an acknowledgement is overdue.

@@ -83,7 +83,7 @@ class ClientMaker:
     """Reads secrets and certificates once, and makes a paho client for each connection.
 
     Args:
-        config: The broker.
+        config: Address and credentials of the broker.
         station: Name of the station.
         status: Topic of the last will.
 

@@ -48,7 +48,7 @@ class Labelling:
 
         Args:
             entry: Id of the picture.
-            wanted: The label.
+            wanted: The label that it gets.
             by: Author, as in the audit trail.
 
         Returns:

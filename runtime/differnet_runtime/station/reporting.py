@@ -372,7 +372,7 @@ class Alarms:
         """Takes a verdict; one without a part, or without a model, says nothing about the parts.
 
         Args:
-            event: The verdict.
+            event: The verdict on a frame.
             decision: How many rejects are too many.
             now_s: Monotonic time in seconds.
 

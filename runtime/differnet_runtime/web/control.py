@@ -238,7 +238,7 @@ class Control:
         """Switches to a model; blocks until it has passed its checks or was rolled back.
 
         Args:
-            model_hash: Content hash.
+            model_hash: Content hash of the model.
             name: Its name in the store; needed only if the station has it under several names.
 
         Raises:
