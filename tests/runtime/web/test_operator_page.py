@@ -219,7 +219,8 @@ def test_the_focus_is_where_it_was_after_escape_though_the_button_was_built_anew
     assert not browser.run("return window.before.isConnected")
     browser.press(ESCAPE)
     wait_for(lambda: not has(browser, "#confirm[open]"), SOON_S)
-    assert browser.run("return document.activeElement === document.querySelector('#models button')")
+    back = "return document.activeElement === document.querySelector('#models button')"
+    wait_for(lambda: browser.run(back), SOON_S)
 
 
 def test_the_engine_says_in_a_line_why_it_is_not_faster_and_folds_the_rest(shown: Shown) -> None:
