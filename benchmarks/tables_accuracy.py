@@ -213,6 +213,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "suite": _suite,
     "few_pictures": _few_pictures,
     "few_pictures_without_flow": _few_pictures,
+    "few_pictures_without_flow_without_copies": _few_pictures,
     "accuracy_wide": _accuracy,
     "accuracy_few": _few,
     "accuracy_choice": _choice,
