@@ -146,7 +146,7 @@ def counted(calls: Calls, least: int) -> dict[str, Any]:
     """Returns how many files, their lines, the lines of the functions, and the files.
 
     Args:
-        calls: How often each function was called.
+        calls: Number of calls of each function, by file, name and first line.
         least: Calls of a function that is on the way, give or take what was under way at the ends.
     """
     starts: dict[str, set[int]] = {}

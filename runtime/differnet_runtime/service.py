@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 STOP_S = 2.0
 """Default time for a service to stop, in seconds."""
+LOGGED = 20
+"""Largest number of different unexpected errors that a service logs: it may retry for months."""
 
 
 class Service(ABC):
@@ -33,7 +35,7 @@ class Service(ABC):
     def __init__(self, thread: str) -> None:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=thread, daemon=True)
-        self._logged = ""
+        self._logged: set[str] = set()
 
     @property
     def alive(self) -> bool:
@@ -58,11 +60,11 @@ class Service(ABC):
     def _run(self) -> None: ...
 
     def _log_once(self, text: str, error: Exception) -> None:
-        """Logs an unexpected error with its traceback, unless it repeats the last one."""
+        """Logs an unexpected error with its traceback: each once, and `LOGGED` different ones."""
         kind = f"{type(error).__name__}: {error}"
-        if kind != self._logged:
+        if kind not in self._logged and len(self._logged) < LOGGED:
             log.error("%s", text, exc_info=error)
-        self._logged = kind
+            self._logged.add(kind)
 
 
 def stop_all(services: Collection[Service], timeout_s: float = STOP_S) -> None:

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from differnet_runtime.service import Service, stop_all
+from differnet_runtime.service import LOGGED, Service, stop_all
 from tests.runtime.waiting import wait_for
 
 
@@ -36,3 +36,29 @@ def test_stopping_before_the_start_and_twice_does_nothing() -> None:
     service.stop()
     assert not service.alive
     stop_all([])
+
+
+class Retrying(Service):
+    """Meets these errors, one after the other."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("retrying")
+        self._errors = errors
+
+    def _run(self) -> None:
+        for text in self._errors:
+            self._log_once("trying again", OSError(text))
+
+
+@pytest.mark.parametrize(
+    ("errors", "lines"),
+    [(["gone", "busy"] * 500, 2), ([f"at byte {k}" for k in range(500)], LOGGED)],
+)
+def test_what_goes_on_failing_is_not_logged_for_ever(
+    errors: list[str], lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Retrying(errors)
+    with caplog.at_level(logging.ERROR, "differnet_runtime.service"):
+        service.start()
+        wait_for(lambda: not service.alive)
+    assert len(caplog.records) == lines

@@ -237,7 +237,7 @@ def read_mask(path: Path, size: tuple[int, ...], contract: InputContract) -> NDA
     Args:
         path: The mask's file, black off the defect.
         size: Height and width of its image in pixels.
-        contract: How the image becomes the input.
+        contract: Size, fit and region by which the image becomes the model's input.
 
     Returns:
         `(contract.height, contract.width) bool`, true where at least half of a pixel is marked, or

@@ -33,6 +33,7 @@ _COUNTED = {"GOOD": "good", "DEFECT": "defect", "NO_DECISION": "undecided"}
 _AT_MOST_EVERY_NS, _REPEAT_NS = 1_000_000_000, 60_000_000_000
 """Least time between two kept NO_DECISION pictures of a camera: for different reasons, and for the
 same one. A dark camera would fill the evidence store by itself."""
+_NONE_KEPT: tuple[str | None, int] = (None, -_REPEAT_NS)
 
 
 class Reporter:
@@ -65,14 +66,14 @@ class Reporter:
         self._good = 0
 
     def open(self, camera: str, config: CameraConfig) -> None:
-        """Starts afresh for a camera that is opened; no earlier verdict counts."""
+        """Starts afresh for a camera that is opened; see `CameraRecord` for what goes on."""
         with self._lock:
-            self._cameras[camera] = CameraRecord(camera, config)
+            self._cameras[camera] = CameraRecord(camera, config, self._cameras.get(camera))
 
     def close(self, camera: str) -> None:
-        """Forgets a camera that was closed."""
+        """Forgets the pictures and counts of a camera that was closed; a reload may reopen it."""
         with self._lock:
-            self._cameras.pop(camera, None)
+            self._cameras[camera] = CameraRecord(camera, before=self._cameras.get(camera))
 
     def of(self, camera: str) -> CameraRecord:
         """Returns what is known of a camera, which may be nothing yet."""
@@ -162,19 +163,30 @@ class CameraRecord:
     Args:
         name: Name of the camera.
         config: Configuration of the camera.
+        before: The record of the same camera before it was reopened. Its part, the window and the
+            cooldown of its alarms, and the waits between its NO_DECISION pictures go on.
     """
 
-    def __init__(self, name: str, config: CameraConfig | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: CameraConfig | None = None,
+        before: CameraRecord | None = None,
+    ) -> None:
         self.picture = LivePicture()
         self.last: InspectionEvent | None = None
-        self.unjudged = False
+        self.unjudged: bool = before is not None and before.unjudged
         """Whether its last frame had no model that judges it."""
-        self.parts = PartTracker(config.same_part_s if config else 0.0)
-        self.alarms = Alarms(name, config.no_part_after_s if config else 0.0)
+        self.parts: PartTracker = before.parts if before else PartTracker()
+        self.parts.same_part_s = config.same_part_s if config else 0.0
+        self.alarms: Alarms = before.alarms if before else Alarms(name)
+        self.alarms.begin(config.no_part_after_s if config else 0.0)
         self._lock = threading.Lock()
         self._verdicts: Counter[str] = Counter()
         self._at_ns: deque[int] = deque(maxlen=_RATE_OVER)
-        self._kept_undecided: tuple[str | None, int] = (None, -_REPEAT_NS)
+        self._kept_undecided: tuple[str | None, int] = (
+            before._kept_undecided if before else _NONE_KEPT
+        )
 
     def put(self, judged: JudgedFrame) -> None:
         """Shows a verdict and counts it."""
@@ -263,8 +275,8 @@ class PartTracker:
         same_part_s: Greatest duration of a part in seconds; 0 makes each frame a part of its own.
     """
 
-    def __init__(self, same_part_s: float) -> None:
-        self._same_part_ns = same_part_s * 1e9
+    def __init__(self, same_part_s: float = 0.0) -> None:
+        self.same_part_s = same_part_s
         self._lock = threading.Lock()
         self._latest: TrackedPart | None = None
 
@@ -283,7 +295,7 @@ class PartTracker:
                 free
                 and judged.picture is None
                 and (part.verdict == Verdict.GOOD) != event.reject
-                and 0 <= at_ns - part.begun_ns < self._same_part_ns
+                and 0 <= at_ns - part.begun_ns < self.same_part_s * 1e9
             ):
                 part = self._latest = TrackedPart(event.id, at_ns, badness, event.verdict)
             else:
@@ -357,14 +369,20 @@ class Alarms:
     def __init__(
         self, camera: str, no_part_after_s: float = 0.0, now_s: float | None = None
     ) -> None:
-        self._component, self._no_part_after_s = f"parts:{camera}", no_part_after_s
+        self._component = f"parts:{camera}"
         self._lock = threading.Lock()
         self._smoother = Smoother(_ONE_OF_ONE)
-        self._rejects: deque[bool] = deque()
-        self._too_many = False
-        self._rejected_since_s: float | None = None
-        self._rejected_parts = 0
-        self._part_at_s = _clock(now_s)
+        self.begin(no_part_after_s, now_s)
+
+    def begin(self, no_part_after_s: float = 0.0, now_s: float | None = None) -> None:
+        """Starts afresh for a camera that is opened; only k of n and its cooldown go on."""
+        with self._lock:
+            self._no_part_after_s = no_part_after_s
+            self._rejects: deque[bool] = deque()
+            self._too_many = False
+            self._rejected_since_s: float | None = None
+            self._rejected_parts = 0
+            self._part_at_s = _clock(now_s)
 
     def see(
         self, event: InspectionEvent, decision: DecisionConfig, now_s: float | None = None
@@ -373,7 +391,7 @@ class Alarms:
 
         Args:
             event: The verdict on a frame.
-            decision: How many rejects are too many.
+            decision: k and n: this many rejects of so many verdicts are too many.
             now_s: Monotonic time in seconds.
 
         Returns:
@@ -413,7 +431,7 @@ class Alarms:
         """Returns the state of the camera's parts, the worst problem first.
 
         Args:
-            decision: How many rejects are too many.
+            decision: k and n: this many rejects of so many verdicts are too many.
             now_s: Monotonic time in seconds.
             explained: Whether the state of the camera or its engine already says why no part comes
                 or is good; then only `too_many_rejects` is reported.

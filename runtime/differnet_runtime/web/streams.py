@@ -162,9 +162,12 @@ async def _verdicts(
         if newest > number:
             found = recent.after(number, camera=camera, limit=query.limit)
             number = found[-1].number if found else newest
-            for one in found:
-                said, event = time.monotonic(), ShownEvent.of(one.event)
-                yield f"id: {one.number}\ndata: {event.model_dump_json()}\n\n".encode()
+            if found:
+                said = time.monotonic()
+                yield "".join(
+                    f"id: {one.number}\ndata: {ShownEvent.of(one.event).model_dump_json()}\n\n"
+                    for one in found
+                ).encode()
         elif time.monotonic() - said > _COMMENT_S:
             said = time.monotonic()
             yield b": still here\n\n"

@@ -9,14 +9,14 @@ from typing import cast
 import numpy as np
 import pytest
 
-from differnet_runtime.config import CameraConfig, EventsConfig, EvidenceConfig
+from differnet_runtime.config import CameraConfig, DecisionConfig, EventsConfig, EvidenceConfig
 from differnet_runtime.events import FrameRef, InspectionEvent
 from differnet_runtime.evidence.store import EvidenceStore
 from differnet_runtime.outbox.outbox import Outbox
 from differnet_runtime.records import Frame, Verdict
 from differnet_runtime.station.judging import JudgedFrame
 from differnet_runtime.station.metrics import Metrics
-from differnet_runtime.station.reporting import Reporter
+from differnet_runtime.station.reporting import CameraRecord, Reporter
 from differnet_runtime.web.live import RecentEvents
 from differnet_runtime.web.views import Overview
 from tests.runtime.waiting import wait_for
@@ -79,3 +79,21 @@ def test_pictures_are_kept_as_configured(tmp_path: Path) -> None:
     assert kept(good_every=2) == [True, True, False, True, False, True]
     assert kept(keep="all") == [True] * 6
     assert kept(keep="none", good_every=1) == [False] * 6
+
+
+def test_a_reopened_camera_repeats_no_alarm_and_splits_no_part() -> None:
+    decision = DecisionConfig(k=2, n=2, cooldown_s=3600.0)
+    config = CameraConfig(source="0", same_part_s=3600.0, no_part_after_s=60.0)
+    first = CameraRecord("top", config)
+    events = [first.parts.place(judged(2.0)).event for _ in range(2)]
+    alarms = [first.alarms.see(event, decision) for event in events]
+    assert [one is not None for one in alarms] == [False, True]
+    assert first.keeps_undecided("dark")
+
+    closed = CameraRecord("top", before=first)
+    again = CameraRecord("top", config, closed)
+    event = again.parts.place(judged(2.0)).event
+    assert event.first_event == events[0].first_event
+    assert [again.alarms.see(event, decision) for _ in range(3)] == [None] * 3
+    assert not again.keeps_undecided("dark")
+    assert again.verdicts == {}
