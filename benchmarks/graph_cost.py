@@ -1,18 +1,21 @@
 """What windows, flow, score and heatmap cost beside the extractor alone.
 
-    python -m benchmarks.graph_cost      about a minute; on an idle machine
+    python -m benchmarks.graph_cost [--beside FILE.onnx]      two minutes; on an idle machine
 
 The default model's whole graph against the same extractor passes (scales, views, precision) in
 ONNX Runtime on the CPU, batch 1, in turn: a block of frames each, since the waiting threads of one
-session would disturb the other's first frames, which are left out.
+session would disturb the other's first frames, which are left out. `--beside` times an older
+default's graph in turn with today's.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import statistics
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -66,11 +69,16 @@ def graphs(recipe: Recipe) -> dict[str, onnx.ModelProto]:
     return {"whole graph": whole, "extractor alone": alone}
 
 
-def latencies(recipe: Recipe, threads: int) -> dict[str, dict[str, float]]:
-    """Times both, block by block in turn; milliseconds."""
+def latencies(
+    recipe: Recipe, threads: int, beside: Path | None = None
+) -> dict[str, dict[str, float]]:
+    """Times both, and the graph `beside` them, block by block in turn; milliseconds."""
     frame = golden_frames(contract_of(recipe), 1)
+    compared = graphs(recipe)
+    if beside:
+        compared["the older default"] = onnx.load(beside)
     sessions = {}
-    for name, graph in graphs(recipe).items():
+    for name, graph in compared.items():
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         sessions[name] = onnxruntime.InferenceSession(graph.SerializeToString(), settings)
@@ -95,12 +103,14 @@ def latencies(recipe: Recipe, threads: int) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measures the recipes on one and two threads and writes results/graph_cost.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--beside", type=Path, metavar="FILE.onnx", help="an older default's graph")
+    args = parser.parse_args()
     rows = []
     for recipe in (EDGE, EDGE_GLOBAL):
         for threads in (1, 2):
-            found = latencies(recipe, threads)
-            ratio = found["whole graph"]["median"] / found["extractor alone"]["median"]
-            rows.append({"recipe": recipe.name, "threads": threads, "ratio": ratio, "ms": found})
+            found = latencies(recipe, threads, args.beside if recipe is EDGE else None)
+            rows.append({"recipe": recipe.name, "threads": threads, "ms": found})
             print(rows[-1], flush=True)
     machine.write(
         "graph_cost", {"blocks": BLOCKS, "frames": FRAMES, "settling": SETTLING, "rows": rows}

@@ -8,7 +8,8 @@ import torch
 
 from differnet_runtime.errors import DataError, TrainingError
 from differnet_runtime.model_file.metadata import FlowSpec, Head
-from differnet_training import head_fitting
+from differnet_training import head_fitting, head_learning
+from differnet_training.features import file_array
 from differnet_training.gaussian import Gaussian, PlacedMoments, shrunk_moments
 from differnet_training.head_fitting import FOLDS, HeadData, fit_head, fold_of, made, scores
 from differnet_training.head_learning import KeptOnDisk, fit_heads
@@ -233,6 +234,20 @@ class TestGoingOn:
             assert np.array_equal(a.unseen, b.unseen)
             for name, tensor in a.flow.state_dict().items():
                 assert torch.equal(tensor, b.flow.state_dict()[name])
+
+    def test_features_in_files_of_their_own_give_the_same_bits(self, tmp_path, monkeypatch):
+        together = self.fit(made)
+        alone = []
+
+        def counted(shape, folder):
+            alone.append(shape)
+            return file_array(shape, tmp_path)
+
+        monkeypatch.setattr(head_learning, "LARGE", 0)
+        monkeypatch.setattr(head_learning, "file_array", counted)
+        for a, b in zip(together, self.fit(made), strict=True):
+            assert np.array_equal(a.unseen, b.unseen)
+        assert alone == [(60, 9, 4), (60, 4, 4)]
 
     def test_what_is_stored_is_not_trained_again(self, tmp_path):
         path = tmp_path / "heads.checkpoint"

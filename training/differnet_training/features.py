@@ -306,7 +306,7 @@ class FeatureReader:
             images, what, lambda file: self._features(file, views, cache)
         ):
             if values is None:
-                values = self._mapped((len(images), *rows.shape))
+                values = file_array((len(images), *rows.shape), self.cache_folder)
             values[len(kept)] = rows
             kept.append(image)
             contents.append(content)
@@ -341,22 +341,6 @@ class FeatureReader:
                     f"{message}\nMend or remove them, or go on without them: --skip-unreadable."
                 )
             _log.warning("%s", message)
-
-    def _mapped(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Returns an array in an unnamed file, which is deleted with the array."""
-        size = 4 * math.prod(shape)
-        try:
-            if self.cache_folder is not None:
-                self.cache_folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.cache_folder) as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-                return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
-        except OSError as error:
-            raise OutputError(
-                f"there is no room for {size / 2**30:.2f} GiB of features in "
-                f"{self.cache_folder or tempfile.gettempdir()} ({error.strerror or error}). Name "
-                "another folder with --cache."
-            ) from error
 
     def check(
         self, images: Sequence[ImageFile]
@@ -485,3 +469,28 @@ class FeatureReader:
                 for view, angle in zip(found, angles, strict=True)
             ]
         )
+
+
+def file_array(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float32]:
+    """Returns a float32 array in an unnamed file, which is deleted with the array.
+
+    Args:
+        shape: The array's shape.
+        folder: Folder on the disk to use; None takes the system's for temporary files.
+
+    Raises:
+        OutputError: The disk has no room for it.
+    """
+    size = 4 * math.prod(shape)
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
+    except OSError as error:
+        raise OutputError(
+            f"there is no room for {size / 2**30:.2f} GiB of features in "
+            f"{folder or tempfile.gettempdir()} ({error.strerror or error}). Name another folder "
+            "with --cache."
+        ) from error

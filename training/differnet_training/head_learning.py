@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ from differnet_runtime.model_file.metadata import Calibration, Head, ModelMetada
 from .baselines import Baselines, bank_of
 from .datasets import ImageFile
 from .extractors import FeatureExtractor, build_extractor
-from .features import FeatureReader, ViewPlan
+from .features import FeatureReader, ViewPlan, file_array
+from .gaussian import CHUNK
 from .head_fitting import (
     FOLDS,
     FittedHead,
@@ -62,6 +64,12 @@ SHOWN = 256
 
 FEW = 200
 """Largest number of images that copies are made of; more images are enough without them."""
+
+
+LARGE = 256 * 2**20
+"""Bytes of all heads' features from which on each head is fitted from a file of its own: each of
+many passes over one head would else read all heads' features from the disk.
+"""
 
 
 class Learned(NamedTuple):
@@ -106,7 +114,9 @@ def learn_heads(job: TrainingSettings) -> Learned:
     train, calibration = kept.taken(~calibrating), kept.taken(calibrating)
     keep = KeptOnDisk(Checkpoint(job.output / HEAD_CHECKPOINT, fingerprint))
     copies = read_copies(reader, train.images)
-    fitted = fit_heads(heads, train.values, train.groups, job.recipe, job.seed, keep, copies)
+    fitted = fit_heads(
+        heads, train.values, train.groups, job.recipe, job.seed, keep, copies, job.cache
+    )
     model = joined_model(job.contract, extractor, fitted, job.recipe)
     scales = [Scale(head.typical, head.spread) for head in model.heads]
     unseen = joined_scores([one.unseen for one in fitted], scales)
@@ -187,6 +197,7 @@ def fit_heads(
     seed: int,
     keep: Keep,
     copies: Values | None = None,
+    folder: Path | None = None,
 ) -> list[FittedHead]:
     """Fits heads by cross-validation; see `head_fitting.fit_head`.
 
@@ -198,21 +209,33 @@ def fit_heads(
         seed: Seed of the folds, the order and the noise.
         keep: Stores what was trained, so that a run can be resumed.
         copies: `(N, C, D) float32`, features of mirrored copies, used only if they help.
+        folder: For files of single heads' features; None takes the system's for temporary files.
 
     Raises:
         DataError: There are too few different images.
         TrainingError: The features or the loss are not finite.
+        OutputError: The disk has no room for the features.
     """
     fold = fold_of(groups, seed)
     steps = iter(progress(range(len(heads) * (FOLDS + 1)), "fitting the heads", unit="fit"))
     parts: Iterable[tuple[Head, HeadData]] = head_data(heads, values, fold, copies)
     if copies is not None:
         parts = choose_copies(list(parts))
+    if values.nbytes > LARGE:
+        parts = ((head, replace(data, values=_alone(data.values, folder))) for head, data in parts)
     fitted = [
         fit_head(head, data, recipe, seed, lambda: next(steps, None), keep) for head, data in parts
     ]
     next(steps, None)  # ends the line
     return fitted
+
+
+def _alone(values: Values, folder: Path | None) -> Values:
+    """Copies one head's features into a file of their own; see `LARGE`."""
+    copied = file_array(values.shape, folder)
+    for start in range(0, len(values), CHUNK):
+        copied[start : start + CHUNK] = values[start : start + CHUNK]
+    return copied
 
 
 def read_copies(reader: FeatureReader, images: Sequence[ImageFile]) -> Values | None:
