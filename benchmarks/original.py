@@ -5,15 +5,13 @@
 The same cells, in turn, a block of each. Three pairs: the default against the original as it is
 (AlexNet at 448 px, 64 views, a flow 2048 wide); the same AlexNet and flow on both sides; and
 `paper-lite`, the same EfficientNet-Lite0 and flow on both sides. ImageNet weights of AlexNet can't
-be had here: AlexNet's are random, which leaves the time as it is, and has no AUROC. Every
-flow but the default's is untrained, which leaves the time as it is too. No AUROC was computed by
-the original's procedure: those shown are this side's, of accuracy.json's trained models.
+be had here: AlexNet's are random, and every flow but the default's is untrained, which leaves the
+times as they are.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -112,15 +110,6 @@ def _range(blocks: list[list[float]]) -> dict[str, float]:
     return {"p05": float(np.quantile(blocks, 0.05)), "p95": float(np.quantile(blocks, 0.95))}
 
 
-def aurocs() -> dict[str, float]:
-    """Returns the AUROC of `edge` and of `paper-lite` that results/accuracy.json holds (mono)."""
-    table = json.loads((machine.RESULTS / "accuracy.json").read_text())["image_auroc"]["mono"]
-    return {
-        "edge": table["edge"]["mean"]["likelihood"],
-        "paper-lite": table["paper-lite"]["mean"]["z2"],
-    }
-
-
 def random_alexnet() -> FeatureExtractor:
     """Returns AlexNet with random weights, as the recipe `paper` reads it."""
     torch.manual_seed(0)
@@ -153,7 +142,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     settings = {"rounds": ROUNDS, "pictures": PICTURES, "settling": SETTLING}
     if not args.no_write:
-        machine.write("original", {**settings, "rows": rows, "image_auroc_mono": aurocs()})
+        machine.write("original", {**settings, "rows": rows})
 
 
 if __name__ == "__main__":

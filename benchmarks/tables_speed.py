@@ -12,27 +12,19 @@ from .roofline import PARTS
 def original(result: dict[str, Any]) -> str:
     """A frame's score, beside the original's procedure."""
     head = ["pair", "threads", "the original's procedure, p50 (p5 to p95)", "this runtime"]
-    head += ["ratio (least to greatest of the rounds)", "image AUROC, mono"]
+    head += ["ratio (least to greatest of the rounds)"]
     rows = []
     for row in result["rows"]:
         ratio, least, greatest = map(
             _times, (row["ratio"], *(row["ratio_of_rounds"][k] for k in ("least", "greatest")))
         )
         times = (milliseconds(row["ms"][whose]) for whose in ("original", "ours"))
-        auroc = _pair_auroc(row["pair"], result["image_auroc_mono"])
-        around = f"{ratio} ({least} to {greatest})"
-        rows.append([row["pair"], row["threads"], *times, around, auroc])
+        rows.append([row["pair"], row["threads"], *times, f"{ratio} ({least} to {greatest})"])
     return table(head, rows)
 
 
 def _times(ratio: float) -> str:
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
-
-
-def _pair_auroc(pair: str, auroc: dict[str, float]) -> str:
-    if pair.startswith("edge"):
-        return f"`edge` {auroc['edge']:.3f}, the original's own unknown"
-    return f"{auroc['paper-lite']:.3f}, this side" if pair.startswith("paper") else "none"
 
 
 def in_short(
