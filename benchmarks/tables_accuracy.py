@@ -148,8 +148,8 @@ def _training_time(result: dict[str, Any]) -> str:
 
 
 def _seconds(figure: dict[str, float]) -> str:
-    spread = f"{figure['runs']:.0f} runs: {figure['min']:.0f} to {figure['max']:.0f}"
-    return f"{figure['median']:.0f} s ({spread})"
+    runs = f"{figure['runs']:.0f} runs: {figure['min']:.0f} to {figure['max']:.0f}"
+    return f"{figure['median']:.0f} s ({runs if figure['runs'] > 1 else 'one run'})"
 
 
 _EXPECTED = {
