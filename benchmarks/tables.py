@@ -131,14 +131,14 @@ def _precision_full(result: dict[str, Any]) -> str:
 
 
 def _graph_cost(result: dict[str, Any]) -> str:
-    columns = {"extractor alone": "ratio", "the older default": "ratio"}
+    others = ("extractor alone", "the older default")
     head = ["recipe", "threads", "whole graph, p50 (p5 to p95)"]
-    head += [cell for pair in columns.items() for cell in pair]
+    head += [cell for name in others for cell in (name, "ratio")]
     rows = []
     for row in result["rows"]:
         whole = row["ms"]["whole graph"]
         cells = [row["recipe"], row["threads"], milliseconds(whole)]
-        for name in columns:
+        for name in others:
             if other := row["ms"].get(name):
                 cells += [milliseconds(other), f"{whole['median'] / other['median']:.2f}"]
             else:

@@ -65,7 +65,6 @@ SHOWN = 256
 FEW = 200
 """Largest number of images that copies are made of; more images are enough without them."""
 
-
 LARGE = 256 * 2**20
 """Bytes of all heads' features from which on each head is fitted from a file of its own: each of
 many passes over one head would else read all heads' features from the disk.
