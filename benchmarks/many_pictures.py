@@ -1,4 +1,4 @@
-"""Training on 10,000 pictures within 2 GiB of memory, and on 300 within two minutes.
+"""Training on 300 and on 10,000 pictures within 2 GiB of memory: how long, and how much of it.
 
     python -m benchmarks.many_pictures 300
     python -m benchmarks.many_pictures 10000 --epochs 1      needs root and control groups
