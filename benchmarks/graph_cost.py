@@ -1,11 +1,11 @@
 """What windows, flow, score and heatmap cost beside the extractor alone.
 
-    python -m benchmarks.graph_cost [--beside FILE.onnx]      two minutes; on an idle machine
+    python -m benchmarks.graph_cost [--beside FILE.onnx]      three minutes; on an idle machine
 
-The default model's whole graph against the same extractor passes (scales, views, precision) in
-ONNX Runtime on the CPU, batch 1, in turn: a block of frames each, since the waiting threads of one
-session would disturb the other's first frames, which are left out. `--beside` times an older
-default's graph in turn with today's.
+The default model's whole graph, on each of its extractors, against the same extractor passes
+(scales, views, precision) in ONNX Runtime on the CPU, batch 1, in turn: a block of frames each,
+since the waiting threads of one session would disturb the other's first frames, which are left out.
+`--beside` times an older default's graph in turn with today's.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 
 from . import machine
 from .models import contract_of, untrained
+from .suite.ours import EXTRACTORS, recipe_of
 
 BLOCKS, FRAMES, SETTLING = 12, 25, 8
 
@@ -107,9 +108,9 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, metavar="FILE.onnx", help="an older default's graph")
     args = parser.parse_args()
     rows = []
-    for recipe in (EDGE, EDGE_GLOBAL):
+    for recipe in (EDGE, *map(recipe_of, EXTRACTORS), EDGE_GLOBAL):
         for threads in (1, 2):
-            found = latencies(recipe, threads, args.beside if recipe is EDGE else None)
+            found = latencies(recipe, threads, args.beside if recipe.heads else None)
             rows.append({"recipe": recipe.name, "threads": threads, "ms": found})
             print(rows[-1], flush=True)
     machine.write(

@@ -52,7 +52,7 @@ HEADED: Recipe = EDGE.model_copy(
         "heads": (
             HeadRecipe(name="whole", taps=(3, 5)),
             HeadRecipe(name="coarse", taps=(5,), stride=32, kept=12, blocks=1, width=8),
-            HeadRecipe(name="fine", taps=(3,), stride=16, kept=12, handicap=1.0),
+            HeadRecipe(name="fine", taps=(3,), stride=16, kept=12, detail=2, handicap=1.0),
         ),
         "epochs": 2,
         "learning_rate": 1e-2,

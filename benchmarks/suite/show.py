@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..markdown import table
+from .halves import CHOOSE, REPORT
 
 Summary = Mapping[str, Any]
 
@@ -24,6 +25,8 @@ def printed(summary: Summary, half: str) -> str:
         "the flow of the coarse head against its Gaussian, all judged pictures: AUROC": _flow(
             summary
         ),
+        "the default on other extractors, seeds that all have: AUROC of the half to choose by, of "
+        "the half to report, defects missed there where 5 % are rejected": _extractors(summary),
     }
     return "\n\n".join(f"{name}:\n\n{table}" for name, table in parts.items() if table)
 
@@ -98,6 +101,35 @@ def _flow(summary: Summary) -> str:
         )
     head = ["set", "epochs", "Gaussian", "with the flow", "change", "change of the joined score"]
     return table(head, lines) if lines else ""
+
+
+def _extractors(summary: Summary) -> str:
+    """Shows the subject on each extractor, and the mean over the sets that all ran on."""
+    rows = summary["extractors"]
+    methods = list(dict.fromkeys(m for row in rows.values() for m in row if m != "seeds"))
+    lines = [
+        [name, *(_by_half(row[m]) if m in row else "" for m in methods)]
+        for name, row in rows.items()
+    ]
+    complete = [row for row in rows.values() if len(row) == len(methods) + 1]
+    if complete:
+        means = [
+            {
+                half: {
+                    key: sum(row[m][half][key] for row in complete) / len(complete)
+                    for key in ("image_auroc", "misses")
+                }
+                for half in (CHOOSE, REPORT)
+            }
+            for m in methods
+        ]
+        lines.append([f"**mean over {len(complete)} sets**", *map(_by_half, means)])
+    return table(["set", *methods], lines) if lines else ""
+
+
+def _by_half(found: Mapping[str, Any]) -> str:
+    choose, report = found[CHOOSE], found[REPORT]
+    return f"{choose['image_auroc']:.4f}, {report['image_auroc']:.4f}, {report['misses']:.1%}"
 
 
 def _cells(summary: Summary, cell: Callable[[Mapping[str, Any]], str]) -> str:

@@ -24,7 +24,7 @@ ORDER = (
     "fastflow",
 )
 VARIANTS = ("edge-lite1", "edge-lite2")
-"""The subject on extractors that cost more: not among the others that it is compared with."""
+"""The subject on extractors that cost more: in a table of their own."""
 Runs = Mapping[str, Mapping[int, Record]]
 """Of one row and method: by set, then by seed."""
 
@@ -47,6 +47,9 @@ def summarised(records: Sequence[Record]) -> dict[str, Any]:
         },
         "against_best": {
             name: found for name in names if (found := _against_best(rows[name])) is not None
+        },
+        "extractors": {
+            name: found for name in names if (found := _by_extractor(rows[name])) is not None
         },
         "means": _means(rows),
     }
@@ -155,6 +158,31 @@ def _against_best(methods: Mapping[str, Runs]) -> dict[str, Any] | None:
     return {"best": best, "value": value, "low": low, "high": high, "seeds": sorted(seeds)}
 
 
+def _by_extractor(methods: Mapping[str, Runs]) -> dict[str, Any] | None:
+    """Returns the subject's AUROC and misses on each extractor, over the seeds that all ran."""
+    ran = {name: methods[name] for name in (SUBJECT, *VARIANTS) if name in methods}
+    if SUBJECT not in ran or len(ran) < 2:
+        return None
+    sets = {
+        name: set.intersection(*(set(runs[name]) for runs in ran.values())) for name in ran[SUBJECT]
+    }
+    if not all(sets.values()):
+        return None
+    found: dict[str, Any] = {"seeds": sorted(set.intersection(*sets.values()))}
+    for method, runs in ran.items():
+        shared = {name: {seed: runs[name][seed] for seed in seeds} for name, seeds in sets.items()}
+        found[method] = {half: _at_one_rate(shared, half) for half in HALVES}
+    return found
+
+
+def _at_one_rate(sets: Runs, half: str) -> dict[str, float]:
+    """Returns a method's AUROC, and its misses at the first of `RATES`."""
+    runs = [run for seeds in sets.values() for run in seeds.values()]
+    shares = _shares([figures(run, half) for run in runs], "judged_threshold", 0)
+    assert shares is not None
+    return {"image_auroc": _auroc(sets, half)[0], "misses": shares["misses"]}
+
+
 def _means(rows: Mapping[str, Mapping[str, Runs]]) -> dict[str, dict[str, Any]]:
     """Returns each method's mean AUROC over the rows that it has run on."""
     methods = {method: None for row in rows.values() for method in row}
@@ -170,6 +198,7 @@ def _means(rows: Mapping[str, Mapping[str, Runs]]) -> dict[str, dict[str, Any]]:
             },
         }
         for method in _ordered(methods)
+        if method not in VARIANTS
     }
 
 

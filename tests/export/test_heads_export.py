@@ -113,7 +113,7 @@ class TestGraph:
             for value in (*graph.input, *graph.output)
         }
         height, width = metadata.input.height, metadata.input.width
-        rows, columns = height // 16, width // 16
+        rows, columns = height // 8, width // 8  # windows of 16 pixels in four parts
         assert [output.name for output in graph.output] == ["score", "heads", "heatmap"]
         assert shapes == {
             "image": ["N", height, width, 3],

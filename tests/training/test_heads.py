@@ -10,11 +10,12 @@ from differnet_runtime.inspection.preprocess import golden_frames
 from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import FlowSpec, Head
 from differnet_runtime.records import WORDS
-from differnet_training.extractors import build_extractor
+from differnet_training.extractors import build_extractor, window_means
 from differnet_training.flow import CouplingBlock, SpatialSubnet
 from differnet_training.heads import (
     DEVIATION_OFFSET,
     HeadedModel,
+    HeadFeatures,
     HeadFlow,
     Scale,
     greatest,
@@ -228,10 +229,42 @@ class TestModel:
             found = model.judge(model.features(frames))
             assert torch.equal(model(frames), found.scores)
         assert found.heads.shape == (3, 3)
-        assert found.heatmaps.shape == (3, 4, 4) == (3, model.windows.rows, model.windows.columns)
+        assert found.heatmaps.shape == (3, 8, 8) == (3, model.windows.rows, model.windows.columns)
         joined = torch.log(found.scores) / model.unit
         mean = log_mean_exp(torch.log(found.heads) / model.unit)
         assert torch.allclose(joined, mean, atol=1e-4)
+
+    def test_detail_divides_a_window_of_the_heatmap_and_moves_no_score(self, headed):
+        model, metadata = load_model(headed.folder)
+        windows = HeadFeatures(model.extractor, model.heads, model.contract)
+        frames = torch.from_numpy(golden_frames(metadata.input, 3))
+        with torch.inference_mode():
+            plain, detailed = windows(frames), model.features(frames)
+            whole, parts = model.judge(plain), model.judge(detailed)
+        assert [one.detail for one in model.heads] == [1, 1, 2]
+        fine, by_parts = windows.part(plain, "fine"), model.reader.part(detailed, "fine")
+        mean = by_parts.reshape(3, 4, *fine.shape[1:]).mean(dim=1)
+        assert torch.allclose(mean, fine, atol=1e-5)
+        assert torch.allclose(parts.scores, whole.scores, rtol=1e-4)
+        assert torch.allclose(parts.heads, whole.heads, rtol=1e-4)
+        whole_logs, logs = torch.log(whole.heatmaps), torch.log(parts.heatmaps)
+        assert whole_logs.shape == logs.shape
+        assert torch.allclose(window_means(logs[:, None], 4, 4)[:, 0], whole_logs[:, ::2, ::2])
+        assert torch.equal(whole_logs[:, ::2, ::2], whole_logs[:, 1::2, 1::2])
+        assert (logs - whole_logs).abs().max() > 0.01
+
+    def test_the_heatmap_changes_most_at_the_part_that_changed(self, headed):
+        model, metadata = load_model(headed.folder)
+        frame = torch.from_numpy(golden_frames(metadata.input, 1))
+        with torch.inference_mode():
+            features = model.features(frame)
+            before = torch.log(model.judge(features).heatmaps[0])
+            by_parts = model.reader.part(features, "fine").reshape(2, 2, 4, 4, -1)
+            by_parts[1, 0, 2, 3] += 5.0
+            rest = features[:, : -by_parts.numel()]
+            changed = torch.cat([rest, by_parts.reshape(1, -1)], dim=1)
+            change = torch.log(model.judge(changed).heatmaps[0]) - before
+        assert divmod(int(change.abs().argmax()), 8) == (5, 6)
 
     def test_only_the_head_whose_features_change_answers(self, headed):
         model, metadata = load_model(headed.folder)

@@ -251,6 +251,7 @@ class FeatureReader:
         cache_folder: Folder of the cache; None computes everything afresh.
         windows: Average over each window of a grid; None averages over the whole image.
         heads: Read the features of these heads instead.
+        detail: Read the parts of windows that heatmaps show, too.
         skip_unreadable: Continue without images that can't be read, instead of refusing.
 
     Example:
@@ -267,6 +268,7 @@ class FeatureReader:
         *,
         windows: Windows | None = None,
         heads: Sequence[Head] = (),
+        detail: bool = False,
         skip_unreadable: bool = False,
     ) -> None:
         # Channels last in memory: the same numbers to 1e-5, in two thirds of the time on a CPU.
@@ -275,9 +277,10 @@ class FeatureReader:
         self.cache_folder = cache_folder
         self.windows = windows
         self.heads = tuple(heads)
+        self.detail = detail
         self.skip_unreadable = skip_unreadable
         self._module = (
-            HeadFeatures(self.extractor, heads, contract)
+            HeadFeatures(self.extractor, heads, contract, detail=detail)
             if heads
             else Pooled(self.extractor, windows)
         )
@@ -397,6 +400,8 @@ class FeatureReader:
             "opencv": cv2.__version__,
             "runs_on": runs_on(),
         }
+        if self.detail:
+            key["detail"] = [head.detail for head in self.heads]
         return FeatureCache(self.cache_folder, key)
 
     def _features(

@@ -74,14 +74,21 @@ class HeadFeatures(nn.Module):
         extractor: An extractor whose taps include those of every head.
         heads: The heads, in the order of the features.
         contract: The input, which may be tiled.
+        detail: Read the parts of windows that the heatmap shows, in place of whole windows.
     """
 
     def __init__(
-        self, extractor: FeatureExtractor, heads: Sequence[Head], contract: InputContract
+        self,
+        extractor: FeatureExtractor,
+        heads: Sequence[Head],
+        contract: InputContract,
+        *,
+        detail: bool = False,
     ) -> None:
         super().__init__()
         self.extractor, self.heads, self.contract = extractor, tuple(heads), contract
-        self.sizes = [feature_count(head) for head in self.heads]
+        self.detail = detail
+        self.sizes = [feature_count(head, detail=detail) for head in self.heads]
         self.whole = [head.whole for head in self.heads]
         """Whether each head judges the whole image at once."""
         channels = extractor.channels_by_tap()
@@ -110,21 +117,37 @@ class HeadFeatures(nn.Module):
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
         """Selects one head's features `(N, windows, D)` from all heads' `(N, sum of sizes)`."""
         position = next(k for k, head in enumerate(self.heads) if head.name == name)
-        begin, features = sum(self.sizes[:position]), self.heads[position].flow.features
-        chosen = values[:, begin : begin + self.sizes[position]]
+        sizes, features = self.sizes_of(values.shape[1]), self.heads[position].flow.features
+        begin = sum(sizes[:position])
+        chosen = values[:, begin : begin + sizes[position]]
         return chosen.reshape(len(values), -1, features)
 
+    def sizes_of(self, width: int) -> list[int]:
+        """Returns each head's size in features of this width, which may lack the detail."""
+        plain = [feature_count(head) for head in self.heads]
+        return plain if width == sum(plain) else self.sizes
+
     def _windows(self, head: Head, maps: list[Tensor]) -> Tensor:
-        windows = torch.cat([window_means(one, head.rows, head.columns) for one in maps], dim=1)
+        side, features = head.detail if self.detail else 1, head.flow.features
+        means = [window_means(one, side * head.rows, side * head.columns) for one in maps]
+        windows = torch.cat(means, dim=1)
         if head.kept is not None:
             windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))
-        cells = windows.reshape(-1, head.flow.features, head.rows * head.columns)
-        return cells.transpose(1, 2).reshape(-1, feature_count(head))
+        if side == 1:
+            cells = windows.reshape(-1, features, head.rows * head.columns).transpose(1, 2)
+        else:
+            parts = windows.reshape(-1, features, head.rows, side, head.columns, side)
+            cells = parts.permute(0, 3, 5, 2, 4, 1)
+        return cells.reshape(-1, feature_count(head, detail=self.detail))
 
 
-def feature_count(head: Head) -> int:
-    """Returns the number of values of an image that a head scores: windows times features."""
-    return head.rows * head.columns * head.flow.features
+def feature_count(head: Head, *, detail: bool = False) -> int:
+    """Returns the number of values of an image that a head scores: windows times features.
+
+    With `detail`, that of the windows' parts.
+    """
+    windows = head.rows * head.columns * head.flow.features
+    return windows * head.detail**2 if detail else windows
 
 
 def moments(feature_map: Tensor) -> Tensor:
@@ -157,10 +180,17 @@ class HeadFlow(nn.Module):
         self.register_buffer("centre", torch.zeros(windows, features))
         self.register_buffer("matrix", eye)
         self.blocks = CouplingBlocks(head.flow)
+        self.grid = head.rows, head.columns
 
     def whiten(self, x: Tensor) -> Tensor:
-        """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
+        """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`.
+
+        Of features by parts, `(N, P * windows * D)`, each of the P parts is whitened as a window,
+        `(N * P, D, rows, columns)`. Whitening is affine: their mean is the whitened window.
+        """
         head = self.head
+        if x.shape[1] != self.centre.numel():
+            x = x.reshape(-1, self.centre.numel())
         # As one row: the engine's audit takes a two-axis constant for a layer's weights.
         centred = (x - self.centre.flatten()).reshape(
             -1, head.rows * head.columns, head.flow.features
@@ -181,6 +211,23 @@ class HeadFlow(nn.Module):
         """Standardizes scores of any shape: z = log(s / typical) / spread; see `metadata.Head`."""
         positive = (F.elu(scores - 1.0) + 1.0).clamp(min=LEAST)
         return torch.log(positive / self.head.typical) / self.head.spread
+
+    def divided(self, z: Tensor, parts: Tensor) -> Tensor:
+        """Divides each window's z among its parts, whose mean it remains.
+
+        A part is as far above its window as its own z is above the mean of the window's parts.
+
+        Args:
+            z: `(N, 1, rows, columns)` of the windows.
+            parts: `(N, P, rows, columns)`, scores of each window's parts, row by row.
+
+        Returns:
+            `(N, 1, side * rows, side * columns)` for P = side * side.
+        """
+        own, side = self.standardized(parts), self.head.detail
+        fine = (z + own - own.mean(dim=1, keepdim=True)).reshape(-1, side, side, *self.grid)
+        rows, columns = self.grid
+        return fine.permute(0, 3, 1, 4, 2).reshape(-1, 1, side * rows, side * columns)
 
     def folded(self) -> AbstractContextManager[None]:
         """Merges the first block's permutation into the whitening; see `CouplingBlocks`."""
@@ -218,13 +265,14 @@ class HeadedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.contract = contract
-        self.reader = HeadFeatures(extractor, heads, contract)
+        self.reader = HeadFeatures(extractor, heads, contract, detail=True)
         self.heads = tuple(heads)
         self.flows = tuple(HeadFlow(head) for head in heads)
         self.head_flows = nn.ModuleList(self.flows)
         finest = max(heads, key=lambda head: head.rows * head.columns)
-        self.windows = Windows(rows=finest.rows, columns=finest.columns)
-        """The heatmap's grid: that of the finest head."""
+        side = finest.detail
+        self.windows = Windows(rows=side * finest.rows, columns=side * finest.columns)
+        """The heatmap's grid: that of the finest head, each window divided by its detail."""
         self.unit = min(head.spread for head in heads)
         """The scale of the joined score's logarithm: the smallest spread of the heads."""
         self._weights = [
@@ -246,10 +294,24 @@ class HeadedModel(nn.Module):
         return self.reader.forward(image)
 
     def judge(self, features: Tensor) -> ScoresAndMaps:
-        """Returns the scores and heatmaps of `(N, D) float32` features."""
-        parts = torch.split(features, self.reader.sizes, dim=1)
-        maps = [flow.couple(flow.whiten(x)) for flow, x in zip(self.flows, parts, strict=True)]
-        return self.join(maps)
+        """Returns the scores and heatmaps of `(N, D) float32` features.
+
+        Features that were read without detail give the same scores, and heatmaps in which a window
+        has one value.
+        """
+        width = int(features.shape[1])
+        maps: list[Tensor] = []
+        details: list[Tensor | None] = []
+        columns = torch.split(features, self.reader.sizes_of(width), dim=1)
+        for flow, x in zip(self.flows, columns, strict=True):
+            z, parts = flow.whiten(x), int(x.shape[1]) // flow.centre.numel()
+            of_parts = None
+            if parts > 1:
+                of_parts = z2_score(z).reshape(-1, parts, *flow.grid)
+                z = z.reshape(-1, parts, flow.head.flow.features, *flow.grid).mean(dim=1)
+            maps.append(flow.couple(z))
+            details.append(of_parts)
+        return self.join(maps, details)
 
     def judge_features(self, features: NDArray[np.float32]) -> ModelScores:
         """Scores features that were read before, `(N, D)` or `(N, 1, D)`, in chunks."""
@@ -260,28 +322,39 @@ class HeadedModel(nn.Module):
             ]
         return ModelScores(*(torch.cat(tensors).numpy() for tensors in zip(*found, strict=True)))
 
-    def join(self, maps: Sequence[Tensor]) -> ScoresAndMaps:
-        """Joins the heads' window scores, `(N, rows, columns)` each.
+    def join(
+        self, maps: Sequence[Tensor], details: Sequence[Tensor | None] | None = None
+    ) -> ScoresAndMaps:
+        """Joins the heads' window scores.
 
         With z_h of a head's highest window score and u the smallest spread, the joined score is
         exp(u * log(mean over h of exp(z_h))).
+
+        Args:
+            maps: `(N, rows, columns)` of each head.
+            details: `(N, P, rows, columns)`, scores of the P parts of each window, for the heatmap
+                alone; None for heads without.
         """
         z = torch.stack(
             [flow.standardized(greatest(one)) for flow, one in zip(self.flows, maps, strict=True)],
             dim=1,
         )
         heads = torch.exp(self.unit * z)
-        return ScoresAndMaps(torch.exp(self.unit * log_mean_exp(z)), heads, self._heatmap(maps))
+        heatmap = self._heatmap(maps, details or [None] * len(maps))
+        return ScoresAndMaps(torch.exp(self.unit * log_mean_exp(z)), heads, heatmap)
 
-    def _heatmap(self, maps: Sequence[Tensor]) -> Tensor:
-        """Returns exp(unit * weighted mean of the window heads' z), on the finest grid.
+    def _heatmap(self, maps: Sequence[Tensor], details: Sequence[Tensor | None]) -> Tensor:
+        """Returns exp(unit * weighted mean of the window heads' z), on the heatmap's grid.
 
         A head's weight is the square root of the number of its windows.
         """
         grid, weighted = self.windows, []
-        for flow, one, weight in zip(self.flows, maps, self._weights, strict=True):
+        for flow, one, parts, weight in zip(self.flows, maps, details, self._weights, strict=True):
             if weight:
-                z = window_means(flow.standardized(one)[:, None], grid.rows, grid.columns)[:, 0]
+                z = flow.standardized(one)[:, None]
+                if parts is not None:
+                    z = flow.divided(z, parts)
+                z = window_means(z, grid.rows, grid.columns)[:, 0]
                 weighted.append(weight * z)
         return torch.exp(self.unit / sum(self._weights) * reduce(torch.add, weighted))
 

@@ -33,6 +33,7 @@ class HeadRecipe(BaseModel):
         stride: Pixels of the input from one window to the next, doubled until the windows'
             matrices hold at most `MOST_NUMBERS`; None for the whole image.
         kept: Largest number of channels; None keeps all.
+        detail: Parts per side into which the heatmap divides each window.
         blocks: Number of coupling blocks after the whitening; 0 leaves the Gaussian alone.
         width: Channels between the two convolutions of a subnet.
         clamp: Bound of the log-scales.
@@ -49,6 +50,7 @@ class HeadRecipe(BaseModel):
     taps: tuple[int, ...]
     stride: Annotated[int, Field(ge=8, le=128)] | None = None
     kept: Annotated[int, Field(ge=2)] | None = None
+    detail: Annotated[int, Field(ge=1, le=4)] = 1
     blocks: Annotated[int, Field(ge=0, le=16)] = 0
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     clamp: Annotated[float, Field(gt=0)] = 1.9
@@ -85,6 +87,7 @@ class HeadRecipe(BaseModel):
             kept=self.kept,
             rows=rows,
             columns=columns,
+            detail=self.detail,
             flow=flow,
         )
 
@@ -309,7 +312,7 @@ EDGE = Recipe(
     heads=(
         HeadRecipe(name="whole", taps=(2, 4, 7, 10, 14)),
         HeadRecipe(name="coarse", taps=(7, 10, 14), stride=32, kept=192, blocks=2),
-        HeadRecipe(name="fine", taps=(2, 4, 7), stride=16, kept=96, handicap=1.0),
+        HeadRecipe(name="fine", taps=(2, 4, 7), stride=16, kept=96, detail=2, handicap=1.0),
     ),
     rotation="none",
     test_views=1,

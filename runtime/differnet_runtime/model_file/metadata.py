@@ -17,7 +17,7 @@ from ..names import Shown
 from .contract import InputContract, PictureSizes, StrictModel, Views, from_square
 from .detection_limits import DetectionLimits
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Raised whenever an older reader would misread a newer model."""
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -98,6 +98,8 @@ class Head(StrictModel):
         rows: Windows from top to bottom; 1 for the whole picture, whose features are the mean and
             the standard deviation of each channel.
         columns: Windows from left to right.
+        detail: Parts per side into which the heatmap divides each window; 1 in files of format 5
+            and before.
         flow: Shape of its flow.
         epochs: Epochs of training that held-out good pictures chose; 0 leaves the Gaussian.
         typical: Geometric mean of the scores of good pictures that no part of the fit had seen.
@@ -109,6 +111,7 @@ class Head(StrictModel):
     kept: Annotated[int, Field(ge=2)] | None = None
     rows: Annotated[int, Field(ge=1, le=512)] = 1
     columns: Annotated[int, Field(ge=1, le=512)] = 1
+    detail: Annotated[int, Field(ge=1, le=4)] = 1
     flow: FlowSpec
     epochs: Annotated[int, Field(ge=0)] = 0
     typical: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

@@ -213,6 +213,16 @@ def test_older_formats_are_read(version: int, metadata: ModelMetadata) -> None:
     assert read.appearance is None
 
 
+def test_a_heatmap_of_format_5_shows_whole_windows(metadata: ModelMetadata) -> None:
+    flow = FlowSpec(features=4, blocks=0)
+    head = Head(name="fine", taps=(1,), rows=4, columns=4, detail=2, flow=flow)
+    headed = metadata.replaced(flow=None, heads=(head,), format_version=5)
+    fields = headed.model_dump(mode="json")
+    del fields["heads"][0]["detail"]
+    read = parse_metadata(json.dumps(fields), "part.onnx")
+    assert [one.detail for one in read.heads] == [1]
+
+
 def test_format_4_knows_no_sizes_of_pictures(metadata: ModelMetadata) -> None:
     fields = {**metadata.model_dump(mode="json"), "format_version": 4}
     del fields["picture_sizes"]
