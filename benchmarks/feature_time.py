@@ -23,7 +23,7 @@ from differnet_runtime.images import read_image
 from differnet_runtime.inspection.preprocess import preprocess, rotate
 from differnet_training.datasets import open_data
 from differnet_training.features import Pooled
-from differnet_training.heads import HeadFeatures
+from differnet_training.head_features import HeadFeatures
 from differnet_training.recipes import EDGE, EDGE_GLOBAL, Recipe
 
 from . import machine

@@ -25,8 +25,9 @@ def printed(summary: Summary, half: str) -> str:
         "the flow of the coarse head against its Gaussian, all judged pictures: AUROC": _flow(
             summary
         ),
-        "the default on other extractors, seeds that all have: AUROC of the half to choose by, of "
-        "the half to report, defects missed there where 5 % are rejected": _extractors(summary),
+        "the default on larger extractors, on the seeds that all of them ran: AUROC on the half to "
+        "choose by; on the half to report, AUROC and defects missed where 5 % of the good pictures "
+        "are rejected": _extractors(summary),
     }
     return "\n\n".join(f"{name}:\n\n{table}" for name, table in parts.items() if table)
 
@@ -105,13 +106,13 @@ def _flow(summary: Summary) -> str:
 
 def _extractors(summary: Summary) -> str:
     """Shows the subject on each extractor, and the mean over the sets that all ran on."""
-    rows = summary["extractors"]
-    methods = list(dict.fromkeys(m for row in rows.values() for m in row if m != "seeds"))
+    rows = {name: row["methods"] for name, row in summary["extractors"].items()}
+    methods = list(dict.fromkeys(method for row in rows.values() for method in row))
     lines = [
         [name, *(_by_half(row[m]) if m in row else "" for m in methods)]
         for name, row in rows.items()
     ]
-    complete = [row for row in rows.values() if len(row) == len(methods) + 1]
+    complete = [row for row in rows.values() if len(row) == len(methods)]
     if complete:
         means = [
             {

@@ -135,9 +135,11 @@ def _auroc(sets: Runs, half: str) -> tuple[float, float, float]:
 
 def _against_best(methods: Mapping[str, Runs]) -> dict[str, Any] | None:
     """Returns the subject minus the best other method, on the half to report."""
-    if SUBJECT not in methods or len(methods) < 2:
+    if SUBJECT not in methods:
         return None
     others = [method for method in methods if method not in (SUBJECT, *VARIANTS)]
+    if not others:
+        return None
     best = max(others, key=lambda method: _auroc(methods[method], REPORT)[0])
     values, draws, seeds = [], [], set()
     for name, runs in methods[SUBJECT].items():
@@ -163,19 +165,24 @@ def _by_extractor(methods: Mapping[str, Runs]) -> dict[str, Any] | None:
     ran = {name: methods[name] for name in (SUBJECT, *VARIANTS) if name in methods}
     if SUBJECT not in ran or len(ran) < 2:
         return None
-    sets = {
-        name: set.intersection(*(set(runs[name]) for runs in ran.values())) for name in ran[SUBJECT]
-    }
-    if not all(sets.values()):
+    seeds = set.intersection(*(set(one) for runs in ran.values() for one in runs.values()))
+    if not seeds:
         return None
-    found: dict[str, Any] = {"seeds": sorted(set.intersection(*sets.values()))}
-    for method, runs in ran.items():
-        shared = {name: {seed: runs[name][seed] for seed in seeds} for name, seeds in sets.items()}
-        found[method] = {half: _at_one_rate(shared, half) for half in HALVES}
-    return found
+    return {
+        "seeds": sorted(seeds),
+        "methods": {
+            method: {
+                half: _auroc_and_misses(
+                    {name: {seed: one[seed] for seed in seeds} for name, one in runs.items()}, half
+                )
+                for half in HALVES
+            }
+            for method, runs in ran.items()
+        },
+    }
 
 
-def _at_one_rate(sets: Runs, half: str) -> dict[str, float]:
+def _auroc_and_misses(sets: Runs, half: str) -> dict[str, float]:
     """Returns a method's AUROC, and its misses at the first of `RATES`."""
     runs = [run for seeds in sets.values() for run in seeds.values()]
     shares = _shares([figures(run, half) for run in runs], "judged_threshold", 0)

@@ -83,7 +83,7 @@ class Score:
         threshold: Above it a part is a defect; None until the model is calibrated.
         good_percentile: Share in percent of good calibration parts that score at most `value`.
         lowest: Lowest plausible score; one below it comes from a fault, not from a part.
-        heatmap: `(rows, columns) float32` scores of the windows, where the model has them.
+        heatmap: `(rows, columns) float32`, where the model has windows.
         heads: Score of each head by its name, in the model's order; empty where it has none.
         refused: NO_DECISION for a picture that can't be trusted, whatever its score; else None.
 

@@ -11,17 +11,21 @@ from differnet_runtime.model_file.contract import InputContract
 from differnet_runtime.model_file.metadata import FlowSpec, Head
 from differnet_runtime.records import WORDS
 from differnet_training.extractors import build_extractor, window_means
+from differnet_training.features import FeatureReader, ViewPlan
 from differnet_training.flow import CouplingBlock, SpatialSubnet
-from differnet_training.heads import (
+from differnet_training.head_features import (
     DEVIATION_OFFSET,
-    HeadedModel,
     HeadFeatures,
+    feature_count,
+    moments,
+)
+from differnet_training.heads import (
+    HeadedModel,
     HeadFlow,
     Scale,
     greatest,
     joined_scores,
     log_mean_exp,
-    moments,
 )
 from differnet_training.model import load_metadata, load_model
 
@@ -234,37 +238,61 @@ class TestModel:
         mean = log_mean_exp(torch.log(found.heads) / model.unit)
         assert torch.allclose(joined, mean, atol=1e-4)
 
-    def test_detail_divides_a_window_of_the_heatmap_and_moves_no_score(self, headed):
+    def test_subwindows_divide_a_window_of_the_heatmap_and_move_no_score(self, headed):
         model, metadata = load_model(headed.folder)
-        windows = HeadFeatures(model.extractor, model.heads, model.contract)
+        reader = HeadFeatures(model.extractor, model.heads, model.contract)
         frames = torch.from_numpy(golden_frames(metadata.input, 3))
         with torch.inference_mode():
-            plain, detailed = windows(frames), model.features(frames)
-            whole, parts = model.judge(plain), model.judge(detailed)
+            windows, subwindows = reader(frames), model.features(frames)
+            whole, divided = model.judge(windows), model.judge(subwindows)
         assert [one.detail for one in model.heads] == [1, 1, 2]
-        fine, by_parts = windows.part(plain, "fine"), model.reader.part(detailed, "fine")
-        mean = by_parts.reshape(3, 4, *fine.shape[1:]).mean(dim=1)
-        assert torch.allclose(mean, fine, atol=1e-5)
-        assert torch.allclose(parts.scores, whole.scores, rtol=1e-4)
-        assert torch.allclose(parts.heads, whole.heads, rtol=1e-4)
-        whole_logs, logs = torch.log(whole.heatmaps), torch.log(parts.heatmaps)
-        assert whole_logs.shape == logs.shape
-        assert torch.allclose(window_means(logs[:, None], 4, 4)[:, 0], whole_logs[:, ::2, ::2])
-        assert torch.equal(whole_logs[:, ::2, ::2], whole_logs[:, 1::2, 1::2])
-        assert (logs - whole_logs).abs().max() > 0.01
+        fine, four = reader.part(windows, "fine"), model.reader.part(subwindows, "fine")
+        assert torch.allclose(four.reshape(3, 4, *fine.shape[1:]).mean(dim=1), fine, atol=1e-5)
+        assert torch.allclose(divided.scores, whole.scores, rtol=1e-4)
+        assert torch.allclose(divided.heads, whole.heads, rtol=1e-4)
+        before, after = torch.log(whole.heatmaps), torch.log(divided.heatmaps)
+        assert before.shape == after.shape
+        assert torch.equal(before[:, ::2, ::2], before[:, 1::2, 1::2])
+        means = window_means(after[:, None], 4, 4)[:, 0]
+        assert torch.allclose(means, before[:, ::2, ::2], atol=1e-4)
+        assert (after - before).abs().max() > 0.01
 
-    def test_the_heatmap_changes_most_at_the_part_that_changed(self, headed):
+    def test_the_heatmap_changes_most_at_the_subwindow_that_changed(self, headed):
         model, metadata = load_model(headed.folder)
         frame = torch.from_numpy(golden_frames(metadata.input, 1))
         with torch.inference_mode():
             features = model.features(frame)
             before = torch.log(model.judge(features).heatmaps[0])
-            by_parts = model.reader.part(features, "fine").reshape(2, 2, 4, 4, -1)
-            by_parts[1, 0, 2, 3] += 5.0
-            rest = features[:, : -by_parts.numel()]
-            changed = torch.cat([rest, by_parts.reshape(1, -1)], dim=1)
+            fine = model.reader.part(features, "fine").clone().reshape(2, 2, 4, 4, -1)
+            fine[1, 0, 2, 3] += 5.0
+            changed = torch.cat([features[:, : -fine.numel()], fine.reshape(1, -1)], dim=1)
             change = torch.log(model.judge(changed).heatmaps[0]) - before
         assert divmod(int(change.abs().argmax()), 8) == (5, 6)
+
+    def test_windows_and_subwindows_have_cache_entries_of_their_own(self, headed, tmp_path):
+        model, _ = load_model(headed.folder)
+        images, views = headed.data.test[:2], ViewPlan.fixed((0.0,))
+        found = []
+        for subwindows in (False, True, False, True):
+            reader = FeatureReader(
+                model.extractor,
+                model.contract,
+                tmp_path,
+                heads=model.heads,
+                subwindows=subwindows,
+            )
+            found.append(reader.read(images, views, "features").values[:, 0])
+        assert [one.shape[1] for one in found[:2]] == [
+            sum(feature_count(one, subwindows=subwindows) for one in model.heads)
+            for subwindows in (False, True)
+        ]
+        assert np.array_equal(found[0], found[2])
+        assert np.array_equal(found[1], found[3])
+
+    def test_features_of_another_width_are_refused(self, headed):
+        model, _ = load_model(headed.folder)
+        with pytest.raises(ValueError, match="7 features are not those of heads"):
+            model.judge(torch.zeros(1, 7))
 
     def test_only_the_head_whose_features_change_answers(self, headed):
         model, metadata = load_model(headed.folder)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from differnet_runtime.model_file.contract import Tiles
-from differnet_training.heads import tiled
+from differnet_training.head_features import tiled
 
 
 class Maps(nn.Module):

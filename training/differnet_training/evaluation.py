@@ -212,7 +212,7 @@ def evaluate(
         cache,
         windows=None if metadata.heads else model.windows,
         heads=metadata.heads,
-        detail=True,
+        subwindows=True,
         skip_unreadable=skip_unreadable,
     )
     features = reader.read(data.test, ViewPlan.fixed(metadata.views.angles), "test features")

@@ -47,7 +47,7 @@ from differnet_runtime.model_file.metadata import Head, Windows
 
 from .datasets import ImageFile
 from .extractors import FeatureExtractor
-from .heads import HeadFeatures
+from .head_features import HeadFeatures
 
 T = TypeVar("T")
 
@@ -251,7 +251,7 @@ class FeatureReader:
         cache_folder: Folder of the cache; None computes everything afresh.
         windows: Average over each window of a grid; None averages over the whole image.
         heads: Read the features of these heads instead.
-        detail: Read the parts of windows that heatmaps show, too.
+        subwindows: Read the subwindows that heatmaps show, in place of whole windows.
         skip_unreadable: Continue without images that can't be read, instead of refusing.
 
     Example:
@@ -268,7 +268,7 @@ class FeatureReader:
         *,
         windows: Windows | None = None,
         heads: Sequence[Head] = (),
-        detail: bool = False,
+        subwindows: bool = False,
         skip_unreadable: bool = False,
     ) -> None:
         # Channels last in memory: the same numbers to 1e-5, in two thirds of the time on a CPU.
@@ -277,10 +277,10 @@ class FeatureReader:
         self.cache_folder = cache_folder
         self.windows = windows
         self.heads = tuple(heads)
-        self.detail = detail
+        self.subwindows = subwindows and any(head.detail > 1 for head in heads)
         self.skip_unreadable = skip_unreadable
         self._module = (
-            HeadFeatures(self.extractor, heads, contract, detail=detail)
+            HeadFeatures(self.extractor, heads, contract, subwindows=subwindows)
             if heads
             else Pooled(self.extractor, windows)
         )
@@ -399,9 +399,8 @@ class FeatureReader:
             ],
             "opencv": cv2.__version__,
             "runs_on": runs_on(),
+            **({"detail": [head.detail for head in self.heads]} if self.subwindows else {}),
         }
-        if self.detail:
-            key["detail"] = [head.detail for head in self.heads]
         return FeatureCache(self.cache_folder, key)
 
     def _features(

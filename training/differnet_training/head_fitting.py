@@ -31,7 +31,8 @@ from .gaussian import (
     median_loss,
     shrunk_moments,
 )
-from .heads import HeadFlow, feature_count, greatest
+from .head_features import feature_count
+from .heads import HeadFlow, greatest
 from .recipes import Recipe
 
 FOLDS = 5

@@ -120,6 +120,7 @@ def learn_heads(job: TrainingSettings) -> Learned:
     scales = [Scale(head.typical, head.spread) for head in model.heads]
     unseen = joined_scores([one.unseen for one in fitted], scales)
     threshold = _calibrate(job, model, unseen, train, calibration)
+    # Of whole windows, which are the means of the subwindows that heatmaps show later.
     heatmaps = model.judge_features(train.values[:SHOWN]).heatmaps
     assert heatmaps is not None
     metadata = ModelMetadata(

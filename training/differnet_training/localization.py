@@ -1,6 +1,6 @@
 """Anomaly maps in pixels, drawn as heatmaps and judged by the masks of defects.
 
-A map shows the scores of a model's windows. A model without windows gives the gradient of its
+A map is the heatmap of a model with windows. A model without windows gives the gradient of its
 score, as the original does (Rudolph et al. 2021, section 3.4): the gradient with respect to the
 image in absolute values, summed over the colours, averaged over the rotations and smoothed by a
 Gaussian. It needs a backward pass for each view, so it is used in evaluation only and is not in
@@ -80,7 +80,7 @@ def gradient_map(model: DifferNet, frame: NDArray[np.uint8]) -> Map:
 
 
 def window_map(model: Model, frame: NDArray[np.uint8]) -> Map:
-    """Returns the scores of the windows, resized to the frame as at the camera.
+    """Returns the heatmap, resized to the frame as at the camera.
 
     Args:
         model: In eval mode, with windows.

@@ -115,7 +115,7 @@ def thumbnail(
         path: Path of the image file.
         contract: How the image becomes the model's input.
         caption: Lines below the image.
-        heatmap: `(rows, columns)` window scores.
+        heatmap: `(rows, columns)` values.
         windows: Holds the scale of the heatmap's colours.
         mask: File that marks the defect's pixels; the caption says so if it can't be used.
         side: Longest side in pixels; no image is enlarged.

@@ -33,7 +33,7 @@ class HeadRecipe(BaseModel):
         stride: Pixels of the input from one window to the next, doubled until the windows'
             matrices hold at most `MOST_NUMBERS`; None for the whole image.
         kept: Largest number of channels; None keeps all.
-        detail: Parts per side into which the heatmap divides each window.
+        detail: Subwindows per side into which the heatmap divides each window.
         blocks: Number of coupling blocks after the whitening; 0 leaves the Gaussian alone.
         width: Channels between the two convolutions of a subnet.
         clamp: Bound of the log-scales.

@@ -91,8 +91,8 @@ Heatmap = tuple[tuple[float, ...], ...]
 class ImageResult(_Frozen):
     """The verdict on one image.
 
-    `heatmap` holds the scores of its windows and `head` the name of the head that decided, if the
-    model has them. `mask` is the file that marks the defect's pixels. `code` and `reason` say why
+    `heatmap` holds rows of values and `head` the name of the head that decided, if the model has
+    them. `mask` is the file that marks the defect's pixels. `code` and `reason` say why
     an image is NO_DECISION; its score is kept.
     """
 

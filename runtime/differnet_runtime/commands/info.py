@@ -150,7 +150,8 @@ def _heatmap(metadata: ModelMetadata) -> str:
     known = windows.low is not None and windows.high is not None
     scale = f", colours from {windows.low:.4g} to {windows.high:.4g}" if known else ""
     unit = ", each relative to what good parts have there" if metadata.heads else ""
-    return f"scores of {windows.rows} x {windows.columns} windows (rows x columns){unit}{scale}"
+    places = "subwindows" if any(head.detail > 1 for head in metadata.heads) else "windows"
+    return f"scores of {windows.rows} x {windows.columns} {places} (rows x columns){unit}{scale}"
 
 
 def _appearance(good: Appearance | None) -> str:

@@ -191,7 +191,7 @@ class EvidenceStore(Service):
         Args:
             event: The event with the verdict.
             image: The frame as the camera gave it.
-            heatmap: `(rows, columns) float32` scores of the windows; None if there are none.
+            heatmap: `(rows, columns) float32`; None where the model has no windows.
             metadata: Metadata of the model that gave them.
             replaces: Id of a less anomalous picture of the same part that this one replaces.
 

@@ -98,8 +98,8 @@ class Head(StrictModel):
         rows: Windows from top to bottom; 1 for the whole picture, whose features are the mean and
             the standard deviation of each channel.
         columns: Windows from left to right.
-        detail: Parts per side into which the heatmap divides each window; 1 in files of format 5
-            and before.
+        detail: Subwindows per side into which the heatmap divides each window; 1 in files of
+            format 5 and before.
         flow: Shape of its flow.
         epochs: Epochs of training that held-out good pictures chose; 0 leaves the Gaussian.
         typical: Geometric mean of the scores of good pictures that no part of the fit had seen.
@@ -117,6 +117,12 @@ class Head(StrictModel):
     typical: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
+    @model_validator(mode="after")
+    def _windows_to_divide(self) -> Head:
+        if self.whole and self.detail > 1:
+            raise ValueError("a head of the whole picture has no windows to divide")
+        return self
+
     @property
     def whole(self) -> bool:
         """Whether it judges the whole picture at once."""
@@ -124,22 +130,23 @@ class Head(StrictModel):
 
 
 class Windows(StrictModel):
-    """Local evidence: the features of every window of a grid are judged.
+    """The heatmap's grid: its values are the scores of windows, or of subwindows.
 
-    The window scores are the heatmap. Without heads, the score is the greatest mean of 3 x 3
-    neighbouring ones. Files of format 3 and before have `grid`, the side of a square grid.
+    Without heads, the score is the greatest mean of 3 x 3 neighbouring windows. `Head.detail`
+    divides windows into subwindows. Files of format 3 and before have `grid`, the side of a square
+    grid.
 
     Args:
-        rows: Windows from top to bottom.
-        columns: Windows from left to right.
-        low: Where a heatmap's colours begin: the median window score of good parts;
+        rows: Values from top to bottom.
+        columns: Values from left to right.
+        low: Where a heatmap's colours begin: the median score of good parts' windows;
             None until the model is calibrated.
         high: Where they end: as far above the threshold as `low` lies below it. Both are fixed
             once, so colours compare between pictures.
     """
 
-    rows: Annotated[int, Field(ge=2, le=512)]
-    columns: Annotated[int, Field(ge=2, le=512)]
+    rows: Annotated[int, Field(ge=2, le=2048)]
+    columns: Annotated[int, Field(ge=2, le=2048)]
     low: float | None = None
     high: float | None = None
 

@@ -55,7 +55,10 @@ def test_heads_and_their_heatmap_are_shown(
     trained = headed.heads[1].model_copy(
         update={"epochs": 6, "flow": FlowSpec(features=24, blocks=2, width=64, kernel=3)}
     )
-    changed = headed.replaced(input=tiles, heads=(headed.heads[0], trained, headed.heads[2]))
+    fine = headed.heads[2].model_copy(update={"detail": 2})
+    assert headed.windows is not None
+    grid = headed.windows.model_copy(update={"rows": 8, "columns": 16})
+    changed = headed.replaced(input=tiles, heads=(headed.heads[0], trained, fine), windows=grid)
     (tmp_path / "model.json").write_text(changed.model_dump_json())
     assert main(["info", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
@@ -67,7 +70,7 @@ def test_heads_and_their_heatmap_are_shown(
         "2 blocks of width 64, clamp 3, subnets of 3 x 3 convolutions, trained for 6 epochs",
         "small details: 4 x 8 windows",
         "joined from the heads' scores, on one scale where a typical good part has about 1",
-        "4 x 8 windows (rows x columns), each relative to what good parts have there, "
+        "8 x 16 subwindows (rows x columns), each relative to what good parts have there, "
         "colours from 1 to 200",
     ):
         assert text in shown

@@ -223,6 +223,11 @@ def test_a_heatmap_of_format_5_shows_whole_windows(metadata: ModelMetadata) -> N
     assert [one.detail for one in read.heads] == [1]
 
 
+def test_a_head_of_the_whole_picture_has_no_windows_to_divide() -> None:
+    with pytest.raises(ValueError, match="no windows to divide"):
+        Head(name="whole", taps=(1,), detail=2, flow=FlowSpec(features=4))
+
+
 def test_format_4_knows_no_sizes_of_pictures(metadata: ModelMetadata) -> None:
     fields = {**metadata.model_dump(mode="json"), "format_version": 4}
     del fields["picture_sizes"]
