@@ -4,7 +4,8 @@
 
 Each kind keeps that many connections open and replaces those that the station closes; `command`
 and `tokenless` send that many commands. `unread`, `viewer` and `command` send the token in
-`$TOKEN`, if there is one. Ends when the time is up, or on SIGTERM once the number was reached.
+`$TOKEN`, if there is one. Ends when the time is up, or on SIGTERM once the number was reached
+(of commands: once one was answered).
 Loopback only. Prints how many were opened, as JSON.
 """
 
@@ -112,14 +113,17 @@ def hold(kind: str, address: Address, count: int, seconds: float) -> int:
 
 
 def command(address: Address, count: int, seconds: float, right: dict[str, str]) -> int:
-    """Sends so many commands to the camera `command`, as fast as they are answered."""
+    """Sends commands to the camera `command` until so many are answered; returns how many were.
+
+    A command whose connection is refused or dropped is sent again.
+    """
     until, sent = time.monotonic() + seconds, [0] * _SENDERS
 
     def send(number: int) -> None:
         connection = http.client.HTTPConnection(*address, timeout=10)
         headers = {"Content-Type": "application/json", **right}
-        for _ in range(count // _SENDERS):
-            if enough.is_set() or time.monotonic() > until:
+        while sent[number] < count // _SENDERS and time.monotonic() < until:
+            if enough.is_set() and any(sent):
                 break
             try:
                 connection.request("POST", "/api/cameras/command/trigger", b"{}", headers)
@@ -127,6 +131,7 @@ def command(address: Address, count: int, seconds: float, right: dict[str, str])
                 sent[number] += 1
             except (OSError, http.client.HTTPException):
                 connection.close()
+                time.sleep(0.05)
         connection.close()
 
     threads = [threading.Thread(target=send, args=(k,)) for k in range(_SENDERS)]
