@@ -127,7 +127,10 @@ def _saturates(node: NodeProto, ranges: RangeAnalysis) -> bool:
 
 
 def _half_outputs(nodes: Iterable[NodeProto], ranges: RangeAnalysis) -> set[str]:
-    """Names the outputs of convolutions, and of what lies between and before them."""
+    """Names the outputs of convolutions, and of what lies between and before them.
+
+    An average that no convolution reads is of a feature map, and stays in FP32.
+    """
     nodes, constants, half = list(nodes), ranges.constants, set[str]()
     for node in nodes:
         between = node.op_type in _ELEMENTWISE and all(
@@ -137,8 +140,11 @@ def _half_outputs(nodes: Iterable[NodeProto], ranges: RangeAnalysis) -> set[str]
             half |= set(node.output)
     for node in reversed(nodes):
         followers = [user for name in node.output for user in ranges.users[name]]
-        if node.op_type in _MOVES and followers and all(u.output[0] in half for u in followers):
+        read_in_half = bool(followers) and all(u.output[0] in half for u in followers)
+        if node.op_type in _MOVES and read_in_half:
             half |= set(node.output)
+        elif node.op_type == "AveragePool" and not read_in_half:
+            half -= set(node.output)
     return half
 
 

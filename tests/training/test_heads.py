@@ -247,7 +247,7 @@ class TestModel:
             whole, divided = model.judge(windows), model.judge(subwindows)
         assert [one.detail for one in model.heads] == [1, 1, 2]
         fine, four = reader.part(windows, "fine"), model.reader.part(subwindows, "fine")
-        assert torch.allclose(four.reshape(3, 4, *fine.shape[1:]).mean(dim=1), fine, atol=1e-5)
+        assert torch.allclose(four.reshape(3, len(fine[0]), 4, -1).mean(dim=2), fine, atol=1e-5)
         assert torch.allclose(divided.scores, whole.scores, rtol=1e-4)
         assert torch.allclose(divided.heads, whole.heads, rtol=1e-4)
         before, after = torch.log(whole.heatmaps), torch.log(divided.heatmaps)
@@ -263,8 +263,8 @@ class TestModel:
         with torch.inference_mode():
             features = model.features(frame)
             before = torch.log(model.judge(features).heatmaps[0])
-            fine = model.reader.part(features, "fine").clone().reshape(2, 2, 4, 4, -1)
-            fine[1, 0, 2, 3] += 5.0
+            fine = model.reader.part(features, "fine").clone().reshape(4, 4, 2, 2, -1)
+            fine[2, 3, 1, 0] += 5.0
             changed = torch.cat([features[:, : -fine.numel()], fine.reshape(1, -1)], dim=1)
             change = torch.log(model.judge(changed).heatmaps[0]) - before
         assert divmod(int(change.abs().argmax()), 8) == (5, 6)

@@ -180,22 +180,22 @@ def window_means(feature_map: Tensor, rows: int, columns: int) -> Tensor:
     """Averages a map over a grid of equal windows: `(N, C, h, w) -> (N, C, rows, columns)`.
 
     A pixel on the border of windows counts in each by its share of area, so the means are exact
-    for every size. Only slices, repetitions and means are used, which every exporter supports.
+    for every size. Only copies and average pooling are used, which every exporter supports.
     """
-    return _means_along(_means_along(feature_map, 2, rows), 3, columns)
+    copies = _copied_along(_copied_along(feature_map, 2, rows), 3, columns)
+    kernel = int(copies.shape[2]) // rows, int(copies.shape[3]) // columns
+    return copies if kernel == (1, 1) else F.avg_pool2d(copies, kernel)
 
 
-def _means_along(x: Tensor, axis: int, grid: int) -> Tensor:
+def _copied_along(x: Tensor, axis: int, grid: int) -> Tensor:
+    """Copies each pixel along an axis until the grid divides the size."""
     _, *sizes = (int(size) for size in x.shape)  # numbers: a traced graph would compute shapes
-    size = sizes[axis - 1]
-    repeats = grid // math.gcd(size, grid)
-    if repeats > 1:
-        x = torch.cat([x.unsqueeze(axis + 1)] * repeats, dim=axis + 1)
-    count = size * repeats // grid
-    before, after = sizes[: axis - 1], sizes[axis:]
-    if count == 1:
-        return x if size == grid else x.reshape(-1, *before, grid, *after)
-    return x.reshape(-1, *before, grid, count, *after).mean(dim=axis + 1)
+    copies = grid // math.gcd(sizes[axis - 1], grid)
+    if copies == 1:
+        return x
+    side_by_side = torch.cat([x.unsqueeze(axis + 1)] * copies, dim=axis + 1)
+    sizes[axis - 1] *= copies
+    return side_by_side.reshape(-1, *sizes)
 
 
 def _reads_rgb(module: nn.Module) -> TypeGuard[nn.Conv2d]:

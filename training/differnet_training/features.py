@@ -399,7 +399,7 @@ class FeatureReader:
             ],
             "opencv": cv2.__version__,
             "runs_on": runs_on(),
-            **({"detail": [head.detail for head in self.heads]} if self.subwindows else {}),
+            **({"subwindows": [head.detail for head in self.heads]} if self.subwindows else {}),
         }
         return FeatureCache(self.cache_folder, key)
 

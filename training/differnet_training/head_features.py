@@ -73,7 +73,7 @@ class HeadFeatures(nn.Module):
         """Selects one head's features from all heads' `(N, sum of sizes)`.
 
         Returns:
-            `(N, windows, D)`, or of features by subwindows `(N, P * windows, D)`.
+            `(N, windows, D)`, or of features by subwindows `(N, windows * P, D)`.
         """
         position = next(k for k, head in enumerate(self.heads) if head.name == name)
         sizes, features = self.sizes_of(values.shape[1]), self.heads[position].flow.features
@@ -99,12 +99,11 @@ class HeadFeatures(nn.Module):
         windows = torch.cat(means, dim=1)
         if head.kept is not None:
             windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))
-        if side == 1:
-            cells = windows.reshape(-1, features, head.rows * head.columns).transpose(1, 2)
-        else:
-            divided = windows.reshape(-1, features, head.rows, side, head.columns, side)
-            cells = divided.permute(0, 3, 5, 2, 4, 1)
-        return cells.reshape(-1, feature_count(head, subwindows=self.subwindows))
+        # Channels last first: two moves of whole rows are quicker than one of single numbers.
+        cells = windows.permute(0, 2, 3, 1).reshape(
+            -1, head.rows, side, head.columns, side * features
+        )
+        return cells.transpose(2, 3).reshape(-1, feature_count(head, subwindows=self.subwindows))
 
 
 def feature_count(head: Head, *, subwindows: bool = False) -> int:

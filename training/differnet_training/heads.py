@@ -86,21 +86,31 @@ class HeadFlow(nn.Module):
         self.grid = head.rows, head.columns
 
     def whiten(self, x: Tensor) -> Tensor:
-        """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`.
+        """Whitens `(N, windows * D)` features; returns `(N, D, rows, columns)`."""
+        return self.on_grid(self.whiten_subwindows(x, 1)[:, :, 0])
 
-        Features by subwindows, `(N, P * windows * D)`, are whitened as if each subwindow were a
-        whole window; returns `(N * P, D, rows, columns)`. Whitening is affine, so the mean over a
-        window's subwindows is the whitened window.
+    def whiten_subwindows(self, x: Tensor, count: int) -> Tensor:
+        """Whitens each subwindow as if it were its whole window.
+
+        Whitening is affine, so the mean over a window's subwindows is the whitened window.
+
+        Args:
+            x: `(N, windows * P * D)` features by subwindows.
+            count: P, subwindows in a window; 1 for features of whole windows.
+
+        Returns:
+            `(windows, N, P, D)`.
         """
-        head = self.head
-        if x.shape[1] != self.centre.numel():
-            x = x.reshape(-1, self.centre.numel())
-        # As one row: the engine's audit takes a two-axis constant for a layer's weights.
-        centred = (x - self.centre.flatten()).reshape(
-            -1, head.rows * head.columns, head.flow.features
-        )
-        z = torch.matmul(centred.transpose(0, 1), self.matrix).permute(1, 2, 0)
-        return z.reshape(-1, head.flow.features, head.rows, head.columns)
+        windows, features = self.grid[0] * self.grid[1], self.head.flow.features
+        # As one row: the engine's audit takes a constant of more axes for a layer's weights.
+        centre = self.centre.repeat_interleave(count, 0).flatten()
+        rows = (x - centre).reshape(-1, windows, count, features).transpose(0, 1)
+        z = torch.matmul(rows.reshape(windows, -1, features), self.matrix)
+        return z.reshape(windows, -1, count, features)
+
+    def on_grid(self, z: Tensor) -> Tensor:
+        """Returns `(windows, N, D)` as `(N, D, rows, columns)`."""
+        return z.permute(1, 2, 0).reshape(-1, int(z.shape[2]), *self.grid)
 
     def couple(self, z: Tensor) -> Tensor:
         """Returns the window scores `(N, rows, columns)` of whitened features.
@@ -208,13 +218,11 @@ class HeadedModel(nn.Module):
         subwindows: list[Tensor | None] = []
         sizes = self.reader.sizes_of(int(features.shape[1]))
         for flow, x in zip(self.flows, torch.split(features, sizes, dim=1), strict=True):
-            z, count = flow.whiten(x), int(x.shape[1]) // flow.centre.numel()
-            scores = None
-            if count > 1:
-                scores = z2_score(z).reshape(-1, count, *flow.grid)
-                z = z.reshape(-1, count, flow.head.flow.features, *flow.grid).mean(dim=1)
-            maps.append(flow.couple(z))
-            subwindows.append(scores)
+            count = int(x.shape[1]) // flow.centre.numel()
+            z = flow.whiten_subwindows(x, count)
+            maps.append(flow.couple(flow.on_grid(z[:, :, 0] if count == 1 else z.mean(dim=2))))
+            # The score by the Gaussian alone, see `flow.z2_score`.
+            subwindows.append(flow.on_grid((z * z).mean(dim=3)) if count > 1 else None)
         return self.join(maps, subwindows)
 
     def judge_features(self, features: NDArray[np.float32]) -> ModelScores:
