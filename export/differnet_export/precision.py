@@ -129,7 +129,7 @@ def _saturates(node: NodeProto, ranges: RangeAnalysis) -> bool:
 def _half_outputs(nodes: Iterable[NodeProto], ranges: RangeAnalysis) -> set[str]:
     """Names the outputs of convolutions, and of what lies between and before them.
 
-    An average that no convolution reads is of a feature map, and stays in FP32.
+    Averages of feature maps, which no convolution reads, stay in FP32, and so does what moves them.
     """
     nodes, constants, half = list(nodes), ranges.constants, set[str]()
     for node in nodes:
@@ -140,10 +140,10 @@ def _half_outputs(nodes: Iterable[NodeProto], ranges: RangeAnalysis) -> set[str]
             half |= set(node.output)
     for node in reversed(nodes):
         followers = [user for name in node.output for user in ranges.users[name]]
-        read_in_half = bool(followers) and all(u.output[0] in half for u in followers)
-        if node.op_type in _MOVES and read_in_half:
+        read_in_half = [user.output[0] in half for user in followers]
+        if node.op_type in _MOVES and followers and all(read_in_half):
             half |= set(node.output)
-        elif node.op_type == "AveragePool" and not read_in_half:
+        elif node.op_type in _MOVES | {"AveragePool"} and not any(read_in_half):
             half -= set(node.output)
     return half
 
