@@ -49,8 +49,8 @@ class HeadFeatures(nn.Module):
         channels = extractor.channels_by_tap()
         for head, whole in zip(self.heads, self.whole, strict=True):
             if head.kept is not None and not whole:
-                kept = torch.from_numpy(_kept(sum(channels[t] for t in head.taps), head.kept))
-                self.register_buffer(f"kept_{head.name}", kept, persistent=False)
+                for tap, kept in _kept([channels[tap] for tap in head.taps], head).items():
+                    self.register_buffer(f"kept_{head.name}_{tap}", kept, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
@@ -64,9 +64,7 @@ class HeadFeatures(nn.Module):
         found = []
         for head, whole in zip(self.heads, self.whole, strict=True):
             read = [maps[tap] for tap in head.taps]
-            found.append(
-                torch.cat([moments(one) for one in read], 1) if whole else self._windows(head, read)
-            )
+            found.append(moments(*read) if whole else self._windows(head, read))
         return torch.cat(found, dim=1)
 
     def part(self, values: np.ndarray, name: str) -> np.ndarray:
@@ -95,10 +93,11 @@ class HeadFeatures(nn.Module):
 
     def _windows(self, head: Head, maps: list[Tensor]) -> Tensor:
         side, features = head.detail if self.subwindows else 1, head.flow.features
+        if head.kept is not None:
+            kept = [self.get_buffer(f"kept_{head.name}_{tap}") for tap in head.taps]
+            maps = [torch.index_select(one, 1, k) for one, k in zip(maps, kept, strict=True)]
         means = [window_means(one, side * head.rows, side * head.columns) for one in maps]
         windows = torch.cat(means, dim=1)
-        if head.kept is not None:
-            windows = torch.index_select(windows, 1, self.get_buffer(f"kept_{head.name}"))
         # Channels last first: two moves of whole rows are quicker than one of single numbers.
         cells = windows.permute(0, 2, 3, 1).reshape(
             -1, head.rows, side, head.columns, side * features
@@ -115,16 +114,28 @@ def feature_count(head: Head, *, subwindows: bool = False) -> int:
     return windows * head.detail**2 if subwindows else windows
 
 
-def moments(feature_map: Tensor) -> Tensor:
-    """Returns each channel's mean and log standard deviation: `(N, C, h, w) -> (N, 2 C)`."""
-    mean = feature_map.mean(dim=(2, 3))
-    centred = feature_map - mean[:, :, None, None]
-    deviation = torch.sqrt((centred * centred).mean(dim=(2, 3)) + 1e-12)
-    return torch.cat([mean, torch.log(deviation + DEVIATION_OFFSET)], dim=1)
+def moments(*maps: Tensor) -> Tensor:
+    """Returns each channel's mean and log standard deviation: `(N, C, h, w)...` to `(N, 2 C)`.
+
+    The means of a map's channels come first, then their deviations, then the next map's.
+    """
+    means = [one.mean(dim=(2, 3), keepdim=True) for one in maps]
+    centred = [one - mean for one, mean in zip(maps, means, strict=True)]
+    variances = torch.cat([(one * one).mean(dim=(2, 3), keepdim=True) for one in centred], dim=1)
+    deviations = torch.log(torch.sqrt(variances + 1e-12) + DEVIATION_OFFSET)
+    by_map = torch.split(deviations, [int(one.shape[1]) for one in maps], dim=1)
+    pairs = zip(means, by_map, strict=True)
+    return torch.cat([one for pair in pairs for one in pair], dim=1).flatten(1)
 
 
-def _kept(channels: int, count: int) -> np.ndarray:
-    return np.sort(np.random.RandomState(0).permutation(channels)[:count])
+def _kept(channels: Sequence[int], head: Head) -> dict[int | None, Tensor]:
+    """Returns by tap which channels a head keeps, drawn from all taps' together, in order."""
+    draw = np.random.RandomState(0).permutation(sum(channels))[: head.kept]
+    parts = np.split(np.isin(np.arange(sum(channels)), draw), np.cumsum(channels)[:-1])
+    return {
+        tap: torch.from_numpy(np.flatnonzero(part))
+        for tap, part in zip(head.taps, parts, strict=True)
+    }
 
 
 def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:

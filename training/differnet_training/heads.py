@@ -247,28 +247,26 @@ class HeadedModel(nn.Module):
             subwindows: `(N, P, rows, columns)`, scores of each window's P subwindows by the
                 Gaussian alone, for the heatmap; None for heads without.
         """
-        z = torch.stack(
-            [flow.standardized(greatest(one)) for flow, one in zip(self.flows, maps, strict=True)],
-            dim=1,
-        )
+        standardized = [flow.standardized(one) for flow, one in zip(self.flows, maps, strict=True)]
+        z = torch.stack([greatest(one) for one in standardized], dim=1)
         heads = torch.exp(self.unit * z)
-        heatmap = self._heatmap(maps, subwindows or [None] * len(maps))
+        heatmap = self._heatmap(standardized, subwindows or [None] * len(maps))
         return ScoresAndMaps(torch.exp(self.unit * log_mean_exp(z)), heads, heatmap)
 
-    def _heatmap(self, maps: Sequence[Tensor], subwindows: Sequence[Tensor | None]) -> Tensor:
+    def _heatmap(
+        self, standardized: Sequence[Tensor], subwindows: Sequence[Tensor | None]
+    ) -> Tensor:
         """Returns exp(unit * weighted mean of the window heads' z), on the heatmap's grid.
 
         A head's weight is the square root of the number of its windows.
         """
         grid, weighted = self.windows, []
-        heads = zip(self.flows, maps, subwindows, self._weights, strict=True)
-        for flow, one, scores, weight in heads:
+        heads = zip(self.flows, standardized, subwindows, self._weights, strict=True)
+        for flow, z, scores, weight in heads:
             if weight:
-                z = flow.standardized(one)[:, None]
-                if scores is not None:
-                    z = flow.divided(z, scores)
-                z = window_means(z, grid.rows, grid.columns)[:, 0]
-                weighted.append(weight * z)
+                fine = z[:, None] if scores is None else flow.divided(z[:, None], scores)
+                fine = window_means(fine, grid.rows, grid.columns)[:, 0]
+                weighted.append(weight * fine)
         return torch.exp(self.unit / sum(self._weights) * reduce(torch.add, weighted))
 
     @contextmanager
