@@ -3,10 +3,10 @@
     python -m benchmarks.attackers silent 127.0.0.1 8787 1100 60
 
 Each kind keeps that many connections open and replaces those that the station closes; `command`
-and `tokenless` send that many commands. `unread`, `viewer` and `command` send the token in
-`$TOKEN`, if there is one. Ends when the time is up, or on SIGTERM once the number was reached
-(of commands: once one was answered).
-Loopback only. Prints how many were opened, as JSON.
+and `tokenless` send commands until that many are answered, whatever the answer. `unread`, `viewer`
+and `command` send the token in `$TOKEN`, if there is one. Ends when the time is up, or on SIGTERM
+once the number was reached (of commands: once one was answered). Loopback only. Prints how many
+were opened or answered, as JSON.
 """
 
 from __future__ import annotations

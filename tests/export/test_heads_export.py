@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto
 
 from differnet_export.exporter import export_model
 from differnet_export.frames import extreme
@@ -91,11 +90,6 @@ def frames(made: Made) -> np.ndarray:
     return np.stack([*golden_frames(contract, 2), *real])
 
 
-def inferred(graph: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The types of a graph's tensors, constants apart."""
-    return list(onnx.shape_inference.infer_shapes(graph, data_prop=True).graph.value_info)
-
-
 def run(graph: onnx.ModelProto, batch: np.ndarray) -> Outputs:
     with OnnxRuntimeBackend(graph.SerializeToString()) as backend:
         return backend.infer(batch)
@@ -135,13 +129,6 @@ class TestGraph:
             operators = {node.op_type for node in model.graph.node}
             assert model.opset_import[0].version == 17
             assert not operators & {"GatherND", "NonZero", "Loop", "If", "Resize", "Shape"}
-
-    def test_averages_of_windows_are_single(self, made):
-        half = onnx.load(made.fp16)
-        kind = {tensor.name: tensor.type.tensor_type.elem_type for tensor in inferred(half)}
-        averages = [node for node in half.graph.node if node.op_type == "AveragePool"]
-        assert averages
-        assert {kind[node.output[0]] for node in averages} == {TensorProto.FLOAT}
 
     def test_a_batch_scores_as_its_frames_do(self, made):
         batch, graph = frames(made), onnx.load(made.fp32)

@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto
 
 from differnet_export.exporter import export_model
 from differnet_export.graph import on_cpu, trace
@@ -15,6 +16,7 @@ from differnet_runtime.cli import main
 from differnet_runtime.images import list_images, read_image
 from differnet_runtime.inspection.preprocess import golden_frames, preprocess
 from differnet_training.model import load_model
+from tests.export.test_precision import types
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,14 @@ def test_the_graph_gives_torchs_heatmap(windowed, files):
         expected = model.combine(rows)[1].numpy()
     found = heatmaps(graph, batch)
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
+
+
+def test_averages_of_windows_are_single(files):
+    graph = onnx.load(files["fp16"])
+    kind = types(graph)
+    averages = [node for node in graph.graph.node if node.op_type == "AveragePool"]
+    assert averages
+    assert {kind[node.output[0]] for node in averages} == {TensorProto.FLOAT}
 
 
 def test_fp16_keeps_the_heatmap_within_a_hundredth_of_its_range(windowed):

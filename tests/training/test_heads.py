@@ -341,6 +341,15 @@ def test_moments_are_those_of_numpy():
     np.testing.assert_allclose(moments(torch.from_numpy(maps)), expected, rtol=1e-5)
 
 
+def test_a_head_may_keep_no_channel_of_a_tap():
+    extractor = build_extractor("efficientnet_lite0", tap=(1, 2, 3), scales=(1,))
+    spec = FlowSpec(features=2, blocks=0, width=8, kernel=3)
+    one = Head(name="fine", taps=(1, 2, 3), rows=2, columns=2, kept=2, flow=spec)
+    read = HeadFeatures(extractor, [one], InputContract(size=32))
+    found = read(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))
+    assert found.shape == (1, 8)
+
+
 def test_a_dead_channel_has_finite_moments():
     assert torch.isfinite(moments(torch.zeros(1, 2, 4, 4))).all()
 

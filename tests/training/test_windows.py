@@ -35,6 +35,12 @@ def test_window_means_of_any_size_weigh_pixels_by_area(height, width, grid):
     assert torch.allclose(window_means(x, grid, grid), expected)
 
 
+def test_window_means_keep_their_digits_where_the_grid_divides_no_side():
+    x = torch.rand(1, 2, 92, 92)
+    precise = window_means(x.double(), 11, 11)
+    assert (window_means(x, 11, 11) - precise).abs().max() < 1e-6
+
+
 def test_features_from_the_cache_score_as_frames_do(windowed):
     model, metadata = load_model(windowed.folder)
     assert len(model.views.angles) == 4

@@ -182,9 +182,16 @@ def window_means(feature_map: Tensor, rows: int, columns: int) -> Tensor:
     A pixel on the border of windows counts in each by its share of area, so the means are exact
     for every size. Only copies and average pooling are used, which every exporter supports.
     """
-    copies = _copied_along(_copied_along(feature_map, 2, rows), 3, columns)
-    kernel = int(copies.shape[2]) // rows, int(copies.shape[3]) // columns
-    return copies if kernel == (1, 1) else F.avg_pool2d(copies, kernel)
+    x = _copied_along(feature_map, 2, rows)
+    if int(x.shape[3]) % columns:  # pooled first, else copies of copies: 121 for 11 x 11 windows
+        x = _copied_along(_pooled(x, rows, int(x.shape[3])), 3, columns)
+    return _pooled(x, rows, columns)
+
+
+def _pooled(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Averages a map over a grid that divides its sides."""
+    kernel = int(x.shape[2]) // rows, int(x.shape[3]) // columns
+    return x if kernel == (1, 1) else F.avg_pool2d(x, kernel)
 
 
 def _copied_along(x: Tensor, axis: int, grid: int) -> Tensor:

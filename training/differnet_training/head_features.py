@@ -49,8 +49,9 @@ class HeadFeatures(nn.Module):
         channels = extractor.channels_by_tap()
         for head, whole in zip(self.heads, self.whole, strict=True):
             if head.kept is not None and not whole:
-                for tap, kept in _kept([channels[tap] for tap in head.taps], head).items():
-                    self.register_buffer(f"kept_{head.name}_{tap}", kept, persistent=False)
+                kept = _kept([channels[tap] for tap in head.taps], head.kept)
+                for position, indices in enumerate(kept):
+                    self.register_buffer(_name(head, position), indices, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
@@ -94,11 +95,12 @@ class HeadFeatures(nn.Module):
     def _windows(self, head: Head, maps: list[Tensor]) -> Tensor:
         side, features = head.detail if self.subwindows else 1, head.flow.features
         if head.kept is not None:
-            kept = [self.get_buffer(f"kept_{head.name}_{tap}") for tap in head.taps]
-            maps = [torch.index_select(one, 1, k) for one, k in zip(maps, kept, strict=True)]
+            kept = [self.get_buffer(_name(head, position)) for position in range(len(maps))]
+            pairs = zip(maps, kept, strict=True)
+            maps = [torch.index_select(one, 1, indices) for one, indices in pairs if len(indices)]
         means = [window_means(one, side * head.rows, side * head.columns) for one in maps]
         windows = torch.cat(means, dim=1)
-        # Channels last first: two moves of whole rows are quicker than one of single numbers.
+        # Channels come last first: moving runs of them twice is quicker than single numbers once.
         cells = windows.permute(0, 2, 3, 1).reshape(
             -1, head.rows, side, head.columns, side * features
         )
@@ -115,9 +117,13 @@ def feature_count(head: Head, *, subwindows: bool = False) -> int:
 
 
 def moments(*maps: Tensor) -> Tensor:
-    """Returns each channel's mean and log standard deviation: `(N, C, h, w)...` to `(N, 2 C)`.
+    """Returns the mean and the logarithm of the standard deviation of each channel.
 
-    The means of a map's channels come first, then their deviations, then the next map's.
+    Args:
+        maps: `(N, C, h, w)` each.
+
+    Returns:
+        `(N, 2 * sum of C)`: a map's means, then its logarithms, then the next map's.
     """
     means = [one.mean(dim=(2, 3), keepdim=True) for one in maps]
     centred = [one - mean for one, mean in zip(maps, means, strict=True)]
@@ -128,14 +134,17 @@ def moments(*maps: Tensor) -> Tensor:
     return torch.cat([one for pair in pairs for one in pair], dim=1).flatten(1)
 
 
-def _kept(channels: Sequence[int], head: Head) -> dict[int | None, Tensor]:
-    """Returns by tap which channels a head keeps, drawn from all taps' together, in order."""
-    draw = np.random.RandomState(0).permutation(sum(channels))[: head.kept]
-    parts = np.split(np.isin(np.arange(sum(channels)), draw), np.cumsum(channels)[:-1])
-    return {
-        tap: torch.from_numpy(np.flatnonzero(part))
-        for tap, part in zip(head.taps, parts, strict=True)
-    }
+def _name(head: Head, position: int) -> str:
+    return f"kept_{head.name}_{position}"
+
+
+def _kept(channels: Sequence[int], count: int) -> list[Tensor]:
+    """Returns for each tap which of its channels a head keeps, drawn from all taps together."""
+    draw = np.random.RandomState(0).permutation(sum(channels))[:count]
+    drawn = np.isin(np.arange(sum(channels)), draw)
+    return [
+        torch.from_numpy(np.flatnonzero(part)) for part in np.split(drawn, np.cumsum(channels)[:-1])
+    ]
 
 
 def tiled(maps: Callable[[Tensor], list[Tensor]], x: Tensor, tiles: Tiles | None) -> list[Tensor]:

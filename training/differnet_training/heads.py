@@ -102,7 +102,7 @@ class HeadFlow(nn.Module):
             `(windows, N, P, D)`.
         """
         windows, features = self.grid[0] * self.grid[1], self.head.flow.features
-        # As one row: the engine's audit takes a constant of more axes for a layer's weights.
+        # As one row: the engine's audit takes a constant of more than one axis for weights.
         centre = self.centre.repeat_interleave(count, 0).flatten()
         rows = (x - centre).reshape(-1, windows, count, features).transpose(0, 1)
         z = torch.matmul(rows.reshape(windows, -1, features), self.matrix)
@@ -220,8 +220,9 @@ class HeadedModel(nn.Module):
         for flow, x in zip(self.flows, torch.split(features, sizes, dim=1), strict=True):
             count = int(x.shape[1]) // flow.centre.numel()
             z = flow.whiten_subwindows(x, count)
-            maps.append(flow.couple(flow.on_grid(z[:, :, 0] if count == 1 else z.mean(dim=2))))
-            # The score by the Gaussian alone, see `flow.z2_score`.
+            window = z[:, :, 0] if count == 1 else z.mean(dim=2)
+            maps.append(flow.couple(flow.on_grid(window)))
+            # As `z2_score`: by the Gaussian alone.
             subwindows.append(flow.on_grid((z * z).mean(dim=3)) if count > 1 else None)
         return self.join(maps, subwindows)
 
@@ -264,9 +265,10 @@ class HeadedModel(nn.Module):
         heads = zip(self.flows, standardized, subwindows, self._weights, strict=True)
         for flow, z, scores, weight in heads:
             if weight:
-                fine = z[:, None] if scores is None else flow.divided(z[:, None], scores)
-                fine = window_means(fine, grid.rows, grid.columns)[:, 0]
-                weighted.append(weight * fine)
+                fine = z[:, None]
+                if scores is not None:
+                    fine = flow.divided(fine, scores)
+                weighted.append(weight * window_means(fine, grid.rows, grid.columns)[:, 0])
         return torch.exp(self.unit / sum(self._weights) * reduce(torch.add, weighted))
 
     @contextmanager
