@@ -5,14 +5,14 @@
 The default model's whole graph, on each of its extractors, against the same extractor passes
 (scales, views, precision) in ONNX Runtime on the CPU, batch 1, in turn: a block of frames each,
 since the waiting threads of one session would disturb the other's first frames, which are left out.
-`--beside` times an older default's graph in turn with today's. A ratio is the median over blocks of
-a block's median to that of the block beside it, since the machine's speed drifts.
+`--beside` times an older default's graph in turn with today's.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import statistics
 import time
 import warnings
 from pathlib import Path
@@ -73,12 +73,7 @@ def graphs(recipe: Recipe) -> dict[str, onnx.ModelProto]:
 def latencies(
     recipe: Recipe, threads: int, beside: Path | None = None
 ) -> dict[str, dict[str, float]]:
-    """Times both, and the graph `beside` them, block by block in turn.
-
-    Returns:
-        By graph, milliseconds: `median`, `p05` and `p95`. By graph but the whole one, also the
-        whole graph's time over its time: `ratio`, with `ratio_min` and `ratio_max` of a block.
-    """
+    """Times both, and the graph `beside` them, block by block in turn; milliseconds."""
     frame = golden_frames(contract_of(recipe), 1)
     compared = graphs(recipe)
     if beside:
@@ -88,7 +83,7 @@ def latencies(
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         sessions[name] = onnxruntime.InferenceSession(graph.SerializeToString(), settings)
-    times: dict[str, list[list[float]]] = {name: [] for name in sessions}
+    times: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(BLOCKS):
         for name, session in sessions.items():
             block = []
@@ -96,24 +91,15 @@ def latencies(
                 start = time.perf_counter()
                 session.run(None, {"image": frame})
                 block.append((time.perf_counter() - start) * 1e3)
-            times[name].append(block[SETTLING:])
-    medians = {name: np.median(values, axis=1) for name, values in times.items()}
-    whole = next(iter(medians))
-    found = {}
-    for name, values in times.items():
-        found[name] = {
-            "median": float(np.median(values)),
+            times[name] += block[SETTLING:]
+    return {
+        name: {
+            "median": statistics.median(values),
             "p05": float(np.quantile(values, 0.05)),
             "p95": float(np.quantile(values, 0.95)),
         }
-        if name != whole:
-            ratios = medians[whole] / medians[name]
-            found[name] |= {
-                "ratio": float(np.median(ratios)),
-                "ratio_min": float(ratios.min()),
-                "ratio_max": float(ratios.max()),
-            }
-    return found
+        for name, values in times.items()
+    }
 
 
 def main() -> None:
