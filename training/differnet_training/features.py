@@ -399,7 +399,6 @@ class FeatureReader:
             ],
             "opencv": cv2.__version__,
             "runs_on": runs_on(),
-            # Not `detail`, as entries in another order are called.
             **({"subwindows": [head.detail for head in self.heads]} if self.subwindows else {}),
         }
         return FeatureCache(self.cache_folder, key)
