@@ -129,7 +129,7 @@ def _saturates(node: NodeProto, ranges: RangeAnalysis) -> bool:
 def _half_outputs(nodes: Iterable[NodeProto], ranges: RangeAnalysis) -> set[str]:
     """Names the outputs of convolutions, and of what lies between and before them.
 
-    An average that nothing in FP16 reads stays in FP32, and so does what only moves numbers.
+    An average, or what only moves numbers, stays in FP32 if nothing in FP16 reads it.
     """
     nodes, constants, half = list(nodes), ranges.constants, set[str]()
     for node in nodes:

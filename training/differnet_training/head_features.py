@@ -51,7 +51,7 @@ class HeadFeatures(nn.Module):
             if head.kept is not None and not whole:
                 kept = _kept([channels[tap] for tap in head.taps], head.kept)
                 for position, indices in enumerate(kept):
-                    self.register_buffer(_name(head, position), indices, persistent=False)
+                    self.register_buffer(_buffer_name(head, position), indices, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Extracts from `(N, height, width, C) uint8`; returns `(N, sum of sizes) float32`."""
@@ -95,7 +95,7 @@ class HeadFeatures(nn.Module):
     def _windows(self, head: Head, maps: list[Tensor]) -> Tensor:
         side, features = head.detail if self.subwindows else 1, head.flow.features
         if head.kept is not None:
-            kept = [self.get_buffer(_name(head, position)) for position in range(len(maps))]
+            kept = [self.get_buffer(_buffer_name(head, position)) for position in range(len(maps))]
             pairs = zip(maps, kept, strict=True)
             maps = [torch.index_select(one, 1, indices) for one, indices in pairs if len(indices)]
         means = [window_means(one, side * head.rows, side * head.columns) for one in maps]
@@ -134,7 +134,7 @@ def moments(*maps: Tensor) -> Tensor:
     return torch.cat([one for pair in pairs for one in pair], dim=1).flatten(1)
 
 
-def _name(head: Head, position: int) -> str:
+def _buffer_name(head: Head, position: int) -> str:
     return f"kept_{head.name}_{position}"
 
 
